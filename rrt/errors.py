@@ -1,0 +1,67 @@
+"""The one error a user can cause, files that are whole or not there, and the frame around every command."""
+
+import os
+import secrets
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class InputError(ValueError):
+    """Something given to the program is wrong: `file: what is wrong with which record; remedy`, always one line."""
+
+    def __init__(self, message):
+        super().__init__(" ".join(str(message).splitlines()))
+
+
+@contextmanager
+def atomic_path(path):
+    """Yield a temporary path beside `path`; when the block succeeds the file is flushed to disk and renamed to `path`.
+
+    When the block fails (or is interrupted) the temporary file is removed and whatever stood at `path` stays untouched.
+    A process that is killed leaves `<stem>.<random>.tmp<suffix>` behind, which no reader takes for the real file.
+    Missing parent folders are made. The suffix is kept because numpy and matplotlib choose a format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush_to_disk(path.parent)
+
+
+def _flush_to_disk(path):
+    # A rename alone may survive a power cut that the renamed bytes do not.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def run_command(main):
+    """Run `main()` as a command: its return value (None = 0) is the exit status.
+
+    InputError and OSError become one line `error: ...` on standard error and exit status 1; an interrupt becomes 130.
+    """
+    try:
+        status = main()
+    except (InputError, OSError) as error:
+        print(f"error: {describe_error(error)}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(status or 0)
+
+
+def describe_error(error):
+    """One line for the user from an InputError or an OSError (`file: reason`)."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).splitlines()) or type(error).__name__
