@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Installs what is missing and runs the tests; arguments go to pytest, e.g. bash rrt_scripts/test.sh -m "not slow"
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash rrt_scripts/install.sh
+exec .venv/bin/python -m pytest -q -ra "$@"

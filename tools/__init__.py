@@ -1,0 +1,1 @@
+"""Small commands, each runnable as `python tools/NAME.py`."""
