@@ -1,0 +1,112 @@
+"""Image lists: one line `relative/path.jpg,label,width,height` per picture (RRT_SPEC section 3).
+
+For queries width and height are those of the query box. Commas in paths are legal: the last three fields are split off
+from the right.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rrt.errors import InputError, atomic_path
+
+LARGEST_SIDE = np.iinfo(np.int32).max
+LARGEST_LABEL = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """`names[i]` stands on line i + 1 of `path`; `labels` int64 [N]; `sizes` int32 [N, 2] = width, height in pixels."""
+
+    path: Path
+    names: list[str]
+    labels: np.ndarray
+    sizes: np.ndarray
+
+    def __len__(self):
+        return len(self.names)
+
+    def where(self, name):
+        """`line 12 of test_gallery.txt`, for messages about one of the images."""
+        return f"line {self.names.index(name) + 1} of {self.path.name}"
+
+
+def read_image_list(path):
+    """Read an image list. Raises InputError naming file and line for anything but `path,label,width,height`."""
+    path = Path(path)
+    lines = _read_lines(path)
+    names, numbers, line_of = [], [], {}
+    for number, line in enumerate(lines, start=1):
+        name, *fields = _parse_line(line, f"{path}:{number}")
+        if name in line_of:
+            raise InputError(f"{path}:{number}: '{name}' stands on line {line_of[name]} already; "
+                             "keep one line per picture")
+        line_of[name] = number
+        names.append(name)
+        numbers.append(fields)
+    columns = np.array(numbers, dtype=np.int64)
+    return ImageList(path, names, columns[:, 0].copy(), columns[:, 1:].astype(np.int32))
+
+
+def write_image_list(path, names, labels, sizes):
+    """Write an image list; `labels` [N] integers, `sizes` [N, 2] = width, height. The file appears whole or not at all."""
+    if not len(names) == len(labels) == len(sizes):
+        raise InputError(f"{path}: {len(names)} names, {len(labels)} labels and {len(sizes)} sizes do not fit together")
+    lines = [f"{name},{int(label)},{int(width)},{int(height)}"
+             for name, label, (width, height) in zip(names, labels, sizes)]
+    seen = set()
+    for name, line in zip(names, lines):
+        if "\n" in line or name in seen:
+            problem = "stands in the list twice" if name in seen else "contains a line break"
+            raise InputError(f"{path}: {name!r} {problem}; rename or leave out the picture")
+        seen.add(name)
+        _parse_line(line, f"{path}: {name!r}")
+    with atomic_path(path) as temporary:
+        # Newlines as they are on every system, and names Python read from disk with undecodable bytes refused here.
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write("".join(line + "\n" for line in lines))
+
+
+def _read_lines(path):
+    try:
+        # newline="": a name may hold a lone carriage return or a Unicode line separator; only \n ends a line here.
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a UTF-8 text file (byte {error.start}); save the image list as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected an image list with lines "
+                         "'path,label,width,height'") from None
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    if not lines:
+        raise InputError(f"{path}: the image list is empty; expected lines 'path,label,width,height'")
+    return [line.removesuffix("\r") for line in lines]
+
+
+def _parse_line(line, where):
+    fields = line.rsplit(",", 3)
+    if len(fields) != 4:
+        raise InputError(f"{where}: {len(fields)} of the 4 fields of 'path,label,width,height' in {_shown(line)}")
+    name, label, width, height = fields
+    if not name.strip() or "\0" in name or "\r" in name:
+        raise InputError(f"{where}: {_shown(name)} is no file name; expected 'path,label,width,height'")
+    label, width, height = (_integer(text, where) for text in (label, width, height))
+    if abs(label) > LARGEST_LABEL:
+        raise InputError(f"{where}: label {label} does not fit into 64 bits")
+    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
+        raise InputError(f"{where}: width {width} and height {height} must be positive pixel counts")
+    return name, label, width, height
+
+
+def _integer(text, where):
+    digits = text.strip().removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 19):
+        raise InputError(f"{where}: {_shown(text)} is not an integer; expected 'path,label,width,height'")
+    return int(text)
+
+
+def _shown(text):
+    return repr(text if len(text) <= 80 else text[:77] + "...")
