@@ -1,0 +1,178 @@
+"""What reader and writer of the descriptor store agree on: names, types, checks (schema version 1).
+
+    /names              [N] UTF-8      path as in the image list, unique
+    /image_size         [N, 2] int32   width, height of the picture the coordinates belong to (for a query its crop)
+    /global             [N, Dg] float32, unit length
+    /local/offsets      [N+1] int64    image i owns rows offsets[i] to offsets[i+1] of the other four
+    /local/descriptors  [M, Dl] float16 or float32, unit length, falling attention within an image
+    /local/keypoints    [M, 2] float32 x, y in pixels of that picture
+    /local/scales       [M] float32    1 / image scale
+    /local/attention    [M] float32
+"""
+
+import json
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+from rrt.errors import InputError
+
+SCHEMA = "delg-store"
+PART_SCHEMA = "delg-store-part"
+VERSION = 1
+LOCAL_DTYPES = ("float16", "float32")
+LOCAL_COLUMNS = ("descriptors", "keypoints", "scales", "attention")
+EXTRACT = "extract it with delg_extract/extract.py"
+EXTRACT_AGAIN = "make it again with delg_extract/extract.py"
+
+# name: kind of type, number of axes
+_DATASETS = {
+    "names": ("SO", 1), "image_size": ("i", 2), "global": ("f", 2), "local/offsets": ("i", 1),
+    "local/descriptors": ("f", 2), "local/keypoints": ("f", 2), "local/scales": ("f", 1), "local/attention": ("f", 1),
+}
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """Everything the store keeps of one picture.
+
+    size: (width, height) pixels. global_ [Dg]. descriptors [n, Dl], keypoints [n, 2] (x, y in pixels of that picture),
+    scales [n] (1 / image scale), attention [n] (after softplus). n may be 0.
+    """
+
+    name: str
+    size: tuple
+    global_: np.ndarray
+    descriptors: np.ndarray
+    keypoints: np.ndarray
+    scales: np.ndarray
+    attention: np.ndarray
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that could not be extracted, and why."""
+
+    name: str
+    reason: str
+
+
+def open_checked(path, schema=SCHEMA):
+    """Open a store (or a part) for reading and check that every dataset of the schema is there and fits the others.
+
+    Raises InputError naming the file and what is wrong; the caller closes the returned h5py.File.
+    """
+    file = None
+    try:
+        # A finished store never changes, so it needs no lock, which some network file systems cannot give.
+        file = h5py.File(path, "r", locking=False)
+        _check_attributes(path, file, schema)
+        _check_datasets(path, file)
+    except InputError:
+        file.close()
+        raise
+    except Exception as error:  # h5py answers damaged files with nearly every kind of exception
+        if file is not None:
+            file.close()
+        raise InputError(_why_unreadable(path, error)) from None
+    return file
+
+
+def _why_unreadable(path, error):
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: no such descriptor store; {EXTRACT}"
+    if isinstance(error, IsADirectoryError):
+        return f"{path}: is a folder, not a descriptor store; give the .h5 file"
+    if isinstance(error, PermissionError):
+        return f"{path}: may not be read; change its permissions"
+    text = str(error)
+    if "signature not found" in text:
+        return f"{path}: not an HDF5 file; give the .h5 file that delg_extract/extract.py wrote"
+    if "truncated" in text:
+        return f"{path}: the file is cut short; copy it again or {EXTRACT_AGAIN}"
+    return f"{path}: damaged ({text[:120]}); copy it again or {EXTRACT_AGAIN}"
+
+
+def _check_attributes(path, file, schema):
+    attributes = file.attrs
+    if attributes.get("schema") != schema:
+        raise InputError(f"{path}: an HDF5 file, but not a descriptor store (schema {attributes.get('schema')!r}); "
+                         f"{EXTRACT_AGAIN}")
+    if attributes.get("version") != VERSION:
+        raise InputError(f"{path}: schema version {attributes.get('version')}, this program reads version {VERSION}; "
+                         f"{EXTRACT_AGAIN}")
+    if not attributes.get("complete", False):
+        raise InputError(f"{path}: the store was not finished; {EXTRACT_AGAIN}")
+
+
+def _check_datasets(path, file):
+    for name, (kinds, axes) in _DATASETS.items():
+        dataset = file.get(name)
+        if not isinstance(dataset, h5py.Dataset):
+            raise InputError(f"{path}: dataset /{name} is missing; {EXTRACT_AGAIN}")
+        if dataset.dtype.kind not in kinds or dataset.ndim != axes:
+            raise InputError(f"{path}: dataset /{name} is {dataset.dtype} with {dataset.ndim} axes; {EXTRACT_AGAIN}")
+    if file["local/descriptors"].dtype.name not in LOCAL_DTYPES:
+        raise InputError(f"{path}: local descriptors of type {file['local/descriptors'].dtype.name}, "
+                         f"this program reads {' and '.join(LOCAL_DTYPES)}")
+    num_images, num_local = len(file["names"]), len(file["local/descriptors"])
+    expected = {"image_size": (num_images, 2), "global": (num_images, file["global"].shape[1]),
+                "local/offsets": (num_images + 1,), "local/keypoints": (num_local, 2),
+                "local/scales": (num_local,), "local/attention": (num_local,)}
+    for name, shape in expected.items():
+        if file[name].shape != shape:
+            raise InputError(f"{path}: dataset /{name} is {file[name].shape} where {shape} fits the others; "
+                             f"{EXTRACT_AGAIN}")
+    offsets = file["local/offsets"][:]
+    if offsets[0] != 0 or offsets[-1] != num_local or (np.diff(offsets) < 0).any():
+        raise InputError(f"{path}: /local/offsets does not divide the {num_local} local descriptors; {EXTRACT_AGAIN}")
+
+
+def read_names(path, file):
+    """The image names of an open store; InputError when they are not UTF-8 or not unique."""
+    try:
+        names = file["names"].asstr()[:].tolist()
+    except (UnicodeDecodeError, OSError, TypeError) as error:
+        raise InputError(f"{path}: the image names cannot be read ({error}); {EXTRACT_AGAIN}") from None
+    refuse_repeated_names(path, names)
+    return names
+
+
+def refuse_repeated_names(path, names):
+    """InputError naming the first name that stands twice."""
+    if len(set(names)) != len(names):
+        seen = set()
+        twice = next(name for name in names if name in seen or seen.add(name))
+        raise InputError(f"{path}: '{twice}' is named twice; every picture has one place in a store")
+
+
+def canonical_settings(path, settings):
+    """Settings as they come back from JSON (tuples become lists), so that what is compared is what was written."""
+    try:
+        return json.loads(json.dumps(settings, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: the settings cannot be kept as JSON ({error})") from None
+
+
+def first_difference(old, new, prefix=""):
+    """(setting, old value, new value) of the first setting that differs, in the order of `new`; None when equal."""
+    for key in [*new, *(key for key in old if key not in new)]:
+        before, after = old.get(key, "(absent)"), new.get(key, "(absent)")
+        if isinstance(before, dict) and isinstance(after, dict):
+            difference = first_difference(before, after, f"{prefix}{key}.")
+            if difference:
+                return difference
+        elif before != after:
+            return f"{prefix}{key}", before, after
+    return None
+
+
+def skipped_path(store_path):
+    """`<store>.skipped.csv`, the list of pictures left out with their reasons."""
+    return store_path.with_name(store_path.name + ".skipped.csv")
+
+
+def parts_path(store_path):
+    """`<store>.parts`, the folder of parts not yet merged."""
+    return store_path.with_name(store_path.name + ".parts")

@@ -1,0 +1,372 @@
+"""Writing the descriptor store in parts that are whole or not there, and merging them (layout: rrt/store_schema.py).
+
+A part holds the images of one block of the list. Any number of processes may write different parts; one that is killed
+loses at most the part it was writing. The merge copies part after part, so that memory is bounded by one part.
+"""
+
+import csv
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+import rrt
+from rrt.errors import InputError, atomic_path
+from rrt.store_schema import (LOCAL_COLUMNS, LOCAL_DTYPES, PART_SCHEMA, SCHEMA, VERSION, ImageRecord, Skipped,
+                              canonical_settings, first_difference, open_checked, parts_path, read_names,
+                              refuse_repeated_names, skipped_path)
+
+PART_NAME = re.compile(r"part-(\d{5,})\.h5")
+MANIFEST = "settings.json"
+
+# Rows this near to unit length are kept to the last bit; others are scaled.
+UNIT_TOLERANCE = 1e-3
+
+
+class PartWriter:
+    """Writes the store `store_path` for the images `names` (in order, unique) part by part.
+
+    settings: dict of every setting that shapes the numbers (JSON-able). block: images per part. local_dtype: type of
+    the stored local descriptors. Parts of an earlier run are kept; InputError when they were made with other settings,
+    for another list or with another block, naming the first difference and the remedy.
+    After merge(), `skipped` lists the pictures left out.
+    """
+
+    def __init__(self, store_path, names, settings, block=64, local_dtype="float16"):
+        self.path = Path(store_path)
+        self.names = list(names)
+        self.settings = canonical_settings(self.path, settings)
+        self.block = block
+        self.local_dtype = np.dtype(local_dtype).name
+        self.folder = parts_path(self.path)
+        self.skipped = []
+        if not self.names:
+            raise InputError(f"{self.path}: no images to write; is the image list empty?")
+        if block < 1 or self.local_dtype not in LOCAL_DTYPES:
+            raise InputError(f"{self.path}: cannot write parts of {block} images as {self.local_dtype}; "
+                             f"use a block of at least 1 and {' or '.join(LOCAL_DTYPES)}")
+        refuse_repeated_names(self.path, self.names)
+        for name in self.names:
+            if not name or "\0" in name or not _is_utf8(name):
+                raise InputError(f"{self.path}: {name!r} cannot be kept as an image name; rename the picture")
+        self._identity = {"names_sha256": _hash_names(self.names), "block": block, "local_dtype": self.local_dtype}
+        self._claim_folder()
+
+    @property
+    def num_parts(self):
+        return -(-len(self.names) // self.block)
+
+    def block_names(self, part):
+        """The images of part number `part`."""
+        return self.names[part * self.block:(part + 1) * self.block]
+
+    def missing_parts(self):
+        """Numbers of the parts that are not on disk yet."""
+        present = {int(match[1]) for match in map(PART_NAME.fullmatch, (path.name for path in self.folder.glob("*.h5")))
+                   if match}
+        return [part for part in range(self.num_parts) if part not in present]
+
+    def write_part(self, part, records):
+        """Write one part: an ImageRecord or Skipped for each image of the block, in any order.
+
+        Raises InputError naming the image when numbers are not finite or shapes do not fit.
+        """
+        by_name = {record.name: record for record in records}
+        expected = self.block_names(part)
+        if len(by_name) != len(records) or by_name.keys() != set(expected):
+            wrong = sorted(by_name.keys() ^ set(expected)) or [records[0].name]
+            raise InputError(f"{self._part_path(part)}: the records are not those of the block (first difference "
+                             f"'{wrong[0]}')")
+        ordered = [by_name[name] for name in expected]
+        kept = [_checked(self.path, record) for record in ordered if isinstance(record, ImageRecord)]
+        _check_equal_sizes(self.path, kept)
+        left_out = [[record.name, record.reason] for record in ordered if isinstance(record, Skipped)]
+        with atomic_path(self._part_path(part)) as temporary:
+            with _create(temporary) as file:
+                _write_columns(file, kept, self.local_dtype)
+                file.attrs.update(schema=PART_SCHEMA, version=VERSION, part=part, skipped=json.dumps(left_out),
+                                  identity=self._identity_text(), complete=True)
+
+    def merge(self, model_sha256="", desc_name=""):
+        """Join all parts to the finished store, remove them, and return its path.
+
+        Pictures that were skipped are left out, listed in `<store>.skipped.csv` and in `self.skipped`.
+        """
+        missing = self.missing_parts()
+        if missing:
+            raise InputError(f"{self.folder}: {len(missing)} of {self.num_parts} parts are missing (first: "
+                             f"{self._part_path(missing[0]).name}); run the extraction again")
+        _remove_leftovers(self.path)
+        sizes = self._survey_parts()
+        self.skipped = sizes.skipped
+        if not sizes.names:
+            first = self.skipped[0]
+            raise InputError(f"{self.path}: none of the {len(self.names)} pictures gave descriptors (first: "
+                             f"'{first.name}', {first.reason}); check the folder the list is read against")
+        with atomic_path(self.path) as temporary:
+            with _create(temporary) as file:
+                self._copy_parts(file, sizes)
+                file.attrs.update(schema=SCHEMA, version=VERSION, desc_name=desc_name, model_sha256=model_sha256,
+                                  config=json.dumps(self.settings), software=f"rrt {rrt.__version__}", complete=True)
+            with open_checked(temporary) as file:
+                read_names(self.path, file)
+            _write_skipped(self.path, self.skipped)
+        shutil.rmtree(self.folder)
+        return self.path
+
+    def _part_path(self, part):
+        return self.folder / f"part-{part:05d}.h5"
+
+    def _identity_text(self):
+        return json.dumps({"settings": self.settings, **self._identity})
+
+    def _claim_folder(self):
+        """Compare with the parts that are there, or leave a note of what this run's parts are made with."""
+        manifest = self.folder / MANIFEST
+        remedy = f"delete the folder {self.folder} or give --overwrite"
+        if not manifest.exists():
+            if len(self.missing_parts()) < self.num_parts:
+                raise InputError(f"{self.folder}: parts without their {MANIFEST}; {remedy}")
+            with atomic_path(manifest) as temporary:
+                temporary.write_text(self._identity_text(), encoding="utf-8")
+            return
+        try:
+            known = json.loads(manifest.read_text(encoding="utf-8"))
+            settings = known.pop("settings")
+        except (ValueError, KeyError, AttributeError):
+            raise InputError(f"{manifest}: damaged; {remedy}") from None
+        difference = first_difference(settings, self.settings)
+        if not difference and known.get("names_sha256") != self._identity["names_sha256"]:
+            raise InputError(f"{self.folder}: its parts were made for another list of images; {remedy}")
+        difference = difference or first_difference(known, self._identity)
+        if difference:
+            setting, old, new = difference
+            raise InputError(f"{self.folder}: its parts were made with {setting} = {json.dumps(old)}, this run has "
+                             f"{json.dumps(new)}; {remedy}")
+
+    def _open_part(self, part):
+        path = self._part_path(part)
+        file = open_checked(path, PART_SCHEMA)
+        if file.attrs.get("identity") != self._identity_text():
+            file.close()
+            raise InputError(f"{path}: made with other settings or for another list; delete it and extract again")
+        return file
+
+    def _survey_parts(self):
+        """What the finished store will hold: names, counts and dimensions, without reading any descriptor."""
+        survey = _Survey()
+        for part in range(self.num_parts):
+            with self._open_part(part) as file:
+                survey.add(self._part_path(part), file)
+        return survey
+
+    def _copy_parts(self, file, survey):
+        num_images, num_local = len(survey.names), survey.num_local
+        file["names"] = _names_array(survey.names)
+        targets = {
+            "image_size": _column(file, "image_size", (num_images, 2), np.int32),
+            "global": _column(file, "global", (num_images, survey.global_dim), np.float32),
+            "local/descriptors": _column(file, "local/descriptors", (num_local, survey.local_dim), self.local_dtype),
+            "local/keypoints": _column(file, "local/keypoints", (num_local, 2), np.float32),
+            "local/scales": _column(file, "local/scales", (num_local,), np.float32),
+            "local/attention": _column(file, "local/attention", (num_local,), np.float32),
+        }
+        counts = []
+        filled = dict.fromkeys(targets, 0)
+        for part in range(self.num_parts):
+            with self._open_part(part) as source:
+                counts.append(np.diff(source["local/offsets"][:]))
+                for name, target in targets.items():
+                    rows = len(source[name])
+                    if rows:
+                        target[filled[name]:filled[name] + rows] = source[name][:]
+                    filled[name] += rows
+        file["local/offsets"] = _offsets(np.concatenate(counts))
+
+
+class _Survey:
+    def __init__(self):
+        self.names, self.skipped = [], []
+        self.num_local, self.global_dim, self.local_dim = 0, 0, 0
+
+    def add(self, path, file):
+        self.names += read_names(path, file)
+        self.skipped += [Skipped(*entry) for entry in json.loads(file.attrs["skipped"])]
+        self.num_local += len(file["local/descriptors"])
+        self.global_dim = _agreed(path, "global", self.global_dim, file["global"].shape[1])
+        self.local_dim = _agreed(path, "local", self.local_dim, file["local/descriptors"].shape[1])
+
+
+def _agreed(path, kind, known, found):
+    # Zero stands for "no image of the part has any", which fits every dimension.
+    if known and found and known != found:
+        raise InputError(f"{path}: {kind} descriptors of {found} dimensions, the parts before have {known}; delete the "
+                         "folder and extract all pictures with one model")
+    return known or found
+
+
+def write_store(path, records, desc_name="", settings=None, local_dtype="float16", model_sha256=""):
+    """Write a store in one go from a list of ImageRecord (and Skipped), replacing what stands at `path`."""
+    remove_store(path)
+    writer = PartWriter(path, [record.name for record in records], settings or {}, max(1, len(records)), local_dtype)
+    writer.write_part(0, records)
+    return writer.merge(model_sha256=model_sha256, desc_name=desc_name)
+
+
+def is_complete(store_path, names, settings):
+    """True when a finished store with these settings holds (or skipped) all these images; False when there is none.
+
+    Raises InputError when the store that is there was made with other settings (naming the first) or lacks images.
+    Parts left by a run that was killed just after its merge are removed.
+    """
+    store_path = Path(store_path)
+    if not store_path.exists():
+        return False
+    with open_checked(store_path) as file:
+        known = json.loads(file.attrs.get("config", "{}"))
+        present = set(read_names(store_path, file))
+    difference = first_difference(known, canonical_settings(store_path, settings))
+    if difference:
+        setting, old, new = difference
+        raise InputError(f"{store_path}: made with {setting} = {json.dumps(old)}, this run has {json.dumps(new)}; "
+                         "delete the file or give --overwrite")
+    present.update(skipped.name for skipped in read_skipped(store_path))
+    lacking = [name for name in names if name not in present]
+    if lacking:
+        raise InputError(f"{store_path}: finished, but lacks {len(lacking)} of {len(names)} images (first: "
+                         f"'{lacking[0]}'); delete the file or give --overwrite")
+    shutil.rmtree(parts_path(store_path), ignore_errors=True)
+    return True
+
+
+def remove_store(store_path):
+    """Remove a store, its list of skipped pictures and its parts, as far as they are there (`--overwrite`)."""
+    store_path = Path(store_path)
+    store_path.unlink(missing_ok=True)
+    skipped_path(store_path).unlink(missing_ok=True)
+    _remove_leftovers(store_path)
+    shutil.rmtree(parts_path(store_path), ignore_errors=True)
+
+
+def read_skipped(store_path):
+    """The pictures that were left out of a store: list of Skipped, empty when there is no `<store>.skipped.csv`."""
+    path = skipped_path(Path(store_path))
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return [Skipped(row["name"], row["reason"]) for row in csv.DictReader(file)]
+
+
+def _write_skipped(store_path, skipped):
+    path = skipped_path(store_path)
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "reason"])
+        writer.writerows([entry.name, entry.reason] for entry in skipped)
+
+
+def _remove_leftovers(store_path):
+    # Temporary files of merges that were killed; see atomic_path.
+    for leftover in store_path.parent.glob(f"{store_path.stem}.????????.tmp{store_path.suffix}"):
+        leftover.unlink(missing_ok=True)
+
+
+def _checked(path, record):
+    """The record as float32 arrays, unit rows, falling attention; InputError naming the image."""
+    where = f"{path}: '{record.name}'"
+    columns = {name: np.asarray(getattr(record, name), dtype=np.float32)
+               for name in ("global_", "descriptors", "keypoints", "scales", "attention")}
+    count = len(columns["attention"])
+    if columns["descriptors"].size == 0 and count == 0:
+        width = columns["descriptors"].shape[1] if columns["descriptors"].ndim == 2 else 0
+        columns["descriptors"] = np.empty((0, width), np.float32)
+        columns["keypoints"] = np.empty((0, 2), np.float32)
+    shapes = {name: columns[name].shape for name in ("descriptors", "keypoints", "scales", "attention")}
+    if (columns["global_"].ndim != 1 or columns["descriptors"].ndim != 2 or len(columns["descriptors"]) != count
+            or shapes["keypoints"] != (count, 2) or shapes["scales"] != (count,) or shapes["attention"] != (count,)):
+        raise InputError(f"{where} has arrays that do not fit together: global {columns['global_'].shape}, "
+                         + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
+    for name, column in columns.items():
+        if not np.isfinite(column).all():
+            raise InputError(f"{where} has {name.rstrip('_')} values that are not finite; is the model damaged?")
+    width, height = (int(side) for side in record.size)
+    if width < 1 or height < 1:
+        raise InputError(f"{where} has the size {width} x {height}")
+    if count and (np.diff(columns["attention"]) > 0).any():
+        order = np.argsort(-columns["attention"], kind="stable")
+        for name in LOCAL_COLUMNS:
+            columns[name] = columns[name][order]
+    columns["descriptors"] = _unit_rows(columns["descriptors"])
+    columns["global_"] = _unit_rows(columns["global_"][None])[0]
+    return ImageRecord(record.name, (width, height), **columns)
+
+
+def _unit_rows(rows):
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    off = (np.abs(lengths - 1) > UNIT_TOLERANCE) & (lengths > 0)
+    return np.where(off, rows / np.where(off, lengths, 1), rows) if off.any() else rows
+
+
+def _check_equal_sizes(path, records):
+    known = {}
+    for record in records:
+        for kind, width in (("global", len(record.global_)), ("local", record.descriptors.shape[1])):
+            first, first_width = known.setdefault(kind, (record.name, width)) if width else (None, width)
+            if width != first_width:
+                raise InputError(f"{path}: '{record.name}' has {kind} descriptors of {width} dimensions, "
+                                 f"'{first}' of {first_width}")
+
+
+def _write_columns(file, records, local_dtype):
+    def joined(name, tail, dtype=np.float32):
+        columns = [getattr(record, name) for record in records if len(getattr(record, name))]
+        return np.concatenate(columns).astype(dtype) if columns else np.empty((0, *tail), dtype)
+
+    local_dim = max((record.descriptors.shape[1] for record in records), default=0)
+    file["names"] = _names_array([record.name for record in records])
+    file["image_size"] = np.array([record.size for record in records], dtype=np.int32).reshape(len(records), 2)
+    file["global"] = np.stack([record.global_ for record in records]) if records else np.empty((0, 0), np.float32)
+    file["local/offsets"] = _offsets([len(record.attention) for record in records])
+    file["local/descriptors"] = joined("descriptors", (local_dim,), local_dtype)
+    file["local/keypoints"] = joined("keypoints", (2,))
+    file["local/scales"] = joined("scales", ())
+    file["local/attention"] = joined("attention", ())
+
+
+def _create(path):
+    # The 1.10 format has checksums on everything but the numbers; mapped columns must start at a multiple of their type.
+    return h5py.File(path, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=64)
+
+
+def _column(file, name, shape, dtype):
+    # Every row is written by the merge: filling with zeros first would write the file twice.
+    return file.create_dataset(name, shape, dtype, fill_time="never")
+
+
+def _names_array(names):
+    encoded = [name.encode("utf-8") for name in names]
+    longest = max(map(len, encoded), default=1)
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", longest))
+
+
+def _offsets(counts):
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+
+
+def _hash_names(names):
+    return hashlib.sha256(json.dumps(names).encode("ascii")).hexdigest()
+
+
+def _is_utf8(name):
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
