@@ -1,0 +1,177 @@
+"""Exact nearest neighbours by inner product (faiss), query expansion and PCA whitening of global descriptors.
+
+Descriptors are float32 rows of unit length, so that the inner product is the cosine similarity.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from rrt.errors import InputError, atomic_path
+from rrt.store import Store
+
+
+def _rows(x, what):
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    if x.ndim != 2 or not len(x):
+        raise InputError(f"{what}: descriptors of shape {x.shape}; expected a table [images, dimensions], not empty")
+    return x
+
+
+def _count(k):
+    if int(k) != k or k < 1:
+        raise InputError(f"k={k} neighbours: expected an integer of at least 1")
+    return int(k)
+
+
+def l2_normalize(x):
+    """Rows of x [N, D] divided by their length (a zero row stays zero), float32."""
+    x = np.asarray(x, dtype=np.float32)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def load_globals(store_path, *lists, whitening=None):
+    """Global descriptors of the images of each list, from one store -> list of float32 [len(list), D] of unit length.
+
+    lists: ImageList, or None for all images of the store. whitening: path of a file made by tools/learn_whitening.py,
+    applied to all. Raises InputError when the store lacks an image (naming the list's line) or a value is not finite.
+    """
+    whitening = load_whitening(whitening) if whitening else None
+    tables = []
+    with Store(store_path) as store:
+        for images in lists:
+            rows = slice(None) if images is None else store.indices(images.names, images)
+            table = np.array(store.global_descriptors[rows], dtype=np.float32)
+            broken = np.flatnonzero(~np.isfinite(table).all(axis=1))
+            if len(broken):
+                name = (store if images is None else images).names[broken[0]]
+                raise InputError(f"{store_path}: the global descriptor of '{name}' is not finite; extract it again")
+            tables.append(whitening.apply(table) if whitening else table)
+    return tables
+
+
+def search(gallery, queries, k=None):
+    """The k gallery rows of the largest inner product with each query; k None or too large: all of them, ranked.
+
+    gallery [N, D], queries [Q, D] -> (sims float32 [Q, k] falling, inds int64 [Q, k]). Equal similarities are ordered
+    by index. Memory: faiss works in blocks; when more than half of the gallery is asked for, N similarities a query.
+    """
+    gallery, queries = _rows(gallery, "gallery"), _rows(queries, "queries")
+    if gallery.shape[1] != queries.shape[1]:
+        raise InputError(f"queries have {queries.shape[1]} dimensions and the gallery {gallery.shape[1]}; extract both"
+                         " with the same model")
+    k = len(gallery) if k is None else min(_count(k), len(gallery))
+    if 2 * k > len(gallery):
+        # A heap of k entries a query is slower here than sorting the row.
+        sims = queries @ gallery.T
+        inds = np.argsort(-sims, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(sims, inds, axis=1), inds
+    sims, inds = faiss.knn(queries, gallery, k, metric=faiss.METRIC_INNER_PRODUCT)
+    order = np.lexsort((inds, -sims), axis=1)
+    return np.take_along_axis(sims, order, axis=1), np.take_along_axis(inds, order, axis=1)
+
+
+def search_self(x, k, rows=None):
+    """The k nearest other rows of x [N, D] for its rows `rows` (a slice, default all) -> int64 [rows, min(k, N - 1)].
+
+    A row is left out of its own list by its index, not by its rank: exact duplicates of it stay (RRT_SPEC section 3).
+    """
+    x = _rows(x, "images")
+    if len(x) < 2:
+        raise InputError("neighbours among themselves need at least two images")
+    own = np.arange(len(x))[rows if rows is not None else slice(None)]
+    k = min(_count(k), len(x) - 1)
+    inds = search(x, x[own], k + 1)[1]
+    others = inds != own[:, None]
+    # k or more rows that are exact duplicates can push the row itself off its list of k + 1.
+    others[others.all(axis=1), -1] = False
+    return inds[others].reshape(len(own), k)
+
+
+def query_expansion(queries, gallery, k=2, alpha=0.3):
+    """alpha query expansion (aQE, RRT_SPEC section 4): queries [Q, D] -> expanded queries [Q, D] of unit length.
+
+    The mean of the query and of its k nearest gallery rows, each weighted by similarity**alpha (the query's own
+    similarity is 1; negative similarities count as 0). Search again with the result.
+    """
+    if alpha < 0:
+        raise InputError(f"query expansion with alpha={alpha}: it may not be negative")
+    queries, gallery = _rows(queries, "queries"), _rows(gallery, "gallery")
+    sims, inds = search(gallery, queries, k)
+    weights = np.maximum(sims, 0) ** np.float32(alpha)
+    return l2_normalize(queries + np.einsum("qk,qkd->qd", weights, gallery[inds]))
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """y = unit length of (x - mean) projection, with mean [D] and projection [D, d] float32."""
+
+    mean: np.ndarray
+    projection: np.ndarray
+    path: Path | None = None
+
+    def apply(self, x):
+        """Descriptors [N, D] -> [N, d] float32 of unit length; InputError when they have another dimension."""
+        x = np.asarray(x, dtype=np.float32)
+        if x.shape[1] != len(self.mean):
+            raise InputError(
+                f"{self.path or 'whitening'}: learned for {len(self.mean)} dimensions, the descriptors have"
+                f" {x.shape[1]}; learn it again with tools/learn_whitening.py"
+            )
+        return l2_normalize((x - self.mean) @ self.projection)
+
+    def save(self, path):
+        """Write an .npz, whole or not at all."""
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, mean=self.mean, projection=self.projection)
+        return Path(path)
+
+
+def load_whitening(path):
+    """Read what Whitening.save wrote; InputError for a missing, damaged or different file."""
+    path = Path(path)
+    remedy = "make it with tools/learn_whitening.py"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {remedy}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, projection = file["mean"], file["projection"]
+    except Exception as error:  # zipfile, numpy and struct raise many kinds for a damaged file
+        raise InputError(f"{path}: not a whitening file ({error}); {remedy}") from error
+    if mean.ndim != 1 or projection.ndim != 2 or len(mean) != len(projection) or not projection.shape[1]:
+        raise InputError(f"{path}: mean {mean.shape} and projection {projection.shape} do not fit together; {remedy}")
+    if not (np.isfinite(mean).all() and np.isfinite(projection).all()):
+        raise InputError(f"{path}: holds values that are not finite; {remedy}")
+    return Whitening(mean.astype(np.float32), projection.astype(np.float32), path)
+
+
+def fit_pca_whitening(x, dim, power=0.5):
+    """Learn a projection to `dim` dimensions from descriptors x [N, D] -> Whitening.
+
+    Columns of the projection are the leading eigenvectors of the covariance divided by eigenvalue**power: power 0.5
+    makes every direction equally strong (whitening), 0 only turns and cuts (PCA). InputError when fewer than `dim`
+    directions carry variance.
+    """
+    x = _rows(x, "whitening").astype(np.float64)
+    if dim < 1 or power < 0:
+        raise InputError(f"whitening to {dim} dimensions and power {power}: dim must be at least 1, power not negative")
+    mean = x.mean(axis=0)
+    centred = x - mean
+    # With fewer images than dimensions the small Gram matrix has the same non-zero eigenvalues as the covariance.
+    small = len(x) < x.shape[1]
+    values, vectors = np.linalg.eigh((centred @ centred.T if small else centred.T @ centred) / len(x))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    usable = int(np.sum(values > values[0] * 1e-10)) if values[0] > 0 else 0
+    if dim > usable:
+        raise InputError(
+            f"whitening to {dim} dimensions: {len(x)} images of {x.shape[1]} dimensions vary in {usable} directions"
+            f" only; give a dim of at most {usable}, or more images"
+        )
+    values, vectors = values[:dim], vectors[:, :dim]
+    if small:
+        vectors = centred.T @ vectors / np.sqrt(values * len(x))
+    # Eigenvectors come with an arbitrary sign; fixing it makes two runs comparable.
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)])
+    return Whitening(mean.astype(np.float32), (vectors / values**power).astype(np.float32))
