@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.groundtruth import GRADES
 
 PROTOCOLS = ("easy", "medium", "hard")
 
@@ -12,7 +13,6 @@ PROTOCOLS = ("easy", "medium", "hard")
 POSITIVE_GRADES = {"easy": ("easy",), "medium": ("easy", "hard"), "hard": ("hard",)}
 IGNORED_GRADES = {"easy": ("junk", "hard"), "medium": ("junk",), "hard": ("junk", "easy")}
 
-_BIT = {"easy": 1, "hard": 2, "junk": 4}
 
 
 @dataclass(frozen=True)
@@ -55,37 +55,28 @@ def evaluate(ranks, gnd, ks=(1, 5, 10), num_gallery=None):
     Precision at k divides by min(k, rank of the last positive), so that a perfect ranking has precision 1.
     """
     ranks = _checked_ranks(ranks, gnd, num_gallery)
-    size = num_gallery or 1 + max([int(ranks.max(initial=0))] + [int(np.max(entry[grade], initial=0))
-                                                                 for entry in gnd for grade in _BIT])
+    size = num_gallery or 1 + max([ranks.max(initial=-1)] + [np.max(entry[grade], initial=-1)
+                                                             for entry in gnd for grade in GRADES])
     ks = tuple(int(k) for k in ks)
     tables = {protocol: np.full((len(ranks), 1 + 2 * len(ks)), np.nan) for protocol in PROTOCOLS}
-    grade_of = np.zeros(size, dtype=np.uint8)
-    seen = np.zeros(size, dtype=bool)
+    place_of = np.empty(int(size), dtype=np.int32)
     for row, entry in enumerate(gnd):
-        ranked = ranks[row]
-        if len(ranked) and ranked[-1] < 0:
-            ranked = ranked[:np.flatnonzero(ranked >= 0)[-1] + 1] if (ranked >= 0).any() else ranked[:0]
-        _refuse_repeats(ranked, seen, row)
-        for grade, bit in _BIT.items():
-            grade_of[entry[grade]] |= bit
-        found = grade_of[ranked]
-        places = np.flatnonzero(found)
-        found = found[places]
-        for grade in _BIT:
-            grade_of[entry[grade]] = 0
+        _invert(ranks[row], place_of, row)
+        places = {grade: place_of[np.asarray(entry[grade], dtype=np.int64)] for grade in GRADES}
         for protocol in PROTOCOLS:
-            num_positive = sum(len(entry[grade]) for grade in POSITIVE_GRADES[protocol])
-            if num_positive:
-                tables[protocol][row] = _measure_query(places, found, protocol, num_positive, ks)
+            positives = np.concatenate([places[grade] for grade in POSITIVE_GRADES[protocol]])
+            ignored = np.concatenate([places[grade] for grade in IGNORED_GRADES[protocol]])
+            if len(positives):
+                tables[protocol][row] = _measure_query(positives, ignored, ks)
     return {protocol: _summarise(table, ks) for protocol, table in tables.items()}
 
 
-def _measure_query(places, found, protocol, num_positive, ks):
-    """One row (average precision, precision at ks, recall at ks) from the graded images' places in the ranking."""
-    positive = found & sum(_BIT[grade] for grade in POSITIVE_GRADES[protocol]) > 0
-    ignored = found & sum(_BIT[grade] for grade in IGNORED_GRADES[protocol]) > 0
-    hit_ranks = (places - np.cumsum(ignored))[positive]
-    hits = np.searchsorted(hit_ranks, ks, side="left")
+def _measure_query(positives, ignored, ks):
+    """One row (average precision, precision at ks, recall at ks) from places in the ranking; -1 = not listed."""
+    num_positive = len(positives)
+    positives, ignored = np.sort(positives[positives >= 0]), np.sort(ignored[ignored >= 0])
+    hit_ranks = positives - np.searchsorted(ignored, positives)
+    hits = np.searchsorted(hit_ranks, ks)
     # With a positive missing from a cut ranking the last one's rank is past the cut, and past every k within it.
     depth = np.minimum(ks, hit_ranks[-1] + 1) if len(hit_ranks) == num_positive else np.asarray(ks)
     return np.concatenate([[average_precision(hit_ranks, num_positive)], hits / depth, hits / num_positive])
@@ -112,14 +103,16 @@ def _checked_ranks(ranks, gnd, num_gallery):
     return ranks
 
 
-def _refuse_repeats(ranked, seen, row):
-    """`seen` is an all-False scratch array over the gallery, and is left so."""
-    if len(ranked) and ranked.min() < 0:
+def _invert(ranked, place_of, row):
+    """Set place_of[position] to the place of every ranked gallery position, and to -1 for those not ranked."""
+    if len(ranked) and ranked[-1] < 0:
+        ranked = ranked[:len(ranked) - np.argmax(ranked[::-1] >= 0)] if (ranked >= 0).any() else ranked[:0]
+    if ranked.min(initial=0) < 0:
         raise InputError(f"rankings: row {row} has a negative gallery position before its end")
-    seen[ranked] = True
-    distinct = np.count_nonzero(seen)
-    seen[ranked] = False
-    if distinct != len(ranked):
+    # One scatter answers both questions, where each image stands and whether one stands twice.
+    place_of.fill(-1)
+    place_of[ranked] = np.arange(len(ranked), dtype=np.int32)
+    if np.count_nonzero(place_of >= 0) != len(ranked):
         positions, counts = np.unique(ranked, return_counts=True)
         raise InputError(f"rankings: row {row} lists gallery position {positions[counts > 1][0]} more than once")
 

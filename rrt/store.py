@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.store_schema import (EXTRACT, LOCAL_COLUMNS, ImageRecord, Skipped, open_checked, read_names, skipped_path)
+from rrt.store_records import ImageRecord, Skipped
+from rrt.store_schema import EXTRACT, LOCAL_COLUMNS, damage_named, open_checked, read_names
 from rrt.store_writer import PartWriter, is_complete, read_skipped, remove_store, write_store
 
 __all__ = ["ImageRecord", "Local", "Packed", "PartWriter", "Skipped", "Store", "is_complete", "read_skipped",
@@ -57,7 +58,7 @@ class Store:
 
     def __init__(self, path):
         self.path = Path(path)
-        with open_checked(self.path) as file:
+        with open_checked(self.path) as file, damage_named(self.path):
             self.names = read_names(self.path, file)
             self.image_size = file["image_size"][:]
             self.offsets = file["local/offsets"][:]
@@ -166,11 +167,9 @@ class Store:
     def _gather(self, column, runs, num_rows):
         source = self._column(column)
         gathered = np.empty((num_rows, *source.shape[1:]), dtype=source.dtype)
-        try:
+        with damage_named(self.path):
             for start, end, target in runs:
                 gathered[target:target + end - start] = source[start:end]
-        except OSError as error:
-            raise InputError(f"{self.path}: /{column} cannot be read ({error}); copy the file again") from None
         return gathered
 
     def _column(self, name):
@@ -181,13 +180,15 @@ class Store:
             if layout.offset is None:
                 return self._open_file()[name]
             # A plain view on the map: np.memmap's own slicing costs more than copying a short row.
-            self._maps[name] = np.asarray(np.memmap(self.path, layout.dtype, "r", layout.offset, layout.shape))
+            with damage_named(self.path):
+                self._maps[name] = np.asarray(np.memmap(self.path, layout.dtype, "r", layout.offset, layout.shape))
         return self._maps[name]
 
     def _open_file(self):
         # HDF5 state does not survive a fork: each process opens the file for itself.
         if self._file is None or self._file_process != os.getpid():
-            self._file, self._file_process = h5py.File(self.path, "r", locking=False), os.getpid()
+            with damage_named(self.path):
+                self._file, self._file_process = h5py.File(self.path, "r", locking=False), os.getpid()
         return self._file
 
 
@@ -217,6 +218,8 @@ def _copy_runs(starts, counts, offsets):
 
 
 def _limited(counts, max_local):
+    if max_local is not None and max_local < 0:
+        raise ValueError(f"max_local is {max_local}, expected 0 or more")
     return counts if max_local is None else np.minimum(counts, max_local)
 
 

@@ -11,7 +11,7 @@
 """
 
 import json
-from dataclasses import dataclass
+from contextlib import contextmanager
 
 import h5py
 import numpy as np
@@ -33,50 +33,32 @@ _DATASETS = {
 }
 
 
-@dataclass(frozen=True)
-class ImageRecord:
-    """Everything the store keeps of one picture.
-
-    size: (width, height) pixels. global_ [Dg]. descriptors [n, Dl], keypoints [n, 2] (x, y in pixels of that picture),
-    scales [n] (1 / image scale), attention [n] (after softplus). n may be 0.
-    """
-
-    name: str
-    size: tuple
-    global_: np.ndarray
-    descriptors: np.ndarray
-    keypoints: np.ndarray
-    scales: np.ndarray
-    attention: np.ndarray
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A picture that could not be extracted, and why."""
-
-    name: str
-    reason: str
-
-
 def open_checked(path, schema=SCHEMA):
     """Open a store (or a part) for reading and check that every dataset of the schema is there and fits the others.
 
     Raises InputError naming the file and what is wrong; the caller closes the returned h5py.File.
     """
-    file = None
-    try:
+    with damage_named(path):
         # A finished store never changes, so it needs no lock, which some network file systems cannot give.
         file = h5py.File(path, "r", locking=False)
-        _check_attributes(path, file, schema)
-        _check_datasets(path, file)
-    except InputError:
-        file.close()
-        raise
-    except Exception as error:  # h5py answers damaged files with nearly every kind of exception
-        if file is not None:
+        try:
+            _check_attributes(path, file, schema)
+            _check_datasets(path, file)
+        except BaseException:
             file.close()
-        raise InputError(_why_unreadable(path, error)) from None
+            raise
     return file
+
+
+@contextmanager
+def damage_named(path):
+    """Turn what h5py and numpy raise when they read a damaged file, nearly every kind of exception, into InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(_why_unreadable(path, error)) from None
 
 
 def _why_unreadable(path, error):
@@ -86,7 +68,7 @@ def _why_unreadable(path, error):
         return f"{path}: is a folder, not a descriptor store; give the .h5 file"
     if isinstance(error, PermissionError):
         return f"{path}: may not be read; change its permissions"
-    text = str(error)
+    text = " ".join(str(error).split()) or type(error).__name__
     if "signature not found" in text:
         return f"{path}: not an HDF5 file; give the .h5 file that delg_extract/extract.py wrote"
     if "truncated" in text:
@@ -131,10 +113,8 @@ def _check_datasets(path, file):
 
 def read_names(path, file):
     """The image names of an open store; InputError when they are not UTF-8 or not unique."""
-    try:
+    with damage_named(path):
         names = file["names"].asstr()[:].tolist()
-    except (UnicodeDecodeError, OSError, TypeError) as error:
-        raise InputError(f"{path}: the image names cannot be read ({error}); {EXTRACT_AGAIN}") from None
     refuse_repeated_names(path, names)
     return names
 

@@ -13,18 +13,17 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from tqdm import tqdm
 
 import rrt
 from rrt.errors import InputError, atomic_path
-from rrt.store_schema import (LOCAL_COLUMNS, LOCAL_DTYPES, PART_SCHEMA, SCHEMA, VERSION, ImageRecord, Skipped,
-                              canonical_settings, first_difference, open_checked, parts_path, read_names,
-                              refuse_repeated_names, skipped_path)
+from rrt.store_records import (ImageRecord, Skipped, check_equal_sizes, checked_record, names_array, offsets_of,
+                               packed_columns)
+from rrt.store_schema import (LOCAL_DTYPES, PART_SCHEMA, SCHEMA, VERSION, canonical_settings, first_difference,
+                              open_checked, parts_path, read_names, refuse_repeated_names, skipped_path)
 
 PART_NAME = re.compile(r"part-(\d{5,})\.h5")
 MANIFEST = "settings.json"
-
-# Rows this near to unit length are kept to the last bit; others are scaled.
-UNIT_TOLERANCE = 1e-3
 
 
 class PartWriter:
@@ -82,12 +81,13 @@ class PartWriter:
             raise InputError(f"{self._part_path(part)}: the records are not those of the block (first difference "
                              f"'{wrong[0]}')")
         ordered = [by_name[name] for name in expected]
-        kept = [_checked(self.path, record) for record in ordered if isinstance(record, ImageRecord)]
-        _check_equal_sizes(self.path, kept)
+        kept = [checked_record(self.path, record) for record in ordered if isinstance(record, ImageRecord)]
+        check_equal_sizes(self.path, kept)
         left_out = [[record.name, record.reason] for record in ordered if isinstance(record, Skipped)]
         with atomic_path(self._part_path(part)) as temporary:
             with _create(temporary) as file:
-                _write_columns(file, kept, self.local_dtype)
+                for name, column in packed_columns(kept, self.local_dtype).items():
+                    file[name] = column
                 file.attrs.update(schema=PART_SCHEMA, version=VERSION, part=part, skipped=json.dumps(left_out),
                                   identity=self._identity_text(), complete=True)
 
@@ -126,10 +126,12 @@ class PartWriter:
 
     def _claim_folder(self):
         """Compare with the parts that are there, or leave a note of what this run's parts are made with."""
+        # Looked at in this order, because another process that starts now writes its note before its first part.
+        has_parts = len(self.missing_parts()) < self.num_parts
         manifest = self.folder / MANIFEST
         remedy = f"delete the folder {self.folder} or give --overwrite"
         if not manifest.exists():
-            if len(self.missing_parts()) < self.num_parts:
+            if has_parts:
                 raise InputError(f"{self.folder}: parts without their {MANIFEST}; {remedy}")
             with atomic_path(manifest) as temporary:
                 temporary.write_text(self._identity_text(), encoding="utf-8")
@@ -150,10 +152,14 @@ class PartWriter:
 
     def _open_part(self, part):
         path = self._part_path(part)
-        file = open_checked(path, PART_SCHEMA)
+        remedy = "delete it and run the extraction again"
+        try:
+            file = open_checked(path, PART_SCHEMA)
+        except InputError:
+            raise InputError(f"{path}: this part is damaged; {remedy}") from None
         if file.attrs.get("identity") != self._identity_text():
             file.close()
-            raise InputError(f"{path}: made with other settings or for another list; delete it and extract again")
+            raise InputError(f"{path}: this part was made with other settings or for another list; {remedy}")
         return file
 
     def _survey_parts(self):
@@ -166,7 +172,7 @@ class PartWriter:
 
     def _copy_parts(self, file, survey):
         num_images, num_local = len(survey.names), survey.num_local
-        file["names"] = _names_array(survey.names)
+        file["names"] = names_array(survey.names)
         targets = {
             "image_size": _column(file, "image_size", (num_images, 2), np.int32),
             "global": _column(file, "global", (num_images, survey.global_dim), np.float32),
@@ -177,7 +183,7 @@ class PartWriter:
         }
         counts = []
         filled = dict.fromkeys(targets, 0)
-        for part in range(self.num_parts):
+        for part in tqdm(range(self.num_parts), desc="merging", unit="part", leave=False, disable=None):
             with self._open_part(part) as source:
                 counts.append(np.diff(source["local/offsets"][:]))
                 for name, target in targets.items():
@@ -185,7 +191,7 @@ class PartWriter:
                     if rows:
                         target[filled[name]:filled[name] + rows] = source[name][:]
                     filled[name] += rows
-        file["local/offsets"] = _offsets(np.concatenate(counts))
+        file["local/offsets"] = offsets_of(np.concatenate(counts))
 
 
 class _Survey:
@@ -278,68 +284,6 @@ def _remove_leftovers(store_path):
         leftover.unlink(missing_ok=True)
 
 
-def _checked(path, record):
-    """The record as float32 arrays, unit rows, falling attention; InputError naming the image."""
-    where = f"{path}: '{record.name}'"
-    columns = {name: np.asarray(getattr(record, name), dtype=np.float32)
-               for name in ("global_", "descriptors", "keypoints", "scales", "attention")}
-    count = len(columns["attention"])
-    if columns["descriptors"].size == 0 and count == 0:
-        width = columns["descriptors"].shape[1] if columns["descriptors"].ndim == 2 else 0
-        columns["descriptors"] = np.empty((0, width), np.float32)
-        columns["keypoints"] = np.empty((0, 2), np.float32)
-    shapes = {name: columns[name].shape for name in ("descriptors", "keypoints", "scales", "attention")}
-    if (columns["global_"].ndim != 1 or columns["descriptors"].ndim != 2 or len(columns["descriptors"]) != count
-            or shapes["keypoints"] != (count, 2) or shapes["scales"] != (count,) or shapes["attention"] != (count,)):
-        raise InputError(f"{where} has arrays that do not fit together: global {columns['global_'].shape}, "
-                         + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
-    for name, column in columns.items():
-        if not np.isfinite(column).all():
-            raise InputError(f"{where} has {name.rstrip('_')} values that are not finite; is the model damaged?")
-    width, height = (int(side) for side in record.size)
-    if width < 1 or height < 1:
-        raise InputError(f"{where} has the size {width} x {height}")
-    if count and (np.diff(columns["attention"]) > 0).any():
-        order = np.argsort(-columns["attention"], kind="stable")
-        for name in LOCAL_COLUMNS:
-            columns[name] = columns[name][order]
-    columns["descriptors"] = _unit_rows(columns["descriptors"])
-    columns["global_"] = _unit_rows(columns["global_"][None])[0]
-    return ImageRecord(record.name, (width, height), **columns)
-
-
-def _unit_rows(rows):
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    off = (np.abs(lengths - 1) > UNIT_TOLERANCE) & (lengths > 0)
-    return np.where(off, rows / np.where(off, lengths, 1), rows) if off.any() else rows
-
-
-def _check_equal_sizes(path, records):
-    known = {}
-    for record in records:
-        for kind, width in (("global", len(record.global_)), ("local", record.descriptors.shape[1])):
-            first, first_width = known.setdefault(kind, (record.name, width)) if width else (None, width)
-            if width != first_width:
-                raise InputError(f"{path}: '{record.name}' has {kind} descriptors of {width} dimensions, "
-                                 f"'{first}' of {first_width}")
-
-
-def _write_columns(file, records, local_dtype):
-    def joined(name, tail, dtype=np.float32):
-        columns = [getattr(record, name) for record in records if len(getattr(record, name))]
-        return np.concatenate(columns).astype(dtype) if columns else np.empty((0, *tail), dtype)
-
-    local_dim = max((record.descriptors.shape[1] for record in records), default=0)
-    file["names"] = _names_array([record.name for record in records])
-    file["image_size"] = np.array([record.size for record in records], dtype=np.int32).reshape(len(records), 2)
-    file["global"] = np.stack([record.global_ for record in records]) if records else np.empty((0, 0), np.float32)
-    file["local/offsets"] = _offsets([len(record.attention) for record in records])
-    file["local/descriptors"] = joined("descriptors", (local_dim,), local_dtype)
-    file["local/keypoints"] = joined("keypoints", (2,))
-    file["local/scales"] = joined("scales", ())
-    file["local/attention"] = joined("attention", ())
-
-
 def _create(path):
     # The 1.10 format has checksums on everything but the numbers; mapped columns must start at a multiple of their type.
     return h5py.File(path, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=64)
@@ -348,16 +292,6 @@ def _create(path):
 def _column(file, name, shape, dtype):
     # Every row is written by the merge: filling with zeros first would write the file twice.
     return file.create_dataset(name, shape, dtype, fill_time="never")
-
-
-def _names_array(names):
-    encoded = [name.encode("utf-8") for name in names]
-    longest = max(map(len, encoded), default=1)
-    return np.array(encoded, dtype=h5py.string_dtype("utf-8", longest))
-
-
-def _offsets(counts):
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
 
 
 def _hash_names(names):
