@@ -1,0 +1,97 @@
+"""A starting point from data, for short schedules: the heads begin where principal components of ImageNet features stand.
+
+The published recipe starts conv5 and the heads from noise and needs hundreds of thousands of steps. Here
+- conv5 without ImageNet weights starts as the identity on conv4: the shortcut of l5a copies the conv4 channels, every residual
+  branch ends in a batch norm with gamma zero, so that block4 equals conv4 (and random mixtures of it in the second half);
+- the embedding starts as PCA whitening of the GeM vectors, the autoencoder as the PCA of conv4 cells;
+- a class's cosine weight starts as the mean embedding of its pictures ("imprinting", Qi et al., CVPR 2018).
+Every value is only a start: the joint loss trains it further.
+"""
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from delg_extract.model import BATCH_NORM_EPSILON, Delg, gem
+
+
+def identity_conv5(model: Delg, seed: int = 0) -> None:
+    """block4[..., :C] = conv4, block4[..., C:] = random non-negative mixtures of conv4, C = local_channels."""
+    v, channels = model.variables_by_name, model.sizes.local_channels
+    rng = np.random.default_rng(seed)
+    kernel = np.zeros((1, 1, channels, model.sizes.global_channels), np.float32)
+    kernel[0, 0, :, :channels] = np.eye(channels)
+    extra = model.sizes.global_channels - channels
+    kernel[0, 0, :, channels:] = rng.standard_normal((channels, extra)) / np.sqrt(channels)
+    v["res5a_branch1/kernel"].assign(kernel)
+    v["res5a_branch1/bias"].assign(np.zeros(model.sizes.global_channels, np.float32))
+    for block in model._blocks(5):
+        v[f"bn{block}_branch2c/gamma"].assign(np.zeros(model.sizes.global_channels, np.float32))
+
+
+def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, cells_per_image: int, seed: int):
+    """Samples of conv4 cells [M, C], GeM vectors [N, G] and labels [N] of ``steps`` batches."""
+    @tf.function(reduce_retracing=True)
+    def forward(images):
+        conv4 = model.conv4(images)
+        return model.block3(conv4), gem(model.conv5(conv4), model.gem_power)
+
+    rng = np.random.default_rng(seed)
+    cells, pooled, labels = [], [], []
+    for images, batch_labels in tqdm(data.take(steps), total=steps, desc="initialise", disable=None):
+        block3, vectors = (x.numpy() for x in forward(images))
+        flat = block3.reshape(len(block3), -1, block3.shape[-1])
+        cells.append(flat[:, rng.integers(0, flat.shape[1], cells_per_image)].reshape(-1, flat.shape[-1]))
+        pooled.append(vectors)
+        labels.append(batch_labels.numpy())
+    return np.concatenate(cells), np.concatenate(pooled), np.concatenate(labels)
+
+
+def _principal_components(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean [D], eigenvalues [D] falling, eigenvectors [D, D] as columns."""
+    mean = x.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(x - mean, rowvar=False).astype(np.float64))
+    return mean, np.maximum(values[::-1], 0), vectors[:, ::-1]
+
+
+def _calibrate_shortcut(model: Delg, cells: np.ndarray) -> None:
+    """Makes the batch norm behind l5a's shortcut the identity for the given conv4 cells, in training mode too."""
+    v = model.variables_by_name
+    out = cells @ v["res5a_branch1/kernel"].numpy()[0, 0]
+    mean, variance = out.mean(0), out.var(0)
+    v["bn5a_branch1/moving_mean"].assign(mean)
+    v["bn5a_branch1/moving_variance"].assign(variance)
+    v["bn5a_branch1/gamma"].assign(np.sqrt(variance + BATCH_NORM_EPSILON))
+    v["bn5a_branch1/beta"].assign(mean)
+
+
+def initialise_heads(model: Delg, data: tf.data.Dataset, steps: int, whitening_rank: int = 256, seed: int = 0) -> None:
+    """Sets embedding, autoencoder and cosine weights from ``steps`` batches of (images, labels); see the module's text.
+
+    ``whitening_rank``: components weaker than this one are damped instead of blown up to unit variance.
+    """
+    v = model.variables_by_name
+    cells, pooled, labels = _pass_over(data, model, steps, 16, seed)
+    if not v["bn5a_branch2c/gamma"].numpy().any():
+        _calibrate_shortcut(model, cells)
+    if model.local_dim:
+        mean, _, vectors = _principal_components(cells)
+        basis = vectors[:, :model.local_dim].astype(np.float32)
+        v["autoenc_conv1/kernel"].assign(basis[None, None])
+        v["autoenc_conv1/bias"].assign(-mean @ basis)
+        v["autoenc_conv2/kernel"].assign(basis.T[None, None])
+        v["autoenc_conv2/bias"].assign(mean)
+    if model.use_global:
+        mean, values, vectors = _principal_components(pooled)
+        damping = values[min(whitening_rank, len(values)) - 1]
+        projection = (vectors / np.sqrt(values + damping))[:, :model.embedding_dim].astype(np.float32)
+        v["embedding_layer/kernel"].assign(projection)
+        v["embedding_layer/bias"].assign((-mean @ projection).astype(np.float32))
+        if "cosine_weights" in v:
+            embeddings = (pooled - mean) @ projection
+            embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-12
+            weights = v["cosine_weights"].numpy()
+            for label in np.unique(labels):
+                weights[:, label] = embeddings[labels == label].mean(0)
+            v["cosine_weights"].assign(weights)

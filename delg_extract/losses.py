@@ -1,0 +1,87 @@
+"""The joint DELG loss (DELG paper section 3.2; DELG_SPEC 1.3 to 1.7) and the classifiers that exist only while training.
+
+    L = L_global + attention_weight * L_attention + reconstruction_weight * L_reconstruction
+
+Only L_global reaches the trunk: the local head reads a conv4 whose gradient is stopped.
+"""
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from delg_extract.model import Delg, LocalMaps, attention_pool
+
+SCALE_FACTOR = 45.25  # about sqrt(2048); a constant, as in the reference
+
+
+class Losses(NamedTuple):
+    """Scalars of one replica; ``total`` is what is differentiated."""
+
+    total: tf.Tensor
+    global_: tf.Tensor
+    attention: tf.Tensor
+    reconstruction: tf.Tensor
+
+
+def add_classifiers(model: Delg, num_classes: int) -> None:
+    """Adds the training-only variables: ``cosine_weights`` (DELG) or ``desc_fc`` (DELF), and ``att_fc``."""
+    if model.use_global:
+        model.add_dense("cosine_weights", model.embedding_dim, num_classes, bias=False)
+        # The reference calls the matrix itself cosine_weights, without "/kernel".
+        model.variables_by_name["cosine_weights"] = model.variables_by_name.pop("cosine_weights/kernel")
+    else:
+        model.add_dense("desc_fc", model.sizes.global_channels, num_classes)
+    model.add_dense("att_fc", model.sizes.local_channels, num_classes)
+
+
+CLASSIFIERS = ("cosine_weights", "desc_fc", "att_fc")
+
+
+def arcface_logits(embedding: tf.Tensor, weights: tf.Tensor, labels: tf.Tensor | None, margin: float = 0.1,
+                   scale: float = SCALE_FACTOR) -> tf.Tensor:
+    """Cosine logits [B, C] with the additive angular margin of ArcFace on the true class; ``labels=None``: no margin (validation).
+
+    The margin is left out where theta > pi - margin. The cosine is clamped before acos, whose gradient is infinite at +-1.
+    """
+    cosine = tf.nn.l2_normalize(embedding, axis=1) @ tf.nn.l2_normalize(weights, axis=0)
+    if labels is not None:
+        theta = tf.acos(tf.clip_by_value(cosine, -1.0 + 1e-6, 1.0 - 1e-6))
+        true_class = tf.one_hot(labels, tf.shape(cosine)[1], on_value=True, off_value=False, dtype=tf.bool)
+        cosine = tf.where(true_class & (theta <= math.pi - margin), tf.cos(theta + margin), cosine)
+    return scale * cosine
+
+
+def global_logits(model: Delg, embedding: tf.Tensor, labels: tf.Tensor | None, margin: float) -> tf.Tensor:
+    """Class logits of the global branch: cosine with margin for DELG, a dense layer for DELF."""
+    v = model.variables_by_name
+    if model.use_global:
+        return arcface_logits(embedding, v["cosine_weights"], labels, margin)
+    return embedding @ v["desc_fc/kernel"] + v["desc_fc/bias"]
+
+
+def local_logits(model: Delg, block3: tf.Tensor, maps: LocalMaps) -> tf.Tensor:
+    """Class logits of the local branch: attention-pooled reconstruction (block3 itself without the autoencoder)."""
+    v = model.variables_by_name
+    targets = block3 if maps.reconstruction is None else maps.reconstruction
+    return attention_pool(targets, maps.attention) @ v["att_fc/kernel"] + v["att_fc/bias"]
+
+
+def joint_loss(global_logits_: tf.Tensor, local_logits_: tf.Tensor, block3: tf.Tensor, maps: LocalMaps, labels: tf.Tensor,
+               global_batch: int | tf.Tensor, attention_weight: float = 1.0, reconstruction_weight: float = 10.0,
+               num_replicas: int = 1) -> Losses:
+    """The weighted sum above for one replica. Cross entropies are summed here and divided by the batch of all replicas.
+
+    The reconstruction error is a mean over the replica's batch; it is divided by the number of replicas, because gradients are
+    summed over them (the reference forgets this, so that there the weight grows with the number of GPUs).
+    """
+    def cross_entropy(logits):
+        return tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)) / tf.cast(global_batch, tf.float32)
+
+    loss_global, loss_attention = cross_entropy(global_logits_), cross_entropy(local_logits_)
+    loss_reconstruction = tf.constant(0.0)
+    if maps.reconstruction is not None:
+        loss_reconstruction = tf.reduce_mean(tf.square(block3 - maps.reconstruction)) / num_replicas
+    total = loss_global + attention_weight * loss_attention + reconstruction_weight * loss_reconstruction
+    return Losses(total, loss_global, loss_attention, loss_reconstruction)
