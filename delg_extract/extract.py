@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-import delg_extract  # noqa: F401  (quiets TensorFlow before it is imported)
 from delg_extract.inference import GLOBAL_SCALES, SCALES, Descriptors, Extractor
 from delg_extract.weights import load_weights, read_settings, sha256_of_file
 from rrt.errors import InputError, run_command

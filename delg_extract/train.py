@@ -11,23 +11,22 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from keras.optimizers import SGD  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import delg_extract  # noqa: F401, I001  (quiets TensorFlow before anything else loads it)
+import numpy as np
+import tensorflow as tf
+from keras.optimizers import SGD
+from tqdm import tqdm
 
-from delg_extract.curves import draw_curves  # noqa: E402
-from delg_extract.data import LabelledPictures, read_labelled_pictures, training_batches, whole_pictures  # noqa: E402
-from delg_extract.initialise import identity_conv5, initialise_heads  # noqa: E402
-from delg_extract.losses import CLASSIFIERS, add_classifiers, global_logits, joint_loss, local_logits  # noqa: E402
-from delg_extract.model import BACKBONES, Delg  # noqa: E402
-from delg_extract.weights import load_keras_notop, restore_weights, save_weights  # noqa: E402
-from rrt.errors import InputError, run_command  # noqa: E402
+from delg_extract.curves import draw_curves
+from delg_extract.data import LabelledPictures, read_labelled_pictures, training_batches, whole_pictures
+from delg_extract.initialise import identity_conv5, initialise_heads
+from delg_extract.losses import CLASSIFIERS, add_classifiers, global_logits, joint_loss, local_logits
+from delg_extract.model import BACKBONES, Delg
+from delg_extract.weights import load_keras_notop, restore_weights, save_weights
+from rrt.errors import InputError, run_command
 
 CLIP_NORM = 10.0
 MOMENTUM = 0.9
