@@ -1,0 +1,160 @@
+"""Search, query expansion and whitening against slow obvious code and hand-known answers."""
+
+import numpy as np
+import pytest
+from builders import make_store, unit_rows
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rrt.errors import InputError
+from rrt.lists import read_image_list, write_image_list
+from rrt.neighbors import (Whitening, fit_pca_whitening, load_globals, load_whitening, query_expansion, search,
+                           search_self)
+
+
+def slow_search(gallery, queries, k):
+    rows = []
+    for query in queries:
+        sims = [float(np.dot(query, row)) for row in gallery]
+        rows.append(sorted(range(len(gallery)), key=lambda i: -sims[i])[:k])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("k", [1, 3, 20, 39, 40, 1000])
+def test_search_equals_sorting_all_similarities(k):
+    generator = np.random.default_rng(k)
+    gallery, queries = unit_rows(generator, 40, 8), unit_rows(generator, 7, 8)
+    sims, inds = search(gallery, queries, k)
+    assert inds.shape == sims.shape == (7, min(k, 40))
+    assert sims.dtype == np.float32 and inds.dtype == np.int64
+    np.testing.assert_array_equal(inds, slow_search(gallery, queries, k))
+    np.testing.assert_allclose(sims, np.take_along_axis(queries @ gallery.T, inds, axis=1), atol=1e-6)
+
+
+def test_search_ranks_everything_without_k():
+    gallery = np.eye(3, dtype=np.float32)
+    sims, inds = search(gallery, [[0.6, 0.0, 0.8]])
+    assert inds.tolist() == [[2, 0, 1]]
+    np.testing.assert_allclose(sims, [[0.8, 0.6, 0.0]])
+
+
+@pytest.mark.parametrize("k", [4, 9])
+def test_equal_similarities_are_ordered_by_index(k):
+    gallery = np.tile(np.float32([[1, 0]]), (10, 1))
+    assert search(gallery, gallery[:1], k)[1].tolist() == [list(range(k))]
+
+
+@given(st.integers(2, 30), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_search_self_leaves_out_the_image_itself_and_nothing_else(n, k, seed):
+    generator = np.random.default_rng(seed)
+    # Few distinct rows: many exact duplicates, where dropping column 0 would be wrong.
+    x = unit_rows(generator, 5, 4)[generator.integers(0, 5, n)]
+    inds = search_self(x, k)
+    assert inds.shape == (n, min(k, n - 1))
+    for row, others in enumerate(inds):
+        assert row not in others and len(set(others)) == len(others)
+        sims = x @ x[row]
+        left_out = np.setdiff1d(np.arange(n), np.append(others, row))
+        assert not len(left_out) or sims[left_out].max() <= sims[others].min() + 1e-6
+
+
+def test_search_self_of_blocks_equals_search_self_of_all():
+    x = unit_rows(np.random.default_rng(0), 50, 6)
+    blocks = [search_self(x, 5, slice(start, min(start + 7, 50))) for start in range(0, 50, 7)]
+    np.testing.assert_array_equal(np.concatenate(blocks), search_self(x, 5))
+
+
+def test_query_expansion_is_the_weighted_mean_of_query_and_neighbours():
+    gallery = np.float32([[1, 0], [0.6, 0.8], [0, 1], [-1, 0]])
+    expected = np.float32([1, 0]) + 1.0**0.3 * gallery[0] + np.float32(0.6**0.3) * gallery[1]
+    expanded = query_expansion(np.float32([[1, 0]]), gallery, k=2, alpha=0.3)
+    np.testing.assert_allclose(expanded[0], expected / np.linalg.norm(expected), rtol=1e-6)
+
+
+def test_query_expansion_ignores_neighbours_of_negative_similarity():
+    expanded = query_expansion(np.float32([[1, 0]]), np.float32([[-0.6, 0.8], [-1, 0]]), k=2, alpha=0.5)
+    np.testing.assert_allclose(expanded, [[1, 0]], atol=1e-7)
+
+
+@pytest.mark.parametrize("images, dim", [(200, 5), (200, 12), (9, 6)])
+def test_whitened_training_descriptors_have_unit_covariance_before_normalisation(images, dim):
+    generator = np.random.default_rng(1)
+    x = generator.standard_normal((images, 12)) @ generator.standard_normal((12, 12)) + 3
+    whitening = fit_pca_whitening(x, dim)
+    y = (x - whitening.mean) @ whitening.projection
+    np.testing.assert_allclose(y.T @ y / images, np.eye(dim), atol=1e-3)
+
+
+def test_power_zero_is_pca_alone():
+    x = np.random.default_rng(2).standard_normal((300, 6)) * np.array([1, 9, 2, 7, 3, 5])
+    projection = fit_pca_whitening(x, 3, power=0).projection
+    np.testing.assert_allclose(projection.T @ projection, np.eye(3), atol=1e-5)
+    assert np.abs(projection).argmax(axis=0).tolist() == [1, 3, 5]
+
+
+def test_few_images_and_many_give_the_same_whitening():
+    """Fewer images than dimensions take the way over the Gram matrix; it must be the covariance's answer."""
+    x = np.random.default_rng(3).standard_normal((20, 50))
+    centred = x - x.mean(axis=0)
+    values, vectors = np.linalg.eigh(centred.T @ centred / 20)
+    expected = vectors[:, ::-1][:, :10] / np.sqrt(values[::-1][:10])
+    projection = fit_pca_whitening(x, 10).projection
+    signs = np.sign(np.sum(projection * expected, axis=0))
+    np.testing.assert_allclose(projection, expected * signs, rtol=1e-4, atol=1e-5)
+
+
+def test_whitening_applies_mean_projection_and_unit_length():
+    whitening = Whitening(np.float32([1, 1]), np.float32([[2, 0], [0, 1]]))
+    np.testing.assert_allclose(whitening.apply([[2.5, 5]]), [[0.6, 0.8]], rtol=1e-6)
+
+
+def test_whitening_comes_back_from_its_file_bit_for_bit(tmp_path):
+    x = unit_rows(np.random.default_rng(4), 30, 8)
+    whitening = fit_pca_whitening(x, 4)
+    path = whitening.save(tmp_path / "sub" / "w.npz")
+    np.testing.assert_array_equal(load_whitening(path).apply(x), whitening.apply(x))
+    assert [entry.name for entry in path.parent.iterdir()] == ["w.npz"]
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda x: search(x, x[:, :3], 1), "queries have 3 dimensions and the gallery 8"),
+    (lambda x: search(x, x, 0), "k=0 neighbours"),
+    (lambda x: search(x, x, 2.5), "k=2.5 neighbours"),
+    (lambda x: search(x[:0], x, 1), "gallery: descriptors of shape"),
+    (lambda x: search_self(x[:1], 1), "at least two"),
+    (lambda x: query_expansion(x, x, 2, -1), "alpha=-1"),
+    (lambda x: fit_pca_whitening(x, 9), "at most 8"),
+    (lambda x: fit_pca_whitening(x[:4], 4), "at most 3"),
+    (lambda x: fit_pca_whitening(x, 0), "dim must be at least 1"),
+    (lambda x: fit_pca_whitening(np.ones((5, 3)), 1), "at most 0"),
+    (lambda x: fit_pca_whitening(x, 4).apply(x[:, :5]), "learned for 8 dimensions, the descriptors have 5"),
+])
+def test_impossible_requests_say_why(call, message):
+    with pytest.raises(InputError, match=message):
+        call(unit_rows(np.random.default_rng(5), 20, 8))
+
+
+def test_whitening_files_that_are_none_are_refused(tmp_path):
+    whole = fit_pca_whitening(unit_rows(np.random.default_rng(6), 30, 8), 4).save(tmp_path / "w.npz").read_bytes()
+    cases = {"text.npz": b"no", "cut.npz": whole[:len(whole) // 2], "empty.npz": b""}
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+    np.savez(tmp_path / "other.npz", mean=np.zeros(3), projection=np.zeros((4, 2)))
+    np.savez(tmp_path / "nan.npz", mean=np.zeros(3), projection=np.full((3, 2), np.nan))
+    np.savez(tmp_path / "code.npz", mean=np.array([object()]), projection=np.zeros((1, 1)))
+    for name in [*cases, "other.npz", "nan.npz", "code.npz", "missing.npz"]:
+        with pytest.raises(InputError, match=name):
+            load_whitening(tmp_path / name)
+
+
+def test_load_globals_takes_the_rows_in_list_order_and_whitens_them(tmp_path):
+    store = make_store(tmp_path, n=8)
+    names = [store.names[i] for i in (5, 0, 3)]
+    write_image_list(tmp_path / "list.txt", names, [0, 0, 0], [(1, 1)] * 3)
+    images = read_image_list(tmp_path / "list.txt")
+    some, everything = load_globals(store.path, images, None)
+    np.testing.assert_array_equal(some, store.global_descriptors[[5, 0, 3]])
+    np.testing.assert_array_equal(everything, store.global_descriptors)
+    whitening = fit_pca_whitening(everything, 3)
+    path = whitening.save(tmp_path / "w.npz")
+    np.testing.assert_array_equal(load_globals(store.path, images, whitening=path)[0], whitening.apply(some))
