@@ -131,7 +131,7 @@ class Whitening:
 
 def load_whitening(path):
     """Read what Whitening.save wrote; InputError for a missing, damaged or different file."""
-    path = Path(path)
+    path = Path(str(path))
     remedy = "make it with tools/learn_whitening.py"
     if not path.is_file():
         raise InputError(f"{path}: no such file; {remedy}")

@@ -45,12 +45,15 @@ def _logger():
     logger = logging.getLogger("rrt.sacred")
     if not logger.handlers:
         handler = _Console()
-        quiet = lambda record: logger.level < logging.WARNING or not record.getMessage().startswith(_NOISE)
-        handler.addFilter(quiet)
+        handler.addFilter(_is_news)
         logger.addHandler(handler)
         logger.propagate = False
         logger.setLevel(logging.WARNING)
     return logger
+
+
+def _is_news(record):
+    return _logger().level < logging.WARNING or not record.getMessage().startswith(_NOISE)
 
 
 def make_experiment(name, ingredients=()):
@@ -79,10 +82,10 @@ def make_experiment(name, ingredients=()):
 def _check_types(_run):
     """InputError for a setting of another kind than its default: a word for a number, a number for a dict."""
     for name, (expected, found) in sorted(_run.config_modifications.typechanged.items()):
-        numbers = {expected, found} == {int, float}
-        if not numbers and not (expected is str and found in (int, float)):
+        if {expected, found} != {int, float}:
             value = get_by_dotted_path(_run.config, name)
-            raise InputError(f"setting {name}={value!r}: expected {_KINDS.get(expected, expected.__name__)}")
+            remedy = f"; in quotes it is one: \"{name}='{value}'\"" if expected is str else ""
+            raise InputError(f"setting {name}={value!r}: expected {_KINDS.get(expected, expected.__name__)}{remedy}")
 
 
 def plain_config(config):

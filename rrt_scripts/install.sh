@@ -44,7 +44,8 @@ fi
 : > .venv.installing
 rm -f "$stamp"
 echo "installing the requirements into .venv (once; some minutes)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r requirements.txt
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
+quiet=""; if [ ! -t 1 ]; then quiet=--quiet; fi  # someone at a terminal sees pip's progress
+.venv/bin/python -m pip install $quiet --disable-pip-version-check --no-input -r requirements.txt
+.venv/bin/python -m pip install $quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
 wanted > "$stamp"
 rm .venv.installing

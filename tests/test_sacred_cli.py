@@ -77,6 +77,7 @@ def test_debug_shows_the_traceback_of_an_input_error(tmp_path):
     (["with", "rate"], ["unknown named configuration 'rate'", "name=value"]),
     (["with", "rate=fast"], ["rate='fast'", "a number"]),
     (["with", "flag=1"], ["flag=1", "True or False"]),
+    (["with", "dataset.name=2021"], ["dataset.name=2021", "a text", "dataset.name='2021'"]),
     (["with", "params=2"], ["params=2", "a dict"]),
     (["rate=1"], ["unknown command 'rate=1'", "with rate=1"]),
     (["train"], ["unknown command 'train'", "main"]),
