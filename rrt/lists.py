@@ -50,7 +50,10 @@ def read_image_list(path):
 
 
 def write_image_list(path, names, labels, sizes):
-    """Write an image list; `labels` [N] integers, `sizes` [N, 2] = width, height. The file appears whole or not at all."""
+    """Write an image list, whole or not at all; `labels` [N] integers, `sizes` [N, 2] = width, height in pixels.
+
+    Raises InputError for what read_image_list() would not read back.
+    """
     if not len(names) == len(labels) == len(sizes):
         raise InputError(f"{path}: {len(names)} names, {len(labels)} labels and {len(sizes)} sizes do not fit together")
     lines = [f"{name},{int(label)},{int(width)},{int(height)}"
@@ -63,7 +66,6 @@ def write_image_list(path, names, labels, sizes):
         seen.add(name)
         _parse_line(line, f"{path}: {name!r}")
     with atomic_path(path) as temporary:
-        # Newlines as they are on every system, and names Python read from disk with undecodable bytes refused here.
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             file.write("".join(line + "\n" for line in lines))
 

@@ -1,4 +1,4 @@
-"""Measures of the Revisited Oxford and Paris benchmarks: mAP, mP@k and mR@k for Easy, Medium and Hard (DELG_SPEC 6.3)."""
+"""Measures of the Revisited Oxford and Paris benchmarks: mAP, mP@k, mR@k for Easy, Medium, Hard (DELG_SPEC 6.3)."""
 
 from dataclasses import dataclass
 
@@ -149,8 +149,7 @@ def format_table(results, protocols=PROTOCOLS, intervals=False):
                          *map(percent, result.mp), *map(percent, result.mr)])
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join("| " + " | ".join(_pad(cell, width, column) for column, (cell, width) in enumerate(zip(line, widths)))
-                     + " |" for line in lines)
+    return "\n".join(_table_line(line, widths) for line in lines)
 
 
 def percent(fraction):
@@ -158,5 +157,7 @@ def percent(fraction):
     return "-" if np.isnan(fraction) else f"{100 * fraction:.2f}"
 
 
-def _pad(cell, width, column):
-    return cell.ljust(width) if column < 2 else cell.rjust(width)
+def _table_line(cells, widths):
+    padded = [cell.ljust(width) if column < 2 else cell.rjust(width)
+              for column, (cell, width) in enumerate(zip(cells, widths))]
+    return f"| {' | '.join(padded)} |"

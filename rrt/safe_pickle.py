@@ -1,4 +1,4 @@
-"""A reader of pickles that knows only plain containers, numbers, strings, bytes and numpy arrays, and calls nothing else.
+"""A reader of pickles that knows plain containers, numbers, strings, bytes and numpy arrays, and calls nothing else.
 
 A pickle is a small program. Python's own reader lets it import and call anything; this one answers every name it asks
 for from the short table below with functions of this file, never hands numpy an unchecked state, and believes no length

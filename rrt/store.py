@@ -210,8 +210,10 @@ class _Layout:
 
 def _copy_runs(starts, counts, offsets):
     """Row ranges to copy as (start, end, target), in file order; images that follow each other make one range."""
+    if len(starts) == 0:
+        return []
     ends = starts + counts
-    heads = np.flatnonzero(np.concatenate([[True], starts[1:] != ends[:-1]])) if len(starts) else np.empty(0, np.int64)
+    heads = np.flatnonzero(np.concatenate([[True], starts[1:] != ends[:-1]]))
     lasts = np.append(heads[1:], len(starts)) - 1
     order = np.argsort(starts[heads], kind="stable")
     return list(zip(starts[heads][order].tolist(), ends[lasts][order].tolist(), offsets[heads][order].tolist()))

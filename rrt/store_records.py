@@ -94,8 +94,8 @@ def packed_columns(records, local_dtype):
 
     return {
         "names": names_array([record.name for record in records]),
-        "image_size": np.array([record.size for record in records], dtype=np.int32).reshape(-1, 2),
-        "global": np.array([record.global_ for record in records], dtype=np.float32).reshape(-1, global_dim),
+        "image_size": np.array([record.size for record in records], dtype=np.int32).reshape(len(records), 2),
+        "global": np.array([record.global_ for record in records], dtype=np.float32).reshape(len(records), global_dim),
         "local/offsets": offsets_of([len(record.attention) for record in records]),
         "local/descriptors": joined("descriptors", (local_dim,), local_dtype),
         "local/keypoints": joined("keypoints", (2,)),

@@ -89,24 +89,26 @@ def _check_attributes(path, file, schema):
 
 
 def _check_datasets(path, file):
+    found = {name: file.get(name) for name in _DATASETS}
     for name, (kinds, axes) in _DATASETS.items():
-        dataset = file.get(name)
+        dataset = found[name]
         if not isinstance(dataset, h5py.Dataset):
             raise InputError(f"{path}: dataset /{name} is missing; {EXTRACT_AGAIN}")
         if dataset.dtype.kind not in kinds or dataset.ndim != axes:
             raise InputError(f"{path}: dataset /{name} is {dataset.dtype} with {dataset.ndim} axes; {EXTRACT_AGAIN}")
-    if file["local/descriptors"].dtype.name not in LOCAL_DTYPES:
-        raise InputError(f"{path}: local descriptors of type {file['local/descriptors'].dtype.name}, "
+    descriptors = found["local/descriptors"]
+    if descriptors.dtype.name not in LOCAL_DTYPES:
+        raise InputError(f"{path}: local descriptors of type {descriptors.dtype.name}, "
                          f"this program reads {' and '.join(LOCAL_DTYPES)}")
-    num_images, num_local = len(file["names"]), len(file["local/descriptors"])
-    expected = {"image_size": (num_images, 2), "global": (num_images, file["global"].shape[1]),
+    num_images, num_local = len(found["names"]), len(descriptors)
+    expected = {"image_size": (num_images, 2), "global": (num_images, found["global"].shape[1]),
                 "local/offsets": (num_images + 1,), "local/keypoints": (num_local, 2),
                 "local/scales": (num_local,), "local/attention": (num_local,)}
     for name, shape in expected.items():
-        if file[name].shape != shape:
-            raise InputError(f"{path}: dataset /{name} is {file[name].shape} where {shape} fits the others; "
+        if found[name].shape != shape:
+            raise InputError(f"{path}: dataset /{name} is {found[name].shape} where {shape} fits the others; "
                              f"{EXTRACT_AGAIN}")
-    offsets = file["local/offsets"][:]
+    offsets = found["local/offsets"][:]
     if offsets[0] != 0 or offsets[-1] != num_local or (np.diff(offsets) < 0).any():
         raise InputError(f"{path}: /local/offsets does not divide the {num_local} local descriptors; {EXTRACT_AGAIN}")
 

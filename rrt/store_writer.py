@@ -7,6 +7,7 @@ loses at most the part it was writing. The merge copies part after part, so that
 import csv
 import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -139,7 +140,7 @@ class PartWriter:
         try:
             known = json.loads(manifest.read_text(encoding="utf-8"))
             settings = known.pop("settings")
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, AttributeError, TypeError):
             raise InputError(f"{manifest}: damaged; {remedy}") from None
         difference = first_difference(settings, self.settings)
         if not difference and known.get("names_sha256") != self._identity["names_sha256"]:
@@ -184,13 +185,14 @@ class PartWriter:
         counts = []
         filled = dict.fromkeys(targets, 0)
         for part in tqdm(range(self.num_parts), desc="merging", unit="part", leave=False, disable=None):
-            with self._open_part(part) as source:
+            # Checked by the survey a moment ago.
+            with h5py.File(self._part_path(part), "r", locking=False) as source:
                 counts.append(np.diff(source["local/offsets"][:]))
                 for name, target in targets.items():
-                    rows = len(source[name])
-                    if rows:
-                        target[filled[name]:filled[name] + rows] = source[name][:]
-                    filled[name] += rows
+                    rows = source[name][:]
+                    if len(rows):
+                        target[filled[name]:filled[name] + len(rows)] = rows
+                    filled[name] += len(rows)
         file["local/offsets"] = offsets_of(np.concatenate(counts))
 
 
@@ -285,8 +287,19 @@ def _remove_leftovers(store_path):
 
 
 def _create(path):
-    # The 1.10 format has checksums on everything but the numbers; mapped columns must start at a multiple of their type.
-    return h5py.File(path, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=64)
+    """A new HDF5 file in which nothing depends on the clock, so that equal content makes equal bytes."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    # The 1.10 format has checksums on everything but the numbers.
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    # A mapped column must start at a multiple of its type.
+    access.set_alignment(1, 64)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    root, group = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    for properties in (root, group):
+        properties.set_obj_track_times(False)
+    file = h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, root, access))
+    h5py.h5g.create(file.id, b"local", gcpl=group)
+    return file
 
 
 def _column(file, name, shape, dtype):
