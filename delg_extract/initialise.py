@@ -4,7 +4,8 @@ The published recipe starts conv5 and the heads from noise and needs hundreds of
 - conv5 without ImageNet weights starts as the identity on conv4: the shortcut of l5a copies the conv4 channels, every residual
   branch ends in a batch norm with gamma zero, so that block4 equals conv4 (and random mixtures of it in the second half);
 - the embedding starts as PCA whitening of the GeM vectors, the autoencoder as the PCA of conv4 cells;
-- a class's cosine weight starts as the mean embedding of its pictures ("imprinting", Qi et al., CVPR 2018).
+- a class's cosine weight starts as the mean embedding of its pictures ("imprinting", Qi et al., CVPR 2018), and its weights of
+  the attention classifier as its mean pooled vector less the mean of all, times the factor that fits the labels best.
 Every value is only a start: the joint loss trains it further.
 """
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from delg_extract.model import BATCH_NORM_EPSILON, Delg, gem
+from delg_extract.model import BATCH_NORM_EPSILON, Delg, attention_pool, gem
 
 
 def identity_conv5(model: Delg, seed: int = 0) -> None:
@@ -31,21 +32,22 @@ def identity_conv5(model: Delg, seed: int = 0) -> None:
 
 
 def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, cells_per_image: int, seed: int):
-    """Samples of conv4 cells [M, C], GeM vectors [N, G] and labels [N] of ``steps`` batches."""
+    """Samples of conv4 cells [M, C], GeM vectors [N, G], attention-pooled conv4 [N, C] and labels [N] of ``steps`` batches."""
     @tf.function(reduce_retracing=True)
     def forward(images):
         conv4 = model.conv4(images)
-        return model.block3(conv4), gem(model.conv5(conv4), model.gem_power)
+        block3 = model.block3(conv4)
+        return block3, gem(model.conv5(conv4), model.gem_power), attention_pool(block3, model.local(block3).attention)
 
     rng = np.random.default_rng(seed)
-    cells, pooled, labels = [], [], []
+    cells, *columns = [], [], [], []
     for images, batch_labels in tqdm(data.take(steps), total=steps, desc="initialise", disable=None):
-        block3, vectors = (x.numpy() for x in forward(images))
+        block3, *vectors = (x.numpy() for x in forward(images))
         flat = block3.reshape(len(block3), -1, block3.shape[-1])
         cells.append(flat[:, rng.integers(0, flat.shape[1], cells_per_image)].reshape(-1, flat.shape[-1]))
-        pooled.append(vectors)
-        labels.append(batch_labels.numpy())
-    return np.concatenate(cells), np.concatenate(pooled), np.concatenate(labels)
+        for column, values in zip(columns, (*vectors, batch_labels.numpy())):
+            column.append(values)
+    return np.concatenate(cells), *(np.concatenate(column) for column in columns)
 
 
 def _principal_components(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -66,32 +68,69 @@ def _calibrate_shortcut(model: Delg, cells: np.ndarray) -> None:
     v["bn5a_branch1/beta"].assign(mean)
 
 
-def initialise_heads(model: Delg, data: tf.data.Dataset, steps: int, whitening_rank: int = 256, seed: int = 0) -> None:
+def initialise_heads(model: Delg, data: tf.data.Dataset, steps: int, classifier_only: bool = False, whitening_rank: int = 256,
+                     seed: int = 0) -> None:
     """Sets embedding, autoencoder and cosine weights from ``steps`` batches of (images, labels); see the module's text.
 
-    ``whitening_rank``: components weaker than this one are damped instead of blown up to unit variance.
+    ``classifier_only``: only the cosine weights (the network comes from a weight file). ``whitening_rank``: components weaker
+    than this one are damped instead of blown up to unit variance.
     """
+    cells, pooled, pooled_local, labels = _pass_over(data, model, steps, 16, seed)
+    if not classifier_only:
+        _set_autoencoder(model, cells)
+        if not model.variables_by_name["bn5a_branch2c/gamma"].numpy().any():
+            _calibrate_shortcut(model, cells)
+        if model.use_global:
+            _set_embedding(model, pooled, whitening_rank)
+    if "cosine_weights" in model.variables_by_name:
+        _imprint(model, pooled, labels)
+    if "att_fc/kernel" in model.variables_by_name:
+        _imprint_local(model, pooled_local, labels)
+
+
+def _set_autoencoder(model: Delg, cells: np.ndarray) -> None:
+    if not model.local_dim:
+        return
     v = model.variables_by_name
-    cells, pooled, labels = _pass_over(data, model, steps, 16, seed)
-    if not v["bn5a_branch2c/gamma"].numpy().any():
-        _calibrate_shortcut(model, cells)
-    if model.local_dim:
-        mean, _, vectors = _principal_components(cells)
-        basis = vectors[:, :model.local_dim].astype(np.float32)
-        v["autoenc_conv1/kernel"].assign(basis[None, None])
-        v["autoenc_conv1/bias"].assign(-mean @ basis)
-        v["autoenc_conv2/kernel"].assign(basis.T[None, None])
-        v["autoenc_conv2/bias"].assign(mean)
-    if model.use_global:
-        mean, values, vectors = _principal_components(pooled)
-        damping = values[min(whitening_rank, len(values)) - 1]
-        projection = (vectors / np.sqrt(values + damping))[:, :model.embedding_dim].astype(np.float32)
-        v["embedding_layer/kernel"].assign(projection)
-        v["embedding_layer/bias"].assign((-mean @ projection).astype(np.float32))
-        if "cosine_weights" in v:
-            embeddings = (pooled - mean) @ projection
-            embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-12
-            weights = v["cosine_weights"].numpy()
-            for label in np.unique(labels):
-                weights[:, label] = embeddings[labels == label].mean(0)
-            v["cosine_weights"].assign(weights)
+    mean, _, vectors = _principal_components(cells)
+    basis = vectors[:, :model.local_dim].astype(np.float32)
+    v["autoenc_conv1/kernel"].assign(basis[None, None])
+    v["autoenc_conv1/bias"].assign(-mean @ basis)
+    v["autoenc_conv2/kernel"].assign(basis.T[None, None])
+    v["autoenc_conv2/bias"].assign(mean)
+
+
+def _set_embedding(model: Delg, pooled: np.ndarray, whitening_rank: int) -> None:
+    v = model.variables_by_name
+    mean, values, vectors = _principal_components(pooled)
+    damping = values[min(whitening_rank, len(values)) - 1]
+    projection = (vectors / np.sqrt(values + damping))[:, :model.embedding_dim].astype(np.float32)
+    v["embedding_layer/kernel"].assign(projection)
+    v["embedding_layer/bias"].assign((-mean @ projection).astype(np.float32))
+
+
+def _imprint(model: Delg, pooled: np.ndarray, labels: np.ndarray) -> None:
+    v = model.variables_by_name
+    embeddings = pooled @ v["embedding_layer/kernel"].numpy() + v["embedding_layer/bias"].numpy()
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-12
+    weights = v["cosine_weights"].numpy()
+    for label in np.unique(labels):
+        weights[:, label] = embeddings[labels == label].mean(0)
+    v["cosine_weights"].assign(weights)
+
+
+def _imprint_local(model: Delg, pooled: np.ndarray, labels: np.ndarray) -> None:
+    v = model.variables_by_name
+    mean = pooled.mean(0)
+    kernel = np.zeros(v["att_fc/kernel"].shape, np.float32)
+    for label in np.unique(labels):
+        kernel[:, label] = pooled[labels == label].mean(0) - mean
+    # The class whose mean is nearest has the largest x.k - |k|^2 / 2.
+    logits = (pooled - mean) @ kernel - (kernel * kernel).sum(0) / 2
+    losses = {}
+    for factor in 2.0 ** np.arange(0, 12):
+        shifted = factor * (logits - logits.max(1, keepdims=True))
+        losses[factor] = np.mean(np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels])
+    best = min(losses, key=losses.get)
+    v["att_fc/kernel"].assign(best * kernel)
+    v["att_fc/bias"].assign(best * (-mean @ kernel - (kernel * kernel).sum(0) / 2))

@@ -28,9 +28,7 @@ class Losses(NamedTuple):
 def add_classifiers(model: Delg, num_classes: int) -> None:
     """Adds the training-only variables: ``cosine_weights`` (DELG) or ``desc_fc`` (DELF), and ``att_fc``."""
     if model.use_global:
-        model.add_dense("cosine_weights", model.embedding_dim, num_classes, bias=False)
-        # The reference calls the matrix itself cosine_weights, without "/kernel".
-        model.variables_by_name["cosine_weights"] = model.variables_by_name.pop("cosine_weights/kernel")
+        model.add_matrix("cosine_weights", model.embedding_dim, num_classes)
     else:
         model.add_dense("desc_fc", model.sizes.global_channels, num_classes)
     model.add_dense("att_fc", model.sizes.local_channels, num_classes)

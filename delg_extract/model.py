@@ -151,12 +151,15 @@ class Delg(tf.Module):
             self._add_conv("autoenc_conv1", 1, local, self.local_dim)
             self._add_conv("autoenc_conv2", 1, self.local_dim, local)
 
-    def add_dense(self, name: str, features_in: int, features_out: int, bias: bool = True) -> None:
-        """A Glorot-uniform matrix [features_in, features_out] called ``name/kernel``, and ``name/bias``."""
+    def add_matrix(self, name: str, features_in: int, features_out: int) -> None:
+        """A Glorot-uniform matrix [features_in, features_out]."""
         limit = (6.0 / (features_in + features_out)) ** 0.5
-        self._variable(f"{name}/kernel", self._rng.uniform((features_in, features_out), -limit, limit))
-        if bias:
-            self._variable(f"{name}/bias", tf.zeros(features_out))
+        self._variable(name, self._rng.uniform((features_in, features_out), -limit, limit))
+
+    def add_dense(self, name: str, features_in: int, features_out: int) -> None:
+        """A dense layer: ``name/kernel`` [features_in, features_out] and ``name/bias``."""
+        self.add_matrix(f"{name}/kernel", features_in, features_out)
+        self._variable(f"{name}/bias", tf.zeros(features_out))
 
     # ---- layers ----------------------------------------------------------------------------------------------------------
 

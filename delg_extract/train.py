@@ -115,11 +115,12 @@ def train(args: argparse.Namespace) -> Path:
         print(f"{logdir}: continues at step {int(trainer.step_count)}")
     elif args.init_heads_steps:
         data = training_batches(pictures, args.batch_size, args.image_size, args.seed + 1, args.use_augmentation, args.min_crop_area)
-        initialise_heads(trainer.model, data, args.init_heads_steps, seed=args.seed)
-    _loop(trainer, pictures, args, manager, logdir)
+        initialise_heads(trainer.model, data, args.init_heads_steps, classifier_only=args.init_weights is not None, seed=args.seed)
+    if int(trainer.step_count) < args.max_iters:
+        _loop(trainer, pictures, args, manager, logdir)
+        draw_curves(logdir / "train.csv", logdir / "curves.png")
     weights = save_weights(logdir / "weights.h5", _without_classifiers(trainer.model), image_size=args.image_size,
                            steps=int(trainer.step_count))
-    draw_curves(logdir / "train.csv", logdir / "curves.png")
     return weights
 
 
@@ -224,11 +225,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--freeze", choices=tuple(FROZEN), default="none", help="what is not trained: nothing, or conv1 to conv4")
     p.add_argument("--conv5_start", choices=("random", "identity"), default="random",
                    help="identity: conv5 passes conv4 on at first (for ImageNet files without conv5)")
-    flag("--init_heads_steps", 0, "batches from which the heads are set by principal components before training; 0 starts from noise")
+    flag("--init_heads_steps", 0, "batches from which the heads are set before training (principal components; after --init_weights the "
+         "class weights only); 0 starts them from noise")
     flag("--validation_fraction", 0.05, "share of each class held out for the accuracy curves")
     flag("--batch_size", 32, "pictures a step")
     flag("--initial_lr", 0.01, "learning rate, falling linearly to zero at --max_iters")
-    flag("--max_iters", 500000, "steps")
+    flag("--max_iters", 500000, "steps; 0 writes the starting weights")
     flag("--image_size", 321, "side of the square training crops, pixels")
     flag("--min_crop_area", 0.08, "smallest share of a picture in a training crop")
     flag("--use_augmentation", True, "random crops")

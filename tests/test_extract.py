@@ -1,0 +1,152 @@
+"""The extraction command: stores, crops, pictures that cannot be read, kill -9 and going on."""
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("tensorflow")
+
+from delg_extract.model import Delg  # noqa: E402
+from delg_extract.weights import load_weights, save_weights  # noqa: E402
+from rrt.errors import InputError  # noqa: E402
+from rrt.groundtruth import save_ground_truth  # noqa: E402
+from rrt.lists import write_image_list  # noqa: E402
+from rrt.store import Store  # noqa: E402
+
+NUM_PICTURES = 10
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return save_weights(tmp_path_factory.mktemp("weights") / "small.h5", Delg("small", seed=3), dtype="float16", score_threshold=0.0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten smooth random pictures, a list of them, and a ground truth whose query is cropped."""
+    rng = np.random.default_rng(0)
+    names = [f"jpg/picture {i}.jpg" for i in range(NUM_PICTURES)]
+    (tmp_path / "jpg").mkdir()
+    for name in names:
+        pixels = np.kron(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))
+        Image.fromarray(pixels).save(tmp_path / name)
+    sizes = np.full((NUM_PICTURES, 2), (160, 120))
+    write_image_list(tmp_path / "test_query.txt", names[:1], np.zeros(1, int), sizes[:1])
+    write_image_list(tmp_path / "test_gallery.txt", names[1:], np.zeros(NUM_PICTURES - 1, int), sizes[1:])
+    save_ground_truth(tmp_path / "gnd.pkl", [n[4:-4] for n in names[1:]], [names[0][4:-4]],
+                      [{"bbx": [10.4, 20.6, 150.0, 110.0], "easy": [0], "hard": [], "junk": []}])
+    return tmp_path
+
+
+def command(folder, weights, output, *extra):
+    return [sys.executable, "delg_extract/extract.py", "--weights", str(weights), "--image_dir", str(folder),
+            "--list", str(folder / "test_gallery.txt"), "--query_list", str(folder / "test_query.txt"),
+            "--ground_truth", str(folder / "gnd.pkl"), "--output", str(output), "--block", "2", *extra]
+
+
+def run(*args):
+    return subprocess.run(command(*args), capture_output=True, text=True)
+
+
+def contents(path):
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        return found, dict(file.attrs)
+
+
+def test_killed_extraction_goes_on_to_an_equal_store(folder, weights):
+    whole = run(folder, weights, folder / "delg_whole.h5")
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(command(folder, weights, folder / "delg_killed.h5"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    parts = folder / "delg_killed.h5.parts"
+    deadline = time.time() + 120
+    while not list(parts.glob("part-0000[1-9].h5")) and time.time() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "delg_killed.h5").exists(), "the run ended before it could be killed"
+    kept = {p: p.stat().st_mtime_ns for p in parts.glob("part-*.h5") if ".tmp" not in p.name}
+    assert kept
+    again = run(folder, weights, folder / "delg_killed.h5")
+    assert again.returncode == 0, again.stderr
+    (first, first_attributes), (second, second_attributes) = contents(folder / "delg_whole.h5"), contents(folder / "delg_killed.h5")
+    assert first.keys() == second.keys()
+    for name in first:
+        assert np.array_equal(first[name], second[name]), name
+    assert first_attributes.pop("desc_name") == "whole" and second_attributes.pop("desc_name") == "killed"
+    assert first_attributes == second_attributes
+    assert not parts.exists()
+    assert "complete, nothing to do" in run(folder, weights, folder / "delg_killed.h5").stdout
+
+
+def test_a_store_holds_every_picture_and_queries_are_cropped(folder, weights):
+    assert run(folder, weights, folder / "delg_x.h5").returncode == 0
+    with Store(folder / "delg_x.h5") as store:
+        assert store.num_images == NUM_PICTURES
+        assert (store.global_dim, store.local_dim) == (512, 128)
+        query = store.index("jpg/picture 0.jpg")
+        assert store.image_size[query].tolist() == [140, 89]  # the box 10.4, 20.6, 150, 110 rounded to 10, 21, 150, 110
+        assert store.image_size[store.index("jpg/picture 1.jpg")].tolist() == [160, 120]
+        assert np.allclose(np.linalg.norm(store.global_descriptors, axis=1), 1, atol=1e-5)
+        local = store.read(query)
+        assert len(local.descriptors) > 20
+        assert (np.diff(local.attention) <= 0).all()
+        assert set(np.round(local.scales.astype(float), 3)) <= {4, 2.828, 2, 1.414, 1, 0.707, 0.5}
+    other = run(folder, weights, folder / "delg_x.h5", "--max_features", "7")
+    assert other.returncode == 1 and "max_features" in other.stderr
+
+
+def test_an_unreadable_picture_is_listed_and_told_by_the_exit_status(folder, weights):
+    (folder / "jpg/picture 3.jpg").write_bytes((folder / "jpg/picture 3.jpg").read_bytes()[:300])
+    (folder / "jpg/picture 4.jpg").unlink()
+    done = run(folder, weights, folder / "delg_x.h5")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ") and "2 of 10" in done.stderr
+    skipped = (folder / "delg_x.h5.skipped.csv").read_text()
+    assert "picture 3" in skipped and "picture 4" in skipped
+    with Store(folder / "delg_x.h5") as store:
+        assert store.num_images == NUM_PICTURES - 2
+    assert run(folder, weights, folder / "delg_y.h5", "--allow_missing").returncode == 0
+
+
+def test_bad_input_gives_one_line_and_no_store(folder, weights):
+    cut = folder / "cut.h5"
+    cut.write_bytes(weights.read_bytes()[:5000])
+    empty = folder / "empty.txt"
+    empty.write_text("")
+    few = folder / "few.txt"
+    few.write_text("jpg/picture 1.jpg,0\n")
+    base = ["--image_dir", str(folder), "--output", str(folder / "delg_bad.h5")]
+    for arguments, words in (
+        (["--weights", "missing.h5", "--list", str(folder / "test_gallery.txt")], "missing.h5"),
+        (["--weights", str(cut), "--list", str(folder / "test_gallery.txt")], "cut.h5"),
+        (["--weights", str(folder / "gnd.pkl"), "--list", str(folder / "test_gallery.txt")], "gnd.pkl"),
+        (["--weights", str(weights), "--list", str(empty)], "empty.txt"),
+        (["--weights", str(weights), "--list", str(few)], "few.txt:1"),
+        (["--weights", str(weights), "--query_list", str(folder / "test_query.txt")], "--ground_truth"),
+        (["--weights", str(weights)], "--list"),
+    ):
+        done = subprocess.run([sys.executable, "delg_extract/extract.py", *base, *arguments], capture_output=True, text=True)
+        assert done.returncode == 1, arguments
+        assert words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert not list(folder.glob("delg_bad*"))
+
+
+def test_weights_survive_a_round_trip_and_refuse_another_network(weights, tmp_path):
+    model = Delg("small", seed=3)
+    for name, variable in load_weights(weights).variables_by_name.items():
+        assert np.array_equal(variable.numpy(), model.variables_by_name[name].numpy().astype(np.float16).astype(np.float32)), name
+    with h5py.File(weights) as source, h5py.File(tmp_path / "lacking.h5", "w") as target:
+        for key, value in source.attrs.items():
+            target.attrs[key] = value
+        for name in source:
+            if name != "conv1":
+                source.copy(name, target)
+    with pytest.raises(InputError, match="conv1"):
+        load_weights(tmp_path / "lacking.h5")
