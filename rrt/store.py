@@ -15,7 +15,7 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.store_records import ImageRecord, Skipped
-from rrt.store_schema import EXTRACT, LOCAL_COLUMNS, damage_named, open_checked, read_names
+from rrt.store_schema import EXTRACT, LOCAL_COLUMNS, damage_named, open_checked, read_names, read_text
 from rrt.store_writer import PartWriter, is_complete, read_skipped, remove_store, write_store
 
 __all__ = ["ImageRecord", "Local", "Packed", "PartWriter", "Skipped", "Store", "is_complete", "read_skipped",
@@ -64,8 +64,8 @@ class Store:
             self.offsets = file["local/offsets"][:]
             self.global_dim = file["global"].shape[1]
             self.local_dim = file["local/descriptors"].shape[1]
-            self.config = _json_dict(file.attrs.get("config", "{}"))
-            self.attributes = {key: str(file.attrs.get(key, "")) for key in ("desc_name", "model_sha256", "software")}
+            self.config = _json_dict(read_text(file, "config"))
+            self.attributes = {key: read_text(file, key) for key in ("desc_name", "model_sha256", "software")}
             columns = ["global", *(f"local/{column}" for column in LOCAL_COLUMNS)]
             self._layouts = {column: _Layout.of(file[column]) for column in columns}
         self._maps = {}

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import h5py
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.store_schema import LOCAL_COLUMNS
+from rrt.store_schema import LOCAL_COLUMNS, text_array
 
 # Rows this near to unit length are kept to the last bit; others are scaled.
 UNIT_TOLERANCE = 1e-3
@@ -93,7 +92,7 @@ def packed_columns(records, local_dtype):
         return np.concatenate([np.empty((0, *tail), np.float32), *columns]).astype(dtype)
 
     return {
-        "names": names_array([record.name for record in records]),
+        "names": text_array([record.name for record in records]),
         "image_size": np.array([record.size for record in records], dtype=np.int32).reshape(len(records), 2),
         "global": np.array([record.global_ for record in records], dtype=np.float32).reshape(len(records), global_dim),
         "local/offsets": offsets_of([len(record.attention) for record in records]),
@@ -102,12 +101,6 @@ def packed_columns(records, local_dtype):
         "local/scales": joined("scales", ()),
         "local/attention": joined("attention", ()),
     }
-
-
-def names_array(names):
-    """Names as fixed-length UTF-8, which is read in one piece where variable-length text is read one by one."""
-    encoded = [name.encode("utf-8") for name in names]
-    return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(map(len, encoded), default=1)))
 
 
 def offsets_of(counts):

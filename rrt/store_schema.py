@@ -77,14 +77,12 @@ def _why_unreadable(path, error):
 
 
 def _check_attributes(path, file, schema):
-    attributes = file.attrs
-    if attributes.get("schema") != schema:
-        raise InputError(f"{path}: an HDF5 file, but not a descriptor store (schema {attributes.get('schema')!r}); "
-                         f"{EXTRACT_AGAIN}")
-    if attributes.get("version") != VERSION:
-        raise InputError(f"{path}: schema version {attributes.get('version')}, this program reads version {VERSION}; "
-                         f"{EXTRACT_AGAIN}")
-    if not attributes.get("complete", False):
+    found, version = read_text(file, "schema"), file.attrs.get("version")
+    if found != schema:
+        raise InputError(f"{path}: an HDF5 file, but not a descriptor store (schema '{found}'); {EXTRACT_AGAIN}")
+    if version != VERSION:
+        raise InputError(f"{path}: schema version {version}, this program reads version {VERSION}; {EXTRACT_AGAIN}")
+    if not file.attrs.get("complete", False):
         raise InputError(f"{path}: the store was not finished; {EXTRACT_AGAIN}")
 
 
@@ -111,6 +109,27 @@ def _check_datasets(path, file):
     offsets = found["local/offsets"][:]
     if offsets[0] != 0 or offsets[-1] != num_local or (np.diff(offsets) < 0).any():
         raise InputError(f"{path}: /local/offsets does not divide the {num_local} local descriptors; {EXTRACT_AGAIN}")
+
+
+def text_array(texts):
+    """Text as fixed-length UTF-8, which HDF5 reads in one piece and guards by checksums in the headers.
+
+    Text of variable length lies in a heap of its own, read one by one, where a damaged byte can make HDF5 loop forever.
+    """
+    encoded = np.char.encode(np.array(texts, dtype=str), "utf-8")
+    return encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
+
+
+def write_attributes(file, **attributes):
+    """Set attributes of the root."""
+    for key, value in attributes.items():
+        file.attrs[key] = text_array(value) if isinstance(value, str) else value
+
+
+def read_text(file, key):
+    """A text attribute of the root, of fixed or variable length; empty when it is not there."""
+    value = file.attrs.get(key, "")
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def read_names(path, file):

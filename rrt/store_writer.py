@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 import rrt
 from rrt.errors import InputError, atomic_path
-from rrt.store_records import (ImageRecord, Skipped, check_equal_sizes, checked_record, names_array, offsets_of,
-                               packed_columns)
+from rrt.store_records import ImageRecord, Skipped, check_equal_sizes, checked_record, offsets_of, packed_columns
 from rrt.store_schema import (LOCAL_DTYPES, PART_SCHEMA, SCHEMA, VERSION, canonical_settings, first_difference,
-                              open_checked, parts_path, read_names, refuse_repeated_names, skipped_path)
+                              open_checked, parts_path, read_names, read_text, refuse_repeated_names, skipped_path,
+                              text_array, write_attributes)
 
 PART_NAME = re.compile(r"part-(\d{5,})\.h5")
 MANIFEST = "settings.json"
@@ -89,8 +89,8 @@ class PartWriter:
             with _create(temporary) as file:
                 for name, column in packed_columns(kept, self.local_dtype).items():
                     file[name] = column
-                file.attrs.update(schema=PART_SCHEMA, version=VERSION, part=part, skipped=json.dumps(left_out),
-                                  identity=self._identity_text(), complete=True)
+                write_attributes(file, schema=PART_SCHEMA, version=VERSION, part=part, skipped=json.dumps(left_out),
+                                 identity=self._identity_text(), complete=True)
 
     def merge(self, model_sha256="", desc_name=""):
         """Join all parts to the finished store, remove them, and return its path.
@@ -111,8 +111,8 @@ class PartWriter:
         with atomic_path(self.path) as temporary:
             with _create(temporary) as file:
                 self._copy_parts(file, sizes)
-                file.attrs.update(schema=SCHEMA, version=VERSION, desc_name=desc_name, model_sha256=model_sha256,
-                                  config=json.dumps(self.settings), software=f"rrt {rrt.__version__}", complete=True)
+                write_attributes(file, schema=SCHEMA, version=VERSION, desc_name=desc_name, model_sha256=model_sha256,
+                                 config=json.dumps(self.settings), software=f"rrt {rrt.__version__}", complete=True)
             with open_checked(temporary) as file:
                 read_names(self.path, file)
             _write_skipped(self.path, self.skipped)
@@ -158,7 +158,7 @@ class PartWriter:
             file = open_checked(path, PART_SCHEMA)
         except InputError:
             raise InputError(f"{path}: this part is damaged; {remedy}") from None
-        if file.attrs.get("identity") != self._identity_text():
+        if read_text(file, "identity") != self._identity_text():
             file.close()
             raise InputError(f"{path}: this part was made with other settings or for another list; {remedy}")
         return file
@@ -173,7 +173,7 @@ class PartWriter:
 
     def _copy_parts(self, file, survey):
         num_images, num_local = len(survey.names), survey.num_local
-        file["names"] = names_array(survey.names)
+        file["names"] = text_array(survey.names)
         targets = {
             "image_size": _column(file, "image_size", (num_images, 2), np.int32),
             "global": _column(file, "global", (num_images, survey.global_dim), np.float32),
@@ -203,7 +203,7 @@ class _Survey:
 
     def add(self, path, file):
         self.names += read_names(path, file)
-        self.skipped += [Skipped(*entry) for entry in json.loads(file.attrs["skipped"])]
+        self.skipped += [Skipped(*entry) for entry in json.loads(read_text(file, "skipped"))]
         self.num_local += len(file["local/descriptors"])
         self.global_dim = _agreed(path, "global", self.global_dim, file["global"].shape[1])
         self.local_dim = _agreed(path, "local", self.local_dim, file["local/descriptors"].shape[1])
@@ -235,7 +235,7 @@ def is_complete(store_path, names, settings):
     if not store_path.exists():
         return False
     with open_checked(store_path) as file:
-        known = json.loads(file.attrs.get("config", "{}"))
+        known = json.loads(read_text(file, "config"))
         present = set(read_names(store_path, file))
     difference = first_difference(known, canonical_settings(store_path, settings))
     if difference:

@@ -97,7 +97,7 @@ def test_a_store_tells_its_sizes_and_settings(tmp_path, make_store):
 def test_the_file_follows_schema_1(tmp_path, make_store):
     with h5py.File(make_store(tmp_path, 4, num_local=3).path) as file:
         assert {"schema", "version", "desc_name", "config", "model_sha256", "software", "complete"} == set(file.attrs)
-        assert file.attrs["schema"] == "delg-store" and file.attrs["version"] == 1 and file.attrs["complete"]
+        assert file.attrs["schema"] == b"delg-store" and file.attrs["version"] == 1 and file.attrs["complete"]
         assert h5py.check_string_dtype(file["names"].dtype).encoding == "utf-8"
         types = {name: (file[name].dtype.name, file[name].shape) for name in
                  ("image_size", "global", *(f"local/{name}" for name in file["local"]))}
