@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.groundtruth import GroundTruth, load_ground_truth, load_neighbors
+from rrt.groundtruth import load_neighbors
 from rrt.lists import ImageList, read_image_list
+from rrt.revisited import RevisitedSet, load_revisited_set
 from rrt.store import Store
 
 TEST_LISTS = ("test_query.txt", "test_gallery.txt")
@@ -27,13 +28,15 @@ class TestSet:
     __test__ = False  # not a test class, whatever its name says to pytest
 
     folder: Path
+    images: RevisitedSet
     store: Store
-    queries: ImageList
-    gallery: ImageList
     query_index: np.ndarray
     gallery_index: np.ndarray
-    truth: GroundTruth
     ranks: np.ndarray
+
+    @property
+    def gnd(self) -> list[dict]:
+        return self.images.truth.gnd
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,13 @@ def neighbors_path(folder, desc_name: str) -> Path:
 def open_test_set(folder, desc_name: str, gnd_file: str, lists=TEST_LISTS, max_local: int | None = None) -> TestSet:
     """Raises InputError when a file is missing or the parts do not fit together."""
     folder = Path(folder)
-    queries, gallery = (read_image_list(folder / name) for name in lists)
-    truth = load_ground_truth(folder / gnd_file)
-    for images, names, what in ((queries, truth.qimlist, "queries"), (gallery, truth.imlist, "gallery images")):
-        if len(images) != len(names):
-            raise InputError(
-                f"{truth.path}: {len(names)} {what}, {images.path} has {len(images)}; both must describe the same set"
-            )
+    images = load_revisited_set(*(folder / name for name in lists), folder / gnd_file)
+    query, gallery = images.query, images.gallery
     store = Store(store_path(folder, desc_name))
-    ranks = load_neighbors(neighbors_path(folder, desc_name), rows=len(queries), columns_below=len(gallery))
-    query_index, gallery_index = store.indices(queries.names, queries), store.indices(gallery.names, gallery)
+    ranks = load_neighbors(neighbors_path(folder, desc_name), rows=len(query), columns_below=len(gallery))
+    query_index, gallery_index = store.indices(query.names, query), store.indices(gallery.names, gallery)
     check_finite(store, np.unique(np.concatenate([query_index, gallery_index])), max_local)
-    return TestSet(folder, store, queries, gallery, query_index, gallery_index, truth, ranks)
+    return TestSet(folder, images, store, query_index, gallery_index, ranks)
 
 
 def open_train_set(folder, desc_name: str, train_txt: str, with_neighbors: bool, max_local: int | None = None) -> TrainSet:

@@ -68,7 +68,7 @@ def score_shortlists(test: TestSet, scorer: Scorer, num_rerank: int = 100, white
     """
     if num_rerank < 1:
         raise InputError(f"num_rerank={num_rerank}: at least 1 candidate is needed")
-    orders = {protocol: junk_last(test.ranks, test.truth.gnd, protocol) for protocol in PROTOCOLS}
+    orders = {protocol: junk_last(test.ranks, test.gnd, protocol) for protocol in PROTOCOLS}
     num_rerank = min(num_rerank, test.ranks.shape[1])
     tops = np.concatenate([order[:, :num_rerank] for order in orders.values()], axis=1)
     candidates = [np.unique(top) for top in tops]
@@ -100,12 +100,12 @@ def rerank(scored: ScoredShortlists, protocol: str, fusion: Fusion = Fusion()) -
 
 def evaluate_global(test: TestSet, ks=(1, 5, 10)) -> dict[str, ProtocolResult]:
     """The figures of the ranking as it stands in the neighbours file."""
-    return evaluate(test.ranks, test.truth.gnd, ks, len(test.gallery))
+    return evaluate(test.ranks, test.gnd, ks, len(test.gallery_index))
 
 
 def evaluate_reranked(test: TestSet, scored: ScoredShortlists, fusion: Fusion = Fusion(), ks=(1, 5, 10)) -> dict[str, ProtocolResult]:
     """The figures after reranking, each protocol's from its own shortlists."""
-    return {p: evaluate(rerank(scored, p, fusion), test.truth.gnd, ks, len(test.gallery))[p] for p in PROTOCOLS}
+    return {p: evaluate(rerank(scored, p, fusion), test.gnd, ks, len(test.gallery_index))[p] for p in PROTOCOLS}
 
 
 def summary(results: dict[str, ProtocolResult], before: dict[str, ProtocolResult] | None = None) -> dict:

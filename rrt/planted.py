@@ -157,10 +157,12 @@ class PlantedSource:
 
 
 def disturbed(x: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows of x [m, D] plus a random vector of about length[i], unit length again; cosine to x about 1 / sqrt(1 + length^2)."""
-    noise = rng.standard_normal(x.shape, dtype=np.float32) * (length[:, None] / np.float32(np.sqrt(x.shape[1])))
-    x = x + noise
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    """Rows of x [m, D] plus a random vector of about length[i] times their own, made unit; cosine to x about
+    1 / sqrt(1 + length[i]^2)."""
+    noise = rng.standard_normal(x.shape, dtype=np.float32)
+    noise *= (length * np.linalg.norm(x, axis=1) / np.float32(np.sqrt(x.shape[1])))[:, None]
+    noise += x
+    return noise / np.maximum(np.linalg.norm(noise, axis=1, keepdims=True), 1e-12)
 
 
 def _shuffle_within(starts, sizes, rng):

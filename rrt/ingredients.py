@@ -1,0 +1,75 @@
+"""The named configurations of the command lines, as data (RRT_SPEC section 4): ``dataset.<name>`` and ``model.<name>``.
+
+``with dataset.gldv2_roxford_r50_gldv2 model.RRT`` picks a row of each table; every entry can be overridden after it, for
+example ``dataset.max_sequence_len=200``.
+"""
+
+from rrt.datasets import TEST_LISTS
+from rrt.model import RRT
+from rrt.sacred_cli import Ingredient
+
+# val_data_dir: held-out training landmarks in the Revisited format, on which the best epoch is chosen; test_txt: the lists of
+# queries and gallery, found in a test folder as train_txt is in train_data_dir.
+DATASET_DEFAULTS = {
+    "name": None,
+    "desc_name": None,
+    "train_data_dir": None,
+    "test_data_dir": None,
+    "val_data_dir": None,
+    "train_txt": "train.txt",
+    "test_txt": list(TEST_LISTS),
+    "test_gnd_file": None,
+    "val_gnd_file": None,
+    "batch_size": 36,
+    "test_batch_size": 36,
+    "max_sequence_len": 500,
+    "sampler": "random",
+    "num_workers": 8,
+    "pin_memory": True,
+    "recalls": [1, 5, 10],
+    "num_candidates": 100,
+}
+
+_TEST_FOLDERS = {
+    "roxford": {"test_data_dir": "data/oxford5k", "test_gnd_file": "gnd_roxford5k.pkl"},
+    "rparis": {"test_data_dir": "data/paris6k", "test_gnd_file": "gnd_rparis6k.pkl"},
+}
+_DESCRIPTORS = ("r50_gldv1", "r50_gldv2", "r101_gldv1", "r101_gldv2")
+
+
+def dataset_configs() -> dict[str, dict]:
+    """{name of the configuration: its entries}"""
+    configs = {}
+    for descriptors in _DESCRIPTORS:
+        for test, folder in _TEST_FOLDERS.items():
+            name = f"{test}_{descriptors}"
+            configs[name] = {"name": name, "desc_name": descriptors, **folder}
+        name = f"gldv2_roxford_{descriptors}"
+        training = {"train_data_dir": "data/gldv2", "train_txt": "train.txt", "sampler": "triplet"}
+        configs[name] = {"name": name, "desc_name": descriptors, **training, **_TEST_FOLDERS["roxford"]}
+    scenes = {"train_data_dir": "data/scenes_train", "test_data_dir": "data/scenes_test", "val_data_dir": "data/scenes_val"}
+    gnd_files = {"test_gnd_file": "gnd_scenes_test.pkl", "val_gnd_file": "gnd_scenes_val.pkl"}
+    configs["scenes"] = {"name": "scenes", "desc_name": "small", "sampler": "triplet", **scenes, **gnd_files}
+    return configs
+
+
+# dim_K is unused; it stays because published command lines may set it.
+MODEL_DEFAULTS = {"name": "rrt", "dim_K": 256, "initialisation": "published"} | RRT().settings
+MODEL_CONFIGS = {"RRT": dict(MODEL_DEFAULTS)}
+
+
+def make_ingredient(name: str, defaults: dict, configs: dict[str, dict]) -> Ingredient:
+    """A Sacred ingredient with these defaults and named configurations."""
+    ingredient = Ingredient(name, save_git_info=False)
+    ingredient.add_config(defaults)
+    for config_name, entries in configs.items():
+        ingredient.add_named_config(config_name, entries)
+    return ingredient
+
+
+def dataset_ingredient() -> Ingredient:
+    return make_ingredient("dataset", DATASET_DEFAULTS, dataset_configs())
+
+
+def model_ingredient() -> Ingredient:
+    return make_ingredient("model", MODEL_DEFAULTS, MODEL_CONFIGS)

@@ -1,0 +1,231 @@
+"""What the commands ``experiment.py`` and ``evaluate_revisited.py`` do, as functions of plain settings."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+
+from rrt.batches import BatchSource
+from rrt.checkpoint import Checkpoint, load_checkpoint, load_weights
+from rrt.datasets import TestSet, check_sizes, open_test_set, open_train_set
+from rrt.errors import InputError, atomic_path
+from rrt.evaluation import Fusion, evaluate_global, evaluate_reranked, score_shortlists, summary
+from rrt.initialisation import initialise
+from rrt.metrics import PROTOCOLS
+from rrt.model import RRT
+from rrt.neighbors import load_whitening
+from rrt.pairs import check_binning
+from rrt.planted import PlantedSettings, PlantedSource
+from rrt.sampler import TripletSampler
+from rrt.scorer import Scorer
+from rrt.training import Trainer, TrainResult, TrainSettings
+
+MODEL_SETTINGS = tuple(RRT().settings)
+
+
+def pick_device(cpu: bool) -> str:
+    return "cuda" if torch.cuda.is_available() and not cpu else "cpu"
+
+
+def build_model(model: dict) -> RRT:
+    """An RRT from a ``model`` configuration, freshly initialised."""
+    return RRT(**{name: model[name] for name in MODEL_SETTINGS})
+
+
+def open_test(dataset: dict, part: str = "test", max_local: int | None = None) -> TestSet:
+    """The ``test`` or ``val`` set of a ``dataset`` configuration."""
+    for setting in (f"{part}_data_dir", f"{part}_gnd_file", "desc_name"):
+        if not dataset[setting]:
+            raise InputError(f"dataset.{setting} is not set; name a dataset (for example dataset.roxford_r50_gldv2) or set it")
+    return open_test_set(
+        dataset[f"{part}_data_dir"], dataset["desc_name"], dataset[f"{part}_gnd_file"], dataset["test_txt"], max_local
+    )
+
+
+def train_run(dataset: dict, model: dict, settings: dict, log: Callable[[str, float, int], None] | None = None) -> TrainResult:
+    """Train a reranking transformer. dataset, model: configurations of ``rrt.ingredients``; settings: those of ``experiment.py``.
+
+    Everything is opened and checked before training starts. Raises InputError.
+    """
+    train_settings = _pick(TrainSettings, settings)
+    check_binning(settings["scale_binning"])
+    max_local = dataset["max_sequence_len"]
+    torch.backends.cudnn.benchmark = settings["cudnn_flag"] == "benchmark"
+    torch.manual_seed(train_settings.seed)
+    network = build_model(model)
+    initialise(network, model["initialisation"])
+    if settings["weights"]:
+        load_weights(network, load_checkpoint(settings["weights"]))
+    source = open_source(dataset, settings, train_settings)
+    test_needed = train_settings.select_on == "test"
+    validation = open_test(dataset, "val", max_local) if dataset["val_data_dir"] else None
+    test = open_test(dataset, "test", max_local) if test_needed or settings["watch_test"] else None
+    for store in [source.train.store, *(data.store for data in (validation, test) if data)]:
+        check_sizes(store, network.settings)
+    recorded = {
+        "model": network.settings,
+        "dataset": {name: dataset[name] for name in ("name", "desc_name", "train_data_dir", "train_txt", "batch_size")},
+        "scale_binning": settings["scale_binning"],
+        "max_sequence_len": max_local,
+    }
+
+    def make_scorer(scored_model, store):
+        return Scorer(scored_model, store, max_local, settings["scale_binning"], pick_device(settings["cpu"]))
+
+    trainer = Trainer(
+        network,
+        source,
+        train_settings,
+        settings["temp_dir"],
+        recorded,
+        make_scorer,
+        validation,
+        test,
+        pick_device(settings["cpu"]),
+        log or (lambda name, value, step: None),
+    )
+    resumed = _resume_path(settings["resume"], trainer.last_path)
+    if resumed:
+        trainer.resume(load_checkpoint(resumed))
+    return trainer.run()
+
+
+def _resume_path(resume, last_path: Path):
+    if resume == "auto":
+        return last_path if last_path.exists() else None
+    return resume
+
+
+def open_source(dataset: dict, settings: dict, train_settings: TrainSettings) -> BatchSource:
+    """Everything the batches of a training run are drawn from. Raises InputError."""
+    if not dataset["train_data_dir"] or not dataset["desc_name"]:
+        raise InputError("dataset.train_data_dir or dataset.desc_name is not set; name a dataset, for example dataset.scenes")
+    planted_wanted = train_settings.planted_steps > 0 or train_settings.planted_fraction > 0
+    triplets_wanted = train_settings.epochs > 0
+    max_local = settings["max_train_local"] or dataset["max_sequence_len"]
+    train = open_train_set(
+        dataset["train_data_dir"], dataset["desc_name"], dataset["train_txt"], with_neighbors=triplets_wanted, max_local=max_local
+    )
+    sampler = planted = None
+    if triplets_wanted:
+        sampler = TripletSampler(
+            train.labels, train.neighbors, dataset["num_candidates"], settings["min_positives"], dataset["sampler"]
+        )
+    if planted_wanted:
+        planted = PlantedSource(
+            train.store,
+            train.index,
+            _pick(PlantedSettings, settings["planted"], strict=True),
+            train.labels,
+            train.neighbors,
+            settings["scale_binning"],
+            dataset["max_sequence_len"],
+        )
+    return BatchSource(
+        train,
+        sampler,
+        planted,
+        dataset["batch_size"],
+        max_local,
+        settings["min_train_local"],
+        settings["scale_binning"],
+        train_settings.steps_per_epoch,
+    )
+
+
+def _pick(kind, settings: dict, strict: bool = False):
+    """A settings dataclass from the entries of ``settings`` it knows."""
+    known = {entry.name for entry in fields(kind)}
+    unknown = sorted(settings.keys() - known)
+    if strict and unknown:
+        raise InputError(f"unknown setting '{unknown[0]}'; known: {', '.join(sorted(known))}")
+    return kind(**{name: value for name, value in settings.items() if name in known})
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """results: {method: {protocol: ProtocolResult}}, ``global`` and, with a checkpoint, ``RRT``; numbers: plain figures for
+    ``results.json``; paths: the files written."""
+
+    results: dict
+    numbers: dict
+    paths: list[Path]
+
+
+def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport:
+    """Measure global search and, with ``settings["resume"]``, its reranking. settings: those of ``evaluate_revisited.py``."""
+    test = open_test(dataset, "test", dataset["max_sequence_len"])
+    fusion = read_fusion(settings)
+    whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
+    ks = tuple(dataset["recalls"])
+    results = {"global": evaluate_global(test, ks)}
+    numbers = {"global": summary(results["global"])}
+    if settings["resume"]:
+        scorer, checkpoint = open_scorer(test.store, dataset, model, settings)
+        scored = score_shortlists(test, scorer, settings["num_rerank"], whitening, progress=True)
+        results["RRT"] = evaluate_reranked(test, scored, fusion, ks)
+        numbers["RRT"] = summary(results["RRT"], results["global"])
+        numbers["protocol"] = {
+            "num_rerank": scored.num_rerank,
+            "junk": "moved behind the gallery before reranking",
+            "scale_binning": scorer.binning,
+            "max_local": scorer.max_local,
+            "lambda": fusion.weight,
+            "temperature": fusion.temperature,
+            "whitening": str(settings["whitening"]) if settings["whitening"] else None,
+            "checkpoint": str(checkpoint.path),
+            "checkpoint_sha256": checkpoint.sha256,
+            "selected": checkpoint.settings.get("selection"),
+        }
+        numbers["seconds"] = round(scored.seconds, 3)
+        numbers["ms_per_query"] = round(1000 * scored.seconds / len(test.query_index), 2)
+        numbers["pairs_per_second"] = round(scored.num_pairs / max(scored.seconds, 1e-9), 1)
+    folder = Path(settings["temp_dir"])
+    paths = [write_json(folder, "results.json", numbers), _write_queries(folder / "queries.csv", test, results)]
+    return EvaluationReport(results, numbers, paths)
+
+
+def open_scorer(store, dataset: dict, model: dict, settings: dict) -> tuple[Scorer, Checkpoint]:
+    """The scorer of the checkpoint ``settings["resume"]``; scale_binning=None takes the one the checkpoint was trained with."""
+    checkpoint = load_checkpoint(settings["resume"])
+    network = build_model(model)
+    load_weights(network, checkpoint)
+    check_sizes(store, network.settings)
+    binning = settings["scale_binning"] or checkpoint.settings.get("scale_binning", "published")
+    return Scorer(network, store, dataset["max_sequence_len"], binning, pick_device(settings["cpu"])), checkpoint
+
+
+def read_fusion(settings: dict) -> Fusion:
+    """lambda and temperature, from the file ``settings["fusion"]`` of ``tools/tune_fusion.py`` where one is given."""
+    path = settings["fusion"]
+    if not path:
+        return Fusion(settings["lambda"], settings["temperature"])
+    try:
+        chosen = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Fusion(float(chosen["lambda"]), float(chosen["temperature"]))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; make it with tools/tune_fusion.py") from None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InputError(f"{path}: no lambda and temperature in it ({error}); make it again with tools/tune_fusion.py") from None
+
+
+def write_json(folder, name: str, content) -> Path:
+    path = Path(folder) / name
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return path
+
+
+def _write_queries(path: Path, test: TestSet, results: dict) -> Path:
+    """One row a query: its name and the average precision of every method and protocol (empty without positives)."""
+    columns = [(method, protocol) for method in results for protocol in PROTOCOLS]
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["query", *(f"{method}_{protocol}_ap" for method, protocol in columns)])
+        for row, name in enumerate(test.images.query.names):
+            aps = [results[method][protocol].aps[row] for method, protocol in columns]
+            writer.writerow([name, *("" if ap != ap else f"{ap:.6f}" for ap in aps)])
+    return path

@@ -1,0 +1,47 @@
+"""Optimisers and learning-rate schedules of the training settings (RRT_SPEC section 4)."""
+
+import math
+from bisect import bisect_right
+
+import torch
+
+from rrt.errors import InputError
+
+OPTIMISERS = ("adamw", "adam", "sgd")
+SCHEDULERS = ("multistep", "cos", "warmcos", "warmstep")
+
+
+def make_optimizer(model, settings) -> torch.optim.Optimizer:
+    """The optimiser named by ``settings.optim``; ``no_bias_decay`` spares vectors (biases, norms) the weight decay."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [{"params": parameters, "weight_decay": settings.weight_decay}]
+    if settings.no_bias_decay:
+        groups = [
+            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+    if settings.optim == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optim]
+    return kind(groups, lr=settings.lr, fused=True)
+
+
+def learning_rate(step: int, steps_per_epoch: int, settings) -> float:
+    """Learning rate of optimiser step ``step`` (from 0, the planted steps included).
+
+    multistep: lr * gamma ** (number of ``scheduler_tau`` that epoch has reached; epochs count from the first after the planted
+    steps). cos: half a cosine from lr to 0 over the whole run. The warm ones first rise linearly for ``warmup_steps``.
+    """
+    total = settings.planted_steps + settings.epochs * steps_per_epoch
+    warmup = min(settings.warmup_steps, total) if settings.scheduler.startswith("warm") else 0
+    if step < warmup:
+        return settings.lr * (step + 1) / warmup
+    if settings.scheduler.endswith("cos"):
+        return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    epoch = max(0, step - settings.planted_steps) // steps_per_epoch
+    return settings.lr * settings.scheduler_gamma ** bisect_right(sorted(settings.scheduler_tau), epoch)
+
+
+def check_choice(name: str, value, choices) -> None:
+    if value not in choices:
+        raise InputError(f"{name}={value!r}: choose one of {', '.join(map(str, choices))}")
