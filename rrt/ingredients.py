@@ -5,7 +5,7 @@ example ``dataset.max_sequence_len=200``.
 """
 
 from rrt.datasets import TEST_LISTS
-from rrt.model import RRT
+from rrt.model import DEFAULT_SETTINGS
 from rrt.sacred_cli import Ingredient
 
 # val_data_dir: held-out training landmarks in the Revisited format, on which the best epoch is chosen; test_txt: the lists of
@@ -47,14 +47,17 @@ def dataset_configs() -> dict[str, dict]:
         name = f"gldv2_roxford_{descriptors}"
         training = {"train_data_dir": "data/gldv2", "train_txt": "train.txt", "sampler": "triplet"}
         configs[name] = {"name": name, "desc_name": descriptors, **training, **_TEST_FOLDERS["roxford"]}
-    scenes = {"train_data_dir": "data/scenes_train", "test_data_dir": "data/scenes_test", "val_data_dir": "data/scenes_val"}
-    gnd_files = {"test_gnd_file": "gnd_scenes_test.pkl", "val_gnd_file": "gnd_scenes_val.pkl"}
-    configs["scenes"] = {"name": "scenes", "desc_name": "small", "sampler": "triplet", **scenes, **gnd_files}
+    for name, descriptors in (("scenes", "small"), ("landmarks", "r50")):
+        configs[name] = {"name": name, "desc_name": descriptors, "sampler": "triplet"}
+        for part in ("train", "val", "test"):
+            configs[name][f"{part}_data_dir"] = f"data/{name}_{part}"
+        for part in ("val", "test"):
+            configs[name][f"{part}_gnd_file"] = f"gnd_{name}_{part}.pkl"
     return configs
 
 
 # dim_K is unused; it stays because published command lines may set it.
-MODEL_DEFAULTS = {"name": "rrt", "dim_K": 256, "initialisation": "published"} | RRT().settings
+MODEL_DEFAULTS = {"name": "rrt", "dim_K": 256, "initialisation": "published"} | DEFAULT_SETTINGS
 MODEL_CONFIGS = {"RRT": dict(MODEL_DEFAULTS)}
 
 

@@ -6,6 +6,7 @@ not matter, and only CLS is read, so the last layer computes that row alone. Seq
 pairs end to end without padding; only the attention itself sees a padded grid, and only when lengths differ.
 """
 
+import inspect
 from dataclasses import dataclass
 
 import torch
@@ -157,7 +158,9 @@ class RRT(nn.Module):
         activation: str = "relu",
         normalize_before: bool = False,
     ):
+        values = locals()
         super().__init__()
+        self.settings = {name: values[name] for name in DEFAULT_SETTINGS}
         dim = num_local_features
         if activation not in ACTIVATIONS:
             raise InputError(f"model.activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
@@ -165,17 +168,6 @@ class RRT(nn.Module):
             raise InputError(f"model.num_encoder_layers={num_encoder_layers}: at least one layer is needed")
         if nhead < 1 or dim % nhead:
             raise InputError(f"model.nhead={nhead}: the width {dim} (num_local_features) must be a multiple of it")
-        self.settings = {
-            "num_global_features": num_global_features,
-            "num_local_features": num_local_features,
-            "seq_len": seq_len,
-            "dim_feedforward": dim_feedforward,
-            "nhead": nhead,
-            "num_encoder_layers": num_encoder_layers,
-            "dropout": dropout,
-            "activation": activation,
-            "normalize_before": normalize_before,
-        }
         self.remap = nn.Linear(num_global_features, dim)
         self.scale_encoder = nn.Embedding(NUM_SCALES, dim)
         self.seg_encoder = nn.Embedding(6, dim)
@@ -251,3 +243,6 @@ class RRT(nn.Module):
 
     def _logits(self, tokens: torch.Tensor, packing: Packing) -> torch.Tensor:
         return self.classifier(self.encoder(tokens, packing)).squeeze(1)
+
+
+DEFAULT_SETTINGS = {name: p.default for name, p in inspect.signature(RRT).parameters.items()}

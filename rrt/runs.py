@@ -15,7 +15,7 @@ from rrt.errors import InputError, atomic_path
 from rrt.evaluation import Fusion, evaluate_global, evaluate_reranked, score_shortlists, summary
 from rrt.initialisation import initialise
 from rrt.metrics import PROTOCOLS
-from rrt.model import RRT
+from rrt.model import DEFAULT_SETTINGS, RRT
 from rrt.neighbors import load_whitening
 from rrt.pairs import check_binning
 from rrt.planted import PlantedSettings, PlantedSource
@@ -23,7 +23,7 @@ from rrt.sampler import TripletSampler
 from rrt.scorer import Scorer
 from rrt.training import Trainer, TrainResult, TrainSettings
 
-MODEL_SETTINGS = tuple(RRT().settings)
+_DATASET_RECORDED = ("name", "desc_name", "train_data_dir", "train_txt", "batch_size", "sampler", "num_candidates")
 
 
 def pick_device(cpu: bool) -> str:
@@ -32,7 +32,7 @@ def pick_device(cpu: bool) -> str:
 
 def build_model(model: dict) -> RRT:
     """An RRT from a ``model`` configuration, freshly initialised."""
-    return RRT(**{name: model[name] for name in MODEL_SETTINGS})
+    return RRT(**{name: model[name] for name in DEFAULT_SETTINGS})
 
 
 def open_test(dataset: dict, part: str = "test", max_local: int | None = None) -> TestSet:
@@ -67,10 +67,11 @@ def train_run(dataset: dict, model: dict, settings: dict, log: Callable[[str, fl
         check_sizes(store, network.settings)
     recorded = {
         "model": network.settings,
-        "dataset": {name: dataset[name] for name in ("name", "desc_name", "train_data_dir", "train_txt", "batch_size")},
+        "initialisation": model["initialisation"],
+        "dataset": {name: dataset[name] for name in _DATASET_RECORDED},
         "scale_binning": settings["scale_binning"],
         "max_sequence_len": max_local,
-    }
+    } | {name: settings[name] for name in ("weights", "max_train_local", "min_train_local", "min_positives", "planted")}
 
     def make_scorer(scored_model, store):
         return Scorer(scored_model, store, max_local, settings["scale_binning"], pick_device(settings["cpu"]))
@@ -191,11 +192,26 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
 def open_scorer(store, dataset: dict, model: dict, settings: dict) -> tuple[Scorer, Checkpoint]:
     """The scorer of the checkpoint ``settings["resume"]``; scale_binning=None takes the one the checkpoint was trained with."""
     checkpoint = load_checkpoint(settings["resume"])
-    network = build_model(model)
+    network = build_model(recorded_model(checkpoint, model))
     load_weights(network, checkpoint)
     check_sizes(store, network.settings)
     binning = settings["scale_binning"] or checkpoint.settings.get("scale_binning", "published")
     return Scorer(network, store, dataset["max_sequence_len"], binning, pick_device(settings["cpu"])), checkpoint
+
+
+def recorded_model(checkpoint: Checkpoint, model: dict) -> dict:
+    """The architecture a checkpoint records, else that of the settings (published checkpoints record nothing).
+
+    A setting that is neither the recorded value nor the default was meant: then InputError instead of overruling it.
+    """
+    recorded = checkpoint.settings.get("model", {})
+    for name, default in DEFAULT_SETTINGS.items():
+        if model[name] not in (recorded.get(name, model[name]), default):
+            raise InputError(
+                f"{checkpoint.path}: another architecture: it was made with model.{name}={recorded[name]}, the settings say"
+                f" {model[name]}; leave model.{name} out"
+            )
+    return model | recorded
 
 
 def read_fusion(settings: dict) -> Fusion:
