@@ -125,5 +125,6 @@ def summary(results: dict[str, ProtocolResult], before: dict[str, ProtocolResult
     return numbers
 
 
-def _percent(fraction: float) -> float:
-    return round(100 * float(fraction), 2)
+def _percent(fraction: float) -> float | None:
+    # JSON has no NaN.
+    return None if np.isnan(fraction) else round(100 * float(fraction), 2)

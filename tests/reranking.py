@@ -1,0 +1,56 @@
+"""A made-up landmark world for tests of the reranker: images of one landmark share local descriptors, globals say little."""
+
+import numpy as np
+from builders import unit_rows
+
+from rrt.groundtruth import save_ground_truth, save_neighbors
+from rrt.lists import write_image_list
+from rrt.neighbors import search, search_self
+from rrt.store import ImageRecord, write_store
+
+SIZE = (640, 480)
+SCALES = np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5])
+GLOBAL_DIM, LOCAL_DIM = 24, 16
+# A network that fits the world above; experiment.py takes it as `model.name=value`.
+NETWORK = {"num_global_features": GLOBAL_DIM, "num_local_features": LOCAL_DIM, "dim_feedforward": 32, "num_encoder_layers": 2}
+
+
+def make_world(folder, landmarks=6, images=8, seed=0, num_local=(4, 9), desc_name="toy"):
+    """Write a store, train.txt and nn_inds of landmarks x images pictures to ``folder``; returns names and labels."""
+    generator = np.random.default_rng(seed)
+    names, labels, records = [], [], []
+    for label in range(landmarks):
+        own = unit_rows(generator, 12, LOCAL_DIM)
+        centre = unit_rows(generator, 1, GLOBAL_DIM)[0]
+        for image in range(images):
+            count = int(generator.integers(*num_local))
+            local = np.concatenate([own[generator.permutation(12)[: count - count // 3]], unit_rows(generator, count // 3, LOCAL_DIM)])
+            global_ = centre + 0.3 * unit_rows(generator, 1, GLOBAL_DIM)[0]
+            keypoints = generator.uniform(0, SIZE, (len(local), 2))
+            scales = generator.choice(SCALES, len(local))
+            name = f"jpg/landmark{label}_{image}.jpg"
+            records.append(ImageRecord(name, SIZE, global_, local, keypoints, scales, np.linspace(9, 1, len(local))))
+            names.append(name)
+            labels.append(label)
+    store = write_store(folder / f"delg_{desc_name}.h5", records, desc_name, {})
+    write_image_list(folder / "train.txt", names, labels, [SIZE] * len(names))
+    globals_ = np.stack([record.global_ for record in records])
+    save_neighbors(folder / f"nn_inds_{desc_name}.pkl", search_self(globals_, 30))
+    return store, names, np.array(labels), globals_
+
+
+def make_test_world(folder, desc_name="toy", **world):
+    """The same as a test set: the first image of each landmark is a query; three others easy, three hard, the rest junk."""
+    _, names, labels, globals_ = make_world(folder, desc_name=desc_name, **world)
+    queries = np.flatnonzero(np.diff(labels, prepend=-1))
+    gallery = np.setdiff1d(np.arange(len(names)), queries)
+    gnd = []
+    for query in queries:
+        same = np.flatnonzero(labels[gallery] == labels[query]).tolist()
+        gnd.append({"bbx": [0, 0, 639, 479], "easy": same[:3], "hard": same[3:6], "junk": same[6:]})
+    parts = {"test_query.txt": queries, "test_gallery.txt": gallery}
+    for file, rows in parts.items():
+        write_image_list(folder / file, [names[i] for i in rows], labels[rows], [SIZE] * len(rows))
+    save_ground_truth(folder / "gnd_toy.pkl", [names[i] for i in gallery], [names[i] for i in queries], gnd)
+    save_neighbors(folder / f"nn_inds_{desc_name}.pkl", search(globals_[gallery], globals_[queries])[1])
+    return folder
