@@ -25,7 +25,8 @@ def make_world(folder, landmarks=6, images=8, seed=0, num_local=(4, 9), desc_nam
         for image in range(images):
             count = int(generator.integers(*num_local))
             local = np.concatenate([own[generator.permutation(12)[: count - count // 3]], unit_rows(generator, count // 3, LOCAL_DIM)])
-            global_ = centre + 0.3 * unit_rows(generator, 1, GLOBAL_DIM)[0]
+            global_ = centre + 1.5 * unit_rows(generator, 1, GLOBAL_DIM)[0]
+            global_ /= np.linalg.norm(global_)
             keypoints = generator.uniform(0, SIZE, (len(local), 2))
             scales = generator.choice(SCALES, len(local))
             name = f"jpg/landmark{label}_{image}.jpg"
