@@ -62,13 +62,7 @@ def draw_backdrop(rng: np.random.Generator, camera: Camera, light: Light) -> np.
 def _far_scenery(rng, light):
     height, width = round((_UP + _DOWN) * _SCALE), round(2 * _REACH * _SCALE)
     line = round(_UP * _SCALE)
-    t = np.clip(np.arange(height) / line, 0, 1)[:, None, None] ** 1.5
-    sky = np.clip(light.zenith * (1 - t) + light.horizon * t, 0, 255).astype(np.uint8)
-    clouds = smooth_noise(rng, (height // 2, width // 2), int(rng.integers(3, 7)), 3)
-    cover = np.clip(clouds * rng.uniform(0.6, 2.2) - rng.uniform(-0.2, 0.7), 0, 0.9)
-    cover = cv2.resize(cover.astype(np.float32), (width, height))
-    white = np.clip(light.horizon * 0.5 + 120 * (0.4 + light.ambient.mean()), 0, 255).astype(np.uint8)
-    image = blend(np.repeat(sky, width, 1), np.full((height, width, 3), white), cover)
+    image = cv2.resize(_sky(rng, light, (height // 2, width // 2), line // 2), (width, height))
     dim = light.ambient + 0.4 * light.direct
     for depth in range(int(rng.integers(0, 3))):
         ridge = smooth_noise(rng, (2, width), int(rng.integers(3, 9)), 3)[0]
@@ -83,6 +77,16 @@ def _far_scenery(rng, light):
             radius = rng.uniform(8, 34)
             _foliage(rng, image, x, line - 0.7 * radius, radius, dim, 12)
     return image
+
+
+def _sky(rng, light, shape, line):
+    """Colour from the zenith down to row `line`, the horizon, with clouds."""
+    t = np.clip(np.arange(shape[0]) / line, 0, 1)[:, None, None] ** 1.5
+    sky = np.clip(light.zenith * (1 - t) + light.horizon * t, 0, 255).astype(np.uint8)
+    clouds = smooth_noise(rng, shape, int(rng.integers(3, 7)), 3)
+    cover = np.clip(clouds * rng.uniform(0.6, 2.2) - rng.uniform(-0.2, 0.7), 0, 0.9)
+    white = np.clip(light.horizon * 0.5 + 120 * (0.4 + light.ambient.mean()), 0, 255).astype(np.uint8)
+    return blend(np.repeat(sky, shape[1], 1), np.full((*shape, 3), white), cover)
 
 
 def _far_houses(rng, image, line, dim):

@@ -63,10 +63,11 @@ def wall(rng: np.random.Generator, kind: str, shape: tuple[int, int], colour, un
     else:
         image = _masonry(rng, kind, shape, np.asarray(colour, np.float32), unit)
     # Weather: large stains and streaks running down, different on each building.
-    image *= (1 + 0.10 * smooth_noise(rng, shape, 3, 4))[..., None]
+    stains = 1 + 0.10 * smooth_noise(rng, (shape[0] // 2, shape[1] // 2), 3, 4)
+    stains = cv2.resize(stains, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
     streaks = smooth_noise(rng, (8, shape[1]), max(4, shape[1] // 14), 2)
     streaks = cv2.resize(streaks, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
-    image *= (1 - 0.16 * np.clip(streaks - 0.15, 0, 1))[..., None]
+    image *= (stains * (1 - 0.16 * np.clip(streaks - 0.15, 0, 1)))[..., None]
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
