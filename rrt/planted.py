@@ -21,7 +21,8 @@ class PlantedSettings:
 
     min_local, max_local: descriptors in a view; min_overlap, max_overlap: share of a positive's descriptors that the anchor
     has too (per pair; more where an image has too few descriptors); noise: largest length of the random vector added to a unit
-    descriptor before it is normalised again; distractors: largest share of a view replaced by descriptors of other images;
+    descriptor before it is normalised again; mixing: largest weight of another picture's descriptor added likewise, which
+    disturbs along the directions in which real descriptors differ; distractors: largest share of a view replaced by descriptors of other images;
     scale_shift: largest shift of all scales of a view, in steps of the image pyramid (half octaves); global_noise: like noise,
     for the global descriptor; lookalike: probability (per triplet) that positive and negative swap their globals, so that the
     global tells nothing; hard_negatives: a negative is one of this many nearest global neighbours with another label, where
@@ -33,6 +34,7 @@ class PlantedSettings:
     min_overlap: float = 0.3
     max_overlap: float = 1.0
     noise: float = 0.6
+    mixing: float = 0.0
     distractors: float = 0.3
     scale_shift: int = 2
     global_noise: float = 0.8
@@ -83,10 +85,16 @@ class PlantedSource:
         packed, descriptors = read_descriptors(self.store, self.indices[images], self.max_read)
         bounds = np.asarray(packed.offsets)
         rows, offsets, owner = self._views(bounds, place, rng)
-        rows = self._with_distractors(rows, bounds, owner, offsets, rng)
+        share = self._per_view(rng, self.settings.distractors, offsets)
+        replaced = np.flatnonzero(rng.random(len(rows)) < share)
+        rows[replaced] = self._of_other_images(replaced, bounds, owner, offsets, rng)
+        views = unit_rows(descriptors[rows])
+        if self.settings.mixing:
+            others = self._of_other_images(np.arange(len(rows)), bounds, owner, offsets, rng)
+            views += self._per_view(rng, self.settings.mixing, offsets)[:, None] * unit_rows(descriptors[others])
         return ImageBatch(
             self._globals(self.store.global_descriptors[self.indices[images]], place, rng),
-            disturbed(descriptors[rows], self._per_view(rng, self.settings.noise, offsets), rng),
+            disturbed(views, self._per_view(rng, self.settings.noise, offsets), rng),
             self._shifted_scales(np.asarray(packed.scales)[rows], offsets, rng),
             offsets,
         )
@@ -128,14 +136,12 @@ class PlantedSource:
         high = np.minimum(self.settings.max_local, counts)
         return rng.integers(low, high + 1)
 
-    def _with_distractors(self, rows, bounds, owner, offsets, rng):
-        """Some rows of each view replaced by rows of other images of the pool."""
-        share = self._per_view(rng, self.settings.distractors, offsets)
-        replaced = np.flatnonzero(rng.random(len(rows)) < share)
-        image = np.repeat(owner, np.diff(offsets))[replaced]
+    @staticmethod
+    def _of_other_images(places, bounds, owner, offsets, rng):
+        """For each of the views' rows ``places`` a random pool row of an image that is not its view's."""
+        image = np.repeat(owner, np.diff(offsets))[places]
         others = bounds[-1] - (bounds[image + 1] - bounds[image])
-        rows[replaced] = (bounds[image + 1] + rng.integers(0, np.maximum(others, 1))) % bounds[-1]
-        return rows
+        return (bounds[image + 1] + rng.integers(0, np.maximum(others, 1))) % bounds[-1]
 
     def _shifted_scales(self, scales, offsets, rng):
         steps = rng.integers(-self.settings.scale_shift, self.settings.scale_shift + 1, len(offsets) - 1)
@@ -162,7 +168,11 @@ def disturbed(x: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> np
     noise = rng.standard_normal(x.shape, dtype=np.float32)
     noise *= (length * np.linalg.norm(x, axis=1) / np.float32(np.sqrt(x.shape[1])))[:, None]
     noise += x
-    return noise / np.maximum(np.linalg.norm(noise, axis=1, keepdims=True), 1e-12)
+    return unit_rows(noise)
+
+
+def unit_rows(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def _shuffle_within(starts, sizes, rng):

@@ -39,7 +39,7 @@ def open_test(dataset: dict, part: str = "test", max_local: int | None = None) -
     """The ``test`` or ``val`` set of a ``dataset`` configuration."""
     for setting in (f"{part}_data_dir", f"{part}_gnd_file", "desc_name"):
         if not dataset[setting]:
-            raise InputError(f"dataset.{setting} is not set; name a dataset (for example dataset.roxford_r50_gldv2) or set it")
+            raise InputError(f"dataset.{setting} is not set; set it, or name a dataset that has it, as dataset.scenes")
     return open_test_set(
         dataset[f"{part}_data_dir"], dataset["desc_name"], dataset[f"{part}_gnd_file"], dataset["test_txt"], max_local
     )
@@ -107,9 +107,10 @@ def open_source(dataset: dict, settings: dict, train_settings: TrainSettings) ->
     planted_wanted = train_settings.planted_steps > 0 or train_settings.planted_fraction > 0
     triplets_wanted = train_settings.epochs > 0
     max_local = settings["max_train_local"] or dataset["max_sequence_len"]
-    train = open_train_set(
-        dataset["train_data_dir"], dataset["desc_name"], dataset["train_txt"], with_neighbors=triplets_wanted, max_local=max_local
-    )
+    planted_settings = _pick(PlantedSettings, settings["planted"], strict=True)
+    # Planted pairs can do without neighbours, but only when told to: other negatives make another training.
+    neighbors_wanted = triplets_wanted or (planted_wanted and planted_settings.hard_negatives > 0)
+    train = open_train_set(dataset["train_data_dir"], dataset["desc_name"], dataset["train_txt"], neighbors_wanted, max_local)
     sampler = planted = None
     if triplets_wanted:
         sampler = TripletSampler(
@@ -119,7 +120,7 @@ def open_source(dataset: dict, settings: dict, train_settings: TrainSettings) ->
         planted = PlantedSource(
             train.store,
             train.index,
-            _pick(PlantedSettings, settings["planted"], strict=True),
+            planted_settings,
             train.labels,
             train.neighbors,
             settings["scale_binning"],

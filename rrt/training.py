@@ -206,7 +206,8 @@ class Trainer:
         for name, data in self.watched.items():
             scorer = self.make_scorer(self.model, data.store)
             results = evaluate_reranked(data, score_shortlists(data, scorer))
-            figures |= {f"{name}_{p[0].upper()}_map": round(100 * r.map, 2) for p, r in results.items()}
+            # A protocol without a single positive has no figure.
+            figures |= {f"{name}_{p[0].upper()}_map": round(100 * r.map, 2) for p, r in results.items() if not math.isnan(r.map)}
         return figures
 
     def _finish_stage(self, epoch: int, figures: dict) -> None:

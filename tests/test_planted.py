@@ -100,6 +100,22 @@ def test_distractors_come_from_other_images(store):
     assert 0.2 < replaced < 0.4
 
 
+def test_mixing_disturbs_along_other_descriptors(store):
+    source = make_source(store, mixing=1.0, min_local=12)
+    batch = source.triplets(100, np.random.default_rng(5))
+    clean = make_source(store, min_local=12).triplets(100, np.random.default_rng(5)).descriptors
+    added = batch.descriptors / (batch.descriptors * clean).sum(1, keepdims=True) - clean
+    lengths = np.linalg.norm(added, axis=1)
+    added, clean = added[lengths > 0.3], clean[lengths > 0.3]
+    # What was added lies in the plane of the clean descriptor and another image's.
+    image, row = image_of_rows(store, added / np.linalg.norm(added, axis=1, keepdims=True))
+    other = store.local_descriptors[row].astype(np.float32)
+    other -= (other * clean).sum(1, keepdims=True) * clean
+    cosine = (other * added).sum(1) / np.linalg.norm(other, axis=1) / np.linalg.norm(added, axis=1)
+    assert np.median(cosine) > 0.999
+    assert np.median(lengths) == pytest.approx(0.5, abs=0.2)
+
+
 def test_scales_of_a_view_shift_together(store):
     plain = make_source(store).triplets(50, np.random.default_rng(6))
     shifted = make_source(store, scale_shift=2).triplets(50, np.random.default_rng(6))

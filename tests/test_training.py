@@ -343,13 +343,16 @@ def test_impossible_settings_are_refused_before_anything_is_written(world, tmp_p
     assert not (tmp_path / "new").exists()
 
 
-def test_planted_steps_alone_need_no_neighbours(tmp_path, world):
+def test_planted_steps_need_neighbours_for_hard_negatives_alone(tmp_path, world):
     folder = tmp_path / "train"
     folder.mkdir()
     make_world(folder, landmarks=2)
     (folder / "nn_inds_toy.pkl").unlink()
-    result = run(world | {"train_data_dir": str(folder)}, tmp_path / "run", epochs=0, planted_steps=2)
-    assert result.selected_epoch == 0
+    planted = {"epochs": 0, "planted_steps": 2}
+    with pytest.raises(InputError, match="nn_inds_toy.pkl"):
+        run(world | {"train_data_dir": str(folder)}, tmp_path / "run", **planted)
+    planted["planted"] = RUN["planted"] | {"hard_negatives": 0}
+    assert run(world | {"train_data_dir": str(folder)}, tmp_path / "run", **planted).selected_epoch == 0
 
 
 def test_pairs_of_triplets_stand_positives_first():
