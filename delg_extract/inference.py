@@ -85,7 +85,7 @@ class Extractor:
     def __init__(self, model: Delg, scales=SCALES, global_scales=GLOBAL_SCALES, max_features: int = 1000,
                  score_threshold: float = 0.0, max_image_size: int = -1, min_image_size: int = -1, square_images: bool = False,
                  resized_coordinates: bool = False):
-        self.model = model
+        self.model = model.folded()
         self.scales = tuple(scales)
         self.global_scales = frozenset(range(len(self.scales)) if not global_scales else global_scales)
         self.max_features, self.score_threshold = max_features, score_threshold

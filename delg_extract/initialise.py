@@ -31,13 +31,14 @@ def identity_conv5(model: Delg, seed: int = 0) -> None:
         v[f"bn{block}_branch2c/gamma"].assign(np.zeros(model.sizes.global_channels, np.float32))
 
 
-def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, cells_per_image: int, seed: int):
+def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, batch_statistics: bool, cells_per_image: int, seed: int):
     """Samples of conv4 cells [M, C], GeM vectors [N, G], attention-pooled conv4 [N, C] and labels [N] of ``steps`` batches."""
     @tf.function(reduce_retracing=True)
     def forward(images):
-        conv4 = model.conv4(images)
+        conv4 = model.conv4(images, batch_statistics)
         block3 = model.block3(conv4)
-        return block3, gem(model.conv5(conv4), model.gem_power), attention_pool(block3, model.local(block3).attention)
+        pooled = gem(model.conv5(conv4, batch_statistics), model.gem_power)
+        return block3, pooled, attention_pool(block3, model.local(block3, batch_statistics).attention)
 
     rng = np.random.default_rng(seed)
     cells, *columns = [], [], [], []
@@ -68,14 +69,15 @@ def _calibrate_shortcut(model: Delg, cells: np.ndarray) -> None:
     v["bn5a_branch1/beta"].assign(mean)
 
 
-def initialise_heads(model: Delg, data: tf.data.Dataset, steps: int, classifier_only: bool = False, whitening_rank: int = 256,
-                     seed: int = 0) -> None:
+def initialise_heads(model: Delg, data: tf.data.Dataset, steps: int, classifier_only: bool = False, batch_statistics: bool = False,
+                     whitening_rank: int = 256, seed: int = 0) -> None:
     """Sets embedding, autoencoder and cosine weights from ``steps`` batches of (images, labels); see the module's text.
 
-    ``classifier_only``: only the cosine weights (the network comes from a weight file). ``whitening_rank``: components weaker
-    than this one are damped instead of blown up to unit variance.
+    ``classifier_only``: only the cosine weights (the network comes from a weight file). ``batch_statistics``: batch norms
+    work as in training (for a trunk that starts from noise, whose moving averages mean nothing yet). ``whitening_rank``:
+    components weaker than this one are damped instead of blown up to unit variance.
     """
-    cells, pooled, pooled_local, labels = _pass_over(data, model, steps, 16, seed)
+    cells, pooled, pooled_local, labels = _pass_over(data, model, steps, batch_statistics, 16, seed)
     if not classifier_only:
         _set_autoencoder(model, cells)
         if not model.variables_by_name["bn5a_branch2c/gamma"].numpy().any():

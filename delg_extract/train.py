@@ -84,12 +84,13 @@ class Trainer:
 
 
 def build_trainer(args: argparse.Namespace, pictures: LabelledPictures) -> Trainer:
-    """A fresh network with its starting weights, or the last checkpoint of ``args.logdir``."""
+    """A network with its starting weights and classifiers."""
     model = Delg(args.backbone, local_dim=int(args.autoencoder_dimensions) if args.use_autoencoder else None,
                  embedding_dim=args.delg_embedding_layer_dim, gem_power=args.delg_gem_power,
                  block3_strides=args.block3_strides, use_global=args.delg_global_features, seed=args.seed)
     if args.init_weights:
-        restore_weights(args.init_weights, model)
+        left = restore_weights(args.init_weights, model, args.partial_weights)
+        print(f"{args.init_weights}: loaded" + (f", left {', '.join(left)} as initialised" if left else " all variables"))
     if args.imagenet_checkpoint:
         loaded, left = load_keras_notop(args.imagenet_checkpoint, model, partial=args.partial_weights)
         print(f"{args.imagenet_checkpoint}: loaded {len(loaded)} trunk variables, left {len(left)} as initialised"
@@ -115,7 +116,8 @@ def train(args: argparse.Namespace) -> Path:
         print(f"{logdir}: continues at step {int(trainer.step_count)}")
     elif args.init_heads_steps:
         data = training_batches(pictures, args.batch_size, args.image_size, args.seed + 1, args.use_augmentation, args.min_crop_area)
-        initialise_heads(trainer.model, data, args.init_heads_steps, classifier_only=args.init_weights is not None, seed=args.seed)
+        initialise_heads(trainer.model, data, args.init_heads_steps, classifier_only=args.init_weights is not None and not args.partial_weights,
+                         batch_statistics=not (args.init_weights or args.imagenet_checkpoint), seed=args.seed)
     if int(trainer.step_count) < args.max_iters:
         _loop(trainer, pictures, args, manager, logdir)
         draw_curves(logdir / "train.csv", logdir / "curves.png")
@@ -220,7 +222,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--backbone", choices=tuple(BACKBONES), default="resnet50", help="trunk (default %(default)s)")
     p.add_argument("--num_classes", type=int, help="classes of the classifiers (default: those of the lists)")
     p.add_argument("--imagenet_checkpoint", help="classic Keras ResNet notop .h5 file the trunk starts from")
-    flag("--partial_weights", False, "accept an ImageNet file that lacks some stages")
+    flag("--partial_weights", False, "accept an ImageNet or weight file that lacks some variables")
     p.add_argument("--init_weights", help="weight file of this project to start from")
     p.add_argument("--freeze", choices=tuple(FROZEN), default="none", help="what is not trained: nothing, or conv1 to conv4")
     p.add_argument("--conv5_start", choices=("random", "identity"), default="random",

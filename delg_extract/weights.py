@@ -55,16 +55,21 @@ def _network_settings(settings: dict) -> dict:
     return {key: settings[key] for key in keys}
 
 
-def restore_weights(path: str | Path, model: Delg) -> None:
-    """Fills ``model`` from a weight file; every variable must be there with its shape, and none besides."""
+def restore_weights(path: str | Path, model: Delg, partial: bool = False) -> list[str]:
+    """Fills ``model`` from a weight file; every variable must be there with its shape, and none besides.
+
+    ``partial``: takes what both have and leaves the rest as initialised. Returns the names left.
+    """
     with _open(path) as file:
         stored = {}
         file.visititems(lambda name, item: stored.update({name: item}) if isinstance(item, h5py.Dataset) else None)
         wanted = model.variables_by_name
-        for name in sorted(set(stored) ^ set(wanted)):
+        for name in sorted(set(stored) ^ set(wanted)) if not partial else ():
             kind = "lacks" if name in wanted else "holds the unknown"
             raise InputError(f"{path}: {kind} variable {name!r}; the file belongs to another network than "
                              f"{model.backbone} (local_dim {model.local_dim}, global {model.use_global})")
+        left = sorted(set(wanted) - set(stored))
+        wanted = {name: variable for name, variable in wanted.items() if name in stored}
         for name, variable in wanted.items():
             if stored[name].shape != tuple(variable.shape):
                 raise InputError(f"{path}: {name} has shape {stored[name].shape}, the network needs {tuple(variable.shape)}; "
@@ -74,6 +79,7 @@ def restore_weights(path: str | Path, model: Delg) -> None:
             if not np.isfinite(value).all():
                 raise InputError(f"{path}: {name} holds values that are not finite; take an earlier checkpoint")
             variable.assign(value)
+    return left
 
 
 def sha256_of_file(path: str | Path) -> str:

@@ -1,53 +1,60 @@
 #!/usr/bin/env bash
 # Photographs in, a reranked and measured result out.
-#   bash rrt_scripts/quickstart.sh             on synthetic scenes it draws itself (about 8 minutes on two cores after installation)
-#   bash rrt_scripts/quickstart.sh PHOTOS      on your photographs: a sub-folder per landmark; some landmarks are held out and measured
-# Writes below data/ and logs/; a run that was interrupted goes on where it was.
+#   bash rrt_scripts/quickstart.sh           on synthetic scenes it draws itself; at most 8 minutes on two cores after installation
+#   bash rrt_scripts/quickstart.sh PHOTOS    on your photographs, a sub-folder per landmark: some landmarks are held out and measured
+# Writes below data/ and logs/ (DATA=, LOGS= change the folders). What an interrupted run has finished is not done again.
+# Settings by environment: WEIGHTS (DELG weight file), SIZE (longest side, pixels), SCENES (options of tools/make_scenes.py),
+# TRAINING (settings of experiment.py), TEST_FRACTION and QUERIES (how many landmarks of PHOTOS are held out, queries of each).
 set -euo pipefail
 photos=""
 case ${1:-} in
-    -h|--help) sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h|--help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     "") ;;
     *) photos=$(cd "$1" 2>/dev/null && pwd) || { echo "error: $1: no such folder; give a folder with a sub-folder per landmark" >&2; exit 1; } ;;
 esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash rrt_scripts/install.sh
-py=.venv/bin/python
-weights=${WEIGHTS:-rrt_gld_ckpts/delg_small.h5}
+py=${RRT_PYTHON:-.venv/bin/python}
+[ -n "${RRT_PYTHON:-}" ] || bash rrt_scripts/install.sh
+data=${DATA:-data} logs=${LOGS:-logs}
 began=$SECONDS
-stage() { echo; echo "== $1 (at $((SECONDS - began)) s)"; }
+stage() { echo; echo "== $1 ($((SECONDS - began)) s)"; }
 
 if [ -z "$photos" ]; then
     name=scenes
     stage "drawing the scenes"
-    $py tools/make_scenes.py --out data
-    train_pictures=data/scenes_train test_pictures=data/scenes_test
+    $py tools/make_scenes.py --out "$data" ${SCENES:-}
+    train_pictures=$data/scenes_train test_pictures=$data/scenes_test
 else
     name=$(basename "$photos" | tr -c 'A-Za-z0-9\n' '_')
     stage "listing $photos"
-    $py tools/prepare_data.py folder "$photos" "data/$name/all.txt" --allow_missing
-    $py tools/train_val_split.py "data/$name/all.txt" "data/${name}_train" "data/${name}_test" --name "${name}_test" \
+    $py tools/prepare_data.py folder "$photos" "$data/$name/all.txt" --allow_missing
+    $py tools/train_val_split.py "$data/$name/all.txt" "$data/${name}_train" "$data/${name}_test" --name "${name}_test" \
         --fraction "${TEST_FRACTION:-0.4}" --queries "${QUERIES:-3}"
     train_pictures=$photos test_pictures=$photos
 fi
-train=data/${name}_train test=data/${name}_test log=logs/quickstart_$name
+train=$data/${name}_train test=$data/${name}_test log=$logs/quickstart_$name gnd=gnd_${name}_test.pkl
 
 stage "extracting DELG descriptors"
-extract="$py delg_extract/extract.py --weights $weights --max_image_size ${SIZE:-320} --max_features 300 --no-block3_strides"
-$extract --image_dir "$train_pictures" --list "$train/train.txt" --output "$train/delg_small.h5" --allow_missing
-$extract --image_dir "$test_pictures" --list "$test/test_gallery.txt" --query_list "$test/test_query.txt" \
-    --ground_truth "$test/gnd_${name}_test.pkl" --output "$test/delg_small.h5" --allow_missing
+extract() {
+    $py delg_extract/extract.py --weights "${WEIGHTS:-rrt_gld_ckpts/delg_small.h5}" --max_image_size "${SIZE:-320}" \
+        --max_features 200 --no-block3_strides --allow_missing "$@"
+}
+extract --image_dir "$train_pictures" --list "$train/train.txt" --output "$train/delg_small.h5"
+extract --image_dir "$test_pictures" --list "$test/test_gallery.txt" --query_list "$test/test_query.txt" \
+    --ground_truth "$test/$gnd" --output "$test/delg_small.h5"
 
 stage "finding neighbours"
 $py tools/prepare_topk_gldv2.py with data_dir="$train" feature_name=small
-$py tools/prepare_topk_revisited.py with data_dir="$test" feature_name=small gnd_name="gnd_${name}_test.pkl"
+$py tools/prepare_topk_revisited.py with data_dir="$test" feature_name=small gnd_name="$gnd"
 
 stage "training the reranking transformer"
-$py experiment.py -F "$log" with temp_dir="$log" dataset.scenes model.RRT dataset.name="$name" dataset.train_data_dir="$train" \
-    dataset.val_data_dir=None resume=auto $(cat rrt_scripts/quickstart_training.txt)
+settings="dataset.scenes model.RRT dataset.name=$name"
+$py experiment.py -F "$log" with temp_dir="$log" $settings dataset.train_data_dir="$train" dataset.val_data_dir=None resume=auto \
+    ${TRAINING:-$(sed 's/#.*//' rrt_scripts/quickstart_training.txt)}
 
-stage "reranking landmarks it has never seen"
-$py evaluate_revisited.py -F "$log" with temp_dir="$log" dataset.scenes model.RRT dataset.name="$name" dataset.test_data_dir="$test" \
-    dataset.test_gnd_file="gnd_${name}_test.pkl" resume="$log/best.pt"
+stage "reranking landmarks the network has never seen"
+$py evaluate_revisited.py -F "$log" with temp_dir="$log" $settings dataset.test_data_dir="$test" dataset.test_gnd_file="$gnd" \
+    dataset.max_sequence_len=100 resume="$log/best.pt"
 stage "done"
-echo "stores, lists and neighbours: $train/ $test/    checkpoints, curves and results: $log/"
+echo "stores, lists and neighbours: $train/ and $test/"
+echo "checkpoints, settings and results: $log/"
