@@ -1,9 +1,10 @@
 """Measure global search and its reranking on a test set in the Revisited format.
 
-    python evaluate_revisited.py [-F logs/NAME] with temp_dir=logs/NAME dataset.roxford_r50_gldv2 model.RRT resume=rrt_gld_ckpts/r50_gldv2.pt
+    python evaluate_revisited.py [-F logs/NAME] with temp_dir=logs/NAME dataset.roxford_r50_gldv2 model.RRT
+        resume=rrt_gld_ckpts/r50_gldv2.pt
 
-Needs the store, the lists, the ground truth and the neighbours of tools/prepare_topk_revisited.py in dataset.test_data_dir;
-resume=None measures global search alone. Writes results.json and queries.csv into temp_dir.
+Needs the store, the lists, the ground truth and the neighbours of tools/prepare_topk_revisited.py in
+dataset.test_data_dir; resume=None measures global search alone. Writes results.json and queries.csv into temp_dir.
 """
 
 from rrt.ingredients import dataset_ingredient, model_ingredient

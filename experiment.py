@@ -2,8 +2,8 @@
 
     python experiment.py [-F logs/NAME] with temp_dir=logs/NAME dataset.gldv2_roxford_r50_gldv2 model.RRT max_norm=0.0
 
-Needs the store, the training list and the neighbours of tools/prepare_topk_gldv2.py in dataset.train_data_dir. Writes last.pt
-(every epoch, with everything resume=auto needs), best.pt (the selected epoch) and history.json into temp_dir.
+Needs the store, the training list and the neighbours of tools/prepare_topk_gldv2.py in dataset.train_data_dir. Writes
+last.pt (every epoch, with everything resume=auto needs), best.pt (the selected epoch) and history.json into temp_dir.
 """
 
 from dataclasses import asdict
@@ -43,11 +43,18 @@ def main(_config, _run):
     """Train; the result holds the selected epoch and its figures."""
     settings = plain_config(_config)
     result = train_run(
-        settings.pop("dataset"), settings.pop("model"), settings, lambda name, value, step: _run.log_scalar(name, value, step)
+        settings.pop("dataset"),
+        settings.pop("model"),
+        settings,
+        lambda name, value, step: _run.log_scalar(name, value, step),
     )
     for figures in result.history:
         print(", ".join(f"{name} {value}" for name, value in figures.items()))
-    chosen = {"val": "the validation landmarks", "test": "the TEST SET, as published", "last": "nothing: it is the last one"}
+    chosen = {
+        "val": "the validation landmarks",
+        "test": "the TEST SET, as published",
+        "last": "nothing: it is the last one",
+    }
     print(f"epoch {result.selected_epoch} selected on {chosen[result.selected_on]}")
     print(f"wrote {result.best} and {result.last}")
     selected = next(figures for figures in result.history if figures["epoch"] == result.selected_epoch)

@@ -24,22 +24,30 @@ class PairBatch:
 
     @staticmethod
     def of_triplets(images: ImageBatch, triplets: np.ndarray) -> "PairBatch":
-        """triplets int64 [t, 3] of places in ``images``: pairs (anchor, positive) labelled 1, then (anchor, negative) labelled 0."""
+        """triplets int64 [t, 3] of places in ``images``: pairs (anchor, positive) labelled 1, then (anchor, negative)
+        labelled 0."""
         labels = np.repeat(np.array([1, 0], np.float32), len(triplets))
         return PairBatch(images, np.tile(triplets[:, 0], 2), np.concatenate([triplets[:, 1], triplets[:, 2]]), labels)
 
     def logits(self, model, device="cpu") -> torch.Tensor:
         """Logits [pairs], each image embedded once."""
         layout = lay_out_pairs(self.images.offsets, self.query, self.candidate)
-        arrays = (self.images.global_, self.images.descriptors, self.images.scales, layout.rows, layout.segments, layout.lengths)
+        arrays = (
+            self.images.global_,
+            self.images.descriptors,
+            self.images.scales,
+            layout.rows,
+            layout.segments,
+            layout.lengths,
+        )
         global_, descriptors, scales, rows, segments, lengths = (torch.from_numpy(array).to(device) for array in arrays)
         return model.score_packed(model.image_bank(global_, descriptors, scales), rows, segments, lengths)
 
 
 @dataclass(frozen=True)
 class BatchSource:
-    """All batches of a run. batch_size: images (three a triplet); max_local: descriptors of an image in a triplet, and with
-    min_local a random number between the two for every batch, so that one network serves short and long lists.
+    """All batches of a run. batch_size: images (three a triplet); max_local: descriptors of an image in a triplet, and
+    with min_local a random number between the two for every batch, so that one network serves short and long lists.
 
     sampler or planted may be None when a run uses only the other; max_steps caps an epoch.
     """
@@ -55,7 +63,9 @@ class BatchSource:
 
     def __post_init__(self):
         if self.batch_size < 3 or self.batch_size % 3:
-            raise InputError(f"dataset.batch_size={self.batch_size}: must be a multiple of 3 (anchor, positive, negative)")
+            raise InputError(
+                f"dataset.batch_size={self.batch_size}: must be a multiple of 3 (anchor, positive, negative)"
+            )
         if self.min_local is not None and not 1 <= self.min_local <= self.max_local:
             raise InputError(f"min_train_local={self.min_local} must lie in 1..{self.max_local} (max_train_local)")
 

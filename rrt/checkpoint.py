@@ -1,4 +1,5 @@
-"""Checkpoints of the reranking transformer: loadable by the published program, and carrying their settings and state."""
+"""Checkpoints of the reranking transformer: loadable by the published program, and carrying their settings and
+state."""
 
 import hashlib
 import pickle
@@ -15,9 +16,9 @@ from rrt.errors import InputError, atomic_path
 class Checkpoint:
     """What a checkpoint file holds.
 
-    state: the network's tensors by name, without any ``module.`` prefix; optim: optimizer state or None; settings: the plain
-    dictionaries that made it ({} for published files): ``model``, ``scale_binning`` and more; progress: what a resumed
-    training needs ({} where there is nothing to resume).
+    state: the network's tensors by name, without any ``module.`` prefix; optim: optimizer state or None; settings: the
+    plain dictionaries that made it ({} for published files): ``model``, ``scale_binning`` and more; progress: what a
+    resumed training needs ({} where there is nothing to resume).
     """
 
     path: Path
@@ -32,7 +33,8 @@ class Checkpoint:
 
 
 def save_checkpoint(path, model, optimizer=None, settings=None, progress=None) -> Path:
-    """Write ``{'state', 'optim'}``, the keys the published program reads, and ``settings`` and ``progress`` beside them.
+    """Write ``{'state', 'optim'}``, the keys the published program reads, and ``settings`` and ``progress`` beside
+    them.
 
     The file appears whole or not at all. settings and progress may hold plain Python values and tensors only.
     """
@@ -47,7 +49,9 @@ def load_checkpoint(path) -> Checkpoint:
     """Read a checkpoint, published or ours; nothing in it can run code. Raises InputError for any other file."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; train one with experiment.py or give the path of a published one")
+        raise InputError(
+            f"{path}: no such checkpoint; train one with experiment.py or give the path of a published one"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
@@ -56,13 +60,16 @@ def load_checkpoint(path) -> Checkpoint:
         raise InputError(f"{path}: {kind}, or is no PyTorch checkpoint at all; copy or train it again") from None
     state = content.get("state") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise InputError(f"{path}: no network under the key 'state'; expected a checkpoint of experiment.py or a published one")
+        raise InputError(
+            f"{path}: no network under the key 'state'; expected a checkpoint of experiment.py or a published one"
+        )
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return Checkpoint(path, state, content.get("optim"), content.get("settings") or {}, content.get("progress") or {})
 
 
 def load_weights(model, checkpoint: Checkpoint) -> None:
-    """Load the weights strictly. Raises InputError naming the first tensor, or setting, in which the architectures differ."""
+    """Load the weights strictly. Raises InputError naming the first tensor, or setting, in which the architectures
+    differ."""
     recorded = checkpoint.settings.get("model", {})
     remedy = ""
     if recorded:
@@ -80,10 +87,14 @@ def load_weights(model, checkpoint: Checkpoint) -> None:
             raise InputError(f"{checkpoint.path}: '{name}' holds NaN or infinity; take an earlier checkpoint")
     unknown = [name for name in checkpoint.state if name not in own]
     if unknown:
-        raise InputError(f"{checkpoint.path}: another architecture: the model of these settings has no '{unknown[0]}'{remedy}")
+        raise InputError(
+            f"{checkpoint.path}: another architecture: the model of these settings has no '{unknown[0]}'{remedy}"
+        )
     # These two shape no tensor, so a difference would pass unnoticed and score nonsense.
     for name in ("nhead", "activation"):
         here = model.settings[name]
         if name in recorded and recorded[name] != here:
-            raise InputError(f"{checkpoint.path}: trained with model.{name}={recorded[name]}, these settings say {here}")
+            raise InputError(
+                f"{checkpoint.path}: trained with model.{name}={recorded[name]}, these settings say {here}"
+            )
     model.load_state_dict(checkpoint.state)

@@ -74,7 +74,9 @@ def open_test_set(folder, desc_name: str, gnd_file: str, lists=TEST_LISTS, max_l
     return TestSet(folder, images, store, query_index, gallery_index, ranks)
 
 
-def open_train_set(folder, desc_name: str, train_txt: str, with_neighbors: bool, max_local: int | None = None) -> TrainSet:
+def open_train_set(
+    folder, desc_name: str, train_txt: str, with_neighbors: bool, max_local: int | None = None
+) -> TrainSet:
     """Raises InputError when a file is missing or the parts do not fit together."""
     folder = Path(folder)
     images = read_image_list(folder / train_txt)
@@ -110,7 +112,9 @@ def read_descriptors(store, indices: np.ndarray, max_local: int | None):
 
 
 def not_finite(store, index: int, what: str) -> InputError:
-    return InputError(f"{store.path}: {what} of '{store.names[int(index)]}' hold NaN or infinity; extract the image again")
+    return InputError(
+        f"{store.path}: {what} of '{store.names[int(index)]}' hold NaN or infinity; extract the image again"
+    )
 
 
 def check_sizes(store: Store, model_settings: dict) -> None:
@@ -119,6 +123,6 @@ def check_sizes(store: Store, model_settings: dict) -> None:
     for setting, size, what in pairs:
         if model_settings[setting] != size:
             raise InputError(
-                f"{store.path}: {what} descriptors have {size} dimensions, model.{setting} is {model_settings[setting]};"
-                f" give model.{setting}={size} or another store"
+                f"{store.path}: {what} descriptors have {size} dimensions, model.{setting} is"
+                f" {model_settings[setting]}; give model.{setting}={size} or another store"
             )

@@ -38,7 +38,8 @@ class Fusion:
 @dataclass(frozen=True)
 class ScoredShortlists:
     """Everything reranking needs, scored once: orders int64 {protocol: [Q, R]}, the ranking before reranking with the
-    protocol's junk at the end; per query the candidates (gallery positions, ascending), their logits and global similarities.
+    protocol's junk at the end; per query the candidates (gallery positions, ascending), their logits and global
+    similarities.
 
     seconds: wall-clock of the scoring; num_pairs: pairs scored.
     """
@@ -61,7 +62,9 @@ def junk_last(ranks: np.ndarray, gnd: list[dict], protocol: str) -> np.ndarray:
     return ordered
 
 
-def score_shortlists(test: TestSet, scorer: Scorer, num_rerank: int = 100, whitening=None, progress: bool = False) -> ScoredShortlists:
+def score_shortlists(
+    test: TestSet, scorer: Scorer, num_rerank: int = 100, whitening=None, progress: bool = False
+) -> ScoredShortlists:
     """Score the first ``num_rerank`` candidates of every query for every protocol, each pair once.
 
     whitening: ``rrt.neighbors.Whitening`` under which the global similarities for fusion are taken, None = as stored.
@@ -103,14 +106,17 @@ def evaluate_global(test: TestSet, ks=(1, 5, 10)) -> dict[str, ProtocolResult]:
     return evaluate(test.ranks, test.gnd, ks, len(test.gallery_index))
 
 
-def evaluate_reranked(test: TestSet, scored: ScoredShortlists, fusion: Fusion = Fusion(), ks=(1, 5, 10)) -> dict[str, ProtocolResult]:
+def evaluate_reranked(
+    test: TestSet, scored: ScoredShortlists, fusion: Fusion = Fusion(), ks=(1, 5, 10)
+) -> dict[str, ProtocolResult]:
     """The figures after reranking, each protocol's from its own shortlists."""
     return {p: evaluate(rerank(scored, p, fusion), test.gnd, ks, len(test.gallery_index))[p] for p in PROTOCOLS}
 
 
 def summary(results: dict[str, ProtocolResult], before: dict[str, ProtocolResult] | None = None) -> dict:
-    """Plain numbers in percent, two decimals: ``E_map``, ``E_mp``, ``E_mr``, ``E_map_95`` (bootstrap interval over queries)
-    and so on for M and H; with ``before`` also ``E_gain`` and ``E_gain_95``, the difference paired by query."""
+    """Plain numbers in percent, two decimals: ``E_map``, ``E_mp``, ``E_mr``, ``E_map_95`` (bootstrap interval over
+    queries) and so on for M and H; with ``before`` also ``E_gain`` and ``E_gain_95``, the difference paired by
+    query."""
     numbers = {}
     for protocol, result in results.items():
         key = protocol[0].upper()

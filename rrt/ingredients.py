@@ -1,15 +1,15 @@
 """The named configurations of the command lines, as data (RRT_SPEC section 4): ``dataset.<name>`` and ``model.<name>``.
 
-``with dataset.gldv2_roxford_r50_gldv2 model.RRT`` picks a row of each table; every entry can be overridden after it, for
-example ``dataset.max_sequence_len=200``.
+``with dataset.gldv2_roxford_r50_gldv2 model.RRT`` picks a row of each table; every entry can be overridden after it,
+for example ``dataset.max_sequence_len=200``.
 """
 
 from rrt.datasets import TEST_LISTS
 from rrt.model import DEFAULT_SETTINGS
 from rrt.sacred_cli import Ingredient
 
-# val_data_dir: held-out training landmarks in the Revisited format, on which the best epoch is chosen; test_txt: the lists of
-# queries and gallery, found in a test folder as train_txt is in train_data_dir.
+# val_data_dir: held-out training landmarks in the Revisited format, on which the best epoch is chosen; test_txt: the
+# lists of queries and gallery, found in a test folder as train_txt is in train_data_dir.
 DATASET_DEFAULTS = {
     "name": None,
     "desc_name": None,

@@ -1,10 +1,10 @@
 """How the network starts: as published, or already comparing descriptors.
 
-With Xavier weights a token's attention to a matching token is as weak as to any other, and the published network needs some
-hundred thousand pairs to discover that equal descriptors matter (RRT_SPEC section 8). ``matching`` starts it there: following
-Trockman and Kolter ("Mimetic Initialization of Self-Attention Layers", ICML 2023), the product of query and key weights is
-near a multiple of the identity and the product of value and output weights near a negative one. Only starting values
-differ: names, shapes and everything computed stay those of the published network.
+With Xavier weights a token's attention to a matching token is as weak as to any other, and the published network needs
+some hundred thousand pairs to discover that equal descriptors matter (RRT_SPEC section 8). ``matching`` starts it
+there: following Trockman and Kolter ("Mimetic Initialization of Self-Attention Layers", ICML 2023), the product of
+query and key weights is near a multiple of the identity and the product of value and output weights near a negative
+one. Only starting values differ: names, shapes and everything computed stay those of the published network.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from rrt.schedules import check_choice
 
 INITIALISATIONS = ("published", "matching")
-# Chosen by how soon planted pairs are told apart on synthetic stores; see the README's table.
+# Chosen by how soon planted pairs are told apart on synthetic stores.
 _SELF_LOGIT = 5.5  # attention logit of a token with itself, in every head
 _VALUE = 0.4  # attended values are subtracted from the residual with this weight
 _RANDOM = 0.3  # what is left of the Xavier weights beside the identities

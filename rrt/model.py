@@ -1,9 +1,11 @@
-"""The reranking transformer (Tan, Yuan, Ordonez, "Instance-level Image Retrieval using Reranking Transformers", ICCV 2021).
+"""The reranking transformer (Tan, Yuan, Ordonez, "Instance-level Image Retrieval using Reranking Transformers", ICCV
+2021).
 
-A pair of images is one sequence ``[CLS, Gq, Lq_1.., SEP, Gc, Lc_1..]`` of global and local descriptors; the classifier reads
-the encoder's CLS output as a logit "same object". No token carries a position, so the order of an image's local tokens does
-not matter, and only CLS is read, so the last layer computes that row alone. Sequences are kept *packed*: the rows of all
-pairs end to end without padding; only the attention itself sees a padded grid, and only when lengths differ.
+A pair of images is one sequence ``[CLS, Gq, Lq_1.., SEP, Gc, Lc_1..]`` of global and local descriptors; the classifier
+reads the encoder's CLS output as a logit "same object". No token carries a position, so the order of an image's local
+tokens does not matter, and only CLS is read, so the last layer computes that row alone. Sequences are kept *packed*:
+the rows of all pairs end to end without padding; only the attention itself sees a padded grid, and only when lengths
+differ.
 """
 
 import inspect
@@ -16,7 +18,14 @@ from torch import nn
 from rrt.errors import InputError
 
 NUM_SCALES = 7
-SEGMENT_QUERY_LOCAL, SEGMENT_CANDIDATE_LOCAL, SEGMENT_CLS, SEGMENT_SEP, SEGMENT_QUERY_GLOBAL, SEGMENT_CANDIDATE_GLOBAL = range(6)
+(
+    SEGMENT_QUERY_LOCAL,
+    SEGMENT_CANDIDATE_LOCAL,
+    SEGMENT_CLS,
+    SEGMENT_SEP,
+    SEGMENT_QUERY_GLOBAL,
+    SEGMENT_CANDIDATE_GLOBAL,
+) = range(6)
 ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}
 
 
@@ -24,8 +33,9 @@ ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}
 class Packing:
     """Where the rows of packed sequences lie in the padded grid ``[batch, longest]`` that attention works on.
 
-    lengths: int64 [B]; first: int64 [B], packed row of each sequence's first token; rows: int64 [T], place of each packed row
-    in the flattened grid, None when all lengths are equal; mask: bool [B, 1, 1, longest], True = token, None likewise.
+    lengths: int64 [B]; first: int64 [B], packed row of each sequence's first token; rows: int64 [T], place of each
+    packed row in the flattened grid, None when all lengths are equal; mask: bool [B, 1, 1, longest], True = token, None
+    likewise.
     """
 
     batch: int
@@ -56,7 +66,8 @@ class Packing:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with the parameter names of ``nn.MultiheadAttention``; no attention matrix is stored."""
+    """Multi-head self-attention with the parameter names of ``nn.MultiheadAttention``; no attention matrix is
+    stored."""
 
     def __init__(self, dim: int, num_heads: int, dropout: float):
         super().__init__()
@@ -71,7 +82,9 @@ class SelfAttention(nn.Module):
         """x [T, d] packed -> [T, d], or [B, d] (the first row of each sequence) with ``cls_only``."""
         dim = x.shape[1]
         if cls_only:
-            query = F.linear(x.index_select(0, packing.first), self.in_proj_weight[:dim], self.in_proj_bias[:dim])[:, None]
+            query = F.linear(x.index_select(0, packing.first), self.in_proj_weight[:dim], self.in_proj_bias[:dim])[
+                :, None
+            ]
             key_value = packing.pad(F.linear(x, self.in_proj_weight[dim:], self.in_proj_bias[dim:]))
             key, value = key_value.split(dim, dim=-1)
         else:
@@ -93,7 +106,9 @@ class SelfAttention(nn.Module):
 class EncoderLayer(nn.Module):
     """One transformer layer, post-norm (normalise after the residual sum) or pre-norm."""
 
-    def __init__(self, dim: int, num_heads: int, dim_feedforward: int, dropout: float, activation: str, normalize_before: bool):
+    def __init__(
+        self, dim: int, num_heads: int, dim_feedforward: int, dropout: float, activation: str, normalize_before: bool
+    ):
         super().__init__()
         # A gated unit halves its input: half of linear1 is the gate.
         inner = dim_feedforward * 2 if activation == "glu" else dim_feedforward
@@ -126,11 +141,14 @@ class Encoder(nn.Module):
 
     def __init__(self, num_layers: int, dim: int, normalize_before: bool, **layer):
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(dim, normalize_before=normalize_before, **layer) for _ in range(num_layers))
+        self.layers = nn.ModuleList(
+            EncoderLayer(dim, normalize_before=normalize_before, **layer) for _ in range(num_layers)
+        )
         self.norm = nn.LayerNorm(dim) if normalize_before else None
 
     def forward(self, x: torch.Tensor, packing: Packing, cls_only: bool = True) -> torch.Tensor:
-        """x [T, d] packed -> CLS outputs [B, d]. ``cls_only=False`` computes every row of the last layer: same result, slower."""
+        """x [T, d] packed -> CLS outputs [B, d]. ``cls_only=False`` computes every row of the last layer: same result,
+        slower."""
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
             x = layer(x, packing, cls_only and i == last)
@@ -140,10 +158,11 @@ class Encoder(nn.Module):
 
 
 class RRT(nn.Module):
-    """Reranking transformer; the defaults are the published network (2,243,201 parameters, names of RRT_SPEC section 2).
+    """Reranking transformer; the defaults are the published network (2,243,201 parameters, names of RRT_SPEC section
+    2).
 
-    ``num_local_features`` is also the width of the network. ``seq_len`` (2 L + 4) is a record of the longest sequence it was
-    meant for; nothing depends on it. ``initialisation``: see ``rrt.initialisation``.
+    ``num_local_features`` is also the width of the network. ``seq_len`` (2 L + 4) is a record of the longest sequence
+    it was meant for; nothing depends on it. ``initialisation``: see ``rrt.initialisation``.
     """
 
     def __init__(
@@ -201,8 +220,11 @@ class RRT(nn.Module):
         tokens = [self.global_tokens(global_), self.local_tokens(local, scales)]
         return torch.cat([tokens[0].new_zeros(1, tokens[0].shape[1]), *tokens])
 
-    def score_packed(self, bank: torch.Tensor, rows: torch.Tensor, segments: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Logits [B] of pairs whose sequences are ``bank[rows] + seg_encoder(segments)``, ``lengths`` rows each, end to end."""
+    def score_packed(
+        self, bank: torch.Tensor, rows: torch.Tensor, segments: torch.Tensor, lengths: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits [B] of pairs whose sequences are ``bank[rows] + seg_encoder(segments)``, ``lengths`` rows each, end to
+        end."""
         tokens = bank.index_select(0, rows) + self.seg_encoder(segments)
         return self._logits(tokens, Packing.of(lengths))
 
@@ -221,8 +243,8 @@ class RRT(nn.Module):
     ) -> torch.Tensor:
         """Logits [B] of padded pairs: query (src) and candidate (tgt).
 
-        global [B, Dg]; local [B, L, Dl]; mask [B, L], True = padding; scales [B, L], index in 0..6; positions [B, L, 2],
-        accepted and unused as in the published model. Query and candidate may be padded to different L.
+        global [B, Dg]; local [B, L, Dl]; mask [B, L], True = padding; scales [B, L], index in 0..6; positions [B, L,
+        2], accepted and unused as in the published model. Query and candidate may be padded to different L.
         """
         segment = self.seg_encoder.weight
         marks = src_mask.new_zeros(len(src_mask), 2)

@@ -17,8 +17,9 @@ TOKENS_BESIDE_LOCALS = 4
 def scale_index(scales: np.ndarray, binning: str = "published") -> np.ndarray:
     """Index 0..6 of each stored scale [...] -> int64 [...].
 
-    ``published``: bisection from the right, minus one, as the published checkpoints were trained: rounding of the stored
-    float32 puts three of the seven scales one bin too low (RRT_SPEC section 1). ``exact``: nearest of the seven in log scale.
+    ``published``: bisection from the right, minus one, as the published checkpoints were trained: rounding of the
+    stored float32 puts three of the seven scales one bin too low (RRT_SPEC section 1). ``exact``: nearest of the seven
+    in log scale.
     """
     check_binning(binning)
     values = np.asarray(scales, dtype=np.float32).astype(np.float64)
@@ -35,7 +36,8 @@ def check_binning(binning: str) -> None:
 
 
 def normalised_positions(keypoints: np.ndarray, image_size: np.ndarray) -> np.ndarray:
-    """Keypoints [n, 2] (x, y) in pixels and (width, height) [2] or [n, 2] of their picture -> float32 [n, 2] in 0..1."""
+    """Keypoints [n, 2] (x, y) in pixels and (width, height) [2] or [n, 2] of their picture -> float32 [n, 2] in
+    0..1."""
     return np.asarray(keypoints, np.float32) / np.asarray(image_size, np.float32)
 
 
@@ -43,8 +45,8 @@ def normalised_positions(keypoints: np.ndarray, image_size: np.ndarray) -> np.nd
 class ImageBatch:
     """Some images' descriptors as the network takes them.
 
-    global_: float32 [n, Dg]; descriptors: float32 [m, Dl], the images' locals end to end; scales: int64 [m], index in 0..6;
-    offsets: int64 [n + 1], image i owns rows offsets[i] to offsets[i + 1].
+    global_: float32 [n, Dg]; descriptors: float32 [m, Dl], the images' locals end to end; scales: int64 [m], index in
+    0..6; offsets: int64 [n + 1], image i owns rows offsets[i] to offsets[i + 1].
     """
 
     global_: np.ndarray

@@ -1,9 +1,9 @@
 """Planted correspondences: pairs whose answer is known because both sides are cut from one image's own descriptors.
 
-Training from nothing on labelled triplets is slow to leave chance (RRT_SPEC section 8): what the network must find first is
-that *matching local descriptors* decide. Here a positive pair is two random, overlapping subsets of one image's descriptors,
-each disturbed by itself; a negative pair is a subset of the same image against a subset of another one. Every image is thus
-an identity of its own, and labels serve only to keep true matches out of the negatives.
+Training from nothing on labelled triplets is slow to leave chance (RRT_SPEC section 8): what the network must find
+first is that *matching local descriptors* decide. Here a positive pair is two random, overlapping subsets of one
+image's descriptors, each disturbed by itself; a negative pair is a subset of the same image against a subset of another
+one. Every image is thus an identity of its own, and labels serve only to keep true matches out of the negatives.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from rrt.pairs import SCALES, ImageBatch, concatenated_ranges, scale_index
 class PlantedSettings:
     """How pairs are planted. Ranges are drawn uniformly per view (one side of a pair) or, where said, per pair.
 
-    min_local, max_local: descriptors in a view; min_overlap, max_overlap: share of a positive's descriptors that the anchor
-    has too (per pair; more where an image has too few descriptors); noise: largest length of the random vector added to a unit
-    descriptor before it is normalised again; mixing: largest weight of another picture's descriptor added likewise, which
-    disturbs along the directions in which real descriptors differ; distractors: largest share of a view replaced by descriptors of other images;
-    scale_shift: largest shift of all scales of a view, in steps of the image pyramid (half octaves); global_noise: like noise,
-    for the global descriptor; lookalike: probability (per triplet) that positive and negative swap their globals, so that the
-    global tells nothing; hard_negatives: a negative is one of this many nearest global neighbours with another label, where
-    neighbours are known.
+    min_local, max_local: descriptors in a view; min_overlap, max_overlap: share of a positive's descriptors that the
+    anchor has too (per pair; more where an image has too few descriptors); noise: largest length of the random vector
+    added to a unit descriptor before it is normalised again; mixing: largest weight of another picture's descriptor
+    added likewise, which disturbs along the directions in which real descriptors differ; distractors: largest share of
+    a view replaced by descriptors of other images; scale_shift: largest shift of all scales of a view, in steps of the
+    image pyramid (half octaves); global_noise: like noise, for the global descriptor; lookalike: probability (per
+    triplet) that positive and negative swap their globals, so that the global tells nothing; hard_negatives: a negative
+    is one of this many nearest global neighbours with another label, where neighbours are known.
     """
 
     min_local: int = 16
@@ -43,7 +43,9 @@ class PlantedSettings:
 
     def __post_init__(self):
         if not 1 <= self.min_local <= self.max_local:
-            raise InputError(f"planted: 1 <= min_local <= max_local must hold, got {self.min_local} and {self.max_local}")
+            raise InputError(
+                f"planted: 1 <= min_local <= max_local must hold, got {self.min_local} and {self.max_local}"
+            )
         if not 0 <= self.min_overlap <= self.max_overlap <= 1:
             raise InputError("planted: 0 <= min_overlap <= max_overlap <= 1 must hold")
         for name in ("distractors", "lookalike"):
@@ -55,8 +57,8 @@ class PlantedSettings:
 class PlantedSource:
     """Planted triplets from the images ``indices`` of a store.
 
-    labels: int64 [len(indices)] or None (every image its own); neighbors: int64 [len(indices), k] rows into ``indices``, or
-    None. Images with fewer than two local descriptors are left out.
+    labels: int64 [len(indices)] or None (every image its own); neighbors: int64 [len(indices), k] rows into
+    ``indices``, or None. Images with fewer than two local descriptors are left out.
     """
 
     store: object
@@ -72,7 +74,9 @@ class PlantedSource:
         anchors = np.flatnonzero(counts >= 2)
         labels = np.arange(len(self.indices)) if self.labels is None else self.labels
         if len(anchors) < 2 or len(np.unique(labels)) < 2:
-            raise InputError(f"{self.store.path}: planted pairs need two images of different labels with local descriptors")
+            raise InputError(
+                f"{self.store.path}: planted pairs need two images of different labels with local descriptors"
+            )
         object.__setattr__(self, "anchors", anchors)
         object.__setattr__(self, "labels", labels)
 

@@ -45,8 +45,11 @@ def open_test(dataset: dict, part: str = "test", max_local: int | None = None) -
     )
 
 
-def train_run(dataset: dict, model: dict, settings: dict, log: Callable[[str, float, int], None] | None = None) -> TrainResult:
-    """Train a reranking transformer. dataset, model: configurations of ``rrt.ingredients``; settings: those of ``experiment.py``.
+def train_run(
+    dataset: dict, model: dict, settings: dict, log: Callable[[str, float, int], None] | None = None
+) -> TrainResult:
+    """Train a reranking transformer. dataset, model: configurations of ``rrt.ingredients``; settings: those of
+    ``experiment.py``.
 
     Everything is opened and checked before training starts. Raises InputError.
     """
@@ -103,14 +106,18 @@ def _resume_path(resume, last_path: Path):
 def open_source(dataset: dict, settings: dict, train_settings: TrainSettings) -> BatchSource:
     """Everything the batches of a training run are drawn from. Raises InputError."""
     if not dataset["train_data_dir"] or not dataset["desc_name"]:
-        raise InputError("dataset.train_data_dir or dataset.desc_name is not set; name a dataset, for example dataset.scenes")
+        raise InputError(
+            "dataset.train_data_dir or dataset.desc_name is not set; name a dataset, for example dataset.scenes"
+        )
     planted_wanted = train_settings.planted_steps > 0 or train_settings.planted_fraction > 0
     triplets_wanted = train_settings.epochs > 0
     max_local = settings["max_train_local"] or dataset["max_sequence_len"]
     planted_settings = _pick(PlantedSettings, settings["planted"], strict=True)
     # Planted pairs can do without neighbours, but only when told to: other negatives make another training.
     neighbors_wanted = triplets_wanted or (planted_wanted and planted_settings.hard_negatives > 0)
-    train = open_train_set(dataset["train_data_dir"], dataset["desc_name"], dataset["train_txt"], neighbors_wanted, max_local)
+    train = open_train_set(
+        dataset["train_data_dir"], dataset["desc_name"], dataset["train_txt"], neighbors_wanted, max_local
+    )
     sampler = planted = None
     if triplets_wanted:
         sampler = TripletSampler(
@@ -149,8 +156,8 @@ def _pick(kind, settings: dict, strict: bool = False):
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """results: {method: {protocol: ProtocolResult}}, ``global`` and, with a checkpoint, ``RRT``; numbers: plain figures for
-    ``results.json``; paths: the files written."""
+    """results: {method: {protocol: ProtocolResult}}, ``global`` and, with a checkpoint, ``RRT``; numbers: plain figures
+    for ``results.json``; paths: the files written."""
 
     results: dict
     numbers: dict
@@ -158,7 +165,8 @@ class EvaluationReport:
 
 
 def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport:
-    """Measure global search and, with ``settings["resume"]``, its reranking. settings: those of ``evaluate_revisited.py``."""
+    """Measure global search and, with ``settings["resume"]``, its reranking. settings: those of
+    ``evaluate_revisited.py``."""
     test = open_test(dataset, "test", dataset["max_sequence_len"])
     fusion = read_fusion(settings)
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
@@ -191,7 +199,8 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
 
 
 def open_scorer(store, dataset: dict, model: dict, settings: dict) -> tuple[Scorer, Checkpoint]:
-    """The scorer of the checkpoint ``settings["resume"]``; scale_binning=None takes the one the checkpoint was trained with."""
+    """The scorer of the checkpoint ``settings["resume"]``; scale_binning=None takes the one the checkpoint was trained
+    with."""
     checkpoint = load_checkpoint(settings["resume"])
     network = build_model(recorded_model(checkpoint, model))
     load_weights(network, checkpoint)
@@ -209,8 +218,8 @@ def recorded_model(checkpoint: Checkpoint, model: dict) -> dict:
     for name, default in DEFAULT_SETTINGS.items():
         if model[name] not in (recorded.get(name, model[name]), default):
             raise InputError(
-                f"{checkpoint.path}: another architecture: it was made with model.{name}={recorded[name]}, the settings say"
-                f" {model[name]}; leave model.{name} out"
+                f"{checkpoint.path}: another architecture: it was made with model.{name}={recorded[name]}, the settings"
+                f" say {model[name]}; leave model.{name} out"
             )
     return model | recorded
 
@@ -226,7 +235,9 @@ def read_fusion(settings: dict) -> Fusion:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it with tools/tune_fusion.py") from None
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InputError(f"{path}: no lambda and temperature in it ({error}); make it again with tools/tune_fusion.py") from None
+        raise InputError(
+            f"{path}: no lambda and temperature in it ({error}); make it again with tools/tune_fusion.py"
+        ) from None
 
 
 def write_json(folder, name: str, content) -> Path:

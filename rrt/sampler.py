@@ -14,9 +14,9 @@ _ROWS_PER_BLOCK = 16384
 class TripletSampler:
     """Draws (anchor, positive, negative) from each anchor's nearest ``num_candidates`` neighbours.
 
-    labels: int64 [N]; neighbors: int64 [N, k], by falling global similarity, the image itself left out. An image is an anchor
-    when at least ``min_positives`` of its candidates share its label and at least one does not. ``order``: ``triplet`` visits
-    every anchor once an epoch in random order, ``random`` draws as many anchors with replacement.
+    labels: int64 [N]; neighbors: int64 [N, k], by falling global similarity, the image itself left out. An image is an
+    anchor when at least ``min_positives`` of its candidates share its label and at least one does not. ``order``:
+    ``triplet`` visits every anchor once an epoch in random order, ``random`` draws as many anchors with replacement.
     """
 
     labels: np.ndarray

@@ -29,8 +29,9 @@ def make_optimizer(model, settings) -> torch.optim.Optimizer:
 def learning_rate(step: int, steps_per_epoch: int, settings) -> float:
     """Learning rate of optimiser step ``step`` (from 0, the planted steps included).
 
-    multistep: lr * gamma ** (number of ``scheduler_tau`` that epoch has reached; epochs count from the first after the planted
-    steps). cos: half a cosine from lr to 0 over the whole run. The warm ones first rise linearly for ``warmup_steps``.
+    multistep: lr * gamma ** (number of ``scheduler_tau`` that epoch has reached; epochs count from the first after the
+    planted steps). cos: half a cosine from lr to 0 over the whole run. The warm ones first rise linearly for
+    ``warmup_steps``.
     """
     total = settings.planted_steps + settings.epochs * steps_per_epoch
     warmup = min(settings.warmup_steps, total) if settings.scheduler.startswith("warm") else 0

@@ -1,7 +1,7 @@
 """Scores shortlists: the logit of every (query, candidate) pair, with as little computing as the result allows.
 
-Pairs are packed without padding and grouped by length; attention is fused (no attention matrix is stored) and the last layer
-computes the CLS row alone; an image is read and embedded once for all pairs it is in, within a memory budget.
+Pairs are packed without padding and grouped by length; attention is fused (no attention matrix is stored) and the last
+layer computes the CLS row alone; an image is read and embedded once for all pairs it is in, within a memory budget.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,14 @@ BATCH_TOKENS = {"cpu": 8192, "cuda": 262144}
 class Scorer:
     """Logits of image pairs of one store.
 
-    max_local: local descriptors used of each image, the first in stored order; binning: the scale index the model was trained
-    with (``rrt.pairs.scale_index``); batch_tokens: tokens computed at a time, None = by device; cache_tokens: embedded tokens
-    kept at a time (512 bytes each at width 128), which bounds memory for any number of queries.
+    max_local: local descriptors used of each image, the first in stored order; binning: the scale index the model was
+    trained with (``rrt.pairs.scale_index``); batch_tokens: tokens computed at a time, None = by device; cache_tokens:
+    embedded tokens kept at a time (512 bytes each at width 128), which bounds memory for any number of queries.
     """
 
-    def __init__(self, model, store, max_local=500, binning="published", device="cpu", batch_tokens=None, cache_tokens=4_000_000):
+    def __init__(
+        self, model, store, max_local=500, binning="published", device="cpu", batch_tokens=None, cache_tokens=4_000_000
+    ):
         check_binning(binning)
         self.model = model.to(device)
         self.store = store
@@ -34,8 +36,11 @@ class Scorer:
         self.batch_tokens = batch_tokens or BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
         self.cache_tokens = cache_tokens
 
-    def score(self, query_indices: np.ndarray, shortlists: Sequence[np.ndarray], progress: bool = False) -> list[np.ndarray]:
-        """Logits float32 [len(shortlists[i])] for query i against each image of its shortlist; all are store indices."""
+    def score(
+        self, query_indices: np.ndarray, shortlists: Sequence[np.ndarray], progress: bool = False
+    ) -> list[np.ndarray]:
+        """Logits float32 [len(shortlists[i])] for query i against each image of its shortlist; all are store
+        indices."""
         training = self.model.training
         self.model.eval()
         logits: list[np.ndarray] = []
@@ -75,7 +80,8 @@ class Scorer:
         lengths = counts[query] + counts[candidate]
         order = np.argsort(lengths, kind="stable")
         logits = np.empty(len(order), np.float32)
-        # Equal token budgets rather than equal pair counts: a batch of short pairs is as worthwhile as one of long pairs.
+        # Equal token budgets rather than equal pair counts: a batch of short pairs is as worthwhile as one of long
+        # pairs.
         batch_of = np.cumsum(lengths[order] + 4) // self.batch_tokens
         for pairs in np.split(order, np.flatnonzero(np.diff(batch_of)) + 1):
             if len(pairs):
@@ -85,11 +91,18 @@ class Scorer:
 
     def _embed(self, images):
         batch = read_images(self.store, images, self.max_local, self.binning)
-        return self.model.image_bank(*map(self._tensor, (batch.global_, batch.descriptors, batch.scales))), batch.offsets
+        return self.model.image_bank(
+            *map(self._tensor, (batch.global_, batch.descriptors, batch.scales))
+        ), batch.offsets
 
     def _score_pairs(self, bank, offsets, query, candidate):
         layout = lay_out_pairs(offsets, query, candidate)
-        return self.model.score_packed(bank, *map(self._tensor, (layout.rows, layout.segments, layout.lengths))).float().cpu().numpy()
+        return (
+            self.model.score_packed(bank, *map(self._tensor, (layout.rows, layout.segments, layout.lengths)))
+            .float()
+            .cpu()
+            .numpy()
+        )
 
     def _tensor(self, array):
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

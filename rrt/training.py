@@ -1,9 +1,9 @@
-"""Training of the reranking transformer: planted correspondences first, labelled triplets after, one checkpoint an epoch."""
+"""Training of the reranking transformer: planted correspondences first, labelled triplets after."""
 
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from rrt.batches import BatchSource, PairBatch
-from rrt.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
+from rrt.checkpoint import Checkpoint, load_weights, save_checkpoint
 from rrt.errors import InputError, atomic_path
 from rrt.evaluation import evaluate_reranked, score_shortlists
 from rrt.schedules import OPTIMISERS, SCHEDULERS, check_choice, learning_rate, make_optimizer
@@ -28,9 +28,9 @@ _FREE_TO_CHANGE = ("epochs", "select_on")
 class TrainSettings:
     """Settings of the training loop; the defaults are the published ones (RRT_SPEC section 4) as far as there are any.
 
-    planted_steps: steps on planted correspondences before the first epoch of triplets; planted_fraction: share of the batches
-    that stay planted afterwards; steps_per_epoch: cap on an epoch's batches, None = every anchor once; warmup_steps: for the
-    warm schedulers; log_every: steps between logged scalars.
+    planted_steps: steps on planted correspondences before the first epoch of triplets; planted_fraction: share of the
+    batches that stay planted afterwards; steps_per_epoch: cap on an epoch's batches, None = every anchor once;
+    warmup_steps: for the warm schedulers; log_every: steps between logged scalars.
     """
 
     epochs: int = 15
@@ -70,7 +70,8 @@ class TrainSettings:
 
 @dataclass
 class Progress:
-    """Where a run stands. epoch: stages finished (0 = the planted steps); step: optimiser steps taken; history: a dict per stage."""
+    """Where a run stands. epoch: stages finished (0 = the planted steps); step: optimiser steps taken; history: a dict
+    per stage."""
 
     epoch: int = -1
     step: int = 0
@@ -81,7 +82,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Paths of the selected and of the last checkpoint, which epoch was selected and by what, and the figures of every stage."""
+    """Paths of the selected and of the last checkpoint, which epoch was selected and by what, and the figures of every
+    stage."""
 
     best: Path
     last: Path
@@ -91,10 +93,11 @@ class TrainResult:
 
 
 class Trainer:
-    """One training run in the folder ``run_dir``: ``last.pt`` after every epoch, ``best.pt`` the selected one, ``history.json``.
+    """One training run in the folder ``run_dir``: ``last.pt`` after every epoch, ``best.pt`` the selected one,
+    ``history.json``.
 
-    recorded: plain settings to keep in the checkpoints (``model``, ``scale_binning``, ..). validation, test: ``TestSet`` or
-    None. log(name, value, step) receives every scalar.
+    recorded: plain settings to keep in the checkpoints (``model``, ``scale_binning``, ..). validation, test:
+    ``TestSet`` or None. log(name, value, step) receives every scalar.
     """
 
     def __init__(
@@ -120,7 +123,7 @@ class Trainer:
         self.make_scorer = make_scorer
         self.device = device
         self.log = log
-        # Without a validation set there is nothing honest to select on: the last epoch it is, and the checkpoint says so.
+        # Without a validation set there is nothing honest to select on: the last epoch it is, and it says so.
         self.selected_on = "last" if settings.select_on == "val" and validation is None else settings.select_on
         self.watched = {name: data for name, data in (("val", validation), ("test", test)) if data is not None}
         self.optimizer = make_optimizer(model, settings)
@@ -133,24 +136,31 @@ class Trainer:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue the run that wrote ``checkpoint``. InputError when it was made with other settings."""
         if not checkpoint.progress or checkpoint.optim is None:
-            raise InputError(f"{checkpoint.path}: holds weights but no state of a training to resume; use weights= to start from it")
+            raise InputError(
+                f"{checkpoint.path}: holds weights but no state of a training to resume; use weights= to start from it"
+            )
         difference = first_difference(checkpoint.settings, _plain(self.recorded))
         if difference:
             name, old, new = difference
-            raise InputError(f"{checkpoint.path}: was trained with {name}={old}, now {new}; use the same or another temp_dir")
+            raise InputError(
+                f"{checkpoint.path}: was trained with {name}={old}, now {new}; use the same or another temp_dir"
+            )
         load_weights(self.model, checkpoint)
         self.optimizer.load_state_dict(checkpoint.optim)
         self.progress = Progress(**checkpoint.progress)
 
     def run(self) -> TrainResult:
-        """Train what is left, and return where the checkpoints are. InputError when the loss stops being a finite number."""
+        """Train what is left, and return where the checkpoints are. InputError when the loss stops being a finite
+        number."""
         self.run_dir.mkdir(parents=True, exist_ok=True)
         first_stage = 0 if self.settings.planted_steps else 1
         for epoch in range(max(first_stage, self.progress.epoch + 1), self.settings.epochs + 1):
             figures = {"epoch": epoch} | self._train_stage(epoch) | self._evaluate(epoch)
             self._finish_stage(epoch, figures)
         progress = self.progress
-        return TrainResult(self.run_dir / "best.pt", self.last_path, progress.best_epoch, self.selected_on, progress.history)
+        return TrainResult(
+            self.run_dir / "best.pt", self.last_path, progress.best_epoch, self.selected_on, progress.history
+        )
 
     def _train_stage(self, epoch: int) -> dict:
         # Everything random hangs on (seed, epoch) alone, so that a resumed run needs no state of a generator.
@@ -195,7 +205,11 @@ class Trainer:
         return value, correct, len(labels)
 
     def _diverged(self, what, epoch):
-        good = f"the last good checkpoint is {self.last_path}" if self.last_path.exists() else "no checkpoint was written yet"
+        good = (
+            f"the last good checkpoint is {self.last_path}"
+            if self.last_path.exists()
+            else "no checkpoint was written yet"
+        )
         return (
             f"the {what} is not a finite number at step {self.progress.step} (epoch {epoch}); {good};"
             f" lower lr ({self.settings.lr}) or set max_norm"
@@ -207,7 +221,9 @@ class Trainer:
             scorer = self.make_scorer(self.model, data.store)
             results = evaluate_reranked(data, score_shortlists(data, scorer))
             # A protocol without a single positive has no figure.
-            figures |= {f"{name}_{p[0].upper()}_map": round(100 * r.map, 2) for p, r in results.items() if not math.isnan(r.map)}
+            figures |= {
+                f"{name}_{p[0].upper()}_map": round(100 * r.map, 2) for p, r in results.items() if not math.isnan(r.map)
+            }
         return figures
 
     def _finish_stage(self, epoch: int, figures: dict) -> None:
@@ -259,7 +275,11 @@ class _Meter:
         if not self.rows:
             return {}
         loss, accuracy, _ = np.mean(self.rows, axis=0)
-        return {"loss": round(float(loss), 4), "accuracy": round(float(accuracy), 4), "pairs_per_second": round(self._speed(), 1)}
+        return {
+            "loss": round(float(loss), 4),
+            "accuracy": round(float(accuracy), 4),
+            "pairs_per_second": round(self._speed(), 1),
+        }
 
     def text(self):
         recent = self.recent()

@@ -1,4 +1,5 @@
-"""Reads `.delg_global` and `.delg_local` files with a protobuf wire reader of a few lines (DELG_SPEC 5.6), for tests alone."""
+"""Reads `.delg_global` and `.delg_local` files with a protobuf wire reader of a few lines (DELG_SPEC 5.6), for tests
+alone."""
 
 import struct
 

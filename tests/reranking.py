@@ -1,18 +1,29 @@
-"""A made-up landmark world for tests of the reranker: images of one landmark share local descriptors, globals say little."""
+"""A made-up landmark world for tests of the reranker: images of one landmark share local descriptors, globals say
+little."""
 
 import numpy as np
 from builders import unit_rows
 
+from rrt.batches import BatchSource
+from rrt.datasets import open_train_set
 from rrt.groundtruth import save_ground_truth, save_neighbors
+from rrt.ingredients import DATASET_DEFAULTS
 from rrt.lists import write_image_list
 from rrt.neighbors import search, search_self
+from rrt.planted import PlantedSettings, PlantedSource
+from rrt.sampler import TripletSampler
 from rrt.store import ImageRecord, write_store
 
 SIZE = (640, 480)
 SCALES = np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5])
 GLOBAL_DIM, LOCAL_DIM = 24, 16
 # A network that fits the world above; experiment.py takes it as `model.name=value`.
-NETWORK = {"num_global_features": GLOBAL_DIM, "num_local_features": LOCAL_DIM, "dim_feedforward": 32, "num_encoder_layers": 2}
+NETWORK = {
+    "num_global_features": GLOBAL_DIM,
+    "num_local_features": LOCAL_DIM,
+    "dim_feedforward": 32,
+    "num_encoder_layers": 2,
+}
 
 
 def make_world(folder, landmarks=6, images=8, seed=0, num_local=(4, 9), desc_name="toy"):
@@ -24,7 +35,9 @@ def make_world(folder, landmarks=6, images=8, seed=0, num_local=(4, 9), desc_nam
         centre = unit_rows(generator, 1, GLOBAL_DIM)[0]
         for image in range(images):
             count = int(generator.integers(*num_local))
-            local = np.concatenate([own[generator.permutation(12)[: count - count // 3]], unit_rows(generator, count // 3, LOCAL_DIM)])
+            local = np.concatenate(
+                [own[generator.permutation(12)[: count - count // 3]], unit_rows(generator, count // 3, LOCAL_DIM)]
+            )
             global_ = centre + 1.5 * unit_rows(generator, 1, GLOBAL_DIM)[0]
             global_ /= np.linalg.norm(global_)
             keypoints = generator.uniform(0, SIZE, (len(local), 2))
@@ -41,7 +54,8 @@ def make_world(folder, landmarks=6, images=8, seed=0, num_local=(4, 9), desc_nam
 
 
 def make_test_world(folder, desc_name="toy", **world):
-    """The same as a test set: the first image of each landmark is a query; three others easy, three hard, the rest junk."""
+    """The same as a test set: the first image of each landmark is a query; three others easy, three hard, the rest
+    junk."""
     _, names, labels, globals_ = make_world(folder, desc_name=desc_name, **world)
     queries = np.flatnonzero(np.diff(labels, prepend=-1))
     gallery = np.setdiff1d(np.arange(len(names)), queries)
@@ -55,3 +69,27 @@ def make_test_world(folder, desc_name="toy", **world):
     save_ground_truth(folder / "gnd_toy.pkl", [names[i] for i in gallery], [names[i] for i in queries], gnd)
     save_neighbors(folder / f"nn_inds_{desc_name}.pkl", search(globals_[gallery], globals_[queries])[1])
     return folder
+
+
+def make_dataset(root):
+    """A ``dataset`` configuration of a made-up world with training, validation and test folders."""
+    for part in ("train", "val", "test"):
+        (root / part).mkdir()
+    make_world(root / "train")
+    make_test_world(root / "val", landmarks=3, seed=1)
+    make_test_world(root / "test", landmarks=3, seed=2)
+    return DATASET_DEFAULTS | {
+        "desc_name": "toy",
+        "train_data_dir": str(root / "train"),
+        "test_data_dir": str(root / "test"),
+        "test_gnd_file": "gnd_toy.pkl",
+        "batch_size": 12,
+        "sampler": "triplet",
+    }
+
+
+def make_source(world, **settings):
+    train = open_train_set(world["train_data_dir"], "toy", "train.txt", True)
+    sampler = TripletSampler(train.labels, train.neighbors, 30, 2)
+    planted = PlantedSource(train.store, train.index, PlantedSettings(min_local=2, max_local=6), train.labels)
+    return BatchSource(train, sampler, planted, **{"batch_size": 12} | settings)

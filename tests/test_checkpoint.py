@@ -117,5 +117,11 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, model, share):
 
 
 def _inputs():
-    image = torch.randn(2, 12), torch.randn(2, 3, 16), torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3, dtype=torch.long), None
+    image = (
+        torch.randn(2, 12),
+        torch.randn(2, 3, 16),
+        torch.zeros(2, 3, dtype=torch.bool),
+        torch.zeros(2, 3, dtype=torch.long),
+        None,
+    )
     return [*image, *image]

@@ -9,7 +9,16 @@ from legacy_reader import read_global, read_local
 from rrt.checkpoint import load_checkpoint, load_weights
 from rrt.datasets import open_test_set
 from rrt.errors import InputError
-from rrt.evaluation import Fusion, ScoredShortlists, evaluate_global, evaluate_reranked, junk_last, rerank, score_shortlists, summary
+from rrt.evaluation import (
+    Fusion,
+    ScoredShortlists,
+    evaluate_global,
+    evaluate_reranked,
+    junk_last,
+    rerank,
+    score_shortlists,
+    summary,
+)
 from rrt.groundtruth import save_neighbors
 from rrt.lists import read_image_list
 from rrt.model import RRT
@@ -132,7 +141,9 @@ def test_similarities_are_taken_under_the_whitening(golden_set):
     descriptors = golden_set.store.global_descriptors
     whitening = fit_pca_whitening(descriptors, 8)
     scored = score_shortlists(golden_set, NoScorer(), 5, whitening)
-    query, gallery = (whitening.apply(descriptors[index]) for index in (golden_set.query_index, golden_set.gallery_index))
+    query, gallery = (
+        whitening.apply(descriptors[index]) for index in (golden_set.query_index, golden_set.gallery_index)
+    )
     for row, (candidates, similarities) in enumerate(zip(scored.candidates, scored.similarities)):
         np.testing.assert_allclose(similarities, gallery[candidates] @ query[row], atol=1e-6)
 

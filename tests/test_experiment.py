@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from rrt.groundtruth import load_neighbors, save_neighbors
 from rrt.ingredients import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
 from rrt.model import RRT
 from rrt.neighbors import fit_pca_whitening
-from rrt.runs import evaluate_run, train_run
+from rrt.runs import evaluate_run
 from rrt.store import ImageRecord, Store, write_store
 
 MODEL = ["model.RRT", *(f"model.{name}={value}" for name, value in NETWORK.items())]
@@ -59,7 +60,14 @@ def dataset_settings(root):
 def trained(world):
     """A run of experiment.py: the finished process and its folder."""
     folder = world / "logs" / "run"
-    settings = ["cpu=True", "epochs=2", "steps_per_epoch=2", "min_positives=2", "planted_steps=1", "planted.min_local=2"]
+    settings = [
+        "cpu=True",
+        "epochs=2",
+        "steps_per_epoch=2",
+        "min_positives=2",
+        "planted_steps=1",
+        "planted.min_local=2",
+    ]
     arguments = ["-F", folder, "with", f"temp_dir={folder}", *dataset_settings(world), *MODEL, *settings]
     return run_tool("experiment.py", *arguments), folder
 
@@ -67,7 +75,9 @@ def trained(world):
 def test_training_writes_its_checkpoints_and_a_record_with_scalars(trained):
     finished, folder = trained
     assert finished.returncode == 0, finished.stderr
-    assert {"best.pt", "last.pt", "history.json", "1/run.json", "1/config.json", "1/metrics.json"} <= set(files_below(folder))
+    assert {"best.pt", "last.pt", "history.json", "1/run.json", "1/config.json", "1/metrics.json"} <= set(
+        files_below(folder)
+    )
     assert "selected on the validation landmarks" in finished.stdout
     record = json.loads((folder / "1" / "run.json").read_text())
     assert record["status"] == "COMPLETED" and record["result"]["selected_on"] == "val"
@@ -77,7 +87,15 @@ def test_training_writes_its_checkpoints_and_a_record_with_scalars(trained):
 
 def test_evaluation_of_the_trained_checkpoint_gives_table_files_and_published_keys(world, trained):
     _, folder = trained
-    arguments = ["-F", folder, "with", f"temp_dir={folder}", *dataset_settings(world), "model.RRT", f"resume={folder / 'best.pt'}"]
+    arguments = [
+        "-F",
+        folder,
+        "with",
+        f"temp_dir={folder}",
+        *dataset_settings(world),
+        "model.RRT",
+        f"resume={folder / 'best.pt'}",
+    ]
     finished = run_tool("evaluate_revisited.py", *arguments)
     assert finished.returncode == 0, finished.stderr
     rows = [line for line in finished.stdout.splitlines() if line.startswith("| ")]
@@ -103,7 +121,9 @@ def test_fusion_is_tuned_on_validation_and_used_from_its_file(world, trained):
     chosen = json.loads((folder / "fusion.json").read_text())
     assert chosen["M_map"] >= chosen["global_M_map"] and 0 <= chosen["lambda"] <= 1
     assert chosen["validation"].endswith("val")
-    finished = run_tool("evaluate_revisited.py", "with", f"temp_dir={folder / 'fused'}", *common, f"fusion={folder / 'fusion.json'}")
+    finished = run_tool(
+        "evaluate_revisited.py", "with", f"temp_dir={folder / 'fused'}", *common, f"fusion={folder / 'fusion.json'}"
+    )
     assert finished.returncode == 0, finished.stderr
     protocol = json.loads((folder / "fused" / "results.json").read_text())["protocol"]
     assert (protocol["lambda"], protocol["temperature"]) == (chosen["lambda"], chosen["temperature"])
@@ -111,11 +131,17 @@ def test_fusion_is_tuned_on_validation_and_used_from_its_file(world, trained):
 
 def dataset_of(root, **changes):
     parts = {f"{part}_data_dir": str(root / part) for part in ("train", "test")}
-    return DATASET_DEFAULTS | {"desc_name": "toy", "test_gnd_file": "gnd_toy.pkl", "sampler": "triplet"} | parts | changes
+    return (
+        DATASET_DEFAULTS | {"desc_name": "toy", "test_gnd_file": "gnd_toy.pkl", "sampler": "triplet"} | parts | changes
+    )
 
 
 def evaluate(root, folder, model=None, **settings):
-    return evaluate_run(dataset_of(root), MODEL_DEFAULTS | (NETWORK if model is None else model), EVALUATE | {"temp_dir": folder} | settings)
+    return evaluate_run(
+        dataset_of(root),
+        MODEL_DEFAULTS | (NETWORK if model is None else model),
+        EVALUATE | {"temp_dir": folder} | settings,
+    )
 
 
 def test_without_a_checkpoint_global_search_alone_is_measured(world, tmp_path):
@@ -150,12 +176,20 @@ def test_the_scale_binning_a_checkpoint_records_is_used(world, tmp_path):
     settings = {"model": make_network().settings, "scale_binning": "exact"}
     path = save_checkpoint(tmp_path / "ours.pt", make_network(), settings=settings)
     assert evaluate(world, tmp_path, resume=path).numbers["protocol"]["scale_binning"] == "exact"
-    assert evaluate(world, tmp_path, resume=path, scale_binning="published").numbers["protocol"]["scale_binning"] == "published"
+    assert (
+        evaluate(world, tmp_path, resume=path, scale_binning="published").numbers["protocol"]["scale_binning"]
+        == "published"
+    )
     assert evaluate(world, tmp_path, resume=world / "published.pt").numbers["protocol"]["scale_binning"] == "published"
 
 
 def test_there_is_a_named_configuration_for_every_published_command():
-    names = {f"{test}_{net}_{version}" for test in ("roxford", "rparis", "gldv2_roxford") for net in ("r50", "r101") for version in ("gldv1", "gldv2")}
+    names = {
+        f"{test}_{net}_{version}"
+        for test in ("roxford", "rparis", "gldv2_roxford")
+        for net in ("r50", "r101")
+        for version in ("gldv1", "gldv2")
+    }
     configs = dataset_configs()
     assert names <= configs.keys() and {"scenes", "landmarks"} <= configs.keys()
     assert all(entries.keys() <= DATASET_DEFAULTS.keys() for entries in configs.values())
@@ -197,8 +231,7 @@ def break_neighbors(root, part, table):
 
 
 def with_other_sizes(root, part):
-    store = Store(root / part / "delg_toy.h5")
-    rewrite(store, lambda record: ImageRecord(record.name, record.size, np.ones(7), *(getattr(record, n) for n in ("descriptors", "keypoints", "scales", "attention"))))  # fmt: skip
+    rewrite(Store(root / part / "delg_toy.h5"), lambda record: replace(record, global_=np.ones(7)))
 
 
 def other_checkpoint(root, **settings):
@@ -263,7 +296,9 @@ def test_evaluation_names_what_is_wrong_before_it_writes_anything(world, broken)
 )
 def test_evaluation_refuses_missing_files_and_impossible_settings(world, tmp_path, changes, settings, named):
     with pytest.raises(InputError, match=named):
-        evaluate_run(dataset_of(world, **changes), MODEL_DEFAULTS | NETWORK, EVALUATE | {"temp_dir": tmp_path / "out"} | settings)
+        evaluate_run(
+            dataset_of(world, **changes), MODEL_DEFAULTS | NETWORK, EVALUATE | {"temp_dir": tmp_path / "out"} | settings
+        )
     assert not (tmp_path / "out").exists()
 
 

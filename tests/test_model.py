@@ -64,14 +64,22 @@ def test_the_defaults_are_the_published_network():
         "linear2.bias": [128],
     } | {f"norm{i}.{kind}": [128] for i in (1, 2) for kind in ("weight", "bias")}
     expected = {f"encoder.layers.{i}.{name}": shape for i in range(6) for name, shape in layer.items()}
-    expected |= {"remap.weight": [128, 2048], "remap.bias": [128], "scale_encoder.weight": [7, 128], "seg_encoder.weight": [6, 128]}
+    expected |= {
+        "remap.weight": [128, 2048],
+        "remap.bias": [128],
+        "scale_encoder.weight": [7, 128],
+        "seg_encoder.weight": [6, 128],
+    }
     expected |= {"classifier.weight": [1, 128], "classifier.bias": [1]}
     assert {name: list(tensor.shape) for name, tensor in model.state_dict().items()} == expected
 
 
 def small_model(seed=0, **settings):
     torch.manual_seed(seed)
-    return RRT(**{"num_global_features": 12, "num_local_features": 16, "dim_feedforward": 24, "num_encoder_layers": 3} | settings)
+    return RRT(
+        **{"num_global_features": 12, "num_local_features": 16, "dim_feedforward": 24, "num_encoder_layers": 3}
+        | settings
+    )
 
 
 def random_pairs(batch=5, longest=(7, 9), seed=0, settings=(12, 16)):
@@ -105,7 +113,9 @@ def plain_logits(model, inputs):
     )
     norm = nn.LayerNorm(settings["num_local_features"]) if settings["normalize_before"] else None
     encoder = nn.TransformerEncoder(layer, settings["num_encoder_layers"], norm, enable_nested_tensor=False)
-    encoder.load_state_dict({name[len("encoder.") :]: value for name, value in state.items() if name.startswith("encoder.")})
+    encoder.load_state_dict(
+        {name[len("encoder.") :]: value for name, value in state.items() if name.startswith("encoder.")}
+    )
     segment = state["seg_encoder.weight"]
     tokens, padding = [], []
     for side, (global_, local, mask, scales, _) in enumerate((inputs[:5], inputs[5:])):
@@ -130,7 +140,9 @@ def test_logits_and_gradients_equal_those_of_pytorchs_own_encoder(before, activa
         assert "encoder.norm.weight" in model.state_dict()
 
 
-@pytest.mark.parametrize("settings", [{}, {"normalize_before": True}, {"activation": "glu"}, {"nhead": 2, "num_encoder_layers": 1}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"normalize_before": True}, {"activation": "glu"}, {"nhead": 2, "num_encoder_layers": 1}]
+)
 def test_computing_cls_alone_in_the_last_layer_changes_nothing(settings):
     model = small_model(**settings)
     tokens = torch.randn(20, 16, requires_grad=True)
@@ -211,7 +223,8 @@ def test_a_matching_start_attends_to_equal_tokens():
 
 
 @pytest.mark.parametrize(
-    "settings, named", [({"nhead": 3}, "nhead"), ({"activation": "tanh"}, "activation"), ({"num_encoder_layers": 0}, "layers")]
+    "settings, named",
+    [({"nhead": 3}, "nhead"), ({"activation": "tanh"}, "activation"), ({"num_encoder_layers": 0}, "layers")],
 )
 def test_impossible_settings_are_named(settings, named):
     with pytest.raises(InputError, match=named):

@@ -13,7 +13,9 @@ CLEAN = {"noise": 0.0, "distractors": 0.0, "scale_shift": 0, "global_noise": 0.0
 def store(tmp_path_factory):
     from builders import make_store
 
-    return make_store(tmp_path_factory.mktemp("planted"), n=10, num_local=[40, 30, 1, 0, 25, 8, 2, 60, 33, 12], local_dim=32)
+    return make_store(
+        tmp_path_factory.mktemp("planted"), n=10, num_local=[40, 30, 1, 0, 25, 8, 2, 60, 33, 12], local_dim=32
+    )
 
 
 def make_source(store, labels=None, neighbors=None, **settings):
@@ -94,7 +96,9 @@ def test_distractors_come_from_other_images(store):
     source = make_source(store, distractors=0.6, min_local=12)
     batch = source.triplets(100, np.random.default_rng(5))
     image, _ = image_of_rows(store, batch.descriptors)
-    clean, _ = image_of_rows(store, make_source(store, min_local=12).triplets(100, np.random.default_rng(5)).descriptors)
+    clean, _ = image_of_rows(
+        store, make_source(store, min_local=12).triplets(100, np.random.default_rng(5)).descriptors
+    )
     # The same seed draws the same subsets first, so what differs was replaced: on average 0.3 of all.
     replaced = (image != clean).mean()
     assert 0.2 < replaced < 0.4
@@ -174,7 +178,9 @@ def test_a_store_without_local_descriptors_is_named(make_store, tmp_path):
         make_source(make_store(tmp_path, n=3, num_local=0))
 
 
-@pytest.mark.parametrize("settings", [{"min_local": 0}, {"min_local": 13}, {"min_overlap": 0.9, "max_overlap": 0.1}, {"lookalike": 2}])
+@pytest.mark.parametrize(
+    "settings", [{"min_local": 0}, {"min_local": 13}, {"min_overlap": 0.9, "max_overlap": 0.1}, {"lookalike": 2}]
+)
 def test_impossible_settings_are_refused(store, settings):
     with pytest.raises(InputError, match="planted"):
         make_source(store, **settings)

@@ -80,7 +80,9 @@ def test_the_scale_binning_is_used(model, store):
 def test_each_image_is_read_once_while_the_budget_holds(model, store, monkeypatch):
     read = []
     original = type(store).read_packed
-    monkeypatch.setattr(type(store), "read_packed", lambda self, indices, *rest: read.extend(indices) or original(self, indices, *rest))
+    monkeypatch.setattr(
+        type(store), "read_packed", lambda self, indices, *rest: read.extend(indices) or original(self, indices, *rest)
+    )
     Scorer(model, store).score(np.array(QUERIES), [np.array(shortlist, np.int64) for shortlist in SHORTLISTS])
     assert sorted(read) == sorted(set(read))
 
@@ -94,7 +96,9 @@ def test_the_budget_bounds_the_images_held_at_a_time(model, store, monkeypatch):
         return original(self, images)
 
     monkeypatch.setattr(Scorer, "_embed", embed)
-    Scorer(model, store, cache_tokens=50).score(np.array([0, 1, 2, 3]), [np.array([4]), np.array([5, 6]), np.array([9]), np.array([8])])
+    Scorer(model, store, cache_tokens=50).score(
+        np.array([0, 1, 2, 3]), [np.array([4]), np.array([5, 6]), np.array([9]), np.array([8])]
+    )
     assert len(held) > 1 and max(held) <= 50
 
 

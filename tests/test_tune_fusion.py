@@ -17,7 +17,9 @@ def scored(similarities, logits, positive):
     gnd = [{"easy": np.array([positive]), "hard": np.array([], int), "junk": np.array([], int)}]
     ranks = np.argsort(-np.array(similarities), kind="stable")[None]
     validation = SimpleNamespace(gnd=gnd, gallery_index=np.arange(4), ranks=ranks)
-    shortlists = ScoredShortlists(4, {"medium": ranks}, [np.arange(4)], [np.array(logits)], [np.array(similarities)], 0.0, 4)
+    shortlists = ScoredShortlists(
+        4, {"medium": ranks}, [np.arange(4)], [np.array(logits)], [np.array(similarities)], 0.0, 4
+    )
     return validation, shortlists
 
 

@@ -2,16 +2,16 @@
 
     python tools/tune_fusion.py with temp_dir=logs/NAME dataset.scenes model.RRT resume=logs/NAME/best.pt
 
-Reads the validation set of the dataset (val_data_dir, val_gnd_file). The best Medium mAP wins; of equal ones the more global.
-Writes fusion.json into temp_dir, for evaluate_revisited.py with fusion=PATH.
+Reads the validation set of the dataset (val_data_dir, val_gnd_file). The best Medium mAP wins; of equal ones the more
+global. Writes fusion.json into temp_dir, for evaluate_revisited.py with fusion=PATH.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from rrt.evaluation import Fusion, evaluate_global, rerank, score_shortlists
 from rrt.errors import InputError
+from rrt.evaluation import Fusion, evaluate_global, rerank, score_shortlists
 from rrt.ingredients import dataset_ingredient, model_ingredient
 from rrt.metrics import evaluate, percent
 from rrt.neighbors import load_whitening
@@ -24,7 +24,8 @@ TEMPERATURES = [0.1, 0.2, 0.5, 1.0, 2.0]
 
 @dataclass(frozen=True)
 class TunedFusion:
-    """fusion: the chosen one. grid [lambdas, temperatures]: Medium mAP of each, fractions; before: that of global search."""
+    """fusion: the chosen one. grid [lambdas, temperatures]: Medium mAP of each, fractions; before: that of global
+    search."""
 
     fusion: Fusion
     grid: np.ndarray
@@ -84,9 +85,16 @@ def main(_config):
         print(f"{weight:>6} " + " ".join(f"{percent(value):>7}" for value in row))
     chosen = {"lambda": tuned.fusion.weight, "temperature": tuned.fusion.temperature}
     figures = {"M_map": round(100 * float(tuned.grid.max()), 2), "global_M_map": round(100 * tuned.before, 2)}
-    source = {"validation": str(validation.folder), "checkpoint_sha256": checkpoint.sha256, "whitening": settings["whitening"]}
+    source = {
+        "validation": str(validation.folder),
+        "checkpoint_sha256": checkpoint.sha256,
+        "whitening": settings["whitening"],
+    }
     path = write_json(settings["temp_dir"], "fusion.json", chosen | figures | source)
-    print(f"lambda {chosen['lambda']}, temperature {chosen['temperature']}: {figures['M_map']}, global {figures['global_M_map']}")
+    print(
+        f"lambda {chosen['lambda']}, temperature {chosen['temperature']}: {figures['M_map']},"
+        f" global {figures['global_M_map']}"
+    )
     print(f"wrote {path}")
     return chosen | figures
 
