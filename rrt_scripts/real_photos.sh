@@ -46,7 +46,7 @@ extract --list "$test/test_gallery.txt" --query_list "$test/test_query.txt" --gr
     --output "$test/delg_r50.h5"
 
 stage "whitening learned on the training photographs; neighbours"
-$py tools/learn_whitening.py "$train/delg_r50.h5" "$train/whitening_r50.npz" --list "$train/train.txt" --dim 256
+$py tools/learn_whitening.py "$train/delg_r50.h5" "$train/whitening_r50.npz" --list "$train/train.txt" --dim 700 --power 0.1
 $py tools/prepare_topk_gldv2.py with data_dir="$train" feature_name=r50 whitening="$train/whitening_r50.npz"
 for part in val test; do
     $py tools/prepare_topk_revisited.py with data_dir="$data/landmarks_$part" feature_name=r50 \
