@@ -116,7 +116,7 @@ class PartWriter:
             with open_checked(temporary) as file:
                 read_names(self.path, file)
             _write_skipped(self.path, self.skipped)
-        shutil.rmtree(self.folder)
+        _remove_parts(self.folder)
         return self.path
 
     def _part_path(self, part):
@@ -247,7 +247,7 @@ def is_complete(store_path, names, settings):
     if lacking:
         raise InputError(f"{store_path}: finished, but lacks {len(lacking)} of {len(names)} images (first: "
                          f"'{lacking[0]}'); delete the file or give --overwrite")
-    shutil.rmtree(parts_path(store_path), ignore_errors=True)
+    _remove_parts(parts_path(store_path))
     return True
 
 
@@ -257,7 +257,7 @@ def remove_store(store_path):
     store_path.unlink(missing_ok=True)
     skipped_path(store_path).unlink(missing_ok=True)
     _remove_leftovers(store_path)
-    shutil.rmtree(parts_path(store_path), ignore_errors=True)
+    _remove_parts(parts_path(store_path))
 
 
 def read_skipped(store_path):
@@ -278,6 +278,13 @@ def _write_skipped(store_path, skipped):
         writer = csv.writer(file)
         writer.writerow(["name", "reason"])
         writer.writerows([entry.name, entry.reason] for entry in skipped)
+
+
+def _remove_parts(folder):
+    # The parts go before their manifest: a run killed between the two leaves a folder that can still be understood.
+    for part in folder.glob("part-*"):
+        part.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_leftovers(store_path):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Photographs in, a reranked and measured result out.
-#   bash rrt_scripts/quickstart.sh           on synthetic scenes it draws itself; at most 8 minutes on two cores after installation
+#   bash rrt_scripts/quickstart.sh           on synthetic landmark scenes it draws itself
 #   bash rrt_scripts/quickstart.sh PHOTOS    on your photographs, a sub-folder per landmark: some landmarks are held out and measured
 # Writes below data/ and logs/ (DATA=, LOGS= change the folders). What an interrupted run has finished is not done again.
 # Settings by environment: WEIGHTS (DELG weight file), SIZE (longest side, pixels), SCENES (options of tools/make_scenes.py),

@@ -79,7 +79,7 @@ def test_killed_extraction_goes_on_to_an_equal_store(folder, weights):
     assert first.keys() == second.keys()
     for name in first:
         assert np.array_equal(first[name], second[name]), name
-    assert first_attributes.pop("desc_name") == "whole" and second_attributes.pop("desc_name") == "killed"
+    assert (first_attributes.pop("desc_name"), second_attributes.pop("desc_name")) == (b"whole", b"killed")
     assert first_attributes == second_attributes
     assert not parts.exists()
     assert "complete, nothing to do" in run(folder, weights, folder / "delg_killed.h5").stdout
