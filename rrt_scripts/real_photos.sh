@@ -53,7 +53,7 @@ for part in val test; do
         gnd_name="gnd_landmarks_$part.pkl" whitening="$train/whitening_r50.npz"
 done
 
-log=$logs/rrt_landmarks settings="dataset.landmarks model.RRT"
+log=$logs/rrt_landmarks settings="dataset.landmarks model.RRT dataset.max_sequence_len=100"
 folders="dataset.train_data_dir=$train dataset.val_data_dir=$val dataset.test_data_dir=$test"
 stage "training the reranking transformer"
 $py experiment.py -F "$log" with temp_dir="$log" $settings $folders resume=auto $(sed 's/#.*//' rrt_scripts/real_photos_training.txt)
