@@ -108,8 +108,8 @@ def train(args: argparse.Namespace) -> Path:
     if args.num_classes and args.num_classes < pictures.num_classes:
         raise InputError(f"{args.train_list[0]}: the lists have {pictures.num_classes} classes, --num_classes is {args.num_classes}; "
                          "raise it or leave it out")
-    _guard_settings(logdir, args)
     trainer = build_trainer(args, pictures)
+    _guard_settings(logdir, args)  # last, so that a run refused for its input leaves no claim on the folder
     manager = tf.train.CheckpointManager(trainer.checkpoint(), str(logdir / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
         manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()

@@ -1,13 +1,17 @@
-"""DELG training: one step equals the reference; a killed run continues; wrong input gives one line."""
+"""DELG training: steps equal the reference; a finished run stays finished; wrong input gives one line."""
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 tf = pytest.importorskip("tensorflow")
 
+from commands import assert_one_line_error, files_below, run_tool  # noqa: E402
 from delg_golden import GOLDEN, rule_model  # noqa: E402
 from delg_extract.train import Trainer, parser  # noqa: E402
+from delg_extract.weights import load_weights  # noqa: E402
+from rrt.lists import write_image_list  # noqa: E402
 
 
 def arguments(*extra):
@@ -32,3 +36,45 @@ def test_training_steps_equal_the_reference(mode):
             expected_values = arrays[key]
             ours = trainer.model.variables_by_name[key.split("/after/")[1]].numpy().ravel()[:len(expected_values)]
             assert np.abs(ours - expected_values).max() <= 1e-3 * np.abs(expected_values).max(), key
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Eight small pictures of two classes and their list."""
+    rng = np.random.default_rng(0)
+    names = [f"p{i}.jpg" for i in range(8)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / name)
+    write_image_list(tmp_path / "train.txt", names, np.arange(8) // 4, np.full((8, 2), (50, 40)))
+    return tmp_path
+
+
+def train_command(folder, *extra):
+    return run_tool("delg_extract/train.py", "--backbone", "small", "--train_list", folder / "train.txt", "--image_dir", folder,
+                    "--logdir", folder / "log", "--image_size", "48", "--batch_size", "4", "--max_iters", "2", *extra)
+
+
+def test_training_writes_weights_and_curves_and_does_not_start_again(pictures):
+    done = train_command(pictures)
+    assert done.returncode == 0, done.stderr
+    assert {"weights.h5", "train.csv", "curves.png"} <= set(files_below(pictures / "log"))
+    first = load_weights(pictures / "log/weights.h5").variables_by_name
+    again = train_command(pictures)
+    assert "continues at step 2" in again.stdout
+    for name, variable in load_weights(pictures / "log/weights.h5").variables_by_name.items():
+        assert np.array_equal(variable, first[name])
+    assert_one_line_error(train_command(pictures, "--initial_lr", "0.5"), "settings.json", "initial_lr")
+
+
+def test_wrong_input_gives_one_line_and_no_log(pictures):
+    for extra, words in (
+        (["--train_list", "missing.txt", "--image_dir", pictures], "missing.txt"),
+        (["--train_list", pictures / "train.txt"], "--image_dir"),
+        (["--num_classes", "1"], "2 classes"),
+        (["--imagenet_checkpoint", pictures / "p0.jpg"], "p0.jpg"),
+        (["--init_weights", pictures / "train.txt"], "train.txt"),
+    ):
+        assert_one_line_error(train_command(pictures, *extra), words)
+        assert not list((pictures / "log").glob("weights*"))
+    (pictures / "p5.jpg").unlink()
+    assert_one_line_error(train_command(pictures), "train.txt:6", "p5.jpg")
