@@ -14,7 +14,7 @@ import torch
 from rrt.schedules import check_choice
 
 INITIALISATIONS = ("published", "matching")
-# Chosen by how soon planted pairs are told apart on synthetic stores.
+# Chosen on prototypes by how soon planted pairs of synthetic stores are told apart; not each checked singly.
 _SELF_LOGIT = 5.5  # attention logit of a token with itself, in every head
 _VALUE = 0.4  # attended values are subtracted from the residual with this weight
 _RANDOM = 0.3  # what is left of the Xavier weights beside the identities
