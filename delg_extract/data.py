@@ -60,16 +60,16 @@ def decode(file: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(tf.io.read_file(file), channels=3, expand_animations=False)
 
 
-def distort(image: tf.Tensor, size: int, seed: tf.Tensor, min_area: float = 0.08) -> tf.Tensor:
-    """A random crop (area ``min_area``..1, aspect 3/4..4/3) resized to size x size by area; float32 0..255."""
+def distort(image: tf.Tensor, size: int, seed: tf.Tensor, area: tuple[float, float] = (0.08, 1.0)) -> tf.Tensor:
+    """A random crop (share ``area`` of the picture, aspect 3/4..4/3) resized to size x size by area; float32 0..255."""
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image), bounding_boxes=tf.zeros((1, 0, 4)), seed=seed, min_object_covered=0.1,
-        aspect_ratio_range=(3 / 4, 4 / 3), area_range=(min_area, 1.0), max_attempts=100, use_image_if_no_bounding_boxes=True)
+        aspect_ratio_range=(3 / 4, 4 / 3), area_range=area, max_attempts=100, use_image_if_no_bounding_boxes=True)
     return tf.image.resize(tf.slice(image, begin, extent), (size, size), method="area")
 
 
 def training_batches(pictures: LabelledPictures, batch_size: int, size: int, seed: int, augment: bool = True,
-                     min_area: float = 0.08, skip_steps: int = 0) -> tf.data.Dataset:
+                     area: tuple[float, float] = (0.08, 1.0), skip_steps: int = 0) -> tf.data.Dataset:
     """Endless batches (images float32 [B, size, size, 3] normalised, labels int32 [B]) in a random order that ``seed`` fixes.
 
     ``skip_steps`` batches are passed over without decoding, so that a resumed run sees what an undisturbed one would see.
@@ -83,7 +83,7 @@ def training_batches(pictures: LabelledPictures, batch_size: int, size: int, see
     def load(index, position):
         image = decode(tf.gather(pictures.files, index))
         if augment:
-            image = distort(image, size, tf.stack([tf.cast(seed, tf.int64), position]), min_area)
+            image = distort(image, size, tf.stack([tf.cast(seed, tf.int64), position]), area)
         else:
             image = tf.image.resize(image, (size, size))
         image.set_shape((size, size, 3))

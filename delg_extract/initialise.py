@@ -3,7 +3,9 @@
 The published recipe starts conv5 and the heads from noise and needs hundreds of thousands of steps. Here
 - conv5 without ImageNet weights starts as the identity on conv4: the shortcut of l5a copies the conv4 channels, every residual
   branch ends in a batch norm with gamma zero, so that block4 equals conv4 (and random mixtures of it in the second half);
-- the embedding starts as PCA whitening of the GeM vectors, the autoencoder as the PCA of conv4 cells;
+- the embedding starts as PCA whitening of the GeM vectors, the autoencoder as PCA whitening of conv4 cells and its inverse: it
+  reconstructs what plain PCA would, but local descriptors compare better when every component weighs the same;
+- the attention starts as the magnitude of a cell: ImageNet features are strong on things and weak on sky and road;
 - a class's cosine weight starts as the mean embedding of its pictures ("imprinting", Qi et al., CVPR 2018), and its weights of
   the attention classifier as its mean pooled vector less the mean of all, times the factor that fits the labels best.
 Every value is only a start: the joint loss trains it further.
@@ -51,7 +53,7 @@ def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, batch_statistics:
     return np.concatenate(cells), *(np.concatenate(column) for column in columns)
 
 
-def _principal_components(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def principal_components(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean [D], eigenvalues [D] falling, eigenvectors [D, D] as columns."""
     mean = x.mean(0)
     values, vectors = np.linalg.eigh(np.cov(x - mean, rowvar=False).astype(np.float64))
@@ -79,7 +81,8 @@ def initialise_heads(model: Delg, data: tf.data.Dataset, steps: int, classifier_
     """
     cells, pooled, pooled_local, labels = _pass_over(data, model, steps, batch_statistics, 16, seed)
     if not classifier_only:
-        _set_autoencoder(model, cells)
+        set_autoencoder(model, cells)
+        set_attention(model, cells)
         if not model.variables_by_name["bn5a_branch2c/gamma"].numpy().any():
             _calibrate_shortcut(model, cells)
         if model.use_global:
@@ -90,21 +93,41 @@ def initialise_heads(model: Delg, data: tf.data.Dataset, steps: int, classifier_
         _imprint_local(model, pooled_local, labels)
 
 
-def _set_autoencoder(model: Delg, cells: np.ndarray) -> None:
+def set_autoencoder(model: Delg, cells: np.ndarray) -> None:
+    """Principal components of the cells [M, C], whitened, and the way back."""
     if not model.local_dim:
         return
     v = model.variables_by_name
-    mean, _, vectors = _principal_components(cells)
-    basis = vectors[:, :model.local_dim].astype(np.float32)
-    v["autoenc_conv1/kernel"].assign(basis[None, None])
-    v["autoenc_conv1/bias"].assign(-mean @ basis)
-    v["autoenc_conv2/kernel"].assign(basis.T[None, None])
+    mean, values, vectors = principal_components(cells)
+    basis = vectors[:, :model.local_dim]
+    deviation = np.sqrt(values[:model.local_dim] + 1e-8 * values[0])
+    encoder, decoder = (basis / deviation).astype(np.float32), (basis * deviation).T.astype(np.float32)
+    v["autoenc_conv1/kernel"].assign(encoder[None, None])
+    v["autoenc_conv1/bias"].assign(-mean @ encoder)
+    v["autoenc_conv2/kernel"].assign(decoder[None, None])
     v["autoenc_conv2/bias"].assign(mean)
+
+
+def set_attention(model: Delg, cells: np.ndarray) -> None:
+    """Every hidden unit sums its share of the (non-negative) channels; the score is the standardised mean of the units."""
+    v = model.variables_by_name
+    channels, units = v["attn_conv1/kernel"].shape[2:]
+    shares = (np.arange(channels)[:, None] % units == np.arange(units)).astype(np.float32)
+    sums = cells @ shares
+    v["attn_conv1/kernel"].assign(shares[None, None])
+    v["attn_conv1/bias"].assign(np.zeros(units, np.float32))
+    v["attn_bn1/moving_mean"].assign(sums.mean(0))
+    v["attn_bn1/moving_variance"].assign(sums.var(0))
+    v["attn_bn1/gamma"].assign(np.ones(units, np.float32))
+    v["attn_bn1/beta"].assign(np.full(units, 2, np.float32))  # two deviations above the ReLU's bend: nearly linear
+    mean_unit = np.maximum((sums - sums.mean(0)) / np.sqrt(sums.var(0) + BATCH_NORM_EPSILON) + 2, 0).mean(1)
+    v["attn_conv2/kernel"].assign(np.full((1, 1, units, 1), 1 / (units * mean_unit.std()), np.float32))
+    v["attn_conv2/bias"].assign(np.array([-mean_unit.mean() / mean_unit.std()], np.float32))
 
 
 def _set_embedding(model: Delg, pooled: np.ndarray, whitening_rank: int) -> None:
     v = model.variables_by_name
-    mean, values, vectors = _principal_components(pooled)
+    mean, values, vectors = principal_components(pooled)
     damping = values[min(whitening_rank, len(values)) - 1]
     projection = (vectors / np.sqrt(values + damping))[:, :model.embedding_dim].astype(np.float32)
     v["embedding_layer/kernel"].assign(projection)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import time
 from pathlib import Path
 
@@ -27,9 +26,11 @@ from delg_extract.losses import CLASSIFIERS, add_classifiers, global_logits, joi
 from delg_extract.model import BACKBONES, Delg
 from delg_extract.weights import load_keras_notop, restore_weights, save_weights
 from rrt.errors import InputError, run_command
+from rrt.picture_jobs import guard_settings
 
 CLIP_NORM = 10.0
 MOMENTUM = 0.9
+FREE_SETTINGS = {"save_interval", "eval_interval", "report_interval", "eval_images"}  # may change when a run is continued
 FROZEN = {"none": (), "conv4": ("conv1/", "bn_conv1/", "res2", "res3", "res4", "bn2", "bn3", "bn4")}
 
 
@@ -109,13 +110,14 @@ def train(args: argparse.Namespace) -> Path:
         raise InputError(f"{args.train_list[0]}: the lists have {pictures.num_classes} classes, --num_classes is {args.num_classes}; "
                          "raise it or leave it out")
     trainer = build_trainer(args, pictures)
-    _guard_settings(logdir, args)  # last, so that a run refused for its input leaves no claim on the folder
+    # Last, so that a run refused for its input leaves no claim on the folder.
+    guard_settings(logdir / "settings.json", {k: v for k, v in vars(args).items() if k not in FREE_SETTINGS})
     manager = tf.train.CheckpointManager(trainer.checkpoint(), str(logdir / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
         manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
         print(f"{logdir}: continues at step {int(trainer.step_count)}")
     elif args.init_heads_steps:
-        data = training_batches(pictures, args.batch_size, args.image_size, args.seed + 1, args.use_augmentation, args.min_crop_area)
+        data = _training_batches(pictures, args, args.seed + 1)
         initialise_heads(trainer.model, data, args.init_heads_steps, classifier_only=args.init_weights is not None and not args.partial_weights,
                          batch_statistics=not (args.init_weights or args.imagenet_checkpoint), seed=args.seed)
     if int(trainer.step_count) < args.max_iters:
@@ -126,10 +128,14 @@ def train(args: argparse.Namespace) -> Path:
     return weights
 
 
+def _training_batches(pictures: LabelledPictures, args: argparse.Namespace, seed: int, skip_steps: int = 0) -> tf.data.Dataset:
+    area = args.min_crop_area, args.max_crop_area
+    return training_batches(pictures, args.batch_size, args.image_size, seed, args.use_augmentation, area, skip_steps)
+
+
 def _loop(trainer: Trainer, pictures: LabelledPictures, args: argparse.Namespace, manager, logdir: Path) -> None:
     start = int(trainer.step_count)
-    data = training_batches(pictures, args.batch_size, args.image_size, args.seed, args.use_augmentation, args.min_crop_area,
-                            skip_steps=start)
+    data = _training_batches(pictures, args, args.seed, skip_steps=start)
     columns = ("total", "global", "attention", "reconstruction", "gradient_norm", "global_accuracy", "local_accuracy")
     log = CurveLog(logdir / "train.csv", ("step", *columns, "validation_global", "validation_local"), start)
     recent, began = [], time.time()
@@ -195,19 +201,11 @@ def _without_classifiers(model: Delg) -> Delg:
     return bare
 
 
-def _guard_settings(logdir: Path, args: argparse.Namespace) -> None:
-    """A log folder belongs to one set of settings: a second run with others would continue a different training."""
-    free = {"save_interval", "eval_interval", "report_interval", "eval_images"}
-    settings = {k: v for k, v in sorted(vars(args).items()) if k not in free}
-    path = logdir / "settings.json"
-    logdir.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        old = json.loads(path.read_text())
-        for key, value in settings.items():
-            if old.get(key) != value:
-                raise InputError(f"{path}: this folder was begun with {key}={old.get(key)!r}, now it is {value!r}; "
-                                 "give another --logdir or delete this one")
-    path.write_text(json.dumps(settings, indent=1))
+def add_list_flags(p: argparse.ArgumentParser) -> None:
+    """The flags that name training pictures."""
+    p.add_argument("--train_list", action="append", required=True, help="image list; may be given several times, classes are then joined")
+    p.add_argument("--image_dir", action="append", required=True, help="the folder the list's names are relative to, one for each list")
+    p.add_argument("--repeat", action="append", type=int, help="how often an epoch shows each picture of the list, one number for each list")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -215,9 +213,7 @@ def parser() -> argparse.ArgumentParser:
     flag = lambda name, default, text: p.add_argument(  # noqa: E731
         name, default=default, help=f"{text} (default %(default)s)",
         **({"action": argparse.BooleanOptionalAction} if isinstance(default, bool) else {"type": type(default)}))
-    p.add_argument("--train_list", action="append", required=True, help="image list; may be given several times, classes are then joined")
-    p.add_argument("--image_dir", action="append", required=True, help="the folder the list's names are relative to, one for each list")
-    p.add_argument("--repeat", action="append", type=int, help="how often an epoch shows each picture of the list, one number for each list")
+    add_list_flags(p)
     flag("--logdir", "logs/delg", "folder for checkpoints, curves and the final weights")
     p.add_argument("--backbone", choices=tuple(BACKBONES), default="resnet50", help="trunk (default %(default)s)")
     p.add_argument("--num_classes", type=int, help="classes of the classifiers (default: those of the lists)")
@@ -235,6 +231,7 @@ def parser() -> argparse.ArgumentParser:
     flag("--max_iters", 500000, "steps; 0 writes the starting weights")
     flag("--image_size", 321, "side of the square training crops, pixels")
     flag("--min_crop_area", 0.08, "smallest share of a picture in a training crop")
+    flag("--max_crop_area", 1.0, "largest share of a picture in a training crop")
     flag("--use_augmentation", True, "random crops")
     flag("--delg_global_features", True, "GeM, embedding and ArcFace; without: DELF")
     flag("--delg_gem_power", 3.0, "GeM exponent")

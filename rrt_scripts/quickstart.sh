@@ -12,12 +12,7 @@ case ${1:-} in
     "") ;;
     *) photos=$(cd "$1" 2>/dev/null && pwd) || { echo "error: $1: no such folder; give a folder with a sub-folder per landmark" >&2; exit 1; } ;;
 esac
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-py=${RRT_PYTHON:-.venv/bin/python}
-[ -n "${RRT_PYTHON:-}" ] || bash rrt_scripts/install.sh
-data=${DATA:-data} logs=${LOGS:-logs}
-began=$SECONDS
-stage() { echo; echo "== $1 ($((SECONDS - began)) s)"; }
+source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
 
 if [ -z "$photos" ]; then
     name=scenes

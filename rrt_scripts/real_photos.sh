@@ -9,12 +9,7 @@ case ${1:-} in
     -h|--help|"") sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [ -n "${1:-}" ]; exit ;;
 esac
 source=$(cd "$1" 2>/dev/null && pwd) || { echo "error: $1: no such folder; give the folder that holds train.txt and test_query.txt" >&2; exit 1; }
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-py=${RRT_PYTHON:-.venv/bin/python}
-[ -n "${RRT_PYTHON:-}" ] || bash rrt_scripts/install.sh
-data=${DATA:-data} logs=${LOGS:-logs}
-began=$SECONDS
-stage() { echo; echo "== $1 ($((SECONDS - began)) s)"; }
+source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
 train=$data/landmarks_train val=$data/landmarks_val test=$data/landmarks_test
 imagenet=$source/../weights/resnet50_imagenet_conv1_to_conv4_notop.h5
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -10,10 +11,28 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def run_tool(*arguments, cwd=ROOT):
     """`python arguments...` -> subprocess.CompletedProcess with text output; the script is named from the root."""
-    script, *rest = (str(argument) for argument in arguments)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, str(ROOT / script), *rest], cwd=cwd, env=environment, text=True,
+    return subprocess.run(_command(arguments), cwd=cwd, env=_environment(), text=True,
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+
+
+def kill_tool_when(happened, *arguments, cwd=ROOT):
+    """Starts `python arguments...` and ends it with SIGKILL as soon as `happened()` is true; it must still be running then."""
+    process = subprocess.Popen(_command(arguments), cwd=cwd, env=_environment(), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not happened() and time.time() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() < 0, "the command ended before it could be killed"
+
+
+def _command(arguments):
+    script, *rest = (str(argument) for argument in arguments)
+    return [sys.executable, str(ROOT / script), *rest]
+
+
+def _environment():
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def assert_one_line_error(finished, *parts):

@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import builders
+import numpy as np
 import pytest
 from hypothesis import settings
+from PIL import Image
+
+from rrt.lists import write_image_list
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -42,3 +46,14 @@ def make_store():
 def make_records():
     """builders.make_records(names, seed=0, num_local=5, ...) -> list of ImageRecord."""
     return builders.make_records
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Eight small pictures of two classes and their list."""
+    rng = np.random.default_rng(0)
+    names = [f"p{i}.jpg" for i in range(8)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / name)
+    write_image_list(tmp_path / "train.txt", names, np.arange(8) // 4, np.full((8, 2), (50, 40)))
+    return tmp_path

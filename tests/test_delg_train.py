@@ -3,15 +3,13 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 tf = pytest.importorskip("tensorflow")
 
-from commands import assert_one_line_error, files_below, run_tool  # noqa: E402
+from commands import assert_one_line_error, files_below, kill_tool_when, run_tool  # noqa: E402
 from delg_golden import GOLDEN, rule_model  # noqa: E402
 from delg_extract.train import Trainer, parser  # noqa: E402
 from delg_extract.weights import load_weights  # noqa: E402
-from rrt.lists import write_image_list  # noqa: E402
 
 
 def arguments(*extra):
@@ -38,20 +36,13 @@ def test_training_steps_equal_the_reference(mode):
             assert np.abs(ours - expected_values).max() <= 1e-3 * np.abs(expected_values).max(), key
 
 
-@pytest.fixture
-def pictures(tmp_path):
-    """Eight small pictures of two classes and their list."""
-    rng = np.random.default_rng(0)
-    names = [f"p{i}.jpg" for i in range(8)]
-    for name in names:
-        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / name)
-    write_image_list(tmp_path / "train.txt", names, np.arange(8) // 4, np.full((8, 2), (50, 40)))
-    return tmp_path
+def train_arguments(folder, *extra):
+    return ("delg_extract/train.py", "--backbone", "small", "--train_list", folder / "train.txt", "--image_dir", folder,
+            "--logdir", folder / "log", "--image_size", "48", "--batch_size", "4", "--max_iters", "2", *extra)
 
 
 def train_command(folder, *extra):
-    return run_tool("delg_extract/train.py", "--backbone", "small", "--train_list", folder / "train.txt", "--image_dir", folder,
-                    "--logdir", folder / "log", "--image_size", "48", "--batch_size", "4", "--max_iters", "2", *extra)
+    return run_tool(*train_arguments(folder, *extra))
 
 
 def test_training_writes_weights_and_curves_and_does_not_start_again(pictures):
@@ -64,6 +55,19 @@ def test_training_writes_weights_and_curves_and_does_not_start_again(pictures):
     for name, variable in load_weights(pictures / "log/weights.h5").variables_by_name.items():
         assert np.array_equal(variable, first[name])
     assert_one_line_error(train_command(pictures, "--initial_lr", "0.5"), "settings.json", "initial_lr")
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(pictures):
+    steps = ("--max_iters", "8", "--save_interval", "2", "--report_interval", "1")
+    kill_tool_when((pictures / "killed/checkpoints/checkpoint").exists, *train_arguments(pictures, "--logdir", pictures / "killed", *steps))
+    assert not (pictures / "killed/weights.h5").exists()
+    done = train_command(pictures, "--logdir", pictures / "killed", *steps)
+    assert "continues at step" in done.stdout, done.stderr
+    assert train_command(pictures, *steps).returncode == 0
+    undisturbed = load_weights(pictures / "log/weights.h5").variables_by_name
+    for name, variable in load_weights(pictures / "killed/weights.h5").variables_by_name.items():
+        np.testing.assert_allclose(variable, undisturbed[name], atol=2e-5, err_msg=name)
+    assert len((pictures / "killed/train.csv").read_text().splitlines()) == 1 + 8
 
 
 def test_wrong_input_gives_one_line_and_no_log(pictures):

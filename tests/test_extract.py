@@ -1,8 +1,6 @@
 """The extraction command: stores, crops, pictures that cannot be read, kill -9 and going on."""
-import signal
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
@@ -11,6 +9,7 @@ from PIL import Image
 
 pytest.importorskip("tensorflow")
 
+from commands import kill_tool_when  # noqa: E402
 from delg_extract.model import Delg  # noqa: E402
 from delg_extract.weights import load_weights, save_weights  # noqa: E402
 from rrt.errors import InputError  # noqa: E402
@@ -63,14 +62,9 @@ def contents(path):
 def test_killed_extraction_goes_on_to_an_equal_store(folder, weights):
     whole = run(folder, weights, folder / "delg_whole.h5")
     assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(command(folder, weights, folder / "delg_killed.h5"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     parts = folder / "delg_killed.h5.parts"
-    deadline = time.time() + 120
-    while not list(parts.glob("part-0000[1-9].h5")) and time.time() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (folder / "delg_killed.h5").exists(), "the run ended before it could be killed"
+    kill_tool_when(lambda: list(parts.glob("part-0000[1-9].h5")), *command(folder, weights, folder / "delg_killed.h5")[1:])
+    assert not (folder / "delg_killed.h5").exists()
     kept = {p: p.stat().st_mtime_ns for p in parts.glob("part-*.h5") if ".tmp" not in p.name}
     assert kept
     again = run(folder, weights, folder / "delg_killed.h5")

@@ -1,0 +1,198 @@
+"""Teaches a trunk that starts from noise to know a place again: local descriptors from unlabelled pictures.
+
+    python delg_extract/pretrain.py --train_list data/x/train.txt --image_dir data/x --logdir logs/pretrained
+
+A label says one thing about a crop; a crop and a warped copy of it in another light say of every cell where its partner is. Both go
+through the trunk, and each cell of the copy has to find the place it came from among all places of the batch (InfoNCE, van den Oord et
+al., 2018, over the cells of a feature map). Hours of classification from noise do less for local descriptors than minutes of this.
+A killed run continues from its last checkpoint. <logdir>/weights.h5 holds the trunk and the encoder of the local descriptors;
+conv5 and the other heads are still noise: train.py --init_weights goes on from there.
+"""
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import delg_extract  # noqa: F401, I001  (quiets TensorFlow before anything else loads it)
+import numpy as np
+import tensorflow as tf
+from keras.optimizers import Adam
+from tqdm import tqdm
+
+from delg_extract.data import read_labelled_pictures, training_batches
+from delg_extract.model import BACKBONES, Delg
+from delg_extract.train import CurveLog, add_list_flags
+from delg_extract.weights import restore_weights, save_weights
+from rrt.errors import InputError, run_command
+from rrt.picture_jobs import guard_settings
+
+STRIDE = 16  # pixels between conv4 cells
+MARGIN = 0.5  # a crop is larger than a view by this share of the view, so that warped views stay inside
+TRAINED = ("conv1/", "bn_conv1/", "res2", "res3", "res4", "bn2", "bn3", "bn4", "autoenc_conv1/")
+FREE_SETTINGS = {"save_interval", "report_interval"}
+
+
+def random_warps(count: int, size: int, border: int, generator: tf.random.Generator) -> tf.Tensor:
+    """Projective maps [count, 8] from pixels of a size x size view to pixels of a crop that is ``border`` larger on every side.
+
+    About the middle: rotation up to 20 degrees, scale up to 1.4 both ways, shear, perspective and shift. The eight numbers are those
+    of ImageProjectiveTransformV3: (x, y) -> ((a0 x + a1 y + a2) / k, (b0 x + b1 y + b2) / k) with k = c0 x + c1 y + 1.
+    """
+    u = lambda limit: generator.uniform((count,), -limit, limit)  # noqa: E731
+    angle, scale, shear, stretch = u(np.pi / 9), tf.exp(u(0.35)), u(0.2), tf.exp(u(0.15))
+    cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
+    one, zero = tf.ones((count,)), tf.zeros((count,))
+    middle = (size - 1) / 2
+    matrix = lambda *rows: tf.stack([tf.stack(row, -1) for row in rows], -2)  # noqa: E731
+    to_middle = matrix((one, zero, one * -middle), (zero, one, one * -middle), (zero, zero, one))
+    affine = matrix((cos * stretch, cos * shear - sin, u(size / 10) + middle + border),
+                    (sin * stretch, sin * shear + cos, u(size / 10) + middle + border), (zero, zero, one))
+    perspective = matrix((one, zero, zero), (zero, one, zero), (u(0.15 / size), u(0.15 / size), one))
+    whole = affine @ perspective @ to_middle
+    return tf.reshape(whole / whole[:, 2:, 2:], (count, 9))[:, :8]
+
+
+def warp_points(warps: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
+    """The maps [B, 8] applied to points [N, 2] (x, y) -> [B, N, 2]."""
+    matrices = tf.reshape(tf.concat([warps, tf.ones_like(warps[:, :1])], 1), (-1, 3, 3))
+    mapped = tf.einsum("bij,nj->bni", matrices, tf.concat([points, tf.ones_like(points[:, :1])], 1))
+    return mapped[..., :2] / mapped[..., 2:]
+
+
+def other_light(images: tf.Tensor, generator: tf.random.Generator) -> tf.Tensor:
+    """Normalised pictures [B, s, s, 3] under a random gain of each channel, contrast and brightness; one in ten grey."""
+    batch = tf.shape(images)[0]
+    gain = tf.exp(generator.normal((batch, 1, 1, 3), stddev=0.15) + generator.normal((batch, 1, 1, 1), stddev=0.15))
+    grey = tf.cast(generator.uniform((batch, 1, 1, 1)) < 0.1, tf.float32)
+    images = grey * tf.reduce_mean(images, axis=3, keepdims=True) + (1 - grey) * images
+    return tf.clip_by_value(images * gain + generator.normal((batch, 1, 1, 1), stddev=0.1), -1.0, 1.0)
+
+
+def sample_cells(features: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Bilinear values [B, N, D] of feature maps [B, h, w, D] at places [B, N, 2] (x, y) in cells; outside: the nearest border."""
+    height, width = tf.shape(features)[1], tf.shape(features)[2]
+    limit = tf.cast(tf.stack([width, height]) - 1, tf.float32)
+    places = tf.clip_by_value(places, 0.0, limit - 1e-3)
+    low = tf.floor(places)
+    fraction = (places - low)[..., None]
+    x, y = tf.unstack(tf.cast(low, tf.int32), axis=-1)
+    flat = tf.reshape(features, (tf.shape(features)[0], -1, features.shape[-1]))
+    at = lambda dx, dy: tf.gather(flat, (y + dy) * width + x + dx, batch_dims=1)  # noqa: E731
+    fx, fy = fraction[:, :, 0], fraction[:, :, 1]
+    return (1 - fy) * ((1 - fx) * at(0, 0) + fx * at(1, 0)) + fy * ((1 - fx) * at(0, 1) + fx * at(1, 1))
+
+
+class Pretrainer:
+    """The network and one training step on crops of ``image_size`` and half as much again."""
+
+    def __init__(self, model: Delg, args: argparse.Namespace):
+        self.model, self.args = model, args
+        self.trained = [v for n, v in model.variables_by_name.items() if v.trainable and n.startswith(TRAINED)]
+        self.optimizer = Adam(args.initial_lr)
+        self.optimizer.build(self.trained)
+        self.step_count = tf.Variable(0, dtype=tf.int64)
+        self.generator = tf.random.Generator.from_seed(args.seed)
+
+    def descriptors(self, images: tf.Tensor) -> tf.Tensor:
+        """Unit local descriptors of conv4's cells [B, h, w, local_dim], batch norms in training mode."""
+        return tf.nn.l2_normalize(self.model.local(self.model.conv4(images, training=True)).descriptors, axis=-1)
+
+    @tf.function(reduce_retracing=True)
+    def train_step(self, crops):
+        """One Adam step. Returns the loss, and the share of cells whose nearest descriptor in the batch is their partner."""
+        size, border = self.args.image_size, int(self.args.image_size * MARGIN / 2)
+        batch = tf.shape(crops)[0]
+        warps = random_warps(batch, size, border, self.generator)
+        warped = tf.raw_ops.ImageProjectiveTransformV3(images=crops, transforms=warps, output_shape=(size, size), fill_value=0.0,
+                                                       interpolation="BILINEAR", fill_mode="REFLECT")
+        plain = crops[:, border:border + size, border:border + size]
+        views = other_light(tf.concat([warped, plain], 0), self.generator)
+        with tf.GradientTape() as tape:
+            features = self.descriptors(views)
+            # The outermost cells see more padding than picture; of the others those count whose partner lies inside as well.
+            last = tf.cast(tf.shape(features)[1] - 2, tf.float32)
+            cells = tf.range(1.0, last + 0.5)
+            grid = tf.reshape(tf.stack(tf.meshgrid(cells, cells), -1), (-1, 2))
+            partners = (warp_points(warps, grid * STRIDE) - border) / STRIDE
+            inside = tf.where(tf.reduce_all((partners >= 1) & (partners <= last), -1))
+            ours = tf.gather_nd(sample_cells(features[:batch], tf.repeat(grid[None], batch, 0)), inside)
+            theirs = tf.nn.l2_normalize(tf.gather_nd(sample_cells(features[batch:], partners), inside), axis=-1)
+            logits = tf.matmul(ours, theirs, transpose_b=True) / self.args.temperature
+            labels = tf.range(tf.shape(logits)[0])
+            both = [tf.nn.sparse_softmax_cross_entropy_with_logits(labels, x) for x in (logits, tf.transpose(logits))]
+            loss = tf.reduce_mean(both[0]) / 2 + tf.reduce_mean(both[1]) / 2
+        progress = tf.cast(self.step_count, tf.float32) / self.args.max_iters
+        self.optimizer.learning_rate.assign(self.args.initial_lr * 0.5 * (1 + tf.cos(np.pi * progress)))
+        self.optimizer.apply(tape.gradient(loss, self.trained), self.trained)
+        self.step_count.assign_add(1)
+        hits = tf.cast(tf.argmax(logits, 1, tf.int32) == labels, tf.float32)
+        return loss, tf.reduce_mean(hits)
+
+    def checkpoint(self) -> tf.train.Checkpoint:
+        return tf.train.Checkpoint(variables=self.model.variables_by_name, step=self.step_count,
+                                   optimizer=list(self.optimizer.variables), generator=self.generator)
+
+
+def pretrain(args: argparse.Namespace) -> Path:
+    """Runs or continues the training of ``args`` (see ``parser``) and returns the path of the weight file."""
+    logdir = Path(args.logdir)
+    pictures = read_labelled_pictures(args.train_list, args.image_dir, args.repeat, validation_fraction=0.0)
+    model = Delg(args.backbone, seed=args.seed)
+    if args.init_weights:
+        restore_weights(args.init_weights, model)
+    trainer = Pretrainer(model, args)
+    guard_settings(logdir / "settings.json", {k: v for k, v in vars(args).items() if k not in FREE_SETTINGS})
+    manager = tf.train.CheckpointManager(trainer.checkpoint(), str(logdir / "checkpoints"), max_to_keep=2)
+    if manager.latest_checkpoint:
+        manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+        print(f"{logdir}: continues at step {int(trainer.step_count)}")
+    start = int(trainer.step_count)
+    data = training_batches(pictures, args.batch_size, int(args.image_size * (1 + MARGIN)), args.seed,
+                            area=(args.min_crop_area, args.max_crop_area), skip_steps=start)
+    log = CurveLog(logdir / "train.csv", ("step", "loss", "matched"), start)
+    recent, began = [], time.time()
+    bar = tqdm(data.take(args.max_iters - start), total=args.max_iters, initial=start, desc="pretrain", unit="step", disable=None)
+    for crops, _ in bar:
+        recent.append([float(x) for x in trainer.train_step(crops)])
+        step = int(trainer.step_count)
+        if not np.isfinite(recent[-1][0]):
+            raise InputError(f"{logdir}: the loss at step {step} is not finite; start again in another --logdir with a lower --initial_lr")
+        if step % args.report_interval == 0 or step == args.max_iters:
+            loss, matched = np.mean(recent, axis=0)
+            speed = (step - start) * args.batch_size / (time.time() - began)
+            bar.set_postfix_str(f"loss {loss:.2f} matched {matched:.2f} {speed:.0f} crops/s")
+            log.write((step, float(loss), float(matched)))
+            recent = []
+        if step % args.save_interval == 0 or step == args.max_iters:
+            manager.save(checkpoint_number=step)
+    return save_weights(logdir / "weights.h5", model, image_size=args.image_size, steps=int(trainer.step_count))
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_list_flags(p)
+    p.add_argument("--backbone", choices=tuple(BACKBONES), default="small", help="trunk (default %(default)s)")
+    p.add_argument("--init_weights", help="weight file of this project to start from")
+    for name, default, text in (("logdir", "logs/pretrained", "folder for checkpoints, the curve and the final weights"),
+                                ("max_iters", 2500, "steps"),
+                                ("batch_size", 24, "crops a step, each seen twice"),
+                                ("image_size", 128, "side of a view, pixels"),
+                                ("min_crop_area", 0.1, "smallest share of a picture in a crop (of 1.5 times the view's side)"),
+                                ("max_crop_area", 0.6, "largest share"),
+                                ("temperature", 0.07, "divides the cosines in the loss"),
+                                ("initial_lr", 0.001, "learning rate of Adam, falling as a half cosine"),
+                                ("seed", 0, "seed of weights, order, crops, warps and light"),
+                                ("report_interval", 50, "steps between lines of train.csv"),
+                                ("save_interval", 250, "steps between checkpoints")):
+        p.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default %(default)s)")
+    return p
+
+
+def main() -> None:
+    args = parser().parse_args()
+    print(f"wrote {pretrain(args)}")
+
+
+if __name__ == "__main__":
+    run_command(main)
