@@ -18,7 +18,7 @@ from rrt.errors import InputError, atomic_path
 from rrt.groundtruth import save_neighbors
 from rrt.lists import read_image_list
 from rrt.neighbors import load_globals, search_self
-from rrt.sacred_cli import make_experiment, run_sacred
+from rrt.sacred_cli import check_count, make_experiment, run_sacred
 from rrt.store_schema import first_difference
 
 
@@ -30,8 +30,7 @@ def prepare_topk_gldv2(data_dir, feature_name, train_txt="train.txt", k=100, blo
     """
     data_dir = Path(data_dir)
     for name, value in (("k", k), ("block", block)):
-        if int(value) != value or value < 1:
-            raise InputError(f"setting {name}={value}: expected an integer of at least 1")
+        check_count(name, value)
     images = read_image_list(data_dir / train_txt)
     descriptors, = load_globals(data_dir / f"delg_{feature_name}.h5", images, whitening=whitening)
     if len(images) < 2:
