@@ -124,7 +124,7 @@ def parse_features(data):
 
 def parse_features_by_messages(data):
     """The same with a Python object per feature: slow, for every layout that the wire format allows."""
-    features = _decode("DelfFeatures", data).feature
+    features = parse_feature_messages(data)
     if data and not features:
         raise ValueError("holds no features but other data")
     rows = [_values(feature.descriptor) for feature in features]
@@ -136,6 +136,11 @@ def parse_features_by_messages(data):
     descriptors = np.array(rows, np.float32).reshape(len(rows), len(rows[0]) if rows else 0)
     return LocalFeatures(descriptors, numbers[:, :2].copy(),
                          *(numbers[:, column].copy() for column in (2, 4, 3)))
+
+
+def parse_feature_messages(data):
+    """The features as protobuf objects, with the fields of DELG_SPEC section 5.6. Raises ValueError for damaged bytes."""
+    return _decode("DelfFeatures", data).feature
 
 
 def serialize_features(features):

@@ -19,7 +19,7 @@ with warnings.catch_warnings():  # sacred 0.8.7 imports pkg_resources, which set
     from sacred.utils import ConfigAddedError, SacredError
     from sacred.utils import apply_backspaces_and_linefeeds, get_by_dotted_path, iterate_flattened, join_paths
 
-__all__ = ["Ingredient", "check_count", "make_experiment", "plain_config", "run_sacred"]
+__all__ = ["Ingredient", "make_experiment", "plain_config", "run_sacred"]
 
 # "fd", the default, starts two `tee` processes that outlive a killed run and reorder standard output and error.
 SETTINGS.CAPTURE_MODE = "sys"
@@ -86,12 +86,6 @@ def _check_types(_run):
             value = get_by_dotted_path(_run.config, name)
             remedy = f"; in quotes it is one: \"{name}='{value}'\"" if expected is str else ""
             raise InputError(f"setting {name}={value!r}: expected {_KINDS.get(expected, expected.__name__)}{remedy}")
-
-
-def check_count(name, value):
-    """InputError unless the setting is an integer of at least 1."""
-    if not isinstance(value, int) or value < 1:
-        raise InputError(f"setting {name}={value!r}: expected an integer of at least 1")
 
 
 def plain_config(config):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rrt.delf_files as delf_files
@@ -94,6 +94,7 @@ def test_real_delf_files_are_read_fast_and_written_with_the_same_bytes(shared_da
         assert_equal(features, parse_features_by_messages(path.read_bytes()))
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 5), st.integers(1, 40), st.data())
 def test_features_are_written_as_protobuf_does_and_read_back_to_the_last_bit(count, dim, data):
     def array(*shape):
@@ -163,6 +164,7 @@ def feature_bytes(values, packed=True, shape=True, backwards=False, **numbers):
 class TestOtherLayouts:
     """What the wire format allows but no published program writes."""
 
+    @settings(max_examples=40)
     @given(st.lists(st.tuples(st.lists(FLOATS, min_size=2, max_size=2), st.booleans(), st.booleans(), st.booleans(),
                               st.dictionaries(st.sampled_from(["x", "y", "scale", "orientation", "strength"]), FLOATS)),
                     min_size=1, max_size=4))

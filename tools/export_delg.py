@@ -13,9 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from rrt.delf_files import LocalFeatures, serialize_datum, serialize_features
-from rrt.errors import InputError
+from rrt.errors import InputError, check_count
 from rrt.picture_jobs import write_bytes
-from rrt.sacred_cli import check_count, make_experiment, run_sacred
+from rrt.sacred_cli import make_experiment, run_sacred
 from rrt.store import Store
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from tqdm import tqdm
 
 from rrt.delf_files import LocalFeatures, read_datum, read_features
-from rrt.errors import InputError
+from rrt.errors import InputError, check_count
 from rrt.lists import read_image_list
-from rrt.sacred_cli import check_count, make_experiment, run_sacred
+from rrt.sacred_cli import make_experiment, run_sacred
 from rrt.store import ImageRecord, PartWriter, Skipped, is_complete, read_skipped, remove_store
 
 LISTS = ("train.txt", "test_query.txt", "test_gallery.txt")

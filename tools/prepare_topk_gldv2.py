@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError, atomic_path, check_count
 from rrt.groundtruth import save_neighbors
 from rrt.lists import read_image_list
 from rrt.neighbors import load_globals, search_self
-from rrt.sacred_cli import check_count, make_experiment, run_sacred
+from rrt.sacred_cli import make_experiment, run_sacred
 from rrt.store_schema import first_difference
 
 
