@@ -14,6 +14,12 @@ class InputError(ValueError):
         super().__init__(" ".join(str(message).splitlines()))
 
 
+def check_count(name, value):
+    """InputError unless the setting is an integer of at least 1."""
+    if not isinstance(value, int) or value < 1:
+        raise InputError(f"setting {name}={value!r}: expected an integer of at least 1")
+
+
 @contextmanager
 def atomic_path(path):
     """Yield a temporary path beside `path`; when the block succeeds the file is flushed to disk and renamed to `path`.

@@ -41,6 +41,8 @@ def load_globals(store_path, *lists, whitening=None):
     whitening = load_whitening(whitening) if whitening else None
     tables = []
     with Store(store_path) as store:
+        if not store.global_dim:
+            raise InputError(f"{store_path}: holds no global descriptors; import or extract them too")
         for images in lists:
             rows = slice(None) if images is None else store.indices(images.names, images)
             table = np.array(store.global_descriptors[rows], dtype=np.float32)

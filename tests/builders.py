@@ -1,5 +1,8 @@
 """Small made-up inputs that several test files share."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 
 from rrt.store import ImageRecord, Store, write_store
@@ -27,7 +30,8 @@ def make_records(names, seed=0, num_local=5, **sizes):
     return [make_record(name, generator, count, **sizes) for name, count in zip(names, counts)]
 
 
-def make_store(folder, n=6, names=None, seed=0, num_local=5, desc_name="test", settings=None, file_name=None, **sizes):
+def make_store(folder, n=6, names=None, seed=0, num_local=5, desc_name="test", settings=None, file_name=None,
+               local_dtype="float16", **sizes):
     """Write a random store of n images `jpg/img_000.jpg`, ... to folder/delg_<desc_name>.h5 and open it.
 
     num_local: one number or one per image. sizes: global_dim, local_dim, size=(width, height).
@@ -35,4 +39,12 @@ def make_store(folder, n=6, names=None, seed=0, num_local=5, desc_name="test", s
     names = [f"jpg/img_{i:03d}.jpg" for i in range(n)] if names is None else names
     path = folder / (file_name or f"delg_{desc_name}.h5")
     records = make_records(names, seed, num_local, **sizes)
-    return Store(write_store(path, records, desc_name, {"seed": seed} if settings is None else settings))
+    settings = {"seed": seed} if settings is None else settings
+    return Store(write_store(path, records, desc_name, settings, local_dtype))
+
+
+def copy_golden_set(folder):
+    """Copy the small data set of published programs (lists, ground truth, feature files, figures) to an empty folder."""
+    source = Path(__file__).parent / "golden" / "legacy_mini"
+    shutil.copytree(source, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    return folder

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from legacy_reader import read_global, read_local
+from builders import copy_golden_set
 
 from rrt.checkpoint import load_checkpoint, load_weights
 from rrt.datasets import open_test_set
@@ -20,11 +20,10 @@ from rrt.evaluation import (
     summary,
 )
 from rrt.groundtruth import save_neighbors
-from rrt.lists import read_image_list
 from rrt.model import RRT
 from rrt.neighbors import fit_pca_whitening
 from rrt.scorer import Scorer
-from rrt.store import ImageRecord, write_store
+from tools.import_delg import import_delg
 
 GOLDEN = Path(__file__).parent / "golden" / "legacy_mini"
 
@@ -37,18 +36,9 @@ def expected():
 @pytest.fixture(scope="module")
 def golden_set(tmp_path_factory, expected):
     """The small set of published files as a dataset folder of ours."""
-    folder = tmp_path_factory.mktemp("legacy")
-    records = []
-    for part in ("test_query.txt", "test_gallery.txt"):
-        (folder / part).write_bytes((GOLDEN / part).read_bytes())
-        images = read_image_list(folder / part)
-        for name, size in zip(images.names, images.sizes):
-            stem = GOLDEN / "delg_r50_gldv2" / Path(name).stem
-            local = read_local(stem.with_suffix(".delg_local"))
-            records.append(ImageRecord(name, tuple(size), read_global(stem.with_suffix(".delg_global")), *local))
-    (folder / "gnd_mini.pkl").write_bytes((GOLDEN / "gnd_mini.pkl").read_bytes())
+    folder = copy_golden_set(tmp_path_factory.mktemp("legacy"))
     save_neighbors(folder / "nn_inds_r50_gldv2.pkl", expected["nn_inds"])
-    write_store(folder / "delg_r50_gldv2.h5", records, "r50_gldv2", {})
+    import_delg(folder, "r50_gldv2")
     return open_test_set(folder, "r50_gldv2", "gnd_mini.pkl")
 
 

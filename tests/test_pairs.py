@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from legacy_reader import read_local
 
+from rrt.delf_files import read_features
 from rrt.errors import InputError
 from rrt.lists import read_image_list
 from rrt.pairs import concatenated_ranges, lay_out_pairs, normalised_positions, read_images, scale_index
@@ -38,10 +38,11 @@ def test_golden_scale_indices_and_positions_of_the_queries():
     expected = np.load(GOLDEN / "expected.npz")
     queries = read_image_list(GOLDEN / "test_query.txt")
     for row, (name, size) in enumerate(zip(queries.names, queries.sizes)):
-        _, keypoints, scales, _ = read_local(GOLDEN / "delg_r50_gldv2" / f"{Path(name).stem}.delg_local")
-        np.testing.assert_array_equal(scale_index(scales), expected["scale_index_query"][row, : len(scales)])
-        positions = normalised_positions(keypoints, size)
-        np.testing.assert_allclose(positions, expected["positions_query"][row, : len(scales)], rtol=1e-6)
+        local = read_features(GOLDEN / "delg_r50_gldv2" / f"{Path(name).stem}.delg_local")
+        own = slice(len(local.scales))
+        np.testing.assert_array_equal(scale_index(local.scales), expected["scale_index_query"][row, own])
+        positions = normalised_positions(local.keypoints, size)
+        np.testing.assert_allclose(positions, expected["positions_query"][row, own], rtol=1e-6)
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 6)), max_size=12))

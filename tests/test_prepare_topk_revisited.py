@@ -1,38 +1,25 @@
 """tools/prepare_topk_revisited.py: the published figures, and one clear line for every kind of bad input."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from builders import make_store
+from builders import copy_golden_set, make_store
 from commands import assert_one_line_error, files_below, run_tool
-from legacy_reader import read_global
 
 from rrt.errors import InputError
 from rrt.groundtruth import load_neighbors, save_ground_truth
 from rrt.lists import read_image_list, write_image_list
 from rrt.neighbors import fit_pca_whitening, load_globals
-from rrt.store import ImageRecord, write_store
+from tools.import_delg import import_delg
 from tools.prepare_topk_revisited import prepare_topk_revisited
 
 TOOL = "tools/prepare_topk_revisited.py"
-GOLDEN = Path(__file__).parent / "golden" / "legacy_mini"
 
 
 @pytest.fixture(scope="module")
 def golden_set(tmp_path_factory):
-    """The small published set with its global descriptors as a store."""
-    folder = tmp_path_factory.mktemp("mini")
-    names = []
-    for part in ("test_query.txt", "test_gallery.txt"):
-        (folder / part).write_bytes((GOLDEN / part).read_bytes())
-        names += read_image_list(folder / part).names
-    (folder / "gnd_mini.pkl").write_bytes((GOLDEN / "gnd_mini.pkl").read_bytes())
-    empty = np.empty((0, 8), np.float32), np.empty((0, 2)), np.empty(0), np.empty(0)
-    descriptors = GOLDEN / "delg_r50_gldv2"
-    records = [ImageRecord(name, (1, 1), read_global(descriptors / f"{Path(name).stem}.delg_global"), *empty)
-               for name in names]
-    write_store(folder / "delg_r50_gldv2.h5", records, "r50_gldv2", {})
+    """The small published set, its feature files imported."""
+    folder = copy_golden_set(tmp_path_factory.mktemp("mini"))
+    import_delg(folder, "r50_gldv2")
     return folder
 
 
@@ -49,7 +36,7 @@ def small_set(tmp_path):
 
 @pytest.mark.parametrize("use_aqe, prefix", [(False, "global_"), (True, "aqe_")])
 def test_published_neighbours_and_figures_of_the_small_golden_set(golden_set, use_aqe, prefix):
-    expected = np.load(GOLDEN / "expected.npz")
+    expected = np.load(golden_set / "expected.npz")
     ranked = prepare_topk_revisited(golden_set, "r50_gldv2", "gnd_mini.pkl", use_aqe)
     np.testing.assert_array_equal(ranked.nn_inds, expected["aqe_nn_inds" if use_aqe else "nn_inds"])
     np.testing.assert_array_equal(load_neighbors(ranked.path), ranked.nn_inds)

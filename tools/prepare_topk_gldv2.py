@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError, atomic_path, check_count
 from rrt.groundtruth import save_neighbors
 from rrt.lists import read_image_list
 from rrt.neighbors import load_globals, search_self
@@ -30,8 +30,7 @@ def prepare_topk_gldv2(data_dir, feature_name, train_txt="train.txt", k=100, blo
     """
     data_dir = Path(data_dir)
     for name, value in (("k", k), ("block", block)):
-        if int(value) != value or value < 1:
-            raise InputError(f"setting {name}={value}: expected an integer of at least 1")
+        check_count(name, value)
     images = read_image_list(data_dir / train_txt)
     descriptors, = load_globals(data_dir / f"delg_{feature_name}.h5", images, whitening=whitening)
     if len(images) < 2:

@@ -1,0 +1,72 @@
+"""tools/benchmark.py: figures with their targets; the targets themselves are for a quiet machine, not for a test."""
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import assert_one_line_error, files_below, run_tool
+
+from rrt.delf_files import read_features
+from tools import benchmark
+from tools.bench_store import read_by_messages
+from tools.benchmarking import Row, format_rows, median_seconds
+
+TOOL = "tools/benchmark.py"
+
+
+def test_the_store_benchmark_measures_every_target_and_leaves_nothing_but_its_figures(tmp_path):
+    (tmp_path / "work").mkdir()
+    finished = run_tool(TOOL, "store", "--quick", "--dir", tmp_path / "work", "--json", tmp_path / "figures.json")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert "cores" in finished.stdout and "numpy" in finished.stdout
+    assert files_below(tmp_path) == ["figures.json", "work"]
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["benchmark"] == "store" and figures["machine"]["cores"] >= 1
+    assert [row["target"] for row in figures["rows"] if row["target"]] == [">= 10", ">= 50", "<= 0.52", "<= 0.28", ">= 0.5"]
+    for row in figures["rows"]:
+        assert row["label"] in finished.stdout
+        assert row["value"] is None and row["note"] == "not supported" or row["value"] > 0
+    assert 0.4 < next(row["value"] for row in figures["rows"] if row["label"] == "store of float16, size") < 0.6
+
+
+def test_what_the_reader_is_compared_with_reads_the_same_numbers():
+    path = Path(__file__).parent / "golden/legacy_mini/delg_r50_gldv2/lm0_000.delg_local"
+    features = read_features(path)
+    for slow, fast in zip(read_by_messages(path), (features.descriptors, features.keypoints, features.scales,
+                                                   features.attention)):
+        assert slow.dtype == fast.dtype and (slow == fast).all()
+
+
+@pytest.mark.parametrize("value, target, met", [(10, ">= 10", True), (9.9, ">= 10", False), (0.5, "<= 0.52", True),
+                                                (0.6, "<= 0.52", False), (None, ">= 1", None), (3, "", None)])
+def test_a_target_is_met_or_missed(value, target, met):
+    assert Row("x", value, "s", target=target).met is met
+
+
+def test_rows_make_a_table():
+    table = format_rows([Row("reading", 12.3456, "ms", "a note", ">= 10"), Row("writing", None, "ms")]).splitlines()
+    assert [cell.strip() for cell in table[2].split("|")] == ["", "reading", "12.35", "ms", ">= 10", "yes", "a note", ""]
+    assert [cell.strip() for cell in table[3].split("|")] == ["", "writing", "-", "ms", "", "", "", ""]
+    assert len({len(line) for line in table}) == 1
+
+
+def test_functions_take_turns_over_the_arguments():
+    calls = []
+    seconds = median_seconds({"a": lambda x: calls.append(("a", x)), "b": lambda x: calls.append(("b", x))}, [1, 2])
+    assert calls == [("a", 1), ("b", 1), ("a", 2), ("b", 2)] and min(seconds.values()) > 0
+
+
+def test_a_benchmark_that_is_not_there_ends_with_one_line_and_hides_no_other(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "BENCHMARKS", ("absent", "store"))
+    monkeypatch.setattr("sys.argv", ["benchmark.py", "--help"])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    shown = capsys.readouterr().out
+    assert "tools.bench_absent is not installed" in shown and "store     feature files" in shown
+    monkeypatch.setattr("sys.argv", ["benchmark.py", "absent"])
+    with pytest.raises(benchmark.InputError, match="benchmark absent: tools.bench_absent is not installed"):
+        benchmark.main()
+
+
+def test_a_setting_that_cannot_be_is_one_line(tmp_path):
+    assert_one_line_error(run_tool(TOOL, "store", "--images", "0"), "images=0", "at least 1")

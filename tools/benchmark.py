@@ -1,0 +1,64 @@
+"""Measure how fast parts of this project are on this machine.
+
+    python tools/benchmark.py store
+    python tools/benchmark.py store --quick --json store.json
+
+A benchmark NAME is a module tools/bench_NAME.py with HELP (one line), add_arguments(parser) and run(args), which returns
+rows (label, value, unit, note, target; see tools/benchmarking.py), the last two optional. To add one, name it below.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from rrt.errors import InputError, run_command
+from rrt.picture_jobs import write_json
+from tools.benchmarking import Row, format_rows, machine
+
+# Imported when called, because some need TensorFlow and others PyTorch.
+BENCHMARKS = ("metrics", "store")
+
+
+def load(name):
+    """The module of a benchmark. Raises InputError when it or a package it needs is not there."""
+    try:
+        return importlib.import_module(f"tools.bench_{name}")
+    except ModuleNotFoundError as error:
+        raise InputError(f"benchmark {name}: {error.name} is not installed; install it or measure something else") from None
+
+
+def _help_line(name):
+    try:
+        return f"  {name:10}{load(name).HELP}"
+    except InputError as error:
+        return f"  {name:10}({error})"
+
+
+def _chosen():
+    """The benchmark named first on the command line; ends with the list of them when there is none."""
+    if sys.argv[1:2] and sys.argv[1] in BENCHMARKS:
+        return sys.argv[1]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog="\n".join(["benchmarks:", *map(_help_line, BENCHMARKS)]))
+    parser.add_argument("benchmark", choices=BENCHMARKS, help="what to measure; NAME --help shows its own options")
+    return parser.parse_args(sys.argv[1:2]).benchmark
+
+
+def main():
+    name = _chosen()
+    module = load(name)
+    parser = argparse.ArgumentParser(prog=f"{Path(sys.argv[0]).name} {name}", description=module.HELP)
+    module.add_arguments(parser)
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file, too")
+    args = parser.parse_args(sys.argv[2:])
+    rows = [Row(*row) for row in module.run(args)]
+    print(", ".join(f"{what} {value}" for what, value in machine().items()))
+    print(format_rows(rows))
+    if args.json:
+        write_json(Path(args.json), {"benchmark": name, "machine": machine(),
+                                     "rows": [row._asdict() | {"met": row.met} for row in rows]})
+
+
+if __name__ == "__main__":
+    run_command(main)
