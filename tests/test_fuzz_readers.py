@@ -13,6 +13,7 @@ import pytest
 from mutations import mutations
 from scipy.io import loadmat, savemat
 
+from rrt.delf_files import LocalFeatures, read_datum, read_features, serialize_datum, serialize_features
 from rrt.errors import InputError
 from rrt.groundtruth import load_ground_truth, load_neighbors, save_ground_truth
 from rrt.lists import read_image_list
@@ -35,6 +36,12 @@ def matlab(folder):
     return (folder / "whole.mat").read_bytes()
 
 
+def local_features():
+    draw = np.random.default_rng(0)
+    columns = draw.random((4, 9), dtype=np.float32)
+    return serialize_features(LocalFeatures(draw.random((9, 16), dtype=np.float32), columns[:2].T, *columns[[2, 3, 0]]))
+
+
 # name: (suffix, the whole file or a function of a folder that makes it, its reader, damaged copies)
 FILES = {
     "image list": (".txt", LIST, read_image_list, 400),
@@ -47,6 +54,8 @@ FILES = {
     "neighbours as lists": (".pkl", pickle.dumps(TABLE.tolist(), 3), load_neighbors, 100),
     "ground truth in JSON": (".json", json.dumps(TRUTH).encode(), load_ground_truth, 150),
     "ground truth of MATLAB": (".mat", matlab, load_ground_truth, 250),
+    "local features": (".delg_local", local_features(), read_features, 500),
+    "global descriptor": (".delg_global", serialize_datum(np.arange(32, dtype=np.float32)), read_datum, 100),
 }
 MOST_SECONDS, MOST_BYTES = 2, 64 << 20
 
