@@ -7,7 +7,7 @@ import numpy as np
 
 from rrt.datasets import TestSet
 from rrt.errors import InputError
-from rrt.metrics import IGNORED_GRADES, PROTOCOLS, ProtocolResult, bootstrap_interval, evaluate
+from rrt.metrics import IGNORED_GRADES, ProtocolResult, bootstrap_interval, evaluate, protocols_of
 from rrt.scorer import Scorer
 
 
@@ -71,7 +71,7 @@ def score_shortlists(
     """
     if num_rerank < 1:
         raise InputError(f"num_rerank={num_rerank}: at least 1 candidate is needed")
-    orders = {protocol: junk_last(test.ranks, test.gnd, protocol) for protocol in PROTOCOLS}
+    orders = {protocol: junk_last(test.ranks, test.gnd, protocol) for protocol in protocols_of(test.gnd)}
     num_rerank = min(num_rerank, test.ranks.shape[1])
     tops = np.concatenate([order[:, :num_rerank] for order in orders.values()], axis=1)
     candidates = [np.unique(top) for top in tops]
@@ -110,12 +110,12 @@ def evaluate_reranked(
     test: TestSet, scored: ScoredShortlists, fusion: Fusion = Fusion(), ks=(1, 5, 10)
 ) -> dict[str, ProtocolResult]:
     """The figures after reranking, each protocol's from its own shortlists."""
-    return {p: evaluate(rerank(scored, p, fusion), test.gnd, ks, len(test.gallery_index))[p] for p in PROTOCOLS}
+    return {p: evaluate(rerank(scored, p, fusion), test.gnd, ks, len(test.gallery_index))[p] for p in scored.orders}
 
 
 def summary(results: dict[str, ProtocolResult], before: dict[str, ProtocolResult] | None = None) -> dict:
     """Plain numbers in percent, two decimals: ``E_map``, ``E_mp``, ``E_mr``, ``E_map_95`` (bootstrap interval over
-    queries) and so on for M and H; with ``before`` also ``E_gain`` and ``E_gain_95``, the difference paired by
+    queries) and so on for M and H (C: classic); with ``before`` also ``E_gain`` and ``E_gain_95``, the difference paired by
     query."""
     numbers = {}
     for protocol, result in results.items():

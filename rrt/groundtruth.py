@@ -1,27 +1,32 @@
-"""Ground truth of the Revisited benchmarks and neighbour tables, kept in pickles that cannot run code."""
+"""Ground truth of test sets (.pkl, .json, .mat) and neighbour tables; no file that is read here can run code."""
 
+import json
 import pickle
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rrt.errors import InputError, atomic_path
+from rrt.groundtruth_mat import load_mat, save_mat
 from rrt.safe_pickle import safe_load_pickle
 
-__all__ = ["GRADES", "GroundTruth", "load_ground_truth", "load_neighbors", "safe_load_pickle", "save_ground_truth",
-           "save_neighbors", "save_pickle"]
+__all__ = ["CLASSIC_GRADES", "GRADES", "GroundTruth", "grades_of", "load_ground_truth", "load_neighbors", "safe_load_pickle",
+           "save_ground_truth", "save_neighbors", "save_pickle"]
 
 GRADES = ("easy", "hard", "junk")
+# Of Oxford5k and Paris6k before they were revisited.
+CLASSIC_GRADES = ("good", "ok", "junk")
 
 
 @dataclass
 class GroundTruth:
-    """Ground truth in the Revisited format (RRT_SPEC section 3).
+    """Ground truth in the Revisited format (RRT_SPEC section 3), or the classic one in the same form.
 
     imlist, qimlist: names of gallery and query images (file stems in the published files).
-    gnd: a dict per query: `bbx` = [x1, y1, x2, y2] floats, pixels of the whole query picture; `easy`, `hard`, `junk` =
-    int64 positions in imlist.
+    gnd: a dict per query: `bbx` = [x1, y1, x2, y2] floats, pixels of the whole query picture; `easy`, `hard`, `junk`
+    (of all queries; or of all `good`, `ok`, `junk`) = int64 positions in imlist.
     """
 
     path: Path
@@ -30,20 +35,32 @@ class GroundTruth:
     gnd: list[dict]
 
 
+def grades_of(entry):
+    """The keys of a query's entry that hold positions: GRADES, or CLASSIC_GRADES where the entry has `good`."""
+    return CLASSIC_GRADES if "good" in entry else GRADES
+
+
 def load_ground_truth(path):
-    """Load and check a Revisited ground truth pickle. Raises InputError naming file, query and key."""
+    """Load and check ground truth; the suffix .pkl, .json or .mat says how it is kept. Positions in a .mat count from 1.
+
+    Raises InputError naming file, query and key.
+    """
     path = Path(path)
-    content = safe_load_pickle(path)
+    content = _format_of(path)[0](path)
     if not isinstance(content, dict) or not {"imlist", "qimlist", "gnd"} <= content.keys():
         raise InputError(f"{path}: not a Revisited ground truth; expected a dict with imlist, qimlist and gnd")
     return _checked(path, content["imlist"], content["qimlist"], content["gnd"])
 
 
 def save_ground_truth(path, imlist, qimlist, gnd):
-    """Write ground truth as the published files have it: plain Python values only. Checks it as the loader does."""
-    truth = _checked(Path(path), imlist, qimlist, gnd)
-    entries = [{"bbx": list(entry["bbx"])} | {grade: entry[grade].tolist() for grade in GRADES} for entry in truth.gnd]
-    save_pickle(path, {"imlist": truth.imlist, "qimlist": truth.qimlist, "gnd": entries})
+    """Write ground truth in the form that the suffix names (.pkl, .json, .mat): plain Python values only, as the
+    published pickles have it, and positions from 1 in a .mat. Checks it as the loader does."""
+    path = Path(path)
+    save = _format_of(path)[1]
+    truth = _checked(path, imlist, qimlist, gnd)
+    entries = [{"bbx": list(entry["bbx"])} | {grade: entry[grade].tolist() for grade in grades_of(entry)}
+               for entry in truth.gnd]
+    save(path, {"imlist": truth.imlist, "qimlist": truth.qimlist, "gnd": entries})
 
 
 def load_neighbors(path, rows=None, columns_below=None):
@@ -82,6 +99,28 @@ def save_pickle(path, content):
         pickle.dump(content, file, protocol=4)
 
 
+def _load_json(path):
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({str(error)[:100]}); make or fetch the file again") from None
+
+
+def _save_json(path, content):
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _format_of(path):
+    """(load, save) of ground truth files with this suffix."""
+    formats = {".pkl": (safe_load_pickle, save_pickle), ".json": (_load_json, _save_json), ".mat": (load_mat, save_mat)}
+    if path.suffix in formats:
+        return formats[path.suffix]
+    raise InputError(f"{path}: ground truth is kept in .pkl, .json or .mat files; name one of these")
+
+
 def _checked(path, imlist, qimlist, gnd):
     imlist, qimlist = _checked_names(path, "imlist", imlist), _checked_names(path, "qimlist", qimlist)
     if not isinstance(gnd, (list, tuple)) or len(gnd) != len(qimlist):
@@ -89,6 +128,8 @@ def _checked(path, imlist, qimlist, gnd):
         raise InputError(f"{path}: gnd is {count} for the {len(qimlist)} queries of qimlist; expected one per query")
     entries = [_checked_entry(f"{path}: query {row} ('{qimlist[row]}')", entry, len(imlist))
                for row, entry in enumerate(gnd)]
+    if len({grades_of(entry) for entry in entries}) > 1:
+        raise InputError(f"{path}: some queries are graded easy and hard, others good and ok; keep to one of the two")
     return GroundTruth(path, imlist, qimlist, entries)
 
 
@@ -97,25 +138,27 @@ def _checked_names(path, key, names):
     if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path}: {key} must be a list of image names, with at least one")
     if len(set(names)) != len(names):
-        twice = next(name for row, name in enumerate(names) if name in names[:row])
+        twice = Counter(names).most_common(1)[0][0]
         raise InputError(f"{path}: {key} names '{twice}' twice; remove one")
     return list(names)
 
 
 def _checked_entry(where, entry, num_gallery):
-    if not isinstance(entry, dict) or not {"bbx", *GRADES} <= entry.keys():
-        raise InputError(f"{where}: expected a dict with bbx, easy, hard and junk")
+    if not isinstance(entry, dict) or not {"bbx", *grades_of(entry)} <= entry.keys():
+        raise InputError(f"{where}: expected a dict with bbx, easy, hard and junk (or bbx, good, ok and junk)")
+    grades = grades_of(entry)
     try:
         box = [float(value) for value in entry["bbx"]]
     except (TypeError, ValueError):
         box = []
     if len(box) != 4 or not np.isfinite(box).all() or box[2] < box[0] or box[3] < box[1]:
         raise InputError(f"{where}: bbx is not a box of four numbers x1, y1, x2, y2")
-    checked = {"bbx": box} | {grade: _checked_positions(where, grade, entry[grade], num_gallery) for grade in GRADES}
-    together = np.sort(np.concatenate([checked[grade] for grade in GRADES]))
+    checked = {"bbx": box} | {
+        grade: _checked_positions(where, grade, entry[grade], num_gallery) for grade in grades}
+    together = np.sort(np.concatenate([checked[grade] for grade in grades]))
     repeated = together[1:][together[1:] == together[:-1]]
     if len(repeated):
-        raise InputError(f"{where}: gallery position {repeated[0]} is listed twice among easy, hard and junk")
+        raise InputError(f"{where}: gallery position {repeated[0]} is listed twice among {', '.join(grades)}")
     return checked
 
 

@@ -104,10 +104,12 @@ def _parse_line(line, where):
 
 
 def _integer(text, where):
-    digits = text.strip().removeprefix("-")
+    # Not all that strip() takes for space, int() takes for space.
+    number = text.strip(" \t")
+    digits = number.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 19):
         raise InputError(f"{where}: {_shown(text)} is not an integer; expected 'path,label,width,height'")
-    return int(text)
+    return int(number)
 
 
 def _shown(text):

@@ -14,7 +14,7 @@ from rrt.datasets import TestSet, check_sizes, open_test_set, open_train_set
 from rrt.errors import InputError, atomic_path
 from rrt.evaluation import Fusion, evaluate_global, evaluate_reranked, score_shortlists, summary
 from rrt.initialisation import initialise
-from rrt.metrics import PROTOCOLS
+from rrt.metrics import PROTOCOLS, protocols_of
 from rrt.model import DEFAULT_SETTINGS, RRT
 from rrt.neighbors import load_whitening
 from rrt.pairs import check_binning
@@ -35,14 +35,20 @@ def build_model(model: dict) -> RRT:
     return RRT(**{name: model[name] for name in DEFAULT_SETTINGS})
 
 
-def open_test(dataset: dict, part: str = "test", max_local: int | None = None) -> TestSet:
-    """The ``test`` or ``val`` set of a ``dataset`` configuration."""
+def open_test(dataset: dict, part: str = "test", max_local: int | None = None, selects: bool = False) -> TestSet:
+    """The ``test`` or ``val`` set of a ``dataset`` configuration. selects: settings or epochs will be chosen by it."""
     for setting in (f"{part}_data_dir", f"{part}_gnd_file", "desc_name"):
         if not dataset[setting]:
             raise InputError(f"dataset.{setting} is not set; set it, or name a dataset that has it, as dataset.scenes")
-    return open_test_set(
+    test = open_test_set(
         dataset[f"{part}_data_dir"], dataset["desc_name"], dataset[f"{part}_gnd_file"], dataset["test_txt"], max_local
     )
+    if selects and protocols_of(test.gnd) != PROTOCOLS:
+        raise InputError(
+            f"{test.images.truth.path}: graded good and ok, but the choice is made by the Medium mAP; choose on a set"
+            " graded easy and hard"
+        )
+    return test
 
 
 def train_run(
@@ -64,8 +70,8 @@ def train_run(
         load_weights(network, load_checkpoint(settings["weights"]))
     source = open_source(dataset, settings, train_settings)
     test_needed = train_settings.select_on == "test"
-    validation = open_test(dataset, "val", max_local) if dataset["val_data_dir"] else None
-    test = open_test(dataset, "test", max_local) if test_needed or settings["watch_test"] else None
+    validation = open_test(dataset, "val", max_local, selects=True) if dataset["val_data_dir"] else None
+    test = open_test(dataset, "test", max_local, selects=test_needed) if test_needed or settings["watch_test"] else None
     for store in [source.train.store, *(data.store for data in (validation, test) if data)]:
         check_sizes(store, network.settings)
     recorded = {
@@ -249,7 +255,7 @@ def write_json(folder, name: str, content) -> Path:
 
 def _write_queries(path: Path, test: TestSet, results: dict) -> Path:
     """One row a query: its name and the average precision of every method and protocol (empty without positives)."""
-    columns = [(method, protocol) for method in results for protocol in PROTOCOLS]
+    columns = [(method, protocol) for method, by_protocol in results.items() for protocol in by_protocol]
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["query", *(f"{method}_{protocol}_ap" for method, protocol in columns)])

@@ -2,7 +2,8 @@
 
 A pickle is a small program. Python's own reader lets it import and call anything; this one answers every name it asks
 for from the short table below with functions of this file, never hands numpy an unchecked state, and believes no length
-that goes beyond the end of the file.
+that goes beyond the end of the file. A few bytes can also name one list again and again, as parts of parts of parts: a
+value that unfolds far beyond the size of its file is refused before anyone walks over it.
 """
 
 import os
@@ -18,6 +19,9 @@ from rrt.errors import InputError
 # Booleans, integers, floats, complex, bytes, text. Arrays of objects and of records are not among them.
 PLAIN_KINDS = "biufcSU"
 
+# An honest file has a byte or more for every element; some share a list or an array among entries.
+PARTS_PER_BYTE, FEW_PARTS = 16, 100_000
+
 
 class _Refused(Exception):
     """The pickle asked for something that is not on the list."""
@@ -31,7 +35,9 @@ def safe_load_pickle(path):
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            return _PlainUnpickler(_BoundedFile(file)).load()
+            content = _PlainUnpickler(_BoundedFile(file)).load()
+            _refuse_unfolding(content, FEW_PARTS + PARTS_PER_BYTE * os.fstat(file.fileno()).st_size)
+            return content
     except _Refused as refused:
         raise InputError(f"{path}: refused, the pickle asks for {refused}; only plain containers, numbers, strings and "
                          "numpy arrays are loaded") from None
@@ -74,7 +80,10 @@ class _PlainUnpickler(pickle._Unpickler):
         try:
             return _KNOWN[module, name]
         except KeyError:
-            raise _Refused(f"'{module}.{name}'") from None
+            raise _Refused(f"'{module[:100]}.{name[:100]}'") from None
+
+    def get_extension(self, code):
+        raise _Refused(f"the registered extension {code}")
 
     def persistent_load(self, pid):
         raise _Refused("an object outside the file")
@@ -89,19 +98,77 @@ class _PlainUnpickler(pickle._Unpickler):
         else:
             raise _Refused(f"the state of a {type(target).__name__}")
 
+    def load_dict(self):
+        items = self.pop_mark()
+        self.append(_plain_dict(zip(items[::2], items[1::2], strict=True)))
+
+    def load_setitem(self):
+        value, key = self.stack.pop(), self.stack.pop()
+        self._update([(key, value)])
+
+    def load_setitems(self):
+        items = self.pop_mark()
+        self._update(zip(items[::2], items[1::2], strict=True))
+
+    def _update(self, items):
+        if not isinstance(self.stack[-1], dict):
+            raise _Refused(f"items of a {type(self.stack[-1]).__name__}")
+        self.stack[-1].update(_plain_dict(items))
+
+    def load_additems(self):
+        items = self.pop_mark()
+        self.stack[-1].update(_plain_set(items))
+
+    def load_frozenset(self):
+        items = self.pop_mark()
+        self.append(frozenset(_plain_set(items)))
+
     def load_bytearray8(self):
         size, = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(size)))
 
     dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.ADDITEMS[0]] = load_additems
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
+
+def _refuse_unfolding(content, limit):
+    waiting, parts = [content], 0
+    while waiting:
+        value = waiting.pop()
+        parts += value.size if isinstance(value, np.ndarray) else len(value) if isinstance(value, _CONTAINERS) else 0
+        if parts > limit:
+            raise _Refused("the same containers over and over")
+        if isinstance(value, _CONTAINERS):
+            waiting += [part for part in (value.values() if isinstance(value, dict) else value)
+                        if isinstance(part, (*_CONTAINERS, np.ndarray))]
+
+
+def _plain_dict(items):
+    return {_plain_key(key): value for key, value in items}
+
+
+def _plain_set(items=()):
+    return {_plain_key(item) for item in items}
+
+
+def _plain_key(key):
+    # The hash of a tuple visits its parts, and those of its parts: of sixty tuples in each other it never ends.
+    for part in key if isinstance(key, tuple) else (key,):
+        if isinstance(part, (tuple, frozenset)):
+            raise _Refused("a key or member made of containers")
+    return key
 
 
 def _plain_dtype(description, align=False, copy=True):
     # Always a copy: the state that follows is set on the object itself, and the built-in types are shared.
     dtype = np.dtype(description, copy=True) if isinstance(description, str) else None
     if dtype is None or dtype.kind not in PLAIN_KINDS:
-        raise _Refused(f"a numpy array of {description!r}")
+        raise _Refused(f"a numpy array of {str(description)[:100]!r}")
     return dtype
 
 
@@ -179,11 +246,12 @@ _KNOWN = {
     ("numpy", "ndarray"): _ndarray,
     ("numpy", "dtype"): _plain_dtype,
     ("_codecs", "encode"): _encode,
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): lambda items=(): OrderedDict(_plain_dict(items)),
 }
+_CONTAINERS = (list, tuple, dict, set, frozenset)
 for _module in ("builtins", "__builtin__"):
-    _KNOWN |= {(_module, "set"): set, (_module, "frozenset"): frozenset, (_module, "complex"): complex,
-               (_module, "bytes"): _bytes, (_module, "bytearray"): _bytearray}
+    _KNOWN |= {(_module, "set"): _plain_set, (_module, "frozenset"): lambda items=(): frozenset(_plain_set(items)),
+               (_module, "complex"): complex, (_module, "bytes"): _bytes, (_module, "bytearray"): _bytearray}
 for _core in ("numpy.core", "numpy._core"):
     _KNOWN |= {(f"{_core}.multiarray", "_reconstruct"): _empty_array, (f"{_core}.multiarray", "scalar"): _numpy_scalar,
                (f"{_core}.numeric", "_frombuffer"): _array_from_buffer}

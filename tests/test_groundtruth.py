@@ -1,5 +1,6 @@
 """Ground truth and neighbour tables; pickles that name anything but plain data are refused."""
 
+import copyreg
 import io
 import os
 import pickle
@@ -104,6 +105,45 @@ class TestSafePickles:
     def test_arrays_of_anything_but_numbers_and_text_are_refused(self, tmp_path, value):
         with pytest.raises(InputError, match="refused"):
             safe_load_pickle(write_bytes(tmp_path, pickle.dumps(value)))
+
+    @pytest.mark.parametrize("opcodes", [
+        b"}%sK\x01s.", b"}(%sK\x01u.", b"(%sK\x01d.", b"\x8f(%s\x90.", b"(%s\x91.", b"cbuiltins\nset\n]%sa\x85R.",
+        b"cbuiltins\nfrozenset\n]%sa\x85R.",
+    ], ids=["SETITEM", "SETITEMS", "DICT", "ADDITEMS", "FROZENSET", "set", "frozenset"])
+    def test_a_key_whose_hash_would_never_end_is_refused(self, tmp_path, opcodes):
+        pairs_of_pairs = b")" + b"".join(b"\x94h" + bytes([depth]) + b"\x86" for depth in range(60))
+        path = write_bytes(tmp_path, b"\x80\x04" + opcodes % pairs_of_pairs)
+        with pytest.raises(InputError, match="refused, the pickle asks for a key or member made of containers"):
+            safe_load_pickle(path)
+
+    def test_a_value_that_unfolds_far_beyond_its_file_is_refused(self, tmp_path):
+        nested = [1] * 10
+        for _ in range(8):
+            nested = [nested] * 10
+        endless = []
+        endless.append(endless)
+        for value in (nested, endless, [np.zeros(1000)] * 1000, {"gnd": [nested]}):
+            with pytest.raises(InputError, match="refused, the pickle asks for the same containers over and over"):
+                safe_load_pickle(write_bytes(tmp_path, pickle.dumps(value)))
+
+    def test_an_array_of_many_elements_without_bytes_is_refused(self, tmp_path):
+        whole = pickle.dumps(np.zeros(3, [("a", "S0")])["a"], 2)
+        huge = whole.replace(b"K\x03\x85", b"\x8a\x05\x00\x00\x00\x00\x01\x85")
+        assert huge != whole
+        with pytest.raises(InputError, match="refused"):
+            safe_load_pickle(write_bytes(tmp_path, huge))
+
+    def test_items_for_anything_but_a_dict_are_refused(self, tmp_path):
+        with pytest.raises(InputError, match="refused, the pickle asks for items of a list"):
+            safe_load_pickle(write_bytes(tmp_path, b"\x80\x04]K\x01K\x02s."))
+
+    def test_a_registered_extension_is_refused(self, tmp_path):
+        copyreg.add_extension("os", "system", 240)
+        try:
+            with pytest.raises(InputError, match="refused, the pickle asks for the registered extension 240"):
+                safe_load_pickle(write_bytes(tmp_path, b"\x80\x04\x82\xf0."))
+        finally:
+            copyreg.remove_extension("os", "system", 240)
 
     def test_a_state_for_a_function_of_the_reader_is_refused(self, tmp_path):
         with pytest.raises(InputError, match="refused, the pickle asks for the state of"):

@@ -47,6 +47,7 @@ def test_lists_of_other_editors_read_the_same(tmp_path, text):
     ("a.jpg,1,2,\n", "test_gallery.txt:1: ", "'' is not an integer"),
     ("a.jpg,1_0,2,3\n", "test_gallery.txt:1: ", "'1_0' is not an integer"),
     ("a.jpg,٣,2,3\n", "test_gallery.txt:1: ", "is not an integer"),
+    ("a.jpg,1,\x1f2,3\n", "test_gallery.txt:1: ", "is not an integer"),
     ("a.jpg,1,0,3\n", "test_gallery.txt:1: ", "positive"),
     ("a.jpg,1,2,-3\n", "test_gallery.txt:1: ", "positive"),
     ("a.jpg,1,2,99999999999\n", "test_gallery.txt:1: ", "positive"),

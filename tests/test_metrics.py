@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from rrt.errors import InputError
 from rrt.groundtruth import load_ground_truth
-from rrt.metrics import (PROTOCOLS, ProtocolResult, average_precision, bootstrap_interval, evaluate, format_table)
+from rrt.metrics import (PROTOCOLS, ProtocolResult, average_precision, bootstrap_interval, evaluate, format_table,
+                         protocols_of)
 
 
 def truth(easy=(), hard=(), junk=()):
@@ -70,6 +71,37 @@ def test_the_fast_way_equals_the_obvious_one(case):
             np.testing.assert_allclose(result.mr, np.mean([row[2] for row in counted], 0), rtol=0, atol=1e-12)
         else:
             assert math.isnan(result.map) and np.isnan(result.mp).all() and np.isnan(result.mr).all()
+
+
+def philbin(ranked, entry):
+    """Classic average precision of one query, image by image as Philbin et al. measured Oxford5k."""
+    positives = set(entry["good"]) | set(entry["ok"])
+    old_recall, old_precision, ap, hits, counted = 0.0, 1.0, 0.0, 0, 0
+    for image in ranked:
+        if image in set(entry["junk"]):
+            continue
+        counted += 1
+        hits += image in positives
+        recall, precision = hits / len(positives), hits / counted
+        ap += (recall - old_recall) * (old_precision + precision) / 2
+        old_recall, old_precision = recall, precision
+    return ap
+
+
+@given(rankings())
+def test_the_classic_protocol_equals_the_obvious_one(case):
+    ranks, gnd, ks = case
+    classic = [{"good": entry["easy"], "ok": entry["hard"], "junk": entry["junk"]} for entry in gnd]
+    result = evaluate(ranks, classic, ks)
+    expected = [philbin(row.tolist(), entry) if entry["good"] or entry["ok"] else math.nan for row, entry in zip(ranks, classic)]
+    assert list(result) == ["classic"] and protocols_of(classic) == ("classic",)
+    np.testing.assert_allclose(result["classic"].aps, expected, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(result["classic"].ps, evaluate(ranks, gnd, ks)["medium"].ps)
+
+
+def test_graded_by_two_manners_is_refused():
+    with pytest.raises(InputError, match="some queries are graded easy and hard, others good and ok"):
+        evaluate([[0], [0]], [truth([0]), {"good": [0], "ok": [], "junk": []}])
 
 
 @given(rankings(), st.randoms(use_true_random=False))
@@ -159,10 +191,36 @@ def test_queries_without_positives_are_left_out_of_the_means():
     ([[0], [1]], None, "2 rows for the 1 queries"),
     ([[0.5]], None, "expected integers"),
     ([0, 1], None, "expected integers"),
+    ([[0, -2]], None, "row 0 has a negative gallery position"),
+    (np.array([[2**64 - 1]], np.uint64), 5, "row 0 names gallery position 18446744073709551615, the gallery has 5"),
+    (np.array([[2**62]]), None, "position 4611686018427387904, more than a gallery has; give num_gallery"),
 ])
 def test_a_ranking_that_does_not_fit_is_refused(ranks, gallery, what):
     with pytest.raises(InputError, match=what):
         evaluate(np.array(ranks), [truth([0])], num_gallery=gallery)
+
+
+@pytest.mark.parametrize("entry, gallery, what", [
+    (truth([5]), 5, "query 1 names gallery position 5, the gallery has 5 images"),
+    (truth([0], [-1]), None, "query 1 names gallery position -1"),
+    (truth([0], [1], [0]), None, "query 1 names gallery position 0 more than once"),
+])
+def test_ground_truth_that_does_not_fit_is_refused(entry, gallery, what):
+    with pytest.raises(InputError, match=what):
+        evaluate([[0, 1], [0, 1]], [truth([0], [1]), entry], num_gallery=gallery)
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5])
+def test_a_cut_off_below_one_is_refused(k):
+    with pytest.raises(InputError, match="cut-off k = "):
+        evaluate([[0]], [truth([0])], ks=(1, k))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.uint64])
+def test_rankings_may_have_any_integer_type_and_nothing_in_them(kind):
+    assert evaluate(np.array([[1, 0]], kind), [truth([0])])["easy"].aps.tolist() == [0.25]
+    assert evaluate(np.zeros((1, 0), kind), [truth([0])])["easy"].aps.tolist() == [0.0]
+    assert math.isnan(evaluate(np.zeros((0, 3), kind), [])["easy"].map)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -203,4 +261,4 @@ def test_the_table_gives_percent_for_each_method_and_protocol():
 def test_a_measure_without_queries_is_a_dash():
     empty = ProtocolResult(math.nan, np.array([math.nan]), np.array([math.nan]), np.full((1, 1), math.nan),
                            np.array([math.nan]), np.full((1, 1), math.nan), (1,))
-    assert format_table({"a": {"hard": empty}}, protocols=("hard",)).splitlines()[2].count(" -") == 3
+    assert format_table({"a": {"hard": empty}}).splitlines()[2].count(" -") == 3

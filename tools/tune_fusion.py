@@ -75,7 +75,7 @@ def main(_config):
     if not settings["resume"]:
         raise InputError("resume is not set: name the checkpoint whose scores are to be blended")
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
-    validation = open_test(data, "val", data["max_sequence_len"])
+    validation = open_test(data, "val", data["max_sequence_len"], selects=True)
     scorer, checkpoint = open_scorer(validation.store, data, network, settings)
     scored = score_shortlists(validation, scorer, settings["num_rerank"], whitening, progress=True)
     tuned = tune_fusion(validation, scored, settings["lambdas"], settings["temperatures"])
