@@ -42,8 +42,8 @@ class LandmarkContrast(Contrast):
 
     @tf.function(reduce_retracing=True)
     def train_step(self, images, labels):
-        """One Adam step on images [2 P, s, s, 3] and labels [2 P], the second half the partners of the first. Returns the loss and the shares of
-        pictures whose partner is found by local and by global descriptors."""
+        """One Adam step on images [2 P, s, s, 3] and labels [2 P], the second half the partners of the first. Returns the loss and
+        the shares of pictures whose partner is found by local and by global descriptors."""
         half = tf.shape(images)[0] // 2
         images = other_light(images, self.generator)
         with tf.GradientTape() as tape:
