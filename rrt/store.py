@@ -5,7 +5,6 @@ the file, so that any number of processes share one copy in the page cache; comp
 HDF5 stays open between calls except, for the second way, a handle that belongs to the process that reads.
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,13 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.store_records import ImageRecord, Skipped, limited
-from rrt.store_schema import EXTRACT, LOCAL_COLUMNS, damage_named, open_checked, read_names, read_text
-from rrt.store_values import to_float32
+from rrt.store_schema import (COMPRESSIONS, EXTRACT, LOCAL_COLUMNS, damage_named, open_checked, read_config,
+                              read_names, read_text)
+from rrt.store_values import LOCAL_DTYPES, to_float32
 from rrt.store_writer import PartWriter, is_complete, read_skipped, remove_store, write_store
 
-__all__ = ["ImageRecord", "Local", "Packed", "PartWriter", "Skipped", "Store", "is_complete", "read_skipped",
-           "remove_store", "write_store"]
+__all__ = ["COMPRESSIONS", "LOCAL_COLUMNS", "LOCAL_DTYPES", "ImageRecord", "Local", "Packed", "PartWriter", "Skipped",
+           "Store", "is_complete", "read_skipped", "remove_store", "write_store"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Store:
             self.offsets = file["local/offsets"][:]
             self.global_dim = file["global"].shape[1]
             self.local_dim = file["local/descriptors"].shape[1]
-            self.config = _json_dict(read_text(file, "config"))
+            self.config = read_config(file)
             self.attributes = {key: read_text(file, key) for key in ("desc_name", "model_sha256", "software")}
             columns = ["global", *(f"local/{column}" for column in LOCAL_COLUMNS)]
             self._layouts = {column: _Layout.of(file[column]) for column in columns}
@@ -264,11 +264,3 @@ def _limited(counts, max_local):
 def _stem(name):
     file_name = name.rsplit("/", 1)[-1]
     return file_name.rsplit(".", 1)[0] or file_name
-
-
-def _json_dict(text):
-    try:
-        content = json.loads(text)
-    except (TypeError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -27,6 +27,8 @@ PART_SCHEMA = "delg-store-part"
 VERSION = 1
 LOCAL_COLUMNS = ("descriptors", "keypoints", "scales", "attention")
 COMPRESSIONS = ("gzip", "lzf")
+# gzip, the strongest of the compressions, makes at most 1032 bytes of one.
+_LARGEST_EXPANSION = 1032
 EXTRACT = "extract it with delg_extract/extract.py"
 EXTRACT_AGAIN = "make it again with delg_extract/extract.py"
 
@@ -98,6 +100,10 @@ def _check_datasets(path, file):
             raise InputError(f"{path}: dataset /{name} is missing; {EXTRACT_AGAIN}")
         if dataset.dtype.kind not in kinds or dataset.ndim != axes:
             raise InputError(f"{path}: dataset /{name} is {dataset.dtype} with {dataset.ndim} axes; {EXTRACT_AGAIN}")
+        if dataset.nbytes > _LARGEST_EXPANSION * file.id.get_filesize():
+            # Found before anything of that size is asked of the memory.
+            raise InputError(f"{path}: dataset /{name} claims {dataset.nbytes:,} bytes, far more than the file can hold; "
+                             f"{EXTRACT_AGAIN}")
     descriptors = found["local/descriptors"]
     if descriptors.dtype.name not in LOCAL_DTYPES:
         raise InputError(f"{path}: local descriptors of type {descriptors.dtype.name}, "
@@ -134,6 +140,15 @@ def read_text(file, key):
     """A text attribute of the root, of fixed or variable length; empty when it is not there."""
     value = file.attrs.get(key, "")
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def read_config(file):
+    """The settings a store was made with, a dict; empty when they cannot be read."""
+    try:
+        config = json.loads(read_text(file, "config"))
+    except ValueError:
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def read_names(path, file):

@@ -20,8 +20,8 @@ from rrt.errors import InputError, atomic_path
 from rrt.store_file import Sizes, create_file, write_columns
 from rrt.store_records import ImageRecord, Skipped, check_equal_sizes, limited, packed_columns, shaped_record
 from rrt.store_schema import (COMPRESSIONS, PART_SCHEMA, SCHEMA, VERSION, canonical_settings, first_difference,
-                              open_checked, parts_path, read_names, read_text, refuse_repeated_names, skipped_path,
-                              write_attributes)
+                              open_checked, parts_path, read_config, read_names, read_text, refuse_repeated_names,
+                              skipped_path, write_attributes)
 from rrt.store_values import LOCAL_DTYPES
 
 PART_NAME = re.compile(r"part-(\d{5,})\.h5")
@@ -248,15 +248,15 @@ def is_complete(store_path, names, settings, local_dtype=None, max_local=None, c
     if not store_path.exists():
         return False
     with open_checked(store_path) as file:
-        known = json.loads(read_text(file, "config"))
+        known = read_config(file)
         present = set(read_names(store_path, file))
         descriptors = file["local/descriptors"]
-        found = {"local_dtype": descriptors.dtype.name, "compression": descriptors.compression}
+        layout = {"local_dtype": descriptors.dtype.name, "compression": descriptors.compression}
         # What holds nothing cannot be compressed.
         asked = {"local_dtype": local_dtype, "compression": compression if descriptors.size else None}
+    asked = {name: value for name, value in asked.items() if value is not None}
     difference = (first_difference(known, canonical_settings(store_path, _with_limit(settings, max_local)))
-                  or next(((name, found[name], value) for name, value in asked.items()
-                           if value not in (None, found[name])), None))
+                  or first_difference({name: layout[name] for name in asked}, asked))
     if difference:
         setting, old, new = difference
         raise InputError(f"{store_path}: made with {setting} = {json.dumps(old)}, this run has {json.dumps(new)}; "
@@ -284,8 +284,11 @@ def read_skipped(store_path):
     path = skipped_path(Path(store_path))
     if not path.exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return [Skipped(row["name"], row["reason"]) for row in csv.DictReader(file)]
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [Skipped(row["name"], row["reason"]) for row in csv.DictReader(file)]
+    except (ValueError, KeyError, csv.Error):
+        raise InputError(f"{path}: damaged; delete it, or make the store again") from None
 
 
 def _write_skipped(store_path, skipped):

@@ -309,6 +309,14 @@ class TestBadFiles:
             file[name] = value
         assert what in self.changed(tmp_path, replace)
 
+    @pytest.mark.parametrize("name, shape", [("global", (4, 10**9)), ("local/offsets", (10**11,)), ("names", (10**9,))])
+    def test_a_dataset_that_claims_more_than_the_file_can_hold(self, tmp_path, name, shape):
+        def claim(file):
+            dtype = file[name].dtype
+            del file[name]
+            file.create_dataset(name, shape, dtype, chunks=tuple(min(side, 1000) for side in shape))
+        assert "far more than the file can hold" in self.changed(tmp_path, claim)
+
     def test_names_that_are_no_text(self, tmp_path):
         def spoil(file):
             del file["names"]
