@@ -27,7 +27,7 @@ from rrt.store_values import LOCAL_DTYPES
 PART_NAME = re.compile(r"part-(\d{5,})\.h5")
 MANIFEST = "settings.json"
 # Images that write_store packs at a time.
-_BLOCK = 16
+_BLOCK = 32
 
 
 class PartWriter:
