@@ -21,8 +21,8 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from delg_extract.inference import GLOBAL_SCALES, SCALES, Descriptors, Extractor
-from delg_extract.weights import load_weights, read_settings, sha256_of_file
-from rrt.errors import InputError, run_command
+from delg_extract.weights import load_weights, read_settings
+from rrt.errors import InputError, run_command, sha256_of_file
 from rrt.groundtruth import load_ground_truth
 from rrt.lists import read_image_list
 from rrt.store import COMPRESSIONS, LOCAL_DTYPES, ImageRecord, PartWriter, Skipped, is_complete, remove_store

@@ -110,7 +110,7 @@ def _strongest(path, record, max_local):
     if not (attention[1:] <= attention[:-1]).all():
         if not np.isfinite(attention).all():
             raise _not_finite(path, record, "attention")
-        return np.argsort(-attention, kind="stable")[:max_local]
+        return np.argsort(-attention.astype(np.float64), kind="stable")[:max_local]
     return slice(max_local)
 
 

@@ -100,7 +100,7 @@ def _check_datasets(path, file):
             raise InputError(f"{path}: dataset /{name} is missing; {EXTRACT_AGAIN}")
         if dataset.dtype.kind not in kinds or dataset.ndim != axes:
             raise InputError(f"{path}: dataset /{name} is {dataset.dtype} with {dataset.ndim} axes; {EXTRACT_AGAIN}")
-        if dataset.nbytes > _LARGEST_EXPANSION * file.id.get_filesize():
+        if not fits_file(dataset):
             # Found before anything of that size is asked of the memory.
             raise InputError(f"{path}: dataset /{name} claims {dataset.nbytes:,} bytes, far more than the file can hold; "
                              f"{EXTRACT_AGAIN}")
@@ -119,6 +119,11 @@ def _check_datasets(path, file):
     offsets = found["local/offsets"][:]
     if offsets[0] != 0 or offsets[-1] != num_local or (np.diff(offsets) < 0).any():
         raise InputError(f"{path}: /local/offsets does not divide the {num_local} local descriptors; {EXTRACT_AGAIN}")
+
+
+def fits_file(dataset):
+    """False when a dataset claims to be larger than any compression could make it from its file."""
+    return dataset.nbytes <= _LARGEST_EXPANSION * dataset.file.id.get_filesize()
 
 
 def text_array(texts):
