@@ -155,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--min_image_size", type=int, default=-1, help="shorter pictures are enlarged to this side, pixels (default never)")
     p.add_argument("--block3_strides", action=argparse.BooleanOptionalAction, default=None,
                    help="local features every 32 pixels, or with --no-block3_strides every 16 (default: as trained)")
-    p.add_argument("--local_dtype", choices=LOCAL_DTYPES, default="float16", help="type of the stored local descriptors (default %(default)s)")
+    p.add_argument("--local_dtype", choices=LOCAL_DTYPES, default="float16", help="type of the stored descriptors (default %(default)s)")
     p.add_argument("--compression", choices=COMPRESSIONS, help="compress the local descriptors: smaller, slower to read (default: not)")
     p.add_argument("--block", type=int, default=64, help="pictures a part (default %(default)s)")
     p.add_argument("--allow_missing", action="store_true", help="exit status 0 although some pictures could not be read")

@@ -1,5 +1,7 @@
 """tools/check_store.py finds every fault of a store and names its image."""
 
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -126,3 +128,13 @@ def test_what_is_no_store_is_one_error(tmp_path):
 def test_empty_stores_are_described(tmp_path):
     path = write_store(tmp_path / "delg_x.h5", make_records(["a"], num_local=0))
     assert Store(path).local_dim == 8 and check_store(path).problems == []
+
+
+def test_memory_is_bounded_by_a_block(tmp_path, monkeypatch):
+    path = write_store(tmp_path / "delg_x.h5", make_records(["a", "b"], num_local=20_000, local_dim=64))
+    monkeypatch.setattr(store_check, "_BLOCK_VALUES", 64_000)
+    tracemalloc.start()
+    check_store(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30 * 64_000 < 40_000 * 64 * 4 / 5
