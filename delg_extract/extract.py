@@ -21,11 +21,11 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from delg_extract.inference import GLOBAL_SCALES, SCALES, Descriptors, Extractor
-from delg_extract.weights import load_weights, read_settings, sha256_of_file
-from rrt.errors import InputError, run_command
+from delg_extract.weights import load_weights, read_settings
+from rrt.errors import InputError, run_command, sha256_of_file
 from rrt.groundtruth import load_ground_truth
 from rrt.lists import read_image_list
-from rrt.store import ImageRecord, PartWriter, Skipped, is_complete, remove_store
+from rrt.store import COMPRESSIONS, LOCAL_DTYPES, ImageRecord, PartWriter, Skipped, is_complete, remove_store
 
 DECODED_AHEAD = 4
 
@@ -117,10 +117,11 @@ def to_record(picture: Picture, descriptors: Descriptors | None) -> ImageRecord 
 
 
 def extract(jobs: list[Job], extractor: Extractor, output: str | Path, settings: dict, model_sha256: str = "", desc_name: str = "",
-            block: int = 64) -> list[Skipped]:
-    """Extracts what the store at ``output`` still lacks and returns the pictures left out. ``settings``: all that shapes the numbers."""
+            block: int = 64, **layout) -> list[Skipped]:
+    """Extracts what the store at ``output`` still lacks and returns the pictures left out. ``settings``: all that shapes the numbers;
+    ``layout``: local_dtype and compression of ``PartWriter``."""
     names = [job.name for job in jobs]
-    writer = PartWriter(output, names, settings, block)
+    writer = PartWriter(output, names, settings, block, **layout)
     by_name = {job.name: job for job in jobs}
     missing = writer.missing_parts()
     todo = sum(len(writer.block_names(part)) for part in missing)
@@ -154,6 +155,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--min_image_size", type=int, default=-1, help="shorter pictures are enlarged to this side, pixels (default never)")
     p.add_argument("--block3_strides", action=argparse.BooleanOptionalAction, default=None,
                    help="local features every 32 pixels, or with --no-block3_strides every 16 (default: as trained)")
+    p.add_argument("--local_dtype", choices=LOCAL_DTYPES, default="float16", help="type of the stored descriptors (default %(default)s)")
+    p.add_argument("--compression", choices=COMPRESSIONS, help="compress the local descriptors: smaller, slower to read (default: not)")
     p.add_argument("--block", type=int, default=64, help="pictures a part (default %(default)s)")
     p.add_argument("--allow_missing", action="store_true", help="exit status 0 although some pictures could not be read")
     p.add_argument("--overwrite", action="store_true", help="delete an existing store and its parts first")
@@ -176,13 +179,14 @@ def main() -> int:
                 "min_image_size": args.min_image_size, "crop_queries": args.crop_queries}
     if args.overwrite:
         remove_store(args.output)
-    if is_complete(args.output, [job.name for job in jobs], settings):
+    layout = {"local_dtype": args.local_dtype, "compression": args.compression}
+    if is_complete(args.output, [job.name for job in jobs], settings, **layout):
         print(f"{args.output}: complete, nothing to do")
         return 0
     extractor = Extractor(load_weights(args.weights, **override), args.scales, args.global_scales, args.max_features, threshold,
                           args.max_image_size, args.min_image_size)
     desc_name = Path(args.output).stem.removeprefix("delg_")
-    skipped = extract(jobs, extractor, args.output, settings, model_sha256, desc_name, args.block)
+    skipped = extract(jobs, extractor, args.output, settings, model_sha256, desc_name, args.block, **layout)
     print(f"wrote {args.output}: {len(jobs) - len(skipped)} pictures")
     for picture in skipped:
         print(f"skipped {picture.name}: {picture.reason}")

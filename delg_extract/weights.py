@@ -5,7 +5,6 @@ An own file holds one dataset per variable, under the variable's name, and the s
 """
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -80,11 +79,6 @@ def restore_weights(path: str | Path, model: Delg, partial: bool = False) -> lis
                 raise InputError(f"{path}: {name} holds values that are not finite; take an earlier checkpoint")
             variable.assign(value)
     return left
-
-
-def sha256_of_file(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _open(path: str | Path) -> h5py.File:

@@ -1,7 +1,6 @@
 """Checkpoints of the reranking transformer: loadable by the published program, and carrying their settings and
 state."""
 
-import hashlib
 import pickle
 import zipfile
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError, atomic_path, sha256_of_file
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return sha256_of_file(self.path)
 
 
 def save_checkpoint(path, model, optimizer=None, settings=None, progress=None) -> Path:

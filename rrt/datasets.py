@@ -13,6 +13,7 @@ from rrt.groundtruth import load_neighbors
 from rrt.lists import ImageList, read_image_list
 from rrt.revisited import RevisitedSet, load_revisited_set
 from rrt.store import Store
+from rrt.store_values import as_float32
 
 TEST_LISTS = ("test_query.txt", "test_gallery.txt")
 # Local descriptors checked for NaN before training starts; every batch is checked again as it is read.
@@ -103,7 +104,7 @@ def check_finite(store: Store, indices: np.ndarray, max_local: int | None = None
 def read_descriptors(store, indices: np.ndarray, max_local: int | None):
     """``store.read_packed`` and its local descriptors as float32 [m, Dl]; InputError for NaN or infinity in them."""
     packed = store.read_packed(indices, max_local)
-    descriptors = np.asarray(packed.descriptors, dtype=np.float32)
+    descriptors = as_float32(packed.descriptors)
     # The sum is finite exactly when all summands are (unit rows cannot overflow it), and costs half the pass.
     if not np.isfinite(descriptors.sum()):
         row = int(np.argmin(np.isfinite(descriptors).all(axis=1)))

@@ -1,5 +1,6 @@
 """The one error a user can cause, files that are whole or not there, and the frame around every command."""
 
+import hashlib
 import os
 import secrets
 import sys
@@ -48,6 +49,12 @@ def _flush_to_disk(path):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of_file(path):
+    """SHA-256 of a file's bytes as hexadecimal text."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def run_command(main):

@@ -1,11 +1,10 @@
 """Reading the descriptor store: one HDF5 file per dataset and descriptor version (layout: rrt/store_schema.py).
 
 Large columns are contiguous and uncompressed in a finished store and are read through memory maps at their place in
-the file, so that any number of processes share one copy in the page cache; otherwise through h5py. Nothing of HDF5
-stays open between calls except, for the second way, a handle that belongs to the process that reads.
+the file, so that any number of processes share one copy in the page cache; compressed ones through h5py. Nothing of
+HDF5 stays open between calls except, for the second way, a handle that belongs to the process that reads.
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,14 @@ import h5py
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.store_records import ImageRecord, Skipped
-from rrt.store_schema import EXTRACT, LOCAL_COLUMNS, damage_named, open_checked, read_names, read_text
+from rrt.store_records import ImageRecord, Skipped, limited
+from rrt.store_schema import (COMPRESSIONS, EXTRACT, LOCAL_COLUMNS, damage_named, open_checked, read_config,
+                              read_names, read_text)
+from rrt.store_values import LOCAL_DTYPES, to_float32
 from rrt.store_writer import PartWriter, is_complete, read_skipped, remove_store, write_store
 
-__all__ = ["ImageRecord", "Local", "Packed", "PartWriter", "Skipped", "Store", "is_complete", "read_skipped",
-           "remove_store", "write_store"]
+__all__ = ["COMPRESSIONS", "LOCAL_COLUMNS", "LOCAL_DTYPES", "ImageRecord", "Local", "Packed", "PartWriter", "Skipped",
+           "Store", "is_complete", "read_skipped", "remove_store", "write_store"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Local:
 class Packed:
     """Local descriptors of several images end to end; image i owns rows offsets[i] to offsets[i+1].
 
-    descriptors [m, Dl] in the type the store keeps, keypoints [m, 2], scales [m], attention [m] float32, offsets int64.
+    descriptors [m, Dl] in the type the store keeps, but float32 unit rows of an int8 store; keypoints [m, 2],
+    scales [m], attention [m] float32, offsets int64.
     """
 
     descriptors: np.ndarray
@@ -52,7 +54,8 @@ class Store:
 
     names: list of N paths. image_size int32 [N, 2] width, height. global_dim, local_dim: descriptor sizes.
     config: dict of every setting that shaped the numbers. attributes: desc_name, model_sha256, software.
-    offsets: int64 [N+1], the rows of each image in the packed columns.
+    offsets: int64 [N+1], the rows of each image in the packed columns. local_dtype: type of the stored local
+    descriptors; compression: of the local columns, None, "gzip", "lzf" or another that h5py can read.
     Raises InputError when the file is missing, cut short, no store, or unfinished.
     """
 
@@ -64,12 +67,14 @@ class Store:
             self.offsets = file["local/offsets"][:]
             self.global_dim = file["global"].shape[1]
             self.local_dim = file["local/descriptors"].shape[1]
-            self.config = _json_dict(read_text(file, "config"))
+            self.config = read_config(file)
             self.attributes = {key: read_text(file, key) for key in ("desc_name", "model_sha256", "software")}
             columns = ["global", *(f"local/{column}" for column in LOCAL_COLUMNS)]
             self._layouts = {column: _Layout.of(file[column]) for column in columns}
+            self.local_dtype = file["local/descriptors"].dtype.name
+            self.compression = file["local/descriptors"].compression
         self._maps = {}
-        self._file, self._file_process = None, None
+        self._file, self._file_process, self._datasets = None, None, {}
         self._places = self._stem_places = None
 
     def __reduce__(self):
@@ -84,6 +89,7 @@ class Store:
     def close(self):
         """Let go of the file; a later read opens it again."""
         self._maps.clear()
+        self._datasets.clear()
         if self._file is not None and self._file_process == os.getpid():
             self._file.close()
         self._file = None
@@ -97,8 +103,8 @@ class Store:
 
     @property
     def global_descriptors(self):
-        """float32 [N, Dg], unit rows; read-only and mapped from the file where its layout allows."""
-        return np.asarray(self._column("global")[:])
+        """float32 [N, Dg], unit rows; read-only and mapped from the file where its layout allows, else read once."""
+        return self._column("global")
 
     @property
     def local_descriptors(self):
@@ -143,8 +149,13 @@ class Store:
 
     def read(self, i, max_local=None):
         """Local descriptors of image i, the max_local of highest attention (all when None)."""
-        packed = self.read_packed([i], max_local)
-        return Local(packed.descriptors.astype(np.float32), packed.keypoints, packed.scales, packed.attention)
+        if not 0 <= i < self.num_images:
+            raise self._no_such_place(i)
+        start = self.offsets[i]
+        end = start + _limited(self.offsets[i + 1] - start, max_local)
+        with damage_named(self.path):
+            columns = {name: self._column(f"local/{name}")[start:end] for name in LOCAL_COLUMNS}
+        return Local(to_float32(columns.pop("descriptors")), **{name: np.array(rows) for name, rows in columns.items()})
 
     def read_packed(self, indices, max_local=None):
         """Local descriptors of the images `indices` (any order, repeats allowed), at most max_local of each.
@@ -154,15 +165,25 @@ class Store:
         indices = np.asarray(indices, dtype=np.int64)
         outside = (indices < 0) | (indices >= self.num_images)
         if outside.any():
-            raise InputError(f"{self.path}: there is no image {indices[outside][0]}, the store holds "
-                             f"{self.num_images}; were lists or neighbours made for another store?")
+            raise self._no_such_place(indices[outside][0])
         starts = self.offsets[indices]
         counts = _limited(self.offsets[indices + 1] - starts, max_local)
         offsets = np.zeros(len(indices) + 1, dtype=np.int64)
         np.cumsum(counts, out=offsets[1:])
         runs = _copy_runs(starts, counts, offsets)
         columns = {name: self._gather(f"local/{name}", runs, offsets[-1]) for name in LOCAL_COLUMNS}
+        if self.local_dtype == "int8":
+            columns["descriptors"] = to_float32(columns["descriptors"])
         return Packed(**columns, offsets=offsets)
+
+    def local_rows(self, name, start, end):
+        """Rows start to end of a local column (a name of LOCAL_COLUMNS) as stored."""
+        with damage_named(self.path):
+            return self._column(f"local/{name}")[start:end]
+
+    def _no_such_place(self, place):
+        return InputError(f"{self.path}: there is no image {place}, the store holds {self.num_images}; were lists or "
+                          "neighbours made for another store?")
 
     def _gather(self, column, runs, num_rows):
         source = self._column(column)
@@ -173,23 +194,38 @@ class Store:
         return gathered
 
     def _column(self, name):
+        """The column as an array mapped from the file, or the h5py dataset where it cannot be mapped."""
+        column = self._maps.get(name)
+        return self._open_column(name) if column is None else column
+
+    def _open_column(self, name):
         layout = self._layouts[name]
-        if name not in self._maps and 0 in layout.shape:
-            self._maps[name] = np.empty(layout.shape, layout.dtype)
-        if name not in self._maps:
-            if layout.offset is None:
-                return self._open_file()[name]
+        if 0 in layout.shape:
+            column = np.empty(layout.shape, layout.dtype)
+        elif layout.offset is not None:
             # A plain view on the map: np.memmap's own slicing costs more than copying a short row.
             with damage_named(self.path):
-                self._maps[name] = np.asarray(np.memmap(self.path, layout.dtype, "r", layout.offset, layout.shape))
-        return self._maps[name]
-
-    def _open_file(self):
-        # HDF5 state does not survive a fork: each process opens the file for itself.
-        if self._file is None or self._file_process != os.getpid():
+                column = np.asarray(np.memmap(self.path, layout.dtype, "r", layout.offset, layout.shape))
+        elif name == "global":
+            # Asked for row by row by some and as a whole by others: h5py would be slow for the one, wasteful for all.
             with damage_named(self.path):
+                column = self._dataset(name)[:]
+            column.flags.writeable = False
+        else:
+            return self._dataset(name)
+        self._maps[name] = column
+        return column
+
+    def _dataset(self, name):
+        # HDF5 state does not survive a fork: each process opens the file for itself. Datasets stay open, because their
+        # cache of unpacked chunks goes with them.
+        with damage_named(self.path):
+            if self._file is None or self._file_process != os.getpid():
                 self._file, self._file_process = h5py.File(self.path, "r", locking=False), os.getpid()
-        return self._file
+                self._datasets = {}
+            if name not in self._datasets:
+                self._datasets[name] = self._file[name]
+            return self._datasets[name]
 
 
 @dataclass(frozen=True)
@@ -222,17 +258,9 @@ def _copy_runs(starts, counts, offsets):
 def _limited(counts, max_local):
     if max_local is not None and max_local < 0:
         raise ValueError(f"max_local is {max_local}, expected 0 or more")
-    return counts if max_local is None else np.minimum(counts, max_local)
+    return limited(counts, max_local)
 
 
 def _stem(name):
     file_name = name.rsplit("/", 1)[-1]
     return file_name.rsplit(".", 1)[0] or file_name
-
-
-def _json_dict(text):
-    try:
-        content = json.loads(text)
-    except (TypeError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

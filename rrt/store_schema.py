@@ -4,10 +4,13 @@
     /image_size         [N, 2] int32   width, height of the picture the coordinates belong to (for a query its crop)
     /global             [N, Dg] float32, unit length
     /local/offsets      [N+1] int64    image i owns rows offsets[i] to offsets[i+1] of the other four
-    /local/descriptors  [M, Dl] float16 or float32, unit length, falling attention within an image
+    /local/descriptors  [M, Dl] float16 or float32, unit length, or int8, direction alone (rrt/store_values.py);
+                                falling attention within an image
     /local/keypoints    [M, 2] float32 x, y in pixels of that picture
     /local/scales       [M] float32    1 / image scale
     /local/attention    [M] float32
+
+Columns are contiguous; those below /local but the offsets may be compressed instead.
 """
 
 import json
@@ -17,19 +20,22 @@ import h5py
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.store_values import LOCAL_DTYPES
 
 SCHEMA = "delg-store"
 PART_SCHEMA = "delg-store-part"
 VERSION = 1
-LOCAL_DTYPES = ("float16", "float32")
 LOCAL_COLUMNS = ("descriptors", "keypoints", "scales", "attention")
+COMPRESSIONS = ("gzip", "lzf")
+# gzip, the strongest of the compressions, makes at most 1032 bytes of one.
+_LARGEST_EXPANSION = 1032
 EXTRACT = "extract it with delg_extract/extract.py"
 EXTRACT_AGAIN = "make it again with delg_extract/extract.py"
 
 # name: kind of type, number of axes
 _DATASETS = {
     "names": ("SO", 1), "image_size": ("i", 2), "global": ("f", 2), "local/offsets": ("i", 1),
-    "local/descriptors": ("f", 2), "local/keypoints": ("f", 2), "local/scales": ("f", 1), "local/attention": ("f", 1),
+    "local/descriptors": ("fi", 2), "local/keypoints": ("f", 2), "local/scales": ("f", 1), "local/attention": ("f", 1),
 }
 
 
@@ -94,10 +100,14 @@ def _check_datasets(path, file):
             raise InputError(f"{path}: dataset /{name} is missing; {EXTRACT_AGAIN}")
         if dataset.dtype.kind not in kinds or dataset.ndim != axes:
             raise InputError(f"{path}: dataset /{name} is {dataset.dtype} with {dataset.ndim} axes; {EXTRACT_AGAIN}")
+        if not fits_file(dataset):
+            # Found before anything of that size is asked of the memory.
+            raise InputError(f"{path}: dataset /{name} claims {dataset.nbytes:,} bytes, far more than the file can hold; "
+                             f"{EXTRACT_AGAIN}")
     descriptors = found["local/descriptors"]
     if descriptors.dtype.name not in LOCAL_DTYPES:
         raise InputError(f"{path}: local descriptors of type {descriptors.dtype.name}, "
-                         f"this program reads {' and '.join(LOCAL_DTYPES)}")
+                         f"this program reads {', '.join(LOCAL_DTYPES)}; {EXTRACT_AGAIN}")
     num_images, num_local = len(found["names"]), len(descriptors)
     expected = {"image_size": (num_images, 2), "global": (num_images, found["global"].shape[1]),
                 "local/offsets": (num_images + 1,), "local/keypoints": (num_local, 2),
@@ -109,6 +119,11 @@ def _check_datasets(path, file):
     offsets = found["local/offsets"][:]
     if offsets[0] != 0 or offsets[-1] != num_local or (np.diff(offsets) < 0).any():
         raise InputError(f"{path}: /local/offsets does not divide the {num_local} local descriptors; {EXTRACT_AGAIN}")
+
+
+def fits_file(dataset):
+    """False when a dataset claims to be larger than any compression could make it from its file."""
+    return dataset.nbytes <= _LARGEST_EXPANSION * dataset.file.id.get_filesize()
 
 
 def text_array(texts):
@@ -130,6 +145,15 @@ def read_text(file, key):
     """A text attribute of the root, of fixed or variable length; empty when it is not there."""
     value = file.attrs.get(key, "")
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def read_config(file):
+    """The settings a store was made with, a dict; empty when they cannot be read."""
+    try:
+        config = json.loads(read_text(file, "config"))
+    except ValueError:
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def read_names(path, file):

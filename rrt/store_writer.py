@@ -7,7 +7,6 @@ loses at most the part it was writing. The merge copies part after part, so that
 import csv
 import hashlib
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -18,41 +17,43 @@ from tqdm import tqdm
 
 import rrt
 from rrt.errors import InputError, atomic_path
-from rrt.store_records import ImageRecord, Skipped, check_equal_sizes, checked_record, offsets_of, packed_columns
-from rrt.store_schema import (LOCAL_DTYPES, PART_SCHEMA, SCHEMA, VERSION, canonical_settings, first_difference,
-                              open_checked, parts_path, read_names, read_text, refuse_repeated_names, skipped_path,
-                              text_array, write_attributes)
+from rrt.store_file import Sizes, create_file, write_columns
+from rrt.store_records import ImageRecord, Skipped, check_equal_sizes, limited, packed_columns, shaped_record
+from rrt.store_schema import (COMPRESSIONS, PART_SCHEMA, SCHEMA, VERSION, canonical_settings, first_difference,
+                              open_checked, parts_path, read_config, read_names, read_text, refuse_repeated_names,
+                              skipped_path, write_attributes)
+from rrt.store_values import LOCAL_DTYPES
 
 PART_NAME = re.compile(r"part-(\d{5,})\.h5")
 MANIFEST = "settings.json"
+# Images that write_store packs at a time.
+_BLOCK = 32
 
 
 class PartWriter:
     """Writes the store `store_path` for the images `names` (in order, unique) part by part.
 
     settings: dict of every setting that shapes the numbers (JSON-able). block: images per part. local_dtype: type of
-    the stored local descriptors. Parts of an earlier run are kept; InputError when they were made with other settings,
-    for another list or with another block, naming the first difference and the remedy.
-    After merge(), `skipped` lists the pictures left out.
+    the stored local descriptors, one of rrt.store_values.LOCAL_DTYPES. max_local: local descriptors kept of an image,
+    those of highest attention (None: all); it becomes a setting. compression: of the local columns in the finished
+    store, None (they can be mapped), "gzip" or "lzf" (which only h5py reads). Parts of an earlier run are kept;
+    InputError when they were made with other settings, for another list or with another block, naming the first
+    difference and the remedy. After merge(), `skipped` lists the pictures left out.
     """
 
-    def __init__(self, store_path, names, settings, block=64, local_dtype="float16"):
+    def __init__(self, store_path, names, settings, block=64, local_dtype="float16", max_local=None, compression=None):
         self.path = Path(store_path)
         self.names = list(names)
-        self.settings = canonical_settings(self.path, settings)
+        self.settings = canonical_settings(self.path, _with_limit(settings, max_local))
         self.block = block
-        self.local_dtype = np.dtype(local_dtype).name
+        self.local_dtype = local_dtype
+        self.max_local = max_local
+        self.compression = compression
         self.folder = parts_path(self.path)
         self.skipped = []
-        if not self.names:
-            raise InputError(f"{self.path}: no images to write; is the image list empty?")
-        if block < 1 or self.local_dtype not in LOCAL_DTYPES:
-            raise InputError(f"{self.path}: cannot write parts of {block} images as {self.local_dtype}; "
-                             f"use a block of at least 1 and {' or '.join(LOCAL_DTYPES)}")
-        refuse_repeated_names(self.path, self.names)
-        for name in self.names:
-            if not name or "\0" in name or not _is_utf8(name):
-                raise InputError(f"{self.path}: {name!r} cannot be kept as an image name; rename the picture")
+        if block < 1:
+            raise InputError(f"{self.path}: cannot write parts of {block} images; use a block of at least 1")
+        _check_request(self.path, self.names, local_dtype, max_local, compression)
         self._identity = {"names_sha256": _hash_names(self.names), "block": block, "local_dtype": self.local_dtype}
         self._claim_folder()
 
@@ -82,12 +83,12 @@ class PartWriter:
             raise InputError(f"{self._part_path(part)}: the records are not those of the block (first difference "
                              f"'{wrong[0]}')")
         ordered = [by_name[name] for name in expected]
-        kept = [checked_record(self.path, record) for record in ordered if isinstance(record, ImageRecord)]
-        check_equal_sizes(self.path, kept)
+        kept = [shaped_record(self.path, record) for record in ordered if isinstance(record, ImageRecord)]
+        columns = packed_columns(self.path, kept, self.local_dtype, self.max_local)
         left_out = [[record.name, record.reason] for record in ordered if isinstance(record, Skipped)]
         with atomic_path(self._part_path(part)) as temporary:
-            with _create(temporary) as file:
-                for name, column in packed_columns(kept, self.local_dtype).items():
+            with create_file(temporary) as file:
+                for name, column in columns.items():
                     file[name] = column
                 write_attributes(file, schema=PART_SCHEMA, version=VERSION, part=part, skipped=json.dumps(left_out),
                                  identity=self._identity_text(), complete=True)
@@ -101,22 +102,10 @@ class PartWriter:
         if missing:
             raise InputError(f"{self.folder}: {len(missing)} of {self.num_parts} parts are missing (first: "
                              f"{self._part_path(missing[0]).name}); run the extraction again")
-        _remove_leftovers(self.path)
         sizes = self._survey_parts()
-        self.skipped = sizes.skipped
-        if not sizes.names:
-            first = self.skipped[0]
-            raise InputError(f"{self.path}: none of the {len(self.names)} pictures gave descriptors (first: "
-                             f"'{first.name}', {first.reason}); check the folder the list is read against")
-        with atomic_path(self.path) as temporary:
-            with _create(temporary) as file:
-                self._copy_parts(file, sizes)
-                write_attributes(file, schema=SCHEMA, version=VERSION, desc_name=desc_name, model_sha256=model_sha256,
-                                 config=json.dumps(self.settings), software=f"rrt {rrt.__version__}", complete=True)
-            with open_checked(temporary) as file:
-                read_names(self.path, file)
-            _write_skipped(self.path, self.skipped)
-        _remove_parts(self.folder)
+        attributes = {"desc_name": desc_name, "model_sha256": model_sha256, "config": json.dumps(self.settings)}
+        _write_finished(self.path, sizes, self.skipped, self._part_columns(), self.local_dtype, self.compression,
+                        attributes)
         return self.path
 
     def _part_path(self, part):
@@ -165,48 +154,23 @@ class PartWriter:
 
     def _survey_parts(self):
         """What the finished store will hold: names, counts and dimensions, without reading any descriptor."""
-        survey = _Survey()
+        sizes = Sizes()
+        self.skipped = []
         for part in range(self.num_parts):
+            path = self._part_path(part)
             with self._open_part(part) as file:
-                survey.add(self._part_path(part), file)
-        return survey
+                sizes.names += read_names(path, file)
+                self.skipped += [Skipped(*entry) for entry in json.loads(read_text(file, "skipped"))]
+                sizes.num_local += len(file["local/descriptors"])
+                sizes.global_dim = _agreed(path, "global", sizes.global_dim, file["global"].shape[1])
+                sizes.local_dim = _agreed(path, "local", sizes.local_dim, file["local/descriptors"].shape[1])
+        return sizes
 
-    def _copy_parts(self, file, survey):
-        num_images, num_local = len(survey.names), survey.num_local
-        file["names"] = text_array(survey.names)
-        targets = {
-            "image_size": _column(file, "image_size", (num_images, 2), np.int32),
-            "global": _column(file, "global", (num_images, survey.global_dim), np.float32),
-            "local/descriptors": _column(file, "local/descriptors", (num_local, survey.local_dim), self.local_dtype),
-            "local/keypoints": _column(file, "local/keypoints", (num_local, 2), np.float32),
-            "local/scales": _column(file, "local/scales", (num_local,), np.float32),
-            "local/attention": _column(file, "local/attention", (num_local,), np.float32),
-        }
-        counts = []
-        filled = dict.fromkeys(targets, 0)
+    def _part_columns(self):
         for part in tqdm(range(self.num_parts), desc="merging", unit="part", leave=False, disable=None):
             # Checked by the survey a moment ago.
-            with h5py.File(self._part_path(part), "r", locking=False) as source:
-                counts.append(np.diff(source["local/offsets"][:]))
-                for name, target in targets.items():
-                    rows = source[name][:]
-                    if len(rows):
-                        target[filled[name]:filled[name] + len(rows)] = rows
-                    filled[name] += len(rows)
-        file["local/offsets"] = offsets_of(np.concatenate(counts))
-
-
-class _Survey:
-    def __init__(self):
-        self.names, self.skipped = [], []
-        self.num_local, self.global_dim, self.local_dim = 0, 0, 0
-
-    def add(self, path, file):
-        self.names += read_names(path, file)
-        self.skipped += [Skipped(*entry) for entry in json.loads(read_text(file, "skipped"))]
-        self.num_local += len(file["local/descriptors"])
-        self.global_dim = _agreed(path, "global", self.global_dim, file["global"].shape[1])
-        self.local_dim = _agreed(path, "local", self.local_dim, file["local/descriptors"].shape[1])
+            with h5py.File(self._part_path(part), "r", locking=False) as file:
+                yield {name: file[name][:] for name in ("image_size", "global", *(f"local/{n}" for n in file["local"]))}
 
 
 def _agreed(path, kind, known, found):
@@ -217,27 +181,82 @@ def _agreed(path, kind, known, found):
     return known or found
 
 
-def write_store(path, records, desc_name="", settings=None, local_dtype="float16", model_sha256=""):
-    """Write a store in one go from a list of ImageRecord (and Skipped), replacing what stands at `path`."""
-    remove_store(path)
-    writer = PartWriter(path, [record.name for record in records], settings or {}, max(1, len(records)), local_dtype)
-    writer.write_part(0, records)
-    return writer.merge(model_sha256=model_sha256, desc_name=desc_name)
+def write_store(path, records, desc_name="", settings=None, local_dtype="float16", model_sha256="", max_local=None,
+                compression=None):
+    """Write a store in one go from a list of ImageRecord (and Skipped), replacing what stands at `path` -> path.
+
+    The other arguments are those of PartWriter and its merge; the bytes are those that parts would give.
+    """
+    path = Path(path)
+    _check_request(path, [record.name for record in records], local_dtype, max_local, compression)
+    settings = canonical_settings(path, _with_limit(settings or {}, max_local))
+    kept = [shaped_record(path, record) for record in records if isinstance(record, ImageRecord)]
+    skipped = [record for record in records if isinstance(record, Skipped)]
+    num_local = sum(int(limited(len(record.attention), max_local)) for record in kept)
+    sizes = Sizes([record.name for record in kept], num_local, *check_equal_sizes(path, kept))
+    blocks = (packed_columns(path, kept[start:start + _BLOCK], local_dtype, max_local)
+              for start in range(0, len(kept), _BLOCK))
+    attributes = {"desc_name": desc_name, "model_sha256": model_sha256, "config": json.dumps(settings)}
+    _write_finished(path, sizes, skipped, blocks, local_dtype, compression, attributes)
+    return path
 
 
-def is_complete(store_path, names, settings):
+def _write_finished(path, sizes, skipped, blocks, local_dtype, compression, attributes):
+    """Write the whole store beside its place, check it, move it there, and remove what earlier runs left."""
+    _remove_leftovers(path)
+    if not sizes.names:
+        raise InputError(f"{path}: none of the {len(skipped)} pictures gave descriptors (first: "
+                         f"'{skipped[0].name}', {skipped[0].reason}); check the folder the list is read against")
+    with atomic_path(path) as temporary:
+        with create_file(temporary) as file:
+            write_columns(file, sizes, blocks, local_dtype, compression)
+            write_attributes(file, schema=SCHEMA, version=VERSION, **attributes, software=f"rrt {rrt.__version__}",
+                             complete=True)
+        with open_checked(temporary) as file:
+            read_names(path, file)
+        _write_skipped(path, skipped)
+    _remove_parts(parts_path(path))
+
+
+def _check_request(path, names, local_dtype, max_local, compression):
+    if not names:
+        raise InputError(f"{path}: no images to write; is the image list empty?")
+    if local_dtype not in LOCAL_DTYPES:
+        raise InputError(f"{path}: local descriptors cannot be kept as {local_dtype}; use {' or '.join(LOCAL_DTYPES)}")
+    if compression not in (None, *COMPRESSIONS):
+        raise InputError(f"{path}: unknown compression '{compression}'; use {' or '.join(COMPRESSIONS)}, or none")
+    if max_local is not None and max_local < 0:
+        raise InputError(f"{path}: at most {max_local} local descriptors an image; give 0 or more, or no limit")
+    refuse_repeated_names(path, names)
+    for name in names:
+        if not name or "\0" in name or not _is_utf8(name):
+            raise InputError(f"{path}: {name!r} cannot be kept as an image name; rename the picture")
+
+
+def _with_limit(settings, max_local):
+    return settings if max_local is None else {**settings, "max_local": max_local}
+
+
+def is_complete(store_path, names, settings, local_dtype=None, max_local=None, compression=None):
     """True when a finished store with these settings holds (or skipped) all these images; False when there is none.
 
-    Raises InputError when the store that is there was made with other settings (naming the first) or lacks images.
-    Parts left by a run that was killed just after its merge are removed.
+    local_dtype, compression: None takes what is there. Raises InputError when the store that is there was made with
+    other settings (naming the first) or lacks images. Parts left by a run that was killed just after its merge are
+    removed.
     """
     store_path = Path(store_path)
     if not store_path.exists():
         return False
     with open_checked(store_path) as file:
-        known = json.loads(read_text(file, "config"))
+        known = read_config(file)
         present = set(read_names(store_path, file))
-    difference = first_difference(known, canonical_settings(store_path, settings))
+        descriptors = file["local/descriptors"]
+        layout = {"local_dtype": descriptors.dtype.name, "compression": descriptors.compression}
+        # What holds nothing cannot be compressed.
+        asked = {"local_dtype": local_dtype, "compression": compression if descriptors.size else None}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    difference = (first_difference(known, canonical_settings(store_path, _with_limit(settings, max_local)))
+                  or first_difference({name: layout[name] for name in asked}, asked))
     if difference:
         setting, old, new = difference
         raise InputError(f"{store_path}: made with {setting} = {json.dumps(old)}, this run has {json.dumps(new)}; "
@@ -265,8 +284,11 @@ def read_skipped(store_path):
     path = skipped_path(Path(store_path))
     if not path.exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return [Skipped(row["name"], row["reason"]) for row in csv.DictReader(file)]
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [Skipped(row["name"], row["reason"]) for row in csv.DictReader(file)]
+    except (ValueError, KeyError, csv.Error):
+        raise InputError(f"{path}: damaged; delete it, or make the store again") from None
 
 
 def _write_skipped(store_path, skipped):
@@ -291,27 +313,6 @@ def _remove_leftovers(store_path):
     # Temporary files of merges that were killed; see atomic_path.
     for leftover in store_path.parent.glob(f"{store_path.stem}.????????.tmp{store_path.suffix}"):
         leftover.unlink(missing_ok=True)
-
-
-def _create(path):
-    """A new HDF5 file in which nothing depends on the clock, so that equal content makes equal bytes."""
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    # The 1.10 format has checksums on everything but the numbers.
-    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
-    # A mapped column must start at a multiple of its type.
-    access.set_alignment(1, 64)
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    root, group = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.GROUP_CREATE)
-    for properties in (root, group):
-        properties.set_obj_track_times(False)
-    file = h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, root, access))
-    h5py.h5g.create(file.id, b"local", gcpl=group)
-    return file
-
-
-def _column(file, name, shape, dtype):
-    # Every row is written by the merge: filling with zeros first would write the file twice.
-    return file.create_dataset(name, shape, dtype, fill_time="never")
 
 
 def _hash_names(names):

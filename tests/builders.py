@@ -48,3 +48,11 @@ def copy_golden_set(folder):
     source = Path(__file__).parent / "golden" / "legacy_mini"
     shutil.copytree(source, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
     return folder
+
+
+def records_in(store):
+    """The ImageRecords of a store, as read."""
+    for i, name in enumerate(store.names):
+        local = store.read(i)
+        yield ImageRecord(name, tuple(store.image_size[i]), np.array(store.global_descriptors[i]), local.descriptors,
+                          local.keypoints, local.scales, local.attention)

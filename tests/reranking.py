@@ -26,19 +26,22 @@ NETWORK = {
 }
 
 
-def make_world(folder, landmarks=6, images=8, seed=0, num_local=(4, 9), desc_name="toy"):
-    """Write a store, train.txt and nn_inds of landmarks x images pictures to ``folder``; returns names and labels."""
+def make_world(
+    folder, landmarks=6, images=8, seed=0, num_local=(4, 9), desc_name="toy", global_dim=GLOBAL_DIM, local_dim=LOCAL_DIM
+):
+    """Write a store, train.txt and nn_inds of landmarks x images pictures to ``folder``; returns the store's path,
+    names, labels and global descriptors."""
     generator = np.random.default_rng(seed)
     names, labels, records = [], [], []
     for label in range(landmarks):
-        own = unit_rows(generator, 12, LOCAL_DIM)
-        centre = unit_rows(generator, 1, GLOBAL_DIM)[0]
+        own = unit_rows(generator, 12, local_dim)
+        centre = unit_rows(generator, 1, global_dim)[0]
         for image in range(images):
             count = int(generator.integers(*num_local))
             local = np.concatenate(
-                [own[generator.permutation(12)[: count - count // 3]], unit_rows(generator, count // 3, LOCAL_DIM)]
+                [own[generator.permutation(12)[: count - count // 3]], unit_rows(generator, count // 3, local_dim)]
             )
-            global_ = centre + 1.5 * unit_rows(generator, 1, GLOBAL_DIM)[0]
+            global_ = centre + 1.5 * unit_rows(generator, 1, global_dim)[0]
             global_ /= np.linalg.norm(global_)
             keypoints = generator.uniform(0, SIZE, (len(local), 2))
             scales = generator.choice(SCALES, len(local))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from builders import records_in
 from commands import assert_one_line_error, files_below, run_tool
 from reranking import GLOBAL_DIM, NETWORK, make_test_world, make_world
 
@@ -18,7 +19,7 @@ from rrt.ingredients import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
 from rrt.model import RRT
 from rrt.neighbors import fit_pca_whitening
 from rrt.runs import evaluate_run
-from rrt.store import ImageRecord, Store, write_store
+from rrt.store import Store, write_store
 
 MODEL = ["model.RRT", *(f"model.{name}={value}" for name, value in NETWORK.items())]
 EVALUATE = {
@@ -208,12 +209,7 @@ def without_an_image(root, part, last=True):
 
 
 def rewrite(store, change):
-    records = []
-    for i, name in enumerate(store.names):
-        local = store.read(i)
-        parts = local.descriptors, local.keypoints, local.scales, local.attention
-        record = change(ImageRecord(name, tuple(store.image_size[i]), np.array(store.global_descriptors[i]), *parts))
-        records += [record] if record else []
+    records = [record for record in map(change, records_in(store)) if record]
     store.close()
     write_store(store.path, records, "toy", {})
 

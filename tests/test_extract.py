@@ -10,6 +10,7 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 
 from commands import kill_tool_when  # noqa: E402
+from delg_extract.extract import main  # noqa: E402
 from delg_extract.model import Delg  # noqa: E402
 from delg_extract.weights import load_weights, save_weights  # noqa: E402
 from rrt.errors import InputError  # noqa: E402
@@ -94,6 +95,17 @@ def test_a_store_holds_every_picture_and_queries_are_cropped(folder, weights):
         assert set(np.round(local.scales.astype(float), 3)) <= {4, 2.828, 2, 1.414, 1, 0.707, 0.5}
     other = run(folder, weights, folder / "delg_x.h5", "--max_features", "7")
     assert other.returncode == 1 and "max_features" in other.stderr
+
+
+def test_local_descriptors_are_kept_in_the_type_and_with_the_compression_asked_for(folder, weights, monkeypatch):
+    monkeypatch.setattr(sys, "argv", command(folder, weights, folder / "delg_x.h5", "--local_dtype", "int8", "--compression", "gzip")[1:])
+    assert main() == 0
+    with Store(folder / "delg_x.h5") as store:
+        assert (store.local_dtype, store.compression) == ("int8", "gzip")
+        assert np.allclose(np.linalg.norm(store.read(0).descriptors, axis=1), 1, atol=1e-5)
+    monkeypatch.setattr(sys, "argv", command(folder, weights, folder / "delg_x.h5")[1:])
+    with pytest.raises(InputError, match='local_dtype = "int8", this run has "float16"'):
+        main()
 
 
 def test_an_unreadable_picture_is_listed_and_told_by_the_exit_status(folder, weights):

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from rrt.errors import InputError
 from rrt.lists import read_image_list, write_image_list
 from rrt.store import Skipped, Store, write_store
+from rrt.store_schema import COMPRESSIONS
+from rrt.store_values import LOCAL_DTYPES, to_float32, to_stored
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
 UNUSUAL = ["a b/c d.jpg", "東京/タワー 1.jpg", "Ünïcödé.jpeg", "no_suffix", ".hidden", "a/../b.jpg",
@@ -28,13 +30,14 @@ def image_sets(draw):
     return names, builders.make_records(names, seed=seed, num_local=counts, global_dim=4, local_dim=3)
 
 
-def assert_same_image(store, place, record, dtype=np.float16):
+def assert_same_image(store, place, record, max_local=None):
     local = store.read(place)
     assert store.image_size[place].tolist() == list(record.size)
     np.testing.assert_array_equal(store.global_descriptors[place], record.global_)
-    np.testing.assert_array_equal(local.descriptors, record.descriptors.astype(dtype).astype(np.float32))
+    expected = to_float32(to_stored(record.descriptors[:max_local], store.local_dtype))
+    np.testing.assert_array_equal(local.descriptors, expected)
     for name in ("keypoints", "scales", "attention"):
-        np.testing.assert_array_equal(getattr(local, name), getattr(record, name))
+        np.testing.assert_array_equal(getattr(local, name), getattr(record, name)[:max_local])
 
 
 def compressed_copy(store, path):
@@ -48,29 +51,52 @@ def compressed_copy(store, path):
     return Store(path)
 
 
+LAYOUTS = st.fixed_dictionaries({"local_dtype": st.sampled_from(LOCAL_DTYPES),
+                                 "compression": st.sampled_from([None, *COMPRESSIONS]),
+                                 "max_local": st.none() | st.integers(0, 7)})
+
+
 @settings(max_examples=40)
-@given(image_sets(), st.sampled_from(["float16", "float32"]))
-def test_every_image_comes_back_as_it_was_written(tmp_path_factory, case, dtype):
+@given(image_sets(), LAYOUTS)
+def test_every_image_comes_back_as_it_was_written(tmp_path_factory, case, layout):
     names, records = case
     path = tmp_path_factory.getbasetemp() / "delg_any.h5"
-    with Store(write_store(path, records, "any", {"a": 1}, local_dtype=dtype)) as store:
+    with Store(write_store(path, records, "any", {"a": 1}, **layout)) as store:
         assert store.names == names and len(store) == store.num_images == len(names)
         assert store.indices(names).tolist() == list(range(len(names)))
+        assert store.local_dtype == layout["local_dtype"]
+        assert store.compression == (layout["compression"] if len(store.local_descriptors) else None)
         for place, record in enumerate(records):
-            assert_same_image(store, place, record, dtype)
+            assert_same_image(store, place, record, layout["max_local"])
 
 
-@settings(max_examples=40)
-@given(image_sets(), st.data())
-def test_packed_reading_equals_reading_one_by_one(tmp_path_factory, case, data):
+@settings(max_examples=10)
+@given(image_sets(), st.sampled_from(LOCAL_DTYPES), st.sampled_from(COMPRESSIONS))
+def test_a_compressed_store_gives_what_the_mapped_one_gives(tmp_path_factory, case, dtype, compression):
     names, records = case
     folder = tmp_path_factory.getbasetemp()
-    store = Store(write_store(folder / "delg_packed.h5", records))
+    mapped = Store(write_store(folder / "delg_mapped.h5", records, local_dtype=dtype))
+    packed = Store(write_store(folder / "delg_packed.h5", records, local_dtype=dtype, compression=compression))
+    for first, second in [(mapped.read_packed(range(len(names))[::-1]), packed.read_packed(range(len(names))[::-1])),
+                          (mapped.read(len(names) - 1, 2), packed.read(len(names) - 1, 2))]:
+        for name, column in vars(first).items():
+            np.testing.assert_array_equal(column, getattr(second, name))
+            assert column.dtype == getattr(second, name).dtype
+    np.testing.assert_array_equal(mapped.global_descriptors, packed.global_descriptors)
+    packed.close()
+
+
+@settings(max_examples=30)
+@given(image_sets(), st.sampled_from(LOCAL_DTYPES), st.data())
+def test_packed_reading_equals_reading_one_by_one(tmp_path_factory, case, dtype, data):
+    names, records = case
+    folder = tmp_path_factory.getbasetemp()
+    store = Store(write_store(folder / "delg_packed.h5", records, local_dtype=dtype))
     asked = data.draw(st.lists(st.integers(0, len(names) - 1), max_size=20))
     max_local = data.draw(st.one_of(st.none(), st.integers(0, 7)))
     for opened in (store, compressed_copy(store, folder / "delg_gzip.h5")):
         packed = opened.read_packed(asked, max_local)
-        assert packed.descriptors.dtype == np.float16
+        assert packed.descriptors.dtype == (np.float32 if dtype == "int8" else dtype)
         assert packed.descriptors.shape == (packed.offsets[-1], store.local_dim)
         assert np.diff(packed.offsets).tolist() == opened.local_counts(max_local)[asked].tolist()
         for slot, place in enumerate(asked):
@@ -113,6 +139,26 @@ def test_columns_are_mapped_from_the_file_and_cannot_be_changed(tmp_path, make_s
     assert not store.global_descriptors.flags.writeable and not store.local_descriptors.flags.writeable
     assert store._file is None
     assert store.read_packed([1, 2]).descriptors.flags.writeable
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", LOCAL_DTYPES)
+def test_what_is_read_belongs_to_the_reader(tmp_path, dtype, compressed):
+    store = Store(write_store(tmp_path / "delg_x.h5", builders.make_records(["a", "b"]), local_dtype=dtype))
+    if compressed:
+        store = compressed_copy(store, tmp_path / "delg_gzip.h5")
+    for column in vars(store.read(1)).values():
+        column[:] = 0
+    assert store.read(1).descriptors.any() and store.read(1).attention.all()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_global_descriptors_are_read_only_however_they_are_kept(tmp_path, make_store, compressed):
+    store = make_store(tmp_path, 4)
+    if compressed:
+        store = compressed_copy(store, tmp_path / "delg_gzip.h5")
+    assert store.global_descriptors.shape == (4, 16) and store.global_descriptors is store.global_descriptors
+    assert not store.global_descriptors.flags.writeable
 
 
 def test_a_store_without_any_local_descriptor_is_legal(tmp_path, make_store):
@@ -262,6 +308,14 @@ class TestBadFiles:
             del file[name]
             file[name] = value
         assert what in self.changed(tmp_path, replace)
+
+    @pytest.mark.parametrize("name, shape", [("global", (4, 10**9)), ("local/offsets", (10**11,)), ("names", (10**9,))])
+    def test_a_dataset_that_claims_more_than_the_file_can_hold(self, tmp_path, name, shape):
+        def claim(file):
+            dtype = file[name].dtype
+            del file[name]
+            file.create_dataset(name, shape, dtype, chunks=tuple(min(side, 1000) for side in shape))
+        assert "far more than the file can hold" in self.changed(tmp_path, claim)
 
     def test_names_that_are_no_text(self, tmp_path):
         def spoil(file):
