@@ -1,8 +1,6 @@
 """Making the HDF5 file of a store: equal content gives equal bytes, columns are mapped or compressed by whole chunks."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import h5py
@@ -59,33 +57,13 @@ def write_columns(file, sizes, blocks, local_dtype, compression=None):
         "local/attention": _Column(file, "local/attention", (sizes.num_local,), np.float32, compression),
     }
     counts = [np.empty(0, np.int64)]
-    with _flushing_behind(file) as flush:
-        for block in blocks:
-            counts.append(np.diff(block["local/offsets"]))
-            for name, column in columns.items():
-                column.append(block[name])
-            flush()
+    for block in blocks:
+        counts.append(np.diff(block["local/offsets"]))
+        for name, column in columns.items():
+            column.append(block[name])
     for column in columns.values():
         column.finish()
     file["local/offsets"] = offsets_of(np.concatenate(counts))
-
-
-@contextmanager
-def _flushing_behind(file):
-    """Yield a function that starts to bring what was written so far to disk, so that little is left for the end."""
-    with ThreadPoolExecutor(1) as pool:
-        running = None
-
-        def flush():
-            nonlocal running
-            if running is None or running.done():
-                if running is not None:
-                    running.result()
-                running = pool.submit(os.fsync, file.id.get_vfd_handle())
-
-        yield flush
-        if running is not None:
-            running.result()
 
 
 class _Column:
