@@ -75,42 +75,10 @@ def training_batches(pictures: LabelledPictures, batch_size: int, size: int, see
     ``skip_steps`` batches are passed over without decoding, so that a resumed run sees what an undisturbed one would see.
     """
     order = np.repeat(np.arange(len(pictures.files)), np.where(pictures.is_validation, 0, pictures.repeats))
-    return _batches(pictures, lambda rng: rng.permutation(order), batch_size, size, seed, augment, area, skip_steps)
-
-
-def pair_batches(pictures: LabelledPictures, num_pairs: int, size: int, seed: int, area: tuple[float, float], group: int = 1,
-                 skip_steps: int = 0) -> tf.data.Dataset:
-    """Endless batches of ``num_pairs`` pairs: images [2 P, ...], labels [2 P], where picture P + i has the label of picture i.
-
-    An epoch pairs all pictures of every class at random (an odd one is left out). ``group`` classes that follow each other
-    come into a batch together: look-alikes, where neighbouring class numbers mean that.
-    """
-    counts = np.bincount(pictures.labels, pictures.repeats, minlength=pictures.num_classes).astype(int)
-    if not (counts // 2).sum() >= num_pairs:
-        raise InputError(f"--batch_size {num_pairs}: the lists have {(counts // 2).sum()} pairs of pictures of one class; give fewer")
-
-    def epoch(rng):
-        shuffled = rng.permutation(np.repeat(np.arange(len(pictures.files)), pictures.repeats))
-        by_label = shuffled[np.argsort(pictures.labels[shuffled], kind="stable")]
-        starts = np.cumsum(counts) - counts
-        pairs = np.concatenate([by_label[a:a + n // 2 * 2].reshape(-1, 2) for a, n in zip(starts, counts)])
-        # The k-th pairs of a group's classes stand together; the groups' order is random.
-        labels = pictures.labels[pairs[:, 0]]
-        turn = np.arange(len(pairs)) - np.searchsorted(labels, labels)
-        together = labels // group * (turn.max() + 1) + turn
-        place = rng.permutation(together.max() + 1)[together]
-        pairs = pairs[np.argsort(place, kind="stable")]
-        whole = len(pairs) // num_pairs * num_pairs
-        return pairs[:whole].reshape(-1, num_pairs, 2).transpose(0, 2, 1).ravel()
-
-    return _batches(pictures, epoch, 2 * num_pairs, size, seed, True, area, skip_steps)
-
-
-def _batches(pictures, order_of_epoch, batch_size, size, seed, augment, area, skip_steps):
-    length = len(order_of_epoch(np.random.default_rng(0)))
 
     def epoch(number):
-        return order_of_epoch(np.random.default_rng((seed, int(number)))).astype(np.int64)
+        permutation = np.random.default_rng((seed, int(number))).permutation(order)
+        return permutation.astype(np.int64)
 
     def load(index, position):
         image = decode(tf.gather(pictures.files, index))
@@ -123,11 +91,11 @@ def _batches(pictures, order_of_epoch, batch_size, size, seed, augment, area, sk
 
     def indices(number):
         permutation = tf.numpy_function(epoch, [number], tf.int64)
-        permutation.set_shape((length,))
+        permutation.set_shape((len(order),))
         return tf.data.Dataset.from_tensor_slices(permutation)
 
     skip = skip_steps * batch_size
-    data = tf.data.Dataset.counter(skip // length).flat_map(indices).skip(skip % length)
+    data = tf.data.Dataset.counter(skip // len(order)).flat_map(indices).skip(skip % len(order))
     data = tf.data.Dataset.zip(data, tf.data.Dataset.counter(skip))
     data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return data.batch(batch_size, drop_remainder=True).prefetch(2)

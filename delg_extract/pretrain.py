@@ -83,55 +83,24 @@ def sample_cells(features: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     return (1 - fy) * ((1 - fx) * at(0, 0) + fx * at(1, 0)) + fy * ((1 - fx) * at(0, 1) + fx * at(1, 1))
 
 
-def info_nce(similarities: tf.Tensor, temperature: float, classes: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-    """Loss of telling each row's and each column's own partner (the diagonal of [N, N]) from the others, and the share of rows
-    whose partner is nearest. ``classes`` [N]: others of one's own class do not count."""
-    logits, labels = similarities / temperature, tf.range(tf.shape(similarities)[0])
-    if classes is not None:
-        same = tf.equal(classes[:, None], classes) & (labels[:, None] != labels)
-        logits = tf.where(same, -1e9, logits)
-    losses = [tf.nn.sparse_softmax_cross_entropy_with_logits(labels, x) for x in (logits, tf.transpose(logits))]
-    hits = tf.cast(tf.argmax(logits, 1, tf.int32) == labels, tf.float32)
-    return (tf.reduce_mean(losses[0]) + tf.reduce_mean(losses[1])) / 2, tf.reduce_mean(hits)
+class Pretrainer:
+    """The network and one training step on crops of ``image_size`` and half as much again."""
 
-
-class Contrast:
-    """A network, Adam on those of its variables whose names begin with ``trained``, and the state of a run."""
-
-    def __init__(self, model: Delg, args: argparse.Namespace, trained: tuple[str, ...]):
+    def __init__(self, model: Delg, args: argparse.Namespace):
         self.model, self.args = model, args
-        self.trained = [v for n, v in model.variables_by_name.items() if v.trainable and n.startswith(trained)]
+        self.trained = [v for n, v in model.variables_by_name.items() if v.trainable and n.startswith(TRAINED)]
         self.optimizer = Adam(args.initial_lr)
         self.optimizer.build(self.trained)
         self.step_count = tf.Variable(0, dtype=tf.int64)
         self.generator = tf.random.Generator.from_seed(args.seed)
-
-    def descend(self, gradients) -> None:
-        """One Adam step; the learning rate falls as a half cosine."""
-        progress = tf.cast(self.step_count, tf.float32) / self.args.max_iters
-        self.optimizer.learning_rate.assign(self.args.initial_lr * 0.5 * (1 + tf.cos(np.pi * progress)))
-        self.optimizer.apply(gradients, self.trained)
-        self.step_count.assign_add(1)
-
-    def checkpoint(self) -> tf.train.Checkpoint:
-        return tf.train.Checkpoint(variables=self.model.variables_by_name, step=self.step_count,
-                                   optimizer=list(self.optimizer.variables), generator=self.generator)
-
-
-class Pretrainer(Contrast):
-    """One training step on crops of ``image_size`` and half as much again."""
-
-    def __init__(self, model: Delg, args: argparse.Namespace):
-        super().__init__(model, args, TRAINED)
 
     def descriptors(self, images: tf.Tensor) -> tf.Tensor:
         """Unit local descriptors of conv4's cells [B, h, w, local_dim], batch norms in training mode."""
         return tf.nn.l2_normalize(self.model.local(self.model.conv4(images, training=True)).descriptors, axis=-1)
 
     @tf.function(reduce_retracing=True)
-    def train_step(self, crops, labels=None):
-        """One Adam step; labels are not used. Returns the loss, and the share of cells whose nearest descriptor in the batch is their
-        partner."""
+    def train_step(self, crops):
+        """One Adam step. Returns the loss, and the share of cells whose nearest descriptor in the batch is their partner."""
         size, border = self.args.image_size, int(self.args.image_size * MARGIN / 2)
         batch = tf.shape(crops)[0]
         warps = random_warps(batch, size, border, self.generator)
@@ -149,78 +118,75 @@ class Pretrainer(Contrast):
             inside = tf.where(tf.reduce_all((partners >= 1) & (partners <= last), -1))
             ours = tf.gather_nd(sample_cells(features[:batch], tf.repeat(grid[None], batch, 0)), inside)
             theirs = tf.nn.l2_normalize(tf.gather_nd(sample_cells(features[batch:], partners), inside), axis=-1)
-            loss, matched = info_nce(tf.matmul(ours, theirs, transpose_b=True), self.args.temperature)
-        self.descend(tape.gradient(loss, self.trained))
-        return loss, matched
+            logits = tf.matmul(ours, theirs, transpose_b=True) / self.args.temperature
+            labels = tf.range(tf.shape(logits)[0])
+            both = [tf.nn.sparse_softmax_cross_entropy_with_logits(labels, x) for x in (logits, tf.transpose(logits))]
+            loss = tf.reduce_mean(both[0]) / 2 + tf.reduce_mean(both[1]) / 2
+        progress = tf.cast(self.step_count, tf.float32) / self.args.max_iters
+        self.optimizer.learning_rate.assign(self.args.initial_lr * 0.5 * (1 + tf.cos(np.pi * progress)))
+        self.optimizer.apply(tape.gradient(loss, self.trained), self.trained)
+        self.step_count.assign_add(1)
+        hits = tf.cast(tf.argmax(logits, 1, tf.int32) == labels, tf.float32)
+        return loss, tf.reduce_mean(hits)
+
+    def checkpoint(self) -> tf.train.Checkpoint:
+        return tf.train.Checkpoint(variables=self.model.variables_by_name, step=self.step_count,
+                                   optimizer=list(self.optimizer.variables), generator=self.generator)
 
 
 def pretrain(args: argparse.Namespace) -> Path:
     """Runs or continues the training of ``args`` (see ``parser``) and returns the path of the weight file."""
+    logdir = Path(args.logdir)
     pictures = read_labelled_pictures(args.train_list, args.image_dir, args.repeat, validation_fraction=0.0)
-    model = start_model(args)
-    side, area = int(args.image_size * (1 + MARGIN)), (args.min_crop_area, args.max_crop_area)
-    fit(Pretrainer(model, args), args, ("loss", "matched"),
-        lambda start: training_batches(pictures, args.batch_size, side, args.seed, area=area, skip_steps=start))
-    return save_weights(Path(args.logdir) / "weights.h5", model, image_size=args.image_size, steps=args.max_iters)
-
-
-def start_model(args: argparse.Namespace) -> Delg:
-    """A network from noise, or from ``args.init_weights``, with local features at every cell of conv4."""
-    model = Delg(args.backbone, block3_strides=False, seed=args.seed)
+    model = Delg(args.backbone, seed=args.seed)
     if args.init_weights:
         restore_weights(args.init_weights, model)
-    return model
-
-
-def fit(trainer, args: argparse.Namespace, columns: tuple[str, ...], data_from) -> None:
-    """Runs ``trainer.train_step(images, labels)``, which returns the numbers of ``columns``, up to ``args.max_iters``; goes on where a run
-    in ``args.logdir`` was stopped. ``data_from(step)``: the batches from that step on."""
-    logdir = Path(args.logdir)
+    trainer = Pretrainer(model, args)
     guard_settings(logdir / "settings.json", {k: v for k, v in vars(args).items() if k not in FREE_SETTINGS})
     manager = tf.train.CheckpointManager(trainer.checkpoint(), str(logdir / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
         manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
         print(f"{logdir}: continues at step {int(trainer.step_count)}")
     start = int(trainer.step_count)
-    log = CurveLog(logdir / "train.csv", ("step", *columns), start)
+    data = training_batches(pictures, args.batch_size, int(args.image_size * (1 + MARGIN)), args.seed,
+                            area=(args.min_crop_area, args.max_crop_area), skip_steps=start)
+    log = CurveLog(logdir / "train.csv", ("step", "loss", "matched"), start)
     recent, began = [], time.time()
-    data = data_from(start).take(args.max_iters - start)
-    bar = tqdm(data, total=args.max_iters, initial=start, desc=logdir.name, unit="step", disable=None)
-    for images, labels in bar:
-        recent.append([float(x) for x in trainer.train_step(images, labels)])
+    bar = tqdm(data.take(args.max_iters - start), total=args.max_iters, initial=start, desc="pretrain", unit="step", disable=None)
+    for crops, _ in bar:
+        recent.append([float(x) for x in trainer.train_step(crops)])
         step = int(trainer.step_count)
         if not np.isfinite(recent[-1][0]):
             raise InputError(f"{logdir}: the loss at step {step} is not finite; start again in another --logdir with a lower --initial_lr")
         if step % args.report_interval == 0 or step == args.max_iters:
-            means = [float(x) for x in np.mean(recent, axis=0)]
-            speed = (step - start) * len(images) / (time.time() - began)
-            bar.set_postfix_str(" ".join(f"{name} {x:.2f}" for name, x in zip(columns, means)) + f" {speed:.0f} crops/s")
-            log.write((step, *means))
+            loss, matched = np.mean(recent, axis=0)
+            speed = (step - start) * args.batch_size / (time.time() - began)
+            bar.set_postfix_str(f"loss {loss:.2f} matched {matched:.2f} {speed:.0f} crops/s")
+            log.write((step, float(loss), float(matched)))
             recent = []
         if step % args.save_interval == 0 or step == args.max_iters:
             manager.save(checkpoint_number=step)
+    return save_weights(logdir / "weights.h5", model, image_size=args.image_size, steps=int(trainer.step_count))
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(p, logdir="logs/pretrained", max_iters=2500, batch_size=24, min_crop_area=0.1, max_crop_area=0.6, temperature=0.07)
-    return p
-
-
-def add_flags(p: argparse.ArgumentParser, **defaults) -> None:
-    """The flags of contrastive training, with the defaults of one kind of it."""
     add_list_flags(p)
     p.add_argument("--backbone", choices=tuple(BACKBONES), default="small", help="trunk (default %(default)s)")
     p.add_argument("--init_weights", help="weight file of this project to start from")
-    defaults = {"image_size": 128, "initial_lr": 0.001, "seed": 0, "report_interval": 50, "save_interval": 250} | defaults
-    for name, text in (("logdir", "folder for checkpoints, the curve and the final weights"), ("max_iters", "steps"),
-                       ("batch_size", "pairs a step"), ("image_size", "side of a view, pixels"),
-                       ("min_crop_area", "smallest share of a picture in a crop"), ("max_crop_area", "largest share"),
-                       ("temperature", "divides the similarities in the loss"),
-                       ("initial_lr", "learning rate of Adam, falling as a half cosine"),
-                       ("seed", "seed of weights, order, crops, warps and light"),
-                       ("report_interval", "steps between lines of train.csv"), ("save_interval", "steps between checkpoints")):
-        p.add_argument(f"--{name}", type=type(defaults[name]), default=defaults[name], help=f"{text} (default %(default)s)")
+    for name, default, text in (("logdir", "logs/pretrained", "folder for checkpoints, the curve and the final weights"),
+                                ("max_iters", 2500, "steps"),
+                                ("batch_size", 24, "crops a step, each seen twice"),
+                                ("image_size", 128, "side of a view, pixels"),
+                                ("min_crop_area", 0.1, "smallest share of a picture in a crop (of 1.5 times the view's side)"),
+                                ("max_crop_area", 0.6, "largest share"),
+                                ("temperature", 0.07, "divides the cosines in the loss"),
+                                ("initial_lr", 0.001, "learning rate of Adam, falling as a half cosine"),
+                                ("seed", 0, "seed of weights, order, crops, warps and light"),
+                                ("report_interval", 50, "steps between lines of train.csv"),
+                                ("save_interval", 250, "steps between checkpoints")):
+        p.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default %(default)s)")
+    return p
 
 
 def main() -> None:
