@@ -47,21 +47,25 @@ def import_records(output, names, read_record, settings, write_list=None, overwr
         remove_store(output)
     if not is_complete(output, names, settings, **layout):
         writer = PartWriter(output, names, settings, BLOCK, **layout)
-        missing = writer.missing_parts()
-        left = sum(len(writer.block_names(part)) for part in missing)
-        with tqdm(total=len(names), initial=len(names) - left, desc=f"import {output.name}", unit="image",
-                  disable=None) as bar:
-            for part in missing:
-                records = []
-                for name in writer.block_names(part):
-                    records.append(read_record(name))
-                    bar.update()
-                writer.write_part(part, records)
+        write_missing_parts(writer, names, read_record)
         writer.merge(desc_name=output.stem.removeprefix("delg_"))
     store = Store(output)
     if write_list:
         write_image_list(Path(write_list), store.names, np.full(len(store), UNKNOWN_LABEL), store.image_size)
     return store
+
+
+def write_missing_parts(writer, names, read_record):
+    """Write what the PartWriter of the images `names` lacks, read_record(name) -> ImageRecord or Skipped, with a progress bar."""
+    missing = writer.missing_parts()
+    left = sum(len(writer.block_names(part)) for part in missing)
+    with tqdm(total=len(names), initial=len(names) - left, desc="import", unit="image", disable=None) as bar:
+        for part in missing:
+            records = []
+            for name in writer.block_names(part):
+                records.append(read_record(name))
+                bar.update()
+            writer.write_part(part, records)
 
 
 def size_of(where, stored, known):

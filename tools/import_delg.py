@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from rrt.delf_files import LocalFeatures, read_datum, read_features
 from rrt.errors import InputError, check_count
 from rrt.lists import read_image_list
 from rrt.sacred_cli import make_experiment, run_sacred
 from rrt.store import ImageRecord, PartWriter, Skipped, is_complete, read_skipped, remove_store
+from rrt.store_import import write_missing_parts
 
 LISTS = ("train.txt", "test_query.txt", "test_gallery.txt")
 BLOCK = 256  # pictures a part
@@ -136,16 +136,7 @@ def _missing_files(features_dir, pictures):
 def _write_store(output, pictures, missing, settings, allow_missing, feature_name):
     by_name = {picture.name: picture for picture in pictures}
     writer = PartWriter(output, list(by_name), settings, BLOCK, settings["local_dtype"])
-    todo = writer.missing_parts()
-    left = sum(len(writer.block_names(part)) for part in todo)
-    with tqdm(total=len(pictures), initial=len(pictures) - left, desc=f"import {output.name}", unit="picture",
-              disable=None) as bar:
-        for part in todo:
-            records = []
-            for name in writer.block_names(part):
-                records.append(_record(by_name[name], missing, settings["max_local"], allow_missing))
-                bar.update()
-            writer.write_part(part, records)
+    write_missing_parts(writer, list(by_name), lambda name: _record(by_name[name], missing, settings["max_local"], allow_missing))
     writer.merge(desc_name=feature_name)
 
 
