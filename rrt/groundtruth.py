@@ -103,7 +103,7 @@ def _load_json(path):
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); give the ground truth's .pkl, .json or .mat file") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({str(error)[:100]}); make or fetch the file again") from None
 

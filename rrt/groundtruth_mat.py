@@ -32,7 +32,7 @@ def load_mat(path):
         with open(path, "rb") as file:
             content = _variables(file.read())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); give the ground truth's .mat file") from None
     except Exception as error:  # whatever a damaged file makes the reader stumble over
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise InputError(f"{path}: not a whole MATLAB file ({reason}); make or fetch it again, or save it with -v7") from None

@@ -42,7 +42,7 @@ def safe_load_pickle(path):
         raise InputError(f"{path}: refused, the pickle asks for {refused}; only plain containers, numbers, strings and "
                          "numpy arrays are loaded") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); give the file, or make it again") from None
     except Exception as error:  # whatever a damaged or hostile file makes the reader stumble over
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise InputError(f"{path}: not a whole pickle ({reason}); make or fetch the file again") from None

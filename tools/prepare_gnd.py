@@ -68,7 +68,7 @@ def convert_classic(texts, pictures, target, allow_missing=False):
 
 def _folder(path):
     if not Path(path).is_dir():
-        raise InputError(f"{path}: no such folder")
+        raise InputError(f"{path}: no such folder; give the folder of the ground truth's text files and that of the pictures")
     return Path(path)
 
 
