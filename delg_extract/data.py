@@ -1,6 +1,7 @@
 """Training pictures for DELG from image lists: reading, decoding, augmentation, batches (DELG_SPEC 2.3)."""
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,20 @@ def read_labelled_pictures(lists: list[str], image_dirs: list[str], repeats: lis
 def decode(file: tf.Tensor) -> tf.Tensor:
     """A picture file -> uint8 [H, W, 3]; grey and CMYK pictures become RGB."""
     return tf.io.decode_image(tf.io.read_file(file), channels=3, expand_animations=False)
+
+
+@contextmanager
+def unreadable_picture_named(pictures: LabelledPictures):
+    """Turns TensorFlow's error for a picture that cannot be decoded, which does not say which, into an InputError that does."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError:
+        for file in pictures.files:
+            try:
+                decode(file)
+            except tf.errors.InvalidArgumentError:
+                raise InputError(f"{file}: cannot be decoded as a picture; replace it or take it out of the list, then run again") from None
+        raise
 
 
 def distort(image: tf.Tensor, size: int, seed: tf.Tensor, area: tuple[float, float] = (0.08, 1.0)) -> tf.Tensor:

@@ -20,7 +20,7 @@ import tensorflow as tf
 from keras.optimizers import Adam
 from tqdm import tqdm
 
-from delg_extract.data import read_labelled_pictures, training_batches
+from delg_extract.data import read_labelled_pictures, training_batches, unreadable_picture_named
 from delg_extract.model import BACKBONES, Delg
 from delg_extract.train import CurveLog, add_list_flags
 from delg_extract.weights import restore_weights, save_weights
@@ -152,20 +152,22 @@ def pretrain(args: argparse.Namespace) -> Path:
                             area=(args.min_crop_area, args.max_crop_area), skip_steps=start)
     log = CurveLog(logdir / "train.csv", ("step", "loss", "matched"), start)
     recent, began = [], time.time()
-    bar = tqdm(data.take(args.max_iters - start), total=args.max_iters, initial=start, desc="pretrain", unit="step", disable=None)
-    for crops, _ in bar:
-        recent.append([float(x) for x in trainer.train_step(crops)])
-        step = int(trainer.step_count)
-        if not np.isfinite(recent[-1][0]):
-            raise InputError(f"{logdir}: the loss at step {step} is not finite; start again in another --logdir with a lower --initial_lr")
-        if step % args.report_interval == 0 or step == args.max_iters:
-            loss, matched = np.mean(recent, axis=0)
-            speed = (step - start) * args.batch_size / (time.time() - began)
-            bar.set_postfix_str(f"loss {loss:.2f} matched {matched:.2f} {speed:.0f} crops/s")
-            log.write((step, float(loss), float(matched)))
-            recent = []
-        if step % args.save_interval == 0 or step == args.max_iters:
-            manager.save(checkpoint_number=step)
+    with unreadable_picture_named(pictures):
+        bar = tqdm(data.take(args.max_iters - start), total=args.max_iters, initial=start, desc="pretrain", unit="step", disable=None)
+        for crops, _ in bar:
+            recent.append([float(x) for x in trainer.train_step(crops)])
+            step = int(trainer.step_count)
+            if not np.isfinite(recent[-1][0]):
+                raise InputError(f"{logdir}: the loss at step {step} is not finite; start again in another --logdir "
+                                 "with a lower --initial_lr")
+            if step % args.report_interval == 0 or step == args.max_iters:
+                loss, matched = np.mean(recent, axis=0)
+                speed = (step - start) * args.batch_size / (time.time() - began)
+                bar.set_postfix_str(f"loss {loss:.2f} matched {matched:.2f} {speed:.0f} crops/s")
+                log.write((step, float(loss), float(matched)))
+                recent = []
+            if step % args.save_interval == 0 or step == args.max_iters:
+                manager.save(checkpoint_number=step)
     return save_weights(logdir / "weights.h5", model, image_size=args.image_size, steps=int(trainer.step_count))
 
 

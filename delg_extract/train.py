@@ -20,7 +20,7 @@ from keras.optimizers import SGD
 from tqdm import tqdm
 
 from delg_extract.curves import draw_curves
-from delg_extract.data import LabelledPictures, read_labelled_pictures, training_batches, whole_pictures
+from delg_extract.data import LabelledPictures, read_labelled_pictures, training_batches, unreadable_picture_named, whole_pictures
 from delg_extract.initialise import identity_conv5, initialise_heads
 from delg_extract.losses import CLASSIFIERS, add_classifiers, global_logits, joint_loss, local_logits
 from delg_extract.model import BACKBONES, Delg
@@ -116,16 +116,21 @@ def train(args: argparse.Namespace) -> Path:
     if manager.latest_checkpoint:
         manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
         print(f"{logdir}: continues at step {int(trainer.step_count)}")
-    elif args.init_heads_steps:
+    with unreadable_picture_named(pictures):
+        _run(trainer, pictures, args, manager, logdir)
+    weights = save_weights(logdir / "weights.h5", _without_classifiers(trainer.model), image_size=args.image_size,
+                           steps=int(trainer.step_count))
+    return weights
+
+
+def _run(trainer: Trainer, pictures: LabelledPictures, args: argparse.Namespace, manager, logdir: Path) -> None:
+    if args.init_heads_steps and not manager.latest_checkpoint:
         data = _training_batches(pictures, args, args.seed + 1)
         initialise_heads(trainer.model, data, args.init_heads_steps, classifier_only=args.init_weights is not None and not args.partial_weights,
                          batch_statistics=not (args.init_weights or args.imagenet_checkpoint), seed=args.seed)
     if int(trainer.step_count) < args.max_iters:
         _loop(trainer, pictures, args, manager, logdir)
         draw_curves(logdir / "train.csv", logdir / "curves.png")
-    weights = save_weights(logdir / "weights.h5", _without_classifiers(trainer.model), image_size=args.image_size,
-                           steps=int(trainer.step_count))
-    return weights
 
 
 def _training_batches(pictures: LabelledPictures, args: argparse.Namespace, seed: int, skip_steps: int = 0) -> tf.data.Dataset:

@@ -59,4 +59,6 @@ def test_pretraining_writes_weights_and_a_curve_and_does_not_start_again(picture
         assert np.array_equal(variable, first[name])
     assert (pictures / "log/train.csv").read_text().startswith("step,loss,matched\n2,")
     assert_one_line_error(command("--max_iters", "3"), "settings.json", "max_iters")
+    (pictures / "p3.jpg").write_bytes(b"no picture")
+    assert_one_line_error(command("--logdir", pictures / "unreadable"), "p3.jpg", "cannot be decoded")
     assert_one_line_error(command("--init_weights", pictures / "p0.jpg", "--logdir", pictures / "other"), "p0.jpg")

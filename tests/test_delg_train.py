@@ -80,5 +80,7 @@ def test_wrong_input_gives_one_line_and_no_log(pictures):
     ):
         assert_one_line_error(train_command(pictures, *extra), words)
         assert not list((pictures / "log").glob("weights*"))
+    (pictures / "p5.jpg").write_bytes(b"no picture")
+    assert_one_line_error(train_command(pictures, "--max_iters", "4"), "p5.jpg", "cannot be decoded")
     (pictures / "p5.jpg").unlink()
     assert_one_line_error(train_command(pictures), "train.txt:6", "p5.jpg")
