@@ -20,7 +20,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from delg_extract.inference import GLOBAL_SCALES, SCALES, Descriptors, Extractor
+from delg_extract.config import ExtractionSettings
+from delg_extract.inference import Descriptors, Extractor
+from delg_extract.network import DelgNetwork
+from delg_extract.pyramid import GLOBAL_SCALES, SCALES
 from delg_extract.weights import load_weights, read_settings
 from rrt.errors import InputError, run_command, sha256_of_file
 from rrt.groundtruth import load_ground_truth
@@ -183,8 +186,9 @@ def main() -> int:
     if is_complete(args.output, [job.name for job in jobs], settings, **layout):
         print(f"{args.output}: complete, nothing to do")
         return 0
-    extractor = Extractor(load_weights(args.weights, **override), args.scales, args.global_scales, args.max_features, threshold,
-                          args.max_image_size, args.min_image_size)
+    extractor = Extractor(DelgNetwork(load_weights(args.weights, **override)), ExtractionSettings(
+        tuple(args.scales), tuple(args.global_scales), args.max_features, threshold, max_image_size=args.max_image_size,
+        min_image_size=args.min_image_size))
     desc_name = Path(args.output).stem.removeprefix("delg_")
     skipped = extract(jobs, extractor, args.output, settings, model_sha256, desc_name, args.block, **layout)
     print(f"wrote {args.output}: {len(jobs) - len(skipped)} pictures")

@@ -29,7 +29,7 @@ def identity_conv5(model: Delg, seed: int = 0) -> None:
     kernel[0, 0, :, channels:] = rng.standard_normal((channels, extra)) / np.sqrt(channels)
     v["res5a_branch1/kernel"].assign(kernel)
     v["res5a_branch1/bias"].assign(np.zeros(model.sizes.global_channels, np.float32))
-    for block in model._blocks(5):
+    for block in model.stage_blocks(5):
         v[f"bn{block}_branch2c/gamma"].assign(np.zeros(model.sizes.global_channels, np.float32))
 
 

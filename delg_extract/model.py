@@ -88,7 +88,6 @@ class Delg(tf.Module):
         self.gem_power = gem_power
         self.block3_strides = block3_strides
         self.use_global = use_global
-        self.is_folded = False
         self.variables_by_name: dict[str, tf.Variable] = {}
         self._rng = tf.random.Generator.from_seed(seed)
         self._build()
@@ -125,7 +124,8 @@ class Delg(tf.Module):
         self._variable(f"{name}/moving_mean", tf.zeros(channels), trainable=False)
         self._variable(f"{name}/moving_variance", tf.ones(channels), trainable=False)
 
-    def _blocks(self, stage: int) -> list[str]:
+    def stage_blocks(self, stage: int) -> list[str]:
+        """Names of the blocks of a stage: 4 -> 4a, 4b, ..."""
         return [f"{stage}{chr(ord('a') + i)}" for i in range(self.sizes.blocks[stage - 2])]
 
     def _build(self) -> None:
@@ -134,7 +134,7 @@ class Delg(tf.Module):
         channels = self.sizes.stem
         for stage in (2, 3, 4, 5):
             width = self.sizes.widths[stage - 2]
-            for block in self._blocks(stage):
+            for block in self.stage_blocks(stage):
                 for branch, size, c_in, c_out in (("2a", 1, channels, width), ("2b", 3, width, width), ("2c", 1, width, 4 * width)):
                     self._add_conv(f"res{block}_branch{branch}", size, c_in, c_out)
                     self._add_batch_norm(f"bn{block}_branch{branch}", c_out)
@@ -162,26 +162,6 @@ class Delg(tf.Module):
         self.add_matrix(f"{name}/kernel", features_in, features_out)
         self._variable(f"{name}/bias", tf.zeros(features_out))
 
-    def folded(self) -> Delg:
-        """A copy for inference: batch norms folded into the convolutions before them, every weight a constant.
-
-        TensorFlow then fuses convolution, bias and ReLU and lays the weights out once instead of in every call.
-        """
-        other = Delg(**self.settings)
-        values = {name: variable.numpy() for name, variable in self.variables_by_name.items()}
-        for name in list(values):
-            if name.endswith("/gamma"):
-                norm = name.removesuffix("/gamma")
-                conv = {"bn_conv1": "conv1", "attn_bn1": "attn_conv1"}.get(norm, "res" + norm.removeprefix("bn"))
-                gamma, beta, mean, variance = (values.pop(f"{norm}/{part}").astype("float64")
-                                               for part in ("gamma", "beta", "moving_mean", "moving_variance"))
-                factor = gamma / (variance + BATCH_NORM_EPSILON) ** 0.5
-                values[f"{conv}/bias"] = ((values[f"{conv}/bias"] - mean) * factor + beta).astype("float32")
-                values[f"{conv}/kernel"] = (values[f"{conv}/kernel"] * factor).astype("float32")
-        other.variables_by_name = {name: tf.constant(value) for name, value in values.items()}
-        other.is_folded = True
-        return other
-
     # ---- layers ----------------------------------------------------------------------------------------------------------
 
     def _conv(self, x: tf.Tensor, name: str, stride: int = 1, padding: str = "SAME") -> tf.Tensor:
@@ -189,8 +169,6 @@ class Delg(tf.Module):
         return tf.nn.bias_add(tf.nn.conv2d(x, v[f"{name}/kernel"], stride, padding), v[f"{name}/bias"])
 
     def _batch_norm(self, x: tf.Tensor, name: str, training: bool) -> tf.Tensor:
-        if self.is_folded:
-            return x
         v = self.variables_by_name
         gamma, beta = v[f"{name}/gamma"], v[f"{name}/beta"]
         mean, variance = v[f"{name}/moving_mean"], v[f"{name}/moving_variance"]
@@ -214,7 +192,7 @@ class Delg(tf.Module):
         return tf.nn.relu(y + shortcut)
 
     def _stage(self, x: tf.Tensor, stage: int, stride: int, training: bool) -> tf.Tensor:
-        for i, block in enumerate(self._blocks(stage)):
+        for i, block in enumerate(self.stage_blocks(stage)):
             x = self._residual_block(x, block, stride if i == 0 else 1, training)
         return x
 
