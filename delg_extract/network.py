@@ -5,6 +5,8 @@
 - conv5 runs only at the scales that feed the global descriptor.
 - Every stage begins with 1x1 convolutions of stride two, which read a quarter of the cells of the stage before it. Here the last
   block of that stage computes only those: its 3x3 convolution takes the stride (the cells of block3_strides likewise).
+- oneDNN's 3x3 convolution slows down two- or threefold when its kernel does not stay in a core's cache; those of 256 and more
+  channels are computed 64 output channels at a time, which gives the same bits.
 - One graph serves every picture size: nothing is retraced.
 - ``bfloat16`` halves the bytes and, on processors and GPUs that multiply it natively, the time; the heads stay in float32.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import tensorflow as tf
+from delg_extract.quiet_tensorflow import tf
 
 from delg_extract.config import ExtractionSettings
 from delg_extract.inference import LocalAndGlobal
@@ -23,6 +25,8 @@ from delg_extract.pyramid import level_size, receptive_boxes
 PRECISIONS = ("auto", "float32", "bfloat16")
 # A reduced precision must be worth its rounding.
 _WORTH = 1.2
+_CACHED_KERNEL = 2**20  # bytes; of cores with 1 to 2 MiB of second-level cache
+_CHANNELS_AT_ONCE = 64
 
 
 class DelgNetwork:
@@ -33,9 +37,13 @@ class DelgNetwork:
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
         self.precision = fastest_precision() if precision == "auto" else precision
         self.model = model
-        self.weights = {name: tf.constant(value) for name, value in folded_weights(model).items()}
-        trunk = ("conv1/", "res")
-        self._trunk = {name: tf.cast(value, self.precision) for name, value in self.weights.items() if name.startswith(trunk)}
+        # Arrays, not tensors: in a graph they become constants, which oneDNN lays out once instead of in every call.
+        self.weights = folded_weights(model)
+        dtype = tf.as_dtype(self.precision).as_numpy_dtype
+        for name in self.weights:
+            if name.startswith(("conv1/", "res")):
+                self.weights[name] = self.weights[name].astype(dtype)
+        self._in_pieces = not tf.config.list_physical_devices("GPU")
         spec = (tf.TensorSpec([None, None, None, 3], tf.float32), tf.TensorSpec([2], tf.int32))
         self._local = tf.function(self._local_level, input_signature=spec)
         self._both = tf.function(self._both_level, input_signature=spec)
@@ -78,7 +86,7 @@ class DelgNetwork:
     def _conv4(self, images, size):
         # Bilinear without antialiasing on the normalised float picture, as the published exports do.
         x = tf.cast(tf.image.resize(images, size), self.precision)
-        x = tf.nn.relu(self._conv(x, "conv1", 2, "SAME"))
+        x = self._conv_relu(x, "conv1", 2, "SAME")
         x = tf.nn.max_pool2d(x, 3, 2, "VALID")
         for stage in (2, 3):
             x = self._stage(x, stage, thinned=True)
@@ -95,28 +103,42 @@ class DelgNetwork:
 
     def _embedding(self, conv4):
         """Global descriptors [B, E], not normalised, in float32."""
-        cells = conv4 if self.model.block3_strides else conv4[:, ::2, ::2]
+        cells = conv4 if self.model.block3_strides else _every_second(conv4)
         block4 = tf.cast(self._stage(cells, 5, thinned=False), tf.float32)
         if not self.model.use_global:
             return tf.reduce_mean(block4, axis=(1, 2))
         return gem(block4, self.model.gem_power) @ self.weights["embedding_layer/kernel"] + self.weights["embedding_layer/bias"]
 
     def _conv(self, x, name, stride=1, padding="VALID"):
-        return tf.nn.bias_add(tf.nn.conv2d(x, self._trunk[f"{name}/kernel"], stride, padding), self._trunk[f"{name}/bias"])
+        return tf.nn.bias_add(tf.nn.conv2d(x, self.weights[f"{name}/kernel"], stride, padding), self.weights[f"{name}/bias"])
+
+    def _conv_relu(self, x, name, stride=1, padding="VALID"):
+        kernel, bias = self.weights[f"{name}/kernel"], self.weights[f"{name}/bias"]
+        if kernel.shape[0] != 3 or kernel.nbytes <= _CACHED_KERNEL or not self._in_pieces:
+            return tf.nn.relu(self._conv(x, name, stride, padding))
+        starts = range(0, len(bias), _CHANNELS_AT_ONCE)
+        kernels = [np.ascontiguousarray(kernel[..., start:start + _CHANNELS_AT_ONCE]) for start in starts]
+        biases = [bias[start:start + _CHANNELS_AT_ONCE] for start in starts]
+        return tf.concat([tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, k, stride, padding), b)) for k, b in zip(kernels, biases)], -1)
 
     def _stage(self, x, stage, thinned):
         """The blocks of a stage without its leading stride (whoever comes before has thinned already)."""
         blocks = self.model.stage_blocks(stage)
         for block in blocks:
             last = thinned and block == blocks[-1]
-            y = tf.nn.relu(self._conv(x, f"res{block}_branch2a"))
+            y = self._conv_relu(x, f"res{block}_branch2a")
             # "SAME" with stride two would centre its windows elsewhere on sides of even length.
-            y = self._conv(y, f"res{block}_branch2b", 2, [[0, 0], [1, 1], [1, 1], [0, 0]]) if last else \
-                self._conv(y, f"res{block}_branch2b", 1, "SAME")
-            y = self._conv(tf.nn.relu(y), f"res{block}_branch2c")
-            x = x[:, ::2, ::2] if last else x
-            x = tf.nn.relu(y + (self._conv(x, f"res{block}_branch1") if block.endswith("a") else x))
+            y = self._conv_relu(y, f"res{block}_branch2b", 2 if last else 1, [[0, 0], [1, 1], [1, 1], [0, 0]])
+            y = self._conv(y, f"res{block}_branch2c")
+            x = _every_second(x) if last else x
+            # TensorFlow fuses add_n into the convolution; "+" it would not, because shapes are unknown.
+            x = tf.nn.relu(tf.add_n([y, self._conv(x, f"res{block}_branch1") if block.endswith("a") else x]))
         return x
+
+
+def _every_second(x):
+    """Every second cell of both axes, [B, h, w, C] -> [B, ceil(h / 2), ceil(w / 2), C]; pooling of one cell is ten times as fast as slicing."""
+    return tf.nn.max_pool2d(x, 1, 2, "VALID")
 
 
 class _Level:
