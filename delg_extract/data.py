@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
+from delg_extract.quiet_tensorflow import tf
 
 from delg_extract.model import normalize_pixels
 from rrt.errors import InputError

@@ -1,8 +1,8 @@
 """Extracts DELG descriptors of the pictures of image lists into one HDF5 store.
 
-    python delg_extract/extract.py --weights rrt_gld_ckpts/delg_small.h5 --image_dir data/oxford5k \
+    python delg_extract/extract.py --model data/models/r50delg_gldv2clean_20200914 --preset r50_gldv2 --image_dir data/oxford5k \
         --list data/oxford5k/test_gallery.txt --query_list data/oxford5k/test_query.txt \
-        --ground_truth data/oxford5k/gnd_roxford5k.pkl --output data/oxford5k/delg_small.h5
+        --ground_truth data/oxford5k/gnd_roxford5k.pkl --output data/oxford5k/delg_r50_gldv2.h5
 
 Pictures of --query_list are cropped to their box in the ground truth. The store is written in parts: a run that was killed goes
 on where it was. Pictures that cannot be read are listed in <output>.skipped.csv, and the exit status is 1 unless --allow_missing.
@@ -10,192 +10,171 @@ on where it was. Pictures that cannot be read are listed in <output>.skipped.csv
 from __future__ import annotations
 
 import argparse
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Iterable, Iterator
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from delg_extract.config import ExtractionSettings
-from delg_extract.inference import Descriptors, Extractor
-from delg_extract.network import DelgNetwork
-from delg_extract.pyramid import GLOBAL_SCALES, SCALES
-from delg_extract.weights import load_weights, read_settings
-from rrt.errors import InputError, run_command, sha256_of_file
-from rrt.groundtruth import load_ground_truth
-from rrt.lists import read_image_list
-from rrt.store import COMPRESSIONS, LOCAL_DTYPES, ImageRecord, PartWriter, Skipped, is_complete, remove_store
+from delg_extract.calibration import calibrated_threshold
+from delg_extract.config import PRESETS, ExtractionSettings
+from delg_extract.delf_config import read_delf_config
+from delg_extract.networks import in_another_process, is_saved_model, model_facts
+from delg_extract.parts import PartExtractor, Plan
+from delg_extract.pictures import collect_jobs
+from delg_extract.workers import LocalWorkers, default_workers, run_on_ray, visible_gpus
+from rrt.errors import InputError, check_count, run_command
+from rrt.store import COMPRESSIONS, LOCAL_DTYPES, Skipped, is_complete, remove_store
+from rrt.store_export import export_delg
 
-DECODED_AHEAD = 4
-
-
-@dataclass(frozen=True)
-class Job:
-    """A picture to extract: its name in the store, its file, and the box (x1, y1, x2, y2) it is cropped to, if any."""
-
-    name: str
-    file: Path
-    box: tuple[int, int, int, int] | None = None
+PRECISIONS = ("float32", "bfloat16", "auto")
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A decoded picture or the reason there is none. ``resize_factor``: longest side of the crop over that of the original."""
+def extract(plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 1, ray_address: str | None = None) -> list[Skipped]:
+    """Extracts what the store of ``plan`` still lacks and returns the pictures left out.
 
-    job: Job
-    pixels: np.ndarray | None
-    resize_factor: float = 1.0
-    reason: str = ""
-
-
-def read_picture(job: Job) -> Picture:
-    """Decodes to RGB and crops as the reference does; EXIF orientation is ignored. Never raises for a bad file."""
-    try:
-        with Image.open(job.file) as image:
-            image = image.convert("RGB")
-    except FileNotFoundError:
-        return Picture(job, None, reason="no such file")
-    except UnidentifiedImageError:
-        return Picture(job, None, reason="not a picture that can be read")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return Picture(job, None, reason=" ".join(str(error).split()) or type(error).__name__)
-    if job.box is None:
-        return Picture(job, np.asarray(image))
-    crop = image.crop(job.box)
-    if min(crop.size) < 1:
-        return Picture(job, None, reason=f"the box {job.box} is empty")
-    return Picture(job, np.asarray(crop), max(crop.size) / max(image.size))
-
-
-def collect_jobs(lists: list[str], query_lists: list[str], ground_truth: str | None, image_dir: str, crop: bool = True) -> list[Job]:
-    """The pictures of all lists in order, each once; those of ``query_lists`` with their rounded box of the ground truth."""
-    boxes = {}
-    if query_lists and crop:
-        if not ground_truth:
-            raise InputError(f"{query_lists[0]}: queries are cropped to their box; give --ground_truth, or --no-crop_queries")
-        gnd = load_ground_truth(ground_truth)
-        boxes = {Path(name).stem: tuple(int(round(v)) for v in query["bbx"]) for name, query in zip(gnd.qimlist, gnd.gnd)}
-    jobs: dict[str, Job] = {}
-    for path in [*lists, *query_lists]:
-        images = read_image_list(path)
-        for name in images.names:
-            box = None
-            if boxes and path in query_lists:
-                box = boxes.get(Path(name).stem)
-                if box is None:
-                    raise InputError(f"{ground_truth}: no query {Path(name).stem!r} ({images.where(name)}); "
-                                     "give the ground truth that belongs to the list")
-            job = Job(name, Path(image_dir) / name, box)
-            if jobs.setdefault(name, job) != job:
-                raise InputError(f"{path}: {name!r} is a cropped query and a gallery picture at once; extract the two lists into two stores")
-    return list(jobs.values())
-
-
-def decode_ahead(jobs: Iterable[Job], threads: int = 2) -> Iterator[Picture]:
-    """Decoded pictures in order, a few of them ahead of the network."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = deque()
-        for job in jobs:
-            waiting.append(pool.submit(read_picture, job))
-            if len(waiting) > DECODED_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def to_record(picture: Picture, descriptors: Descriptors | None) -> ImageRecord | Skipped:
-    """What the store keeps of a picture: keypoints as x, y in pixels of the (cropped) picture."""
-    name = picture.job.name
-    if picture.pixels is None:
-        return Skipped(name, picture.reason)
-    if descriptors is None:
-        return Skipped(name, "a side is shorter than 10 pixels after resizing")
-    height, width = picture.pixels.shape[:2]
-    return ImageRecord(name=name, size=(width, height), global_=descriptors.global_descriptor, descriptors=descriptors.descriptors,
-                       keypoints=descriptors.locations[:, ::-1], scales=descriptors.scales, attention=descriptors.attention)
-
-
-def extract(jobs: list[Job], extractor: Extractor, output: str | Path, settings: dict, model_sha256: str = "", desc_name: str = "",
-            block: int = 64, **layout) -> list[Skipped]:
-    """Extracts what the store at ``output`` still lacks and returns the pictures left out. ``settings``: all that shapes the numbers;
-    ``layout``: local_dtype and compression of ``PartWriter``."""
-    names = [job.name for job in jobs]
-    writer = PartWriter(output, names, settings, block, **layout)
-    by_name = {job.name: job for job in jobs}
+    ``num_workers``: processes of this machine (0: a sensible number; 1: this process); ``ray_address``: a Ray cluster instead.
+    """
+    writer = plan.writer()
     missing = writer.missing_parts()
     todo = sum(len(writer.block_names(part)) for part in missing)
-    with tqdm(total=len(names), initial=len(names) - todo, desc=f"extract {Path(output).name}", unit="picture", disable=None) as bar:
-        for part in missing:
-            records = []
-            for picture in decode_ahead(by_name[name] for name in writer.block_names(part)):
-                descriptors = None if picture.pixels is None else extractor(picture.pixels, picture.resize_factor)
-                records.append(to_record(picture, descriptors))
-                bar.update()
-            writer.write_part(part, records)
+    num_workers = min(num_workers or default_workers(), max(1, len(missing)))
+    with tqdm(total=len(plan.jobs), initial=len(plan.jobs) - todo, desc=f"extract {Path(plan.output).name}", unit="picture",
+              disable=None) as bar:
+        if not missing:
+            pass
+        elif ray_address:
+            run_on_ray(plan, missing, ray_address, bar.update)
+        elif num_workers == 1:
+            PartExtractor(plan).run(missing, bar.update)
+        else:
+            with LocalWorkers(plan, num_workers) as workers:
+                workers.run(missing, bar.update)
     writer.merge(model_sha256=model_sha256, desc_name=desc_name)
     return writer.skipped
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--weights", required=True, help="weight file written by delg_extract/train.py")
+    p.add_argument("--model", "--weights", dest="model", help="weight file written by delg_extract/train.py, or the folder of a SavedModel")
     p.add_argument("--image_dir", required=True, help="the folder the names of the lists are relative to")
     p.add_argument("--list", action="append", default=[], help="image list, extracted whole; may be given several times")
     p.add_argument("--query_list", action="append", default=[], help="image list of queries, cropped to their box")
-    p.add_argument("--ground_truth", help="Revisited ground truth with the boxes of the queries")
+    p.add_argument("--ground_truth", help="Revisited ground truth (.pkl, .json, .mat) with the boxes of the queries")
     p.add_argument("--crop_queries", action=argparse.BooleanOptionalAction, default=True, help="crop queries (default) or take them whole")
     p.add_argument("--output", required=True, help="the store to write, data/<dataset>/delg_<desc_name>.h5")
-    p.add_argument("--scales", type=float, nargs="+", default=list(SCALES), help="image scales (default the seven of DELG)")
-    p.add_argument("--global_scales", type=int, nargs="*", default=list(GLOBAL_SCALES),
-                   help="positions among --scales whose global descriptors are summed (default %(default)s; empty: all)")
-    p.add_argument("--max_features", type=int, default=1000, help="local descriptors a picture at most (default %(default)s)")
-    p.add_argument("--score_threshold", type=float, help="smallest attention of a local descriptor (default: the one of the weight file, else 0)")
-    p.add_argument("--max_image_size", type=int, default=1024, help="longer pictures are shrunk to this side, pixels (default %(default)s; -1: never)")
-    p.add_argument("--min_image_size", type=int, default=-1, help="shorter pictures are enlarged to this side, pixels (default never)")
-    p.add_argument("--block3_strides", action=argparse.BooleanOptionalAction, default=None,
-                   help="local features every 32 pixels, or with --no-block3_strides every 16 (default: as trained)")
-    p.add_argument("--local_dtype", choices=LOCAL_DTYPES, default="float16", help="type of the stored descriptors (default %(default)s)")
-    p.add_argument("--compression", choices=COMPRESSIONS, help="compress the local descriptors: smaller, slower to read (default: not)")
-    p.add_argument("--block", type=int, default=64, help="pictures a part (default %(default)s)")
-    p.add_argument("--allow_missing", action="store_true", help="exit status 0 although some pictures could not be read")
-    p.add_argument("--overwrite", action="store_true", help="delete an existing store and its parts first")
+    what = p.add_argument_group("what is computed", "defaults are those of the published DELG models; a preset or configuration sets all of "
+                                                    "them, and single flags change it")
+    source = what.add_mutually_exclusive_group()
+    source.add_argument("--preset", choices=sorted(PRESETS), help="the configuration of a published model")
+    source.add_argument("--config", help="DelfConfig text file (.pbtxt) of the reference; names the model, too, unless --model does")
+    what.add_argument("--scales", type=float, nargs="+", help="image scales (default the seven of DELG)")
+    what.add_argument("--global_scales", type=int, nargs="*",
+                      help="positions among --scales whose global descriptors are summed (default 3 4 5; none given: all)")
+    what.add_argument("--max_features", type=int, help="local descriptors a picture at most (default 1000)")
+    what.add_argument("--score_threshold", type=float,
+                      help="smallest attention of a local descriptor (default: of the preset, the configuration or the weight file, else 0)")
+    what.add_argument("--calibrate_threshold", type=int, metavar="N",
+                      help="choose the threshold so that N descriptors a picture remain on average over a sample of the pictures")
+    what.add_argument("--calibration_images", type=int, default=100, help="pictures of that sample (default %(default)s)")
+    what.add_argument("--max_image_size", type=int, help="longer pictures are shrunk to this side, pixels (default 1024; -1: never)")
+    what.add_argument("--min_image_size", type=int, help="shorter pictures are enlarged to this side, pixels (default never)")
+    what.add_argument("--block3_strides", action=argparse.BooleanOptionalAction, default=None,
+                      help="local features every 32 pixels, or with --no-block3_strides every 16 (default: as trained)")
+    what.add_argument("--precision", choices=PRECISIONS, default="float32",
+                      help="of the convolutions: float32 is exact (default); bfloat16; auto takes bfloat16 where it is faster on this machine")
+    how = p.add_argument_group("how it is done")
+    how.add_argument("--num_workers", type=int, default=0,
+                     help="worker processes, each with its share of the cores or a GPU (default: one a core or GPU, as memory allows)")
+    how.add_argument("--ray_address", help="work on a Ray cluster: its address, auto for the one of this machine, local to start one")
+    how.add_argument("--batch_size", type=int, help="pictures of one size that go through the network together (default 1, on a GPU 8)")
+    how.add_argument("--block", type=int, default=64, help="pictures a part: what a kill can cost (default %(default)s)")
+    how.add_argument("--format", choices=("store", "delf"), default="store",
+                     help="delf: also write .delg_global and .delg_local files to the folder named like the store without .h5, and "
+                          "keep float32 in the store")
+    how.add_argument("--local_dtype", choices=LOCAL_DTYPES, help="type of the stored local descriptors (default float16)")
+    how.add_argument("--compression", choices=COMPRESSIONS, help="compress the local descriptors: smaller, slower to read (default: not)")
+    how.add_argument("--allow_missing", action="store_true", help="exit status 0 although some pictures could not be read")
+    how.add_argument("--overwrite", action="store_true", help="delete an existing store and its parts first")
     return p
+
+
+def requested_settings(args: argparse.Namespace) -> tuple[str, ExtractionSettings]:
+    """(model path, settings) from the preset or configuration and the flags that change it; the threshold may still be open (None)."""
+    model, settings = args.model, replace(ExtractionSettings(), score_threshold=None)
+    if args.preset:
+        settings, name = PRESETS[args.preset]
+        model = model or f"data/models/{name}"
+        if not is_saved_model(model) and Path(model).exists():
+            settings = replace(settings, score_threshold=None)  # a published threshold says nothing about other weights
+    elif args.config:
+        config = read_delf_config(args.config)
+        model, settings = model or config.model_path, config.settings
+    if not model:
+        raise InputError("no network to extract with; give --model, --preset or --config")
+    flags = {"scales": args.scales and tuple(args.scales), "max_features": args.max_features, "score_threshold": args.score_threshold,
+             "global_scales": None if args.global_scales is None else tuple(args.global_scales),
+             "max_image_size": args.max_image_size, "min_image_size": args.min_image_size}
+    settings = replace(settings, **{name: value for name, value in flags.items() if value is not None})
+    for index in settings.global_scales:
+        if not 0 <= index < len(settings.scales):
+            raise InputError(f"--global_scales {index}: positions among the {len(settings.scales)} --scales count from 0")
+    if min(settings.scales) <= 0:
+        raise InputError(f"--scales {min(settings.scales)}: scales are positive")
+    check_count("max_features", settings.max_features)
+    return model, settings
+
+
+def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
+    """(what to extract and how, SHA-256 of the model) of the command line."""
+    if not args.list and not args.query_list:
+        raise InputError("nothing to extract; give --list or --query_list")
+    for name in ("block", "calibration_images") + ("batch_size",) * (args.batch_size is not None):
+        check_count(name, getattr(args, name))
+    if args.num_workers < 0:
+        raise InputError(f"--num_workers {args.num_workers}: give 1 or more, or 0 for a sensible number")
+    model, settings = requested_settings(args)
+    override = {} if args.block3_strides is None else {"block3_strides": args.block3_strides}
+    stored, sha256 = model_facts(model, override)
+    jobs = collect_jobs(args.list, args.query_list, args.ground_truth, args.image_dir, args.crop_queries)
+    precision = args.precision
+    if precision == "auto":
+        precision = in_another_process("delg_extract.network:fastest_precision")
+    identity = {"model": stored, "model_sha256": sha256, "precision": precision, "crop_queries": args.crop_queries}
+    plan = Plan(model, settings, tuple(jobs), args.output, identity, override, precision, args.block,
+                args.batch_size or (8 if visible_gpus() else 1),
+                {"local_dtype": args.local_dtype or ("float32" if args.format == "delf" else "float16"), "compression": args.compression})
+    if args.calibrate_threshold:
+        check_count("calibrate_threshold", args.calibrate_threshold)
+        threshold = calibrated_threshold(plan, args.calibrate_threshold, args.calibration_images)
+        print(f"attention threshold {threshold:.6g}, for {args.calibrate_threshold} descriptors a picture")
+    elif settings.score_threshold is not None:
+        threshold = settings.score_threshold
+    else:
+        threshold = stored.get("score_threshold", 0.0)
+    settings = replace(settings, score_threshold=float(threshold))
+    return replace(plan, settings=settings, identity={**identity, **settings.as_json()}), sha256
 
 
 def main() -> int:
     args = parser().parse_args()
-    if not args.list and not args.query_list:
-        raise InputError("nothing to extract; give --list or --query_list")
-    if any(not 0 <= index < len(args.scales) for index in args.global_scales):
-        raise InputError(f"--global_scales {args.global_scales}: positions among the {len(args.scales)} --scales count from 0")
-    stored = read_settings(args.weights)
-    threshold = stored.get("score_threshold", 0.0) if args.score_threshold is None else args.score_threshold
-    override = {} if args.block3_strides is None else {"block3_strides": args.block3_strides}
-    jobs = collect_jobs(args.list, args.query_list, args.ground_truth, args.image_dir, args.crop_queries)
-    model_sha256 = sha256_of_file(args.weights)
-    settings = {"model": {**stored, **override}, "model_sha256": model_sha256, "scales": args.scales, "global_scales": args.global_scales,
-                "max_features": args.max_features, "score_threshold": threshold, "max_image_size": args.max_image_size,
-                "min_image_size": args.min_image_size, "crop_queries": args.crop_queries}
+    plan, sha256 = make_plan(args)
+    names = [job.name for job in plan.jobs]
     if args.overwrite:
-        remove_store(args.output)
-    layout = {"local_dtype": args.local_dtype, "compression": args.compression}
-    if is_complete(args.output, [job.name for job in jobs], settings, **layout):
-        print(f"{args.output}: complete, nothing to do")
-        return 0
-    extractor = Extractor(DelgNetwork(load_weights(args.weights, **override)), ExtractionSettings(
-        tuple(args.scales), tuple(args.global_scales), args.max_features, threshold, max_image_size=args.max_image_size,
-        min_image_size=args.min_image_size))
-    desc_name = Path(args.output).stem.removeprefix("delg_")
-    skipped = extract(jobs, extractor, args.output, settings, model_sha256, desc_name, args.block, **layout)
-    print(f"wrote {args.output}: {len(jobs) - len(skipped)} pictures")
+        remove_store(plan.output)
+    skipped = []
+    if is_complete(plan.output, names, plan.identity, **plan.layout):
+        print(f"{plan.output}: complete, nothing to do")
+    else:
+        skipped = extract(plan, sha256, Path(plan.output).stem.removeprefix("delg_"), args.num_workers, args.ray_address)
+        print(f"wrote {plan.output}: {len(names) - len(skipped)} pictures")
+    if args.format == "delf":
+        folder = Path(plan.output).with_suffix("")
+        written, present = export_delg(plan.output, folder, overwrite=args.overwrite)
+        print(f"wrote {written} files to {folder}" + f", {present} were there" * bool(present))
     for picture in skipped:
         print(f"skipped {picture.name}: {picture.reason}")
     if skipped and not args.allow_missing:
-        raise InputError(f"{args.output}.skipped.csv: {len(skipped)} of {len(jobs)} pictures have no descriptors, first "
+        raise InputError(f"{plan.output}.skipped.csv: {len(skipped)} of {len(names)} pictures have no descriptors, first "
                          f"{skipped[0].name!r}; mend them and use --overwrite, or accept with --allow_missing")
     return 0
 

@@ -13,7 +13,7 @@ Every value is only a start: the joint loss trains it further.
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
+from delg_extract.quiet_tensorflow import tf
 from tqdm import tqdm
 
 from delg_extract.model import BATCH_NORM_EPSILON, Delg, attention_pool, gem

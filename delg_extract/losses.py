@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import tensorflow as tf
+from delg_extract.quiet_tensorflow import tf
 
 from delg_extract.model import Delg, LocalMaps, attention_pool
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import delg_extract  # noqa: F401, I001  (quiets TensorFlow before anything else loads it)
 import numpy as np
-import tensorflow as tf
+from delg_extract.quiet_tensorflow import tf
 from keras.optimizers import Adam
 from tqdm import tqdm
 

@@ -13,7 +13,7 @@ from rrt.errors import InputError
 from rrt.lists import write_image_list
 from rrt.neighbors import load_globals
 from rrt.store import Store, read_skipped, write_store
-from tools.export_delg import export_delg
+from rrt.store_export import export_delg
 from tools.import_delg import import_delg
 from tools.prepare_topk_revisited import prepare_topk_revisited
 
