@@ -12,7 +12,12 @@ from tqdm import tqdm
 from rrt.errors import InputError
 
 _CHUNK = 1 << 20
+# What tarfile and the decompressors raise for bad bytes.
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, KeyError, ValueError, OverflowError)
+
+
+class ArchiveError(InputError):
+    """The archive itself is wrong (damaged, hostile, without the files): it is of no use to unpack it again."""
 
 
 def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, progress=True):
@@ -25,7 +30,7 @@ def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, progress=T
     strip: so many leading folders are taken off every name (a file with fewer is left out), None: all of them. wanted: function of
     a file's name after that -> whether to unpack it. progress: a bar on a terminal. Absolute names, names and link targets with `..`,
     devices and pipes are refused, whether wanted or not; links are refused when all folders are stripped. The checksum of a compressed
-    archive is checked to its end. Raises InputError, and then nothing is left behind.
+    archive is checked to its end. Raises ArchiveError, or InputError when the disk is at fault; then nothing is left behind.
     """
     # Where a linked folder really is: only beside it a rename is possible.
     archive, folder = Path(archive), Path(folder).resolve()
@@ -66,7 +71,7 @@ def _unpack(archive, folder, strip, wanted, progress):
                 name = _place(archive, member, strip)
                 if name and (wanted is None or not member.isdir() and wanted(name)):
                     if strip is None and written.get(name, member.name) != member.name:
-                        raise InputError(f"{archive}: {written[name]!r} and {member.name!r} have one name without their folders")
+                        raise ArchiveError(f"{archive}: {written[name]!r} and {member.name!r} have one name without their folders")
                     link = "/".join(_inside(archive, member.linkname)[strip:]) if member.islnk() else member.linkname
                     tar.extract(member.replace(name=name, linkname=link, deep=False), folder, filter="data")
                     if not member.isdir():
@@ -78,7 +83,7 @@ def _unpack(archive, folder, strip, wanted, progress):
         except _DAMAGE as error:
             raise _damaged(archive, error) from None
     if not written:
-        raise InputError(f"{archive}: none of the files looked for are in it; get the archive that belongs here")
+        raise ArchiveError(f"{archive}: none of the files looked for are in it; get the archive that belongs here")
     return len(written)
 
 
@@ -86,7 +91,7 @@ def _opened(archive, raw):
     try:
         return tarfile.open(fileobj=raw, mode="r:*")
     except _DAMAGE:
-        raise InputError(f"{archive}: not a tar archive, or damaged at its start; delete it and download it again") from None
+        raise ArchiveError(f"{archive}: not a tar archive, or damaged at its start; download it again") from None
 
 
 def _place(archive, member, strip):
@@ -95,9 +100,9 @@ def _place(archive, member, strip):
     if member.issym() or member.islnk():
         _inside(archive, member.linkname)
         if strip is None:
-            raise InputError(f"{archive}: {member.name!r} is a link, which cannot be unpacked without its folder")
+            raise ArchiveError(f"{archive}: {member.name!r} is a link, which cannot be unpacked without its folder")
     elif not (member.isfile() or member.isdir()):
-        raise InputError(f"{archive}: {member.name!r} is a device or a pipe; do not use this archive")
+        raise ArchiveError(f"{archive}: {member.name!r} is a device or a pipe; do not use this archive")
     if strip is None:
         return "" if member.isdir() or not parts else parts[-1]
     return "/".join(parts[strip:])
@@ -107,7 +112,7 @@ def _inside(archive, name):
     # Without any `..`, links that point to links cannot lead out either.
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise InputError(f"{archive}: {name!r} leads out of the folder it is unpacked to; do not use this archive")
+        raise ArchiveError(f"{archive}: {name!r} leads out of the folder it is unpacked to; do not use this archive")
     return path.parts
 
 
@@ -126,7 +131,7 @@ def _check_end(tar, raw):
 
 
 def _damaged(archive, error):
-    return InputError(f"{archive}: damaged archive ({error or type(error).__name__}); delete it and download it again")
+    return ArchiveError(f"{archive}: damaged archive ({error or type(error).__name__}); download it again")
 
 
 def _move_into(source, folder):

@@ -101,6 +101,22 @@ def parse_checksums(texts, names):
     return sums
 
 
+def fetch_each(names, fetch, kind):
+    """`fetch(name)` for every name, also after one that failed with an InputError; at the end one InputError tells what is missing.
+
+    kind: what the names are, for the message, as in `models`.
+    """
+    failures = []
+    for name in names:
+        try:
+            fetch(name)
+        except InputError as error:
+            print(f"{name}: missing ({error})")
+            failures.append(error)
+    if failures:
+        raise InputError(f"{len(failures)} of {len(names)} {kind} are missing, first {failures[0]}")
+
+
 class _Transfer:
     """One file on its way: where from, the open part file, what is remembered of the source, how much the file must have."""
 

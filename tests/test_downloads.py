@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import serving, special, tar_bytes
 
-from rrt.archives import unpack_tar
-from rrt.downloads import describe_download, download, file_address, parse_checksums
+from rrt.archives import ArchiveError, unpack_tar
+from rrt.downloads import describe_download, download, fetch_each, file_address, parse_checksums
 from rrt.errors import InputError
 
 CONTENT = random.Random(0).randbytes(300_000)
@@ -318,7 +318,18 @@ class TestDownload:
             else:
                 assert path.read_bytes() == site.files["/x"]
 
-    def test_helpers(self, tmp_path):
+    def test_what_can_be_fetched_is_fetched_and_the_rest_is_one_error(self, capsys):
+        def fetch(name):
+            if name != "good":
+                raise InputError(f"{name}: no")
+            print("fetched")
+
+        with pytest.raises(InputError, match="^2 of 3 things are missing, first bad: no$"):
+            fetch_each(["bad", "good", "worse"], fetch, "things")
+        assert capsys.readouterr().out == "bad: missing (bad: no)\nfetched\nworse: missing (worse: no)\n"
+        fetch_each(["good"], fetch, "things")
+
+    def test_addresses_records_and_checksum_options(self, tmp_path):
         assert file_address("http://a/b/", "c", "d.tar") == file_address("http://a/b", "c/d.tar") == "http://a/b/c/d.tar"
         (tmp_path / "x").write_bytes(CONTENT)
         assert describe_download(tmp_path / "x", "http://a/x") == {"url": "http://a/x", "size": 300_000, "sha256": SHA256}
@@ -388,7 +399,7 @@ class TestUnpack:
     @pytest.mark.parametrize("wanted", [None, lambda name: name == "first"])
     def test_hostile_members_are_refused_and_nothing_is_left(self, pack, tmp_path, member, wanted):
         archive = pack([("first", b"1"), member])
-        with pytest.raises(InputError, match=r"x.tar.gz: .*do not use this archive") as error:
+        with pytest.raises(ArchiveError, match=r"x.tar.gz: .*do not use this archive") as error:
             unpack_tar(archive, tmp_path / "in" / "out", wanted=wanted)
         assert "\n" not in str(error.value)
         assert files_below(tmp_path) == ["in", "x.tar.gz"]
@@ -413,7 +424,7 @@ class TestUnpack:
     @pytest.mark.parametrize("content", [b"", b"no archive", b"<html>" * 2000])
     def test_what_is_no_archive_is_one_line(self, tmp_path, content):
         (tmp_path / "x.tgz").write_bytes(content)
-        with pytest.raises(InputError, match="x.tgz: not a tar archive.*download it again"):
+        with pytest.raises(ArchiveError, match="x.tgz: not a tar archive.*download it again"):
             unpack_tar(tmp_path / "x.tgz", tmp_path / "out")
         assert files_below(tmp_path) == ["x.tgz"]
 
@@ -426,11 +437,12 @@ class TestUnpack:
         with pytest.raises(InputError, match="none of the files looked for"):
             unpack_tar(pack({} if wanted is None else GOOD), tmp_path / "out", wanted=wanted)
 
-    def test_a_file_in_the_way_is_one_line(self, pack, tmp_path):
+    def test_a_fault_of_the_disk_is_not_one_of_the_archive(self, pack, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "top").write_text("a file")
-        with pytest.raises(InputError, match="out: x.tar.gz cannot be unpacked .File exists"):
+        with pytest.raises(InputError, match="out: x.tar.gz cannot be unpacked .File exists") as error:
             unpack_tar(pack(GOOD), tmp_path / "out", merge=True)
+        assert error.type is InputError and files_below(tmp_path) == ["out", "out/top", "x.tar.gz"]
 
     @settings(max_examples=60)
     @given(st.booleans(), st.floats(0, 1, exclude_max=True))
@@ -440,7 +452,7 @@ class TestUnpack:
         whole = tar_bytes(GOOD, compress)
         end = len(whole) if compress else len(whole.rstrip(b"\0")) + 1
         (folder / "x").write_bytes(whole[:int(place * end)])
-        with pytest.raises(InputError) as error:
+        with pytest.raises(ArchiveError) as error:
             unpack_tar(folder / "x", folder / "out")
         assert "\n" not in str(error.value) and files_below(folder) == ["x"]
 
