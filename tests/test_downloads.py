@@ -1,5 +1,6 @@
 """Downloads from a server of this machine that cuts, stalls, refuses and lies; archives that are damaged or hostile."""
 
+import gzip
 import hashlib
 import os
 import random
@@ -455,6 +456,12 @@ class TestUnpack:
         with pytest.raises(ArchiveError) as error:
             unpack_tar(folder / "x", folder / "out")
         assert "\n" not in str(error.value) and files_below(folder) == ["x"]
+
+    def test_a_whole_gzip_of_half_an_archive_is_refused(self, tmp_path):
+        half = tar_bytes(GOOD, compress=False)[:512 + 2048]  # header and content of the first file
+        (tmp_path / "x.tgz").write_bytes(gzip.compress(half))
+        with pytest.raises(ArchiveError, match="damaged archive"):
+            unpack_tar(tmp_path / "x.tgz", tmp_path / "out")
 
     @settings(max_examples=40)
     @given(st.integers(0, 10**6), st.integers(1, 255))
