@@ -34,16 +34,16 @@ def atomic_path(path):
     temporary = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _flush_to_disk(path.parent)
+    flush_to_disk(path.parent)
 
 
-def _flush_to_disk(path):
-    # A rename alone may survive a power cut that the renamed bytes do not.
+def flush_to_disk(path):
+    """Have the disk keep a file's bytes or a folder's entries: a rename alone may survive a power cut that the bytes do not."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

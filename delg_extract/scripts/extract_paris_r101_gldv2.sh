@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# RParis6k with DELG ResNet-101 (GLDv2 clean) -> data/paris6k/delg_r101_gldv2.h5; settings: extract.sh --help
+exec bash "$(dirname "${BASH_SOURCE[0]}")/extract.sh" paris r101 gldv2 "$@"

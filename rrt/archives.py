@@ -1,0 +1,142 @@
+"""Unpacking tar archives of other people: whole or not at all, nothing outside the folder, a damaged archive is one line."""
+
+import lzma
+import os
+import shutil
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from rrt.errors import InputError
+
+_CHUNK = 1 << 20
+# What tarfile and the decompressors raise for bad bytes.
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, KeyError, ValueError, OverflowError)
+
+
+class ArchiveError(InputError):
+    """The archive itself is wrong (damaged, hostile, without the files): it is of no use to unpack it again."""
+
+
+def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, progress=True):
+    """Unpack a tar archive (plain or compressed) into `folder` -> number of files written, 0 when it was there already.
+
+    It is unpacked beside the folder, which appears when all of it is there; so a folder that is there has been unpacked
+    and is left alone. With `merge` the files are added to a folder, each of them whole, and replace those of the same name;
+    whether all are there the caller must remember: run it again after an interruption.
+
+    strip: so many leading folders are taken off every name (a file with fewer is left out), None: all of them. wanted: function of
+    a file's name after that -> whether to unpack it. progress: a bar on a terminal. Absolute names, names and link targets with `..`,
+    devices and pipes are refused, whether wanted or not; links are refused when all folders are stripped. The checksum of a compressed
+    archive is checked to its end. Raises ArchiveError, or InputError when the disk is at fault; then nothing is left behind.
+    """
+    # Where a linked folder really is: only beside it a rename is possible.
+    archive, folder = Path(archive), Path(folder).resolve()
+    if not hasattr(tarfile, "data_filter"):
+        raise InputError("this Python's tarfile cannot unpack safely; use Python 3.11.4 or newer")
+    if folder.exists() and not merge:
+        return 0
+    beside = folder.with_name(f"{folder.name}.{archive.name}.unpacking")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        count = _unpack(archive, beside, strip, wanted, progress)
+        # All files at once: flushing thousands of small ones singly takes minutes.
+        os.sync()
+        if folder.exists():
+            _move_into(beside, folder)
+        else:
+            os.rename(beside, folder)
+    except OSError as error:
+        if error.errno is None:  # as gzip and bz2 report bad bytes
+            raise _damaged(archive, error) from None
+        if error.filename == str(archive):
+            raise InputError(f"{archive}: cannot be read ({error.strerror}); download it again") from None
+        raise InputError(f"{folder}: {archive.name} cannot be unpacked ({error.strerror}); make room or mend the folder, and run "
+                         "again") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return count
+
+
+def _unpack(archive, folder, strip, wanted, progress):
+    written = {}
+    with open(archive, "rb") as raw, _opened(archive, raw) as tar, tqdm(
+            total=os.path.getsize(archive), desc=f"unpack {archive.name}", unit="B", unit_scale=True, unit_divisor=1024,
+            disable=None if progress else True) as bar:
+        try:
+            for member in tar:
+                name = _place(archive, member, strip)
+                if name and (wanted is None or not member.isdir() and wanted(name)):
+                    if strip is None and written.get(name, member.name) != member.name:
+                        raise ArchiveError(f"{archive}: {written[name]!r} and {member.name!r} have one name without their folders")
+                    link = "/".join(_inside(archive, member.linkname)[strip:]) if member.islnk() else member.linkname
+                    tar.extract(member.replace(name=name, linkname=link, deep=False), folder, filter="data")
+                    if not member.isdir():
+                        written[name] = member.name
+                bar.update(raw.tell() - bar.n)
+            _check_end(tar, raw)
+        except InputError:
+            raise
+        except _DAMAGE as error:
+            raise _damaged(archive, error) from None
+    if not written:
+        raise ArchiveError(f"{archive}: none of the files looked for are in it; get the archive that belongs here")
+    return len(written)
+
+
+def _opened(archive, raw):
+    try:
+        return tarfile.open(fileobj=raw, mode="r:*")
+    except _DAMAGE:
+        raise ArchiveError(f"{archive}: not a tar archive, or damaged at its start; download it again") from None
+
+
+def _place(archive, member, strip):
+    """Where a member goes below the folder, '' for nowhere. Raises InputError for what may not be unpacked."""
+    parts = _inside(archive, member.name)
+    if member.issym() or member.islnk():
+        _inside(archive, member.linkname)
+        if strip is None:
+            raise ArchiveError(f"{archive}: {member.name!r} is a link, which cannot be unpacked without its folder")
+    elif not (member.isfile() or member.isdir()):
+        raise ArchiveError(f"{archive}: {member.name!r} is a device or a pipe; do not use this archive")
+    if strip is None:
+        return "" if member.isdir() or not parts else parts[-1]
+    return "/".join(parts[strip:])
+
+
+def _inside(archive, name):
+    # Without any `..`, links that point to links cannot lead out either.
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise ArchiveError(f"{archive}: {name!r} leads out of the folder it is unpacked to; do not use this archive")
+    return path.parts
+
+
+def _check_end(tar, raw):
+    """tarfile takes a cut between two files, and a header that makes no sense, for the end; and stops before gzip's checksum."""
+    if tar.fileobj is raw:
+        raw.seek(tar.offset)
+        end = raw.read(tarfile.BLOCKSIZE)
+        if len(end) < tarfile.BLOCKSIZE or any(end):
+            raise tarfile.ReadError("no end mark")
+        return
+    if tar.fileobj.tell() <= tar.offset:
+        raise tarfile.ReadError("no end mark")
+    while tar.fileobj.read(_CHUNK):
+        pass
+
+
+def _damaged(archive, error):
+    return ArchiveError(f"{archive}: damaged archive ({error or type(error).__name__}); download it again")
+
+
+def _move_into(source, folder):
+    for root, folders, files in os.walk(source):
+        place = folder / Path(root).relative_to(source)
+        place.mkdir(exist_ok=True)
+        for name in files + [name for name in folders if os.path.islink(os.path.join(root, name))]:
+            os.replace(os.path.join(root, name), place / name)
