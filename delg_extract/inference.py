@@ -78,10 +78,12 @@ class Extractor:
         centres = (out.boxes[:, :2] + out.boxes[:, 2:]) / 2
         if not self.settings.resized_coordinates:
             centres = centres / factors
+        local_pca, global_pca = self.settings.local_pca, self.settings.global_pca if self.settings.use_global else None
+        by_scale = global_pca.project(out.global_descriptors) if global_pca else l2_normalize(out.global_descriptors)
         return Descriptors(
-            global_descriptor=l2_normalize(l2_normalize(out.global_descriptors).sum(0)),
+            global_descriptor=l2_normalize(by_scale.sum(0)),
             locations=centres.astype(np.float32),
-            descriptors=l2_normalize(out.features),
+            descriptors=local_pca.project(out.features) if local_pca else l2_normalize(out.features),
             scales=out.scales,
             attention=out.scores,
         )

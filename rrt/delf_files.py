@@ -1,9 +1,8 @@
 """DELF and DELG feature files in and out: `.delg_local` and `.delf` (local features), `.delg_global` and `.datum` (arrays).
 
-A file is one bare protobuf message of the package delf.protos (proto2; DELG_SPEC section 5.6). The message classes are
-built here, in a pool of their own, so nothing is compiled and nothing collides with another program's classes of that
-name. A file that protobuf wrote has a record of the same layout for every feature: it is read through one structured
-view of its bytes once every tag and length has been checked. Any other file goes through the message classes.
+A file is one bare protobuf message of the package delf.protos (proto2; DELG_SPEC section 5.6). A file that protobuf
+wrote has a record of the same layout for every feature: it is read through one structured view of its bytes once every
+tag and length has been checked. Any other file goes through message classes (rrt/proto_messages.py).
 """
 
 import math
@@ -12,12 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.message import DecodeError
 
 from rrt.errors import InputError, atomic_path
+from rrt.proto_messages import message_classes
 
-# message: {field: (number, type)}; a type is a message, a number, or a list of either.
+# As message_classes() takes them.
 _MESSAGES = {
     "DatumShape": {"dim": (1, ["int64"])},
     "FloatList": {"value": (1, ["float"])},
@@ -31,34 +30,7 @@ _LISTS = ("float_list", "uint32_list")  # a DatumProto holds one of them
 _NUMBERS = ("x", "y", "scale", "orientation", "strength")
 _NUMBERS_BYTES = 5 * len(_NUMBERS)  # a tag and a float each
 _MOST_AXES = 16  # the product of a damaged file's million sides would take minutes
-
-
-def _message_classes():
-    field_types = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="rrt_delf.proto", package="delf.protos", syntax="proto2")
-    for message_name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=message_name)
-        for field_name, (number, kind) in fields.items():
-            repeated = isinstance(kind, list)
-            kind, = kind if repeated else [kind]
-            field = message.field.add(name=field_name, number=number)
-            field.label = field_types.LABEL_REPEATED if repeated else field_types.LABEL_OPTIONAL
-            if kind in _MESSAGES:
-                field.type, field.type_name = field_types.TYPE_MESSAGE, f".delf.protos.{kind}"
-            else:
-                field.type = getattr(field_types, f"TYPE_{kind.upper()}")
-                if repeated:
-                    field.options.packed = True
-            if field_name in _LISTS:
-                field.oneof_index = 0
-        if message_name == "DatumProto":
-            message.oneof_decl.add(name="values")
-    # Of the ways to a class this is the one that protobuf 4.21 to 7 share.
-    classes = message_factory.GetMessages([file])
-    return {name: classes[f"delf.protos.{name}"] for name in _MESSAGES}
-
-
-_CLASSES = _message_classes()
+_CLASSES = message_classes("delf.protos", _MESSAGES, {"DatumProto": {"values": _LISTS}})
 
 
 @dataclass(frozen=True)

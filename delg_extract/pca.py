@@ -1,0 +1,76 @@
+"""Principal components of descriptors as DELF and DELG apply them (DELG_SPEC 5.3): normalise, project, normalise again."""
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from delg_extract.inference import l2_normalize
+from rrt.delf_files import read_datum
+from rrt.errors import InputError
+
+
+@dataclass(frozen=True)
+class Pca:
+    """mean [D], matrix [D', D] with a component in each row, the strongest first, of which the first ``dim`` are used; variances
+    [dim or more] of the components for whitening, None without. All float32; see ``read_pca``. Two of them are equal when they
+    compute the same."""
+
+    mean: np.ndarray = field(compare=False, repr=False)
+    matrix: np.ndarray = field(compare=False, repr=False)
+    dim: int
+    variances: np.ndarray | None = field(default=None, compare=False, repr=False)
+    sha256: str = field(init=False)
+
+    def __post_init__(self):
+        digest = hashlib.sha256(f"{self.dim} of {len(self.mean)}, whitening {self.variances is not None}".encode())
+        for array in (self.mean, self.matrix[:self.dim], () if self.variances is None else self.variances[:self.dim]):
+            digest.update(np.ascontiguousarray(array, "<f4"))
+        object.__setattr__(self, "sha256", digest.hexdigest())
+
+    def as_json(self) -> dict:
+        """What tells this projection from another: its size and the SHA-256 of the numbers it uses."""
+        return {"dim": self.dim, "sha256": self.sha256}
+
+    def rotate(self, x: np.ndarray) -> np.ndarray:
+        """The components of x [..., D], float32 [..., dim]: (x - mean) times the matrix transposed, over the standard deviations."""
+        if x.shape[-1] != len(self.mean):
+            raise InputError(f"PCA files for descriptors of {len(self.mean)} dimensions, the model gives {x.shape[-1]}; "
+                             "give those that belong to the model")
+        components = (x.astype(np.float32) - self.mean) @ self.matrix[:self.dim].T
+        return components if self.variances is None else components / np.sqrt(self.variances[:self.dim])
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        """Descriptors [N, D] of any length -> their components [N, dim], of unit length: L2, PCA, L2 (DELG_SPEC 5.3)."""
+        if not len(x):
+            return np.empty((0, self.dim), np.float32)
+        return l2_normalize(self.rotate(l2_normalize(x)))
+
+
+def read_pca(mean: str | Path, matrix: str | Path, dim: int, variances: str | Path | None = None) -> Pca:
+    """The projection in .datum files: mean [D] and matrix [D', D], of which ``dim`` rows are used; with ``variances`` it whitens.
+
+    Raises InputError naming the file that cannot be read or does not fit the others.
+    """
+    mean_values, matrix_values = _numbers(mean).ravel(), _numbers(matrix)
+    if matrix_values.ndim != 2 or matrix_values.shape[1] != len(mean_values) or not matrix_values.size:
+        raise InputError(f"{matrix}: a matrix of shape {list(matrix_values.shape)} does not fit the {len(mean_values)} values of "
+                         f"{mean}; give the two files of one PCA")
+    if not 1 <= dim <= len(matrix_values):
+        raise InputError(f"{matrix}: holds {len(matrix_values)} components, {dim} are asked for; set pca_dim to 1 to {len(matrix_values)}")
+    variance_values = None
+    if variances is not None:
+        variance_values = _numbers(variances).ravel()
+        if len(variance_values) < dim or variance_values[:dim].min() <= 0:
+            raise InputError(f"{variances}: whitening needs {dim} variances above zero, these are {len(variance_values)} from "
+                             f"{variance_values.min(initial=np.inf):g}; give the file of the same PCA, or set use_whitening to false")
+    return Pca(mean_values, matrix_values, dim, variance_values)
+
+
+def _numbers(path: str | Path) -> np.ndarray:
+    values = read_datum(path).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: holds values that are not finite; copy the file again")
+    return values
