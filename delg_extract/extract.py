@@ -15,12 +15,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from delg_extract.calibration import calibrated_threshold
+from delg_extract.calibration import (Calibration, calibrate_threshold, calibration_guard, calibration_sample, read_calibration,
+                                      threshold_path, write_calibration)
 from delg_extract.config import PRESETS, ExtractionSettings
-from delg_extract.delf_config import read_delf_config
-from delg_extract.networks import in_another_process, is_saved_model, model_facts
+from delg_extract.delf_config import preset_settings, read_delf_config
+from delg_extract.networks import fastest_precision, in_another_process, is_saved_model, model_facts
 from delg_extract.parts import PartExtractor, Plan
-from delg_extract.pictures import collect_jobs
+from delg_extract.pictures import collect_jobs, decode_ahead
 from delg_extract.workers import LocalWorkers, default_workers, run_on_ray, visible_gpus
 from rrt.errors import InputError, check_count, run_command
 from rrt.store import COMPRESSIONS, LOCAL_DTYPES, Skipped, is_complete, remove_store
@@ -98,17 +99,16 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def requested_settings(args: argparse.Namespace) -> tuple[str, ExtractionSettings]:
-    """(model path, settings) from the preset or configuration and the flags that change it; the threshold may still be open (None)."""
-    model, settings = args.model, replace(ExtractionSettings(), score_threshold=None)
+def requested_settings(args: argparse.Namespace) -> tuple[str, ExtractionSettings, bool]:
+    """(model, settings, whether their attention threshold means this model) from the preset or configuration and the flags."""
+    model, settings, threshold_known = args.model, ExtractionSettings(), False
     if args.preset:
-        settings, name = PRESETS[args.preset]
-        model = model or f"data/models/{name}"
-        if not is_saved_model(model) and Path(model).exists():
-            settings = replace(settings, score_threshold=None)  # a published threshold says nothing about other weights
+        model = model or f"data/models/{PRESETS[args.preset].model}"
+        settings = preset_settings(args.preset, model)
+        threshold_known = is_saved_model(model)  # a published threshold says nothing about the weights of a file
     elif args.config:
         config = read_delf_config(args.config)
-        model, settings = model or config.model_path, config.settings
+        model, settings, threshold_known = model or str(config.model_path), config.settings, True
     if not model:
         raise InputError("no network to extract with; give --model, --preset or --config")
     flags = {"scales": args.scales and tuple(args.scales), "max_features": args.max_features, "score_threshold": args.score_threshold,
@@ -118,49 +118,66 @@ def requested_settings(args: argparse.Namespace) -> tuple[str, ExtractionSetting
     for index in settings.global_scales:
         if not 0 <= index < len(settings.scales):
             raise InputError(f"--global_scales {index}: positions among the {len(settings.scales)} --scales count from 0")
-    if min(settings.scales) <= 0:
-        raise InputError(f"--scales {min(settings.scales)}: scales are positive")
+    if not 0 < min(settings.scales) <= max(settings.scales) < float("inf"):
+        raise InputError(f"--scales {' '.join(map(str, settings.scales))}: scales are positive numbers")
     check_count("max_features", settings.max_features)
-    return model, settings
+    return model, settings, threshold_known or args.score_threshold is not None
 
 
 def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
-    """(what to extract and how, SHA-256 of the model) of the command line."""
+    """(what to extract and how, SHA-256 of the model) of the command line; a calibration of the threshold happens here."""
     if not args.list and not args.query_list:
         raise InputError("nothing to extract; give --list or --query_list")
-    for name in ("block", "calibration_images") + ("batch_size",) * (args.batch_size is not None):
-        check_count(name, getattr(args, name))
+    for name in ("block", "calibration_images", *("batch_size", "calibrate_threshold")):
+        if getattr(args, name) is not None:
+            check_count(name, getattr(args, name))
     if args.num_workers < 0:
         raise InputError(f"--num_workers {args.num_workers}: give 1 or more, or 0 for a sensible number")
-    model, settings = requested_settings(args)
+    model, settings, threshold_known = requested_settings(args)
     override = {} if args.block3_strides is None else {"block3_strides": args.block3_strides}
-    stored, sha256 = model_facts(model, override)
+    facts, sha256 = model_facts(model, args.precision, **override)
+    if not threshold_known:
+        settings = replace(settings, score_threshold=float(facts.get("score_threshold", 0.0)))
     jobs = collect_jobs(args.list, args.query_list, args.ground_truth, args.image_dir, args.crop_queries)
-    precision = args.precision
-    if precision == "auto":
-        precision = in_another_process("delg_extract.network:fastest_precision")
-    identity = {"model": stored, "model_sha256": sha256, "precision": precision, "crop_queries": args.crop_queries}
+    precision = in_another_process(fastest_precision) if args.precision == "auto" else args.precision
+    identity = {"model": facts, "model_sha256": sha256, "precision": precision, "crop_queries": args.crop_queries}
     plan = Plan(model, settings, tuple(jobs), args.output, identity, override, precision, args.block,
                 args.batch_size or (8 if visible_gpus() else 1),
                 {"local_dtype": args.local_dtype or ("float32" if args.format == "delf" else "float16"), "compression": args.compression})
+    if args.overwrite:
+        remove_store(plan.output)
+        threshold_path(plan.output).unlink(missing_ok=True)
     if args.calibrate_threshold:
-        check_count("calibrate_threshold", args.calibrate_threshold)
-        threshold = calibrated_threshold(plan, args.calibrate_threshold, args.calibration_images)
-        print(f"attention threshold {threshold:.6g}, for {args.calibrate_threshold} descriptors a picture")
-    elif settings.score_threshold is not None:
-        threshold = settings.score_threshold
-    else:
-        threshold = stored.get("score_threshold", 0.0)
-    settings = replace(settings, score_threshold=float(threshold))
+        found = remembered_calibration(plan, args.calibrate_threshold, args.calibration_images)
+        print(f"attention threshold {found.threshold:.6g}: {found.kept_mean:.1f} descriptors a picture ({found.kept_fewest} to {found.kept_most}) "
+              f"over {found.num_pictures} pictures")
+        settings = replace(settings, score_threshold=found.threshold)
     return replace(plan, settings=settings, identity={**identity, **settings.as_json()}), sha256
+
+
+def remembered_calibration(plan: Plan, features: int, num_pictures: int) -> Calibration:
+    """The threshold that leaves ``features`` descriptors a picture, from a sample of the plan's pictures; the one of an earlier run
+    where there is one, so that a restart goes on with it."""
+    sample = calibration_sample([job.name for job in plan.jobs], num_pictures)
+    guard = calibration_guard(settings=plan.settings, features_per_image=features, sample=sample, **plan.identity)
+    found = read_calibration(plan.output, guard)
+    if found is None:
+        found = in_another_process(_calibrate, plan, features, sample)
+        write_calibration(plan.output, found, guard)
+    return found
+
+
+def _calibrate(plan: Plan, features: int, sample: list[str]) -> Calibration:
+    extractor = plan.extractor()
+    pictures = decode_ahead([job for job in plan.jobs if job.name in set(sample)], extractor, ahead=4, threads=2)
+    bar = tqdm(pictures, total=len(sample), desc="calibrating", unit="picture", disable=None)
+    return calibrate_threshold(extractor.network, plan.settings, (resized.pixels for _, resized in bar if resized), features)
 
 
 def main() -> int:
     args = parser().parse_args()
     plan, sha256 = make_plan(args)
     names = [job.name for job in plan.jobs]
-    if args.overwrite:
-        remove_store(plan.output)
     skipped = []
     if is_complete(plan.output, names, plan.identity, **plan.layout):
         print(f"{plan.output}: complete, nothing to do")
@@ -169,7 +186,8 @@ def main() -> int:
         print(f"wrote {plan.output}: {len(names) - len(skipped)} pictures")
     if args.format == "delf":
         folder = Path(plan.output).with_suffix("")
-        written, present = export_delg(plan.output, folder, overwrite=args.overwrite)
+        suffix = ".delg_local" if plan.settings.use_global else ".delf"
+        written, present = export_delg(plan.output, folder, suffix, overwrite=args.overwrite)
         print(f"wrote {written} files to {folder}" + f", {present} were there" * bool(present))
     for picture in skipped:
         print(f"skipped {picture.name}: {picture.reason}")

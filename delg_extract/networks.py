@@ -1,10 +1,15 @@
-"""Opening whatever network a path holds: this project's weight files, or a SavedModel of the reference."""
+"""What a path holds that can describe pictures: a weight file of this project, or a SavedModel of the reference. Loads TensorFlow
+only when a network is opened."""
 from __future__ import annotations
 
+import hashlib
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from delg_extract.inference import Network
-from rrt.errors import sha256_of_file
+from rrt.errors import InputError, sha256_of_file
 
 
 def is_saved_model(path: str | Path) -> bool:
@@ -20,3 +25,38 @@ def open_network(path: str | Path, precision: str = "float32", **override) -> Ne
     from delg_extract.network import DelgNetwork
     from delg_extract.weights import load_weights
     return DelgNetwork(load_weights(path, **override), precision)
+
+
+def model_facts(path: str | Path, precision: str, **override) -> tuple[dict, str]:
+    """(settings of the network as the store keeps them, SHA-256 of its files). Raises InputError when there is no model, or when a
+    SavedModel is asked for what was fixed at its export."""
+    if not is_saved_model(path):
+        from delg_extract.weight_files import read_settings
+        return {**read_settings(path), **override}, sha256_of_file(path)
+    if override or precision != "float32":
+        asked = ", ".join([*override, *["precision"] * (precision != "float32")])
+        raise InputError(f"{path}: a SavedModel, whose {asked} was fixed at its export; leave the flag out or give a weight file")
+    return {"kind": "saved_model"}, _sha256_of_folder(Path(path))
+
+
+def _sha256_of_folder(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and (path.name == "saved_model.pb" or path.parent.name == "variables"))
+    if not any(path.name == "saved_model.pb" for path in files):
+        raise InputError(f"{folder}: no saved_model.pb; give the folder of a SavedModel, or a weight file")
+    listed = "".join(f"{path.relative_to(folder).as_posix()} {sha256_of_file(path)}\n" for path in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
+
+
+def in_another_process(function, *arguments):
+    """``function(*arguments)`` in a fresh process, so that TensorFlow is not left in this one; the function is one of a module."""
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(function, *arguments).result()
+    except BrokenProcessPool:
+        raise InputError("a process that runs the network died (out of memory?); give a smaller --max_image_size") from None
+
+
+def fastest_precision() -> str:
+    """The precision that "auto" means on this machine; for ``in_another_process``."""
+    from delg_extract.network import fastest_precision as measured
+    return measured()

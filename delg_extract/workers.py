@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -148,6 +149,13 @@ def gave_up(plan: Plan, part: int, reason: str) -> InputError:
 # ---- Ray -----------------------------------------------------------------------------------------------------------------
 
 
+def _reach(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError("expected HOST:PORT, auto or local")
+    socket.create_connection((host, int(port)), timeout=10).close()
+
+
 def _extract_in_ray(plan: Plan, part: int) -> int:
     if not _state:
         os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
@@ -166,8 +174,10 @@ def run_on_ray(plan: Plan, parts: list[int], address: str, on_pictures: Callable
     except ImportError:
         raise InputError("--ray_address: Ray is not installed; pip install 'rrt[cluster]'") from None
     try:
+        if address not in ("auto", "local"):
+            _reach(address)  # Ray itself would knock for minutes
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"--ray_address {address}: no Ray cluster answers there ({describe_error(error)}); start one with "
                          "'ray start --head', or give local") from None
     try:

@@ -13,6 +13,7 @@ from commands import kill_tool_when  # noqa: E402
 from delg_extract.extract import main  # noqa: E402
 from delg_extract.model import Delg  # noqa: E402
 from delg_extract.weights import load_weights, save_weights  # noqa: E402
+from rrt.delf_files import read_datum, read_features  # noqa: E402
 from rrt.errors import InputError  # noqa: E402
 from rrt.groundtruth import save_ground_truth  # noqa: E402
 from rrt.lists import write_image_list  # noqa: E402
@@ -44,9 +45,9 @@ def folder(tmp_path):
 
 
 def command(folder, weights, output, *extra):
-    return [sys.executable, "delg_extract/extract.py", "--weights", str(weights), "--image_dir", str(folder),
+    return [sys.executable, "delg_extract/extract.py", "--model", str(weights), "--image_dir", str(folder),
             "--list", str(folder / "test_gallery.txt"), "--query_list", str(folder / "test_query.txt"),
-            "--ground_truth", str(folder / "gnd.pkl"), "--output", str(output), "--block", "2", *extra]
+            "--ground_truth", str(folder / "gnd.pkl"), "--output", str(output), "--block", "2", "--num_workers", "1", *extra]
 
 
 def run(*args):
@@ -156,3 +157,74 @@ def test_weights_survive_a_round_trip_and_refuse_another_network(weights, tmp_pa
                 source.copy(name, target)
     with pytest.raises(InputError, match="conv1"):
         load_weights(tmp_path / "lacking.h5")
+
+
+def run_here(monkeypatch, arguments):
+    monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
+    return main()
+
+
+def test_delf_files_hold_what_the_store_holds(folder, weights, monkeypatch):
+    arguments = command(folder, weights, folder / "delg_x.h5", "--format", "delf", "--max_features", "20")[1:]
+    assert run_here(monkeypatch, arguments) == 0
+    with Store(folder / "delg_x.h5") as store:
+        assert store.local_dtype == "float32"
+        for i, name in enumerate(store.names):
+            stem = folder / "delg_x" / name[4:-4]
+            features, local = read_features(f"{stem}.delg_local"), store.read(i)
+            assert np.array_equal(features.descriptors, local.descriptors) and np.array_equal(features.keypoints, local.keypoints)
+            assert np.array_equal(read_datum(f"{stem}.delg_global"), store.global_descriptors[i])
+    (folder / "delg_x/picture 3.delg_local").unlink()
+    assert run_here(monkeypatch, arguments) == 0  # the store is complete, one file is not
+    assert (folder / "delg_x/picture 3.delg_local").exists()
+
+
+def test_a_calibrated_threshold_leaves_the_number_asked_for_and_is_remembered(folder, weights, monkeypatch, capsys):
+    arguments = [*command(folder, weights, folder / "delg_x.h5")[1:], "--calibrate_threshold", "30"]
+    assert run_here(monkeypatch, arguments) == 0
+    with Store(folder / "delg_x.h5") as store:
+        counts = [len(store.read(i).attention) for i in range(store.num_images)]
+        assert 30 <= np.mean(counts) <= 31 and len(set(counts)) > 1
+    found = capsys.readouterr().out
+    remembered = (folder / "delg_x.h5.threshold.json").read_bytes()
+    (folder / "delg_x.h5").unlink()
+    assert run_here(monkeypatch, arguments) == 0
+    assert capsys.readouterr().out.splitlines()[0] == found.splitlines()[0]
+    assert (folder / "delg_x.h5.threshold.json").read_bytes() == remembered
+    with pytest.raises(InputError, match="features_per_image"):
+        run_here(monkeypatch, [*arguments[:-1], "40"])
+    with pytest.raises(InputError, match="cannot be kept"):
+        run_here(monkeypatch, [*arguments[:-1], "100000", "--overwrite"])
+
+
+def test_a_preset_sets_everything_but_the_threshold_of_other_weights(folder, weights, monkeypatch):
+    assert run_here(monkeypatch, [*command(folder, weights, folder / "delg_x.h5")[1:], "--preset", "r50_gldv2", "--scales", "0.5", "1",
+                                  "--global_scales", "1"]) == 0
+    with Store(folder / "delg_x.h5") as store:
+        assert store.config["score_threshold"] == 0.0 and store.config["max_features"] == 1000
+        assert store.config["scales"] == [0.5, 1.0] and store.config["global_scales"] == [1]
+        assert store.config["precision"] == "float32"
+
+
+def test_a_configuration_file_of_the_reference_is_followed(folder, weights, monkeypatch):
+    config = folder / "delf_config.pbtxt"
+    config.write_text(f'''use_local_features: true use_global_features: true model_path: "{weights}"
+        image_scales: 0.7071 image_scales: 1.0 max_image_size: 150
+        delf_local_config {{ use_pca: false max_feature_num: 5 score_threshold: 0.0 }}
+        delf_global_config {{ use_pca: false image_scales_ind: 1 }}''')
+    arguments = command(folder, weights, folder / "delg_x.h5")[1:]
+    del arguments[1:3]  # --model
+    assert run_here(monkeypatch, [*arguments, "--config", config]) == 0
+    with Store(folder / "delg_x.h5") as store:
+        assert store.config["max_image_size"] == 150 and store.num_images == NUM_PICTURES
+        assert max(len(store.read(i).attention) for i in range(store.num_images)) == 5
+
+
+def test_pictures_in_batches_give_the_descriptors_of_single_ones(folder, weights, monkeypatch):
+    assert run_here(monkeypatch, command(folder, weights, folder / "delg_one.h5")[1:]) == 0
+    arguments = command(folder, weights, folder / "delg_many.h5", "--batch_size", "3", "--block", "8")[1:]
+    assert run_here(monkeypatch, arguments) == 0
+    one, many = contents(folder / "delg_one.h5")[0], contents(folder / "delg_many.h5")[0]
+    for name in one:
+        assert np.allclose(one[name].astype(float), many[name].astype(float), atol=2e-3) if one[name].dtype.kind == "f" else \
+            np.array_equal(one[name], many[name]), name

@@ -2,6 +2,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,13 +14,14 @@ from PIL import Image
 
 pytest.importorskip("tensorflow")
 
-from commands import assert_one_line_error, run_tool  # noqa: E402
+from commands import ROOT, run_tool  # noqa: E402
 from delg_extract.config import ExtractionSettings  # noqa: E402
 from delg_extract.model import Delg  # noqa: E402
 from delg_extract.parts import Plan  # noqa: E402
 from delg_extract.pictures import Job  # noqa: E402
 from delg_extract.weights import save_weights  # noqa: E402
-from delg_extract.workers import ATTEMPTS, LocalWorkers, default_workers  # noqa: E402
+from delg_extract.workers import ATTEMPTS, LocalWorkers, default_workers, run_on_ray  # noqa: E402
+from failing_workers import die, fail_the_first_time, lose_the_disk  # noqa: E402
 from rrt.errors import InputError  # noqa: E402
 from rrt.lists import write_image_list  # noqa: E402
 
@@ -42,6 +44,11 @@ def folder(tmp_path_factory):
 def arguments(folder, output, *extra):
     return ["delg_extract/extract.py", "--model", folder / "small.h5", "--image_dir", folder, "--list", folder / "list.txt",
             "--output", output, "--block", "4", *extra]
+
+
+def command(folder, output, *extra):
+    script, *rest = map(str, arguments(folder, output, *extra))
+    return [sys.executable, str(ROOT / script), *rest]
 
 
 def contents(path):
@@ -150,17 +157,11 @@ def test_a_ray_cluster_gives_the_same_store_although_a_worker_dies(folder, whole
     assert_same_descriptors(output, whole)
 
 
-def command(folder, output, *extra):
-    import sys
-
-    from commands import ROOT
-    script, *rest = map(str, arguments(folder, output, *extra))
-    return [sys.executable, str(ROOT / script), *rest]
-
-
-def test_a_cluster_that_does_not_answer_is_one_line(folder, tmp_path):
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:99999"])
+def test_a_cluster_that_does_not_answer_is_one_line(address, tmp_path):
     pytest.importorskip("ray")
-    assert_one_line_error(run_tool(*arguments(folder, tmp_path / "delg_x.h5", "--ray_address", "127.0.0.1:1")), "127.0.0.1:1", "ray start")
+    with pytest.raises(InputError, match=f"--ray_address {address}: no Ray cluster answers there .*'ray start --head'"):
+        run_on_ray(plan_of(tmp_path), [0], address, lambda count: None)
 
 
 def plan_of(tmp_path):
@@ -168,27 +169,11 @@ def plan_of(tmp_path):
     return Plan("none.h5", ExtractionSettings(), jobs, str(tmp_path / "delg_x.h5"), {}, block=2)
 
 
-def die(part):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def lose_the_disk(part):
-    raise OSError(5, "Input/output error", "pictures")
-
-
 @pytest.mark.parametrize("task, words", [(die, "worker died"), (lose_the_disk, "pictures: Input/output error")])
 def test_a_part_that_always_fails_ends_the_run_after_some_attempts(task, words, tmp_path):
     with pytest.raises(InputError, match=rf"part \d \(from '[02].jpg'\) failed {ATTEMPTS} times: .*{words}"):
         with LocalWorkers(plan_of(tmp_path), 2, task) as workers:
             workers.run([0, 1], lambda count: None)
-
-
-def fail_the_first_time(part):
-    marker = Path(os.environ["RRT_TEST_MARKERS"]) / str(part)
-    if not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return 2
 
 
 def test_every_part_is_tried_again_by_a_fresh_worker(tmp_path, monkeypatch):
