@@ -93,9 +93,7 @@ def build_trainer(args: argparse.Namespace, pictures: LabelledPictures) -> Train
         left = restore_weights(args.init_weights, model, args.partial_weights)
         print(f"{args.init_weights}: loaded" + (f", left {', '.join(left)} as initialised" if left else " all variables"))
     if args.imagenet_checkpoint:
-        loaded, left = load_keras_notop(args.imagenet_checkpoint, model, partial=args.partial_weights)
-        print(f"{args.imagenet_checkpoint}: loaded {len(loaded)} trunk variables, left {len(left)} as initialised"
-              + (f" ({left[0]} ... {left[-1]})" if left else ""))
+        print(load_keras_notop(args.imagenet_checkpoint, model, partial=args.partial_weights))
     if args.conv5_start == "identity":
         identity_conv5(model, args.seed)
     add_classifiers(model, args.num_classes or pictures.num_classes)
@@ -222,7 +220,7 @@ def parser() -> argparse.ArgumentParser:
     flag("--logdir", "logs/delg", "folder for checkpoints, curves and the final weights")
     p.add_argument("--backbone", choices=tuple(BACKBONES), default="resnet50", help="trunk (default %(default)s)")
     p.add_argument("--num_classes", type=int, help="classes of the classifiers (default: those of the lists)")
-    p.add_argument("--imagenet_checkpoint", help="classic Keras ResNet notop .h5 file the trunk starts from")
+    p.add_argument("--imagenet_checkpoint", help="Keras ResNet .h5 file the trunk starts from (classic or keras.applications names)")
     flag("--partial_weights", False, "accept an ImageNet or weight file that lacks some variables")
     p.add_argument("--init_weights", help="weight file of this project to start from")
     p.add_argument("--freeze", choices=tuple(FROZEN), default="none", help="what is not trained: nothing, or conv1 to conv4")

@@ -1,4 +1,4 @@
-"""Weight files of the DELG network: this project's own HDF5 files, and the classic Keras ``..._notop.h5`` ImageNet files.
+"""Weight files of the DELG network: this project's own HDF5 files, and the ImageNet files of Keras.
 
 An own file holds one dataset per variable, under the variable's name, and the settings of the network in the root attribute
 ``settings`` (JSON). It is plain numbers: nothing in it can run code, and it can be read without TensorFlow.
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from delg_extract.keras_weights import read_keras_trunk
 from delg_extract.model import BATCH_NORM_EPSILON, Delg
 from rrt.errors import InputError, atomic_path
 
@@ -95,61 +97,94 @@ def _open(path: str | Path) -> h5py.File:
     return file
 
 
-# ---- classic Keras files -------------------------------------------------------------------------------------------------
+# ---- Keras files ---------------------------------------------------------------------------------------------------------
 
 
-def load_keras_notop(path: str | Path, model: Delg, partial: bool = False) -> tuple[list[str], list[str]]:
-    """Copies the trunk from a classic Keras ResNet "notop" HDF5 file, the stem included, and adapts it to DELG's input.
+@dataclass(frozen=True)
+class LoadReport:
+    """What a weight file gave to a network, and what not. loaded, left: names of the network's variables, in its order;
+    unused: datasets of the file; without_bias: convolutions the file holds no bias of, which was set to zero."""
+
+    path: str
+    loaded: list[str]
+    left: list[str]
+    unused: list[str]
+    without_bias: list[str]
+
+    def __str__(self) -> str:
+        stages = _by_stage([*self.loaded, *self.left])
+        loaded, left = _by_stage(self.loaded), _by_stage(self.left)
+        counts = [f"{stage} {len(loaded[stage])}" + (f" of {len(stages[stage])}" if stage in left else "") for stage in loaded]
+        lines = [f"{self.path}: loaded {len(self.loaded)} of {len(self.loaded) + len(self.left)} variables: {', '.join(counts)}"]
+        for stage, names in left.items():
+            lines.append(f"  left as initialised: {stage} {len(names)}" + (f" of {len(stages[stage])}" if stage in loaded else " (all)")
+                         + f": {_first(names)}")
+        if self.unused:
+            lines.append(f"  of the file not used: {len(self.unused)}: {_first(self.unused)}")
+        if self.without_bias:
+            lines.append(f"  convolutions without bias, set to zero: {len(self.without_bias)}: {_first(self.without_bias)}")
+        return "\n".join(lines)
+
+
+def _by_stage(names: list[str]) -> dict[str, list[str]]:
+    """Variable names by conv1 ... conv5 and heads."""
+    stages: dict[str, list[str]] = {}
+    for name in names:
+        block = re.match(r"(?:res|bn)([2-5])", name)
+        stage = f"conv{block[1]}" if block else "conv1" if name.startswith(("conv1/", "bn_conv1/")) else "heads"
+        stages.setdefault(stage, []).append(name)
+    return stages
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def load_keras_notop(path: str | Path, model: Delg, partial: bool = False) -> LoadReport:
+    """Copies the trunk from a Keras ResNet HDF5 file, the stem included, and adapts it to DELG's input.
 
     Those files were trained with BGR pixels minus their mean and batch norm epsilon 1.001e-5; DELG feeds RGB (x - 128) / 128 and
-    uses 1e-3. The first convolution and the batch norm scales are changed so that the trunk computes the same function.
-    Returns (names loaded, trunk names left alone). Raises InputError when a trunk variable is missing and not ``partial``.
+    uses 1e-3. The first convolution and the batch norm scales are changed so that the trunk computes the same function (at the
+    border of a picture the padding differs: the mean colour there, grey 128 here). The file may use the names of classic
+    Keras or of keras.applications (keras_weights.py). A layer is loaded whole or not at all, the heads never.
+    Raises InputError when the file lacks a trunk variable or holds blocks that this trunk has not, unless ``partial``; and when a
+    layer has another shape or only a part of its variables.
     """
-    stored = _read_keras(path)
-    trunk = [name for name in model.variables_by_name if name.startswith(("conv1/", "bn_conv1/", "res", "bn"))]
-    missing = [name for name in trunk if name not in stored]
+    found = read_keras_trunk(path)
+    trunk = [name for name in model.variables_by_name if _by_stage([name]).keys() != {"heads"}]
+    missing = [name for name in trunk if name not in found.values]
+    foreign = [name for name in found.values if name not in model.variables_by_name]
+    if foreign and not partial:
+        raise InputError(f"{path}: holds {len(foreign)} trunk variables that a {model.backbone} has not, first {foreign[0]}; "
+                         "choose the --backbone of the file, or take what fits with --partial_weights")
     if missing and not partial:
-        raise InputError(f"{path}: lacks {len(missing)} of the {len(trunk)} trunk variables, first {missing[0]}; "
+        counts = ", ".join(f"{stage} {len(names)}" for stage, names in _by_stage(missing).items())
+        raise InputError(f"{path}: lacks {len(missing)} of the {len(trunk)} trunk variables ({counts}), first {missing[0]}; "
                          "--partial_weights takes what is there and leaves the rest as initialised")
-    loaded = [name for name in trunk if name in stored]
+    loaded = [name for name in trunk if name in found.values]
     if not loaded:
-        raise InputError(f"{path}: holds no variable of a {model.backbone} trunk; the classic Keras names are needed (res2a_branch2a)")
+        raise InputError(f"{path}: holds no variable of a {model.backbone} trunk; choose the --backbone of the file")
     for name in loaded:
-        value, variable = stored[name], model.variables_by_name[name]
-        if value.shape != tuple(variable.shape):
-            raise InputError(f"{path}: {name} has shape {value.shape}, the {model.backbone} trunk needs {tuple(variable.shape)}")
-        if name == "conv1/kernel":
-            # BGR value minus mean = 128 * normalised + (128 - mean); the constant goes into the bias.
-            model.variables_by_name["conv1/bias"].assign(
-                stored["conv1/bias"] + np.einsum("hwio,i->o", value, 128.0 - KERAS_MEAN_BGR))
-            value = 128.0 * value[:, :, ::-1]
-        elif name == "conv1/bias":
-            continue
-        elif name.endswith("/gamma"):
-            variance = stored[name.replace("/gamma", "/moving_variance")]
-            value = value * np.sqrt((variance + BATCH_NORM_EPSILON) / (variance + KERAS_EPSILON))
-        variable.assign(value.astype(np.float32))
-    return loaded, missing
+        shape, needed = found.values[name].shape, tuple(model.variables_by_name[name].shape)
+        if shape != needed:
+            raise InputError(f"{path}: {name} has shape {shape}, the {model.backbone} trunk needs {needed}; "
+                             "choose the --backbone of the file")
+    for name in loaded:
+        model.variables_by_name[name].assign(_adapted(name, found.values).astype(np.float32))
+    left = [name for name in model.variables_by_name if name not in found.values]
+    unused = sorted([*found.unused, *(found.datasets[name] for name in foreign if name in found.datasets)])
+    return LoadReport(str(path), loaded, left, unused, [layer for layer in found.without_bias if f"{layer}/bias" in loaded])
 
 
-def _read_keras(path: str | Path) -> dict[str, np.ndarray]:
-    """Every weight of a classic Keras file as ``layer/kernel``, ``layer/gamma``, ...; float64."""
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such file; give the path of a Keras ResNet notop .h5 file")
-    short = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
-    found = {}
-
-    def visit(name, item):
-        if isinstance(item, h5py.Dataset):
-            leaf = re.sub(r"(_\d+)?:0$", "", name.rsplit("/", 1)[-1])
-            layer = name.split("/")[0]
-            for kind in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", *short):
-                if leaf == kind or leaf == f"{layer}_{kind}":
-                    found[f"{layer}/{short.get(kind, kind)}"] = item[()].astype(np.float64)
-
-    try:
-        with h5py.File(path, "r") as file:
-            (file["model_weights"] if "model_weights" in file else file).visititems(visit)
-    except OSError as error:
-        raise InputError(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]}); copy or download it again") from error
-    return found
+def _adapted(name: str, stored: dict[str, np.ndarray]) -> np.ndarray:
+    """A trunk variable as this network needs it, float64."""
+    value = stored[name].astype(np.float64)
+    if name == "conv1/kernel":
+        return 128.0 * value[:, :, ::-1]
+    if name == "conv1/bias":
+        # BGR value minus mean = 128 * normalised + (128 - mean); the constant goes into the bias.
+        return value + np.einsum("hwio,i->o", stored["conv1/kernel"].astype(np.float64), 128.0 - KERAS_MEAN_BGR)
+    if name.endswith("/gamma"):
+        variance = stored[name.replace("/gamma", "/moving_variance")].astype(np.float64)
+        return value * np.sqrt((variance + BATCH_NORM_EPSILON) / (variance + KERAS_EPSILON))
+    return value
