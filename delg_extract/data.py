@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from delg_extract.quiet_tensorflow import tf
 
 from delg_extract.model import normalize_pixels
+from delg_extract.quiet_tensorflow import tf
 from rrt.errors import InputError
 from rrt.lists import read_image_list
 

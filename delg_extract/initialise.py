@@ -13,10 +13,10 @@ Every value is only a start: the joint loss trains it further.
 from __future__ import annotations
 
 import numpy as np
-from delg_extract.quiet_tensorflow import tf
 from tqdm import tqdm
 
 from delg_extract.model import BATCH_NORM_EPSILON, Delg, attention_pool, gem
+from delg_extract.quiet_tensorflow import tf
 
 
 def identity_conv5(model: Delg, seed: int = 0) -> None:

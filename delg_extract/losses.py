@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from delg_extract.quiet_tensorflow import tf
-
 from delg_extract.model import Delg, LocalMaps, attention_pool
+from delg_extract.quiet_tensorflow import tf
 
 SCALE_FACTOR = 45.25  # about sqrt(2048); a constant, as in the reference
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from delg_extract.quiet_tensorflow import tf
 
 from delg_extract.config import ExtractionSettings
 from delg_extract.inference import LocalAndGlobal
 from delg_extract.model import BATCH_NORM_EPSILON, Delg, gem, normalize_pixels
 from delg_extract.pyramid import level_size, receptive_boxes
+from delg_extract.quiet_tensorflow import tf
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 # A reduced precision must be worth its rounding.

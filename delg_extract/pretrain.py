@@ -14,14 +14,12 @@ import argparse
 import time
 from pathlib import Path
 
-import delg_extract  # noqa: F401, I001  (quiets TensorFlow before anything else loads it)
 import numpy as np
-from delg_extract.quiet_tensorflow import tf
-from keras.optimizers import Adam
 from tqdm import tqdm
 
 from delg_extract.data import read_labelled_pictures, training_batches, unreadable_picture_named
 from delg_extract.model import BACKBONES, Delg
+from delg_extract.quiet_tensorflow import tf
 from delg_extract.train import CurveLog, add_list_flags
 from delg_extract.weights import restore_weights, save_weights
 from rrt.errors import InputError, run_command
@@ -89,7 +87,7 @@ class Pretrainer:
     def __init__(self, model: Delg, args: argparse.Namespace):
         self.model, self.args = model, args
         self.trained = [v for n, v in model.variables_by_name.items() if v.trainable and n.startswith(TRAINED)]
-        self.optimizer = Adam(args.initial_lr)
+        self.optimizer = tf.keras.optimizers.Adam(args.initial_lr)
         self.optimizer.build(self.trained)
         self.step_count = tf.Variable(0, dtype=tf.int64)
         self.generator = tf.random.Generator.from_seed(args.seed)

@@ -13,10 +13,7 @@ import csv
 import time
 from pathlib import Path
 
-import delg_extract  # noqa: F401, I001  (quiets TensorFlow before anything else loads it)
 import numpy as np
-from delg_extract.quiet_tensorflow import tf
-from keras.optimizers import SGD
 from tqdm import tqdm
 
 from delg_extract.curves import draw_curves
@@ -24,6 +21,7 @@ from delg_extract.data import LabelledPictures, read_labelled_pictures, training
 from delg_extract.initialise import identity_conv5, initialise_heads
 from delg_extract.losses import CLASSIFIERS, add_classifiers, global_logits, joint_loss, local_logits
 from delg_extract.model import BACKBONES, Delg
+from delg_extract.quiet_tensorflow import tf
 from delg_extract.weights import load_keras_notop, restore_weights, save_weights
 from rrt.errors import InputError, run_command
 from rrt.picture_jobs import guard_settings
@@ -41,7 +39,7 @@ class Trainer:
         self.model, self.args = model, args
         self.frozen = FROZEN[args.freeze]
         self.trained = [(n, v) for n, v in model.variables_by_name.items() if v.trainable and not n.startswith(self.frozen or ("\0",))]
-        self.optimizer = SGD(args.initial_lr, momentum=MOMENTUM)
+        self.optimizer = tf.keras.optimizers.SGD(args.initial_lr, momentum=MOMENTUM)
         self.optimizer.build([v for _, v in self.trained])
         self.step_count = tf.Variable(0, dtype=tf.int64, trainable=False)
 

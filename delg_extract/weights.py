@@ -15,9 +15,9 @@ import numpy as np
 
 from delg_extract.keras_weights import read_keras_trunk
 from delg_extract.model import BATCH_NORM_EPSILON, Delg
+from delg_extract.weight_files import SCHEMA, open_weight_file, read_settings
 from rrt.errors import InputError, atomic_path
 
-SCHEMA = "delg-weights"
 KERAS_EPSILON = 1.001e-5
 KERAS_MEAN_BGR = np.array([103.939, 116.779, 123.68])
 
@@ -32,12 +32,6 @@ def save_weights(path: str | Path, model: Delg, dtype: str = "float32", **extra)
         for name, variable in model.variables_by_name.items():
             file.create_dataset(name, data=variable.numpy().astype(dtype))
     return path
-
-
-def read_settings(path: str | Path) -> dict:
-    """The settings stored in a weight file of this project."""
-    with _open(path) as file:
-        return json.loads(file.attrs["settings"])
 
 
 def load_weights(path: str | Path, **override) -> Delg:
@@ -61,7 +55,7 @@ def restore_weights(path: str | Path, model: Delg, partial: bool = False) -> lis
 
     ``partial``: takes what both have and leaves the rest as initialised. Returns the names left.
     """
-    with _open(path) as file:
+    with open_weight_file(path) as file:
         stored = {}
         file.visititems(lambda name, item: stored.update({name: item}) if isinstance(item, h5py.Dataset) else None)
         wanted = model.variables_by_name
@@ -81,20 +75,6 @@ def restore_weights(path: str | Path, model: Delg, partial: bool = False) -> lis
                 raise InputError(f"{path}: {name} holds values that are not finite; take an earlier checkpoint")
             variable.assign(value)
     return left
-
-
-def _open(path: str | Path) -> h5py.File:
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such weight file; give the path of a .h5 file written by delg_extract/train.py")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]}); copy or download it again") from error
-    if file.attrs.get("schema") != SCHEMA:
-        file.close()
-        raise InputError(f"{path}: not a weight file of this project (no schema {SCHEMA!r}); "
-                         "ImageNet files go to --imagenet_checkpoint")
-    return file
 
 
 # ---- Keras files ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from . import scene_textures as tx

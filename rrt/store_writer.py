@@ -12,7 +12,6 @@ import shutil
 from pathlib import Path
 
 import h5py
-import numpy as np
 from tqdm import tqdm
 
 import rrt

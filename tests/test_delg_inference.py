@@ -145,3 +145,20 @@ def test_pictures_of_one_size_give_the_same_alone_and_together(network):
         assert np.allclose(out.scores, alone.scores, rtol=5e-5)
         assert np.abs(out.features - alone.features).max() < 2e-5 * np.abs(alone.features).max()
         assert np.abs(out.global_descriptors - alone.global_descriptors).max() < 2e-5 * np.abs(alone.global_descriptors).max()
+
+
+def test_pictures_of_every_size_share_one_graph():
+    network = DelgNetwork(Delg("small"))
+    for side in (40, 64, 97):
+        network.local_and_global(np.zeros((1, side, 2 * side, 3), np.uint8), ExtractionSettings())
+    assert network._local.experimental_get_tracing_count() == network._both.experimental_get_tracing_count() == 1
+
+
+def test_half_the_digits_keep_the_descriptors(network, model):
+    image = IMAGES["b"][None]
+    exact, rough = (net.local_and_global(image, ExtractionSettings(max_features=10**6))[0] for net in (network, DelgNetwork(model, "bfloat16")))
+    by_place = [out.features[by_box_and_scale(out.boxes, out.scales)] for out in (exact, rough)]
+    cosines = (by_place[0] * by_place[1]).sum(1) / np.linalg.norm(by_place[0], axis=1) / np.linalg.norm(by_place[1], axis=1)
+    assert cosines.mean() > 0.999
+    for a, b in zip(exact.global_descriptors, rough.global_descriptors):
+        assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999

@@ -31,7 +31,7 @@ def test_conda_and_pip_users_get_the_same_versions():
 
 def test_the_pinned_versions_are_those_the_package_asks_for():
     extras = PROJECT["optional-dependencies"]
-    asked = [Requirement(text) for text in PROJECT["dependencies"] + extras["extract"] + extras["dev"]]
+    asked = [Requirement(text) for text in PROJECT["dependencies"] + extras["extract"] + extras["cluster"] + extras["dev"]]
     pins = {requirement.name: requirement for requirement in map(Requirement, pinned())}
     assert sorted(pins) == sorted(requirement.name for requirement in asked)
     for requirement in asked:
