@@ -8,6 +8,8 @@ SCALES = (0.25, 0.35355338, 0.5, 0.70710677, 1.0, 1.4142135, 2.0)
 GLOBAL_SCALES = (3, 4, 5)
 RECEPTIVE_FIELD, PADDING = 291.0, 145.0
 MIN_SIDE = 10
+# conv1 halves a level, and the pooling after it needs three cells; TensorFlow 2.21 ends the process on levels that are smaller.
+MIN_LEVEL_SIDE = 5
 
 
 def level_size(side: int, scale: float) -> int:
