@@ -19,7 +19,8 @@ from delg_extract.calibration import (Calibration, calibrate_threshold, calibrat
                                       threshold_path, write_calibration)
 from delg_extract.config import PRESETS, ExtractionSettings
 from delg_extract.delf_config import preset_settings, read_delf_config
-from delg_extract.networks import fastest_precision, in_another_process, is_saved_model, model_facts
+from delg_extract.model_files import is_saved_model
+from delg_extract.networks import fastest_precision, in_another_process, model_facts
 from delg_extract.parts import PartExtractor, Plan
 from delg_extract.pictures import collect_jobs, decode_ahead
 from delg_extract.workers import LocalWorkers, default_workers, run_on_ray, visible_gpus
@@ -77,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--calibrate_threshold", type=int, metavar="N",
                       help="choose the threshold so that N descriptors a picture remain on average over a sample of the pictures")
     what.add_argument("--calibration_images", type=int, default=100, help="pictures of that sample (default %(default)s)")
+    what.add_argument("--use_local", action=argparse.BooleanOptionalAction, default=None, help="local descriptors (default: yes)")
+    what.add_argument("--use_global", action=argparse.BooleanOptionalAction, default=None, help="global descriptors (default: yes)")
     what.add_argument("--max_image_size", type=int, help="longer pictures are shrunk to this side, pixels (default 1024; -1: never)")
     what.add_argument("--min_image_size", type=int, help="shorter pictures are enlarged to this side, pixels (default never)")
     what.add_argument("--block3_strides", action=argparse.BooleanOptionalAction, default=None,
@@ -113,7 +116,8 @@ def requested_settings(args: argparse.Namespace) -> tuple[str, ExtractionSetting
         raise InputError("no network to extract with; give --model, --preset or --config")
     flags = {"scales": args.scales and tuple(args.scales), "max_features": args.max_features, "score_threshold": args.score_threshold,
              "global_scales": None if args.global_scales is None else tuple(args.global_scales),
-             "max_image_size": args.max_image_size, "min_image_size": args.min_image_size}
+             "max_image_size": args.max_image_size, "min_image_size": args.min_image_size, "use_local": args.use_local,
+             "use_global": args.use_global}
     settings = replace(settings, **{name: value for name, value in flags.items() if value is not None})
     for index in settings.global_scales:
         if not 0 <= index < len(settings.scales):
@@ -121,6 +125,8 @@ def requested_settings(args: argparse.Namespace) -> tuple[str, ExtractionSetting
     if not 0 < min(settings.scales) <= max(settings.scales) < float("inf"):
         raise InputError(f"--scales {' '.join(map(str, settings.scales))}: scales are positive numbers")
     check_count("max_features", settings.max_features)
+    if not settings.use_local and not settings.use_global:
+        raise InputError("neither local nor global descriptors are asked for; switch --use_local or --use_global on")
     return model, settings, threshold_known or args.score_threshold is not None
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from delg_extract.config import ExtractionSettings
-from delg_extract.pyramid import MIN_SIDE, resize_for_extraction
+from delg_extract.pyramid import MIN_SIDE, resize_for_extraction, usable_scales
 
 
 class LocalAndGlobal(NamedTuple):
@@ -64,8 +64,11 @@ class Extractor:
         return Resized(*resize_for_extraction(image, s.max_image_size, s.min_image_size, resize_factor, s.square_images))
 
     def describe(self, pictures: list[Resized]) -> list[Descriptors | None]:
-        """Descriptors of pictures of one resized size, locations in the pixels they had before; None when a side is under 10 pixels."""
-        if min(pictures[0].pixels.shape[:2]) < MIN_SIDE:
+        """Descriptors of pictures of one resized size, locations in the pixels they had before; None when a side is under 10 pixels,
+        or too small at every scale that is asked for."""
+        height, width = pictures[0].pixels.shape[:2]
+        usable = usable_scales(height, width, self.settings.scales)
+        if min(height, width) < MIN_SIDE or not usable or self.settings.use_global and not set(usable) & set(self.settings.global_positions):
             return [None] * len(pictures)
         found = self.network.local_and_global(np.stack([picture.pixels for picture in pictures]), self.settings)
         return [self._finished(out, picture.factors) for out, picture in zip(found, pictures)]

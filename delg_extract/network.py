@@ -19,7 +19,7 @@ import numpy as np
 from delg_extract.config import ExtractionSettings
 from delg_extract.inference import LocalAndGlobal
 from delg_extract.model import BATCH_NORM_EPSILON, Delg, gem, normalize_pixels
-from delg_extract.pyramid import level_size, receptive_boxes
+from delg_extract.pyramid import level_size, receptive_boxes, usable_scales
 from delg_extract.quiet_tensorflow import tf
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -52,11 +52,13 @@ class DelgNetwork:
     # ---- the pyramid -----------------------------------------------------------------------------------------------------
 
     def local_and_global(self, images: np.ndarray, settings: ExtractionSettings) -> list[LocalAndGlobal]:
-        """Features of uint8 [B, H, W, 3]: those of all scales with attention >= the threshold, the strongest first, for each."""
+        """Features of uint8 [B, H, W, 3]: those of all scales with attention >= the threshold, the strongest first, for each.
+        Scales at which the pictures are under MIN_LEVEL_SIDE pixels are left out."""
         normalized = normalize_pixels(images)
         positions = settings.global_positions
         levels, globals_ = [], []
-        for index, scale in enumerate(settings.scales):
+        for index in usable_scales(*images.shape[1:3], settings.scales):
+            scale = settings.scales[index]
             size = tf.constant([level_size(side, scale) for side in images.shape[1:3]], tf.int32)
             if not settings.use_local:
                 if index in positions:

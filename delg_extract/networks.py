@@ -2,19 +2,14 @@
 only when a network is opened."""
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from delg_extract.inference import Network
+from delg_extract.model_files import is_saved_model, read_settings, saved_model_sha256
 from rrt.errors import InputError, sha256_of_file
-
-
-def is_saved_model(path: str | Path) -> bool:
-    """Whether the path is a folder, as SavedModels are; weight files are files."""
-    return Path(path).is_dir()
 
 
 def open_network(path: str | Path, precision: str = "float32", **override) -> Network:
@@ -31,20 +26,11 @@ def model_facts(path: str | Path, precision: str, **override) -> tuple[dict, str
     """(settings of the network as the store keeps them, SHA-256 of its files). Raises InputError when there is no model, or when a
     SavedModel is asked for what was fixed at its export."""
     if not is_saved_model(path):
-        from delg_extract.weight_files import read_settings
         return {**read_settings(path), **override}, sha256_of_file(path)
     if override or precision != "float32":
         asked = ", ".join([*override, *["precision"] * (precision != "float32")])
         raise InputError(f"{path}: a SavedModel, whose {asked} was fixed at its export; leave the flag out or give a weight file")
-    return {"kind": "saved_model"}, _sha256_of_folder(Path(path))
-
-
-def _sha256_of_folder(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and (path.name == "saved_model.pb" or path.parent.name == "variables"))
-    if not any(path.name == "saved_model.pb" for path in files):
-        raise InputError(f"{folder}: no saved_model.pb; give the folder of a SavedModel, or a weight file")
-    listed = "".join(f"{path.relative_to(folder).as_posix()} {sha256_of_file(path)}\n" for path in files)
-    return hashlib.sha256(listed.encode()).hexdigest()
+    return {"kind": "saved_model"}, saved_model_sha256(path)
 
 
 def in_another_process(function, *arguments):

@@ -17,6 +17,11 @@ def level_size(side: int, scale: float) -> int:
     return int(np.rint(np.float32(side) * np.float32(scale)))
 
 
+def usable_scales(height: int, width: int, scales: tuple[float, ...]) -> list[int]:
+    """Positions of the scales at which a picture keeps the MIN_LEVEL_SIDE pixels that the network needs."""
+    return [i for i, scale in enumerate(scales) if level_size(min(height, width), scale) >= MIN_LEVEL_SIDE]
+
+
 def receptive_boxes(height: int, width: int, stride: float, field: float = RECEPTIVE_FIELD, padding: float = PADDING) -> np.ndarray:
     """Receptive-field boxes [height * width, 4] (ymin, xmin, ymax, xmax) of a feature grid, row by row, in pixels of the level."""
     y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")

@@ -12,21 +12,19 @@ takes gigabytes and spares a TF1-style ResNet-50 a seventh of its time, a TF2 ex
 """
 from __future__ import annotations
 
-import hashlib
 import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterable, Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from delg_extract.config import ExtractionSettings
 from delg_extract.inference import LocalAndGlobal
-from delg_extract.pyramid import MIN_LEVEL_SIDE, level_size
-from rrt.errors import InputError, sha256_of_file
-
-GRAPH_FILE = "saved_model.pb"
+from delg_extract.model_files import saved_model_folder
+from delg_extract.pyramid import MIN_LEVEL_SIDE, usable_scales
+from delg_extract.quiet_tensorflow import tf
+from rrt.errors import InputError
 SIGNATURE = "serving_default"
 IMAGE, SCALES, THRESHOLD, COUNT, POSITIONS = INPUTS = (
     "input_image", "input_scales", "input_abs_thres", "input_max_feature_num", "input_global_scales_ind")
@@ -133,8 +131,7 @@ class SavedModelNetwork:
         """The scales to run, and the positions among them that feed the global descriptor."""
         asked, (height, width) = settings.global_positions, image.shape[:2]
         # Given only the scales that matter for it, a model does not describe the others and drop them.
-        kept = [i for i, scale in enumerate(settings.scales) if (settings.use_local or i in asked)
-                and min(level_size(height, scale), level_size(width, scale)) >= MIN_LEVEL_SIDE]
+        kept = [i for i in usable_scales(height, width, settings.scales) if settings.use_local or i in asked]
         positions = [n for n, i in enumerate(kept) if i in asked]
         if SCALES in self._inputs and (not kept or settings.use_global and not positions):
             raise InputError(f"{self.folder}: a picture of {width}x{height} pixels is under {MIN_LEVEL_SIDE} pixels at each scale "
@@ -146,17 +143,12 @@ class SavedModelNetwork:
 # ---- opening -------------------------------------------------------------------------------------------------------------
 
 
-def is_saved_model(path: str | Path) -> bool:
-    """Whether a path means a SavedModel, whole or not, and no weight file: a folder, or the file saved_model.pb in one."""
-    return Path(path).is_dir() or Path(path).name == GRAPH_FILE
-
-
 def open_saved_model(path: str | Path) -> SavedModelNetwork:
     """The network of a SavedModel: its folder, one folder above it, or its saved_model.pb.
 
     Raises InputError when there is none or several, when it cannot be read, and when its tensors are not those of DELG_SPEC 4.
     """
-    folder = _model_folder(path)
+    folder = saved_model_folder(path)
     try:
         with _without_warnings():
             loaded = tf.saved_model.load(str(folder))
@@ -177,32 +169,6 @@ def open_saved_model(path: str | Path) -> SavedModelNetwork:
         raise InputError(f"{folder}: no DELF or DELG model, it has {_found(loaded)}; give one with {', '.join(INPUTS)} or some of them, "
                          f"and {', '.join(LOCAL_OUTPUTS)} or {' or '.join(GLOBAL_OUTPUTS)}")
     return SavedModelNetwork(folder, loaded, inputs, outputs)
-
-
-def saved_model_sha256(path: str | Path) -> str:
-    """SHA-256 over the names and contents of saved_model.pb and the files of variables/, wherever the folder lies."""
-    folder = _model_folder(path)
-    digest = hashlib.sha256()
-    for file in sorted([folder / GRAPH_FILE, *(file for file in (folder / "variables").rglob("*") if file.is_file())]):
-        digest.update(f"{file.relative_to(folder).as_posix()} {sha256_of_file(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def _model_folder(path: str | Path) -> Path:
-    path = Path(path)
-    if path.name == GRAPH_FILE:
-        path = path.parent
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder; give the folder of a SavedModel, the one with {GRAPH_FILE}")
-    if (path / GRAPH_FILE).is_file():
-        return path
-    below = sorted(file.parent for file in path.glob(f"*/{GRAPH_FILE}"))
-    if not below:
-        raise InputError(f"{path}: no {GRAPH_FILE} here or one folder below; give the folder of a SavedModel")
-    if len(below) > 1:
-        names = ", ".join(folder.name for folder in below)
-        raise InputError(f"{path}: {len(below)} SavedModels lie below ({names}); give the folder of one")
-    return below[0]
 
 
 def _is_tf1(loaded) -> bool:

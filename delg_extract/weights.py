@@ -15,7 +15,7 @@ import numpy as np
 
 from delg_extract.keras_weights import read_keras_trunk
 from delg_extract.model import BATCH_NORM_EPSILON, Delg
-from delg_extract.weight_files import SCHEMA, open_weight_file, read_settings
+from delg_extract.model_files import SCHEMA, open_weight_file, read_settings
 from rrt.errors import InputError, atomic_path
 
 KERAS_EPSILON = 1.001e-5

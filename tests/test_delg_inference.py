@@ -162,3 +162,13 @@ def test_half_the_digits_keep_the_descriptors(network, model):
     assert cosines.mean() > 0.999
     for a, b in zip(exact.global_descriptors, rough.global_descriptors):
         assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
+
+
+@pytest.mark.parametrize("size", [(10, 10), (12, 40), (19, 11)])
+def test_a_tiny_picture_is_described_at_the_scales_it_has_pixels_for(size):
+    extractor = Extractor(DelgNetwork(Delg("small")))
+    out = extractor(np.full((*size, 3), 90, np.uint8))
+    assert np.isclose(np.linalg.norm(out.global_descriptor), 1) and 1 <= len(out.attention)
+    assert min(1 / out.scales) * min(size) >= 4.5
+    assert Extractor(extractor.network, ExtractionSettings(scales=(0.25,), global_scales=()))(np.zeros((*size, 3), np.uint8)) is None
+    assert extractor(np.zeros((9, 40, 3), np.uint8)) is None

@@ -12,7 +12,8 @@ from delg_extract.inference import Extractor  # noqa: E402
 from delg_extract.model import BACKBONES, Backbone, Delg  # noqa: E402
 from delg_extract.network import DelgNetwork  # noqa: E402
 from delg_extract.pyramid import SCALES  # noqa: E402
-from delg_extract.saved_models import is_saved_model, open_saved_model, saved_model_sha256  # noqa: E402
+from delg_extract.model_files import is_saved_model, saved_model_sha256  # noqa: E402
+from delg_extract.saved_models import open_saved_model  # noqa: E402
 from rrt.errors import InputError  # noqa: E402
 
 LOCAL, GLOBAL = exports.LOCAL_INPUTS, exports.GLOBAL_INPUTS
