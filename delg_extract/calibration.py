@@ -55,10 +55,13 @@ def calibrate_threshold(network: Network, settings: ExtractionSettings, pictures
     threshold of ``settings`` plays no part. Descriptors of equal attention are kept or left out together, so the average can be
     above what was asked for. Of all thresholds that keep the same ones, the middle between the weakest kept and the strongest left out
     is taken, so that rounding in another run changes nothing.
-    Raises InputError when there is no picture, or less than that remains without any threshold, naming the most that is possible.
+    Raises InputError when there is no picture, when no local descriptors are extracted, and when fewer than asked for remain without
+    any threshold, naming the most that is possible.
     """
     if features_per_image < 1:
         raise InputError(f"{features_per_image} features an image are asked for; give at least 1")
+    if not settings.use_local:
+        raise InputError("a threshold is asked for, but no local descriptors are extracted; switch them on")
     everything = replace(settings, score_threshold=0.0, max_features=_NO_LIMIT, use_global=False, global_pca=None)
     # Without a threshold the strongest come first, so the limit leaves the first ones at any threshold.
     scores = [network.local_and_global(picture[None], everything)[0].scores[:settings.max_features]

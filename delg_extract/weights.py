@@ -106,13 +106,16 @@ class LoadReport:
         return "\n".join(lines)
 
 
+def _stage(name: str) -> str:
+    """Where a variable belongs: conv1 ... conv5 or heads."""
+    block = re.match(r"(?:res|bn)([2-5])", name)
+    return f"conv{block[1]}" if block else "conv1" if name.startswith(("conv1/", "bn_conv1/")) else "heads"
+
+
 def _by_stage(names: list[str]) -> dict[str, list[str]]:
-    """Variable names by conv1 ... conv5 and heads."""
     stages: dict[str, list[str]] = {}
     for name in names:
-        block = re.match(r"(?:res|bn)([2-5])", name)
-        stage = f"conv{block[1]}" if block else "conv1" if name.startswith(("conv1/", "bn_conv1/")) else "heads"
-        stages.setdefault(stage, []).append(name)
+        stages.setdefault(_stage(name), []).append(name)
     return stages
 
 
@@ -131,7 +134,7 @@ def load_keras_notop(path: str | Path, model: Delg, partial: bool = False) -> Lo
     layer has another shape or only a part of its variables.
     """
     found = read_keras_trunk(path)
-    trunk = [name for name in model.variables_by_name if _by_stage([name]).keys() != {"heads"}]
+    trunk = [name for name in model.variables_by_name if _stage(name) != "heads"]
     missing = [name for name in trunk if name not in found.values]
     foreign = [name for name in found.values if name not in model.variables_by_name]
     if foreign and not partial:

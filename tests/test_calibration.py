@@ -93,6 +93,8 @@ def test_an_impossible_number_is_refused_with_the_most_that_is_possible():
         calibrate_threshold(network, ExtractionSettings(max_features=1), network.pictures, 2)
     with pytest.raises(InputError, match="give at least 1"):
         calibrate_threshold(network, ExtractionSettings(), network.pictures, 0)
+    with pytest.raises(InputError, match="no local descriptors are extracted"):
+        calibrate_threshold(network, ExtractionSettings(use_local=False), network.pictures, 1)
 
 
 def test_pictures_too_small_for_extraction_do_not_count():
