@@ -37,17 +37,19 @@ class DelgNetwork:
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
         self.precision = fastest_precision() if precision == "auto" else precision
         self.model = model
-        # Arrays, not tensors: in a graph they become constants, which oneDNN lays out once instead of in every call.
-        self.weights = folded_weights(model)
+        # Arrays become constants of the graph, whose bfloat16 form oneDNN lays out once instead of in every call. In float32 that
+        # gains nothing, takes a gigabyte and makes the first call last eight seconds longer.
+        keep = tf.constant if self.precision == "float32" else np.asarray
+        weights = folded_weights(model)
+        self._heads_weights = {name: keep(value) for name, value in weights.items() if not name.startswith(("conv1/", "res"))}
         dtype = tf.as_dtype(self.precision).as_numpy_dtype
-        for name in self.weights:
-            if name.startswith(("conv1/", "res")):
-                self.weights[name] = self.weights[name].astype(dtype)
-        self._in_pieces = not tf.config.list_physical_devices("GPU")
+        self._convolutions = {
+            name.removesuffix("/kernel"): [(keep(k), keep(b)) for k, b in
+                                           _pieces(kernel.astype(dtype), weights[name.replace("kernel", "bias")].astype(dtype))]
+            for name, kernel in weights.items() if name.startswith(("conv1/", "res")) and name.endswith("/kernel")}
         spec = (tf.TensorSpec([None, None, None, 3], tf.float32), tf.TensorSpec([2], tf.int32))
-        self._local = tf.function(self._local_level, input_signature=spec)
-        self._both = tf.function(self._both_level, input_signature=spec)
-        self._global = tf.function(self._global_level, input_signature=spec)
+        self._local, self._both, self._global = (tf.function(level, input_signature=spec, autograph=False)
+                                                 for level in (self._local_level, self._both_level, self._global_level))
 
     # ---- the pyramid -----------------------------------------------------------------------------------------------------
 
@@ -96,7 +98,7 @@ class DelgNetwork:
 
     def _heads(self, conv4):
         """Attention [B, h, w] and descriptors [B, h, w, D], in float32."""
-        block3, w = tf.cast(conv4, tf.float32), self.weights
+        block3, w = tf.cast(conv4, tf.float32), self._heads_weights
         hidden = tf.nn.relu(tf.nn.conv2d(block3, w["attn_conv1/kernel"], 1, "VALID") + w["attn_conv1/bias"])
         attention = tf.nn.softplus(tf.nn.conv2d(hidden, w["attn_conv2/kernel"], 1, "VALID") + w["attn_conv2/bias"])[..., 0]
         if not self.model.local_dim:
@@ -109,19 +111,16 @@ class DelgNetwork:
         block4 = tf.cast(self._stage(cells, 5, thinned=False), tf.float32)
         if not self.model.use_global:
             return tf.reduce_mean(block4, axis=(1, 2))
-        return gem(block4, self.model.gem_power) @ self.weights["embedding_layer/kernel"] + self.weights["embedding_layer/bias"]
+        w = self._heads_weights
+        return gem(block4, self.model.gem_power) @ w["embedding_layer/kernel"] + w["embedding_layer/bias"]
 
-    def _conv(self, x, name, stride=1, padding="VALID"):
-        return tf.nn.bias_add(tf.nn.conv2d(x, self.weights[f"{name}/kernel"], stride, padding), self.weights[f"{name}/bias"])
+    def _conv(self, x, name, stride=1):
+        (kernel, bias), = self._convolutions[name]
+        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, "VALID"), bias)
 
     def _conv_relu(self, x, name, stride=1, padding="VALID"):
-        kernel, bias = self.weights[f"{name}/kernel"], self.weights[f"{name}/bias"]
-        if kernel.shape[0] != 3 or kernel.nbytes <= _CACHED_KERNEL or not self._in_pieces:
-            return tf.nn.relu(self._conv(x, name, stride, padding))
-        starts = range(0, len(bias), _CHANNELS_AT_ONCE)
-        kernels = [np.ascontiguousarray(kernel[..., start:start + _CHANNELS_AT_ONCE]) for start in starts]
-        biases = [bias[start:start + _CHANNELS_AT_ONCE] for start in starts]
-        return tf.concat([tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, k, stride, padding), b)) for k, b in zip(kernels, biases)], -1)
+        pieces = [tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, padding), bias)) for kernel, bias in self._convolutions[name]]
+        return pieces[0] if len(pieces) == 1 else tf.concat(pieces, -1)
 
     def _stage(self, x, stage, thinned):
         """The blocks of a stage without its leading stride (whoever comes before has thinned already)."""
@@ -141,6 +140,14 @@ class DelgNetwork:
 def _every_second(x):
     """Every second cell of both axes, [B, h, w, C] -> [B, ceil(h / 2), ceil(w / 2), C]; pooling of one cell is ten times as fast as slicing."""
     return tf.nn.max_pool2d(x, 1, 2, "VALID")
+
+
+def _pieces(kernel: np.ndarray, bias: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """A convolution as one or, where that is faster, several convolutions with a part of the output channels each."""
+    if kernel.shape[0] != 3 or kernel.nbytes <= _CACHED_KERNEL or tf.config.list_physical_devices("GPU"):
+        return [(kernel, bias)]
+    starts = range(0, len(bias), _CHANNELS_AT_ONCE)
+    return [(np.ascontiguousarray(kernel[..., start:start + _CHANNELS_AT_ONCE]), bias[start:start + _CHANNELS_AT_ONCE]) for start in starts]
 
 
 class _Level:
