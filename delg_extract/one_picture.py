@@ -11,18 +11,20 @@ from delg_extract.config import ExtractionSettings
 from delg_extract.extract import Job, read_picture
 from delg_extract.inference import Descriptors, Extractor
 from delg_extract.network import DelgNetwork
-from delg_extract.pyramid import SCALES
+from delg_extract.pyramid import MIN_SIDE, SCALES, level_size
 from delg_extract.weights import load_weights, read_settings
 from rrt.errors import InputError, atomic_path
 
 DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "rrt_gld_ckpts" / "delg_small.h5"
 FIGURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
 DPI = 100
+MIN_LEVEL_SIDE = 5  # of fewer pixels conv1 and its pooling leave no cell
 
 
 def add_options(parser: argparse.ArgumentParser, output: str) -> None:
     """The options of both commands; ``output``: the default file."""
-    parser.add_argument("--model", help=f"weight file (.h5) or folder of a SavedModel (default {DEFAULT_MODEL.parent.name}/{DEFAULT_MODEL.name})")
+    parser.add_argument("--model", help="weight file (.h5) or folder of a SavedModel "
+                                        f"(default {DEFAULT_MODEL.parent.name}/{DEFAULT_MODEL.name})")
     parser.add_argument("--output", default=output, help="the picture to write: .png, .jpg, .svg or .pdf (default %(default)s)")
     parser.add_argument("--max_features", type=int, default=1000, help="local descriptors a picture at most (default %(default)s)")
     parser.add_argument("--score_threshold", type=float,
@@ -69,11 +71,13 @@ def read_pixels(path: str | Path) -> np.ndarray:
 
 
 def describe(extractor: Extractor, pixels: np.ndarray, path: str | Path) -> Descriptors:
-    """Descriptors of uint8 [H, W, 3]. Raises InputError naming the file when a side is under 10 pixels."""
-    found = extractor(pixels)
-    if found is None:
-        raise InputError(f"{path}: a side is shorter than 10 pixels after resizing; give a larger picture")
-    return found
+    """Descriptors of uint8 [H, W, 3]. Raises InputError naming the file when the picture is too small, whole or at some scale."""
+    side, scale = min(extractor.resize(pixels).pixels.shape[:2]), min(extractor.settings.scales)
+    if side < MIN_SIDE:
+        raise InputError(f"{path}: a side is shorter than {MIN_SIDE} pixels after resizing; give a larger picture")
+    if level_size(side, scale) < MIN_LEVEL_SIDE:
+        raise InputError(f"{path}: {side} pixels are too few for the scale {scale:g}; give a larger picture, or larger --scales")
+    return extractor(pixels)
 
 
 def save_figure(figure, path: str | Path) -> None:

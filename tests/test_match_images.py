@@ -1,6 +1,7 @@
 """The command that matches two pictures: a known warp, all sources of descriptors, the drawing, and wrong input."""
 import sys
 import types
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -71,17 +72,16 @@ def count(printed, what):
     return int(words[words.index(what) - 1])
 
 
-def features(n, size=(320, 240), seed=0, dim=16):
+def features(n, size=(300, 205), seed=0, dim=16):
     rng = np.random.default_rng(seed)
     descriptors = rng.standard_normal((n, dim)).astype(np.float32)
-    return LocalFeatures(descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True), rng.uniform((0, 0), size, (n, 2)).astype(np.float32),
+    return LocalFeatures(descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True), rng.uniform(20, size, (n, 2)).astype(np.float32),
                          np.ones(n, np.float32), np.linspace(9, 1, n, dtype=np.float32), np.zeros(n, np.float32))
 
 
 def moved(local):
     """The same descriptors where WARP moves them."""
-    return LocalFeatures(local.descriptors, (local.keypoints @ WARP[:, :2].T + WARP[:, 2]).clip(0, (320, 240)), local.scales,
-                         local.attention, local.orientations)
+    return replace(local, keypoints=local.keypoints @ WARP[:, :2].T + WARP[:, 2])
 
 
 # ---- matching ------------------------------------------------------------------------------------------------------------
@@ -110,7 +110,8 @@ def test_default_residual_is_20_pixels_or_two_in_a_hundred_of_a_large_second_pic
 def test_one_way_matching_asks_for_each_feature_of_the_second_picture():
     rng = np.random.default_rng(0)
     hub = rng.standard_normal(8).astype(np.float32)
-    first = Picture("", np.zeros((99, 99, 3), np.uint8), Features(rng.uniform(0, 99, (6, 2)), np.stack([hub] + [-hub * k for k in range(1, 6)])))
+    others = [-hub * factor for factor in range(1, 6)]
+    first = Picture("", np.zeros((99, 99, 3), np.uint8), Features(rng.uniform(0, 99, (6, 2)), np.stack([hub, *others])))
     second = Picture("", first.pixels, Features(rng.uniform(0, 99, (4, 2)), np.tile(hub, (4, 1))))
     assert match_pictures(first, second, "one_way", ratio=None).pairs.tolist() == [[0, 0], [0, 1], [0, 2], [0, 3]]
 
@@ -156,6 +157,15 @@ def test_a_folder_is_opened_as_a_savedmodel(run, folder, monkeypatch):
     assert run("one.png", "warped.png", "--model", folder / "exported", *FEW, "--output", folder / "a.png") == own
     with pytest.raises(InputError, match="saved_model.pb"):
         run("one.png", "warped.png", "--model", folder, "--output", folder / "no.png")
+
+
+def test_features_near_the_border_are_left_out(run, folder):
+    one = features(60)
+    one.keypoints[:7] = [(11, 100), (309, 100), (100, 11), (100, 229), (0, 0), (320, 240), (13, 13)]
+    write_features(folder / "one.delf", one)
+    both = ("one.png", "one.png", "--features1", folder / "one.delf", "--features2", folder / "one.delf", "--output", folder / "border.png")
+    assert "one.png: 54 features" in run(*both)  # a twentieth of 240 pixels is 12
+    assert "one.png: 60 features" in run(*both, "--border", 0)
 
 
 @pytest.mark.parametrize("mode, options", [("L", {}), ("RGBA", {}), ("RGB", {"exif": 6})])
@@ -208,8 +218,8 @@ def test_lines_end_at_the_keypoints_of_pictures_of_very_different_sizes(run, fol
     Image.fromarray(np.full((50, 40, 3), 255, np.uint8)).save(folder / "tiny.png")
     large = features(9, (1500, 2000))
     spots = np.array([[x, y] for x in (300, 750, 1200) for y in (400, 1000, 1600)], np.float32)
-    write_features(folder / "large.delf", LocalFeatures(large.descriptors, spots, *(getattr(large, k) for k in ("scales", "attention", "orientations"))))
-    write_features(folder / "tiny.delf", LocalFeatures(large.descriptors, spots / 40 + (1, 0), large.scales, large.attention, large.orientations))
+    write_features(folder / "large.delf", replace(large, keypoints=spots))
+    write_features(folder / "tiny.delf", replace(large, keypoints=spots / 40 + (1, 0)))
     printed = run("large.png", "tiny.png", "--features1", folder / "large.delf", "--features2", folder / "tiny.delf", "--residual", 2,
                   "--output", folder / "sizes.png")
     assert count(printed, "inliers") == 9
@@ -266,6 +276,7 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tm
         (("one.png", cut, *model), "cut.png"),
         (("one.png", tmp_path / "empty.png", *model), "empty.png: not a picture"),
         (("one.png", tmp_path / "narrow.png", *model), "narrow.png: a side is shorter than 10 pixels"),
+        (("one.png", "plain.png", *model, "--scales", 0.05), "plain.png: 64 pixels are too few for the scale 0.05"),
         (("one.png", "warped.png", "--model", tmp_path / "none.h5"), "none.h5: no such weight file"),
         (("one.png", "warped.png", "--model", tmp_path / "cut.h5"), "cut.h5: not a readable HDF5 file"),
         (("one.png", "warped.png", "--model", cut), "cut.png: not a readable HDF5 file"),
@@ -285,6 +296,7 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tm
         (("one.png", "warped.png", *model, "--max_image_size", 0), "--max_image_size 0"),
         (("one.png", "warped.png", *model, "--ratio", 0), "--ratio 0.0"),
         (("one.png", "warped.png", *model, "--residual", "nan"), "--residual nan"),
+        (("one.png", "warped.png", *model, "--border", 0.5), "--border 0.5"),
     ):
         with pytest.raises(InputError) as raised:
             run("--output", tmp_path / "out.png", *arguments)

@@ -159,3 +159,15 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tm
 
 def test_the_command_ends_with_one_line_and_status_1(folder):
     assert_one_line_error(run_tool("delg_extract/show_attention.py", folder / "grey.png", "--max_image_size", 0), "--max_image_size 0")
+
+
+def test_the_smallest_picture_that_is_not_refused_is_drawn(run, folder):
+    """Five pixels a side are the fewest that leave the network a cell."""
+    for side, works in ((9, False), (18, False), (19, True)):
+        Image.fromarray(np.zeros((side, 40), np.uint8)).save(folder / "tiny.png")
+        arguments = (folder / "tiny.png", "--model", folder / "small.h5", "--scales", 0.25, 1, "--output", folder / "tiny_drawn.png")
+        if works:
+            run(*arguments)
+        else:
+            with pytest.raises(InputError, match="tiny.png"):
+                run(*arguments)
