@@ -1,0 +1,88 @@
+"""What the commands that look at single pictures share: their options, the network, the pixels, and the figure they write."""
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from delg_extract.config import ExtractionSettings
+from delg_extract.extract import Job, read_picture
+from delg_extract.inference import Descriptors, Extractor
+from delg_extract.network import DelgNetwork
+from delg_extract.pyramid import MIN_SIDE, SCALES, level_size
+from delg_extract.weights import load_weights, read_settings
+from rrt.errors import InputError, atomic_path
+
+DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "rrt_gld_ckpts" / "delg_small.h5"
+FIGURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
+DPI = 100
+MIN_LEVEL_SIDE = 5  # of fewer pixels conv1 and its pooling leave no cell
+
+
+def add_options(parser: argparse.ArgumentParser, output: str) -> None:
+    """The options of both commands; ``output``: the default file."""
+    parser.add_argument("--model", help="weight file (.h5) or folder of a SavedModel "
+                                        f"(default {DEFAULT_MODEL.parent.name}/{DEFAULT_MODEL.name})")
+    parser.add_argument("--output", default=output, help="the picture to write: .png, .jpg, .svg or .pdf (default %(default)s)")
+    parser.add_argument("--max_features", type=int, default=1000, help="local descriptors a picture at most (default %(default)s)")
+    parser.add_argument("--score_threshold", type=float,
+                        help="smallest attention of a local descriptor (default: the one of the weight file, else none)")
+    parser.add_argument("--max_image_size", type=int, default=1024,
+                        help="longer pictures are described at this longest side, pixels (default %(default)s; -1: never shrunk)")
+    parser.add_argument("--scales", type=float, nargs="+", default=list(SCALES), help="image scales (default the seven of DELG)")
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """InputError for values that no extraction can work with, before any work is done."""
+    if Path(args.output).suffix.lower() not in FIGURE_SUFFIXES:
+        raise InputError(f"{args.output}: a picture of unknown kind; choose a name that ends in {', '.join(FIGURE_SUFFIXES)}")
+    if args.max_features < 1:
+        raise InputError(f"--max_features {args.max_features}: expected 1 or more")
+    if not all(0 < scale < np.inf for scale in args.scales):
+        raise InputError(f"--scales {' '.join(map(str, args.scales))}: expected numbers above 0")
+    if args.max_image_size == 0 or args.max_image_size < -1:
+        raise InputError(f"--max_image_size {args.max_image_size}: expected pixels, or -1 for the picture as it is")
+
+
+def open_extractor(args: argparse.Namespace, **settings) -> tuple[Extractor, float]:
+    """An extractor of local descriptors by the options, and the smallest attention asked for; ``settings`` replace the options'."""
+    model = args.model or DEFAULT_MODEL
+    if Path(model).is_dir():
+        from delg_extract.saved_models import is_saved_model, open_saved_model
+        if not is_saved_model(model):
+            raise InputError(f"{model}: a folder without a SavedModel; give the folder that holds saved_model.pb, or a weight file")
+        network, threshold = open_saved_model(model), 0.0
+    else:
+        network, threshold = DelgNetwork(load_weights(model)), read_settings(model).get("score_threshold", 0.0)
+    threshold = threshold if args.score_threshold is None else args.score_threshold
+    asked = {"scales": tuple(args.scales), "max_features": args.max_features, "score_threshold": threshold,
+             "max_image_size": args.max_image_size, "use_global": False, **settings}
+    return Extractor(network, ExtractionSettings(**asked)), threshold
+
+
+def read_pixels(path: str | Path) -> np.ndarray:
+    """A picture as uint8 RGB [H, W, 3], as the extraction reads it: EXIF orientation is ignored. Raises InputError naming the file."""
+    picture = read_picture(Job(str(path), Path(path)))
+    if picture.pixels is None:
+        raise InputError(f"{path}: {picture.reason}; give a photograph (JPEG, PNG, ...)")
+    return picture.pixels
+
+
+def describe(extractor: Extractor, pixels: np.ndarray, path: str | Path) -> Descriptors:
+    """Descriptors of uint8 [H, W, 3]. Raises InputError naming the file when the picture is too small, whole or at some scale."""
+    side, scale = min(extractor.resize(pixels).pixels.shape[:2]), min(extractor.settings.scales)
+    if side < MIN_SIDE:
+        raise InputError(f"{path}: a side is shorter than {MIN_SIDE} pixels after resizing; give a larger picture")
+    if level_size(side, scale) < MIN_LEVEL_SIDE:
+        raise InputError(f"{path}: {side} pixels are too few for the scale {scale:g}; give a larger picture, or larger --scales")
+    return extractor(pixels)
+
+
+def save_figure(figure, path: str | Path) -> None:
+    """Writes a matplotlib figure whole or not at all, in the format of the suffix."""
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # A file name in letters that the font lacks is no reason to trouble the user.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(temporary, dpi=DPI)

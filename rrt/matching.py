@@ -1,0 +1,163 @@
+"""Matches between the local descriptors of two pictures, and the plane geometry that verifies them; numpy and OpenCV alone.
+
+The rules are those of DELG_SPEC 6.2 and 7.1: nearest neighbours by L2 distance, a distance or ratio test, and a transform with
+inliers counted by their residual in pixels. The transform is estimated by MAGSAC++ (Barath et al., CVPR 2020, as in OpenCV)
+instead of plain RANSAC: its counts scatter far less over the seeds, and the same seed gives the same inliers.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+MODES = ("one_way", "mutual")
+# Estimator, and points that fix the transform exactly, so that matches no more than these agree with anything.
+_ESTIMATORS = {"affine": (cv2.estimateAffine2D, 3), "homography": (cv2.findHomography, 4)}
+MODELS = tuple(_ESTIMATORS)
+_CELLS = 2**22  # of the product held at a time: 16 MiB
+_FLAT = 1e-3  # points whose spread across a line is less than this part of that along it do not fix a plane
+
+
+class Neighbours(NamedTuple):
+    """For each query row: indices int64 [n] of the nearest index row (-1: there is none), distances float32 [n] to it and
+    second_distances float32 [n] to the next one (infinite where there is none)."""
+
+    indices: np.ndarray
+    distances: np.ndarray
+    second_distances: np.ndarray
+
+
+class Verification(NamedTuple):
+    """inliers bool [k]; transform from the first to the second picture, float64 [2, 3] (affine) or [3, 3] (homography), on x, y;
+    None, with no inliers, when the matches fix none."""
+
+    inliers: np.ndarray
+    transform: np.ndarray | None
+
+
+def nearest(query: np.ndarray, index: np.ndarray) -> Neighbours:
+    """The nearest row of ``index`` [m, D] for every row of ``query`` [n, D] by L2 distance; of equally near ones the first.
+
+    Candidates come from one matrix product (in float32, in blocks that bound memory), distances from their differences. Raises
+    ValueError for tables of other shapes and for values that are not finite.
+    """
+    query, index = _table(query), _table(index)
+    if query.shape[1] != index.shape[1]:
+        raise ValueError(f"descriptors of {query.shape[1]} and of {index.shape[1]} dimensions cannot be compared")
+    found = Neighbours(np.full(len(query), -1), *np.full((2, len(query)), np.inf, np.float32))
+    if not len(index):
+        return found
+    half_squares = np.einsum("ij,ij->i", index, index) / 2
+    step = max(1, _CELLS // len(index))
+    for start in range(0, len(query), step):
+        rows = slice(start, start + step)
+        # |q - x|^2 = |q|^2 - 2 (q.x - |x|^2 / 2): what is largest here is nearest.
+        closeness = query[rows] @ index.T
+        closeness -= half_squares
+        each = np.arange(len(closeness))
+        first = closeness.argmax(1)
+        first_distance = np.linalg.norm(query[rows] - index[first], axis=1)
+        if len(index) > 1:
+            closeness[each, first] = -np.inf
+            second = closeness.argmax(1)
+            second_distance = np.linalg.norm(query[rows] - index[second], axis=1)
+            # The product rounds: two that are almost equally near may come in the wrong order.
+            swap = (second_distance < first_distance) | ((second_distance == first_distance) & (second < first))
+            first = np.where(swap, second, first)
+            found.second_distances[rows] = np.maximum(first_distance, second_distance)
+            first_distance = np.minimum(first_distance, second_distance)
+        found.indices[rows], found.distances[rows] = first, first_distance
+    return found
+
+
+def match(descriptors_a: np.ndarray, descriptors_b: np.ndarray, mode: str = "one_way", max_distance: float | None = None,
+          ratio: float | None = None) -> np.ndarray:
+    """Pairs (row of a [n, D], row of b [m, D]) as int64 [k, 2], by rising row of a: each row of a with its nearest row of b.
+
+    Kept are pairs at an L2 distance < ``max_distance`` (unit vectors: 1.0 is a cosine of 0.5) and < ``ratio`` times the distance to
+    the second nearest row; None: no such test. "one_way": several rows of a may share a row of b; "mutual": each is the nearest
+    of the other. No rows on a side, no pairs. Raises ValueError for another mode and as ``nearest`` does.
+    """
+    if mode not in MODES:
+        raise ValueError(f"matching mode {mode!r} is not one of {', '.join(MODES)}")
+    if not len(descriptors_a) or not len(descriptors_b):  # a file without features does not say how long they would be
+        return np.empty((0, 2), np.int64)
+    found = nearest(descriptors_a, descriptors_b)
+    keep = np.ones(len(found.indices), bool)
+    if max_distance is not None:
+        keep &= found.distances < max_distance
+    if ratio is not None:
+        keep &= found.distances < ratio * found.second_distances
+    pairs = np.stack([np.flatnonzero(keep), found.indices[keep]], axis=1)
+    if mode == "mutual":
+        pairs = pairs[nearest(np.asarray(descriptors_b)[pairs[:, 1]], descriptors_a).indices == pairs[:, 0]]
+    return pairs
+
+
+def verify(points_a: np.ndarray, points_b: np.ndarray, model: str = "affine", threshold: float = 20.0, max_trials: int = 1000,
+           confidence: float = 0.9999, seed: int = 0) -> Verification:
+    """The transform from ``points_a`` [k, 2] to ``points_b`` [k, 2] (x, y) that most matches agree with, and those matches.
+
+    Inliers are all matches with a residual <= ``threshold`` pixels of the second picture. No inliers and no transform when no more
+    different matches are given than fix the transform (3 for "affine", 4 for "homography"; the reference's rule, DELG_SPEC 6.2), or
+    when those that agree lie on a line. Matches with a coordinate that is not finite are outliers. The same ``seed`` gives the same
+    inliers. Raises ValueError for another model and points that do not pair up.
+    """
+    if model not in MODELS:
+        raise ValueError(f"geometry {model!r} is not one of {', '.join(MODELS)}")
+    points_a, points_b = np.asarray(points_a, np.float64), np.asarray(points_b, np.float64)
+    if points_a.shape != points_b.shape or points_a.ndim != 2 or points_a.shape[1] != 2:
+        raise ValueError(f"points of shapes {points_a.shape} and {points_b.shape}; expected two tables [k, 2] of equal length")
+    estimate, sample = _ESTIMATORS[model]
+    nothing = Verification(np.zeros(len(points_a), bool), None)
+    usable = np.isfinite(points_a).all(1) & np.isfinite(points_b).all(1)
+    if len(np.unique(np.hstack([points_a, points_b])[usable], axis=0)) <= sample:
+        return nothing
+    transform, _ = estimate(points_a[usable], points_b[usable], _magsac(threshold, max_trials, confidence, seed))
+    if transform is None:
+        return nothing
+    inliers = residuals(transform, points_a, points_b) <= threshold
+    if not (_spans_plane(points_a[inliers]) and _spans_plane(points_b[inliers])):
+        return nothing
+    return Verification(inliers, transform)
+
+
+def residuals(transform: np.ndarray, points_a: np.ndarray, points_b: np.ndarray) -> np.ndarray:
+    """Pixels of the second picture [k] between the transformed ``points_a`` [k, 2] and ``points_b`` [k, 2].
+
+    Infinite where there is no number: coordinates that are not finite, and points that a homography sends beyond the horizon.
+    """
+    with np.errstate(all="ignore"):
+        mapped = points_a @ transform[:, :2].T + transform[:, 2]
+        if len(transform) == 3:
+            depth = mapped[:, 2] * np.sign(np.nanmedian(mapped[:, 2]))
+            mapped = np.where(depth[:, None] > 0, mapped[:, :2] / mapped[:, 2:], np.inf)
+        distances = np.linalg.norm(mapped - points_b, axis=1)
+    return np.where(np.isnan(distances), np.inf, distances)
+
+
+def _magsac(threshold: float, max_trials: int, confidence: float, seed: int) -> cv2.UsacParams:
+    params = cv2.UsacParams()
+    params.score = cv2.SCORE_METHOD_MAGSAC
+    params.loMethod = cv2.LOCAL_OPTIM_SIGMA
+    params.threshold, params.maxIterations, params.confidence = threshold, max_trials, confidence
+    params.randomGeneratorState = seed % 2**31
+    params.isParallel = False  # threads would make the result depend on their timing
+    return params
+
+
+def _spans_plane(points: np.ndarray) -> bool:
+    if len(points) < 3:
+        return False
+    along, across = np.linalg.svd(points - points.mean(0), compute_uv=False)
+    return bool(across > _FLAT * along)
+
+
+def _table(descriptors: np.ndarray) -> np.ndarray:
+    descriptors = np.ascontiguousarray(descriptors, np.float32)
+    if descriptors.ndim != 2:
+        raise ValueError(f"descriptors of shape {descriptors.shape}; expected a table [n, D]")
+    if not np.isfinite(descriptors).all():
+        raise ValueError("descriptors that are not finite")
+    return descriptors
