@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from delg_extract.config import ExtractionSettings
-from delg_extract.pyramid import MIN_SIDE, resize_for_extraction, usable_scales
+from delg_extract.pyramid import MIN_LEVEL_SIDE, MIN_SIDE, resize_for_extraction, usable_scales
 
 
 class LocalAndGlobal(NamedTuple):
@@ -54,6 +54,8 @@ class Resized(NamedTuple):
 class Extractor:
     """Runs a network over pictures by the rules of ``settings``."""
 
+    TOO_SMALL = f"a side is shorter than {MIN_SIDE} pixels after resizing, or than {MIN_LEVEL_SIDE} at every scale"
+
     def __init__(self, network: Network, settings: ExtractionSettings = ExtractionSettings()):
         self.network = network
         self.settings = settings
@@ -64,8 +66,8 @@ class Extractor:
         return Resized(*resize_for_extraction(image, s.max_image_size, s.min_image_size, resize_factor, s.square_images))
 
     def describe(self, pictures: list[Resized]) -> list[Descriptors | None]:
-        """Descriptors of pictures of one resized size, locations in the pixels they had before; None when a side is under 10 pixels,
-        or too small at every scale that is asked for."""
+        """Descriptors of pictures of one resized size, locations in the pixels they had before; None when they
+        are TOO_SMALL, whole or at the scales asked for."""
         height, width = pictures[0].pixels.shape[:2]
         usable = usable_scales(height, width, self.settings.scales)
         if min(height, width) < MIN_SIDE or not usable or self.settings.use_global and not set(usable) & set(self.settings.global_positions):

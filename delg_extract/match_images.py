@@ -6,7 +6,7 @@
 
 Descriptors are extracted with --model, or read from feature files, or from a store (where the pictures have the names given here).
 Pictures that do not match are an answer too: 0 inliers, a picture without lines, exit status 0. A few inliers prove nothing:
-of unrelated photographs one pair in fifty reached 9 inliers by chance with ImageNet features, 19 with the shipped small weights.
+unrelated photographs reach some by chance, the more the weaker the descriptors are.
 """
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """This project's networks made ready for extraction: the same numbers as delg_extract/model.py with far less work.
 
-- Batch norms are folded into the convolutions before them and every weight is a constant, so that TensorFlow fuses convolution,
-  bias and ReLU and lays the weights out once.
+- Batch norms are folded into the convolutions before them, so that TensorFlow fuses convolution, bias, addition and ReLU.
 - conv5 runs only at the scales that feed the global descriptor.
 - Every stage begins with 1x1 convolutions of stride two, which read a quarter of the cells of the stage before it. Here the last
   block of that stage computes only those: its 3x3 convolution takes the stride (the cells of block3_strides likewise).
@@ -9,6 +8,9 @@
   channels are computed 64 output channels at a time, which gives the same bits.
 - One graph serves every picture size: nothing is retraced.
 - ``bfloat16`` halves the bytes and, on processors and GPUs that multiply it natively, the time; the heads stay in float32.
+
+Weights are captured tensors: as constants inside the graph they gained nothing in float32, took a gigabyte more and made the first call
+last eight seconds.
 """
 from __future__ import annotations
 
@@ -37,15 +39,11 @@ class DelgNetwork:
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
         self.precision = fastest_precision() if precision == "auto" else precision
         self.model = model
-        # Arrays become constants of the graph, whose bfloat16 form oneDNN lays out once instead of in every call. In float32 that
-        # gains nothing, takes a gigabyte and makes the first call last eight seconds longer.
-        keep = tf.constant if self.precision == "float32" else np.asarray
         weights = folded_weights(model)
-        self._heads_weights = {name: keep(value) for name, value in weights.items() if not name.startswith(("conv1/", "res"))}
+        self._heads_weights = {name: tf.constant(value) for name, value in weights.items() if not name.startswith(("conv1/", "res"))}
         dtype = tf.as_dtype(self.precision).as_numpy_dtype
         self._convolutions = {
-            name.removesuffix("/kernel"): [(keep(k), keep(b)) for k, b in
-                                           _pieces(kernel.astype(dtype), weights[name.replace("kernel", "bias")].astype(dtype))]
+            name.removesuffix("/kernel"): _pieces(kernel.astype(dtype), weights[name.replace("kernel", "bias")].astype(dtype))
             for name, kernel in weights.items() if name.startswith(("conv1/", "res")) and name.endswith("/kernel")}
         spec = (tf.TensorSpec([None, None, None, 3], tf.float32), tf.TensorSpec([2], tf.int32))
         self._local, self._both, self._global = (tf.function(level, input_signature=spec, autograph=False)
@@ -142,12 +140,12 @@ def _every_second(x):
     return tf.nn.max_pool2d(x, 1, 2, "VALID")
 
 
-def _pieces(kernel: np.ndarray, bias: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """A convolution as one or, where that is faster, several convolutions with a part of the output channels each."""
-    if kernel.shape[0] != 3 or kernel.nbytes <= _CACHED_KERNEL or tf.config.list_physical_devices("GPU"):
-        return [(kernel, bias)]
-    starts = range(0, len(bias), _CHANNELS_AT_ONCE)
-    return [(np.ascontiguousarray(kernel[..., start:start + _CHANNELS_AT_ONCE]), bias[start:start + _CHANNELS_AT_ONCE]) for start in starts]
+def _pieces(kernel: np.ndarray, bias: np.ndarray) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """A convolution as one or, where that is faster, several convolutions (kernel, bias) with a part of the output channels each."""
+    whole = kernel.shape[0] != 3 or kernel.nbytes <= _CACHED_KERNEL or tf.config.list_physical_devices("GPU")
+    at_once = len(bias) if whole else _CHANNELS_AT_ONCE
+    return [(tf.constant(kernel[..., start:start + at_once]), tf.constant(bias[start:start + at_once]))
+            for start in range(0, len(bias), at_once)]
 
 
 class _Level:

@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from delg_extract.config import ExtractionSettings
-from delg_extract.extract import Job, read_picture
 from delg_extract.inference import Descriptors, Extractor
-from delg_extract.network import DelgNetwork
-from delg_extract.pyramid import MIN_SIDE, SCALES, level_size
-from delg_extract.weights import load_weights, read_settings
+from delg_extract.model_files import is_saved_model, read_settings
+from delg_extract.networks import open_network
+from delg_extract.pictures import Job, read_picture
+from delg_extract.pyramid import SCALES
 from rrt.errors import InputError, atomic_path
 
 DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "rrt_gld_ckpts" / "delg_small.h5"
 FIGURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
 DPI = 100
-MIN_LEVEL_SIDE = 5  # of fewer pixels conv1 and its pooling leave no cell
 
 
 def add_options(parser: argparse.ArgumentParser, output: str) -> None:
@@ -49,13 +48,7 @@ def check_options(args: argparse.Namespace) -> None:
 def open_extractor(args: argparse.Namespace, **settings) -> tuple[Extractor, float]:
     """An extractor of local descriptors by the options, and the smallest attention asked for; ``settings`` replace the options'."""
     model = args.model or DEFAULT_MODEL
-    if Path(model).is_dir():
-        from delg_extract.saved_models import is_saved_model, open_saved_model
-        if not is_saved_model(model):
-            raise InputError(f"{model}: a folder without a SavedModel; give the folder that holds saved_model.pb, or a weight file")
-        network, threshold = open_saved_model(model), 0.0
-    else:
-        network, threshold = DelgNetwork(load_weights(model)), read_settings(model).get("score_threshold", 0.0)
+    network, threshold = open_network(model), 0.0 if is_saved_model(model) else read_settings(model).get("score_threshold", 0.0)
     threshold = threshold if args.score_threshold is None else args.score_threshold
     asked = {"scales": tuple(args.scales), "max_features": args.max_features, "score_threshold": threshold,
              "max_image_size": args.max_image_size, "use_global": False, **settings}
@@ -71,13 +64,11 @@ def read_pixels(path: str | Path) -> np.ndarray:
 
 
 def describe(extractor: Extractor, pixels: np.ndarray, path: str | Path) -> Descriptors:
-    """Descriptors of uint8 [H, W, 3]. Raises InputError naming the file when the picture is too small, whole or at some scale."""
-    side, scale = min(extractor.resize(pixels).pixels.shape[:2]), min(extractor.settings.scales)
-    if side < MIN_SIDE:
-        raise InputError(f"{path}: a side is shorter than {MIN_SIDE} pixels after resizing; give a larger picture")
-    if level_size(side, scale) < MIN_LEVEL_SIDE:
-        raise InputError(f"{path}: {side} pixels are too few for the scale {scale:g}; give a larger picture, or larger --scales")
-    return extractor(pixels)
+    """Descriptors of uint8 [H, W, 3]. Raises InputError naming the file when the picture is too small."""
+    descriptors = extractor(pixels)
+    if descriptors is None:
+        raise InputError(f"{path}: {extractor.TOO_SMALL}; give a larger picture, or larger --scales")
+    return descriptors
 
 
 def save_figure(figure, path: str | Path) -> None:

@@ -94,7 +94,7 @@ class PartExtractor:
 def to_record(picture: Picture, descriptors: Descriptors | None) -> ImageRecord | Skipped:
     """What the store keeps of a picture: keypoints as x, y in pixels of the (cropped) picture."""
     if descriptors is None:
-        return Skipped(picture.job.name, "too small: a side is shorter than 10 pixels after resizing, or than 5 at every scale")
+        return Skipped(picture.job.name, Extractor.TOO_SMALL)
     height, width = picture.pixels.shape[:2]
     return ImageRecord(name=picture.job.name, size=(width, height), global_=descriptors.global_descriptor,
                        descriptors=descriptors.descriptors, keypoints=descriptors.locations[:, ::-1], scales=descriptors.scales,
