@@ -64,8 +64,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--ground_truth", help="Revisited ground truth (.pkl, .json, .mat) with the boxes of the queries")
     p.add_argument("--crop_queries", action=argparse.BooleanOptionalAction, default=True, help="crop queries (default) or take them whole")
     p.add_argument("--output", required=True, help="the store to write, data/<dataset>/delg_<desc_name>.h5")
-    what = p.add_argument_group("what is computed", "defaults are those of the published DELG models; a preset or configuration sets all of "
-                                                    "them, and single flags change it")
+    what = p.add_argument_group("what is computed", "defaults are those of the published DELG models; a preset or "
+                                                    "configuration sets all of them, and single flags change it")
     source = what.add_mutually_exclusive_group()
     source.add_argument("--preset", choices=sorted(PRESETS), help="the configuration of a published model")
     source.add_argument("--config", help="DelfConfig text file (.pbtxt) of the reference; names the model, too, unless --model does")
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
                       help="positions among --scales whose global descriptors are summed (default 3 4 5; none given: all)")
     what.add_argument("--max_features", type=int, help="local descriptors a picture at most (default 1000)")
     what.add_argument("--score_threshold", type=float,
-                      help="smallest attention of a local descriptor (default: of the preset, the configuration or the weight file, else 0)")
+                      help="smallest attention of a local descriptor (default: the one of preset, configuration or weight file, else 0)")
     what.add_argument("--calibrate_threshold", type=int, metavar="N",
                       help="choose the threshold so that N descriptors a picture remain on average over a sample of the pictures")
     what.add_argument("--calibration_images", type=int, default=100, help="pictures of that sample (default %(default)s)")
@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--block3_strides", action=argparse.BooleanOptionalAction, default=None,
                       help="local features every 32 pixels, or with --no-block3_strides every 16 (default: as trained)")
     what.add_argument("--precision", choices=PRECISIONS, default="float32",
-                      help="of the convolutions: float32 is exact (default); bfloat16; auto takes bfloat16 where it is faster on this machine")
+                      help="of the convolutions: float32 is exact (default); auto takes bfloat16 where it is faster on this machine")
     how = p.add_argument_group("how it is done")
     how.add_argument("--num_workers", type=int, default=0,
                      help="worker processes, each with its share of the cores or a GPU (default: one a core or GPU, as memory allows)")
@@ -106,7 +106,11 @@ def requested_settings(args: argparse.Namespace) -> tuple[str, ExtractionSetting
     """(model, settings, whether their attention threshold means this model) from the preset or configuration and the flags."""
     model, settings, threshold_known = args.model, ExtractionSettings(), False
     if args.preset:
-        model = model or f"data/models/{PRESETS[args.preset].model}"
+        if not model:
+            model = f"data/models/{PRESETS[args.preset].model}"
+            if not Path(model).exists():
+                raise InputError(f"{model}: no such model; fetch it with delg_extract/download_weights.py "
+                                 f"{PRESETS[args.preset].model.split('/')[0]}, or give --model")
         settings = preset_settings(args.preset, model)
         threshold_known = is_saved_model(model)  # a published threshold says nothing about the weights of a file
     elif args.config:
@@ -134,7 +138,7 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
     """(what to extract and how, SHA-256 of the model) of the command line; a calibration of the threshold happens here."""
     if not args.list and not args.query_list:
         raise InputError("nothing to extract; give --list or --query_list")
-    for name in ("block", "calibration_images", *("batch_size", "calibrate_threshold")):
+    for name in ("block", "calibration_images", "batch_size", "calibrate_threshold"):
         if getattr(args, name) is not None:
             check_count(name, getattr(args, name))
     if args.num_workers < 0:
@@ -155,8 +159,8 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
         threshold_path(plan.output).unlink(missing_ok=True)
     if args.calibrate_threshold:
         found = remembered_calibration(plan, args.calibrate_threshold, args.calibration_images)
-        print(f"attention threshold {found.threshold:.6g}: {found.kept_mean:.1f} descriptors a picture ({found.kept_fewest} to {found.kept_most}) "
-              f"over {found.num_pictures} pictures")
+        print(f"attention threshold {found.threshold:.6g}: {found.kept_mean:.1f} descriptors a picture "
+              f"({found.kept_fewest} to {found.kept_most}) over {found.num_pictures} pictures")
         settings = replace(settings, score_threshold=found.threshold)
     return replace(plan, settings=settings, identity={**identity, **settings.as_json()}), sha256
 

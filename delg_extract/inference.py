@@ -69,8 +69,10 @@ class Extractor:
         """Descriptors of pictures of one resized size, locations in the pixels they had before; None when they
         are TOO_SMALL, whole or at the scales asked for."""
         height, width = pictures[0].pixels.shape[:2]
-        usable = usable_scales(height, width, self.settings.scales)
-        if min(height, width) < MIN_SIDE or not usable or self.settings.use_global and not set(usable) & set(self.settings.global_positions):
+        usable = set(usable_scales(height, width, self.settings.scales))
+        if self.settings.use_global:
+            usable &= set(self.settings.global_positions)
+        if min(height, width) < MIN_SIDE or not usable:
             return [None] * len(pictures)
         found = self.network.local_and_global(np.stack([picture.pixels for picture in pictures]), self.settings)
         return [self._finished(out, picture.factors) for out, picture in zip(found, pictures)]

@@ -49,7 +49,7 @@ def saved_model_sha256(path: str | Path) -> str:
 
 
 def saved_model_folder(path: str | Path) -> Path:
-    """The folder with saved_model.pb: the path itself, one folder below it, or around it. Raises InputError when there is none or several."""
+    """The folder with saved_model.pb: the path, the folder around it, or the one below it. Raises InputError when there is none."""
     path = Path(path)
     if path.name == GRAPH_FILE:
         path = path.parent

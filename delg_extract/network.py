@@ -24,7 +24,7 @@ from delg_extract.model import BATCH_NORM_EPSILON, Delg, gem, normalize_pixels
 from delg_extract.pyramid import level_size, receptive_boxes, usable_scales
 from delg_extract.quiet_tensorflow import tf
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16")
 # A reduced precision must be worth its rounding.
 _WORTH = 1.2
 _CACHED_KERNEL = 2**20  # bytes; of cores with 1 to 2 MiB of second-level cache
@@ -32,13 +32,12 @@ _CHANNELS_AT_ONCE = 64
 
 
 class DelgNetwork:
-    """A trained network for extraction. ``precision``: one of PRECISIONS; "auto" takes bfloat16 where it is faster here."""
+    """A trained network for extraction; ``precision``, one of PRECISIONS, is that of the convolutions."""
 
     def __init__(self, model: Delg, precision: str = "float32"):
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-        self.precision = fastest_precision() if precision == "auto" else precision
-        self.model = model
+        self.model, self.precision = model, precision
         weights = folded_weights(model)
         self._heads_weights = {name: tf.constant(value) for name, value in weights.items() if not name.startswith(("conv1/", "res"))}
         dtype = tf.as_dtype(self.precision).as_numpy_dtype
@@ -136,7 +135,8 @@ class DelgNetwork:
 
 
 def _every_second(x):
-    """Every second cell of both axes, [B, h, w, C] -> [B, ceil(h / 2), ceil(w / 2), C]; pooling of one cell is ten times as fast as slicing."""
+    """Every second cell of both axes, [B, h, w, C] -> [B, ceil(h / 2), ceil(w / 2), C]."""
+    # Pooling of one cell is ten times as fast as slicing.
     return tf.nn.max_pool2d(x, 1, 2, "VALID")
 
 

@@ -74,7 +74,7 @@ def collect_jobs(lists: list[str], query_lists: list[str], ground_truth: str | N
                                      "give the ground truth that belongs to the list")
             job = Job(name, Path(image_dir) / name, box)
             if jobs.setdefault(name, job) != job:
-                raise InputError(f"{path}: {name!r} is a cropped query and a gallery picture at once; extract the two lists into two stores")
+                raise InputError(f"{path}: {name!r} is a cropped query and a gallery picture at once; extract the lists into two stores")
     return list(jobs.values())
 
 

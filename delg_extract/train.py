@@ -122,7 +122,8 @@ def train(args: argparse.Namespace) -> Path:
 def _run(trainer: Trainer, pictures: LabelledPictures, args: argparse.Namespace, manager, logdir: Path) -> None:
     if args.init_heads_steps and not manager.latest_checkpoint:
         data = _training_batches(pictures, args, args.seed + 1)
-        initialise_heads(trainer.model, data, args.init_heads_steps, classifier_only=args.init_weights is not None and not args.partial_weights,
+        classifier_only = args.init_weights is not None and not args.partial_weights
+        initialise_heads(trainer.model, data, args.init_heads_steps, classifier_only,
                          batch_statistics=not (args.init_weights or args.imagenet_checkpoint), seed=args.seed)
     if int(trainer.step_count) < args.max_iters:
         _loop(trainer, pictures, args, manager, logdir)
@@ -206,7 +207,7 @@ def add_list_flags(p: argparse.ArgumentParser) -> None:
     """The flags that name training pictures."""
     p.add_argument("--train_list", action="append", required=True, help="image list; may be given several times, classes are then joined")
     p.add_argument("--image_dir", action="append", required=True, help="the folder the list's names are relative to, one for each list")
-    p.add_argument("--repeat", action="append", type=int, help="how often an epoch shows each picture of the list, one number for each list")
+    p.add_argument("--repeat", action="append", type=int, help="how often an epoch shows each picture of a list, a number for each list")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -70,3 +70,19 @@ def test_a_benchmark_that_is_not_there_ends_with_one_line_and_hides_no_other(mon
 
 def test_a_setting_that_cannot_be_is_one_line(tmp_path):
     assert_one_line_error(run_tool(TOOL, "store", "--images", "0"), "images=0", "at least 1")
+
+
+@pytest.mark.slow
+def test_the_extraction_benchmark_compares_every_precision_with_the_plain_way(tmp_path):
+    pytest.importorskip("tensorflow")
+    finished = run_tool(TOOL, "extract", "--quick", "--rounds", "1", "--pictures", "2", "--num_workers", "2", "--json", tmp_path / "x.json")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    rows = {row["label"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
+    for precision in ("float32", "bfloat16"):
+        assert rows[f"extract.py, {precision}"]["value"] > 0
+        assert rows[f"{precision}: same keypoints"]["met"] and rows[f"{precision}: cosine of global descriptors"]["met"]
+        assert rows[f"{precision}: cosine of local descriptors"]["met"]
+
+
+def test_pictures_that_do_not_divide_or_are_not_there_are_one_line(tmp_path):
+    assert_one_line_error(run_tool(TOOL, "extract", "--images", tmp_path), str(tmp_path), "0 pictures of 1024x768")

@@ -59,7 +59,7 @@ def _rows(folder, model, settings, jobs, args, num_workers):
     turns = [range(first, min(first + args.pictures, len(jobs))) for first in range(0, len(jobs), args.pictures)]
     parts_of = [sorted({index // block for index in turn}) for turn in turns]
     if sum(len(parts) for parts in parts_of) != len({part for parts in parts_of for part in parts}):
-        raise InputError(f"{args.pictures} pictures of a turn do not divide among {num_workers} workers; give a multiple of it with --pictures")
+        raise InputError(f"{args.pictures} pictures of a turn do not divide among {num_workers} workers; give another --pictures")
     seconds, memory, plain = {name: [] for name in ("plain", *plans)}, {}, []
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as reference:
         pools = {precision: LocalWorkers(plan, num_workers) for precision, plan in plans.items()}
@@ -78,9 +78,10 @@ def _rows(folder, model, settings, jobs, args, num_workers):
     seconds = {name: [took / args.pictures for took in turns[1:]] for name, turns in seconds.items()}
     rows = [("plain way", statistics.median(seconds["plain"]), "s a picture", f"{memory['plain']:.0f} MB at most")]
     for precision, plan in plans.items():
+        took = statistics.median(seconds[precision])
         ratio = statistics.median(slow / fast for slow, fast in zip(seconds["plain"], seconds[precision]))
         rows.append((f"extract.py, {precision}", ratio, "times as fast",
-                     f"{statistics.median(seconds[precision]):.2f} s a picture, {num_workers} workers of at most {memory[precision]:.0f} MB",
+                     f"{took:.2f} s a picture, {num_workers} workers of at most {memory[precision]:.0f} MB",
                      {"float32": ">= 1.3", "bfloat16": ">= 2.5"}[precision]))
         plan.writer().merge()
         rows += _agreement(precision, plain, plan.output)
@@ -123,7 +124,7 @@ class _PlainNetwork:
     """Every scale through the whole network as it was trained."""
 
     def __init__(self, model):
-        import tensorflow as tf
+        from delg_extract.quiet_tensorflow import tf
         self.model = model
 
         @tf.function(input_signature=[tf.TensorSpec([None, None, 3]), tf.TensorSpec([2], tf.int32)])
@@ -141,13 +142,15 @@ class _PlainNetwork:
     def _one(self, image, settings):
         levels = []
         for scale in settings.scales:
-            attention, descriptors, embedding = (x.numpy() for x in self.level(image, [level_size(side, scale) for side in image.shape[:2]]))
+            size = [level_size(side, scale) for side in image.shape[:2]]
+            attention, descriptors, embedding = (x.numpy() for x in self.level(image, size))
             levels.append(SimpleNamespace(boxes=receptive_boxes(*attention.shape, self.model.stride) / scale, scores=attention.ravel(),
                                           features=descriptors.reshape(attention.size, -1), embedding=embedding,
                                           scales=np.full(attention.size, 1 / scale, np.float32)))
         scores = np.concatenate([level.scores for level in levels])
         best = np.argsort(-scores, kind="stable")[:settings.max_features]
-        boxes, features, scales = (np.concatenate([getattr(level, name) for level in levels])[best] for name in ("boxes", "features", "scales"))
+        boxes, features, scales = (np.concatenate([getattr(level, name) for level in levels])[best]
+                                   for name in ("boxes", "features", "scales"))
         return LocalAndGlobal(boxes, features, scales, scores[best], np.array([levels[i].embedding for i in settings.global_positions]))
 
 
