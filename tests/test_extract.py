@@ -14,7 +14,7 @@ from delg_extract.extract import main  # noqa: E402
 from delg_extract.model import Delg  # noqa: E402
 from delg_extract.weights import load_weights, save_weights  # noqa: E402
 from rrt.delf_files import read_datum, read_features  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
+from rrt.errors import InputError, run_command  # noqa: E402
 from rrt.groundtruth import save_ground_truth  # noqa: E402
 from rrt.lists import write_image_list  # noqa: E402
 from rrt.store import Store  # noqa: E402
@@ -122,7 +122,7 @@ def test_an_unreadable_picture_is_listed_and_told_by_the_exit_status(folder, wei
     assert run(folder, weights, folder / "delg_y.h5", "--allow_missing").returncode == 0
 
 
-def test_bad_input_gives_one_line_and_no_store(folder, weights):
+def test_bad_input_gives_one_line_and_no_store(folder, weights, monkeypatch, capsys):
     cut = folder / "cut.h5"
     cut.write_bytes(weights.read_bytes()[:5000])
     empty = folder / "empty.txt"
@@ -138,10 +138,20 @@ def test_bad_input_gives_one_line_and_no_store(folder, weights):
         (["--weights", str(weights), "--list", str(few)], "few.txt:1"),
         (["--weights", str(weights), "--query_list", str(folder / "test_query.txt")], "--ground_truth"),
         (["--weights", str(weights)], "--list"),
+        (["--list", str(folder / "test_gallery.txt")], "--model"),
+        (["--preset", "r50_gldv2", "--list", str(folder / "test_gallery.txt")], "download_weights.py r50delg_gldv2clean_20200914"),
+        (["--config", str(cut), "--list", str(folder / "test_gallery.txt")], "cut.h5"),
+        (["--model", str(folder), "--list", str(folder / "test_gallery.txt")], "saved_model.pb"),
+        (["--model", str(weights), "--list", str(folder / "test_gallery.txt"), "--scales", "1", "-2"], "--scales"),
+        (["--model", str(weights), "--list", str(folder / "test_gallery.txt"), "--global_scales", "7"], "--global_scales 7"),
+        (["--model", str(weights), "--list", str(folder / "test_gallery.txt"), "--num_workers", "-1"], "--num_workers -1"),
     ):
-        done = subprocess.run([sys.executable, "delg_extract/extract.py", *base, *arguments], capture_output=True, text=True)
-        assert done.returncode == 1, arguments
-        assert words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        monkeypatch.setattr(sys, "argv", ["extract.py", *base, *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run_command(main)
+        error = capsys.readouterr().err
+        assert ended.value.code == 1, arguments
+        assert words in error and error.count("\n") == 1, error
         assert not list(folder.glob("delg_bad*"))
 
 
