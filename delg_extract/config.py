@@ -18,7 +18,8 @@ class ExtractionSettings:
     picture. score_threshold: smallest attention of a local descriptor. max_image_size, min_image_size: pixels of the longest
     side, negative: off. iou_threshold: weaker features whose receptive fields overlap more are left out (1: none; an export flag
     of the reference). square_images, resized_coordinates: as in DelfConfig. local_pca, global_pca: what the descriptors are
-    projected with, the global one at each scale before the sum (DELG_SPEC 5.3).
+    projected with, the global one at each scale before the sum (DELG_SPEC 5.3). normalize_scales: the global descriptor of each scale
+    gets unit length before the sum, as in the reference's extractor; False is the form of its Kaggle 2020 export.
     """
 
     scales: tuple[float, ...] = SCALES
@@ -32,6 +33,7 @@ class ExtractionSettings:
     resized_coordinates: bool = False
     use_local: bool = True
     use_global: bool = True
+    normalize_scales: bool = True
     local_pca: Pca | None = None
     global_pca: Pca | None = None
 

@@ -72,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--scales", type=float, nargs="+", help="image scales (default the seven of DELG)")
     what.add_argument("--global_scales", type=int, nargs="*",
                       help="positions among --scales whose global descriptors are summed (default 3 4 5; none given: all)")
+    what.add_argument("--normalize_scales", action=argparse.BooleanOptionalAction, default=None,
+                      help="unit length for the global descriptor of each scale before the sum (default), or not: the Kaggle 2020 form")
     what.add_argument("--max_features", type=int, help="local descriptors a picture at most (default 1000)")
     what.add_argument("--score_threshold", type=float,
                       help="smallest attention of a local descriptor (default: the one of preset, configuration or weight file, else 0)")
@@ -121,7 +123,7 @@ def requested_settings(args: argparse.Namespace) -> tuple[str, ExtractionSetting
     flags = {"scales": args.scales and tuple(args.scales), "max_features": args.max_features, "score_threshold": args.score_threshold,
              "global_scales": None if args.global_scales is None else tuple(args.global_scales),
              "max_image_size": args.max_image_size, "min_image_size": args.min_image_size, "use_local": args.use_local,
-             "use_global": args.use_global}
+             "use_global": args.use_global, "normalize_scales": args.normalize_scales}
     settings = replace(settings, **{name: value for name, value in flags.items() if value is not None})
     for index in settings.global_scales:
         if not 0 <= index < len(settings.scales):

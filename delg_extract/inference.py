@@ -86,7 +86,11 @@ class Extractor:
         if not self.settings.resized_coordinates:
             centres = centres / factors
         local_pca, global_pca = self.settings.local_pca, self.settings.global_pca if self.settings.use_global else None
-        by_scale = global_pca.project(out.global_descriptors) if global_pca else l2_normalize(out.global_descriptors)
+        by_scale = out.global_descriptors
+        if global_pca:
+            by_scale = global_pca.project(by_scale)
+        elif self.settings.normalize_scales:
+            by_scale = l2_normalize(by_scale)
         return Descriptors(
             global_descriptor=l2_normalize(by_scale.sum(0)),
             locations=centres.astype(np.float32),

@@ -11,7 +11,12 @@ from delg_extract.config import ExtractionSettings  # noqa: E402
 from delg_extract.inference import Extractor  # noqa: E402
 from delg_extract.model import Delg, normalize_pixels  # noqa: E402
 from delg_extract.network import DelgNetwork  # noqa: E402
+from delg_extract.parts import to_record  # noqa: E402
+from delg_extract.pictures import Job, Picture  # noqa: E402
 from delg_extract.pyramid import level_size, receptive_boxes, resize_for_extraction  # noqa: E402
+from rrt.delf_files import read_datum, read_features  # noqa: E402
+from rrt.store import write_store  # noqa: E402
+from rrt.store_export import export_delg  # noqa: E402
 
 META = json.loads((GOLDEN / "seed1/infer_meta.json").read_text())
 IMAGES = np.load(GOLDEN / "seed1/images.npz")
@@ -75,6 +80,50 @@ def test_extractor_equals_the_reference_after_post_processing(network, case):
     assert np.abs(out.locations[ours] - golden["locations"][theirs]).max() < 1e-3
     assert np.abs(out.descriptors[ours] - golden["descriptors"][theirs]).max() < 1e-5
     assert np.allclose(out.attention[ours], golden["attention"][theirs], rtol=5e-5, atol=0)
+
+
+@pytest.mark.parametrize("image", ["a", "b", "c"])
+def test_the_kaggle_form_equals_the_reference(network, image):
+    golden = np.load(GOLDEN / "seed1/kaggle_global.npz")
+    settings = ExtractionSettings(scales=(0.70710677, 1.0, 1.4142135), global_scales=(), use_local=False, normalize_scales=False,
+                                  max_image_size=-1)
+    raw = network.local_and_global(IMAGES[image][None], settings)[0].global_descriptors
+    expected = golden[f"{image}/per_scale_raw"]
+    assert np.abs(raw - expected).max() < 2e-5 * np.abs(expected).max()
+    pooled = Extractor(network, settings)(IMAGES[image]).global_descriptor
+    assert np.abs(pooled - golden[f"{image}/kaggle_sum_normalized"]).max() < 1e-5
+
+
+def test_feature_files_equal_those_the_reference_writes(network, tmp_path):
+    settings = META["extractor_cases"]["a_plain"]
+    asked = ExtractionSettings(max_features=settings["max_feature_num"], score_threshold=settings["score_threshold"],
+                               max_image_size=settings["max_image_size"])
+    record = to_record(Picture(Job("a_plain.jpg", tmp_path), IMAGES["a"]), Extractor(network, asked)(IMAGES["a"]))
+    write_store(tmp_path / "delg_x.h5", [record], local_dtype="float32")
+    export_delg(tmp_path / "delg_x.h5", tmp_path)
+    stems = tmp_path / "a_plain", GOLDEN / "seed1/extractor_a_plain"
+    ours, theirs = (read_features(f"{stem}.delg_local") for stem in stems)
+    a, b = (np.lexsort((*np.round(features.keypoints, 1).T, np.round(features.scales, 4))) for features in (ours, theirs))
+    assert np.abs(ours.descriptors[a] - theirs.descriptors[b]).max() < 1e-5
+    assert np.abs(ours.keypoints[a] - theirs.keypoints[b]).max() < 1e-3
+    assert np.allclose(ours.attention[a], theirs.attention[b], rtol=5e-5, atol=0)
+    assert np.allclose(ours.scales[a], theirs.scales[b], rtol=1e-6)
+    ours, theirs = (read_datum(f"{stem}.delg_global") for stem in stems)
+    assert np.abs(ours - theirs).max() < 1e-5
+
+
+def test_pixels_of_resized_pictures_and_pyramid_levels_equal_the_reference():
+    golden = np.load(GOLDEN / "shared/resize_pixels.npz")
+    for name in (name for name in golden.files if name.startswith("out_")):
+        source, limit = name.removeprefix("out_").split("_")
+        limits = {"max_size" if limit.startswith("max") else "min_size": int(limit[3:])}
+        resized, _ = resize_for_extraction(golden[f"in_{source}"], **limits)
+        assert np.array_equal(resized, golden[name]), name
+    golden = np.load(GOLDEN / "shared/pyramid_resize_pixels.npz")
+    normalized = normalize_pixels(golden["in_uint8"])
+    for name in (name for name in golden.files if name.startswith("scale_")):
+        size = [level_size(side, float(name.removeprefix("scale_"))) for side in golden["in_uint8"].shape[:2]]
+        assert np.abs(tf.image.resize(normalized, size).numpy() - golden[name]).max() < 2e-6, name
 
 
 def test_sizes_of_resized_pictures_equal_the_reference():
@@ -156,7 +205,8 @@ def test_pictures_of_every_size_share_one_graph():
 
 def test_half_the_digits_keep_the_descriptors(network, model):
     image = IMAGES["b"][None]
-    exact, rough = (net.local_and_global(image, ExtractionSettings(max_features=10**6))[0] for net in (network, DelgNetwork(model, "bfloat16")))
+    everything = ExtractionSettings(max_features=10**6)
+    exact, rough = (net.local_and_global(image, everything)[0] for net in (network, DelgNetwork(model, "bfloat16")))
     by_place = [out.features[by_box_and_scale(out.boxes, out.scales)] for out in (exact, rough)]
     cosines = (by_place[0] * by_place[1]).sum(1) / np.linalg.norm(by_place[0], axis=1) / np.linalg.norm(by_place[1], axis=1)
     assert cosines.mean() > 0.999
