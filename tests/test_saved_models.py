@@ -3,18 +3,21 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 tf = pytest.importorskip("tensorflow")
 
 import delg_exports as exports  # noqa: E402
+from delg_extract import extract  # noqa: E402
 from delg_extract.config import ExtractionSettings  # noqa: E402
 from delg_extract.inference import Extractor  # noqa: E402
 from delg_extract.model import BACKBONES, Backbone, Delg  # noqa: E402
+from delg_extract.model_files import is_saved_model, saved_model_sha256  # noqa: E402
 from delg_extract.network import DelgNetwork  # noqa: E402
 from delg_extract.pyramid import SCALES  # noqa: E402
-from delg_extract.model_files import is_saved_model, saved_model_sha256  # noqa: E402
 from delg_extract.saved_models import open_saved_model  # noqa: E402
 from rrt.errors import InputError  # noqa: E402
+from rrt.store import Store  # noqa: E402
 
 LOCAL, GLOBAL = exports.LOCAL_INPUTS, exports.GLOBAL_INPUTS
 LOCAL_ONLY, GLOBAL_ONLY = {"use_global": False}, {"use_local": False}
@@ -64,6 +67,26 @@ def assert_same(ours, theirs):
         assert np.abs(ours.features[a] - theirs.features[b]).max() < 1e-4 * np.abs(theirs.features).max()
     if len(theirs.global_descriptors):
         assert np.abs(ours.global_descriptors - theirs.global_descriptors).max() < 1e-4 * np.abs(theirs.global_descriptors).max()
+
+
+def test_the_extraction_command_takes_both_styles(exported, network, pictures, monkeypatch, capsys):
+    """pictures: a folder with eight small pictures and their list."""
+    store = pictures / "delg_x.h5"
+    command = ["extract.py", "--model", exported.folder, "--image_dir", pictures, "--list", pictures / "train.txt", "--output", store,
+               "--max_features", "9", "--num_workers", "1"]
+    monkeypatch.setattr("sys.argv", list(map(str, command)))
+    assert extract.main() == 0
+    with Store(store) as written:
+        assert (written.num_images, written.global_dim, written.local_dim) == (8, 48, 24)
+        assert written.attributes["model_sha256"] == saved_model_sha256(exported.folder)
+        own = Extractor(network, ExtractionSettings(max_features=9))
+        for i, name in enumerate(written.names):
+            descriptors = own(np.asarray(Image.open(pictures / name).convert("RGB")))
+            assert np.allclose(written.global_descriptors[i], descriptors.global_descriptor, atol=1e-4)
+            assert np.allclose(written.read(i).attention, descriptors.attention, rtol=1e-4)
+    monkeypatch.setattr("sys.argv", list(map(str, [*command, "--no-block3_strides", "--overwrite"])))
+    with pytest.raises(InputError, match="block3_strides was fixed at its export"):
+        extract.main()
 
 
 @pytest.mark.parametrize("asked", [{}, {"global_scales": ()}, {"global_scales": (5, 1)}, GLOBAL_ONLY, LOCAL_ONLY,
