@@ -6,6 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from rrt.errors import run_command
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -13,6 +17,16 @@ def run_tool(*arguments, cwd=ROOT):
     """`python arguments...` -> subprocess.CompletedProcess with text output; the script is named from the root."""
     return subprocess.run(_command(arguments), cwd=cwd, env=_environment(), text=True,
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+
+
+def error_of(main, arguments, monkeypatch, capsys):
+    """The one `error: ...` line with which a command's `main` ends in this process, where starting TensorFlow anew would take long."""
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "\r" not in line and "%|" not in line]
+    assert ended.value.code == 1 and len(lines) == 1 and lines[0].startswith("error: "), (arguments, lines)
+    return lines[0]
 
 
 def kill_tool_when(happened, *arguments, cwd=ROOT):

@@ -9,12 +9,12 @@ from PIL import Image
 
 pytest.importorskip("tensorflow")
 
-from commands import kill_tool_when  # noqa: E402
+from commands import error_of, kill_tool_when  # noqa: E402
 from delg_extract.extract import main  # noqa: E402
 from delg_extract.model import Delg  # noqa: E402
 from delg_extract.weights import load_weights, save_weights  # noqa: E402
 from rrt.delf_files import read_datum, read_features  # noqa: E402
-from rrt.errors import InputError, run_command  # noqa: E402
+from rrt.errors import InputError  # noqa: E402
 from rrt.groundtruth import save_ground_truth  # noqa: E402
 from rrt.lists import write_image_list  # noqa: E402
 from rrt.store import Store  # noqa: E402
@@ -146,12 +146,7 @@ def test_bad_input_gives_one_line_and_no_store(folder, weights, monkeypatch, cap
         (["--model", str(weights), "--list", str(folder / "test_gallery.txt"), "--global_scales", "7"], "--global_scales 7"),
         (["--model", str(weights), "--list", str(folder / "test_gallery.txt"), "--num_workers", "-1"], "--num_workers -1"),
     ):
-        monkeypatch.setattr(sys, "argv", ["extract.py", *base, *arguments])
-        with pytest.raises(SystemExit) as ended:
-            run_command(main)
-        error = capsys.readouterr().err
-        assert ended.value.code == 1, arguments
-        assert words in error and error.count("\n") == 1, error
+        assert words in error_of(main, [*base, *arguments], monkeypatch, capsys)
         assert not list(folder.glob("delg_bad*"))
 
 

@@ -91,8 +91,14 @@ def processes_with(*words):
 
 
 def children_of(pid):
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
-    return [child for child in map(int, listed) if child in processes_with("spawn_main", "multiprocessing")]
+    return [child for child in processes_with("spawn_main", "multiprocessing") if parent_of(child) == pid]
+
+
+def parent_of(pid):
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it has ended
+        return None
 
 
 def kill_one_when(happened, victims):
