@@ -85,4 +85,5 @@ def test_the_extraction_benchmark_compares_every_precision_with_the_plain_way(tm
 
 
 def test_pictures_that_do_not_divide_or_are_not_there_are_one_line(tmp_path):
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     assert_one_line_error(run_tool(TOOL, "extract", "--images", tmp_path), str(tmp_path), "0 pictures of 1024x768")

@@ -168,12 +168,13 @@ def extract_plainly(weights, settings, jobs):
 def _found(folder, size, count):
     jobs = []
     for path in sorted(Path(folder).rglob("*.jpg")):
-        with Image.open(path) as image:
-            if image.size == size:
-                jobs.append(Job(path.name, path))
-    if len(jobs) < count:
-        raise InputError(f"{folder}: {len(jobs)} pictures of {size[0]}x{size[1]}, {count} are needed; give fewer --pictures or --rounds")
-    return tuple(jobs[:count])
+        job = Job(path.name, path)
+        pixels = read_picture(job).pixels  # None for a picture that cannot be read
+        if pixels is not None and pixels.shape[1::-1] == size:
+            jobs.append(job)
+        if len(jobs) == count:
+            return tuple(jobs)
+    raise InputError(f"{folder}: {len(jobs)} pictures of {size[0]}x{size[1]}, {count} are needed; give fewer --pictures or --rounds")
 
 
 def _made_up(folder, size, count):
