@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from rrt.store import ImageRecord, Store, write_store
@@ -56,3 +57,11 @@ def records_in(store):
         local = store.read(i)
         yield ImageRecord(name, tuple(store.image_size[i]), np.array(store.global_descriptors[i]), local.descriptors,
                           local.keypoints, local.scales, local.attention)
+
+
+def datasets_of(path):
+    """Every dataset of an HDF5 file by name, read whole."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found

@@ -9,6 +9,7 @@ from PIL import Image
 
 pytest.importorskip("tensorflow")
 
+from builders import datasets_of  # noqa: E402
 from commands import error_of, kill_tool_when  # noqa: E402
 from delg_extract.extract import main  # noqa: E402
 from delg_extract.model import Delg  # noqa: E402
@@ -55,10 +56,8 @@ def run(*args):
 
 
 def contents(path):
-    found = {}
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-        return found, dict(file.attrs)
+        return datasets_of(path), dict(file.attrs)
 
 
 def test_killed_extraction_goes_on_to_an_equal_store(folder, weights):

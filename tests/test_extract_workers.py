@@ -7,13 +7,13 @@ import threading
 import time
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
 pytest.importorskip("tensorflow")
 
+from builders import datasets_of  # noqa: E402
 from commands import ROOT, run_tool  # noqa: E402
 from delg_extract.config import ExtractionSettings  # noqa: E402
 from delg_extract.model import Delg  # noqa: E402
@@ -51,16 +51,9 @@ def command(folder, output, *extra):
     return [sys.executable, str(ROOT / script), *rest]
 
 
-def contents(path):
-    found = {}
-    with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return found
-
-
 def assert_same_descriptors(path, expected):
     """Equal but for the rounding of another number of threads: float16 descriptors, and keypoints in the same order."""
-    found, expected = contents(path), contents(expected)
+    found, expected = datasets_of(path), datasets_of(expected)
     assert found.keys() == expected.keys()
     for name in found:
         if found[name].dtype.kind == "f":
@@ -135,7 +128,7 @@ def test_workers_end_with_a_killed_parent_and_the_next_run_goes_on(folder, whole
     parts = tmp_path / "delg_x.h5.parts"
     process = subprocess.Popen(command(folder, output, "--num_workers", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
-    while not list(parts.glob("part-*.h5")) and time.time() < deadline:
+    while not list(parts.glob("part-?????.h5")) and time.time() < deadline:
         time.sleep(0.01)
     workers = children_of(process.pid)
     process.kill()
