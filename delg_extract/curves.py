@@ -1,11 +1,30 @@
-"""Pictures of a training run."""
+"""The curves of a training run, as a table and as a picture."""
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pandas as pd
 
 STYLES = ("-", "--", ":", "-.")  # lines stay apart in grey print
+
+
+class CurveLog:
+    """``train.csv``: a line per report; lines past the step a run resumes at are dropped."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...], start: int):
+        kept = []
+        if start and path.exists():
+            with open(path, newline="") as file:
+                kept = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= start]
+        self.file = open(path, "w", newline="")
+        self.writer = csv.writer(self.file)
+        self.writer.writerow(columns)
+        self.writer.writerows(kept)
+
+    def write(self, row) -> None:
+        self.writer.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in row])
+        self.file.flush()
 
 
 def draw_curves(csv_path: str | Path, png_path: str | Path) -> Path:

@@ -24,13 +24,14 @@ class Losses(NamedTuple):
     reconstruction: tf.Tensor
 
 
-def add_classifiers(model: Delg, num_classes: int) -> None:
-    """Adds the training-only variables: ``cosine_weights`` (DELG) or ``desc_fc`` (DELF), and ``att_fc``."""
-    if model.use_global:
+def add_classifiers(model: Delg, num_classes: int, stage: str = "joint") -> None:
+    """Adds the training-only variables: ``cosine_weights`` (DELG) or ``desc_fc`` (DELF), and ``att_fc``; those the stage trains."""
+    if stage != "keypoint" and model.use_global:
         model.add_matrix("cosine_weights", model.embedding_dim, num_classes)
-    else:
+    elif stage != "keypoint":
         model.add_dense("desc_fc", model.sizes.global_channels, num_classes)
-    model.add_dense("att_fc", model.sizes.local_channels, num_classes)
+    if stage != "finetune":
+        model.add_dense("att_fc", model.sizes.local_channels, num_classes)
 
 
 CLASSIFIERS = ("cosine_weights", "desc_fc", "att_fc")
@@ -50,11 +51,11 @@ def arcface_logits(embedding: tf.Tensor, weights: tf.Tensor, labels: tf.Tensor |
     return scale * cosine
 
 
-def global_logits(model: Delg, embedding: tf.Tensor, labels: tf.Tensor | None, margin: float) -> tf.Tensor:
+def global_logits(model: Delg, embedding: tf.Tensor, labels: tf.Tensor | None, margin: float, scale: float = SCALE_FACTOR) -> tf.Tensor:
     """Class logits of the global branch: cosine with margin for DELG, a dense layer for DELF."""
     v = model.variables_by_name
     if model.use_global:
-        return arcface_logits(embedding, v["cosine_weights"], labels, margin)
+        return arcface_logits(embedding, v["cosine_weights"], labels, margin, scale)
     return embedding @ v["desc_fc/kernel"] + v["desc_fc/bias"]
 
 
@@ -65,20 +66,23 @@ def local_logits(model: Delg, block3: tf.Tensor, maps: LocalMaps) -> tf.Tensor:
     return attention_pool(targets, maps.attention) @ v["att_fc/kernel"] + v["att_fc/bias"]
 
 
-def joint_loss(global_logits_: tf.Tensor, local_logits_: tf.Tensor, block3: tf.Tensor, maps: LocalMaps, labels: tf.Tensor,
-               global_batch: int | tf.Tensor, attention_weight: float = 1.0, reconstruction_weight: float = 10.0,
+def joint_loss(global_logits_: tf.Tensor | None, local_logits_: tf.Tensor | None, block3: tf.Tensor | None, maps: LocalMaps | None,
+               labels: tf.Tensor, global_batch: int | tf.Tensor, attention_weight: float = 1.0, reconstruction_weight: float = 10.0,
                num_replicas: int = 1) -> Losses:
-    """The weighted sum above for one replica. Cross entropies are summed here and divided by the batch of all replicas.
+    """The weighted sum above for one replica; what is None is left out. Cross entropies are summed here and divided by the batch of all
+    replicas.
 
     The reconstruction error is a mean over the replica's batch; it is divided by the number of replicas, because gradients are
     summed over them (the reference forgets this, so that there the weight grows with the number of GPUs).
     """
     def cross_entropy(logits):
+        if logits is None:
+            return tf.constant(0.0)
         return tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)) / tf.cast(global_batch, tf.float32)
 
     loss_global, loss_attention = cross_entropy(global_logits_), cross_entropy(local_logits_)
     loss_reconstruction = tf.constant(0.0)
-    if maps.reconstruction is not None:
+    if maps is not None and maps.reconstruction is not None:
         loss_reconstruction = tf.reduce_mean(tf.square(block3 - maps.reconstruction)) / num_replicas
     total = loss_global + attention_weight * loss_attention + reconstruction_weight * loss_reconstruction
     return Losses(total, loss_global, loss_attention, loss_reconstruction)

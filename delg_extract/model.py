@@ -74,10 +74,13 @@ class Delg(tf.Module):
 
     ``block3_strides=True`` (the published setting) keeps every second cell of conv4, so that local features lie on a grid of
     32 pixels; ``False`` gives 16. The global descriptor is the same either way (DELG_SPEC 1.1).
+
+    ``values``: arrays by variable name that variables start with, instead of noise from ``seed``.
     """
 
     def __init__(self, backbone: str = "resnet50", local_dim: int | None = 128, embedding_dim: int | None = None,
-                 gem_power: float = 3.0, block3_strides: bool = True, use_global: bool = True, seed: int = 0):
+                 gem_power: float = 3.0, block3_strides: bool = True, use_global: bool = True, seed: int = 0,
+                 values: dict | None = None):
         super().__init__(name="delg")
         if backbone not in BACKBONES:
             raise ValueError(f"backbone {backbone!r} is not one of {', '.join(BACKBONES)}")
@@ -90,6 +93,7 @@ class Delg(tf.Module):
         self.use_global = use_global
         self.variables_by_name: dict[str, tf.Variable] = {}
         self._rng = tf.random.Generator.from_seed(seed)
+        self._values = values or {}
         self._build()
 
     @property
@@ -109,6 +113,7 @@ class Delg(tf.Module):
         # Batch statistics differ between replicas and are averaged when read; nothing else is ever out of step.
         sync = {} if trainable else {"synchronization": tf.VariableSynchronization.ON_READ,
                                      "aggregation": tf.VariableAggregation.MEAN}
+        value = self._values.get(name, value)
         self.variables_by_name[name] = tf.Variable(value, trainable=trainable, name=name.replace("/", "_"), **sync)
 
     def _add_conv(self, name: str, size: int, channels_in: int, channels_out: int) -> None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from delg_extract.data import read_labelled_pictures, training_batches, unreadable_picture_named
 from delg_extract.model import BACKBONES, Delg
 from delg_extract.quiet_tensorflow import tf
-from delg_extract.train import CurveLog, add_list_flags
+from delg_extract.train_flags import add_list_flags
 from delg_extract.weights import restore_weights, save_weights
 from rrt.errors import InputError, run_command
 from rrt.picture_jobs import guard_settings
@@ -171,7 +171,7 @@ def pretrain(args: argparse.Namespace) -> Path:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_list_flags(p)
+    add_list_flags(p, required=True)
     p.add_argument("--backbone", choices=tuple(BACKBONES), default="small", help="trunk (default %(default)s)")
     p.add_argument("--init_weights", help="weight file of this project to start from")
     for name, default, text in (("logdir", "logs/pretrained", "folder for checkpoints, the curve and the final weights"),

@@ -1,4 +1,7 @@
-"""TensorFlow, imported without its start-up notes: no setting silences them, and they would bury our one-line errors."""
+"""TensorFlow, imported without its start-up notes: no setting silences them, and they would bury our one-line errors.
+
+DELG_CPU_REPLICAS=2 divides the processor into two devices, to try training on several without GPUs.
+"""
 import os
 import sys
 
@@ -11,8 +14,11 @@ def _imported_quietly():
     os.dup2(sink, 2)
     try:
         import tensorflow
-        tensorflow.config.list_physical_devices()
-        tensorflow.constant(0)
+        processor, = tensorflow.config.list_physical_devices("CPU")
+        if replicas := int(os.environ.get("DELG_CPU_REPLICAS", "0")):
+            tensorflow.config.set_logical_device_configuration(processor, [tensorflow.config.LogicalDeviceConfiguration()] * replicas)
+        if "TF_CONFIG" not in os.environ:  # a cluster must be joined before the first operation
+            tensorflow.constant(0)
     finally:
         os.dup2(saved, 2)
         os.close(saved)
