@@ -114,15 +114,15 @@ def train(args: argparse.Namespace) -> Path:
     manager = tf.train.CheckpointManager(trainer.checkpoint(), str(folder), max_to_keep=KEPT_CHECKPOINTS)
     if latest:
         manager.checkpoint.restore(latest).assert_consumed()
-        print(f"{logdir}: continues at step {int(trainer.step_count)}")
-    if int(trainer.step_count) < args.max_iters:
+        print(f"{logdir}: continues at step {int(trainer.step_count.numpy())}")
+    if int(trainer.step_count.numpy()) < args.max_iters:
         with unreadable_picture_named(training):
             Run(trainer, training, validation, manager, logdir).until_the_end()
     if not is_chief(strategy):
         shutil.rmtree(folder)
         return logdir / "weights.h5"
     return save_weights(logdir / "weights.h5", _without_classifiers(trainer.model), image_size=args.image_size,
-                        steps=int(trainer.step_count))
+                        steps=int(trainer.step_count.numpy()))
 
 
 def _without_classifiers(model: Delg) -> Delg:
@@ -141,7 +141,7 @@ class Run:
         self.trainer, self.args, self.manager, self.logdir = trainer, trainer.args, manager, logdir
         self.training, self.validation = training, validation
         self.chief = is_chief(trainer.strategy)
-        self.start = int(trainer.step_count)
+        self.start = int(trainer.step_count.numpy())
         self.waiting: list[tuple[int, StepResult]] = []  # steps whose results were not looked at, so that a GPU need not wait
 
     def until_the_end(self) -> None:

@@ -65,7 +65,7 @@ class Trainer:
     @property
     def learning_rate(self) -> float:
         """That of the next step."""
-        return self.args.initial_lr * (1.0 - int(self.step_count) / self.args.max_iters)
+        return self.args.initial_lr * (1.0 - int(self.step_count.numpy()) / self.args.max_iters)
 
     # ---- forward ---------------------------------------------------------------------------------------------------------
 
