@@ -8,12 +8,14 @@ tf = pytest.importorskip("tensorflow")
 
 from commands import assert_one_line_error, error_of, files_below, kill_tool_when, run_tool  # noqa: E402
 from delg_golden import GOLDEN, rule_model  # noqa: E402
-from delg_extract.train import Trainer, main, parser  # noqa: E402
+from delg_extract.train import main  # noqa: E402
+from delg_extract.train_flags import parse  # noqa: E402
+from delg_extract.trainer import Trainer  # noqa: E402
 from delg_extract.weights import load_weights  # noqa: E402
 
 
 def arguments(*extra):
-    return parser().parse_args(["--train_list", "x", "--image_dir", "x", "--max_iters", "100", *extra])
+    return parse("", ["--train_list", "x", "--image_dir", "x", "--max_iters", "100", *extra])
 
 
 @pytest.mark.parametrize("mode", ["delg", "delf"])

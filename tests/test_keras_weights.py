@@ -1,6 +1,5 @@
 """Keras ResNet files: every spelling of the names gives the same trunk, which computes what Keras' own network computes."""
 from functools import cache
-from types import SimpleNamespace
 from unittest import mock
 
 import h5py
@@ -14,7 +13,8 @@ import keras  # noqa: E402
 
 from delg_extract.keras_weights import read_keras_trunk, trunk_layer  # noqa: E402
 from delg_extract.model import BACKBONES, Backbone, Delg, normalize_pixels  # noqa: E402
-from delg_extract.train import build_trainer, parser  # noqa: E402
+from delg_extract.train_flags import parse  # noqa: E402
+from delg_extract.train_run import build_trainer  # noqa: E402
 from delg_extract.weights import LoadReport, load_keras_notop, save_weights  # noqa: E402
 from rrt.errors import InputError  # noqa: E402
 
@@ -288,7 +288,7 @@ class TestReport:
         layers = {layer: values for layer, values in random_trunk(Delg("small")).items() if not layer.startswith(("res5", "bn5"))}
         path = write_keras(tmp_path / "notop.h5", layers)
         args = ["--train_list", "x", "--image_dir", "x", "--backbone", "small", "--imagenet_checkpoint", str(path), "--partial_weights"]
-        build_trainer(parser().parse_args(args), SimpleNamespace(num_classes=2))
+        build_trainer(parse("", args), None, num_classes=2)
         printed = capsys.readouterr().out
         assert f"{path}: loaded 150 of 206 variables: conv1 6" in printed and "left as initialised: conv5 42 (all)" in printed
 
