@@ -1,5 +1,7 @@
-"""DELG training: steps equal the reference; a finished run stays finished; wrong input gives one line."""
+"""DELG training: steps equal the reference; a killed run ends as an undisturbed one; summaries; wrong input gives one line."""
+import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ from commands import assert_one_line_error, error_of, files_below, kill_tool_whe
 from delg_golden import GOLDEN, rule_model  # noqa: E402
 from delg_extract.train import main  # noqa: E402
 from delg_extract.train_flags import parse  # noqa: E402
+from delg_extract.train_run import train  # noqa: E402
 from delg_extract.trainer import Trainer  # noqa: E402
 from delg_extract.weights import load_weights  # noqa: E402
+from rrt.errors import InputError  # noqa: E402
+from tensorflow.core.util import event_pb2  # noqa: E402
 
 
 def arguments(*extra):
@@ -69,7 +74,42 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(pictures)
     undisturbed = load_weights(pictures / "log/weights.h5").variables_by_name
     for name, variable in load_weights(pictures / "killed/weights.h5").variables_by_name.items():
         np.testing.assert_allclose(variable, undisturbed[name], atol=2e-5, err_msg=name)
-    assert len((pictures / "killed/train.csv").read_text().splitlines()) == 1 + 8
+    curves = {name: list(csv.reader((pictures / name / "train.csv").open())) for name in ("killed", "log")}
+    assert len(curves["killed"]) == 1 + 8
+    for killed, whole in zip(curves["killed"][1:], curves["log"][1:]):
+        np.testing.assert_allclose(np.array(killed[:5], float), np.array(whole[:5], float), rtol=1e-3)
+
+
+def test_debug_runs_a_hundred_steps_and_a_validation_and_writes_what_tensorboard_shows(pictures, capsys):
+    args = parse("", [*map(str, train_arguments(pictures, "--debug", "--delg_global_features", "--validation_fraction", "0.25")[1:])])
+    args.max_iters = 100
+    train(args)
+    assert "step 100: loss" in capsys.readouterr().out
+    lines = list(csv.DictReader((pictures / "log/train.csv").open()))
+    assert [line["step"] for line in lines] == [str(step) for step in range(10, 101, 10)]
+    assert 0 <= float(lines[-1]["validation_global"]) <= 1 and 0 <= float(lines[-1]["validation_local"]) <= 1
+    shown = {}
+    for file in (pictures / "log/train_logs").iterdir():
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = event_pb2.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                shown.setdefault(value.tag, []).append(event.step)
+    assert {"loss/desc/crossentropy", "loss/attn/crossentropy", "loss/recon/mse", "train_accuracy/desc", "train_accuracy/attn", "learning_rate",
+            "attention/max", "attention/percent_50", "batch_images", "batch_attention", "batch_images_with_attention",
+            "desc/scale_factor", "validation/desc", "validation/attn"} <= set(shown)
+    assert shown["learning_rate"] == [50, 100] and shown["validation/attn"] == [100]
+
+
+def test_a_loss_that_is_not_finite_names_the_last_good_checkpoint_which_is_a_start(pictures):
+    flags = train_arguments(pictures, "--max_iters", "6", "--save_interval", "1", "--initial_lr", "1e30", "--summary_interval", "0")[1:]
+    with pytest.raises(InputError, match="the loss at step [2-6] is not finite; the last good checkpoint is (.*ckpt-[1-5]);") as stopped:
+        train(parse("", [*map(str, flags)]))
+    checkpoint = re.search("checkpoint is (.*);", str(stopped.value))[1]
+    values = tf.train.load_checkpoint(checkpoint)
+    assert all(np.isfinite(values.get_tensor(name)).all() for name, shape in values.get_variable_to_shape_map().items() if shape)
+    assert not (pictures / "log/weights.h5").exists()
+    again = train_arguments(pictures, "--logdir", pictures / "again", "--init_weights", checkpoint)[1:]
+    assert train(parse("", [*map(str, again)])).exists()
 
 
 def test_wrong_input_gives_one_line_and_no_log(pictures, monkeypatch, capsys):

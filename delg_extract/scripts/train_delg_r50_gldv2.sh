@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# DELG with ResNet-50 on the clean part of GLDv2 -> logs/delg_r50_gldv2_clean; settings: train.sh --help
+exec bash "$(dirname "${BASH_SOURCE[0]}")/train.sh" delg r50 "$@"
