@@ -20,17 +20,18 @@ class ArchiveError(InputError):
     """The archive itself is wrong (damaged, hostile, without the files): it is of no use to unpack it again."""
 
 
-def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, progress=True):
+def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, links=True, progress=True):
     """Unpack a tar archive (plain or compressed) into `folder` -> number of files written, 0 when it was there already.
 
     It is unpacked beside the folder, which appears when all of it is there; so a folder that is there has been unpacked
     and is left alone. With `merge` the files are added to a folder, each of them whole, and replace those of the same name;
     whether all are there the caller must remember: run it again after an interruption.
 
-    strip: so many leading folders are taken off every name (a file with fewer is left out), None: all of them. wanted: function of
-    a file's name after that -> whether to unpack it. progress: a bar on a terminal. Absolute names, names and link targets with `..`,
-    devices and pipes are refused, whether wanted or not; links are refused when all folders are stripped. The checksum of a compressed
-    archive is checked to its end. Raises ArchiveError, or InputError when the disk is at fault; then nothing is left behind.
+    strip: so many leading folders are taken off every name (a file with fewer is left out), None: all of them. wanted: function
+    of a file's name after that -> whether to unpack it. links: whether the archive may have links; never when all folders are
+    stripped. progress: a bar on a terminal. Absolute names, names and link targets with `..`, devices and pipes are refused,
+    whether wanted or not. The checksum of a compressed archive is checked to its end. Raises ArchiveError, or InputError when the
+    disk is at fault; then nothing is left behind.
     """
     # Where a linked folder really is: only beside it a rename is possible.
     archive, folder = Path(archive), Path(folder).resolve()
@@ -42,7 +43,7 @@ def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, progress=T
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir(parents=True)
-        count = _unpack(archive, beside, strip, wanted, progress)
+        count = _unpack(archive, beside, strip, wanted, links and strip is not None, progress)
         # All files at once: flushing thousands of small ones singly takes minutes.
         os.sync()
         if folder.exists():
@@ -61,14 +62,14 @@ def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, progress=T
     return count
 
 
-def _unpack(archive, folder, strip, wanted, progress):
+def _unpack(archive, folder, strip, wanted, links, progress):
     written = {}
     with open(archive, "rb") as raw, _opened(archive, raw) as tar, tqdm(
             total=os.path.getsize(archive), desc=f"unpack {archive.name}", unit="B", unit_scale=True, unit_divisor=1024,
             disable=None if progress else True) as bar:
         try:
             for member in tar:
-                name = _place(archive, member, strip)
+                name = _place(archive, member, strip, links)
                 if name and (wanted is None or not member.isdir() and wanted(name)):
                     if strip is None and written.get(name, member.name) != member.name:
                         raise ArchiveError(f"{archive}: {written[name]!r} and {member.name!r} have one name without their folders")
@@ -94,13 +95,13 @@ def _opened(archive, raw):
         raise ArchiveError(f"{archive}: not a tar archive, or damaged at its start; download it again") from None
 
 
-def _place(archive, member, strip):
+def _place(archive, member, strip, links):
     """Where a member goes below the folder, '' for nowhere. Raises InputError for what may not be unpacked."""
     parts = _inside(archive, member.name)
     if member.issym() or member.islnk():
         _inside(archive, member.linkname)
-        if strip is None:
-            raise ArchiveError(f"{archive}: {member.name!r} is a link, which cannot be unpacked without its folder")
+        if not links:
+            raise ArchiveError(f"{archive}: {member.name!r} is a link, which has no place here; do not use this archive")
     elif not (member.isfile() or member.isdir()):
         raise ArchiveError(f"{archive}: {member.name!r} is a device or a pipe; do not use this archive")
     if strip is None:

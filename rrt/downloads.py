@@ -15,13 +15,14 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from rrt import __version__
-from rrt.errors import InputError, atomic_path, flush_to_disk, sha256_of_file
+from rrt.errors import InputError, atomic_path, describe_error, flush_to_disk, sha256_of_file
 
 _CHUNK = 1 << 20
 # A server that asks for a longer pause than this (seconds) is asked again earlier.
@@ -29,6 +30,8 @@ _LONGEST_WAIT = 120
 # Statuses below 500 that may pass: request timeout, too early, too many requests.
 _PASSING_STATUSES = (408, 425, 429)
 _HEX_DIGITS = {"sha256": 64, "md5": 32}
+# A line that says what is missing names so many.
+_LISTED = 30
 _MIRROR = "name a mirror with --base_url"
 
 
@@ -40,7 +43,7 @@ class _PassingFault(Exception):
         self.wait = wait
 
 
-def download(url, path, *, sha256=None, md5=None, size=None, retries=4, timeout=60, backoff=1.0, progress=True):
+def download(url, path, *, sha256=None, md5=None, size=None, retries=4, timeout=60, backoff=1.0, progress=True, on_bytes=None):
     """Fetch `url` (http or https) to `path` -> Path. The file appears under its name only when it is whole and right.
 
     What has come lies in `<name>.part`, its source in `<name>.part.json`; the next attempt, of this run or a later one, continues
@@ -48,12 +51,13 @@ def download(url, path, *, sha256=None, md5=None, size=None, retries=4, timeout=
     will tell), and starts over otherwise. A file at `path` that fits checksum and size is left alone without asking the server, one
     that does not is replaced.
 
-    sha256, md5: hexadecimal; size: bytes; each is checked where given. retries: further attempts after one that brought
-    nothing new (cut connection, timeout, status 5xx, 408, 425 or 429). timeout: seconds without a byte. backoff: seconds before the first
-    retry, doubled for each further one. progress: a bar on a terminal. Raises InputError, at once for other statuses such as 404 or
-    403, and when the checksum is wrong twice.
+    sha256, md5: hexadecimal; size: bytes; each is checked where given. retries: further attempts after one that brought nothing
+    new (cut connection, timeout, status 5xx, 408, 425 or 429). timeout: seconds without a byte. backoff: seconds before the first
+    retry, doubled for each further one. progress: a bar on a terminal. on_bytes: called with (bytes that came, bytes of the whole
+    file or None) again and again, for a bar over several files. Raises InputError, at once for other statuses such as 404 or 403,
+    and when the checksum is wrong twice.
     """
-    _check_url(url)
+    check_address(url)
     path = Path(path)
     sums = _checked_sums(sha256=sha256, md5=md5)
     if path.exists() and not _difference(path, sums, size):
@@ -62,9 +66,9 @@ def download(url, path, *, sha256=None, md5=None, size=None, retries=4, timeout=
     part = path.with_name(path.name + ".part")
     source = part.with_name(part.name + ".json")
     bar = tqdm(total=size, desc=path.name, unit="B", unit_scale=True, unit_divisor=1024, disable=None if progress else True)
-    with bar, _locked(part) as file:
+    with bar, locked_file(part) as file:
         try:
-            _fetch_and_check(_Transfer(url, file, source, bool(sums), size, timeout, bar), sums, retries, backoff)
+            _fetch_and_check(_Transfer(url, file, source, bool(sums), size, timeout, bar, on_bytes), sums, retries, backoff)
             os.fsync(file.fileno())
             os.replace(part, path)
         except BaseException:
@@ -80,6 +84,33 @@ def download(url, path, *, sha256=None, md5=None, size=None, retries=4, timeout=
 def file_address(base_url, *names):
     """The address of a file below a base address, with or without a slash at its end."""
     return "/".join((base_url.rstrip("/"), *names))
+
+
+def check_address(url):
+    """InputError unless the text can be the address of a file or folder of a web server."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and parts.hostname
+    except ValueError:
+        fits = False
+    if not fits:
+        raise InputError(f"{url}: not an address that starts with http:// or https:// and names a server; {_MIRROR}")
+
+
+@contextmanager
+def locked_file(path):
+    """A file open for appending, unbuffered, for this process alone; InputError when another one has it."""
+    with open(path, "ab", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        except OSError:
+            ours = True  # a network file system without locks
+        if not ours:
+            raise InputError(f"{path}: another process is downloading; wait for it to end")
+        yield file
 
 
 def describe_download(path, url):
@@ -101,28 +132,39 @@ def parse_checksums(texts, names):
     return sums
 
 
-def fetch_each(names, fetch, kind):
-    """`fetch(name)` for every name, also after one that failed with an InputError; at the end one InputError tells what is missing.
+def fetch_each(names, fetch, kind, parallel=1):
+    """`fetch(name)` for every name, also after one that failed with an InputError or OSError; at the end one InputError tells
+    what is missing.
 
-    kind: what the names are, for the message, as in `models`.
+    kind: what the names are, for the message, as in `models`. parallel: so many at once, in threads.
     """
-    failures = []
-    for name in names:
+    def failure_of(name):
         try:
             fetch(name)
-        except InputError as error:
-            print(f"{name}: missing ({error})")
-            failures.append(error)
+        except (InputError, OSError) as error:
+            tqdm.write(f"{name}: missing ({describe_error(error)})")
+            return error
+        return None
+
+    if parallel > 1:
+        # Its threads are daemons: an interrupt need not wait for files that are half there.
+        with ThreadPool(parallel) as pool:
+            outcomes = list(pool.imap(failure_of, names))
+    else:
+        outcomes = [failure_of(name) for name in names]
+    failures = {name: error for name, error in zip(names, outcomes, strict=True) if error}
     if failures:
-        raise InputError(f"{len(failures)} of {len(names)} {kind} are missing, first {failures[0]}")
+        listed = [*list(failures)[:_LISTED], *([f"{len(failures) - _LISTED} more"] if len(failures) > _LISTED else [])]
+        raise InputError(f"{len(failures)} of {len(names)} {kind} are missing: {', '.join(listed)}; the first: "
+                         f"{describe_error(next(iter(failures.values())))}")
 
 
 class _Transfer:
     """One file on its way: where from, the open part file, what is remembered of the source, how much the file must have."""
 
-    def __init__(self, url, file, source, checked, size, timeout, bar):
+    def __init__(self, url, file, source, checked, size, timeout, bar, on_bytes=None):
         self.url, self.file, self.source, self.checked = url, file, source, checked
-        self.size, self.timeout, self.bar = size, timeout, bar
+        self.size, self.timeout, self.bar, self.on_bytes = size, timeout, bar, on_bytes
 
     def length(self):
         """Bytes that have come."""
@@ -183,6 +225,8 @@ class _Transfer:
             if not data:
                 break
             self.bar.update(len(data))
+            if self.on_bytes:
+                self.on_bytes(len(data), total)
             self._write(memoryview(data))
         if total is not None and self.length() < total:
             raise _PassingFault(f"the connection ended after {self.length()} of {total} bytes")
@@ -247,22 +291,6 @@ def _faults_of(url):
         raise _PassingFault(str(reason) or type(reason).__name__) from None
 
 
-@contextmanager
-def _locked(part):
-    """The part file open for appending, unbuffered, for this process alone."""
-    with open(part, "ab", buffering=0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = os.path.samestat(os.fstat(file.fileno()), os.stat(part))
-        except (BlockingIOError, FileNotFoundError):
-            ours = False
-        except OSError:
-            ours = True  # a network file system without locks
-        if not ours:
-            raise InputError(f"{part}: another process is downloading it; wait for it to end")
-        yield file
-
-
 def _discard(file, source):
     source.unlink(missing_ok=True)
     file.truncate(0)
@@ -300,16 +328,6 @@ def _checked_sums(**sums):
         if value is not None and not re.fullmatch(f"[0-9a-fA-F]{{{_HEX_DIGITS[kind]}}}", value):
             raise InputError(f"{kind} {value[:80]!r}: expected {_HEX_DIGITS[kind]} hexadecimal digits")
     return {kind: value.lower() for kind, value in sums.items() if value is not None}
-
-
-def _check_url(url):
-    try:
-        parts = urlsplit(url)
-        fits = parts.scheme in ("http", "https") and parts.hostname
-    except ValueError:
-        fits = False
-    if not fits:
-        raise InputError(f"{url}: not an address that starts with http:// or https:// and names a server; {_MIRROR}")
 
 
 def _whole_number(text):

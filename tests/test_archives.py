@@ -93,6 +93,12 @@ class TestUnpack:
         assert (tmp_path / "out/soft").read_bytes() == b"b" and os.readlink(tmp_path / "out/soft") == "sub/b.jpg"
         assert (tmp_path / "out/hard").read_bytes() == b"a" * 2000
 
+    @pytest.mark.parametrize("kind, target", [(tarfile.SYMTYPE, "sub/b.jpg"), (tarfile.LNKTYPE, "top/a.txt")])
+    def test_links_inside_are_refused_where_none_are_expected(self, pack, tmp_path, kind, target):
+        with pytest.raises(ArchiveError, match="'top/link' is a link"):
+            unpack_tar(pack([*GOOD.items(), ("", special("top/link", kind, target))]), tmp_path / "out", links=False)
+        assert files_below(tmp_path) == ["x.tar.gz"]
+
     def test_a_file_behind_a_link_stays_inside(self, pack, tmp_path):
         unpack_tar(pack([("", special("d", tarfile.DIRTYPE)), ("", special("l", tarfile.SYMTYPE, "d")), ("l/x", b"x")]), tmp_path / "out")
         assert (tmp_path / "out/d/x").read_bytes() == b"x"

@@ -254,7 +254,7 @@ class TestDownload:
         first.start()
         while not (tmp_path / "x.tar.part").exists() or (tmp_path / "x.tar.part").stat().st_size < 100_000:
             time.sleep(0.01)
-        with pytest.raises(InputError, match="another process is downloading it"):
+        with pytest.raises(InputError, match="another process is downloading"):
             get()
         site.released.set()
         first.join()
@@ -314,16 +314,38 @@ class TestDownload:
             else:
                 assert path.read_bytes() == site.files["/x"]
 
-    def test_what_can_be_fetched_is_fetched_and_the_rest_is_one_error(self, capsys):
+    @pytest.mark.parametrize("parallel", [1, 2])
+    def test_what_can_be_fetched_is_fetched_and_the_rest_is_one_error(self, capsys, parallel):
         def fetch(name):
             if name != "good":
-                raise InputError(f"{name}: no")
+                raise {"bad": InputError("bad: no"), "worse": PermissionError(13, "denied", "worse.tar")}[name]
             print("fetched")
 
-        with pytest.raises(InputError, match="^2 of 3 things are missing, first bad: no$"):
-            fetch_each(["bad", "good", "worse"], fetch, "things")
-        assert capsys.readouterr().out == "bad: missing (bad: no)\nfetched\nworse: missing (worse: no)\n"
-        fetch_each(["good"], fetch, "things")
+        with pytest.raises(InputError, match="^2 of 3 things are missing: bad, worse; the first: bad: no$"):
+            fetch_each(["bad", "good", "worse"], fetch, "things", parallel)
+        assert sorted(capsys.readouterr().out.splitlines()) == ["bad: missing (bad: no)", "fetched", "worse: missing (worse.tar: denied)"]
+        fetch_each(["good"], fetch, "things", parallel)
+
+    def test_a_long_list_of_what_is_missing_is_cut(self):
+        def fetch(name):
+            raise InputError("no")
+
+        with pytest.raises(InputError, match="^500 of 500 things are missing: 0, 1, .*, 29, 470 more; the first: no$"):
+            fetch_each([str(i) for i in range(500)], fetch, "things")
+
+    def test_as_many_as_are_asked_for_are_fetched_at_once(self):
+        all_there = threading.Barrier(3, timeout=20)
+        fetch_each("abcdef", lambda name: all_there.wait(), "things", parallel=3)
+
+    def test_a_fault_of_the_program_is_not_taken_for_a_missing_file(self):
+        with pytest.raises(ZeroDivisionError):
+            fetch_each("ab", lambda name: 1 / 0, "things", parallel=2)
+
+    def test_a_bar_over_several_files_is_told_what_comes(self, site, get):
+        site.faults["/x.tar"] = [("cut", 100_000)]
+        told = []
+        get(on_bytes=lambda count, whole: told.append((count, whole)))
+        assert sum(count for count, _ in told) == len(CONTENT) and {whole for _, whole in told} == {len(CONTENT)}
 
     def test_addresses_records_and_checksum_options(self, tmp_path):
         assert file_address("http://a/b/", "c", "d.tar") == file_address("http://a/b", "c/d.tar") == "http://a/b/c/d.tar"
