@@ -2,27 +2,55 @@
 
 DELG_CPU_REPLICAS=2 divides the processor into two devices, to try training on several without GPUs.
 """
+import io
 import os
 import sys
+from contextlib import contextmanager
+
+
+@contextmanager
+def native_messages_hidden():
+    """Hides what C libraries print meanwhile (libjpeg: a line for each damaged picture, without its name), not what Python prints."""
+    with _standard_error_discarded() as descriptor:
+        ours = sys.stderr
+        try:
+            is_descriptor_2 = ours.fileno() == 2
+        except (AttributeError, io.UnsupportedOperation, ValueError):
+            is_descriptor_2 = False
+        if not is_descriptor_2:
+            yield
+            return
+        with open(descriptor, "w", buffering=1, encoding=ours.encoding, errors=ours.errors, closefd=False) as sys.stderr:
+            try:
+                yield
+            finally:
+                sys.stderr = ours
+
+
+@contextmanager
+def _standard_error_discarded():
+    """Descriptor 2 leads nowhere; yields one that leads where it led."""
+    sys.stderr.flush()
+    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield saved
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
 
 
 def _imported_quietly():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    sys.stderr.flush()
-    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 2)
-    try:
+    with _standard_error_discarded():
         import tensorflow
         processor, = tensorflow.config.list_physical_devices("CPU")
         if replicas := int(os.environ.get("DELG_CPU_REPLICAS", "0")):
             tensorflow.config.set_logical_device_configuration(processor, [tensorflow.config.LogicalDeviceConfiguration()] * replicas)
         if "TF_CONFIG" not in os.environ:  # a cluster must be joined before the first operation
             tensorflow.constant(0)
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(sink)
     return tensorflow
 
 

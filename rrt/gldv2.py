@@ -19,16 +19,17 @@ def picture_name(split, image_id):
     return "/".join((split, *image_id[:3], image_id)) + ".jpg"
 
 
-def read_train_csv(path):
+def read_train_csv(path, any_ids=False):
     """train.csv (`id,url,landmark_id`) or train_clean.csv (`landmark_id,images`) -> (ids, labels int64 [N]) in file order.
 
-    The label is the landmark's number. Raises InputError naming file and line.
+    The label is the landmark's number. any_ids: of another data set, where an id is a file name without folder and ending.
+    Raises InputError naming file and line.
     """
     ids, labels, line_of = [], [], {}
     for line, row in _rows(path, ("landmark_id", "images"), ("landmark_id", "id")):
         where = f"{path}:{line}"
         landmark = _landmark(row["landmark_id"], where)
-        for image in _ids(row["images"], where) if "images" in row else [_id(row["id"], where)]:
+        for image in _ids(row["images"], where, any_ids) if "images" in row else [_id(row["id"], where, any_ids)]:
             if image in line_of:
                 raise InputError(f"{where}: '{image}' stands on line {line_of[image]} already; a picture has one landmark")
             line_of[image] = line
@@ -39,11 +40,11 @@ def read_train_csv(path):
     return ids, np.array(labels, dtype=np.int64)
 
 
-def read_index_csv(path):
-    """index.csv or test.csv (`id`) -> ids in file order, each once. Raises InputError naming file and line."""
+def read_index_csv(path, any_ids=False):
+    """index.csv or test.csv (`id`) -> ids in file order, each once; any_ids as above. Raises InputError naming file and line."""
     ids = {}
     for line, row in _rows(path, ("id",)):
-        ids[_id(row["id"], f"{path}:{line}")] = None
+        ids[_id(row["id"], f"{path}:{line}", any_ids)] = None
     return list(ids)
 
 
@@ -91,13 +92,15 @@ def _rows(path, *headers):
         raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); fetch it again") from None
 
 
-def _ids(text, where):
-    return [_id(part, where) for part in text.split()]
+def _ids(text, where, any_ids=False):
+    return [_id(part, where, any_ids) for part in text.split()]
 
 
-def _id(text, where):
+def _id(text, where, any_ids=False):
     # It becomes part of a path.
-    if not _ID.fullmatch(text):
+    if any_ids and (not text.strip() or "/" in text or "\0" in text or text.endswith(".jpg")):
+        raise InputError(f"{where}: {text[:40]!r} is no picture's id (the name of its file without folder and .jpg)")
+    if not any_ids and not _ID.fullmatch(text):
         raise InputError(f"{where}: {text[:40]!r} is no picture's id (16 hexadecimal digits)")
     return text
 
