@@ -1,6 +1,7 @@
 """TensorFlow, imported without its start-up notes: no setting silences them, and they would bury our one-line errors."""
 import os
 import sys
+from contextlib import contextmanager
 
 
 def _imported_quietly():
@@ -24,3 +25,15 @@ try:
     tf = _imported_quietly()
 except ImportError:
     sys.exit("error: delg_extract needs TensorFlow; install it with: pip install -e '.[extract]'")
+
+
+@contextmanager
+def without_warnings():
+    """TensorFlow's own notes are kept back: loading a TF1 model it warns of each variable that cannot be trained, saving one it tells where."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

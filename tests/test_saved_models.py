@@ -16,6 +16,7 @@ from delg_extract.model_files import is_saved_model, saved_model_sha256  # noqa:
 from delg_extract.network import DelgNetwork  # noqa: E402
 from delg_extract.pyramid import SCALES  # noqa: E402
 from delg_extract.saved_models import open_saved_model  # noqa: E402
+from delg_extract.serving import Form, save_serving  # noqa: E402
 from rrt.errors import InputError  # noqa: E402
 from rrt.store import Store  # noqa: E402
 
@@ -49,8 +50,11 @@ def network():
 def exported(request, network, tmp_path_factory):
     """The network as a SavedModel with local and global descriptors."""
     folder = tmp_path_factory.mktemp(request.param) / "delg"
-    save = exports.save_delg_tf1 if request.param == "tf1" else exports.save_delg_tf2
-    return open_saved_model(save(folder, exports.INPUTS, network.model))
+    if request.param == "tf1":
+        exports.save_delg_tf1(folder, network.model)
+    else:
+        save_serving(folder, network.model, Form())
+    return open_saved_model(folder)
 
 
 def assert_same(ours, theirs):
