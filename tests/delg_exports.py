@@ -1,11 +1,49 @@
-"""SavedModels for tests: TF1 graphs as the published models are, and TF2 exports of any computation."""
+"""SavedModels for tests: TF1 graphs as the published models are, and TF2 exports of any computation; a network quick to save."""
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
 import tensorflow as tf
 
 from delg_extract.level import Level, level_weights
+from delg_extract.model import BACKBONES, Backbone, Delg, normalize_pixels
+from delg_extract.pyramid import level_size
 from delg_extract.serving import SPECS, Form, describe
 
 INPUTS = {name: (spec.dtype, spec.shape) for name, spec in SPECS.items()}
 LOCAL_INPUTS, GLOBAL_INPUTS = Form(global_=False).inputs, Form(local=False).inputs
+
+
+@contextmanager
+def tiny_backbone():
+    """A backbone of few layers and channels, quick to save, by the name "tiny"."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "tiny", Backbone(8, (4, 8, 8, 16), (1, 1, 2, 1), attention=16, embedding=48))
+        yield
+
+
+def tiny_model(**settings):
+    """A tiny network whose batch norms and biases do something, so that folding shows."""
+    model = Delg("tiny", seed=1, **{"local_dim": 24, **settings})
+    rng = np.random.default_rng(0)
+    for name, variable in model.variables_by_name.items():
+        if name.rsplit("/")[-1] in ("gamma", "beta", "moving_mean", "moving_variance", "bias"):
+            variable.assign(variable + rng.uniform(0, 0.3, variable.shape))
+    return model
+
+
+def random_pictures(height, width, count=1, seed=0):
+    """Pictures of blocks, so that neighbouring cells differ."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (count, -(-height // 8), -(-width // 8), 3), dtype=np.uint8)
+    return np.kron(blocks, np.ones((1, 8, 8, 1), np.uint8))[:, :height, :width]
+
+
+def plain_level(model, image, scale):
+    """One scale through the whole network as it is trained: nothing folded, nothing thinned."""
+    size = [level_size(side, scale) for side in image.shape[:2]]
+    conv4 = model.conv4(tf.image.resize(normalize_pixels(image)[None], size))
+    maps = model.local(model.block3(conv4))
+    return maps.attention[0].numpy(), maps.descriptors[0].numpy(), model.embed(model.conv5(conv4))[0].numpy()
 
 
 def save_tf1(folder, inputs, values, build):
