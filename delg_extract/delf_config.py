@@ -1,4 +1,4 @@
-"""Reads DelfConfig files (.pbtxt, proto2 text; DELG_SPEC 7.2) of the published programs, and the PCA files they name."""
+"""DelfConfig files (.pbtxt, proto2 text; DELG_SPEC 7.2) as of the published programs: read with the PCA files they name, and written."""
 from __future__ import annotations
 
 import math
@@ -71,6 +71,23 @@ def read_delf_config(path: str | Path) -> DelfConfig:
         global_pca=_pca(path, "delf_global_config", global_) if message.use_global_features else None)
     return DelfConfig(path, _located(path, message.model_path), settings, local.layer_name, _shortest(local.iou_threshold),
                       message.is_tf2_exported)
+
+
+def delf_config_text(settings: ExtractionSettings, model_path: str) -> str:
+    """The DelfConfig file that ``read_delf_config`` gives these settings and this model for. It can say nothing of a PCA, whose files it
+    would have to name, of iou_threshold, or of normalize_scales (ValueError unless the last two are as they are without it)."""
+    if settings.local_pca or settings.global_pca or settings.iou_threshold != 1 or not settings.normalize_scales:
+        raise ValueError("settings that a DelfConfig file does not tell")
+    message = _CLASSES["DelfConfig"](
+        model_path=model_path, image_scales=settings.scales, max_image_size=settings.max_image_size,
+        min_image_size=settings.min_image_size, use_square_images=settings.square_images, use_local_features=settings.use_local,
+        use_global_features=settings.use_global, is_tf2_exported=True)
+    local = message.delf_local_config
+    local.use_pca, local.max_feature_num, local.score_threshold = False, settings.max_features, settings.score_threshold
+    local.use_resized_coordinates = settings.resized_coordinates
+    message.delf_global_config.use_pca = False
+    message.delf_global_config.image_scales_ind.extend(settings.global_scales)
+    return text_format.MessageToString(message)
 
 
 def preset_settings(name: str, model_dir: str | Path) -> ExtractionSettings:

@@ -1,11 +1,6 @@
-"""This project's networks made ready for extraction: the same numbers as delg_extract/model.py with far less work.
+"""This project's networks as sources of descriptors: every scale through a trained network (level.py), the strongest features kept.
 
-- Batch norms are folded into the convolutions before them, so that TensorFlow fuses convolution, bias, addition and ReLU.
 - conv5 runs only at the scales that feed the global descriptor.
-- Every stage begins with 1x1 convolutions of stride two, which read a quarter of the cells of the stage before it. Here the last
-  block of that stage computes only those: its 3x3 convolution takes the stride (the cells of block3_strides likewise).
-- oneDNN's 3x3 convolution slows down two- or threefold when its kernel does not stay in a core's cache; those of 256 and more
-  channels are computed 64 output channels at a time, which gives the same bits.
 - One graph serves every picture size: nothing is retraced.
 - ``bfloat16`` halves the bytes and, on processors and GPUs that multiply it natively, the time; the heads stay in float32.
 
@@ -20,15 +15,14 @@ import numpy as np
 
 from delg_extract.config import ExtractionSettings
 from delg_extract.inference import LocalAndGlobal
-from delg_extract.model import BATCH_NORM_EPSILON, Delg, gem, normalize_pixels
+from delg_extract.level import Level, level_weights
+from delg_extract.model import Delg, normalize_pixels
 from delg_extract.pyramid import level_size, receptive_boxes, usable_scales
 from delg_extract.quiet_tensorflow import tf
 
 PRECISIONS = ("float32", "bfloat16")
 # A reduced precision must be worth its rounding.
 _WORTH = 1.2
-_CACHED_KERNEL = 2**20  # bytes; of cores with 1 to 2 MiB of second-level cache
-_CHANNELS_AT_ONCE = 64
 
 
 class DelgNetwork:
@@ -38,12 +32,7 @@ class DelgNetwork:
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
         self.model, self.precision = model, precision
-        weights = folded_weights(model)
-        self._heads_weights = {name: tf.constant(value) for name, value in weights.items() if not name.startswith(("conv1/", "res"))}
-        dtype = tf.as_dtype(self.precision).as_numpy_dtype
-        self._convolutions = {
-            name.removesuffix("/kernel"): _pieces(kernel.astype(dtype), weights[name.replace("kernel", "bias")].astype(dtype))
-            for name, kernel in weights.items() if name.startswith(("conv1/", "res")) and name.endswith("/kernel")}
+        self._level = Level(model, tf.nest.map_structure(tf.constant, level_weights(model, precision)))
         spec = (tf.TensorSpec([None, None, None, 3], tf.float32), tf.TensorSpec([2], tf.int32))
         self._local, self._both, self._global = (tf.function(level, input_signature=spec, autograph=False)
                                                  for level in (self._local_level, self._both_level, self._global_level))
@@ -68,87 +57,24 @@ class DelgNetwork:
                 globals_.append(embedding)
             else:
                 attention, descriptors = (x.numpy() for x in self._local(normalized, size))
-            levels.append(_Level(scale, attention, descriptors, receptive_boxes(*attention.shape[1:], self.model.stride)))
+            levels.append(_LevelMaps(scale, attention, descriptors, receptive_boxes(*attention.shape[1:], self.model.stride)))
         by_picture = np.stack(globals_, 1) if globals_ else np.empty((len(images), 0, 0), np.float32)
         return [_strongest(levels, picture, by_picture[picture], settings) for picture in range(len(images))]
 
     # ---- one level -------------------------------------------------------------------------------------------------------
 
     def _local_level(self, images, size):
-        return self._heads(self._conv4(images, size))
+        return self._level.heads(self._level.conv4(images, size))
 
     def _both_level(self, images, size):
-        conv4 = self._conv4(images, size)
-        return *self._heads(conv4), self._embedding(conv4)
+        conv4 = self._level.conv4(images, size)
+        return *self._level.heads(conv4), self._level.embedding(conv4)
 
     def _global_level(self, images, size):
-        return self._embedding(self._conv4(images, size))
-
-    def _conv4(self, images, size):
-        # Bilinear without antialiasing on the normalised float picture, as the published exports do.
-        x = tf.cast(tf.image.resize(images, size), self.precision)
-        x = self._conv_relu(x, "conv1", 2, "SAME")
-        x = tf.nn.max_pool2d(x, 3, 2, "VALID")
-        for stage in (2, 3):
-            x = self._stage(x, stage, thinned=True)
-        return self._stage(x, 4, thinned=self.model.block3_strides)
-
-    def _heads(self, conv4):
-        """Attention [B, h, w] and descriptors [B, h, w, D], in float32."""
-        block3, w = tf.cast(conv4, tf.float32), self._heads_weights
-        hidden = tf.nn.relu(tf.nn.conv2d(block3, w["attn_conv1/kernel"], 1, "VALID") + w["attn_conv1/bias"])
-        attention = tf.nn.softplus(tf.nn.conv2d(hidden, w["attn_conv2/kernel"], 1, "VALID") + w["attn_conv2/bias"])[..., 0]
-        if not self.model.local_dim:
-            return attention, block3
-        return attention, tf.nn.conv2d(block3, w["autoenc_conv1/kernel"], 1, "VALID") + w["autoenc_conv1/bias"]
-
-    def _embedding(self, conv4):
-        """Global descriptors [B, E], not normalised, in float32."""
-        cells = conv4 if self.model.block3_strides else _every_second(conv4)
-        block4 = tf.cast(self._stage(cells, 5, thinned=False), tf.float32)
-        if not self.model.use_global:
-            return tf.reduce_mean(block4, axis=(1, 2))
-        w = self._heads_weights
-        return gem(block4, self.model.gem_power) @ w["embedding_layer/kernel"] + w["embedding_layer/bias"]
-
-    def _conv(self, x, name, stride=1):
-        (kernel, bias), = self._convolutions[name]
-        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, "VALID"), bias)
-
-    def _conv_relu(self, x, name, stride=1, padding="VALID"):
-        pieces = [tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, padding), bias)) for kernel, bias in self._convolutions[name]]
-        return pieces[0] if len(pieces) == 1 else tf.concat(pieces, -1)
-
-    def _stage(self, x, stage, thinned):
-        """The blocks of a stage without its leading stride (whoever comes before has thinned already)."""
-        blocks = self.model.stage_blocks(stage)
-        for block in blocks:
-            last = thinned and block == blocks[-1]
-            y = self._conv_relu(x, f"res{block}_branch2a")
-            # "SAME" with stride two would centre its windows elsewhere on sides of even length.
-            y = self._conv_relu(y, f"res{block}_branch2b", 2 if last else 1, [[0, 0], [1, 1], [1, 1], [0, 0]])
-            y = self._conv(y, f"res{block}_branch2c")
-            x = _every_second(x) if last else x
-            # TensorFlow fuses add_n into the convolution; "+" it would not, because shapes are unknown.
-            x = tf.nn.relu(tf.add_n([y, self._conv(x, f"res{block}_branch1") if block.endswith("a") else x]))
-        return x
+        return self._level.embedding(self._level.conv4(images, size))
 
 
-def _every_second(x):
-    """Every second cell of both axes, [B, h, w, C] -> [B, ceil(h / 2), ceil(w / 2), C]."""
-    # Pooling of one cell is ten times as fast as slicing.
-    return tf.nn.max_pool2d(x, 1, 2, "VALID")
-
-
-def _pieces(kernel: np.ndarray, bias: np.ndarray) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """A convolution as one or, where that is faster, several convolutions (kernel, bias) with a part of the output channels each."""
-    whole = kernel.shape[0] != 3 or kernel.nbytes <= _CACHED_KERNEL or tf.config.list_physical_devices("GPU")
-    at_once = len(bias) if whole else _CHANNELS_AT_ONCE
-    return [(tf.constant(kernel[..., start:start + at_once]), tf.constant(bias[start:start + at_once]))
-            for start in range(0, len(bias), at_once)]
-
-
-class _Level:
+class _LevelMaps:
     """The local maps of one scale for a batch: attention [B, h, w], descriptors [B, h, w, D], boxes [h * w, 4] of its grid."""
 
     def __init__(self, scale, attention, descriptors, boxes):
@@ -158,7 +84,7 @@ class _Level:
         self.inverse_scale = np.float32(1.0) / np.float32(scale)
 
 
-def _strongest(levels: list[_Level], picture: int, global_descriptors: np.ndarray, settings: ExtractionSettings) -> LocalAndGlobal:
+def _strongest(levels: list[_LevelMaps], picture: int, global_descriptors: np.ndarray, settings: ExtractionSettings) -> LocalAndGlobal:
     """The features of one picture whose attention reaches the threshold, over all levels, the strongest first."""
     boxes, features, scales, scores = [np.empty((0, 4), np.float32)], [], [np.empty(0, np.float32)], [np.empty(0, np.float32)]
     for level in levels:
@@ -176,21 +102,6 @@ def _strongest(levels: list[_Level], picture: int, global_descriptors: np.ndarra
         best = np.argsort(-scores, kind="stable")[:settings.max_features]
     features = np.concatenate(features)[best] if features else np.empty((0, 0), np.float32)
     return LocalAndGlobal(boxes[best], features, np.concatenate(scales)[best], scores[best], global_descriptors)
-
-
-def folded_weights(model: Delg) -> dict[str, np.ndarray]:
-    """The weights by name, float32, batch norms folded (in float64) into the convolutions before them."""
-    values = {name: variable.numpy() for name, variable in model.variables_by_name.items()}
-    for name in list(values):
-        if name.endswith("/gamma"):
-            norm = name.removesuffix("/gamma")
-            conv = {"bn_conv1": "conv1", "attn_bn1": "attn_conv1"}.get(norm, "res" + norm.removeprefix("bn"))
-            gamma, beta, mean, variance = (values.pop(f"{norm}/{part}").astype("float64")
-                                           for part in ("gamma", "beta", "moving_mean", "moving_variance"))
-            factor = gamma / (variance + BATCH_NORM_EPSILON) ** 0.5
-            values[f"{conv}/bias"] = ((values[f"{conv}/bias"] - mean) * factor + beta).astype("float32")
-            values[f"{conv}/kernel"] = (values[f"{conv}/kernel"] * factor).astype("float32")
-    return values
 
 
 def fastest_precision() -> str:

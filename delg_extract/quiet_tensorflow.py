@@ -58,3 +58,15 @@ try:
     tf = _imported_quietly()
 except ImportError:
     sys.exit("error: delg_extract needs TensorFlow; install it with: pip install -e '.[extract]'")
+
+
+@contextmanager
+def without_warnings():
+    """TensorFlow's own notes are kept back: loading a TF1 model it warns of each variable that cannot be trained, saving one it tells where."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

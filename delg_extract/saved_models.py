@@ -13,9 +13,8 @@ takes gigabytes and spares a TF1-style ResNet-50 a seventh of its time, a TF2 ex
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterable, Iterator
+from typing import Iterable
 
 import numpy as np
 
@@ -23,8 +22,9 @@ from delg_extract.config import ExtractionSettings
 from delg_extract.inference import LocalAndGlobal
 from delg_extract.model_files import saved_model_folder
 from delg_extract.pyramid import MIN_LEVEL_SIDE, usable_scales
-from delg_extract.quiet_tensorflow import tf
+from delg_extract.quiet_tensorflow import tf, without_warnings
 from rrt.errors import InputError
+
 SIGNATURE = "serving_default"
 IMAGE, SCALES, THRESHOLD, COUNT, POSITIONS = INPUTS = (
     "input_image", "input_scales", "input_abs_thres", "input_max_feature_num", "input_global_scales_ind")
@@ -123,7 +123,7 @@ class SavedModelNetwork:
         if self.kind == "saved_model_tf2":
             return self._loaded.signatures[SIGNATURE](**values)
         if wanted not in self._pruned:
-            with _without_warnings():
+            with without_warnings():
                 self._pruned[wanted] = self._loaded.prune([f"{name}:0" for name in values], {name: f"{name}:0" for name in wanted})
         return self._pruned[wanted](*values.values())
 
@@ -150,7 +150,7 @@ def open_saved_model(path: str | Path) -> SavedModelNetwork:
     """
     folder = saved_model_folder(path)
     try:
-        with _without_warnings():
+        with without_warnings():
             loaded = tf.saved_model.load(str(folder))
     # The loader's complaint about a damaged folder may be of any type, from DecodeError to KeyError.
     except Exception as error:
@@ -182,18 +182,6 @@ def _recognise(inputs: Iterable[str], outputs: Iterable[str]) -> tuple[str, ...]
         if {IMAGE, *others} <= inputs <= set(INPUTS) and (SCALES in others) == (SCALES in inputs) and outputs.issuperset(gives):
             return gives
     return ()
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    # Loading and pruning warn of each TF1 variable that it cannot be trained.
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _found(loaded) -> str:

@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 import h5py
 import numpy as np
@@ -58,22 +59,28 @@ def restore_weights(path: str | Path, model: Delg, partial: bool = False) -> lis
     with open_weight_file(path) as file:
         stored = {}
         file.visititems(lambda name, item: stored.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-        wanted = model.variables_by_name
-        for name in sorted(set(stored) ^ set(wanted)) if not partial else ():
-            kind = "lacks" if name in wanted else "holds the unknown"
-            raise InputError(f"{path}: {kind} variable {name!r}; the file belongs to another network than "
-                             f"{model.backbone} (local_dim {model.local_dim}, global {model.use_global})")
-        left = sorted(set(wanted) - set(stored))
-        wanted = {name: variable for name, variable in wanted.items() if name in stored}
-        for name, variable in wanted.items():
-            if stored[name].shape != tuple(variable.shape):
-                raise InputError(f"{path}: {name} has shape {stored[name].shape}, the network needs {tuple(variable.shape)}; "
-                                 f"give the weights of a {model.backbone}")
-        for name, variable in wanted.items():
-            value = stored[name][()].astype(np.float32)
-            if not np.isfinite(value).all():
-                raise InputError(f"{path}: {name} holds values that are not finite; take an earlier checkpoint")
-            variable.assign(value)
+        return fill_network(model, path, {name: item.shape for name, item in stored.items()}, lambda name: stored[name][()], partial)
+
+
+def fill_network(model: Delg, path: str | Path, shapes: dict[str, tuple[int, ...]], read: Callable[[str], np.ndarray],
+                 partial: bool = False) -> list[str]:
+    """Fills ``model`` with what ``path`` holds: ``shapes`` by name of the variable, its values by ``read(name)``. See restore_weights."""
+    wanted = model.variables_by_name
+    for name in sorted(set(shapes) ^ set(wanted)) if not partial else ():
+        kind = "lacks" if name in wanted else "holds the unknown"
+        raise InputError(f"{path}: {kind} variable {name!r}; the file belongs to another network than "
+                         f"{model.backbone} (local_dim {model.local_dim}, global {model.use_global})")
+    left = sorted(set(wanted) - set(shapes))
+    wanted = {name: variable for name, variable in wanted.items() if name in shapes}
+    for name, variable in wanted.items():
+        if tuple(shapes[name]) != tuple(variable.shape):
+            raise InputError(f"{path}: {name} has shape {tuple(shapes[name])}, the network needs {tuple(variable.shape)}; "
+                             f"give the weights of a {model.backbone}")
+    for name, variable in wanted.items():
+        value = read(name).astype(np.float32)
+        if not np.isfinite(value).all():
+            raise InputError(f"{path}: {name} holds values that are not finite; take an earlier checkpoint")
+        variable.assign(value)
     return left
 
 

@@ -1,61 +1,49 @@
-"""SavedModels of both styles for tests, made by the rules of DELG_SPEC 4 from a Delg network: TF1 graphs and TF2 exports."""
-import copy
+"""SavedModels for tests: TF1 graphs as the published models are, and TF2 exports of any computation; a network quick to save."""
+from contextlib import contextmanager
 
+import numpy as np
+import pytest
 import tensorflow as tf
 
-from delg_extract.model import normalize_pixels
+from delg_extract.level import Level, level_weights
+from delg_extract.model import BACKBONES, Backbone, Delg, normalize_pixels
+from delg_extract.pyramid import level_size
+from delg_extract.serving import SPECS, Form, describe
 
-FIELD_CORNER = 145.0
-INPUTS = {
-    "input_image": (tf.uint8, [None, None, 3]), "input_scales": (tf.float32, [None]), "input_abs_thres": (tf.float32, []),
-    "input_max_feature_num": (tf.int32, []), "input_global_scales_ind": (tf.int32, [None]),
-}
-LOCAL_INPUTS = ("input_image", "input_scales", "input_abs_thres", "input_max_feature_num")
-GLOBAL_INPUTS = ("input_image", "input_scales", "input_global_scales_ind")
+INPUTS = {name: (spec.dtype, spec.shape) for name, spec in SPECS.items()}
+LOCAL_INPUTS, GLOBAL_INPUTS = Form(global_=False).inputs, Form(local=False).inputs
 
 
-def delg_outputs(model, inputs, local=True, global_=True):
-    """The tensors of the reference's exports as graph operations: a loop over the scales, boxes, threshold, suppression at 1.0."""
-    image, scales = normalize_pixels(inputs["input_image"]), inputs["input_scales"]
-    sides = tf.cast(tf.shape(image)[:2], tf.float32)
+@contextmanager
+def tiny_backbone():
+    """A backbone of few layers and channels, quick to save, by the name "tiny"."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "tiny", Backbone(8, (4, 8, 8, 16), (1, 1, 2, 1), attention=16, embedding=48))
+        yield
 
-    def level(i, arrays):
-        scale = scales[i]
-        resized = tf.image.resize(image[None], tf.cast(tf.round(sides * scale), tf.int32))
-        conv4 = model.conv4(resized)
-        found = {}
-        if local:
-            maps = model.local(model.block3(conv4))
-            height, width = tf.shape(maps.attention)[1], tf.shape(maps.attention)[2]
-            y, x = tf.meshgrid(tf.range(height), tf.range(width), indexing="ij")
-            centres = tf.reshape(tf.stack([y, x, y, x], -1), [-1, 4])
-            boxes = float(model.stride) * tf.cast(centres, tf.float32) + [-FIELD_CORNER, -FIELD_CORNER, FIELD_CORNER, FIELD_CORNER]
-            attention = tf.reshape(maps.attention, [-1])
-            keep = tf.where(attention >= inputs["input_abs_thres"])[:, 0]
-            found = {"boxes": tf.gather(boxes / scale, keep), "scores": tf.gather(attention, keep)[:, None],
-                     "features": tf.gather(tf.reshape(maps.descriptors, [-1, maps.descriptors.shape[-1]]), keep),
-                     "scales": tf.fill([tf.size(keep)], 1.0 / scale)}
-        if global_:
-            wanted = tf.reduce_any(tf.equal(inputs["input_global_scales_ind"], i))
-            embedding = model.embed(model.conv5(conv4))
-            found["global_descriptors"] = tf.boolean_mask(embedding, tf.reshape(wanted, [1]))
-        return i + 1, {name: array.write(i, found[name]) for name, array in arrays.items()}
 
-    widths = {}
-    if local:
-        depth = model.local_dim or model.sizes.local_channels
-        widths = {"boxes": [4], "features": [depth], "scales": [], "scores": [1]}
-    if global_:
-        widths["global_descriptors"] = [model.embedding_dim]
-    arrays = {name: tf.TensorArray(tf.float32, tf.size(scales), element_shape=[None, *width], infer_shape=False)
-              for name, width in widths.items()}
-    _, arrays = tf.while_loop(lambda i, _: i < tf.size(scales), level, (tf.constant(0), arrays), parallel_iterations=1)
-    out = {name: tf.ensure_shape(array.concat(), [None, *widths[name]]) for name, array in arrays.items()}
-    if local:
-        count = tf.minimum(inputs["input_max_feature_num"], tf.size(out["scales"]))
-        best = tf.image.non_max_suppression(out["boxes"], out["scores"][:, 0], count, 1.0)
-        out.update({name: tf.gather(out[name], best) for name in ("boxes", "features", "scales", "scores")})
-    return out
+def tiny_model(**settings):
+    """A tiny network whose batch norms and biases do something, so that folding shows."""
+    model = Delg("tiny", seed=1, **{"local_dim": 24, **settings})
+    rng = np.random.default_rng(0)
+    for name, variable in model.variables_by_name.items():
+        if name.rsplit("/")[-1] in ("gamma", "beta", "moving_mean", "moving_variance", "bias"):
+            variable.assign(variable + rng.uniform(0, 0.3, variable.shape))
+    return model
+
+
+def random_pictures(height, width, count=1, seed=0):
+    """Pictures of blocks, so that neighbouring cells differ."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (count, -(-height // 8), -(-width // 8), 3), dtype=np.uint8)
+    return np.kron(blocks, np.ones((1, 8, 8, 1), np.uint8))[:, :height, :width]
+
+
+def plain_level(model, image, scale):
+    """One scale through the whole network as it is trained: nothing folded, nothing thinned."""
+    size = [level_size(side, scale) for side in image.shape[:2]]
+    conv4 = model.conv4(tf.image.resize(normalize_pixels(image)[None], size))
+    maps = model.local(model.block3(conv4))
+    return maps.attention[0].numpy(), maps.descriptors[0].numpy(), model.embed(model.conv5(conv4))[0].numpy()
 
 
 def save_tf1(folder, inputs, values, build):
@@ -83,15 +71,14 @@ def save_tf1(folder, inputs, values, build):
     return folder
 
 
-def save_delg_tf1(folder, inputs, model, **heads):
-    """The TF1-style export of a network; ``heads``: ``local`` and ``global_`` of ``delg_outputs``."""
-    def build(placeholders, variables):
-        twin = copy.copy(model)
-        # Not as an attribute: the copy shares the original's list of tracked variables.
-        vars(twin)["variables_by_name"] = variables
-        return delg_outputs(twin, placeholders, **heads)
+def save_delg_tf1(folder, model, form=Form()):
+    """The TF1-style export of a network."""
+    weights = level_weights(model)
 
-    return save_tf1(folder, inputs, {name: variable.numpy() for name, variable in model.variables_by_name.items()}, build)
+    def build(placeholders, variables):
+        return describe(Level(model, tf.nest.pack_sequence_as(weights, list(variables.values()))), form, placeholders)
+
+    return save_tf1(folder, form.inputs, {f"weight_{i}": array for i, array in enumerate(tf.nest.flatten(weights))}, build)
 
 
 def save_tf2(folder, inputs, module, call):
@@ -100,10 +87,3 @@ def save_tf2(folder, inputs, module, call):
     module.serve = tf.function(lambda *tensors: call(dict(zip(inputs, tensors))), input_signature=spec, autograph=False)
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
     return folder
-
-
-def save_delg_tf2(folder, inputs, model, **heads):
-    """The TF2 export of a network; ``heads``: ``local`` and ``global_`` of ``delg_outputs``."""
-    module = tf.Module()
-    module.network = model
-    return save_tf2(folder, inputs, module, lambda given: delg_outputs(model, given, **heads))

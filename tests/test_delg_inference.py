@@ -6,7 +6,8 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from delg_golden import GOLDEN, rule_model  # noqa: E402
+from delg_exports import plain_level  # noqa: E402
+from delg_golden import GOLDEN, assert_equals_golden, rule_model, saved_model_case  # noqa: E402
 from delg_extract.config import ExtractionSettings  # noqa: E402
 from delg_extract.inference import Extractor  # noqa: E402
 from delg_extract.model import Delg, normalize_pixels  # noqa: E402
@@ -32,30 +33,13 @@ def network(model):
     return DelgNetwork(model)
 
 
-def by_box_and_scale(boxes, scales):
-    """Neighbouring scores may swap between two float32 builds, so rows are paired by place and scale."""
-    return np.lexsort((*np.round(boxes, 1).T, np.round(scales, 4)))
-
-
 @pytest.mark.parametrize("case", sorted(META["savedmodel_cases"]))
 def test_local_and_global_call_equals_the_exported_reference(network, case):
-    settings = META["savedmodel_cases"][case]
-    golden = {k.split("/")[1]: v for k, v in np.load(GOLDEN / "seed1/savedmodel_local_global.npz").items() if k.startswith(case + "/")}
+    settings, golden = saved_model_case(case)
     asked = ExtractionSettings(scales=tuple(settings["scales"]), global_scales=tuple(settings["global_scales_ind"]),
                                max_features=settings["max_feature_num"], score_threshold=settings["threshold"],
                                iou_threshold=settings["iou"])
-    out = network.local_and_global(IMAGES[settings["image"]][None], asked)[0]
-    assert len(out.scores) == len(golden["scores"])
-    assert (np.diff(out.scores) <= 0).all()
-    if "global_descriptors" in golden:  # the two cases with suppression were kept without
-        assert np.abs(out.global_descriptors - golden["global_descriptors"]).max() < 2e-5 * np.abs(golden["global_descriptors"]).max()
-    if not len(out.scores):
-        return
-    ours, theirs = by_box_and_scale(out.boxes, out.scales), by_box_and_scale(golden["boxes"], golden["scales"])
-    assert np.abs(out.boxes[ours] - golden["boxes"][theirs]).max() < 1e-3
-    assert np.allclose(out.scales[ours], golden["scales"][theirs], atol=0, rtol=1e-6)
-    assert np.allclose(out.scores[ours], golden["scores"][theirs, 0], rtol=5e-5, atol=0)
-    assert np.abs(out.features[ours] - golden["features"][theirs]).max() < 2e-5 * np.abs(golden["features"]).max()
+    assert_equals_golden(network.local_and_global(IMAGES[settings["image"]][None], asked)[0], golden)
 
 
 @pytest.mark.parametrize("case", sorted(META["extractor_cases"]))
@@ -154,14 +138,6 @@ def test_conv5_at_the_other_scales_changes_nothing(network):
     assert np.array_equal(some.global_descriptors, every.global_descriptors[3:6])
     alone = network.local_and_global(image, ExtractionSettings(use_local=False))[0]
     assert np.allclose(alone.global_descriptors, some.global_descriptors, atol=1e-6) and not len(alone.scores)
-
-
-def plain_level(model, image, scale):
-    """One scale through the whole network as it is trained: nothing folded, nothing thinned."""
-    size = [level_size(side, scale) for side in image.shape[:2]]
-    conv4 = model.conv4(tf.image.resize(normalize_pixels(image)[None], size))
-    maps = model.local(model.block3(conv4))
-    return maps.attention[0].numpy(), maps.descriptors[0].numpy(), model.embed(model.conv5(conv4))[0].numpy()
 
 
 @pytest.mark.parametrize("settings", [{}, {"block3_strides": False}, {"local_dim": None}, {"use_global": False}])

@@ -8,14 +8,15 @@ from PIL import Image
 tf = pytest.importorskip("tensorflow")
 
 import delg_exports as exports  # noqa: E402
+from delg_exports import random_pictures  # noqa: E402
 from delg_extract import extract  # noqa: E402
 from delg_extract.config import ExtractionSettings  # noqa: E402
 from delg_extract.inference import Extractor  # noqa: E402
-from delg_extract.model import BACKBONES, Backbone, Delg  # noqa: E402
 from delg_extract.model_files import is_saved_model, saved_model_sha256  # noqa: E402
 from delg_extract.network import DelgNetwork  # noqa: E402
 from delg_extract.pyramid import SCALES  # noqa: E402
 from delg_extract.saved_models import open_saved_model  # noqa: E402
+from delg_extract.serving import Form, save_serving  # noqa: E402
 from rrt.errors import InputError  # noqa: E402
 from rrt.store import Store  # noqa: E402
 
@@ -23,34 +24,24 @@ LOCAL, GLOBAL = exports.LOCAL_INPUTS, exports.GLOBAL_INPUTS
 LOCAL_ONLY, GLOBAL_ONLY = {"use_global": False}, {"use_local": False}
 
 
-def random_pictures(height, width, count=1, seed=0):
-    """Pictures of blocks, so that neighbouring cells differ."""
-    blocks = np.random.default_rng(seed).integers(0, 256, (count, -(-height // 8), -(-width // 8), 3), dtype=np.uint8)
-    return np.kron(blocks, np.ones((1, 8, 8, 1), np.uint8))[:, :height, :width]
-
-
 # ---- the same network as this project's own ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def network():
-    """A network of few layers, quick to save, whose batch norms and biases do something."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "tiny", Backbone(8, (4, 8, 8, 16), (1, 1, 2, 1), attention=16, embedding=48))
-        model = Delg("tiny", local_dim=24, seed=1)
-    rng = np.random.default_rng(0)
-    for name, variable in model.variables_by_name.items():
-        if name.rsplit("/")[-1] in ("gamma", "beta", "moving_mean", "moving_variance", "bias"):
-            variable.assign(variable + rng.uniform(0, 0.3, variable.shape))
-    return DelgNetwork(model)
+    with exports.tiny_backbone():
+        return DelgNetwork(exports.tiny_model())
 
 
 @pytest.fixture(scope="module", params=["tf1", "tf2"])
 def exported(request, network, tmp_path_factory):
     """The network as a SavedModel with local and global descriptors."""
     folder = tmp_path_factory.mktemp(request.param) / "delg"
-    save = exports.save_delg_tf1 if request.param == "tf1" else exports.save_delg_tf2
-    return open_saved_model(save(folder, exports.INPUTS, network.model))
+    if request.param == "tf1":
+        exports.save_delg_tf1(folder, network.model)
+    else:
+        save_serving(folder, network.model, Form())
+    return open_saved_model(folder)
 
 
 def assert_same(ours, theirs):
