@@ -16,7 +16,7 @@ from delg_extract.initialise import identity_conv5, initialise_heads
 from delg_extract.losses import CLASSIFIERS, add_classifiers
 from delg_extract.model import Delg
 from delg_extract.quiet_tensorflow import tf
-from delg_extract.records import RecordPictures
+from delg_extract.records import read_record_pictures
 from delg_extract.summaries import TAGS, Summaries
 from delg_extract.train_flags import DATASET_CLASSES, FREE_SETTINGS
 from delg_extract.trainer import StepResult, Trainer
@@ -37,9 +37,9 @@ def open_pictures(args: argparse.Namespace):
     if args.train_list:
         pictures = read_labelled_pictures(args.train_list, args.image_dir, args.repeat, args.validation_fraction, args.seed)
         return pictures, pictures
-    patterns = args.train_file_pattern, args.validation_file_pattern
     num_classes = number_of_classes(args, args.train_file_pattern)
-    return tuple(pattern and RecordPictures(pattern, num_classes) for pattern in patterns)
+    flags = "train_file_pattern", "validation_file_pattern"
+    return tuple(getattr(args, flag) and read_record_pictures(getattr(args, flag), num_classes, f"--{flag}") for flag in flags)
 
 
 def number_of_classes(args: argparse.Namespace, pattern: str) -> int:
@@ -48,7 +48,8 @@ def number_of_classes(args: argparse.Namespace, pattern: str) -> int:
         return args.num_classes or DATASET_CLASSES[args.dataset_version]
     numbering = Path(pattern).parent / "relabeling.csv"
     if not numbering.is_file():
-        raise InputError(f"{pattern}: no relabeling.csv beside the shards says how many classes there are; give --num_classes or --dataset_version")
+        raise InputError(f"{pattern}: no relabeling.csv beside the shards says how many classes there are; give --num_classes or "
+                         "--dataset_version")
     return len(numbering.read_text().splitlines()) - 1
 
 
