@@ -31,7 +31,7 @@ for kind in local global local_and_global kaggle; do [ -e "$log/$kind/saved_mode
 echo "== descriptors by the exported model"
 find "$DATA/gldv2/index" -name '*.jpg' | sort | head -4 > "$work/pictures.txt"
 mkdir "$work/mine"; xargs -a "$work/pictures.txt" cp -t "$work/mine"
-ls "$work/mine" | sed 's/$/,0,1,1/' > "$work/mine/list.txt"
+(cd "$work/mine" && ls ./*.jpg | cut -c3-) | sed 's/$/,0,1,1/' > "$work/mine/list.txt"
 "$RRT_PYTHON" delg_extract/extract.py --model "$log/local_and_global" --image_dir "$work/mine" --list "$work/mine/list.txt" \
     --output "$work/mine/delg_small.h5" --max_features 200
 "$RRT_PYTHON" tools/check_store.py "$work/mine/delg_small.h5"
