@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from rrt.errors import atomic_path
+
+LOSSES = ("total", "global", "attention", "reconstruction")
+HEADS = ("global", "local")
 STYLES = ("-", "--", ":", "-.")  # lines stay apart in grey print
+POINTS = 15  # independent ones of a smoothed line; what is left of the noise of single batches is then smaller than the trend
 
 
 class CurveLog:
@@ -28,23 +33,50 @@ class CurveLog:
 
 
 def draw_curves(csv_path: str | Path, png_path: str | Path) -> Path:
-    """Draws losses and accuracies of ``train.csv`` over the steps into one PNG."""
+    """Draws ``train.csv`` over the steps into one PNG: losses on the left, accuracies of the heads on the right.
+
+    Training values are faint, their running mean strong, validation has a mark at each measurement. Columns that are missing or
+    empty, as those of a head that is not trained, are left out.
+    """
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     table = pd.read_csv(csv_path)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
-    for style, column in zip(STYLES, ("total", "global", "attention", "reconstruction")):
-        left.plot(table["step"], table[column], style, label=column)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), constrained_layout=True)
+    for number, column in enumerate(LOSSES):
+        _draw_noisy(left, table, column, f"C{number}", STYLES[number], column)
     left.set(xlabel="step", ylabel="loss", yscale="log", title="Training loss")
-    for style, column in zip(STYLES, ("global_accuracy", "local_accuracy", "validation_global", "validation_local")):
-        points = table[["step", column]].dropna()
-        right.plot(points["step"], points[column], style, marker="o" if "validation" in column else None, label=column.replace("_", " "))
+    for number, head in enumerate(HEADS):
+        _draw_noisy(right, table, f"{head}_accuracy", f"C{number}", STYLES[number], f"{head}, training")
+        points = _points(table, f"validation_{head}")
+        if len(points):
+            right.plot(points.index, points, STYLES[number], color=f"C{number}", marker="os"[number], markeredgecolor="black",
+                       label=f"{head}, validation")
     right.set(xlabel="step", ylabel="accuracy", ylim=(0, 1), title="Accuracy")
     for axis in (left, right):
         axis.grid(alpha=0.3)
-        axis.legend()
-    figure.savefig(png_path, dpi=120)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize="small")
+    with atomic_path(png_path) as temporary:
+        figure.savefig(temporary, dpi=120)
     plt.close(figure)
     return Path(png_path)
+
+
+def running_mean(values: pd.Series) -> pd.Series:
+    """Centred mean over a window that leaves about POINTS independent values; at the ends over the half of it that there is."""
+    reach = len(values) // POINTS // 2 if len(values) >= 2 * POINTS else 0
+    return values.rolling(2 * reach + 1, center=True, min_periods=reach + 1).mean()
+
+
+def _draw_noisy(axis, table: pd.DataFrame, column: str, colour: str, style: str, label: str) -> None:
+    points = _points(table, column)
+    if len(points):
+        axis.plot(points.index, points, color=colour, alpha=0.25, linewidth=1)
+        axis.plot(points.index, running_mean(points), style, color=colour, label=label)
+
+
+def _points(table: pd.DataFrame, column: str) -> pd.Series:
+    """The values of a column that are there, by their steps."""
+    return table.set_index("step")[column].dropna() if column in table else pd.Series(dtype=float)

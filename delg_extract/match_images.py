@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,129 +19,66 @@ import numpy as np
 from delg_extract.one_picture import add_options, check_options, describe, open_extractor, read_pixels, save_figure
 from rrt.delf_files import read_features
 from rrt.errors import InputError, run_command
-from rrt.matching import MODELS, MODES, Verification, match, verify
+from rrt.picture_matching import (Matches, Picture, add_matching_options, check_matching_options, inner, match_pictures,
+                                  matching_settings, strongest)
 from rrt.store import Store
 
-# Few of the matches of real photographs are right; ten times the trials of the reference take a few milliseconds.
-MAX_TRIALS = 10_000
-# Of a picture shrunk to 1,024 pixels the same part.
-RESIDUAL, RESIDUAL_PART = 20.0, 0.02
-# Near the border a network sees its own padding, which resembles the padding of any other picture.
-BORDER = 0.05
 DRAWN_HEIGHT, GAP = 800, 20  # pixels of the drawing's own raster
 WIDEST, HIGHEST, NARROWEST, TITLE = 16.0, 9.0, 7.0, 0.8  # inches
-
-
-class Features(NamedTuple):
-    """Local features of a picture: points [n, 2] (x, y in its pixels) and descriptors [n, D], by falling attention."""
-
-    points: np.ndarray
-    descriptors: np.ndarray
-
-
-class Picture(NamedTuple):
-    """A picture's name for people, its pixels uint8 [H, W, 3], and its features."""
-
-    name: str
-    pixels: np.ndarray
-    features: Features
-
-
-class Matches(NamedTuple):
-    """Rows of the first and the second picture's features as int [k, 2], what verification found in them, and the largest
-    residual of an inlier in pixels of the second picture."""
-
-    pairs: np.ndarray
-    verification: Verification
-    residual: float
-
-    @property
-    def inliers(self) -> np.ndarray:
-        return self.pairs[self.verification.inliers]
-
-
-def match_pictures(first: Picture, second: Picture, mode: str = "mutual", max_distance: float | None = 1.0, ratio: float | None = None,
-                   geometry: str = "affine", residual: float | None = None, seed: int = 0) -> Matches:
-    """Each feature of the second picture with its nearest of the first (DELG_SPEC 7.1), and the transform from the first to the second.
-
-    ``residual``: pixels of the second picture, None: RESIDUAL or, in large pictures, RESIDUAL_PART of the longest side.
-    Raises InputError when the two have descriptors of different length.
-    """
-    if residual is None:
-        residual = max(RESIDUAL, RESIDUAL_PART * max(second.pixels.shape[:2]))
-    try:
-        pairs = match(second.features.descriptors, first.features.descriptors, mode, max_distance, ratio)[:, ::-1]
-    except ValueError as error:
-        raise InputError(f"{first.name}, {second.name}: {error}; extract both with the same model") from None
-    found = verify(first.features.points[pairs[:, 0]], second.features.points[pairs[:, 1]], geometry, residual, MAX_TRIALS, seed=seed)
-    return Matches(pairs, found, residual)
 
 
 # ---- where features come from --------------------------------------------------------------------------------------------
 
 
-def strongest(local, args: argparse.Namespace) -> Features:
-    """The features of a file or a store (descriptors, keypoints, attention) that the options leave."""
-    order = np.argsort(-local.attention, kind="stable")
-    if args.score_threshold is not None:
-        order = order[local.attention[order] >= args.score_threshold]
-    order = order[:args.max_features]
-    return Features(local.keypoints[order], local.descriptors[order])
-
-
-def inner(features: Features, pixels: np.ndarray, border: float) -> Features:
-    """The features at least ``border`` times the shorter side away from the border of their picture."""
-    height, width = pixels.shape[:2]
-    margin = border * min(height, width)
-    keep = ((features.points >= margin) & (features.points <= (width - margin, height - margin))).all(1)
-    return Features(features.points[keep], features.descriptors[keep])
-
-
-def read_pictures(args: argparse.Namespace) -> list[Picture]:
-    """The two pictures with the features that the options name. Raises InputError naming the file at fault."""
+def read_pictures(args: argparse.Namespace) -> tuple[list[Picture], list[np.ndarray]]:
+    """The two pictures with the features that the options name, and their pixels uint8 [H, W, 3]. Raises InputError naming the file
+    at fault."""
     files = [Path(args.image_dir, name) for name in (args.image1, args.image2)]
     pixels = [read_pixels(file) for file in files]
+    sizes = [picture.shape[1::-1] for picture in pixels]
+    chosen = {"max_features": args.max_features, "score_threshold": args.score_threshold}
     if args.store:
         with Store(args.store) as store:
             places = store.indices([args.image1, args.image2])
-            for place, name, file, picture in zip(places, (args.image1, args.image2), files, pixels):
-                stored, shown = (f"{width} x {height}" for width, height in (store.image_size[place], picture.shape[1::-1]))
+            for place, name, file, size in zip(places, (args.image1, args.image2), files, sizes):
+                stored, shown = (f"{width} x {height}" for width, height in (store.image_size[place], size))
                 if stored != shown:
-                    raise InputError(f"{args.store}: {name!r} was extracted from {stored} pixels, {file} has {shown}; give the same "
-                                     "picture (of a query: its crop)")
-            features = [strongest(store.read(place), args) for place in places]
+                    raise InputError(f"{args.store}: {name!r} was extracted from {stored} pixels, {file} has {shown}; give the "
+                                     "same picture (of a query: its crop)")
+            pictures = [strongest(file.name, size, store.read(place), **chosen) for file, size, place in zip(files, sizes, places)]
     elif args.features1:
-        features = [_checked(strongest(read_features(file), args), file, picture, image)
-                    for file, picture, image in zip((args.features1, args.features2), pixels, files)]
+        pictures = [_checked(strongest(file.name, size, read_features(features), **chosen), features, file)
+                    for file, size, features in zip(files, sizes, (args.features1, args.features2))]
     else:
         extractor, _ = open_extractor(args)
         found = [describe(extractor, picture, file) for picture, file in zip(pixels, files)]
-        features = [Features(one.locations[:, ::-1], one.descriptors) for one in found]
-    return [Picture(file.name, picture, inner(feature, picture, args.border)) for file, picture, feature in zip(files, pixels, features)]
+        pictures = [Picture(file.name, size, one.locations[:, ::-1], one.descriptors)
+                    for file, size, one in zip(files, sizes, found)]
+    return [inner(picture, args.border) for picture in pictures], pixels
 
 
-def _checked(features: Features, file: str, pixels: np.ndarray, image: Path) -> Features:
+def _checked(picture: Picture, features: str, image: Path) -> Picture:
     """InputError unless every keypoint lies in the picture that is drawn."""
-    height, width = pixels.shape[:2]
-    inside = ((features.points >= -1) & (features.points <= (width + 1, height + 1))).all(1)
+    width, height = picture.size
+    inside = ((picture.points >= -1) & (picture.points <= (width + 1, height + 1))).all(1)
     if not inside.all():
-        x, y = features.points[np.flatnonzero(~inside)[0]]
-        raise InputError(f"{file}: a keypoint at ({x:.0f}, {y:.0f}) lies outside {image} of {width} x {height} pixels; give the picture "
-                         "that the features were extracted from")
-    return features
+        x, y = picture.points[np.flatnonzero(~inside)[0]]
+        raise InputError(f"{features}: a keypoint at ({x:.0f}, {y:.0f}) lies outside {image} of {width} x {height} pixels; give "
+                         "the picture that the features were extracted from")
+    return picture
 
 
 # ---- drawing -------------------------------------------------------------------------------------------------------------
 
 
-def draw_matches(path: str | Path, first: Picture, second: Picture, matches: Matches, title: str) -> None:
-    """Writes the two pictures side by side at one height, and a line for every inlier."""
+def draw_matches(path: str | Path, pictures: list[Picture], pixels: list[np.ndarray], matches: Matches, title: str) -> None:
+    """Writes two pictures of these ``pixels`` side by side at one height, and a line for every inlier."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
 
-    rasters = [_at_most(picture.pixels, DRAWN_HEIGHT) for picture in (first, second)]
+    rasters = [_at_most(picture, DRAWN_HEIGHT) for picture in pixels]
     widths = [DRAWN_HEIGHT * raster.shape[1] / raster.shape[0] for raster in rasters]
     lefts = [0, widths[0] + GAP]
     full_width = lefts[1] + widths[1]
@@ -152,7 +88,7 @@ def draw_matches(path: str | Path, first: Picture, second: Picture, matches: Mat
     axes = figure.add_axes((0, 0, 1, share))
     for raster, left, width in zip(rasters, lefts, widths):
         axes.imshow(raster, extent=(left, left + width, DRAWN_HEIGHT, 0))
-    ends = [_on_canvas(picture, rows, left) for picture, rows, left in zip((first, second), matches.inliers.T, lefts)]
+    ends = [_on_canvas(picture, rows, left) for picture, rows, left in zip(pictures, matches.inliers.T, lefts)]
     lines = np.stack(ends, axis=1)
     # Bright on dark stands out on any photograph; brighter the lower a line begins, so that lines are told apart in grey too.
     colours = matplotlib.colormaps["plasma"](0.4 + 0.6 * lines[:, 0, 1] / DRAWN_HEIGHT)
@@ -175,7 +111,7 @@ def _at_most(pixels: np.ndarray, height: int) -> np.ndarray:
 
 
 def _on_canvas(picture: Picture, rows: np.ndarray, left: float) -> np.ndarray:
-    return picture.features.points[rows] * (DRAWN_HEIGHT / picture.pixels.shape[0]) + (left, 0)
+    return picture.points[rows] * (DRAWN_HEIGHT / picture.size[1]) + (left, 0)
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------------
@@ -190,20 +126,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--features1", help="feature file of the first picture (.delf, .delg_local), instead of an extraction")
     p.add_argument("--features2", help="feature file of the second picture")
     p.add_argument("--store", help="store that holds both pictures by name, instead of an extraction")
-    p.add_argument("--border", type=float, default=BORDER,
-                   help="features nearer to the border than this part of the shorter side are left out, because the padding that a network "
-                        "sees there matches that of any other picture (default %(default)s; 0: none)")
-    p.add_argument("--matching", choices=MODES, default="mutual",
-                   help="mutual: each is the nearest of the other; one_way: the nearest of the first picture for each feature of the "
-                        "second, as the published program does (default %(default)s)")
-    p.add_argument("--max_distance", type=float, default=1.0,
-                   help="matches are nearer than this L2 distance; unit vectors: 1.0 is a cosine of 0.5, above 2 any (default %(default)s)")
-    p.add_argument("--ratio", type=float,
-                   help="matches are nearer than this part of the distance to the second nearest, as 0.9 (default: any; features of "
-                        "neighbouring scales resemble each other, so that the test costs many right matches)")
-    p.add_argument("--geometry", choices=MODELS, default="affine", help="transform between the pictures (default %(default)s)")
-    p.add_argument("--residual", type=float, help=f"largest residual of an inlier, pixels of the second picture (default {RESIDUAL:g}, or "
-                                                  f"{RESIDUAL_PART:.0%} of its longest side where that is more)".replace("%", "%%"))
+    add_matching_options(p)
     p.add_argument("--seed", type=int, default=0, help="of the random trials (default %(default)s)")
     return p
 
@@ -216,21 +139,18 @@ def check_arguments(args: argparse.Namespace) -> None:
     given = [name for name, value in (("--model", args.model), ("--features1", args.features1), ("--store", args.store)) if value]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)}: descriptors can come from one place only; give one of them")
-    for name, value in (("--max_distance", args.max_distance), ("--ratio", args.ratio), ("--residual", args.residual)):
-        if value is not None and not 0 < value < np.inf:
-            raise InputError(f"{name} {value}: expected a number above 0")
-    if not 0 <= args.border < 0.5:
-        raise InputError(f"--border {args.border}: expected a part of the picture's shorter side, 0 to less than 0.5")
+    check_matching_options(args)
 
 
 def main() -> int:
     args = parser().parse_args()
     check_arguments(args)
-    first, second = read_pictures(args)
-    matches = match_pictures(first, second, args.matching, args.max_distance, args.ratio, args.geometry, args.residual, args.seed)
-    counts = [f"{picture.name}: {len(picture.features.points)} features" for picture in (first, second)]
-    found = f"{len(matches.inliers)} inliers of {len(matches.pairs)} matches ({args.geometry}, residual up to {matches.residual:g} pixels)"
-    draw_matches(args.output, first, second, matches, f"{counts[0]}    {counts[1]}\n{found}")
+    pictures, pixels = read_pictures(args)
+    matches = match_pictures(*pictures, **matching_settings(args), seed=args.seed)
+    counts = [f"{picture.name}: {len(picture.points)} features" for picture in pictures]
+    found = (f"{len(matches.inliers)} inliers of {len(matches.pairs)} matches ({args.geometry}, "
+             f"residual up to {matches.residual:g} pixels)")
+    draw_matches(args.output, pictures, pixels, matches, f"{counts[0]}    {counts[1]}\n{found}")
     print(*counts, found, f"wrote {args.output}", sep="\n")
     return 0
 

@@ -14,6 +14,7 @@ from delg_extract.networks import open_network
 from delg_extract.pictures import Job, read_picture
 from delg_extract.pyramid import SCALES
 from rrt.errors import InputError, atomic_path
+from rrt.picture_matching import MAX_FEATURES
 
 DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "rrt_gld_ckpts" / "delg_small.h5"
 FIGURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
@@ -25,7 +26,8 @@ def add_options(parser: argparse.ArgumentParser, output: str) -> None:
     parser.add_argument("--model", help="weight file (.h5) or folder of a SavedModel "
                                         f"(default {DEFAULT_MODEL.parent.name}/{DEFAULT_MODEL.name})")
     parser.add_argument("--output", default=output, help="the picture to write: .png, .jpg, .svg or .pdf (default %(default)s)")
-    parser.add_argument("--max_features", type=int, default=1000, help="local descriptors a picture at most (default %(default)s)")
+    parser.add_argument("--max_features", type=int, default=MAX_FEATURES,
+                        help="local descriptors a picture at most (default %(default)s)")
     parser.add_argument("--score_threshold", type=float,
                         help="smallest attention of a local descriptor (default: the one of the weight file, else none)")
     parser.add_argument("--max_image_size", type=int, default=1024,

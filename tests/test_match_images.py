@@ -14,14 +14,18 @@ from commands import assert_one_line_error, files_below, run_tool  # noqa: E402
 from delg_extract import one_picture  # noqa: E402
 from delg_extract.config import ExtractionSettings  # noqa: E402
 from delg_extract.inference import Extractor  # noqa: E402
-from delg_extract.match_images import Features, Picture, main, match_pictures, parser  # noqa: E402
+from delg_extract.match_images import main, parser  # noqa: E402
 from delg_extract.model import Delg  # noqa: E402
 from delg_extract.network import DelgNetwork  # noqa: E402
 from delg_extract.weights import load_weights, save_weights  # noqa: E402
 from rrt.delf_files import LocalFeatures, write_features  # noqa: E402
 from rrt.errors import InputError  # noqa: E402
+from rrt.groundtruth import save_ground_truth  # noqa: E402
+from rrt.lists import write_image_list  # noqa: E402
 from rrt.matching import residuals  # noqa: E402
+from rrt.picture_matching import Picture, match_pictures  # noqa: E402
 from rrt.store import ImageRecord, write_store  # noqa: E402
+from tools import verify_pairs  # noqa: E402
 
 WARP = np.array([[0.98, -0.07, 14.0], [0.06, 1.02, -9.0]])
 CORNERS = np.array([[0, 0], [320, 0], [0, 240], [320, 240]])
@@ -79,6 +83,11 @@ def features(n, size=(300, 205), seed=0, dim=16):
                          np.ones(n, np.float32), np.linspace(9, 1, n, dtype=np.float32), np.zeros(n, np.float32))
 
 
+def record(name, size, local):
+    return ImageRecord(name=name, size=size, global_=np.eye(4)[0], descriptors=local.descriptors, keypoints=local.keypoints,
+                       scales=local.scales, attention=local.attention)
+
+
 def moved(local):
     """The same descriptors where WARP moves them."""
     return replace(local, keypoints=local.keypoints @ WARP[:, :2].T + WARP[:, 2])
@@ -94,7 +103,7 @@ def test_a_known_warp_is_recovered_within_a_few_pixels(folder, geometry):
     for name in ("one.png", "warped.png"):
         pixels = one_picture.read_pixels(folder / name)
         found = extractor(pixels)
-        pictures.append(Picture(name, pixels, Features(found.locations[:, ::-1], found.descriptors)))
+        pictures.append(Picture(name, pixels.shape[1::-1], found.locations[:, ::-1], found.descriptors))
     matches = match_pictures(*pictures, geometry=geometry)
     assert len(matches.inliers) > 100
     truth = CORNERS @ WARP[:, :2].T + WARP[:, 2]
@@ -102,8 +111,7 @@ def test_a_known_warp_is_recovered_within_a_few_pixels(folder, geometry):
 
 
 def test_default_residual_is_20_pixels_or_two_in_a_hundred_of_a_large_second_picture():
-    empty = Features(np.empty((0, 2)), np.empty((0, 0)))
-    small, large = (Picture("", np.empty((side, side // 2, 3), np.uint8), empty) for side in (400, 3000))
+    small, large = (Picture("", (side // 2, side), np.empty((0, 2)), np.empty((0, 0))) for side in (400, 3000))
     assert match_pictures(large, small).residual == 20 and match_pictures(small, large).residual == 60
 
 
@@ -111,8 +119,8 @@ def test_one_way_matching_asks_for_each_feature_of_the_second_picture():
     rng = np.random.default_rng(0)
     hub = rng.standard_normal(8).astype(np.float32)
     others = [-hub * factor for factor in range(1, 6)]
-    first = Picture("", np.zeros((99, 99, 3), np.uint8), Features(rng.uniform(0, 99, (6, 2)), np.stack([hub, *others])))
-    second = Picture("", first.pixels, Features(rng.uniform(0, 99, (4, 2)), np.tile(hub, (4, 1))))
+    first = Picture("", (99, 99), rng.uniform(0, 99, (6, 2)), np.stack([hub, *others]))
+    second = Picture("", (99, 99), rng.uniform(0, 99, (4, 2)), np.tile(hub, (4, 1)))
     assert match_pictures(first, second, "one_way", ratio=None).pairs.tolist() == [[0, 0], [0, 1], [0, 2], [0, 3]]
 
 
@@ -133,10 +141,7 @@ def test_feature_files_are_matched_and_the_inliers_counted(run, folder):
 
 def test_a_store_is_matched_by_the_pictures_names(run, folder):
     one = features(60)
-    records = [ImageRecord(name=name, size=(320, 240), global_=np.eye(4)[0], descriptors=local.descriptors, keypoints=local.keypoints,
-                           scales=local.scales, attention=local.attention)
-               for name, local in (("one.png", one), ("warped.png", moved(one)))]
-    write_store(folder / "delg_x.h5", records)
+    write_store(folder / "delg_x.h5", [record("one.png", (320, 240), one), record("warped.png", (320, 240), moved(one))])
     printed = run("one.png", "warped.png", "--store", folder / "delg_x.h5", "--output", folder / "store.png")
     assert count(printed, "inliers") >= 55
     with pytest.raises(InputError, match="other.png"):
@@ -145,6 +150,28 @@ def test_a_store_is_matched_by_the_pictures_names(run, folder):
     Image.fromarray(textured(50, 60)).save(folder / "crop" / "one.png")
     with pytest.raises(InputError, match="320 x 240 pixels"):
         run("one.png", "one.png", "--image_dir", folder / "crop", "--store", folder / "delg_x.h5", "--output", folder / "no.png")
+
+
+def test_pairs_of_a_store_are_counted_as_this_command_counts_them(run, folder, monkeypatch, capsys):
+    """tools/verify_pairs.py on descriptors of which some match by chance."""
+    names = ["one.png", "warped.png", "other.png"]
+    sizes = [one_picture.read_pixels(folder / name).shape[1::-1] for name in names]
+    write_store(folder / "pairs.h5", [record(name, size, features(200, np.array(size) - 5, seed, dim=4))
+                                      for seed, (name, size) in enumerate(zip(names, sizes))])
+    write_image_list(folder / "query.txt", names[:1], [0], sizes[:1])
+    write_image_list(folder / "gallery.txt", names[1:], [0, 1], sizes[1:])
+    entry = {"bbx": [0, 0, 320, 240], "easy": [0], "hard": [], "junk": []}
+    save_ground_truth(folder / "gnd.pkl", ["warped", "other"], ["one"], [entry])
+    files = {"store": "pairs.h5", "ground_truth": "gnd.pkl", "query_list": "query.txt", "gallery_list": "gallery.txt",
+             "output": "pairs.csv"}
+    options = [f"--{option}={folder / file}" for option, file in files.items()]
+    monkeypatch.setattr(sys, "argv", ["", *options, "--pairs=2", "--num_workers=1"])
+    assert verify_pairs.main() == 0
+    capsys.readouterr()
+    for name, line in zip(names[1:], (folder / "pairs.csv").read_text().splitlines()[1:]):
+        printed = run("one.png", name, "--store", folder / "pairs.h5", "--output", folder / "pairs.png")
+        assert line == f"one.png,{name},{int(name == 'warped.png')},{count(printed, 'matches')},{count(printed, 'inliers')}"
+        assert count(printed, "matches") > 10
 
 
 def test_a_folder_is_opened_as_a_savedmodel(run, folder, monkeypatch):
