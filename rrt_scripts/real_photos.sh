@@ -20,7 +20,7 @@ cp "$source"/test_query.txt "$source"/test_gallery.txt "$test/"
 cp "$source"/gnd_landmarks.pkl "$test/gnd_landmarks_test.pkl"
 
 stage "starting DELG: ImageNet conv1 to conv4, heads from principal components at 320 pixels"
-delg="$py delg_extract/train.py --freeze conv4 --report_interval 20 --eval_interval 100 --save_interval 100 --eval_images 300"
+delg="$py delg_extract/train.py --delg_global_features --freeze conv4 --report_interval 20 --eval_interval 100 --save_interval 100 --eval_images 300"
 [ -e "$logs/delg_r50_start/weights.h5" ] || $delg --train_list "$train/train.txt" --image_dir "$source" \
     --imagenet_checkpoint "$imagenet" --partial_weights --conv5_start identity --init_heads_steps 100 --image_size 320 \
     --batch_size 8 --min_crop_area 0.3 --max_iters 0 --logdir "$logs/delg_r50_start"
@@ -39,6 +39,10 @@ extract --list "$val/test_query.txt" --list "$val/test_gallery.txt" --list "$tra
 ln -sfn "$(cd "$train" && pwd)/delg_r50.h5" "$val/delg_r50.h5"
 extract --list "$test/test_gallery.txt" --query_list "$test/test_query.txt" --ground_truth "$test/gnd_landmarks_test.pkl" \
     --output "$test/delg_r50.h5"
+
+stage "pairs of test photographs: how well verified matches tell the same building from another"
+$py tools/verify_pairs.py --store "$test/delg_r50.h5" --ground_truth "$test/gnd_landmarks_test.pkl" --query_list "$test/test_query.txt" \
+    --gallery_list "$test/test_gallery.txt" --output "$logs/delg_r50/pairs.csv"
 
 stage "whitening learned on the training photographs; neighbours"
 $py tools/learn_whitening.py "$train/delg_r50.h5" "$train/whitening_r50.npz" --list "$train/train.txt" --dim 700 --power 0.1

@@ -28,7 +28,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../../rrt_scripts/stages.sh"
 
 read -r train index test <<< "${TARS:-500 0 0}"
 folder=$data/gldv2 records=$data/gldv2/tfrecord log=$logs/${name}_gldv2_clean
-imagenet=${IMAGENET:-data/models/resnet50_imagenet_weights/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5}
+imagenet=${IMAGENET:-$data/models/resnet50_imagenet_weights/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5}
 if [ "$imagenet" != none ] && [ ! -e "$imagenet" ]; then
     [ "$backbone" = resnet50 ] || fail "$imagenet: not the weights of a $backbone; give a Keras file by IMAGENET=, or none"
     fail "$imagenet: no such file; fetch it with: $py delg_extract/download_weights.py resnet50_imagenet_weights (or give another by IMAGENET=)"
