@@ -4,21 +4,22 @@
         --generate_train_validation_splits
     python delg_extract/build_image_dataset.py --train_directory mine --train_csv_path mine.csv --output_directory mine_tfrecord
 
-With train_clean.csv (landmark_id,images): its pictures, labels 0 to C-1 by ascending landmark_id, and relabeling.csv, which says what
-they stand for. Without: every picture of the folder that train.csv (id,landmark_id; more columns do no harm) names, sorted by id, labelled
-with its landmark_id as it is. An id is the name of a .jpg file without folder and ending. A test folder gives records without labels,
-in the order of --test_csv_path or, without it, sorted by id. JPEG files are decoded to see that they are whole, and stored as they are.
+With train_clean.csv (landmark_id,images): its pictures, labels 0 to C-1 by ascending landmark_id, and relabeling.csv, which says
+what they stand for. Without: every picture of the folder that train.csv (id,landmark_id; more columns do no harm) names, sorted by
+id, labelled with its landmark_id as it is. An id is the name of a .jpg file without folder and ending. A test folder gives records
+without labels, in the order of --test_csv_path or, without it, sorted by id. JPEG files are decoded to see that they are whole,
+and stored as they are.
 
---generate_train_validation_splits gives max(1, int(validation_split_size * n)) pictures of each landmark of n pictures to validation; a
-landmark of one picture has none left for training. The split is made over all pictures that the CSV file names, before anyone looks at
-the disk: a missing or broken picture is left out of its place and moves no other one, so that a later run with more pictures has the
-same validation part.
+--generate_train_validation_splits gives max(1, int(validation_split_size * n)) pictures of each landmark of n pictures to
+validation; a landmark of one picture has none left for training. The split is made over all pictures of train_clean.csv (without
+it: all labelled files on disk): a missing or broken picture is left out of its place and moves no other one, so that a later run
+with more of the pictures of train_clean.csv has the same validation part.
 
-What is missing or broken is listed in missing.csv (id,reason; of the test part in missing_test.csv). Then the exit status is 1 unless
---allow_missing is given: missing files are told before anything is written, broken ones at the end, when the rest is made.
+What is missing or broken is listed in missing.csv (id,reason; of the test part in missing_test.csv). Then the exit status is 1
+unless --allow_missing is given: missing files are told before anything is written, broken ones at the end, when the rest is made.
 
-A killed run is continued by the same command: finished shards are kept. So are they in a run after a repair, which makes only those
-again that lacked a picture. build/ below the output folder remembers the settings, and other ones are refused.
+A killed run is continued by the same command: finished shards are kept. So are they in a run after a repair, which makes only
+those again that lacked a picture. build/ below the output folder remembers the settings, and other ones are refused.
 """
 
 import argparse
@@ -54,8 +55,9 @@ def plan_train(args: argparse.Namespace) -> Part:
     """The train and validation shards of the command line."""
     pictures, landmarks, unlabelled = read_train_pictures(args.train_directory, args.train_csv_path, args.train_clean_csv_path)
     rows = {"train": np.arange(len(pictures.ids))}
-    settings = {"directory": os.path.abspath(args.train_directory), "pictures": pictures.fingerprint(), "num_shards": args.num_shards,
-                "relabelled": landmarks is not None, "generate_train_validation_splits": args.generate_train_validation_splits}
+    settings = {"directory": os.path.abspath(args.train_directory), "pictures": pictures.fingerprint(),
+                "num_shards": args.num_shards, "relabelled": landmarks is not None,
+                "generate_train_validation_splits": args.generate_train_validation_splits}
     if args.generate_train_validation_splits:
         settings |= {"validation_split_size": args.validation_split_size, "seed": args.seed}
         train, validation = stratified_split(pictures.labels, args.validation_split_size, args.seed)
@@ -67,7 +69,8 @@ def plan_train(args: argparse.Namespace) -> Part:
 def plan_test(args: argparse.Namespace) -> Part:
     """The test shards of the command line."""
     pictures = read_test_pictures(args.test_directory, args.test_csv_path)
-    settings = {"directory": os.path.abspath(args.test_directory), "pictures": pictures.fingerprint(), "num_shards": args.num_shards}
+    settings = {"directory": os.path.abspath(args.test_directory), "pictures": pictures.fingerprint(),
+                "num_shards": args.num_shards}
     return Part(pictures, {"test": deal_shards("test", np.arange(len(pictures.ids)), args.num_shards)}, settings)
 
 
@@ -86,7 +89,7 @@ class Build:
         return self._list([(image, "not found") for image in self.part.pictures.missing()])
 
     def run(self) -> list[tuple[str, str]]:
-        """Writes the shards that are not there yet -> (id, reason) of every picture that is in no shard, written to ``missing_csv``."""
+        """Writes the shards that are not there yet -> (id, reason) of every picture in no shard, written to ``missing_csv``."""
         self._guard()
         landmarks = self.part.landmarks
         if landmarks is not None:
@@ -101,7 +104,8 @@ class Build:
             print(f"{name}: {sum(len(shard.rows) for shard in shards) - len(without)} pictures in {len(shards)} shards"
                   + f", {len(shards) - len(todo)} of them were there" * (len(todo) < len(shards)))
         if self.part.pictures.labels is not None:
-            print(f"labels 0 to {self.part.pictures.labels.max()}" + ", their landmarks in relabeling.csv" * (landmarks is not None))
+            print(f"labels up to {self.part.pictures.labels.max()}"
+                  + ", their landmarks in relabeling.csv" * (landmarks is not None))
         return self._list(left_out)
 
     def _guard(self) -> None:
@@ -111,7 +115,8 @@ class Build:
                 path.unlink(missing_ok=True)
         shards = sorted(path.name for path in present if path.suffix != ".tmp")
         if shards and not self._settings_file.is_file():
-            raise InputError(f"{self.output / shards[0]}: a shard that this program did not make; choose another --output_directory")
+            raise InputError(f"{self.output / shards[0]}: a shard that this program did not make; "
+                             "choose another --output_directory")
         if not shards:  # settings of which nothing came bind nobody
             self._settings_file.unlink(missing_ok=True)
         guard_settings(self._settings_file, self.part.settings)
@@ -141,15 +146,16 @@ def _check_left_out(builds: list[Build], left_out: list[list[tuple[str, str]]], 
     if lacking and not allow_missing:
         pairs = [pair for _, pairs in lacking for pair in pairs]
         named = ", ".join(f"{image!r}: {reason}" for image, reason in pairs[:_SHOWN]) + ", …" * (len(pairs) > _SHOWN)
-        raise InputError(f"{lacking[0][0].missing_csv}: {len(pairs)} of {sum(len(b.part.pictures.ids) + len(b.part.unlabelled) for b in builds)} "
-                         f"pictures are missing or broken ({named}); {rest}; fetch them and run again, or give --allow_missing")
+        count = sum(len(build.part.pictures.ids) + len(build.part.unlabelled) for build in builds)
+        raise InputError(f"{lacking[0][0].missing_csv}: {len(pairs)} of {count} pictures are missing or broken ({named}); {rest}; "
+                         "fetch them and run again, or give --allow_missing")
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--train_directory", default="gldv2_dataset/train",
-                   help="folder of the training pictures, searched with all folders below, or a pattern of folders in quotes, as "
-                        "'gldv2_dataset/train/*/*/*/'; '' builds no training part (default %(default)s)")
+                   help="folder of the training pictures, searched with all folders below, or a pattern of folders in quotes, "
+                        "as 'gldv2_dataset/train/*/*/*/'; '' builds no training part (default %(default)s)")
     p.add_argument("--test_directory", help="likewise of the test pictures (default: no test part)")
     p.add_argument("--output_directory", default="gldv2_dataset/tfrecord", help="folder for the shards (default %(default)s)")
     p.add_argument("--train_csv_path", default="gldv2_dataset/train/train.csv",
@@ -158,10 +164,12 @@ def parser() -> argparse.ArgumentParser:
                                                   "landmark_id does as well (default: none, nothing is relabelled)")
     p.add_argument("--test_csv_path", help="CSV file with id (default: every picture of --test_directory)")
     p.add_argument("--num_shards", type=int, default=128, help="files of each of train, validation and test (default %(default)s)")
-    p.add_argument("--generate_train_validation_splits", action="store_true", help="put a part of the training pictures aside for validation")
+    p.add_argument("--generate_train_validation_splits", action="store_true",
+                   help="put a part of the training pictures aside for validation")
     p.add_argument("--validation_split_size", type=float, default=0.2, help="that part, above 0 and below 1 (default %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="of the split (default %(default)s)")
-    p.add_argument("--num_workers", type=int, default=default_workers(), help="shards made side by side (default: one a core, %(default)s)")
+    p.add_argument("--num_workers", type=int, default=default_workers(),
+                   help="shards made side by side (default: one a core, %(default)s)")
     p.add_argument("--allow_missing", action="store_true", help="exit status 0 although pictures are missing or broken")
     return p
 
@@ -181,6 +189,7 @@ def main() -> int:
     args = parser().parse_args()
     check(args)
     parts = [plan(args) for directory, plan in ((args.train_directory, plan_train), (args.test_directory, plan_test)) if directory]
+    Path(args.output_directory).mkdir(parents=True, exist_ok=True)
     builds = [Build(part, Path(args.output_directory), args.num_workers) for part in parts]
     if not args.allow_missing:
         _check_left_out(builds, [build.list_missing() for build in builds], "nothing is made", False)

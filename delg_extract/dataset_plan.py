@@ -1,7 +1,8 @@
 """Which pictures become which records: found on disk, labelled by the CSV files, split, and dealt out to shards (DELG_SPEC 3.3).
 
-Everything here is fixed by the CSV files, the seed and the flags. A picture that is missing or broken changes none of it: it keeps its
-place in the split and in its shard, and is only not written. So what is on disk never moves another picture between train and validation.
+Everything here is fixed by the CSV files, the seed and the flags (without a CSV file of what there should be: also by the names of
+the files on disk). A picture that is missing or broken changes none of it: it keeps its place in the split and in its shard, and is
+only not written. So no download that is cut short moves a picture between train and validation.
 """
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ SUFFIX = ".jpg"
 
 @dataclass(frozen=True)
 class Pictures:
-    """N pictures: ``ids``, the folder each lies in (None: there is no such picture), and ``labels`` int64 [N] (None: the test part)."""
+    """N pictures: ``ids``, the folder each lies in (None: no such picture), and ``labels`` int64 [N] (None: the test part)."""
 
     ids: list[str]
     folders: list[str | None]
@@ -54,8 +55,8 @@ class Shard(NamedTuple):
 def find_pictures(directory: str, wanted=None, flag: str = "train_directory") -> dict[str, str]:
     """{id: folder} of the .jpg files of a folder and all folders below, only of the ids in ``wanted`` when given.
 
-    ``directory`` is a folder, or a pattern of folders as in the reference's instructions (``train/*/*/*/``), or the beginning of the
-    files' paths (``photos/IMG_``). Raises InputError when there are none, or two of one id.
+    ``directory`` is a folder, or a pattern of folders as in the reference's instructions (``train/*/*/*/``), or the beginning of
+    the files' paths (``photos/IMG_``). Raises InputError when there are none, or two of one id.
     """
     found, empty = {}, True
     bar = tqdm(desc=f"pictures of {directory}", unit=" files", disable=None)
@@ -70,10 +71,11 @@ def find_pictures(directory: str, wanted=None, flag: str = "train_directory") ->
                 continue
             if found.setdefault(image, folder) is not folder:
                 bar.close()
-                raise InputError(f"{os.path.join(folder, name)}: {found[image]} has a picture of this name as well; keep one of them")
+                raise InputError(f"{os.path.join(folder, name)}: {found[image]} has a picture of this name as well; keep one")
     bar.close()
     if empty:
-        raise InputError(f"{directory}: no {SUFFIX} files there; give --{flag} the folder that holds them, or a pattern of folders in quotes")
+        raise InputError(f"{directory}: no {SUFFIX} files there; give --{flag} the folder that holds them, or a pattern of folders "
+                         "in quotes")
     return found
 
 
@@ -94,17 +96,18 @@ def _listings(directory: str):
         yield from by_folder.items()
 
 
-def read_train_pictures(directory: str, train_csv: str, clean_csv: str | None) -> tuple[Pictures, np.ndarray | None, list[str]]:
+def read_train_pictures(directory: str, train_csv: str,
+                        clean_csv: str | None) -> tuple[Pictures, np.ndarray | None, list[str]]:
     """The training pictures -> (pictures, landmarks int64 [C] or None, ids of files without a label).
 
     With ``clean_csv``: its pictures in its order, whether they are on disk or not; label c stands for ``landmarks[c]``, ascending.
-    Without: the pictures on disk sorted by id, their labels as in ``train_csv``; files it does not name are left out (third result).
+    Without: the pictures on disk sorted by id, their labels as in ``train_csv``; files it does not name are left out (the third).
     """
     if clean_csv:
         ids, old_labels = read_train_csv(clean_csv, any_ids=True)
         found = find_pictures(directory, set(ids))
         if not found:
-            raise InputError(f"{directory}: none of the {len(ids)} pictures of {clean_csv} lies there; is it the folder of this CSV file?")
+            raise _not_there(directory, ids, clean_csv)
         landmarks, labels = np.unique(old_labels, return_inverse=True)
         return Pictures(ids, [found.get(image) for image in ids], labels.astype(np.int64)), landmarks, []
     found = find_pictures(directory)
@@ -126,8 +129,12 @@ def read_test_pictures(directory: str, test_csv: str | None) -> Pictures:
         ids = read_index_csv(test_csv, any_ids=True)
         found = find_pictures(directory, set(ids), "test_directory")
         if not found:
-            raise InputError(f"{directory}: none of the {len(ids)} pictures of {test_csv} lies there; is it the folder of this CSV file?")
+            raise _not_there(directory, ids, test_csv)
     return Pictures(ids, [found.get(image) for image in ids])
+
+
+def _not_there(directory, ids, csv_file):
+    return InputError(f"{directory}: none of the {len(ids)} pictures of {csv_file} lies there; is it the folder of this CSV file?")
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,4 +161,5 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
 def deal_shards(part: str, rows: np.ndarray, num_shards: int) -> list[Shard]:
     """``num_shards`` shards ``<part>-00000-of-00128`` of nearly equal size, in the order of ``rows``."""
     bounds = np.linspace(0, len(rows), num_shards + 1).astype(np.int64)
-    return [Shard(f"{part}-{i:05d}-of-{num_shards:05d}", rows[begin:end]) for i, (begin, end) in enumerate(zip(bounds, bounds[1:]))]
+    return [Shard(f"{part}-{i:05d}-of-{num_shards:05d}", rows[begin:end])
+            for i, (begin, end) in enumerate(zip(bounds, bounds[1:]))]

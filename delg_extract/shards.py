@@ -30,8 +30,8 @@ class _Stopped(Exception):
 def read_example(file: str | None, image: str, label: int | None = None) -> tf.train.Example:
     """The record of a JPEG file: its unchanged bytes, its size in pixels, and ``label`` unless None. Raises Unreadable.
 
-    The picture is decoded to the end with TensorFlow's decoder, which training uses too; the eighth of the size finds the same faults
-    as the whole in half the time.
+    The picture is decoded to the end with TensorFlow's decoder, which training uses too; the eighth of the size finds the same
+    faults as the whole in half the time.
     """
     if file is None:
         raise Unreadable(NOT_FOUND)
@@ -70,8 +70,8 @@ def _bytes(value):
 class ShardWriter:
     """Writes the shards of ``pictures`` to the folder ``output``.
 
-    ``notes``: folder where <shard>.json lists what was left out of a shard. The note is there before the shard is, and a shard without
-    a note has all its pictures.
+    ``notes``: folder where <shard>.json lists what was left out of a shard. The note is there before the shard is, and a shard
+    without a note has all its pictures.
     """
 
     def __init__(self, pictures: Pictures, output: Path, notes: Path):
@@ -82,9 +82,11 @@ class ShardWriter:
         """(id, reason) of the pictures that a finished shard lacks."""
         note = self._note(shard)
         try:
-            return [(image, reason) for image, reason in (read_json(note) or {"left_out": []})["left_out"]]
+            value = read_json(note)
+            return [] if value is None else [(image, reason) for image, reason in value["left_out"]]
         except (KeyError, TypeError, ValueError):
-            raise InputError(f"{note}: not a note of this program; delete it and {self.output / shard.name}, then run again") from None
+            raise InputError(f"{note}: not a note of this program; delete it and {self.output / shard.name}, "
+                             "then run again") from None
 
     def unfinished(self, shards: list[Shard]) -> list[Shard]:
         """Those that are not there, or lack a picture that can be had by now."""
@@ -128,7 +130,8 @@ class ShardWriter:
                         with self._lock:
                             bar.update()
             except tf.errors.OpError as error:
-                raise InputError(f"{path}: cannot be written ({error.message}); make room, then run again: finished shards are kept") from None
+                raise InputError(f"{path}: cannot be written ({error.message}); make room, then run again: "
+                                 "finished shards are kept") from None
             if left_out:
                 write_json(note, {"left_out": left_out})
             else:
