@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from delg_extract.one_picture import add_options, check_options, describe, open_extractor, read_pixels, save_figure
+from delg_extract.options import add_pca_options, requested_pca
 from rrt.delf_files import read_features
 from rrt.errors import InputError, run_command
 from rrt.matching import MODELS, MODES, Verification, match, verify
@@ -115,7 +116,7 @@ def read_pictures(args: argparse.Namespace) -> list[Picture]:
         features = [_checked(strongest(read_features(file), args), file, picture, image)
                     for file, picture, image in zip((args.features1, args.features2), pixels, files)]
     else:
-        extractor, _ = open_extractor(args)
+        extractor, _ = open_extractor(args, local_pca=requested_pca(args))
         found = [describe(extractor, picture, file) for picture, file in zip(pixels, files)]
         features = [Features(one.locations[:, ::-1], one.descriptors) for one in found]
     return [Picture(file.name, picture, inner(feature, picture, args.border)) for file, picture, feature in zip(files, pixels, features)]
@@ -187,6 +188,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("image2", help="second picture")
     p.add_argument("--image_dir", default=".", help="the folder the pictures are relative to (default %(default)s)")
     add_options(p, output="match.png")
+    add_pca_options(p)
     p.add_argument("--features1", help="feature file of the first picture (.delf, .delg_local), instead of an extraction")
     p.add_argument("--features2", help="feature file of the second picture")
     p.add_argument("--store", help="store that holds both pictures by name, instead of an extraction")
@@ -216,6 +218,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     given = [name for name, value in (("--model", args.model), ("--features1", args.features1), ("--store", args.store)) if value]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)}: descriptors can come from one place only; give one of them")
+    if args.pca_dir and (args.features1 or args.store):
+        raise InputError("--pca_dir: descriptors of feature files or a store are compared as they are; leave it out")
     for name, value in (("--max_distance", args.max_distance), ("--ratio", args.ratio), ("--residual", args.residual)):
         if value is not None and not 0 < value < np.inf:
             raise InputError(f"{name} {value}: expected a number above 0")
