@@ -11,7 +11,7 @@ import numpy as np
 from google.protobuf import text_format
 
 from delg_extract.config import PRESETS, ExtractionSettings
-from delg_extract.pca import Pca, read_pca
+from delg_extract.pca import MEAN_FILE, Pca, read_pca, read_pca_folder
 from rrt.errors import InputError
 from rrt.proto_messages import message_classes
 
@@ -101,8 +101,8 @@ def preset_settings(name: str, model_dir: str | Path) -> ExtractionSettings:
         return preset.settings
     model_dir = Path(model_dir)
     for folder in (model_dir, model_dir / "pca", model_dir.parent, model_dir.parent / "pca"):
-        if (folder / "mean.datum").exists():
-            return replace(preset.settings, local_pca=read_pca(folder / "mean.datum", folder / "pca_proj_mat.datum", preset.local_pca_dim))
+        if (folder / MEAN_FILE).exists():
+            return replace(preset.settings, local_pca=read_pca_folder(folder, preset.local_pca_dim))
     raise InputError(f"{model_dir}: no mean.datum in it, beside it or in a folder pca there; unpack the whole archive of {preset.model}")
 
 

@@ -36,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     yes_or_no = {"action": argparse.BooleanOptionalAction, "default": None}
     p.add_argument("--kind", choices=KINDS, default="local_and_global", help="what the SavedModel gives (default %(default)s)")
-    p.add_argument("--ckpt_path", required=True, help="weight file, log folder (its weights.h5, or else its latest checkpoint) or checkpoint")
+    p.add_argument("--ckpt_path", required=True,
+                   help="weight file, log folder (its weights.h5, or else its latest checkpoint) or checkpoint")
     p.add_argument("--export_path", required=True, help="folder to write; it must not exist")
     p.add_argument("--overwrite", action="store_true", help="replace an older SavedModel at --export_path")
     what = p.add_argument_group("what it computes")
@@ -84,10 +85,13 @@ def requested_form(args: argparse.Namespace) -> dict:
     if not 0 <= iou <= 1:
         raise InputError(f"--iou {iou}: a share of the area from 0 to 1")
     kaggle = args.kind == "kaggle"
-    scales = fixed_scales(args.input_scales_list) if args.input_scales_list is not None else KAGGLE_SCALES if kaggle else None
+    scales = KAGGLE_SCALES if kaggle else None
+    if args.input_scales_list is not None:
+        scales = fixed_scales(args.input_scales_list)
     pool = args.multi_scale_pool_type or ("sum" if kaggle else "None")
     normalize = args.normalize_global_descriptor
-    return {"local": local, "global_": global_, "iou": iou, "scales": scales, "pooling": None if pool == "None" else pool, "normalize": kaggle if normalize is None else normalize}
+    return {"local": local, "global_": global_, "iou": iou, "scales": scales, "pooling": None if pool == "None" else pool,
+            "normalize": kaggle if normalize is None else normalize}
 
 
 def check_network(args: argparse.Namespace, model, source: Path) -> None:

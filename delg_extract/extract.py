@@ -17,18 +17,14 @@ from tqdm import tqdm
 
 from delg_extract.calibration import (Calibration, calibrate_threshold, calibration_guard, calibration_sample, read_calibration,
                                       threshold_path, write_calibration)
-from delg_extract.config import PRESETS, ExtractionSettings
-from delg_extract.delf_config import preset_settings, read_delf_config
-from delg_extract.model_files import is_saved_model
-from delg_extract.networks import fastest_precision, in_another_process, model_facts
+from delg_extract.networks import in_another_process
+from delg_extract.options import add_model_option, add_pca_options, add_settings_options, requested_extraction
 from delg_extract.parts import PartExtractor, Plan
 from delg_extract.pictures import collect_jobs, decode_ahead
-from delg_extract.workers import LocalWorkers, default_workers, run_on_ray, visible_gpus
+from delg_extract.workers import LocalWorkers, default_batch, default_workers, run_on_ray
 from rrt.errors import InputError, check_count, run_command
 from rrt.store import COMPRESSIONS, LOCAL_DTYPES, Skipped, is_complete, remove_store
 from rrt.store_export import export_delg
-
-PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 def extract(plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 1, ray_address: str | None = None) -> list[Skipped]:
@@ -57,37 +53,18 @@ def extract(plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", "--weights", dest="model", help="weight file written by delg_extract/train.py, or the folder of a SavedModel")
+    add_model_option(p)
     p.add_argument("--image_dir", required=True, help="the folder the names of the lists are relative to")
     p.add_argument("--list", action="append", default=[], help="image list, extracted whole; may be given several times")
     p.add_argument("--query_list", action="append", default=[], help="image list of queries, cropped to their box")
     p.add_argument("--ground_truth", help="Revisited ground truth (.pkl, .json, .mat) with the boxes of the queries")
     p.add_argument("--crop_queries", action=argparse.BooleanOptionalAction, default=True, help="crop queries (default) or take them whole")
     p.add_argument("--output", required=True, help="the store to write, data/<dataset>/delg_<desc_name>.h5")
-    what = p.add_argument_group("what is computed", "defaults are those of the published DELG models; a preset or "
-                                                    "configuration sets all of them, and single flags change it")
-    source = what.add_mutually_exclusive_group()
-    source.add_argument("--preset", choices=sorted(PRESETS), help="the configuration of a published model")
-    source.add_argument("--config", help="DelfConfig text file (.pbtxt) of the reference; names the model, too, unless --model does")
-    what.add_argument("--scales", type=float, nargs="+", help="image scales (default the seven of DELG)")
-    what.add_argument("--global_scales", type=int, nargs="*",
-                      help="positions among --scales whose global descriptors are summed (default 3 4 5; none given: all)")
-    what.add_argument("--normalize_scales", action=argparse.BooleanOptionalAction, default=None,
-                      help="unit length for the global descriptor of each scale before the sum (default), or not: the Kaggle 2020 form")
-    what.add_argument("--max_features", type=int, help="local descriptors a picture at most (default 1000)")
-    what.add_argument("--score_threshold", type=float,
-                      help="smallest attention of a local descriptor (default: the one of preset, configuration or weight file, else 0)")
+    what = add_settings_options(p)
     what.add_argument("--calibrate_threshold", type=int, metavar="N",
                       help="choose the threshold so that N descriptors a picture remain on average over a sample of the pictures")
     what.add_argument("--calibration_images", type=int, default=100, help="pictures of that sample (default %(default)s)")
-    what.add_argument("--use_local", action=argparse.BooleanOptionalAction, default=None, help="local descriptors (default: yes)")
-    what.add_argument("--use_global", action=argparse.BooleanOptionalAction, default=None, help="global descriptors (default: yes)")
-    what.add_argument("--max_image_size", type=int, help="longer pictures are shrunk to this side, pixels (default 1024; -1: never)")
-    what.add_argument("--min_image_size", type=int, help="shorter pictures are enlarged to this side, pixels (default never)")
-    what.add_argument("--block3_strides", action=argparse.BooleanOptionalAction, default=None,
-                      help="local features every 32 pixels, or with --no-block3_strides every 16 (default: as trained)")
-    what.add_argument("--precision", choices=PRECISIONS, default="float32",
-                      help="of the convolutions: float32 is exact (default); auto takes bfloat16 where it is faster on this machine")
+    add_pca_options(what)
     how = p.add_argument_group("how it is done")
     how.add_argument("--num_workers", type=int, default=0,
                      help="worker processes, each with its share of the cores or a GPU (default: one a core or GPU, as memory allows)")
@@ -104,38 +81,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def requested_settings(args: argparse.Namespace) -> tuple[str, ExtractionSettings, bool]:
-    """(model, settings, whether their attention threshold means this model) from the preset or configuration and the flags."""
-    model, settings, threshold_known = args.model, ExtractionSettings(), False
-    if args.preset:
-        if not model:
-            model = f"data/models/{PRESETS[args.preset].model}"
-            if not Path(model).exists():
-                raise InputError(f"{model}: no such model; fetch it with delg_extract/download_weights.py "
-                                 f"{PRESETS[args.preset].model.split('/')[0]}, or give --model")
-        settings = preset_settings(args.preset, model)
-        threshold_known = is_saved_model(model)  # a published threshold says nothing about the weights of a file
-    elif args.config:
-        config = read_delf_config(args.config)
-        model, settings, threshold_known = model or str(config.model_path), config.settings, True
-    if not model:
-        raise InputError("no network to extract with; give --model, --preset or --config")
-    flags = {"scales": args.scales and tuple(args.scales), "max_features": args.max_features, "score_threshold": args.score_threshold,
-             "global_scales": None if args.global_scales is None else tuple(args.global_scales),
-             "max_image_size": args.max_image_size, "min_image_size": args.min_image_size, "use_local": args.use_local,
-             "use_global": args.use_global, "normalize_scales": args.normalize_scales}
-    settings = replace(settings, **{name: value for name, value in flags.items() if value is not None})
-    for index in settings.global_scales:
-        if not 0 <= index < len(settings.scales):
-            raise InputError(f"--global_scales {index}: positions among the {len(settings.scales)} --scales count from 0")
-    if not 0 < min(settings.scales) <= max(settings.scales) < float("inf"):
-        raise InputError(f"--scales {' '.join(map(str, settings.scales))}: scales are positive numbers")
-    check_count("max_features", settings.max_features)
-    if not settings.use_local and not settings.use_global:
-        raise InputError("neither local nor global descriptors are asked for; switch --use_local or --use_global on")
-    return model, settings, threshold_known or args.score_threshold is not None
-
-
 def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
     """(what to extract and how, SHA-256 of the model) of the command line; a calibration of the threshold happens here."""
     if not args.list and not args.query_list:
@@ -145,16 +90,11 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
             check_count(name, getattr(args, name))
     if args.num_workers < 0:
         raise InputError(f"--num_workers {args.num_workers}: give 1 or more, or 0 for a sensible number")
-    model, settings, threshold_known = requested_settings(args)
-    override = {} if args.block3_strides is None else {"block3_strides": args.block3_strides}
-    facts, sha256 = model_facts(model, args.precision, **override)
-    if not threshold_known:
-        settings = replace(settings, score_threshold=float(facts.get("score_threshold", 0.0)))
+    asked = requested_extraction(args)
     jobs = collect_jobs(args.list, args.query_list, args.ground_truth, args.image_dir, args.crop_queries)
-    precision = in_another_process(fastest_precision) if args.precision == "auto" else args.precision
-    identity = {"model": facts, "model_sha256": sha256, "precision": precision, "crop_queries": args.crop_queries}
-    plan = Plan(model, settings, tuple(jobs), args.output, identity, override, precision, args.block,
-                args.batch_size or (8 if visible_gpus() else 1),
+    identity = {**asked.identity, "crop_queries": args.crop_queries}
+    plan = Plan(asked.model, asked.settings, tuple(jobs), args.output, identity, asked.override, asked.precision, args.block,
+                args.batch_size or default_batch(),
                 {"local_dtype": args.local_dtype or ("float32" if args.format == "delf" else "float16"), "compression": args.compression})
     if args.overwrite:
         remove_store(plan.output)
@@ -163,8 +103,8 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
         found = remembered_calibration(plan, args.calibrate_threshold, args.calibration_images)
         print(f"attention threshold {found.threshold:.6g}: {found.kept_mean:.1f} descriptors a picture "
               f"({found.kept_fewest} to {found.kept_most}) over {found.num_pictures} pictures")
-        settings = replace(settings, score_threshold=found.threshold)
-    return replace(plan, settings=settings, identity={**identity, **settings.as_json()}), sha256
+        plan = replace(plan, settings=replace(plan.settings, score_threshold=found.threshold))
+    return replace(plan, identity={**identity, **plan.settings.as_json()}), asked.model_sha256
 
 
 def remembered_calibration(plan: Plan, features: int, num_pictures: int) -> Calibration:

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from delg_extract.model import BATCH_NORM_EPSILON, Delg, attention_pool, gem
+from delg_extract.pca import Moments
 from delg_extract.quiet_tensorflow import tf
 
 
@@ -55,9 +56,10 @@ def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, batch_statistics:
 
 def principal_components(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean [D], eigenvalues [D] falling, eigenvectors [D, D] as columns."""
-    mean = x.mean(0)
-    values, vectors = np.linalg.eigh(np.cov(x - mean, rowvar=False).astype(np.float64))
-    return mean, np.maximum(values[::-1], 0), vectors[:, ::-1]
+    moments = Moments(x.shape[1])
+    moments.add(x)
+    mean, values, components = moments.principal_components()
+    return mean, values, components.T
 
 
 def _calibrate_shortcut(model: Delg, cells: np.ndarray) -> None:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from delg_extract.one_picture import add_options, check_options, describe, open_extractor, read_pixels, save_figure
+from delg_extract.options import add_pca_options, requested_pca
 from rrt.delf_files import read_features
 from rrt.errors import InputError, run_command
 from rrt.picture_matching import (Matches, Picture, add_matching_options, check_matching_options, inner, match_pictures,
@@ -50,7 +51,7 @@ def read_pictures(args: argparse.Namespace) -> tuple[list[Picture], list[np.ndar
         pictures = [_checked(strongest(file.name, size, read_features(features), **chosen), features, file)
                     for file, size, features in zip(files, sizes, (args.features1, args.features2))]
     else:
-        extractor, _ = open_extractor(args)
+        extractor, _ = open_extractor(args, local_pca=requested_pca(args))
         found = [describe(extractor, picture, file) for picture, file in zip(pixels, files)]
         pictures = [Picture(file.name, size, one.locations[:, ::-1], one.descriptors)
                     for file, size, one in zip(files, sizes, found)]
@@ -123,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("image2", help="second picture")
     p.add_argument("--image_dir", default=".", help="the folder the pictures are relative to (default %(default)s)")
     add_options(p, output="match.png")
+    add_pca_options(p)
     p.add_argument("--features1", help="feature file of the first picture (.delf, .delg_local), instead of an extraction")
     p.add_argument("--features2", help="feature file of the second picture")
     p.add_argument("--store", help="store that holds both pictures by name, instead of an extraction")
@@ -139,6 +141,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     given = [name for name, value in (("--model", args.model), ("--features1", args.features1), ("--store", args.store)) if value]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)}: descriptors can come from one place only; give one of them")
+    if args.pca_dir and (args.features1 or args.store):
+        raise InputError("--pca_dir: descriptors of feature files or a store are compared as they are; leave it out")
     check_matching_options(args)
 
 

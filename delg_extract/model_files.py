@@ -34,6 +34,13 @@ def read_settings(path: str | Path) -> dict:
         return json.loads(file.attrs["settings"])
 
 
+def local_depth(path: str | Path) -> int:
+    """The size of the local descriptors that the network of a weight file gives."""
+    with open_weight_file(path) as file:
+        reduced = file.get("autoenc_conv1/kernel")
+        return reduced.shape[-1] if reduced is not None else file["attn_conv1/kernel"].shape[-2]
+
+
 def is_saved_model(path: str | Path) -> bool:
     """Whether a path means a SavedModel, whole or not, and no weight file: a folder, or the file saved_model.pb in one."""
     return Path(path).is_dir() or Path(path).name == GRAPH_FILE

@@ -43,6 +43,11 @@ def default_workers(bytes_a_worker: float = 2.5e9) -> int:
     return max(1, min(cores(), fed))
 
 
+def default_batch() -> int:
+    """Pictures of one size that go through the network together: more than one pays on a GPU alone."""
+    return 8 if visible_gpus() else 1
+
+
 def _free_memory() -> float:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
