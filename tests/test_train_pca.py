@@ -144,10 +144,10 @@ def test_pictures_are_matched_by_projected_descriptors(pictures, weights, monkey
     found = {}
     for name, flags in (("plain", []), ("projected", ["--pca_dir", folder, "--pca_dim", 6])):
         monkeypatch.setattr(sys, "argv", ["match_images.py", *map(str, [*asked, *flags])])
-        found[name] = match_images.read_pictures(match_images.parser().parse_args())
+        found[name], _ = match_images.read_pictures(match_images.parser().parse_args())
     for plain, projected in zip(found["plain"], found["projected"]):
         pca = read_pca_folder(folder, 6)
-        assert np.allclose(projected.features.descriptors, pca.project(plain.features.descriptors), atol=1e-5)
+        assert np.allclose(projected.descriptors, pca.project(plain.descriptors), atol=1e-5)
     error = error_of(match_images.main, [*asked[:4], "--store", "x.h5", "--pca_dir", folder], monkeypatch, capsys)
     assert "--pca_dir: descriptors of feature files or a store" in error
 
