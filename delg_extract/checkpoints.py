@@ -11,7 +11,7 @@ from delg_extract.losses import CLASSIFIERS
 from delg_extract.model import Delg
 from delg_extract.model_files import read_settings
 from delg_extract.quiet_tensorflow import tf, without_warnings
-from delg_extract.weights import fill_network, load_weights
+from delg_extract.weights import fill_network, load_weights, restore_weights
 from rrt.errors import InputError
 from rrt.picture_jobs import read_json
 
@@ -62,18 +62,29 @@ def load_checkpoint_weights(prefix: str | Path, **override) -> Delg:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{_settings_path(prefix)}: does not describe a network ({error!r}); give the log folder of "
                          "delg_extract/train.py") from None
+    restore_checkpoint(prefix, model)
+    return model
+
+
+def restore_trained(path: str | Path, model: Delg, partial: bool = False) -> list[str]:
+    """Fills ``model`` from what ``load_trained`` takes, as ``restore_weights``; returns the names left as initialised."""
+    source = _source(Path(path))
+    return (restore_checkpoint if _index(source).is_file() else restore_weights)(source, model, partial)
+
+
+def restore_checkpoint(prefix: Path, model: Delg, partial: bool = False) -> list[str]:
+    """Fills ``model``, which has no classifiers, from a checkpoint, as ``restore_weights`` does from a weight file."""
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes = {_name(key): tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()
                   if key.startswith(_PREFIX) and key.endswith(_SUFFIX)}
         shapes = {name: shape for name, shape in shapes.items() if name.split("/")[0] not in CLASSIFIERS}
-        fill_network(model, prefix, shapes, lambda name: reader.get_tensor(_key(name)))
+        return fill_network(model, prefix, shapes, lambda name: reader.get_tensor(_key(name)), partial)
     except InputError:
         raise
     # The reader's complaint about a damaged file is an OpError, an IndexError or a ValueError.
     except Exception as error:
         raise InputError(f"{prefix}: a damaged checkpoint ({str(error).strip().splitlines()[0][:200]}); give an earlier one") from None
-    return model
 
 
 def _latest_checkpoint(folder: Path) -> Path:

@@ -78,7 +78,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
     start = p.add_argument_group("where training starts")
     start.add_argument("--imagenet_checkpoint", help="Keras ResNet .h5 file the trunk starts from (classic or keras.applications names)")
-    start.add_argument("--init_weights", help="weight file of this project to start from")
+    start.add_argument("--init_weights", help="what to start from: a weight file of this project, a --logdir, or one of its checkpoints")
     add_flag(start, "partial_weights", False, "accept an ImageNet or weight file that lacks some variables")
     start.add_argument("--conv5_start", choices=("random", "identity"), default="random",
                        help="identity: conv5 passes conv4 on at first (for ImageNet files without conv5)")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from delg_extract.checkpoints import restore_trained
 from delg_extract.curves import CurveLog, draw_curves
 from delg_extract.data import read_labelled_pictures, training_batches, unreadable_picture_named, validation_batches
 from delg_extract.distribution import checkpoint_folder, distributed_batches, is_chief, make_strategy, share_of_each
@@ -20,7 +21,7 @@ from delg_extract.records import read_record_pictures
 from delg_extract.summaries import TAGS, Summaries
 from delg_extract.train_flags import DATASET_CLASSES, FREE_SETTINGS
 from delg_extract.trainer import StepResult, Trainer
-from delg_extract.weights import load_keras_notop, restore_weights, save_weights
+from delg_extract.weights import load_keras_notop, save_weights
 from rrt.errors import InputError
 from rrt.picture_jobs import guard_settings
 
@@ -62,7 +63,7 @@ def starting_model(args: argparse.Namespace, pictures, num_classes: int, fresh: 
         raise InputError(f"--local_feature_map_channels {args.local_feature_map_channels:g}: a {args.backbone} has "
                          f"{model.sizes.local_channels}; leave the flag out")
     if args.init_weights:
-        left = restore_weights(args.init_weights, model, args.partial_weights)
+        left = restore_trained(args.init_weights, model, args.partial_weights)
         print(f"{args.init_weights}: loaded" + (f", left {', '.join(left)} as initialised" if left else " all variables"))
     if args.imagenet_checkpoint:
         print(load_keras_notop(args.imagenet_checkpoint, model, partial=args.partial_weights))
