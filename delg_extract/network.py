@@ -19,8 +19,9 @@ import time
 import numpy as np
 
 from delg_extract.config import ExtractionSettings
+from delg_extract.convolutions import every_second
 from delg_extract.inference import LocalAndGlobal
-from delg_extract.model import BATCH_NORM_EPSILON, Delg, gem, normalize_pixels
+from delg_extract.model import BATCH_NORM_EPSILON, Delg, convolution_before, gem, normalize_pixels
 from delg_extract.pyramid import level_size, receptive_boxes, usable_scales
 from delg_extract.quiet_tensorflow import tf
 
@@ -104,7 +105,7 @@ class DelgNetwork:
 
     def _embedding(self, conv4):
         """Global descriptors [B, E], not normalised, in float32."""
-        cells = conv4 if self.model.block3_strides else _every_second(conv4)
+        cells = conv4 if self.model.block3_strides else every_second(conv4)
         block4 = tf.cast(self._stage(cells, 5, thinned=False), tf.float32)
         if not self.model.use_global:
             return tf.reduce_mean(block4, axis=(1, 2))
@@ -128,16 +129,10 @@ class DelgNetwork:
             # "SAME" with stride two would centre its windows elsewhere on sides of even length.
             y = self._conv_relu(y, f"res{block}_branch2b", 2 if last else 1, [[0, 0], [1, 1], [1, 1], [0, 0]])
             y = self._conv(y, f"res{block}_branch2c")
-            x = _every_second(x) if last else x
+            x = every_second(x) if last else x
             # TensorFlow fuses add_n into the convolution; "+" it would not, because shapes are unknown.
             x = tf.nn.relu(tf.add_n([y, self._conv(x, f"res{block}_branch1") if block.endswith("a") else x]))
         return x
-
-
-def _every_second(x):
-    """Every second cell of both axes, [B, h, w, C] -> [B, ceil(h / 2), ceil(w / 2), C]."""
-    # Pooling of one cell is ten times as fast as slicing.
-    return tf.nn.max_pool2d(x, 1, 2, "VALID")
 
 
 def _pieces(kernel: np.ndarray, bias: np.ndarray) -> list[tuple[tf.Tensor, tf.Tensor]]:
@@ -184,7 +179,7 @@ def folded_weights(model: Delg) -> dict[str, np.ndarray]:
     for name in list(values):
         if name.endswith("/gamma"):
             norm = name.removesuffix("/gamma")
-            conv = {"bn_conv1": "conv1", "attn_bn1": "attn_conv1"}.get(norm, "res" + norm.removeprefix("bn"))
+            conv = convolution_before(norm)
             gamma, beta, mean, variance = (values.pop(f"{norm}/{part}").astype("float64")
                                            for part in ("gamma", "beta", "moving_mean", "moving_variance"))
             factor = gamma / (variance + BATCH_NORM_EPSILON) ** 0.5

@@ -21,6 +21,7 @@ from delg_extract.data import LabelledPictures, read_labelled_pictures, training
 from delg_extract.initialise import identity_conv5, initialise_heads
 from delg_extract.losses import CLASSIFIERS, add_classifiers, global_logits, joint_loss, local_logits
 from delg_extract.model import BACKBONES, Delg
+from delg_extract.optimizer import ClippedMomentum
 from delg_extract.quiet_tensorflow import tf
 from delg_extract.weights import load_keras_notop, restore_weights, save_weights
 from rrt.errors import InputError, run_command
@@ -38,9 +39,8 @@ class Trainer:
     def __init__(self, model: Delg, args: argparse.Namespace):
         self.model, self.args = model, args
         self.frozen = FROZEN[args.freeze]
-        self.trained = [(n, v) for n, v in model.variables_by_name.items() if v.trainable and not n.startswith(self.frozen or ("\0",))]
-        self.optimizer = tf.keras.optimizers.SGD(args.initial_lr, momentum=MOMENTUM)
-        self.optimizer.build([v for _, v in self.trained])
+        self.trained = model.trained_variables(self.frozen)
+        self.optimizer = ClippedMomentum([v for _, v in self.trained], MOMENTUM, CLIP_NORM)
         self.step_count = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def forward(self, images, labels, training):
@@ -60,11 +60,8 @@ class Trainer:
             global_, local_, block3, maps = self.forward(images, labels, training=True)
             losses = joint_loss(global_, local_, block3, maps, labels, tf.shape(images)[0],
                                 self.args.attention_loss_weight, self.args.reconstruction_loss_weight)
-        variables = [v for _, v in self.trained]
-        gradients, norm = tf.clip_by_global_norm(tape.gradient(losses.total, variables), CLIP_NORM)
         remaining = 1.0 - tf.cast(self.step_count, tf.float32) / self.args.max_iters
-        self.optimizer.learning_rate.assign(self.args.initial_lr * remaining)
-        self.optimizer.apply(gradients, variables)
+        norm = self.optimizer.apply(tape.gradient(losses.total, self.optimizer.variables), self.args.initial_lr * remaining)
         self.step_count.assign_add(1)
         return *losses, norm, self._accuracy(global_, labels), self._accuracy(local_, labels)
 
@@ -79,7 +76,7 @@ class Trainer:
 
     def checkpoint(self) -> tf.train.Checkpoint:
         return tf.train.Checkpoint(variables=self.model.variables_by_name, step=self.step_count,
-                                   momenta=list(self.optimizer.momentums))
+                                   momenta=self.optimizer.momenta)
 
 
 def build_trainer(args: argparse.Namespace, pictures: LabelledPictures) -> Trainer:
