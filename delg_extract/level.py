@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from delg_extract.model import BATCH_NORM_EPSILON, Delg, gem
+from delg_extract.convolutions import every_second
+from delg_extract.model import BATCH_NORM_EPSILON, Delg, convolution_before, gem
 from delg_extract.quiet_tensorflow import tf
 
 _CACHED_KERNEL = 2**20  # bytes; of cores with 1 to 2 MiB of second-level cache
@@ -46,7 +47,7 @@ class Level:
 
     def embedding(self, conv4: tf.Tensor) -> tf.Tensor:
         """Global descriptors [B, E], not normalised, in float32."""
-        cells = conv4 if self.block3_strides else _every_second(conv4)
+        cells = conv4 if self.block3_strides else every_second(conv4)
         block4 = tf.cast(self._stage(cells, 5, thinned=False), tf.float32)
         if not self.model.use_global:
             return tf.reduce_mean(block4, axis=(1, 2))
@@ -76,16 +77,10 @@ class Level:
             # "SAME" with stride two would centre its windows elsewhere on sides of even length.
             y = self._conv_relu(y, f"res{block}_branch2b", 2 if last else 1, [[0, 0], [1, 1], [1, 1], [0, 0]])
             y = self._conv(y, f"res{block}_branch2c")
-            x = _every_second(x) if last else x
+            x = every_second(x) if last else x
             # TensorFlow fuses add_n into the convolution; "+" it would not, because shapes are unknown.
             x = tf.nn.relu(tf.add_n([y, self._conv(x, f"res{block}_branch1") if block.endswith("a") else x]))
         return x
-
-
-def _every_second(x):
-    """Every second cell of both axes, [B, h, w, C] -> [B, ceil(h / 2), ceil(w / 2), C]."""
-    # Pooling of one cell is ten times as fast as slicing.
-    return tf.nn.max_pool2d(x, 1, 2, "VALID")
 
 
 def level_weights(model: Delg, precision: str = "float32", local: bool = True,
@@ -118,7 +113,7 @@ def folded_weights(model: Delg) -> dict[str, np.ndarray]:
     for name in list(values):
         if name.endswith("/gamma"):
             norm = name.removesuffix("/gamma")
-            conv = {"bn_conv1": "conv1", "attn_bn1": "attn_conv1"}.get(norm, "res" + norm.removeprefix("bn"))
+            conv = convolution_before(norm)
             gamma, beta, mean, variance = (values.pop(f"{norm}/{part}").astype("float64")
                                            for part in ("gamma", "beta", "moving_mean", "moving_variance"))
             factor = gamma / (variance + BATCH_NORM_EPSILON) ** 0.5

@@ -14,11 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from delg_extract.convolutions import convolve, every_second
 from delg_extract.quiet_tensorflow import tf
 
 BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_MOMENTUM = 0.99
 EXPANSION = 4
+COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class LocalMaps(NamedTuple):
     reconstruction: tf.Tensor | None
 
 
+def convolution_before(norm: str) -> str:
+    """The name of the convolution that a batch norm follows."""
+    return {"bn_conv1": "conv1", "attn_bn1": "attn_conv1"}.get(norm, "res" + norm.removeprefix("bn"))
+
+
 def normalize_pixels(images: tf.Tensor) -> tf.Tensor:
     """uint8 RGB 0..255 -> float32 (x - 128) / 128, in training and in extraction alike."""
     return (tf.cast(images, tf.float32) - 128.0) / 128.0
@@ -76,14 +83,19 @@ class Delg(tf.Module):
     32 pixels; ``False`` gives 16. The global descriptor is the same either way (DELG_SPEC 1.1).
 
     ``values``: arrays by variable name that variables start with, instead of noise from ``seed``.
+
+    ``compute_dtype="bfloat16"`` computes the trunk in it; variables, batch statistics and both heads stay in float32. It is a way
+    to compute and no property of the weights, and so not among ``settings``.
     """
 
     def __init__(self, backbone: str = "resnet50", local_dim: int | None = 128, embedding_dim: int | None = None,
                  gem_power: float = 3.0, block3_strides: bool = True, use_global: bool = True, seed: int = 0,
-                 values: dict | None = None):
+                 values: dict | None = None, compute_dtype: str = "float32"):
         super().__init__(name="delg")
         if backbone not in BACKBONES:
             raise ValueError(f"backbone {backbone!r} is not one of {', '.join(BACKBONES)}")
+        if compute_dtype not in COMPUTE_DTYPES:
+            raise ValueError(f"compute_dtype {compute_dtype!r} is not one of {', '.join(COMPUTE_DTYPES)}")
         self.backbone = backbone
         self.sizes = BACKBONES[backbone]
         self.local_dim = local_dim
@@ -91,6 +103,7 @@ class Delg(tf.Module):
         self.gem_power = gem_power
         self.block3_strides = block3_strides
         self.use_global = use_global
+        self.compute_dtype = compute_dtype
         self.variables_by_name: dict[str, tf.Variable] = {}
         self._rng = tf.random.Generator.from_seed(seed)
         self._values = values or {}
@@ -106,6 +119,13 @@ class Delg(tf.Module):
     def stride(self) -> int:
         """Pixels between neighbouring cells of the local feature grid."""
         return 32 if self.block3_strides else 16
+
+    def trained_variables(self, frozen: tuple[str, ...] = ()) -> list[tuple[str, tf.Variable]]:
+        """(name, variable) of what training changes: trainable, and the name begins with none of ``frozen``. Left out are the
+        biases in front of a batch norm, whose gradient is zero: the batch norm takes any constant away again."""
+        idle = {f"{convolution_before(name.removesuffix('/gamma'))}/bias" for name in self.variables_by_name if name.endswith("/gamma")}
+        return [(name, variable) for name, variable in self.variables_by_name.items()
+                if variable.trainable and name not in idle and not name.startswith(frozen)]
 
     # ---- variables -------------------------------------------------------------------------------------------------------
 
@@ -171,57 +191,60 @@ class Delg(tf.Module):
 
     def _conv(self, x: tf.Tensor, name: str, stride: int = 1, padding: str = "SAME") -> tf.Tensor:
         v = self.variables_by_name
-        return tf.nn.bias_add(tf.nn.conv2d(x, v[f"{name}/kernel"], stride, padding), v[f"{name}/bias"])
+        kernel, bias = (tf.cast(v[f"{name}/{part}"], x.dtype) for part in ("kernel", "bias"))
+        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, padding), bias)
 
-    def _batch_norm(self, x: tf.Tensor, name: str, training: bool) -> tf.Tensor:
-        v = self.variables_by_name
-        gamma, beta = v[f"{name}/gamma"], v[f"{name}/beta"]
-        mean, variance = v[f"{name}/moving_mean"], v[f"{name}/moving_variance"]
+    def _conv_norm(self, x: tf.Tensor, norm: str, training: bool, stride: int = 1, padding: str = "VALID") -> tf.Tensor:
+        """A batch norm and the convolution before it."""
+        v, conv = self.variables_by_name, convolution_before(norm)
+        gamma, beta = v[f"{norm}/gamma"], v[f"{norm}/beta"]
+        mean, variance = v[f"{norm}/moving_mean"], v[f"{norm}/moving_variance"]
         if not training:
+            x = self._conv(x, conv, stride, padding)
             return tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, mean, variance, BATCH_NORM_EPSILON, is_training=False)[0]
+        # The bias would go with the mean of the batch: it is spared, and added where the mean is kept.
+        x = convolve(x, tf.cast(v[f"{conv}/kernel"], x.dtype), stride, padding)
         # The fused kernel normalises with the biased variance and returns the unbiased one for the moving average, as the reference.
         y, batch_mean, batch_variance = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=BATCH_NORM_EPSILON)
-        for moving, batch in ((mean, batch_mean), (variance, batch_variance)):
+        for moving, batch in ((mean, batch_mean + v[f"{conv}/bias"]), (variance, batch_variance)):
             moving.assign_sub((1.0 - BATCH_NORM_MOMENTUM) * (moving - tf.stop_gradient(batch)))
         return y
 
-    def _residual_block(self, x: tf.Tensor, block: str, stride: int, training: bool) -> tf.Tensor:
-        def branch(y, suffix, stride=1, padding="VALID"):
-            y = self._conv(y, f"res{block}_branch{suffix}", stride, padding)
-            return self._batch_norm(y, f"bn{block}_branch{suffix}", training)
-
-        y = tf.nn.relu(branch(x, "2a", stride))
-        y = tf.nn.relu(branch(y, "2b", padding="SAME"))
-        y = branch(y, "2c")
-        shortcut = branch(x, "1", stride) if block.endswith("a") else x
+    def _residual_block(self, x: tf.Tensor, block: str, training: bool) -> tf.Tensor:
+        y = tf.nn.relu(self._conv_norm(x, f"bn{block}_branch2a", training))
+        y = tf.nn.relu(self._conv_norm(y, f"bn{block}_branch2b", training, padding="SAME"))
+        y = self._conv_norm(y, f"bn{block}_branch2c", training)
+        shortcut = self._conv_norm(x, f"bn{block}_branch1", training) if block.endswith("a") else x
         return tf.nn.relu(y + shortcut)
 
-    def _stage(self, x: tf.Tensor, stage: int, stride: int, training: bool) -> tf.Tensor:
-        for i, block in enumerate(self.stage_blocks(stage)):
-            x = self._residual_block(x, block, stride if i == 0 else 1, training)
+    def _stage(self, x: tf.Tensor, stage: int, training: bool) -> tf.Tensor:
+        """The blocks of a stage, less the stride of two of its first 1x1 convolutions, which read ``every_second`` cell."""
+        for block in self.stage_blocks(stage):
+            x = self._residual_block(x, block, training)
         return x
 
     def conv4(self, images: tf.Tensor, training: bool = False, taps: dict | None = None) -> tf.Tensor:
-        """Normalised images [B, H, W, 3] -> conv4 at stride 16, [B, ceil(H/16) or so, ., local_channels].
+        """Normalised images [B, H, W, 3] -> conv4 at stride 16, [B, ceil(H/16) or so, ., local_channels], in ``compute_dtype``.
 
         ``taps``, when given, receives the activations block0, block0mp, block1, block2.
         """
         taps = {} if taps is None else taps
-        x = tf.nn.relu(self._batch_norm(self._conv(images, "conv1", 2), "bn_conv1", training))
+        x = tf.cast(images, self.compute_dtype)
+        x = tf.nn.relu(self._conv_norm(x, "bn_conv1", training, 2, "SAME"))
         taps["block0"] = x
         x = taps["block0mp"] = tf.nn.max_pool2d(x, 3, 2, "VALID")
-        x = taps["block1"] = self._stage(x, 2, 1, training)
-        x = taps["block2"] = self._stage(x, 3, 2, training)
-        return self._stage(x, 4, 2, training)
+        x = taps["block1"] = self._stage(x, 2, training)
+        x = taps["block2"] = self._stage(every_second(x), 3, training)
+        return self._stage(every_second(x), 4, training)
 
     def block3(self, conv4: tf.Tensor) -> tf.Tensor:
-        """The cells of conv4 that carry local features: every second one when ``block3_strides``."""
-        return conv4[:, ::2, ::2] if self.block3_strides else conv4
+        """The cells of conv4 that carry local features, in float32: every second one when ``block3_strides``."""
+        return tf.cast(every_second(conv4) if self.block3_strides else conv4, tf.float32)
 
     def conv5(self, conv4: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """conv4 at stride 16 -> block4 at stride 32, [B, h, w, global_channels]."""
-        # A stride of two in the first 1x1 convolution of l5a reads exactly the cells that block3_strides keeps.
-        return self._stage(conv4[:, ::2, ::2], 5, 1, training)
+        """conv4 at stride 16 -> block4 at stride 32, [B, h, w, global_channels], in float32."""
+        # The stride of two of l5a reads exactly the cells that block3_strides keeps.
+        return tf.cast(self._stage(every_second(conv4), 5, training), tf.float32)
 
     def embed(self, block4: tf.Tensor) -> tf.Tensor:
         """block4 -> un-normalised global descriptor [B, embedding_dim]: GeM and the embedding layer; DELF: the spatial mean."""
@@ -232,7 +255,8 @@ class Delg(tf.Module):
 
     def local(self, block3: tf.Tensor, training: bool = False) -> LocalMaps:
         """Attention and reduced descriptors of block3 [B, h, w, local_channels]; the caller stops the gradient (DELG_SPEC 1.3 to 1.5)."""
-        x = tf.nn.relu(self._batch_norm(self._conv(block3, "attn_conv1"), "attn_bn1", training))
+        block3 = tf.cast(block3, tf.float32)
+        x = tf.nn.relu(self._conv_norm(block3, "attn_bn1", training))
         score = self._conv(x, "attn_conv2")[..., 0]
         attention = tf.nn.softplus(score)
         if not self.local_dim:

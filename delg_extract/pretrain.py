@@ -86,7 +86,7 @@ class Pretrainer:
 
     def __init__(self, model: Delg, args: argparse.Namespace):
         self.model, self.args = model, args
-        self.trained = [v for n, v in model.variables_by_name.items() if v.trainable and n.startswith(TRAINED)]
+        self.trained = [v for n, v in model.trained_variables() if n.startswith(TRAINED)]
         self.optimizer = tf.keras.optimizers.Adam(args.initial_lr)
         self.optimizer.build(self.trained)
         self.step_count = tf.Variable(0, dtype=tf.int64)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from delg_extract.losses import global_logits, joint_loss, local_logits
 from delg_extract.model import Delg
+from delg_extract.optimizer import ClippedMomentum
 from delg_extract.quiet_tensorflow import tf
 
 CLIP_NORM = 10.0
@@ -35,11 +36,9 @@ class StepResult(NamedTuple):
     local_accuracy: tf.Tensor
 
 
-def is_trained(name: str, stage: str, freeze: str) -> bool:
-    """Whether the variable of this name learns."""
-    if stage != "joint" and name.startswith(LOCAL_HEAD) != (stage == "keypoint"):
-        return False
-    return not any(name.startswith(prefix) for prefix in FROZEN[freeze])
+def is_of_stage(name: str, stage: str) -> bool:
+    """Whether a stage trains the variable of this name: finetune all but the local head, keypoint the local head alone."""
+    return stage == "joint" or name.startswith(LOCAL_HEAD) == (stage == "keypoint")
 
 
 class Trainer:
@@ -51,16 +50,16 @@ class Trainer:
     def __init__(self, model: Delg, args: Namespace, strategy: tf.distribute.Strategy | None = None):
         self.model, self.args = model, args
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.trained = [(name, v) for name, v in model.variables_by_name.items() if v.trainable and is_trained(name, args.stage, args.freeze)]
+        trained = [v for name, v in model.trained_variables(FROZEN[args.freeze]) if is_of_stage(name, args.stage)]
         with self.strategy.scope():
-            self.momenta = [tf.Variable(tf.zeros(v.shape), trainable=False) for _, v in self.trained]
+            self.optimizer = ClippedMomentum(trained, MOMENTUM, CLIP_NORM)
             self.step_count = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
             self.data_seed = tf.Variable(args.seed, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """All that a run needs to go on as if it had not stopped."""
         return tf.train.Checkpoint(variables=self.model.variables_by_name, step=self.step_count, data_seed=self.data_seed,
-                                   momenta=self.momenta)
+                                   momenta=self.optimizer.momenta)
 
     @property
     def learning_rate(self) -> float:
@@ -94,27 +93,19 @@ class Trainer:
     # ---- one step --------------------------------------------------------------------------------------------------------
 
     def gradients(self, images, labels):
-        """Losses, accuracies, and [(gradient, variable's place)] of the mean loss over the joined batch; in replica context."""
+        """Losses, accuracies, and the gradients of the mean loss over the joined batch by the optimizer's variables; in replica context."""
         with tf.GradientTape() as tape:
             losses, *accuracies = self.losses(images, labels)
-        found = tape.gradient(losses.total, [v for _, v in self.trained])
-        # The bias of a convolution before a batch norm has no effect while training.
-        places, found = zip(*((place, gradient) for place, gradient in enumerate(found) if gradient is not None))
+        found = tape.gradient(losses.total, self.optimizer.variables)
         if self.strategy.num_replicas_in_sync > 1:
-            found = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, list(found))
-        return losses, accuracies, list(zip(found, places))
+            found = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, found)
+        return losses, accuracies, found
 
     def _replica_step(self, images, labels):
-        losses, accuracies, found = self.gradients(self._at_random_scale(images), labels)
-        clipped, norm = tf.clip_by_global_norm([gradient for gradient, _ in found], CLIP_NORM)
+        losses, accuracies, gradients = self.gradients(self._at_random_scale(images), labels)
         remaining = 1.0 - tf.cast(self.step_count, tf.float32) / self.args.max_iters
-        places = [place for _, place in found]
-        tf.distribute.get_replica_context().merge_call(self._update, args=(clipped, places, self.args.initial_lr * remaining))
+        norm = self.optimizer.apply(gradients, self.args.initial_lr * remaining)
         return StepResult(*losses, norm, *accuracies)
-
-    def _update(self, strategy, gradients, places, rate):
-        for gradient, place in zip(gradients, places):
-            strategy.extended.update(self.trained[place][1], _descend, args=(self.momenta[place], gradient, rate))
 
     def _at_random_scale(self, images):
         """Stage keypoint: the batch scaled by gamma, uniform from ``min_gamma`` to 1 (Noh et al., ICCV 2017, section 4.2)."""
@@ -151,11 +142,6 @@ class Trainer:
             return self.model.local(self.model.block3(self.model.conv4(images))).attention
 
         return self.strategy.run(of_replica, args=(images,))
-
-
-def _descend(variable, momentum, gradient, rate):
-    """SGD with momentum as Keras has it: m = 0.9 m - rate g, w = w + m."""
-    return tf.raw_ops.ResourceApplyKerasMomentum(var=variable.handle, accum=momentum.handle, lr=rate, grad=gradient, momentum=MOMENTUM)
 
 
 def right(logits, labels):

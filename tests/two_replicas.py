@@ -28,8 +28,8 @@ def trainer_on(strategy, values=None):
 
 def loss_and_gradients(trainer, batch):
     def of_replica(images, labels):
-        losses, _, found = trainer.gradients(images, labels)
-        return losses.total, [gradient for gradient, _ in found]
+        losses, _, gradients = trainer.gradients(images, labels)
+        return losses.total, gradients
 
     @tf.function
     def run(images, labels):
