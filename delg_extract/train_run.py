@@ -177,12 +177,18 @@ class Run:
         for step, result in self.waiting:
             values = [float(value) for value in result]
             if not np.isfinite(values[:5]).all():
-                last = self.manager.latest_checkpoint
-                remedy = f"the last good checkpoint is {last}; start from it" if last else "no checkpoint was saved before; start again"
-                raise InputError(f"{self.logdir}: the loss at step {step} is not finite; {remedy} in another --logdir with a lower "
-                                 "--initial_lr" + (" (--init_weights takes the checkpoint)" if last else ""))
+                raise InputError(f"{self.logdir}: the loss at step {step} is not finite; {self._way_back(step)}")
             self.recent.append(values)
         self.waiting.clear()
+
+    def _way_back(self, step: int) -> str:
+        """What to start again from when the loss of a step is not finite."""
+        # What a step saved is known to be good when the next step's loss was finite.
+        good = [path for path in self.manager.checkpoints if int(path.rpartition("-")[2]) < step - 1]
+        if not good:
+            return "no earlier checkpoint is known to be good; start again in another --logdir with a lower --initial_lr"
+        return (f"the last good checkpoint is {good[-1]}; start again in another --logdir with --init_weights {good[-1]} and a lower "
+                "--initial_lr")
 
     def _summarise(self, step: int, images, rate: float) -> None:
         self._look()
