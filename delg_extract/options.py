@@ -20,8 +20,7 @@ _FLAGS = ("scales", "global_scales", "max_features", "score_threshold", "max_ima
 
 
 class Extraction(NamedTuple):
-    """What a command line asks for, as ``Plan`` takes it. identity: what the model, its grid and its precision shape the numbers by.
-    """
+    """What a command line asks for, in the words of ``Plan``; identity: that of the model and its precision alone."""
 
     model: str
     settings: ExtractionSettings
@@ -104,7 +103,8 @@ def requested_settings(args: argparse.Namespace) -> tuple[str, ExtractionSetting
             if not Path(model).exists():
                 raise InputError(f"{model}: no such model; fetch it with delg_extract/download_weights.py "
                                  f"{PRESETS[args.preset].model.split('/')[0]}, or give --model")
-        settings = preset_settings(args.preset, model)
+        learned = "pca_dir" not in args or args.pca_dir  # the published one is not needed, then
+        settings = PRESETS[args.preset].settings if learned else preset_settings(args.preset, model)
         threshold_known = is_saved_model(model)  # a published threshold says nothing about the weights of a file
     elif args.config:
         config = read_delf_config(args.config)

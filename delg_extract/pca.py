@@ -19,13 +19,14 @@ _ROWS_AT_ONCE = 4096
 @dataclass(frozen=True)
 class Pca:
     """mean [D], matrix [D', D] with a component in each row, the strongest first, of which the first ``dim`` are used; variances
-    [dim or more] of the components for whitening, None without. All float32; see ``read_pca``. Two of them are equal when they
-    compute the same."""
+    [dim or more] of the components for whitening, None without. All float32; see ``read_pca``. source: where they come from, for
+    messages. Two of them are equal when they compute the same."""
 
     mean: np.ndarray = field(compare=False, repr=False)
     matrix: np.ndarray = field(compare=False, repr=False)
     dim: int
     variances: np.ndarray | None = field(default=None, compare=False, repr=False)
+    source: str = field(default="PCA", compare=False)
     sha256: str = field(init=False)
 
     def __post_init__(self):
@@ -41,8 +42,8 @@ class Pca:
     def check_depth(self, depth: int) -> None:
         """InputError unless the projection is one of descriptors of ``depth`` dimensions."""
         if depth != len(self.mean):
-            raise InputError(f"PCA files for descriptors of {len(self.mean)} dimensions, the model gives {depth}; "
-                             "give those that belong to the model")
+            raise InputError(f"{self.source}: for descriptors of {len(self.mean)} dimensions, the model gives {depth}; "
+                             "give the PCA that belongs to the model")
 
     def rotate(self, x: np.ndarray) -> np.ndarray:
         """The components of x [..., D], float32 [..., dim]: (x - mean) times the matrix transposed, over the standard deviations."""
@@ -114,7 +115,7 @@ def read_pca(mean: str | Path, matrix: str | Path, dim: int | None = None, varia
         if len(variance_values) < dim or variance_values[:dim].min() <= 0:
             raise InputError(f"{variances}: whitening needs {dim} variances above zero, these are {len(variance_values)} from "
                              f"{variance_values.min(initial=np.inf):g}; give the file of the same PCA, or set use_whitening to false")
-    return Pca(mean_values, matrix_values, dim, variance_values)
+    return Pca(mean_values, matrix_values, dim, variance_values, str(matrix))
 
 
 def _numbers(path: str | Path) -> np.ndarray:

@@ -62,7 +62,7 @@ except ImportError:
 
 @contextmanager
 def without_warnings():
-    """TensorFlow's own notes are kept back: loading a TF1 model it warns of each variable that cannot be trained, saving one it tells where."""
+    """Keeps TensorFlow's notes back: of each variable of a TF1 model that cannot be trained, and of where a model was saved."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel("ERROR")

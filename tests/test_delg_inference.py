@@ -7,7 +7,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from delg_exports import plain_level  # noqa: E402
-from delg_golden import GOLDEN, assert_equals_golden, rule_model, saved_model_case  # noqa: E402
+from delg_golden import GOLDEN, assert_equals_golden, by_box_and_scale, rule_model, saved_model_case  # noqa: E402
 from delg_extract.config import ExtractionSettings  # noqa: E402
 from delg_extract.inference import Extractor  # noqa: E402
 from delg_extract.model import Delg, normalize_pixels  # noqa: E402

@@ -122,7 +122,7 @@ THREE = {"use_local": False, "scales": ExtractionSettings().scales[3:6], "global
 
 
 @pytest.mark.parametrize("kind, asked", [
-    ("local_and_global", {}), ("local", {"use_global": False, "global_scales": ()}), ("global", THREE), ("kaggle", THREE)])
+    ("local_and_global", {}), ("local", {"use_global": False}), ("global", THREE), ("kaggle", THREE)])
 def test_the_extractor_gives_the_same_of_export_and_weights_and_the_command_takes_the_configuration_beside_it(
         kind, asked, pictures, monkeypatch):
     model = exports.tiny_model()

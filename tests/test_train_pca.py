@@ -136,6 +136,13 @@ def test_the_sample_is_kept_when_asked_for_and_scales_need_no_global_ones(pictur
     assert_decomposed(pictures / "pca", rows_of(pictures / "pca/descriptors.h5"), 5)
 
 
+def test_the_preset_of_delf_needs_no_published_components_where_own_ones_are_learned_or_given(pictures, weights, monkeypatch):
+    run(train_pca.main, monkeypatch, *learning(pictures, weights, "--preset", "delf_gld"))
+    run(extract.main, monkeypatch, *extraction(pictures, weights, "x.h5", "--preset", "delf_gld", "--pca_dir", pictures / "pca"))
+    with Store(pictures / "x.h5") as store:
+        assert (store.local_dim, store.global_dim, store.config["max_image_size"]) == (5, 0, -1)
+
+
 def test_pictures_are_matched_by_projected_descriptors(pictures, weights, monkeypatch, capsys):
     rng, folder = np.random.default_rng(0), pictures / "pca"
     folder.mkdir()
@@ -182,7 +189,7 @@ def test_a_projection_that_does_not_fit_is_refused_before_anything_is_extracted(
         write_pca_folder(pictures / name, np.zeros(size), np.eye(size)[:6], np.arange(6, 0, -1.0))
     (pictures / "cut/pca_proj_mat.datum").write_bytes((pictures / "cut/pca_proj_mat.datum").read_bytes()[:-3])
     (pictures / "eight/pca_variances.datum").unlink()
-    for flags, words in ((["--pca_dir", pictures / "eight"], "PCA files for descriptors of 8 dimensions, the model gives 24"),
+    for flags, words in ((["--pca_dir", pictures / "eight"], "eight/pca_proj_mat.datum: for descriptors of 8 dimensions, the model gives 24"),
                          (["--pca_dir", pictures / "eight", "--pca_whitening"], "pca_variances.datum"),
                          (["--pca_dir", pictures / "right", "--pca_dim", "7"], "holds 6 components, 7 are asked for"),
                          (["--pca_dir", pictures / "right", "--pca_dim", "0"], "holds 6 components, 0 are asked for"),
