@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from delg_extract.checkpoints import restore_trained
+from delg_extract.checkpoints import network_settings, restore_trained
 from delg_extract.curves import CurveLog, draw_curves
 from delg_extract.data import read_labelled_pictures, training_batches, unreadable_picture_named, validation_batches
 from delg_extract.distribution import checkpoint_folder, distributed_batches, is_chief, make_strategy, share_of_each
@@ -56,9 +56,7 @@ def number_of_classes(args: argparse.Namespace, pattern: str) -> int:
 
 def starting_model(args: argparse.Namespace, pictures, num_classes: int, fresh: bool = True) -> Delg:
     """A network with its classifiers, and with the starting weights that ``args`` name; a run that goes on (not ``fresh``) needs none."""
-    model = Delg(args.backbone, local_dim=int(args.autoencoder_dimensions) if args.use_autoencoder else None,
-                 embedding_dim=args.delg_embedding_layer_dim, gem_power=args.delg_gem_power,
-                 block3_strides=args.block3_strides, use_global=args.delg_global_features, seed=args.seed)
+    model = Delg(**network_settings(vars(args)), seed=args.seed)
     if args.local_feature_map_channels not in (None, model.sizes.local_channels):
         raise InputError(f"--local_feature_map_channels {args.local_feature_map_channels:g}: a {args.backbone} has "
                          f"{model.sizes.local_channels}; leave the flag out")
