@@ -24,6 +24,7 @@ from typing import Iterator
 from delg_extract.config import ExtractionSettings
 from delg_extract.delf_config import delf_config_text
 from delg_extract.model_files import GRAPH_FILE
+from delg_extract.train_flags import Switch
 from rrt.errors import InputError, flush_to_disk, run_command
 
 KINDS = ("local", "global", "local_and_global", "kaggle")
@@ -34,7 +35,7 @@ CONFIG_FILE = "delf_config.pbtxt"
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    yes_or_no = {"action": argparse.BooleanOptionalAction, "default": None}
+    yes_or_no = {"action": Switch, "default": None}
     p.add_argument("--kind", choices=KINDS, default="local_and_global", help="what the SavedModel gives (default %(default)s)")
     p.add_argument("--ckpt_path", required=True,
                    help="weight file, log folder (its weights.h5, or else its latest checkpoint) or checkpoint")
