@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum and clipping, the reference's optimizer (DELG_SPEC 2.2), in one pass over the weights."""
+"""The reference's optimizer (DELG_SPEC 2.2), gradient descent with momentum and clipping, in one pass over the weights."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,8 +20,7 @@ class ClippedMomentum:
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: float | tf.Tensor) -> tf.Tensor:
         """One step; returns the norm of this replica's gradient before clipping. A gradient of None leaves its variable alone."""
-        found = [(variable, accumulator, gradient) for variable, accumulator, gradient in zip(self.variables, self.momenta, gradients)
-                 if gradient is not None]
+        found = [triple for triple in zip(self.variables, self.momenta, gradients, strict=True) if triple[2] is not None]
         variables, momenta, gradients = zip(*found)
         norm = tf.linalg.global_norm(gradients)
         factor = self.clip_norm / tf.maximum(norm, self.clip_norm)
