@@ -1,6 +1,6 @@
 """Convolutions as the network trains with them: the numbers of tf.nn.conv2d, in less time on a processor.
 
-- A 1x1 convolution is a matrix product over the cells; oneDNN's product is faster than its convolution, above all for the gradients.
+- A 1x1 convolution is a matrix product over the cells; oneDNN's product is faster than its convolution and that one's gradients.
 - A 3x3 convolution of many channels, in float32 and without a GPU, is Winograd's F(2x2, 3x3) (Lavin and Gray, "Fast Algorithms for
   Convolutional Neural Networks", CVPR 2016, section 4.1): 16 products where the sums over the windows take 36, for each tile of 2x2
   cells, at an error of a few float32 roundings.
@@ -27,9 +27,9 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int = 1, padding: str = "S
     if kernel.shape[0] == 1 and stride == 1:
         cells = tf.matmul(tf.reshape(x, (-1, kernel.shape[2])), tf.reshape(kernel, kernel.shape[2:]))
         return tf.reshape(cells, (*tf.unstack(tf.shape(x))[:3], kernel.shape[3]))
-    if kernel.shape[0] == 3 and (stride, padding, x.dtype) == (1, "SAME", tf.float32) and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS:
-        if not tf.config.list_physical_devices("GPU"):
-            return winograd(x, kernel)
+    wide = kernel.shape[0] == 3 and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
+    if wide and (stride, padding, x.dtype) == (1, "SAME", tf.float32) and not tf.config.list_physical_devices("GPU"):
+        return winograd(x, tf.convert_to_tensor(kernel))
     return tf.nn.conv2d(x, kernel, stride, padding)
 
 

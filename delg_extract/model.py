@@ -123,7 +123,8 @@ class Delg(tf.Module):
     def trained_variables(self, frozen: tuple[str, ...] = ()) -> list[tuple[str, tf.Variable]]:
         """(name, variable) of what training changes: trainable, and the name begins with none of ``frozen``. Left out are the
         biases in front of a batch norm, whose gradient is zero: the batch norm takes any constant away again."""
-        idle = {f"{convolution_before(name.removesuffix('/gamma'))}/bias" for name in self.variables_by_name if name.endswith("/gamma")}
+        norms = [name.removesuffix("/gamma") for name in self.variables_by_name if name.endswith("/gamma")]
+        idle = {f"{convolution_before(norm)}/bias" for norm in norms}
         return [(name, variable) for name, variable in self.variables_by_name.items()
                 if variable.trainable and name not in idle and not name.startswith(frozen)]
 

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum and clipping, the reference's optimizer (DELG_SPEC 2.2), in one pass over the weights."""
+"""The reference's optimizer (DELG_SPEC 2.2), gradient descent with momentum and clipping, in one pass over the weights."""
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -70,6 +70,7 @@ def test_a_benchmark_that_is_not_there_ends_with_one_line_and_hides_no_other(mon
 
 def test_a_setting_that_cannot_be_is_one_line(tmp_path):
     assert_one_line_error(run_tool(TOOL, "store", "--images", "0"), "images=0", "at least 1")
+    assert_one_line_error(run_tool(TOOL, "train", "--image_size", "20"), "image_size=20", "at least 33")
 
 
 @pytest.mark.slow
@@ -82,6 +83,18 @@ def test_the_extraction_benchmark_compares_every_precision_with_the_plain_way(tm
         assert rows[f"extract.py, {precision}"]["value"] > 0
         assert rows[f"{precision}: same keypoints"]["met"] and rows[f"{precision}: cosine of global descriptors"]["met"]
         assert rows[f"{precision}: cosine of local descriptors"]["met"]
+
+
+@pytest.mark.slow
+def test_the_training_benchmark_compares_every_precision_with_the_plain_way(tmp_path):
+    pytest.importorskip("tensorflow")
+    finished = run_tool(TOOL, "train", "--quick", "--rounds", "1", "--steps", "1", "--num_classes", "3", "--json", tmp_path / "x.json")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    rows = {row["label"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
+    assert rows["plain way"]["value"] > 0
+    for precision, target in (("float32", ">= 1"), ("bfloat16", ">= 1.5")):
+        assert rows[f"train.py, {precision}"]["value"] > 0 and rows[f"train.py, {precision}"]["target"] == target
+        assert rows[f"{precision}: first loss"]["met"]
 
 
 def test_pictures_that_do_not_divide_or_are_not_there_are_one_line(tmp_path):

@@ -80,3 +80,38 @@ def test_the_small_backbone_fits_twelve_megabytes_in_half_precision():
     small = Delg("small")
     add_classifiers(small, 10)
     assert 2 * sum(int(np.prod(v.shape)) for v in small.variables_by_name.values()) < 12e6
+
+
+def test_a_bias_before_a_batch_norm_is_kept_in_the_moving_mean_and_not_trained():
+    pixels = normalize_pixels(np.random.default_rng(0).integers(0, 256, (2, 65, 65, 3), dtype=np.uint8))
+    plain, shifted = Delg("small"), Delg("small")
+    shifted.variables_by_name["conv1/bias"].assign(np.arange(32, dtype=np.float32))
+    with tf.GradientTape(persistent=True) as tape:
+        results = [model.conv4(pixels, training=True) for model in (plain, shifted)]
+    assert np.array_equal(*results)
+    means = [model.variables_by_name["bn_conv1/moving_mean"].numpy() for model in (plain, shifted)]
+    np.testing.assert_allclose(means[1] - means[0], 0.01 * np.arange(32), atol=1e-6)
+    gradients = tape.gradient(results[0], plain.variables_by_name)
+    trained = {name for name, _ in plain.trained_variables()}
+    idle = {name for name, variable in plain.variables_by_name.items() if variable.trainable} - trained
+    assert len(idle) == 1 + 9 * 3 + 4 + 1  # conv1, three a block, shortcuts, attention
+    assert all(name.endswith("/bias") and gradients[name] is None for name in idle)
+
+
+def test_frozen_variables_are_not_trained():
+    names = [name for name, _ in Delg("small").trained_variables(("conv1/", "bn_conv1/", "res2"))]
+    assert "bn2a_branch2a/gamma" in names and "res3a_branch2a/kernel" in names
+    assert not any(name.startswith(("conv1/", "bn_conv1/", "res2")) or name.endswith("moving_mean") for name in names)
+
+
+def test_bfloat16_changes_neither_settings_nor_variables_and_the_heads_see_float32():
+    model = Delg("small", compute_dtype="bfloat16")
+    assert model.settings == Delg("small").settings
+    assert {variable.dtype for variable in model.variables_by_name.values()} == {tf.float32}
+    for training in (False, True):
+        conv4 = model.conv4(tf.zeros((1, 65, 65, 3)), training)
+        maps = model.local(conv4, training)
+        assert conv4.dtype == tf.bfloat16
+        assert {x.dtype for x in (model.block3(conv4), model.conv5(conv4, training), *maps)} == {tf.float32}
+    with pytest.raises(ValueError, match="'float16' is not one of float32, bfloat16"):
+        Delg("small", compute_dtype="float16")

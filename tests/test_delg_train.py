@@ -9,6 +9,8 @@ tf = pytest.importorskip("tensorflow")
 
 from commands import assert_one_line_error, error_of, files_below, kill_tool_when, run_tool  # noqa: E402
 from delg_golden import GOLDEN, rule_model  # noqa: E402
+from delg_extract.losses import add_classifiers  # noqa: E402
+from delg_extract.model import Delg  # noqa: E402
 from delg_extract.train import main  # noqa: E402
 from delg_extract.train_flags import parse  # noqa: E402
 from delg_extract.train_run import train  # noqa: E402
@@ -40,6 +42,30 @@ def test_training_steps_equal_the_reference(mode):
             expected_values = arrays[key]
             ours = trainer.model.variables_by_name[key.split("/after/")[1]].numpy().ravel()[:len(expected_values)]
             assert np.abs(ours - expected_values).max() <= 1e-3 * np.abs(expected_values).max(), key
+
+
+def test_a_training_step_in_bfloat16_has_the_losses_of_float32():
+    golden = json.loads((GOLDEN / "seed1/train_delg.json").read_text())
+    images = (np.load(GOLDEN / "seed1/train_images.npz")["images"].astype(np.float32) - 128) / 128
+    trainer = Trainer(rule_model(compute_dtype="bfloat16"), arguments())
+    for expected in golden["steps"][:2]:
+        results = trainer.train_step(images, tf.constant(golden["labels"]))
+        total, global_, attention, reconstruction, norm, *_ = (float(x) for x in results)
+        for ours, name in ((total, "total_loss"), (global_, "loss/desc/crossentropy"), (attention, "loss/attn/crossentropy"),
+                           (reconstruction, "loss/recon/mse")):
+            assert ours == pytest.approx(expected[name], rel=0.02), name
+        assert norm == pytest.approx(expected["global_grad_norm_before_clip"], rel=0.1)
+
+
+def test_bfloat16_learns_four_pictures_as_float32_does():
+    rng = np.random.default_rng(0)
+    images, labels = tf.constant(rng.uniform(-1, 1, (4, 65, 65, 3)), tf.float32), tf.constant([0, 1, 2, 3])
+    for dtype in ("float32", "bfloat16"):
+        model = Delg("small", compute_dtype=dtype)
+        add_classifiers(model, 4)
+        trainer = Trainer(model, arguments("--initial_lr", "0.02"))
+        global_losses = [float(trainer.train_step(images, labels)[1]) for _ in range(20)]
+        assert global_losses[0] > 5 and global_losses[-1] < 0.5, dtype
 
 
 def train_arguments(folder, *extra):

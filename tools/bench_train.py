@@ -1,23 +1,25 @@
-"""The training benchmark: a step of delg_extract/train.py against the plain way, which is the reference's: Keras layers, every bias, ReLU
-and margin where the paper has them, TensorFlow's own gradients, clipping, then Keras' optimizer. All ways take turns from the same
-weights over the same pictures of one run, each in a process of its own."""
+"""The training benchmark: a step of delg_extract/train.py against the plain way, which is the reference's: Keras layers with all their
+biases, the angles of every class, TensorFlow's own gradients, clipping, then Keras' optimizer. All ways take turns from the same weights
+over the same pictures of one run, each in a process of its own."""
 
 import math
 import multiprocessing
 import resource
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
-from rrt.errors import check_count
+from rrt.errors import InputError, check_count
 from tools.benchmarking import median_seconds
 
 HELP = "a training step of DELG, pictures in memory: speed, memory and agreement with the plain way (TensorFlow)"
 # A way's target for its speed, and for how far its first loss may be from the plain way's.
 TARGETS = {"float32": (">= 1", "<= 0.0001"), "bfloat16": (">= 1.5", "<= 0.02")}
+SMALLEST_IMAGE = 33  # pixels; below, conv5 is left with nothing
 _way = {}
 
 
 def add_arguments(parser):
-    parser.add_argument("--backbone", default="resnet50", help="trunk (default %(default)s)")
+    parser.add_argument("--backbone", choices=["resnet50", "resnet101", "small"], default="resnet50", help="trunk (default %(default)s)")
     parser.add_argument("--batch_size", type=int, default=4, help="pictures a step (default %(default)s)")
     parser.add_argument("--image_size", type=int, default=321, help="their side, pixels (default %(default)s)")
     parser.add_argument("--num_classes", type=int, default=11, help="classes; of GLDv2 clean 81313 (default %(default)s)")
@@ -25,13 +27,16 @@ def add_arguments(parser):
     parser.add_argument("--steps", type=int, default=2, help="steps of each turn (default %(default)s)")
     parser.add_argument("--precision", nargs="+", default=list(TARGETS), choices=list(TARGETS),
                         help="precisions of train.py to measure (default both)")
-    parser.add_argument("--quick", action="store_true", help="the small network and two pictures of 97 pixels: tries the benchmark itself")
+    parser.add_argument("--quick", action="store_true",
+                        help="the small network and two pictures of 97 pixels: tries the benchmark itself")
 
 
 def run(args):
     """Rows of the benchmark."""
     for name in ("batch_size", "image_size", "num_classes", "rounds", "steps"):
         check_count(name, getattr(args, name))
+    if args.image_size < SMALLEST_IMAGE:
+        raise InputError(f"image_size={args.image_size}: give at least {SMALLEST_IMAGE}")
     if args.quick:
         args.backbone, args.batch_size, args.image_size = "small", 2, 97
     ways = {"plain": make_plain_step, **{precision: make_our_step for precision in args.precision}}
@@ -41,16 +46,19 @@ def run(args):
         turns = {way: lambda count, pool=pool: pool.submit(_take_steps, count).result() for way, pool in pools.items()}
         seconds = {way: took / args.steps for way, took in median_seconds(turns, [args.steps] * args.rounds).items()}
         memory = {way: pool.submit(_peak_memory).result() for way, pool in pools.items()}
+    except BrokenProcessPool:
+        raise InputError("a process of the benchmark was killed, most likely for want of memory; give fewer --num_classes, a smaller "
+                         "--batch_size, or one --precision") from None
     finally:
         for pool in pools.values():
             pool.shutdown()
     rows = [("plain way", seconds["plain"], "s a step", f"{memory['plain']:.0f} MB at most")]
-    for way in args.precision:
+    for way in list(ways)[1:]:
         speed_target, loss_target = TARGETS[way]
         rows += [(f"train.py, {way}", seconds["plain"] / seconds[way], "times as fast",
                   f"{seconds[way]:.3g} s a step, {memory[way]:.0f} MB at most", speed_target),
-                 (f"{way}: first loss", abs(first[way] / first["plain"] - 1), "off", f"{first[way]:.6g}, plain {first['plain']:.6g}",
-                  loss_target)]
+                 (f"{way}: first loss", abs(first[way] / first["plain"] - 1), "off",
+                  f"{first[way]:.6g}, plain {first['plain']:.6g}", loss_target)]
     return rows
 
 
@@ -90,8 +98,9 @@ def _model(args, compute_dtype="float32"):
 
 def make_our_step(args, precision):
     """A function of images and labels that takes a step of delg_extract/train.py and returns the loss."""
-    from delg_extract.train import Trainer, parser
-    flags = parser().parse_args(["--train_list", "none", "--image_dir", "none", "--initial_lr", str(LEARNING_RATE)])
+    from delg_extract.train_flags import parse
+    from delg_extract.trainer import Trainer
+    flags = parse("", ["--train_list", "none", "--image_dir", "none", "--initial_lr", str(LEARNING_RATE)])
     trainer = Trainer(_model(args, precision), flags)
     return lambda images, labels: trainer.train_step(images, labels)[0]
 
@@ -133,7 +142,7 @@ def _plain_network(model):
     num_classes = model.variables_by_name["att_fc/bias"].shape[0]
 
     class FusedBatchNorm(layers.BatchNormalization):
-        """As Keras 2 had it; that of Keras 3 is made of single operations and slows a step down by half."""
+        """As Keras 2 had it; that of Keras 3 is made of single operations and slows a step down by a quarter."""
 
         def call(self, x, training=None):
             y, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, self.gamma, self.beta, epsilon=self.epsilon)
@@ -176,5 +185,6 @@ def _plain_network(model):
     network = keras.Model(images, (cosines, layers.Dense(num_classes, name="att_fc")(attended), block3, reconstruction))
     for layer in network.layers:
         for weight in layer.weights:
-            weight.assign(model.variables_by_name["cosine_weights" if layer.name == "cosine_weights" else f"{layer.name}/{weight.name}"])
+            name = layer.name if layer.name == "cosine_weights" else f"{layer.name}/{weight.name}"
+            weight.assign(model.variables_by_name[name])
     return network
