@@ -97,6 +97,16 @@ def test_the_training_benchmark_compares_every_precision_with_the_plain_way(tmp_
         assert rows[f"{precision}: first loss"]["met"]
 
 
+@pytest.mark.slow
+def test_the_input_benchmark_measures_every_target(tmp_path):
+    pytest.importorskip("tensorflow")
+    finished = run_tool(TOOL, "input", "--quick", "--json", tmp_path / "x.json")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    rows = json.loads((tmp_path / "x.json").read_text())["rows"]
+    assert [row["target"] for row in rows if row["target"]] == [">= 1.5", "<= 0.1", "<= 0.05", "<= 0.05", ">= 2"]
+    assert all(row["value"] > 0 for row in rows if row["unit"] != "share") and all(row["value"] < 1 for row in rows if row["unit"] == "share")
+
+
 def test_pictures_that_do_not_divide_or_are_not_there_are_one_line(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     assert_one_line_error(run_tool(TOOL, "extract", "--images", tmp_path), str(tmp_path), "0 pictures of 1024x768")
