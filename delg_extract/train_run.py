@@ -118,11 +118,11 @@ def train(args: argparse.Namespace) -> Path:
     if int(trainer.step_count.numpy()) < args.max_iters:
         with unreadable_picture_named(training):
             Run(trainer, training, validation, manager, logdir).until_the_end()
+    trained = _without_classifiers(trainer.model)  # batch statistics are read by all workers together
     if not is_chief(strategy):
         shutil.rmtree(folder)
         return logdir / "weights.h5"
-    return save_weights(logdir / "weights.h5", _without_classifiers(trainer.model), image_size=args.image_size,
-                        steps=int(trainer.step_count.numpy()))
+    return save_weights(logdir / "weights.h5", trained, image_size=args.image_size, steps=int(trainer.step_count.numpy()))
 
 
 def _without_classifiers(model: Delg) -> Delg:
