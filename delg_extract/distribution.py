@@ -37,14 +37,19 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
         and "chief" not in resolver.cluster_spec().jobs
 
 
+def check_shares(strategy: tf.distribute.Strategy, batch_size: int) -> None:
+    """InputError unless every replica gets equally many pictures."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise InputError(f"--batch_size {batch_size} cannot be shared by {replicas} replicas; give a multiple of {replicas}")
+
+
 def distributed_batches(strategy: tf.distribute.Strategy, batches, batch_size: int, skip_steps: int = 0):
     """Batches over all replicas, that together hold the rows that one replica would get.
 
     ``batches(batch_size, skip_steps, shard)``: a dataset of a worker's batches, ``shard`` = (worker, workers).
     """
     replicas = strategy.num_replicas_in_sync
-    if batch_size % replicas:
-        raise InputError(f"--batch_size {batch_size} cannot be shared by {replicas} replicas; give a multiple of {replicas}")
 
     def of_worker(context):
         local = replicas // context.num_input_pipelines  # replicas of a worker take turns at its batches

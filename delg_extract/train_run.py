@@ -12,7 +12,7 @@ from tqdm import tqdm
 from delg_extract.checkpoints import network_settings, restore_trained
 from delg_extract.curves import CurveLog, draw_curves
 from delg_extract.data import read_labelled_pictures, training_batches, unreadable_picture_named, validation_batches
-from delg_extract.distribution import checkpoint_folder, distributed_batches, is_chief, make_strategy, share_of_each
+from delg_extract.distribution import check_shares, checkpoint_folder, distributed_batches, is_chief, make_strategy, share_of_each
 from delg_extract.initialise import identity_conv5, initialise_heads
 from delg_extract.losses import CLASSIFIERS, add_classifiers
 from delg_extract.model import Delg
@@ -101,14 +101,17 @@ def train(args: argparse.Namespace) -> Path:
     """Runs or continues the training of ``args`` (see train_flags.py) and returns the path of the weight file."""
     logdir = Path(args.logdir)
     strategy = make_strategy()
+    check_shares(strategy, args.batch_size)
     training, validation = open_pictures(args)
     if args.train_list and args.num_classes and args.num_classes < training.num_classes:
         raise InputError(f"{args.train_list[0]}: the lists have {training.num_classes} classes, --num_classes is {args.num_classes}; "
                          "raise it or leave it out")
     latest = tf.train.latest_checkpoint(str(logdir / "checkpoints"))
     trainer = build_trainer(args, training, args.num_classes or training.num_classes, strategy, fresh=not latest)
-    # Last, so that a run refused for its input leaves no claim on the folder.
+    # Last, so that a run refused for its input leaves no claim on the folder; nor does one that ended before it saved anything.
     if is_chief(strategy):
+        if not latest and not (logdir / "weights.h5").exists():
+            (logdir / "settings.json").unlink(missing_ok=True)
         guard_settings(logdir / "settings.json", {k: v for k, v in vars(args).items() if k not in FREE_SETTINGS})
     folder = checkpoint_folder(strategy, logdir)
     manager = tf.train.CheckpointManager(trainer.checkpoint(), str(folder), max_to_keep=KEPT_CHECKPOINTS)

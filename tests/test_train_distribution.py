@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from commands import ROOT, files_below  # noqa: E402
-from delg_extract.distribution import make_strategy  # noqa: E402
+from delg_extract.distribution import check_shares, make_strategy  # noqa: E402
 from delg_extract.weights import load_weights  # noqa: E402
 from rrt.errors import InputError  # noqa: E402
 
@@ -75,3 +76,8 @@ def test_a_cluster_that_makes_no_sense_is_one_line(monkeypatch):
         monkeypatch.setenv("TF_CONFIG", text)
         with pytest.raises(InputError, match="TF_CONFIG: "):
             make_strategy()
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused():
+    with pytest.raises(InputError, match="--batch_size 4 cannot be shared by 3 replicas; give a multiple of 3"):
+        check_shares(SimpleNamespace(num_replicas_in_sync=3), 4)
