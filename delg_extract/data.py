@@ -139,7 +139,8 @@ def training_batches(source: PictureSource, batch_size: int, size: int, seed: in
     """Endless batches (images float32 [B, size, size, 3] normalised, labels int32 [B]) in a random order that ``seed`` fixes.
 
     ``skip_steps`` batches are passed over without reading them, so that a resumed run sees what an undisturbed one would see.
-    ``shard=(i, n)``: worker i of n gets the i-th of n equal parts of the batches of n * batch_size pictures that one worker alone would get.
+    ``shard=(i, n)``: worker i of n gets the i-th of n equal parts of each batch of n * batch_size pictures that one worker alone
+    would get.
     """
     order, (worker, workers) = source.training_order(), shard
     if not len(order):

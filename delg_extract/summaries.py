@@ -7,8 +7,8 @@ from delg_extract.quiet_tensorflow import tf
 
 PICTURES = 8
 FLUSH_MILLIS = 10_000
-TAGS = {"total": "loss/total", "global": "loss/desc/crossentropy", "attention": "loss/attn/crossentropy", "reconstruction": "loss/recon/mse",
-        "gradient_norm": "gradient_norm", "global_accuracy": "train_accuracy/desc", "local_accuracy": "train_accuracy/attn"}
+TAGS = {"total": "loss/total", "global": "loss/desc/crossentropy", "attention": "loss/attn/crossentropy",
+        "reconstruction": "loss/recon/mse", "gradient_norm": "gradient_norm", "global_accuracy": "train_accuracy/desc", "local_accuracy": "train_accuracy/attn"}
 
 
 class Summaries:

@@ -87,8 +87,9 @@ def parser(description: str) -> argparse.ArgumentParser:
 
     loss = p.add_argument_group("losses and optimisation")
     loss.add_argument("--stage", choices=STAGES, default="joint",
-                      help="joint: all losses at once, as DELG; finetune: the global loss alone; keypoint: the local head alone on a frozen "
-                           "trunk, crops scaled by a random gamma: finetune, then keypoint is DELF's way in two stages (default %(default)s)")
+                      help="joint: all losses at once, as DELG; finetune: the global loss alone; keypoint: the local head alone on a "
+                           "frozen trunk, crops scaled by a random gamma: finetune, then keypoint is DELF's way in two stages "
+                           "(default %(default)s)")
     loss.add_argument("--freeze", choices=FREEZES, default="none",
                       help="what is not trained: nothing, conv1 to conv4, or the trunk up to the embedding (default %(default)s)")
     add_flag(loss, "min_gamma", 0.25, "smallest gamma of --stage keypoint")
@@ -135,8 +136,8 @@ def parse(description: str, arguments: list[str] | None = None) -> argparse.Name
     if not 0 < args.min_gamma <= 1 or args.stage == "keypoint" and args.min_gamma * args.image_size < 33:
         raise InputError(f"--min_gamma {args.min_gamma}: expected a factor up to 1 that leaves crops of at least 33 pixels")
     if not 0 < args.min_crop_area <= args.max_crop_area <= 1:
-        raise InputError(f"--min_crop_area {args.min_crop_area}, --max_crop_area {args.max_crop_area}: expected shares of a picture, the first "
-                         "not above the second")
+        raise InputError(f"--min_crop_area {args.min_crop_area}, --max_crop_area {args.max_crop_area}: expected shares of a picture, "
+                         "the first not above the second")
     if args.stage == "keypoint":
         if not (args.init_weights or args.imagenet_checkpoint):
             raise InputError("--stage keypoint trains the local head alone; give the trunk by --init_weights (the weights.h5 of "

@@ -210,7 +210,8 @@ class Run:
         self._look()
         mean = dict(zip(COLUMNS, np.mean(self.recent, axis=0)))
         speed = self._speed(step) * self.args.batch_size
-        self.bar.set_postfix_str(f"loss {mean['total']:.2f} acc {mean['global_accuracy']:.2f}/{mean['local_accuracy']:.2f} {speed:.1f} images/s")
+        self.bar.set_postfix_str(f"loss {mean['total']:.2f} acc {mean['global_accuracy']:.2f}/{mean['local_accuracy']:.2f} "
+                                 f"{speed:.1f} images/s")
         validation = ("", "")
         if self.validation is not None and self._due(step, self.args.eval_interval):
             validation = self._validate(step)
@@ -225,7 +226,8 @@ class Run:
     def _validate(self, step: int) -> tuple[float, float]:
         with unreadable_picture_named(self.validation):
             accuracies = validate(self.trainer, self.validation, self.args)
-        self.summaries.scalars(step, {tag: value for tag, value in zip(("validation/desc", "validation/attn"), accuracies) if np.isfinite(value)})
+        shown = zip(("validation/desc", "validation/attn"), accuracies)
+        self.summaries.scalars(step, {tag: value for tag, value in shown if np.isfinite(value)})
         return accuracies
 
 
@@ -238,4 +240,5 @@ def validate(trainer: Trainer, pictures, args: argparse.Namespace) -> tuple[floa
         images, labels = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))), np.pad(labels, (0, missing), constant_values=-1)
         counts += [float(count) for count in trainer.validation_step(*share_of_each(trainer.strategy, images, labels))]
     global_, local_, total = counts
-    return tuple(right / total if total and stage != args.stage else float("nan") for right, stage in ((global_, "keypoint"), (local_, "finetune")))
+    return tuple(right / total if total and args.stage != stage_without else float("nan")
+                 for right, stage_without in ((global_, "keypoint"), (local_, "finetune")))

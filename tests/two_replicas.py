@@ -13,7 +13,7 @@ from delg_extract.quiet_tensorflow import tf
 from delg_extract.train_flags import parse
 from delg_extract.trainer import Trainer
 
-args = parse("", ["--train_list", "x", "--image_dir", "x", "--backbone", "small", "--delg_global_features", "--max_iters", "10", *sys.argv[2:]])
+args = parse("", ["--train_list", "x", "--image_dir", "x", "--backbone", "small", "--delg_global_features", "--max_iters", "10"])
 rng = np.random.default_rng(0)
 half = rng.uniform(-1, 1, (3, 97, 97, 3)).astype(np.float32)
 images, labels = np.concatenate([half, half]), np.array([0, 1, 2, 3, 4, 0], np.int32)
@@ -45,7 +45,8 @@ assert strategy.num_replicas_in_sync == 2
 one = trainer_on(tf.distribute.get_strategy())
 two = trainer_on(strategy, {name: variable.numpy() for name, variable in one.model.variables_by_name.items()})
 results = {}
-for name, trainer, batch in (("one", one, (tf.constant(images), tf.constant(labels))), ("two", two, share_of_each(strategy, images, labels))):
+joined = tf.constant(images), tf.constant(labels)
+for name, trainer, batch in (("one", one, joined), ("two", two, share_of_each(strategy, images, labels))):
     total, gradients = loss_and_gradients(trainer, batch)
     step = trainer.train_step(*batch)
     results |= {f"{name}/total": total, f"{name}/step": np.array([float(x) for x in step])}
