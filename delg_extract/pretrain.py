@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from delg_extract.curves import CurveLog
 from delg_extract.data import read_labelled_pictures, training_batches, unreadable_picture_named
 from delg_extract.model import BACKBONES, Delg
 from delg_extract.quiet_tensorflow import tf

@@ -24,7 +24,7 @@ class Switch(argparse.Action):
         super().__init__([f"--{name}", f"--no-{name}", f"--no{name}"], dest, nargs="?", metavar="BOOL", **kwargs)
 
     def __call__(self, parser, namespace, values, option_string=None):
-        if option_string.startswith("--no") and not self.dest.startswith("no"):
+        if option_string != self.option_strings[0]:
             value = False if values is None else None
         else:
             value = {"true": True, "1": True, None: True, "false": False, "0": False}.get(values and values.lower())

@@ -288,7 +288,7 @@ class TestReport:
     def test_training_prints_it(self, tmp_path, capsys):
         layers = {layer: values for layer, values in random_trunk(Delg("small")).items() if not layer.startswith(("res5", "bn5"))}
         path = write_keras(tmp_path / "notop.h5", layers)
-        args = ["--train_list", "x", "--image_dir", "x", "--backbone", "small", "--imagenet_checkpoint", str(path), "--partial_weights"]
+        args = ["--train_list", "x", "--image_dir", "x", "--backbone", "small", "--delg_global_features", "--imagenet_checkpoint", str(path), "--partial_weights"]
         build_trainer(parse("", args), None, num_classes=2)
         printed = capsys.readouterr().out
         assert f"{path}: loaded 150 of 206 variables: conv1 6" in printed and "left as initialised: conv5 42 (all)" in printed
