@@ -12,7 +12,6 @@ from hloc_files import KEYS, write_features
 from rrt import store_import
 from rrt.errors import InputError
 from rrt.lists import read_image_list, write_image_list
-from rrt.store import Store
 from tools import import_hloc as importer
 from tools.import_hloc import import_hloc
 

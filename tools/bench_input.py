@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from delg_extract.data import training_batches
-from delg_extract.decoding import AREA, decode_jpeg_box, draw_box, random_crop
+from delg_extract.decoding import AREA, draw_box, random_crop
 from delg_extract.quiet_tensorflow import tf
 from delg_extract.records import FEATURES, read_record_pictures
 from rrt.errors import check_count
