@@ -42,12 +42,16 @@ def _standard_error_discarded():
 
 
 def _imported_quietly():
+    text = os.environ.get("DELG_CPU_REPLICAS", "1")
+    replicas = int(text) if text.isdecimal() else 0
+    if replicas < 1:
+        sys.exit(f"error: DELG_CPU_REPLICAS={text}: expected how many devices the processor is divided into, 1 or more")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with _standard_error_discarded():
         import tensorflow
         processor, = tensorflow.config.list_physical_devices("CPU")
-        if replicas := int(os.environ.get("DELG_CPU_REPLICAS", "0")):
+        if replicas > 1:
             tensorflow.config.set_logical_device_configuration(processor, [tensorflow.config.LogicalDeviceConfiguration()] * replicas)
         if "TF_CONFIG" not in os.environ:  # a cluster must be joined before the first operation
             tensorflow.constant(0)

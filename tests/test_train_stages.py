@@ -6,11 +6,12 @@ pytest.importorskip("tensorflow")
 
 from commands import error_of  # noqa: E402
 from delg_extract.losses import add_classifiers  # noqa: E402
-from delg_extract.model import Delg  # noqa: E402
+from delg_extract import train_flags  # noqa: E402
+from delg_extract.model import BACKBONES, Delg  # noqa: E402
 from delg_extract.quiet_tensorflow import tf  # noqa: E402
 from delg_extract.train import main  # noqa: E402
 from delg_extract.train_flags import DEBUG, parse  # noqa: E402
-from delg_extract.trainer import LOCAL_HEAD, Trainer  # noqa: E402
+from delg_extract.trainer import FROZEN, LOCAL_HEAD, Trainer  # noqa: E402
 
 DATA = ("--train_list", "x", "--image_dir", "x")
 STEM = ("conv1/kernel", "bn_conv1/moving_mean")
@@ -67,6 +68,10 @@ def test_gamma_scales_the_crops_of_the_keypoint_stage_differently_each_step_and_
 def test_what_is_frozen_stays_and_the_rest_learns(freeze, frozen, trained):
     _, changed, _ = after_two_steps("--freeze", freeze, "--delg_global_features")
     assert changed.isdisjoint(frozen) and changed >= set(trained)
+
+
+def test_the_choices_of_the_flags_are_those_of_the_network_and_the_trainer():
+    assert train_flags.BACKBONES == tuple(BACKBONES) and train_flags.FREEZES == tuple(FROZEN)
 
 
 def test_flags_of_the_reference_keep_their_names_and_defaults():
