@@ -14,7 +14,7 @@ from delg_extract.curves import CurveLog, draw_curves
 from delg_extract.data import read_labelled_pictures, training_batches, unreadable_picture_named, validation_batches
 from delg_extract.distribution import check_shares, checkpoint_folder, distributed_batches, is_chief, make_strategy, share_of_each
 from delg_extract.initialise import identity_conv5, initialise_heads
-from delg_extract.losses import CLASSIFIERS, add_classifiers
+from delg_extract.losses import add_classifiers
 from delg_extract.model import Delg
 from delg_extract.quiet_tensorflow import tf
 from delg_extract.records import read_record_pictures
@@ -60,13 +60,8 @@ def starting_model(args: argparse.Namespace, pictures, num_classes: int, fresh: 
     if args.local_feature_map_channels not in (None, model.sizes.local_channels):
         raise InputError(f"--local_feature_map_channels {args.local_feature_map_channels:g}: a {args.backbone} has "
                          f"{model.sizes.local_channels}; leave the flag out")
-    if args.init_weights:
-        left = restore_trained(args.init_weights, model, args.partial_weights)
-        print(f"{args.init_weights}: loaded" + (f", left {', '.join(left)} as initialised" if left else " all variables"))
-    if args.imagenet_checkpoint:
-        print(load_keras_notop(args.imagenet_checkpoint, model, partial=args.partial_weights))
-    if args.conv5_start == "identity":
-        identity_conv5(model, args.seed)
+    if fresh:
+        _load_start(model, args)
     add_classifiers(model, num_classes, args.stage)
     if fresh and args.init_heads_steps:
         with unreadable_picture_named(pictures):
@@ -74,6 +69,16 @@ def starting_model(args: argparse.Namespace, pictures, num_classes: int, fresh: 
                              classifier_only=args.init_weights is not None and not args.partial_weights,
                              batch_statistics=not (args.init_weights or args.imagenet_checkpoint), seed=args.seed)
     return model
+
+
+def _load_start(model: Delg, args: argparse.Namespace) -> None:
+    if args.init_weights:
+        left = restore_trained(args.init_weights, model, args.partial_weights)
+        print(f"{args.init_weights}: loaded" + (f", left {', '.join(left)} as initialised" if left else " all variables"))
+    if args.imagenet_checkpoint:
+        print(load_keras_notop(args.imagenet_checkpoint, model, partial=args.partial_weights))
+    if args.conv5_start == "identity":
+        identity_conv5(model, args.seed)
 
 
 def batches_of(pictures, args: argparse.Namespace, batch_size: int, skip_steps: int = 0, shard=(0, 1), seed: int | None = None):
@@ -86,12 +91,16 @@ def build_trainer(args: argparse.Namespace, pictures, num_classes: int, strategy
     """The trainer of a run, on all replicas of ``strategy``."""
     model = starting_model(args, pictures, num_classes, fresh)
     if strategy is not None and strategy.num_replicas_in_sync > 1:
-        start = {name: variable.numpy() for name, variable in model.variables_by_name.items()}
+        values = _values(model)
         with strategy.scope():  # made from the values, so that every worker begins with the chief's
-            model = Delg(**model.settings, values=start)
+            model = Delg(**model.settings, values=values)
             add_classifiers(model, num_classes, args.stage)
     model.compute_dtype = "bfloat16" if args.mixed_precision == "bfloat16" else "float32"
     return Trainer(model, args, strategy)
+
+
+def _values(model: Delg) -> dict[str, np.ndarray]:
+    return {name: variable.numpy() for name, variable in model.variables_by_name.items()}
 
 
 # ---- the run -------------------------------------------------------------------------------------------------------------
@@ -121,20 +130,12 @@ def train(args: argparse.Namespace) -> Path:
     if int(trainer.step_count.numpy()) < args.max_iters:
         with unreadable_picture_named(training):
             Run(trainer, training, validation, manager, logdir).until_the_end()
-    trained = _without_classifiers(trainer.model)  # batch statistics are read by all workers together
+    # Without the classifiers; batch statistics are read by all workers together.
+    trained = Delg(**trainer.model.settings, values=_values(trainer.model))
     if not is_chief(strategy):
         shutil.rmtree(folder)
         return logdir / "weights.h5"
     return save_weights(logdir / "weights.h5", trained, image_size=args.image_size, steps=int(trainer.step_count.numpy()))
-
-
-def _without_classifiers(model: Delg) -> Delg:
-    """The same network as it is used after training."""
-    bare = Delg(**model.settings)
-    for name, variable in bare.variables_by_name.items():
-        variable.assign(model.variables_by_name[name].numpy())
-    assert all(name.split("/")[0] in CLASSIFIERS for name in set(model.variables_by_name) - set(bare.variables_by_name))
-    return bare
 
 
 class Run:

@@ -1,6 +1,7 @@
 """DELG training: steps equal the reference; a killed run ends as an undisturbed one; summaries; wrong input gives one line."""
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -137,7 +138,11 @@ def test_a_loss_that_is_not_finite_names_the_last_good_checkpoint_which_is_a_sta
     # The weights saved after step 4 are those that gave the bad loss.
     checkpoint = pictures / "log/checkpoints/ckpt-2"
     assert f"the last good checkpoint is {checkpoint};" in str(stopped.value) and not (pictures / "log/weights.h5").exists()
-    assert train_here(pictures, "--logdir", pictures / "again", "--init_weights", checkpoint).exists()
+    again = ("--logdir", pictures / "again", "--init_weights", checkpoint)
+    assert train_here(pictures, *again).exists()
+    # What a run started from is not needed to go on.
+    shutil.rmtree(pictures / "log")
+    assert train_here(pictures, *again).exists()
 
 
 def test_wrong_input_gives_one_line_and_no_log(pictures, monkeypatch, capsys):
