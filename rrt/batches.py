@@ -32,16 +32,10 @@ class PairBatch:
     def logits(self, model, device="cpu") -> torch.Tensor:
         """Logits [pairs], each image embedded once."""
         layout = lay_out_pairs(self.images.offsets, self.query, self.candidate)
-        arrays = (
-            self.images.global_,
-            self.images.descriptors,
-            self.images.scales,
-            layout.rows,
-            layout.segments,
-            layout.lengths,
-        )
-        global_, descriptors, scales, rows, segments, lengths = (torch.from_numpy(array).to(device) for array in arrays)
-        return model.score_packed(model.image_bank(global_, descriptors, scales), rows, segments, lengths)
+        images = self.images
+        arrays = (images.global_, images.descriptors, images.scales, layout.rows, layout.segments)
+        global_, descriptors, scales, rows, segments = (torch.from_numpy(array).to(device) for array in arrays)
+        return model.score_packed(model.image_bank(global_, descriptors, scales), rows, segments, layout.lengths)
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,16 @@
 A pair of images is one sequence ``[CLS, Gq, Lq_1.., SEP, Gc, Lc_1..]`` of global and local descriptors; the classifier
 reads the encoder's CLS output as a logit "same object". No token carries a position, so the order of an image's local
 tokens does not matter, and only CLS is read, so the last layer computes that row alone. Sequences are kept *packed*:
-the rows of all pairs end to end without padding; only the attention itself sees a padded grid, and only when lengths
-differ.
+the rows of all pairs end to end without padding (``rrt.attention``).
 """
 
 import inspect
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from rrt.attention import Packing, attend
 from rrt.errors import InputError
 
 NUM_SCALES = 7
@@ -26,43 +25,15 @@ NUM_SCALES = 7
     SEGMENT_QUERY_GLOBAL,
     SEGMENT_CANDIDATE_GLOBAL,
 ) = range(6)
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}
+# Rows of the feed-forward network at a time on a processor: measured, 250 to 500 of 1,024 wide are fastest.
+CACHED_ROWS = 512
 
 
-@dataclass(frozen=True)
-class Packing:
-    """Where the rows of packed sequences lie in the padded grid ``[batch, longest]`` that attention works on.
+def _relu(x: torch.Tensor) -> torch.Tensor:
+    return F.relu(x, inplace=not torch.is_grad_enabled())
 
-    lengths: int64 [B]; first: int64 [B], packed row of each sequence's first token; rows: int64 [T], place of each
-    packed row in the flattened grid, None when all lengths are equal; mask: bool [B, 1, 1, longest], True = token, None
-    likewise.
-    """
 
-    batch: int
-    longest: int
-    first: torch.Tensor
-    rows: torch.Tensor | None
-    mask: torch.Tensor | None
-
-    @staticmethod
-    def of(lengths: torch.Tensor) -> "Packing":
-        batch, longest = len(lengths), int(lengths.max())
-        first = torch.cumsum(lengths, 0) - lengths
-        if int(lengths.min()) == longest:
-            return Packing(batch, longest, first, None, None)
-        mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
-        return Packing(batch, longest, first, mask.flatten().nonzero().squeeze(1), mask[:, None, None, :])
-
-    def pad(self, x: torch.Tensor) -> torch.Tensor:
-        """[T, C] -> [B, longest, C]; places without a token are zero."""
-        if self.rows is not None:
-            x = x.new_zeros(self.batch * self.longest, x.shape[1]).index_copy(0, self.rows, x)
-        return x.view(self.batch, self.longest, x.shape[1])
-
-    def unpad(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, longest, C] -> [T, C]"""
-        x = x.reshape(self.batch * self.longest, x.shape[2])
-        return x if self.rows is None else x.index_select(0, self.rows)
+ACTIVATIONS = {"relu": _relu, "gelu": F.gelu, "glu": F.glu}
 
 
 class SelfAttention(nn.Module):
@@ -78,29 +49,38 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x: torch.Tensor, packing: Packing, cls_only: bool = False) -> torch.Tensor:
-        """x [T, d] packed -> [T, d], or [B, d] (the first row of each sequence) with ``cls_only``."""
-        dim = x.shape[1]
-        if cls_only:
-            query = F.linear(x.index_select(0, packing.first), self.in_proj_weight[:dim], self.in_proj_bias[:dim])[
-                :, None
-            ]
-            key_value = packing.pad(F.linear(x, self.in_proj_weight[dim:], self.in_proj_bias[dim:]))
-            key, value = key_value.split(dim, dim=-1)
-        else:
-            query, key, value = packing.pad(F.linear(x, self.in_proj_weight, self.in_proj_bias)).split(dim, dim=-1)
-        out = F.scaled_dot_product_attention(
-            self._heads(query),
-            self._heads(key),
-            self._heads(value),
-            attn_mask=packing.mask,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        out = out.transpose(1, 2).flatten(2)
-        return self.out_proj(out[:, 0] if cls_only else packing.unpad(out))
+    def project(self, x: torch.Tensor) -> torch.Tensor:
+        """x [T, d] -> queries, keys and values [T, 3 d]"""
+        return F.linear(x, self.in_proj_weight, self.in_proj_bias)
 
-    def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+    def forward(self, x: torch.Tensor, packing: Packing, projected: torch.Tensor | None = None) -> torch.Tensor:
+        """x [T, d] packed -> [T, d]. projected: ``project(x)`` where it is known already."""
+        projected = self.project(x) if projected is None else projected
+        query, key, value = projected.unflatten(1, (3, self.num_heads, -1)).unbind(1)
+        return self.out_proj(attend(query, key, value, packing, dropout=self._dropout).flatten(1))
+
+    def first_rows(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """The same for the first row of each sequence alone, [B, d].
+
+        One row a sequence needs no keys and values of all tokens: q (W_k x)^T = (q W_k) x^T and sum(a W_v x) =
+        W_v sum(a x), so that each head attends to the tokens themselves. The keys' bias adds the same to every token
+        of a softmax and falls out.
+        """
+        dim, heads = x.shape[1], self.num_heads
+        _, key_weight, value_weight = self.in_proj_weight.unflatten(0, (3, heads, -1))
+        query = F.linear(x.index_select(0, packing.first), self.in_proj_weight[:dim], self.in_proj_bias[:dim])
+        query = torch.einsum("bhe,hed->bhd", query.unflatten(1, (heads, -1)), key_weight)
+        # All heads attend to the same tokens here, so they are rows of one query.
+        tokens = x[:, None]
+        mixed = attend(
+            query.reshape(-1, 1, dim), tokens, tokens, packing, heads, (dim // heads) ** -0.5, self._dropout
+        )
+        value = torch.einsum("bhd,hed->bhe", mixed.view(-1, heads, dim), value_weight)
+        return self.out_proj(value.flatten(1) + self.in_proj_bias[2 * dim :])
+
+    @property
+    def _dropout(self):
+        return self.dropout if self.training else 0.0
 
 
 class EncoderLayer(nn.Module):
@@ -121,16 +101,35 @@ class EncoderLayer(nn.Module):
         self.normalize_before = normalize_before
         self.dropout = dropout
 
-    def forward(self, x: torch.Tensor, packing: Packing, cls_only: bool = False) -> torch.Tensor:
-        residual = x.index_select(0, packing.first) if cls_only else x
+    def project(self, x: torch.Tensor) -> torch.Tensor:
+        """x [T, d] -> queries, keys and values [T, 3 d] of this layer's attention."""
+        return self.self_attn.project(self.norm1(x) if self.normalize_before else x)
+
+    def forward(self, x, packing: Packing, cls_only: bool = False, projected=None) -> torch.Tensor:
+        """x [T, d] packed -> [T, d], or [B, d] (the first row of each sequence) with ``cls_only``.
+
+        projected: ``project(x)`` where it is known already.
+        """
+        normal = self.norm1(x) if self.normalize_before and (projected is None or cls_only) else x
+        if cls_only:
+            x, attended = x.index_select(0, packing.first), self.self_attn.first_rows(normal, packing)
+        else:
+            attended = self.self_attn(normal, packing, projected)
+        return self.after_attention(x, attended)
+
+    def after_attention(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """The residual sums, norms and the feed-forward network, row by row: [n, d], [n, d] -> [n, d]."""
+        x = x + self._drop(attended)
         if self.normalize_before:
-            x = residual + self._drop(self.self_attn(self.norm1(x), packing, cls_only))
             return x + self._feedforward(self.norm2(x))
-        x = self.norm1(residual + self._drop(self.self_attn(x, packing, cls_only)))
+        x = self.norm1(x)
         return self.norm2(x + self._feedforward(x))
 
     def _feedforward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._drop(self.linear2(self._drop(self.activation(self.linear1(x)))))
+        if x.is_cuda or torch.is_grad_enabled() or len(x) <= CACHED_ROWS or torch.compiler.is_compiling():
+            return self._drop(self.linear2(self._drop(self.activation(self.linear1(x)))))
+        # Four times as wide as long in the middle: in pieces it stays in the processor's cache.
+        return torch.cat([self._feedforward(rows) for rows in x.split(CACHED_ROWS)])
 
     def _drop(self, x: torch.Tensor) -> torch.Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -146,12 +145,12 @@ class Encoder(nn.Module):
         )
         self.norm = nn.LayerNorm(dim) if normalize_before else None
 
-    def forward(self, x: torch.Tensor, packing: Packing, cls_only: bool = True) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, packing: Packing, cls_only: bool = True, projected=None) -> torch.Tensor:
         """x [T, d] packed -> CLS outputs [B, d]. ``cls_only=False`` computes every row of the last layer: same result,
-        slower."""
+        slower. projected: the first layer's ``project(x)`` where it is known already."""
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
-            x = layer(x, packing, cls_only and i == last)
+            x = layer(x, packing, cls_only and i == last, projected if i == 0 else None)
         if not cls_only:
             x = x.index_select(0, packing.first)
         return x if self.norm is None else self.norm(x)
@@ -220,13 +219,11 @@ class RRT(nn.Module):
         tokens = [self.global_tokens(global_), self.local_tokens(local, scales)]
         return torch.cat([tokens[0].new_zeros(1, tokens[0].shape[1]), *tokens])
 
-    def score_packed(
-        self, bank: torch.Tensor, rows: torch.Tensor, segments: torch.Tensor, lengths: torch.Tensor
-    ) -> torch.Tensor:
-        """Logits [B] of pairs whose sequences are ``bank[rows] + seg_encoder(segments)``, ``lengths`` rows each, end to
-        end."""
+    def score_packed(self, bank: torch.Tensor, rows: torch.Tensor, segments: torch.Tensor, lengths) -> torch.Tensor:
+        """Logits [B] of pairs whose sequences are ``bank[rows] + seg_encoder(segments)``, ``lengths`` [B] (best on the
+        host) rows each, end to end."""
         tokens = bank.index_select(0, rows) + self.seg_encoder(segments)
-        return self._logits(tokens, Packing.of(lengths))
+        return self._logits(tokens, Packing.of(lengths, tokens.device))
 
     def forward(
         self,
@@ -261,7 +258,7 @@ class RRT(nn.Module):
             dim=1,
         )
         is_token = ~torch.cat([marks, src_mask, marks, tgt_mask], dim=1)
-        return self._logits(tokens[is_token], Packing.of(is_token.sum(1)))
+        return self._logits(tokens[is_token], Packing.of(is_token.sum(1), tokens.device))
 
     def _logits(self, tokens: torch.Tensor, packing: Packing) -> torch.Tensor:
         return self.classifier(self.encoder(tokens, packing)).squeeze(1)

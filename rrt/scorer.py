@@ -1,108 +1,306 @@
 """Scores shortlists: the logit of every (query, candidate) pair, with as little computing as the result allows.
 
-Pairs are packed without padding and grouped by length; attention is fused (no attention matrix is stored) and the last
-layer computes the CLS row alone; an image is read and embedded once for all pairs it is in, within a memory budget.
+Pairs are packed without padding; attention is fused (no attention matrix is stored) and the last layer computes the CLS
+row alone; an image is read and embedded once for all pairs it is in, within a memory budget, and the next query's
+images are read while this one's pairs are computed. On a processor each worker thread computes batches of its own:
+small ones stay in a core's cache, and nobody waits for the other after every operation.
 """
 
-from collections.abc import Sequence
+import copy
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from rrt.pairs import check_binning, lay_out_pairs, read_images
-
-# Tokens computed at a time: measured on two cores, 4,000 to 32,000 run equally fast, below that calls begin to cost.
-BATCH_TOKENS = {"cpu": 8192, "cuda": 262144}
+from rrt.attention import Packing
+from rrt.errors import InputError
+from rrt.image_bank import ImageBank
+from rrt.model import (
+    SEGMENT_CANDIDATE_GLOBAL,
+    SEGMENT_CANDIDATE_LOCAL,
+    SEGMENT_CLS,
+    SEGMENT_QUERY_GLOBAL,
+    SEGMENT_QUERY_LOCAL,
+    SEGMENT_SEP,
+)
+from rrt.pairs import check_binning
+from rrt.scoring_settings import BATCH_TOKENS, DTYPES, ScoringSettings, default_memory_mb, resolve_precision
 
 
 class Scorer:
     """Logits of image pairs of one store.
 
-    max_local: local descriptors used of each image, the first in stored order; binning: the scale index the model was
-    trained with (``rrt.pairs.scale_index``); batch_tokens: tokens computed at a time, None = by device; cache_tokens:
-    embedded tokens kept at a time (512 bytes each at width 128), which bounds memory for any number of queries.
+    store: ``rrt.store.Store``, or anything with its ``path``, ``names``, ``global_descriptors``, ``local_counts`` and
+    ``read_packed``. max_local: local descriptors used of each image, the first in stored order; binning: the scale
+    index the model was trained with (``rrt.pairs.scale_index``). In half precision or compiled, a copy of the model as
+    it is now. precision: what ``settings.precision`` came to.
     """
 
     def __init__(
-        self, model, store, max_local=500, binning="published", device="cpu", batch_tokens=None, cache_tokens=4_000_000
+        self, model, store, max_local=500, binning="published", device="cpu", settings: ScoringSettings | None = None
     ):
         check_binning(binning)
-        self.model = model.to(device)
+        self.settings = settings = settings or ScoringSettings()
+        self.device = torch.device(device)
+        self.precision = resolve_precision(settings.precision, self.device)
+        self.dtype = DTYPES[self.precision]
         self.store = store
         self.max_local = max_local
         self.binning = binning
-        self.device = torch.device(device)
-        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
-        self.cache_tokens = cache_tokens
+        self.model = self.network = model.to(device)
+        if self.dtype != torch.float32 or settings.compile:
+            self.network = copy.deepcopy(self.model).eval().to(self.dtype)
+        if settings.compile:
+            for layer in self.network.encoder.layers:
+                layer.after_attention = torch.compile(layer.after_attention, dynamic=True)
+        self.threads = 1 if self.device.type == "cuda" else settings.threads or torch.get_num_threads()
+        self.memory_mb = settings.memory_mb or default_memory_mb(self.device)
 
     def score(
         self, query_indices: np.ndarray, shortlists: Sequence[np.ndarray], progress: bool = False
     ) -> list[np.ndarray]:
         """Logits float32 [len(shortlists[i])] for query i against each image of its shortlist; all are store
-        indices."""
-        training = self.model.training
+        indices. InputError for an index the store does not have."""
+        queries = np.asarray(query_indices, np.int64)
+        shortlists = [np.asarray(shortlist, np.int64) for shortlist in shortlists]
+        sizes = np.array([len(shortlist) for shortlist in shortlists], np.int64)
+        logits = np.empty(sizes.sum(), np.float32)
+        bar = tqdm(total=len(logits), desc="rerank", unit="pair", disable=None if progress else True)
+        with bar, torch.inference_mode(), self._modes():
+            if len(logits):
+                self._check(queries, shortlists)
+                run = _Run(self, queries, shortlists, np.cumsum(sizes) - sizes)
+                for places, values in run.results():
+                    logits[places] = values
+                    bar.update(len(places))
+        return np.split(logits, np.cumsum(sizes)[:-1]) if len(sizes) else []
+
+    def _check(self, queries, shortlists):
+        everything = np.concatenate([queries, *shortlists])
+        outside = (everything < 0) | (everything >= len(self.store.names))
+        if outside.any():
+            raise InputError(
+                f"{self.store.path}: there is no image {everything[outside][0]}, the store holds"
+                f" {len(self.store.names)}; were lists or neighbours made for another store?"
+            )
+
+    @contextmanager
+    def _modes(self):
+        training, threads = self.model.training, torch.get_num_threads()
         self.model.eval()
-        logits: list[np.ndarray] = []
-        bar = tqdm(total=sum(map(len, shortlists)), desc="rerank", unit="pair", disable=None if progress else True)
         try:
-            with torch.inference_mode(), bar:
-                for group in self._groups(query_indices, shortlists):
-                    logits += self._score_group(query_indices[group], shortlists[group], bar)
+            with nullcontext() if self.settings.fused_attention else sdpa_kernel(SDPBackend.MATH):
+                yield
         finally:
             self.model.train(training)
-        return logits
+            # The worker threads' number of one would be that of every thread made from now on.
+            torch.set_num_threads(threads)
 
-    def _groups(self, query_indices, shortlists):
-        """Slices of consecutive queries whose images fit the cache together (one query at least)."""
-        tokens = self.store.local_counts(self.max_local) + 1
-        start, used, seen = 0, 0, set()
-        for i, (query, shortlist) in enumerate(zip(query_indices, shortlists)):
-            new = [image for image in {int(query), *map(int, shortlist)} if image not in seen]
-            used += int(tokens[new].sum())
-            if used > self.cache_tokens and i > start:
-                yield slice(start, i)
-                start, seen = i, set()
-                new = list({int(query), *map(int, shortlist)})
-                used = int(tokens[new].sum())
-            seen.update(new)
-        if start < len(shortlists):
-            yield slice(start, len(shortlists))
+    def budget(self, counts: np.ndarray) -> tuple[int, int]:
+        """(rows of embedded images kept, tokens computed at a time by each worker) for images of ``counts`` rows.
 
-    def _score_group(self, query_indices, shortlists, bar):
-        sizes = np.array([len(shortlist) for shortlist in shortlists])
-        stacked = np.concatenate([query_indices, *shortlists]).astype(np.int64)
-        images, place = np.unique(stacked, return_inverse=True)
-        query = np.repeat(place[: len(sizes)], sizes)
-        candidate = place[len(sizes) :]
-        bank, offsets = self._embed(images)
-        counts = np.diff(offsets)
-        lengths = counts[query] + counts[candidate]
+        InputError when memory_mb does not hold a single pair.
+        """
+        width = self.network.seg_encoder.embedding_dim
+        row = width * self.dtype.itemsize
+        # Tokens, projections, attention and its float32 copies, sums; the feed-forward's middle on a GPU.
+        token = 12 * width * (self.dtype.itemsize if self.device.type == "cuda" else 4)
+        if self.device.type == "cuda":
+            token += 2 * self.network.encoder.layers[0].linear1.out_features * self.dtype.itemsize
+        pair = 2 * int(counts.max()) + 2
+        total = self.memory_mb * 2**20
+        if pair * (row + self.threads * token) > total:
+            raise InputError(
+                f"memory_mb={self.memory_mb}: a pair of {pair} tokens in each of {self.threads} workers needs"
+                f" {pair * (row + self.threads * token) / 2**20:.0f} MiB; give more, or a smaller max_sequence_len"
+            )
+        batch = self.settings.batch_tokens or BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
+        batch = max(1, min(batch, total // (4 * self.threads * token))) if self.settings.packed else 1
+        rows = (total - self.threads * max(batch, pair) * token) // row
+        return max(rows, pair), batch
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One query against some of its shortlist (``candidates``, store indices; ``places`` in the flat result); first
+    the images ``new`` must be read, after all others were forgotten where ``forget``."""
+
+    query: int
+    candidates: np.ndarray
+    places: np.ndarray
+    new: np.ndarray
+    forget: bool
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What all pairs of a query share: tokens ``[CLS, Gq, Lq_1.., SEP]`` [n, d], and their projection [n, 3 d] in the
+    first layer."""
+
+    tokens: torch.Tensor
+    projected: torch.Tensor | None
+
+
+class _Run:
+    """One call of ``Scorer.score``: steps, their batches, and the results in any order."""
+
+    def __init__(self, scorer: Scorer, queries, shortlists, starts):
+        self.scorer, self.settings, self.network = scorer, scorer.settings, scorer.network
+        self.queries, self.shortlists, self.starts = queries, shortlists, starts
+        everything = np.unique(np.concatenate([queries, *shortlists]))
+        counts = scorer.store.local_counts(scorer.max_local) + 1
+        rows, self.batch_tokens = scorer.budget(counts[everything])
+        self.capacity = min(rows, int(counts[everything].sum()))
+        self.bank = ImageBank(
+            scorer.model, scorer.store, scorer.max_local, scorer.binning, self.capacity, scorer.dtype, scorer.device,
+            self.settings.overlap,
+        )  # fmt: skip
+        self.counts = counts
+        self.segments = self.network.seg_encoder.weight
+        self.waiting: deque = deque()
+        # Few pairs are computed by all threads together, many by each thread alone.
+        many = scorer.threads > 1 and sum(map(len, shortlists)) * counts.mean() > self.batch_tokens
+        self.pool = ThreadPoolExecutor(scorer.threads, initializer=torch.set_num_threads, initargs=(1,)) if many else None
+
+    def results(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(places in the flat result, their logits) batch by batch."""
+        try:
+            gathered, tokens = [], 0
+            steps = self._steps()
+            step = next(steps, None)
+            reading = self.bank.read(step.new) if step else None
+            while step:
+                if step.forget:
+                    yield from self._compute(gathered)
+                    yield from self._finished(keep=0)
+                    gathered, tokens = [], 0
+                    self.bank.forget()
+                self.bank.add(reading)
+                gathered.append((step, self._prepare(step.query)))
+                tokens += int(self.counts[step.candidates].sum()) + len(step.candidates) * len(gathered[-1][1].tokens)
+                step = next(steps, None)
+                # Read while the pairs gathered so far are computed.
+                reading = self.bank.read(step.new) if step else None
+                if tokens >= self.batch_tokens * self.scorer.threads or not step:
+                    yield from self._compute(gathered)
+                    gathered, tokens = [], 0
+            yield from self._finished(keep=0)
+        finally:
+            self.bank.close()
+            if self.pool:
+                self.pool.shutdown(cancel_futures=True)
+
+    def _steps(self) -> Iterator[_Step]:
+        here, used = np.zeros(len(self.counts), bool), 0
+        for query, shortlist, start in zip(self.queries, self.shortlists, self.starts):
+            for part in self._parts(query, shortlist):
+                images = np.unique(np.append(shortlist[part], query))
+                new = images[~here[images]]
+                forget = used > 0 and (not self.settings.cached or used + self.counts[new].sum() > self.capacity)
+                if forget:
+                    here[:], used, new = False, 0, images
+                here[new] = True
+                used += int(self.counts[new].sum())
+                yield _Step(query, shortlist[part], start + part, new, forget)
+
+    def _parts(self, query, shortlist):
+        """Places of the shortlist in pieces whose images fit the bank beside the query."""
+        if not len(shortlist):
+            return []
+        if self.counts[np.unique(np.append(shortlist, query))].sum() <= self.capacity:
+            return [np.arange(len(shortlist))]
+        sizes = self.counts[shortlist]
+        # An image that straddles two pieces belongs to the second: a piece is at most one image larger than `width`.
+        width = max(1, self.capacity - self.counts[query] - sizes.max())
+        piece = (np.cumsum(sizes) - 1) // width
+        return np.split(np.arange(len(shortlist)), np.flatnonzero(np.diff(piece)) + 1)
+
+    def _prepare(self, query) -> _Prepared:
+        segments, first = self.segments, self.bank.places[query]
+        image = self.bank.rows[first : first + self.counts[query]]
+        tokens = torch.cat([
+            segments[SEGMENT_CLS, None], image[:1] + segments[SEGMENT_QUERY_GLOBAL],
+            image[1:] + segments[SEGMENT_QUERY_LOCAL], segments[SEGMENT_SEP, None],
+        ])  # fmt: skip
+        return _Prepared(tokens, self.network.encoder.layers[0].project(tokens) if self.settings.prepared else None)
+
+    def _compute(self, gathered) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Have the pairs of these steps computed in batches of like length; results as they come."""
+        if not gathered:
+            return
+        steps, prepared = zip(*gathered)
+        query = np.repeat(np.arange(len(steps)), [len(step.candidates) for step in steps])
+        candidates, places = (np.concatenate([getattr(s, name) for s in steps]) for name in ("candidates", "places"))
+        lengths = np.array([len(p.tokens) for p in prepared])[query] + self.counts[candidates]
         order = np.argsort(lengths, kind="stable")
-        logits = np.empty(len(order), np.float32)
-        # Equal token budgets rather than equal pair counts: a batch of short pairs is as worthwhile as one of long
-        # pairs.
-        batch_of = np.cumsum(lengths[order] + 4) // self.batch_tokens
-        for pairs in np.split(order, np.flatnonzero(np.diff(batch_of)) + 1):
-            if len(pairs):
-                logits[pairs] = self._score_pairs(bank, offsets, query[pairs], candidate[pairs])
-                bar.update(len(pairs))
-        return np.split(logits, np.cumsum(sizes)[:-1])
+        # Equal numbers of tokens, not of pairs: a batch of short pairs is as worthwhile as one of long ones.
+        batch_of = (np.cumsum(lengths[order]) - 1) // self.batch_tokens
+        for batch in np.split(order, np.flatnonzero(np.diff(batch_of)) + 1):
+            needed, row = np.unique(query[batch], return_inverse=True)
+            # Rows are looked up now: the bank may have moved on when a worker comes to it.
+            work = [prepared[i] for i in needed], row, self.bank.places[candidates[batch]], self.counts[candidates[batch]]
+            result = self.pool.submit(self._logits, *work) if self.pool else self._logits(*work)
+            self.waiting.append((places[batch], result))
+            yield from self._finished(keep=4 * self.scorer.threads)
 
-    def _embed(self, images):
-        batch = read_images(self.store, images, self.max_local, self.binning)
-        return self.model.image_bank(
-            *map(self._tensor, (batch.global_, batch.descriptors, batch.scales))
-        ), batch.offsets
+    def _finished(self, keep: int):
+        """Wait until no more than ``keep`` batches are under way."""
+        while len(self.waiting) > keep:
+            places, result = self.waiting.popleft()
+            yield places, (result.result() if self.pool else result).float().cpu().numpy()
 
-    def _score_pairs(self, bank, offsets, query, candidate):
-        layout = lay_out_pairs(offsets, query, candidate)
-        return (
-            self.model.score_packed(bank, *map(self._tensor, (layout.rows, layout.segments, layout.lengths)))
-            .float()
-            .cpu()
-            .numpy()
-        )
+    def _logits(self, prepared: list[_Prepared], query, candidate_rows, candidate_counts) -> torch.Tensor:
+        """Logits of pairs (prepared[query[i]], the image of ``candidate_counts[i]`` rows from ``candidate_rows[i]``)."""
+        try:
+            with torch.inference_mode():
+                return self._forward(prepared, query, candidate_rows, candidate_counts)
+        except torch.cuda.OutOfMemoryError:
+            if len(query) == 1:
+                raise
+        torch.cuda.empty_cache()
+        half = len(query) // 2
+        parts = (slice(half), slice(half, None))
+        return torch.cat([self._logits(prepared, query[p], candidate_rows[p], candidate_counts[p]) for p in parts])
 
-    def _tensor(self, array):
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+    def _forward(self, prepared, query, candidate_rows, candidate_counts):
+        network, device = self.network, self.scorer.device
+        sizes = np.array([len(p.tokens) for p in prepared])
+        query_counts, query_rows = sizes[query], (np.cumsum(sizes) - sizes)[query]
+        lengths = query_counts + candidate_counts
+        first = np.cumsum(lengths) - lengths
+        source = _ranges(candidate_rows, candidate_counts, device)
+        target = _ranges(first + query_counts, candidate_counts, device)
+        candidates = self.bank.rows.index_select(0, source).add_(self.segments[SEGMENT_CANDIDATE_LOCAL])
+        globals_ = _on(candidate_rows, device)
+        heads = _on(np.cumsum(candidate_counts) - candidate_counts, device)
+        candidates[heads] = self.bank.rows[globals_] + self.segments[SEGMENT_CANDIDATE_GLOBAL]
+        query_source, query_target = _ranges(query_rows, query_counts, device), _ranges(first, query_counts, device)
+
+        def join(query_part, candidate_part):
+            joined = candidate_part.new_empty(int(lengths.sum()), candidate_part.shape[1])
+            joined.index_copy_(0, query_target, query_part.index_select(0, query_source))
+            return joined.index_copy_(0, target, candidate_part)
+
+        tokens, projected = join(torch.cat([p.tokens for p in prepared]), candidates), None
+        if prepared[0].projected is not None:
+            own = network.encoder.layers[0].project(candidates)
+            projected = join(torch.cat([p.projected for p in prepared]), own)
+        packing = Packing.of(lengths, device)
+        return network.classifier(network.encoder(tokens, packing, self.settings.cls_only, projected)).squeeze(1)
+
+
+def _ranges(starts, sizes, device):
+    """``rrt.pairs.concatenated_ranges`` made on the device: only a number a range travels there."""
+    ends = np.cumsum(sizes)
+    shift, total = _on(starts - (ends - sizes), device), int(ends[-1])
+    return torch.arange(total, device=device) + torch.repeat_interleave(shift, _on(sizes, device), output_size=total)
+
+
+def _on(array, device):
+    return torch.from_numpy(array).to(device, non_blocking=True)

@@ -10,7 +10,8 @@ from torch import nn
 
 from rrt.errors import InputError
 from rrt.initialisation import initialise
-from rrt.model import RRT, Packing
+from rrt.attention import Packing
+from rrt.model import RRT
 
 GOLDEN = Path(__file__).parent / "golden"
 IMAGE = ("global", "local", "mask", "scales", "positions")
