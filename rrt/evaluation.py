@@ -63,15 +63,15 @@ def junk_last(ranks: np.ndarray, gnd: list[dict], protocol: str) -> np.ndarray:
 
 
 def score_shortlists(
-    test: TestSet, scorer: Scorer, num_rerank: int = 100, whitening=None, progress: bool = False
+    test: TestSet, scorer: Scorer, num_rerank: int = 100, whitening=None, progress: bool = False, protocols=None
 ) -> ScoredShortlists:
-    """Score the first ``num_rerank`` candidates of every query for every protocol, each pair once.
+    """Score the first ``num_rerank`` candidates of every query for every protocol (or those named), each pair once.
 
     whitening: ``rrt.neighbors.Whitening`` under which the global similarities for fusion are taken, None = as stored.
     """
     if num_rerank < 1:
         raise InputError(f"num_rerank={num_rerank}: at least 1 candidate is needed")
-    orders = {protocol: junk_last(test.ranks, test.gnd, protocol) for protocol in protocols_of(test.gnd)}
+    orders = {protocol: junk_last(test.ranks, test.gnd, protocol) for protocol in protocols or protocols_of(test.gnd)}
     num_rerank = min(num_rerank, test.ranks.shape[1])
     tops = np.concatenate([order[:, :num_rerank] for order in orders.values()], axis=1)
     candidates = [np.unique(top) for top in tops]

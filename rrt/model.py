@@ -36,6 +36,13 @@ def _relu(x: torch.Tensor) -> torch.Tensor:
 ACTIVATIONS = {"relu": _relu, "gelu": F.gelu, "glu": F.glu}
 
 
+class Linear(nn.Linear):
+    """A linear layer that computes in the type of its weights, whatever the type of its input (``halve``)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with the parameter names of ``nn.MultiheadAttention``; no attention matrix is
     stored."""
@@ -46,12 +53,12 @@ class SelfAttention(nn.Module):
         self.dropout = dropout
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
-        self.out_proj = nn.Linear(dim, dim)
+        self.out_proj = Linear(dim, dim)
         nn.init.zeros_(self.out_proj.bias)
 
     def project(self, x: torch.Tensor) -> torch.Tensor:
         """x [T, d] -> queries, keys and values [T, 3 d]"""
-        return F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        return F.linear(x.to(self.in_proj_weight.dtype), self.in_proj_weight, self.in_proj_bias)
 
     def forward(self, x: torch.Tensor, packing: Packing, projected: torch.Tensor | None = None) -> torch.Tensor:
         """x [T, d] packed -> [T, d]. projected: ``project(x)`` where it is known already."""
@@ -66,6 +73,7 @@ class SelfAttention(nn.Module):
         W_v sum(a x), so that each head attends to the tokens themselves. The keys' bias adds the same to every token
         of a softmax and falls out.
         """
+        x = x.to(self.in_proj_weight.dtype)
         dim, heads = x.shape[1], self.num_heads
         _, key_weight, value_weight = self.in_proj_weight.unflatten(0, (3, heads, -1))
         query = F.linear(x.index_select(0, packing.first), self.in_proj_weight[:dim], self.in_proj_bias[:dim])
@@ -93,8 +101,8 @@ class EncoderLayer(nn.Module):
         # A gated unit halves its input: half of linear1 is the gate.
         inner = dim_feedforward * 2 if activation == "glu" else dim_feedforward
         self.self_attn = SelfAttention(dim, num_heads, dropout)
-        self.linear1 = nn.Linear(dim, inner)
-        self.linear2 = nn.Linear(dim_feedforward, dim)
+        self.linear1 = Linear(dim, inner)
+        self.linear2 = Linear(dim_feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.activation = ACTIVATIONS[activation]
@@ -262,6 +270,17 @@ class RRT(nn.Module):
 
     def _logits(self, tokens: torch.Tensor, packing: Packing) -> torch.Tensor:
         return self.classifier(self.encoder(tokens, packing)).squeeze(1)
+
+
+def halve(model: RRT, dtype: torch.dtype) -> None:
+    """Have the encoder's products computed in half precision. Residual sums, norms and the classifier stay in float32,
+    so that a token is not rounded between layers."""
+    for layer in model.encoder.layers:
+        for linear in (layer.linear1, layer.linear2, layer.self_attn.out_proj):
+            linear.to(dtype)
+        for name in ("in_proj_weight", "in_proj_bias"):
+            parameter = getattr(layer.self_attn, name)
+            parameter.data = parameter.data.to(dtype)
 
 
 DEFAULT_SETTINGS = {name: p.default for name, p in inspect.signature(RRT).parameters.items()}

@@ -28,6 +28,7 @@ from rrt.model import (
     SEGMENT_QUERY_GLOBAL,
     SEGMENT_QUERY_LOCAL,
     SEGMENT_SEP,
+    halve,
 )
 from rrt.pairs import check_binning
 from rrt.scoring_settings import BATCH_TOKENS, DTYPES, ScoringSettings, default_memory_mb, resolve_precision
@@ -55,7 +56,8 @@ class Scorer:
         self.binning = binning
         self.model = self.network = model.to(device)
         if self.dtype != torch.float32 or settings.compile:
-            self.network = copy.deepcopy(self.model).eval().to(self.dtype)
+            self.network = copy.deepcopy(self.model).eval()
+            halve(self.network, self.dtype)
         if settings.compile:
             for layer in self.network.encoder.layers:
                 layer.after_attention = torch.compile(layer.after_attention, dynamic=True)
@@ -80,6 +82,17 @@ class Scorer:
                     logits[places] = values
                     bar.update(len(places))
         return np.split(logits, np.cumsum(sizes)[:-1]) if len(sizes) else []
+
+    def score_pairs(self, pairs: np.ndarray, progress: bool = False) -> np.ndarray:
+        """Logits float32 [P] of pairs int64 [P, 2] (query, candidate), store indices."""
+        pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
+        # Sorted by query, because what a query's pairs share is computed once for a shortlist.
+        order = np.argsort(pairs[:, 0], kind="stable")
+        queries, starts = np.unique(pairs[order, 0], return_index=True)
+        shortlists = np.split(pairs[order, 1], starts[1:]) if len(pairs) else []
+        logits = np.empty(len(pairs), np.float32)
+        logits[order] = np.concatenate([*self.score(queries, shortlists, progress), np.empty(0, np.float32)])
+        return logits
 
     def _check(self, queries, shortlists):
         everything = np.concatenate([queries, *shortlists])
@@ -276,7 +289,7 @@ class _Run:
         first = np.cumsum(lengths) - lengths
         source = _ranges(candidate_rows, candidate_counts, device)
         target = _ranges(first + query_counts, candidate_counts, device)
-        candidates = self.bank.rows.index_select(0, source).add_(self.segments[SEGMENT_CANDIDATE_LOCAL])
+        candidates = self.bank.rows.index_select(0, source).float().add_(self.segments[SEGMENT_CANDIDATE_LOCAL])
         globals_ = _on(candidate_rows, device)
         heads = _on(np.cumsum(candidate_counts) - candidate_counts, device)
         candidates[heads] = self.bank.rows[globals_] + self.segments[SEGMENT_CANDIDATE_GLOBAL]

@@ -62,6 +62,13 @@ def test_ragged_shortlists_get_the_logits_of_plain_padded_pairs_in_their_order(m
     assert_scores(Scorer(model, store), expected)
 
 
+def test_pairs_in_any_order_get_the_logits_of_shortlists(model, store, expected):
+    pairs = np.random.default_rng(0).integers(0, 10, (40, 2))
+    logits = Scorer(model, store).score_pairs(pairs)
+    np.testing.assert_allclose(logits, expected[tuple(pairs.T)], rtol=0, atol=1e-4 * np.ptp(expected))
+    assert Scorer(model, store).score_pairs(np.empty((0, 2), int)).shape == (0,)
+
+
 @given(
     pairs=st.lists(st.tuples(st.integers(0, 9), st.lists(st.integers(0, 9), max_size=8)), max_size=6),
     off=st.sets(st.sampled_from(SWITCHES)),
