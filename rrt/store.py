@@ -287,8 +287,9 @@ def _copy_runs(starts, counts, offsets):
 
 
 def _limited(counts, max_local):
-    if max_local is not None and max_local < 0:
-        raise ValueError(f"max_local is {max_local}, expected 0 or more")
+    if max_local is not None and not (isinstance(max_local, int | np.integer) and max_local >= 0):
+        raise InputError(f"max_local is {max_local!r}: expected 0 or more local descriptors of an image"
+                         " (dataset.max_sequence_len, max_train_local)")
     return limited(counts, max_local)
 
 

@@ -332,6 +332,7 @@ def test_tuning_names_what_is_wrong_before_it_writes_anything(world, broken, mon
         (["lambdas=[0.5, 2.0]"], "lambda=2.0"),
         (["temperatures=[0]"], "temperature=0"),
         (["lambdas=[]"], "at least one value"),
+        (["dataset.max_sequence_len=-1"], "max_local is -1"),
     ],
 )
 def test_tuning_refuses_impossible_settings_before_it_scores(world, tmp_path, settings, named, monkeypatch, capsys):

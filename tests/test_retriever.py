@@ -74,6 +74,11 @@ def test_the_first_candidates_come_by_falling_logit_and_the_rest_follow_as_searc
     )
 
 
+def test_equal_logits_keep_the_order_of_search(store, reranker, monkeypatch):
+    monkeypatch.setattr("rrt.scorer.Scorer.score", lambda self, _, shortlists, *rest: [np.zeros(len(shortlists[0]))])
+    assert Retriever(store, reranker).retrieve(4, k=29).names == Retriever(store).search(4, k=29).names
+
+
 def test_several_queries_at_once_give_the_results_of_each(store, reranker):
     retriever = Retriever(store, reranker)
     record = make_records(["new.jpg"], seed=9, **SIZES)[0]
