@@ -99,11 +99,15 @@ def open_train_set(
 
 
 def _refuse_own_neighbors(path, neighbors: np.ndarray) -> None:
+    """InputError for a table of plain search, every image its own nearest: pairs of an image with itself teach nothing.
+
+    Some rows may: published tables leave out the first column, which is not the image where a duplicate came first.
+    """
     own = (neighbors == np.arange(len(neighbors))[:, None]).any(axis=1)
-    if own.any():
+    if 2 * np.count_nonzero(own) > len(own):
         raise InputError(
-            f"{path}: row {np.argmax(own)} lists the image itself, which would train on pairs of an image with itself;"
-            " make it again with tools/prepare_topk_gldv2.py"
+            f"{path}: {np.count_nonzero(own)} of {len(own)} rows list the image itself, the first is row"
+            f" {np.argmax(own)}; leave it out, or make the table again with tools/prepare_topk_gldv2.py"
         )
 
 

@@ -129,9 +129,13 @@ def test_a_training_table_says_where_it_comes_from(tmp_path):
         open_train_set(tmp_path, "test", "train.txt", True)
 
 
-def test_an_image_among_its_own_neighbours_is_refused_for_training(tmp_path):
+@pytest.mark.parametrize("table, refused", [([[1, 2], [1, 0], [0, 1]], False), ([[0, 1], [1, 0], [0, 1]], True)])
+def test_images_among_their_own_neighbours_are_refused_for_training_where_they_are_the_rule(tmp_path, table, refused):
     store = make_store(tmp_path, n=3)
     write_image_list(tmp_path / "train.txt", store.names, [0] * 3, [(640, 480)] * 3)
-    save_neighbors(tmp_path / "nn_inds_test.pkl", [[1, 2], [1, 0], [0, 1]])
-    with pytest.raises(InputError, match="row 1 lists the image itself"):
-        open_train_set(tmp_path, "test", "train.txt", True)
+    save_neighbors(tmp_path / "nn_inds_test.pkl", table)
+    if refused:
+        with pytest.raises(InputError, match="2 of 3 rows list the image itself, the first is row 0"):
+            open_train_set(tmp_path, "test", "train.txt", True)
+    else:
+        assert open_train_set(tmp_path, "test", "train.txt", True).neighbors.tolist() == table
