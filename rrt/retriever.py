@@ -37,12 +37,15 @@ class Retrieved:
 class Retriever:
     """Finds the images of a store most similar to a query: exact search by global descriptors, then reranking.
 
-    store: ``rrt.Store`` or the path of one. reranker: None for search alone. whitening: ``rrt.neighbors.Whitening`` or
+    store: ``rrt.Store`` or the path of one. gallery: names or places of the images to search among, None = all; the
+    store of a test set holds its queries, too: ``gallery=read_image_list(path).names``. reranker: None = search alone. whitening: ``rrt.neighbors.Whitening`` or
     the path of an .npz of tools/learn_whitening.py. fusion: ``rrt.Fusion`` of similarity and reranker, None = the
     reranker alone. Raises InputError when store, whitening and reranker do not fit together.
     """
 
-    def __init__(self, store, reranker: Reranker | None = None, whitening=None, fusion: Fusion | None = None):
+    def __init__(
+        self, store, reranker: Reranker | None = None, whitening=None, fusion: Fusion | None = None, gallery=None
+    ):
         self.store = store if isinstance(store, Store) else Store(store)
         self.reranker = reranker
         self.fusion = fusion or Fusion()
@@ -54,16 +57,19 @@ class Retriever:
             reranker.scorer(self.store)  # refuses another size of descriptors
         known = whitening is None or isinstance(whitening, Whitening)
         self.whitening = whitening if known else load_whitening(whitening)
-        for start in range(0, len(self.store), _ROWS_PER_BLOCK):
-            read_globals(self.store, np.arange(start, min(start + _ROWS_PER_BLOCK, len(self.store))))
-        self.gallery = self._whitened(self.store.global_descriptors)
+        self.places = np.arange(len(self.store)) if gallery is None else self._places(gallery)
+        for start in range(0, len(self.places), _ROWS_PER_BLOCK):
+            read_globals(self.store, self.places[start : start + _ROWS_PER_BLOCK])
+        # The whole column stays mapped from the file; a selection of it is a copy.
+        rows = self.store.global_descriptors
+        self._gallery = self._whitened(rows if gallery is None else rows[self.places])
 
     def search(self, query, k=10) -> Retrieved | list[Retrieved]:
         """The k most similar images by global descriptors alone; see ``retrieve``."""
         return self.retrieve(query, k, num_rerank=0)
 
     def retrieve(self, query, k=10, num_rerank=100, progress=False) -> Retrieved | list[Retrieved]:
-        """The k best images for a query (fewer in a smaller store), of which the first num_rerank were reranked.
+        """The k best images for a query (fewer in a smaller gallery), of which the first num_rerank were reranked.
 
         query: a name or place in the store or ``store[...]``, which is left out of its own result; an image of another
         store, or an ImageRecord; or a list of queries, for a list of results. Raises InputError for an image that is
@@ -90,13 +96,23 @@ class Retriever:
             for row, similarities, scored in zip(inds, sims, logits)
         ]
 
+    def _places(self, gallery):
+        places = np.array([image.index for image in self.store[list(gallery)]], dtype=np.int64)
+        if not len(places):
+            raise InputError("gallery: no images to search among")
+        repeated = len(places) - len(np.unique(places))
+        if repeated:
+            raise InputError(f"gallery: {repeated} images stand there more than once; name each once")
+        return places
+
     def _image(self, query):
         return query if isinstance(query, StoredImage | ImageRecord) else self.store[query]
 
     def _ranked(self, images, depth):
         """Lists of indices and similarities of the ``depth`` nearest images of each query, itself left out."""
         own = self._own(images)
-        sims, inds = search(self.gallery, self._whitened(self._globals(images)), depth + bool((own >= 0).any()))
+        sims, inds = search(self._gallery, self._whitened(self._globals(images)), depth + bool((own >= 0).any()))
+        inds = self.places[inds]
         # By its place, not its rank: exact duplicates of the query stay, and may push it off its own list.
         others = [(row != place).nonzero()[0][:depth] for row, place in zip(inds, own)]
         return [row[keep] for row, keep in zip(inds, others)], [row[keep] for row, keep in zip(sims, others)]

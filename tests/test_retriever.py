@@ -79,6 +79,18 @@ def test_equal_logits_keep_the_order_of_search(store, reranker, monkeypatch):
     assert Retriever(store, reranker).retrieve(4, k=29).names == Retriever(store).search(4, k=29).names
 
 
+@pytest.mark.parametrize("gallery", [[20, 7, 3, 11], ["img_020", "img_007", "img_003", "img_011"]])
+def test_a_part_of_the_store_can_be_searched(store, reranker, gallery):
+    retriever, descriptors = Retriever(store, reranker, gallery=gallery), store.global_descriptors
+    for query, expected in ((0, [3, 7, 11, 20]), (7, [3, 11, 20])):
+        found = retriever.search(query)
+        assert sorted(found.indices.tolist()) == expected and found.names == [store.names[i] for i in found.indices]
+        similarities = np.sort(descriptors[expected] @ descriptors[query])[::-1]
+        np.testing.assert_allclose(found.similarities, similarities, atol=1e-6)
+        ranking = reranker.rerank(store[query], store[expected])
+        assert retriever.retrieve(query).names == [image.name for image in ranking.images]
+
+
 def test_several_queries_at_once_give_the_results_of_each(store, reranker):
     retriever = Retriever(store, reranker)
     record = make_records(["new.jpg"], seed=9, **SIZES)[0]
@@ -131,6 +143,9 @@ def test_parts_that_do_not_fit_together_are_refused_at_once(store, reranker, tmp
         Retriever(store, whitening="missing.npz")
     with pytest.raises(InputError, match="missing.h5"):
         Retriever("missing.h5")
+    for gallery, what in ((["x.jpg"], "for 'x.jpg'"), ([], "no images"), ([3, "img_003"], "1 images stand there")):
+        with pytest.raises(InputError, match=what):
+            Retriever(store, gallery=gallery)
     with pytest.raises(InputError, match="give one"):
         Retriever(store, fusion=Fusion(0.5))
 
