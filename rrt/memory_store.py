@@ -15,15 +15,16 @@ class MemoryStore(Store):
 
     global_descriptors [N, Dg]; local_descriptors: for each image a table [n, Dl], the most important first, n may be 0;
     scales: for each image [n], 1 / image scale as DELG has it, None = 1 for all. Arrays or tensors. names: by default
-    ``image 0``, ``image 1``, ... local_dim: Dl in case that no image has local descriptors. Kept as float32, rows scaled
-    to unit length. Raises InputError for shapes that do not fit together and for values that are not finite.
+    ``image 0``, ``image 1``, ... local_dim: Dl in case that no image has local descriptors. Kept as float32, rows
+    scaled to unit length. Raises InputError for shapes that do not fit together and for values that are not finite.
     """
 
     def __init__(self, global_descriptors, local_descriptors, scales=None, names=None, local_dim=0):
         count = len(global_descriptors)
         scales = [None] * count if scales is None else scales
         names = [f"image {i}" for i in range(count)] if names is None else list(names)
-        for what, given in (("tables of local descriptors", local_descriptors), ("rows of scales", scales), ("names", names)):
+        columns = {"tables of local descriptors": local_descriptors, "rows of scales": scales, "names": names}
+        for what, given in columns.items():
             if len(given) != count:
                 raise InputError(f"memory: {len(given)} {what} for {count} global descriptors; give one for each image")
         self._fill(map(_as_record, names, global_descriptors, local_descriptors, scales), local_dim)

@@ -41,8 +41,7 @@ def test_records_that_were_never_written_are_ordered_by_attention_as_a_store_ord
     record = make_records(["a.jpg"])[0]
     mixed = replace(record, **{name: getattr(record, name)[[2, 0, 4, 1, 3]]
                                for name in ("descriptors", "keypoints", "scales", "attention")})
-    indices = np.array([0])
-    assert_same_batch(read_images(MemoryStore.of([mixed]), indices, 3), read_images(MemoryStore.of([record]), indices, 3))
+    assert_same_batch(*(read_images(MemoryStore.of([each]), np.array([0]), 3) for each in (mixed, record)))
 
 
 @pytest.mark.parametrize("convert", [np.asarray, torch.tensor, lambda x: torch.tensor(x, requires_grad=True)])

@@ -1,4 +1,4 @@
-"""rrt/neighbor_origin.py: a neighbour table is used with the lists and descriptors it was made from, or from elsewhere."""
+"""rrt/neighbor_origin.py: a neighbour table serves the lists and descriptors it was made from, or is from elsewhere."""
 
 import json
 
@@ -55,7 +55,9 @@ def test_a_table_saved_without_its_origin_leaves_none_beside_it(folder):
     assert not origin_path(folder / "nn_inds_toy.pkl").exists() and open_folder(folder).search is None
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"queries": 3}', '{"queries": {"count": 1}}', "\udcff", "[" * 99999])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"queries": 3}', '{"queries": {"count": 1}}', "\udcff", "[" * 99999]
+)
 def test_a_damaged_file_is_named(folder, content):
     origin_path(folder / "nn_inds_toy.pkl").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match="nn_inds_toy.pkl.json: does not say"):
