@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rrt.datasets import TestSet
+from rrt.datasets import TestSet, check_num_rerank
 from rrt.errors import InputError
 from rrt.metrics import IGNORED_GRADES, ProtocolResult, bootstrap_interval, evaluate, protocols_of
 from rrt.scorer import Scorer
@@ -69,10 +69,8 @@ def score_shortlists(
 
     whitening: ``rrt.neighbors.Whitening`` under which the global similarities for fusion are taken, None = as stored.
     """
-    if num_rerank < 1:
-        raise InputError(f"num_rerank={num_rerank}: at least 1 candidate is needed")
+    num_rerank = check_num_rerank(test, num_rerank)
     orders = {protocol: junk_last(test.ranks, test.gnd, protocol) for protocol in protocols or protocols_of(test.gnd)}
-    num_rerank = min(num_rerank, test.ranks.shape[1])
     tops = np.concatenate([order[:, :num_rerank] for order in orders.values()], axis=1)
     candidates = [np.unique(top) for top in tops]
     similarities = global_similarities(test, candidates, whitening)

@@ -10,6 +10,7 @@ import numpy as np
 
 from rrt.errors import InputError, atomic_path
 from rrt.groundtruth_mat import load_mat, save_mat
+from rrt.neighbor_origin import origin_path, write_origin
 from rrt.safe_pickle import safe_load_pickle
 
 __all__ = ["CLASSIC_GRADES", "GRADES", "GroundTruth", "grades_of", "load_ground_truth", "load_neighbors", "safe_load_pickle",
@@ -67,7 +68,7 @@ def load_neighbors(path, rows=None, columns_below=None):
     """Load a neighbour table: int64 [rows, k], gallery positions by falling similarity.
 
     rows: how many queries the table must have. columns_below: size of the gallery the positions must lie in.
-    Raises InputError when the file is no such table or does not fit.
+    Raises InputError when the file is no such table, does not fit, or lists a position twice in a row.
     """
     path = Path(path)
     table = safe_load_pickle(path)
@@ -85,12 +86,31 @@ def load_neighbors(path, rows=None, columns_below=None):
         row, column = np.argwhere(outside)[0]
         gallery = "" if columns_below is None else f", the gallery has {columns_below} images"
         raise InputError(f"{path}: row {row} names gallery position {table[row, column]}{gallery}; {remedy}")
+    _refuse_repeats(path, table, remedy)
     return table.astype(np.int64, copy=False)
 
 
-def save_neighbors(path, table):
-    """Write a neighbour table [rows, k] as int64."""
+def _refuse_repeats(path, table, remedy):
+    # In blocks, because a table with distractors has millions of columns.
+    step = max(1, 2**22 // table.shape[1])
+    for start in range(0, len(table), step):
+        rising = np.sort(table[start:start + step], axis=1)
+        twice = np.argwhere(rising[:, 1:] == rising[:, :-1])
+        if len(twice):
+            row, column = twice[0]
+            raise InputError(f"{path}: row {start + row} lists gallery position {rising[row, column]} twice; {remedy}")
+
+
+def save_neighbors(path, table, origin=None, search=None):
+    """Write a neighbour table [rows, k] as int64, and beside it what it was made from.
+
+    origin: of rrt.neighbor_origin.describe_origin, None when it is not known; search: how the neighbours were found.
+    """
+    # First, so that what stands beside a table never describes another one, whenever the program is killed.
+    origin_path(path).unlink(missing_ok=True)
     save_pickle(path, np.ascontiguousarray(table, dtype=np.int64))
+    if origin is not None:
+        write_origin(path, origin, search)
 
 
 def save_pickle(path, content):

@@ -9,7 +9,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError, atomic_path, sha256_of_file
 from rrt.store import Store
 
 
@@ -147,6 +147,11 @@ def load_whitening(path):
     if not (np.isfinite(mean).all() and np.isfinite(projection).all()):
         raise InputError(f"{path}: holds values that are not finite; {remedy}")
     return Whitening(mean.astype(np.float32), projection.astype(np.float32), path)
+
+
+def describe_whitening(path):
+    """{"whitening": path as text, "whitening_sha256": of its bytes}, or None in both, for a record of what was used."""
+    return {"whitening": str(path) if path else None, "whitening_sha256": sha256_of_file(path) if path else None}
 
 
 def fit_pca_whitening(x, dim, power=0.5):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rrt.datasets import read_descriptors
+from rrt.datasets import read_descriptors, read_globals
 from rrt.errors import InputError
 
 SCALE_BINNINGS = ("published", "exact")
@@ -71,8 +71,7 @@ class PairLayout:
 def read_images(store, indices: np.ndarray, max_local: int | None, binning: str = "published") -> ImageBatch:
     """The images ``indices`` of a store, in that order, each with its first ``max_local`` local descriptors."""
     packed, descriptors = read_descriptors(store, indices, max_local)
-    global_ = np.asarray(store.global_descriptors[indices], dtype=np.float32)
-    return ImageBatch(global_, descriptors, scale_index(packed.scales, binning), np.asarray(packed.offsets))
+    return ImageBatch(read_globals(store, indices), descriptors, scale_index(packed.scales, binning), np.asarray(packed.offsets))
 
 
 def lay_out_pairs(offsets: np.ndarray, query: np.ndarray, candidate: np.ndarray) -> PairLayout:

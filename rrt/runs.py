@@ -210,7 +210,7 @@ def open_scorer(store, dataset: dict, model: dict, settings: dict) -> tuple[Scor
     checkpoint = load_checkpoint(settings["resume"])
     network = build_model(recorded_model(checkpoint, model))
     load_weights(network, checkpoint)
-    check_sizes(store, network.settings)
+    check_sizes(store, network.settings, checkpoint.path)
     binning = settings["scale_binning"] or checkpoint.settings.get("scale_binning", "published")
     return Scorer(network, store, dataset["max_sequence_len"], binning, pick_device(settings["cpu"])), checkpoint
 

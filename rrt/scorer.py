@@ -64,6 +64,12 @@ class Scorer:
         self.threads = 1 if self.device.type == "cuda" else settings.threads or torch.get_num_threads()
         self.memory_mb = settings.memory_mb or default_memory_mb(self.device)
 
+    def over(self, store) -> "Scorer":
+        """The same scorer for another store; what was compiled or halved is shared."""
+        other = copy.copy(self)
+        other.store = store
+        return other
+
     def score(
         self, query_indices: np.ndarray, shortlists: Sequence[np.ndarray], progress: bool = False
     ) -> list[np.ndarray]:

@@ -5,6 +5,7 @@ the file, so that any number of processes share one copy in the page cache; comp
 HDF5 stays open between calls except, for the second way, a handle that belongs to the process that reads.
 """
 
+import operator
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,14 @@ import h5py
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.store_records import ImageRecord, Skipped, limited
+from rrt.store_records import ImageRecord, Skipped, StoredImage, limited
 from rrt.store_schema import (COMPRESSIONS, EXTRACT, LOCAL_COLUMNS, damage_named, open_checked, read_config,
                               read_names, read_text)
 from rrt.store_values import LOCAL_DTYPES, to_float32
 from rrt.store_writer import PartWriter, is_complete, read_skipped, remove_store, write_store
 
 __all__ = ["COMPRESSIONS", "LOCAL_COLUMNS", "LOCAL_DTYPES", "ImageRecord", "Local", "Packed", "PartWriter", "Skipped",
-           "Store", "is_complete", "read_skipped", "remove_store", "write_store"]
+           "Store", "StoredImage", "is_complete", "read_skipped", "remove_store", "write_store"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Packed:
 class Store:
     """A finished descriptor store. May be sent to other processes (it is reopened there) and used in a `with` block.
 
+    store["jpg/x.jpg"], store["x"] and store[7] are its images, StoredImage; store[[7, 9]] and store[:10] lists of them.
     names: list of N paths. image_size int32 [N, 2] width, height. global_dim, local_dim: descriptor sizes.
     config: dict of every setting that shaped the numbers. attributes: desc_name, model_sha256, software.
     offsets: int64 [N+1], the rows of each image in the packed columns. local_dtype: type of the stored local
@@ -96,6 +98,35 @@ class Store:
 
     def __len__(self):
         return len(self.names)
+
+    def __iter__(self):
+        return (StoredImage(self, place) for place in range(len(self)))
+
+    def __contains__(self, name):
+        try:
+            self.index(name)
+        except InputError:
+            return False
+        return True
+
+    def __getitem__(self, key):
+        """The image of a name (see index()) or place, or a list of images for a slice or several of these.
+
+        Raises InputError for what is not there; so is -1, which searches give for "nothing found".
+        """
+        if isinstance(key, str):
+            return StoredImage(self, self.index(key))
+        if isinstance(key, slice):
+            return [StoredImage(self, place) for place in range(len(self))[key]]
+        try:
+            place = operator.index(key)
+        except TypeError:
+            if not np.iterable(key):
+                raise InputError(f"{self.path}: {key!r} is neither a name nor a place in the store") from None
+            return [self[each] for each in key]
+        if not 0 <= place < len(self):
+            raise self._no_such_place(place)
+        return StoredImage(self, place)
 
     @property
     def num_images(self):
@@ -256,8 +287,9 @@ def _copy_runs(starts, counts, offsets):
 
 
 def _limited(counts, max_local):
-    if max_local is not None and max_local < 0:
-        raise ValueError(f"max_local is {max_local}, expected 0 or more")
+    if max_local is not None and not (isinstance(max_local, int | np.integer) and max_local >= 0):
+        raise InputError(f"max_local is {max_local!r}: expected 0 or more local descriptors of an image"
+                         " (dataset.max_sequence_len, max_train_local)")
     return limited(counts, max_local)
 
 

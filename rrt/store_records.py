@@ -30,6 +30,28 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
+class StoredImage:
+    """An image of an open store, ``store[name]`` or ``store[place]``: where it is, nothing read yet."""
+
+    store: object
+    index: int
+
+    def __repr__(self):
+        return f"<image '{self.name}' of {self.store.path}>"
+
+    @property
+    def name(self) -> str:
+        return self.store.names[self.index]
+
+    def record(self) -> ImageRecord:
+        """Everything the store keeps of it, read now; descriptors float32."""
+        local = self.store.read(self.index)
+        size = tuple(self.store.image_size[self.index].tolist())
+        global_ = np.array(self.store.global_descriptors[self.index])
+        return ImageRecord(self.name, size, global_, **{name: getattr(local, name) for name in LOCAL_COLUMNS})
+
+
+@dataclass(frozen=True)
 class Skipped:
     """A picture that could not be extracted, and why."""
 

@@ -14,12 +14,15 @@ from tqdm import tqdm
 
 from rrt.batches import BatchSource, PairBatch
 from rrt.checkpoint import Checkpoint, load_weights, save_checkpoint
+from rrt.datasets import check_num_rerank
 from rrt.errors import InputError, atomic_path
 from rrt.evaluation import evaluate_reranked, score_shortlists
 from rrt.schedules import OPTIMISERS, SCHEDULERS, check_choice, learning_rate, make_optimizer
 from rrt.scorer import Scorer
 
 SELECTIONS = ("val", "test", "last")
+# Candidates reranked when an epoch is evaluated, the published number.
+NUM_RERANK = 100
 # Settings a resumed run may change without becoming another run.
 _FREE_TO_CHANGE = ("epochs", "select_on")
 
@@ -126,6 +129,8 @@ class Trainer:
         # Without a validation set there is nothing honest to select on: the last epoch it is, and it says so.
         self.selected_on = "last" if settings.select_on == "val" and validation is None else settings.select_on
         self.watched = {name: data for name, data in (("val", validation), ("test", test)) if data is not None}
+        for data in self.watched.values():
+            check_num_rerank(data, NUM_RERANK)
         self.optimizer = make_optimizer(model, settings)
         self.progress = Progress()
 
@@ -219,7 +224,7 @@ class Trainer:
         figures = {}
         for name, data in self.watched.items():
             scorer = self.make_scorer(self.model, data.store)
-            results = evaluate_reranked(data, score_shortlists(data, scorer))
+            results = evaluate_reranked(data, score_shortlists(data, scorer, NUM_RERANK))
             # A protocol without a single positive has no figure.
             figures |= {
                 f"{name}_{p[0].upper()}_map": round(100 * r.map, 2) for p, r in results.items() if not math.isnan(r.map)

@@ -53,10 +53,7 @@ def copy_golden_set(folder):
 
 def records_in(store):
     """The ImageRecords of a store, as read."""
-    for i, name in enumerate(store.names):
-        local = store.read(i)
-        yield ImageRecord(name, tuple(store.image_size[i]), np.array(store.global_descriptors[i]), local.descriptors,
-                          local.keypoints, local.scales, local.attention)
+    return (image.record() for image in store)
 
 
 def datasets_of(path):

@@ -5,14 +5,15 @@ import numpy as np
 from builders import unit_rows
 
 from rrt.batches import BatchSource
-from rrt.datasets import open_train_set
+from rrt.datasets import neighbors_path, open_train_set, store_path
 from rrt.groundtruth import save_ground_truth, save_neighbors
 from rrt.ingredients import DATASET_DEFAULTS
-from rrt.lists import write_image_list
+from rrt.lists import read_image_list, write_image_list
+from rrt.neighbor_origin import describe_origin
 from rrt.neighbors import search, search_self
 from rrt.planted import PlantedSettings, PlantedSource
 from rrt.sampler import TripletSampler
-from rrt.store import ImageRecord, write_store
+from rrt.store import ImageRecord, Store, write_store
 
 SIZE = (640, 480)
 SCALES = np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5])
@@ -52,7 +53,7 @@ def make_world(
     store = write_store(folder / f"delg_{desc_name}.h5", records, desc_name, {})
     write_image_list(folder / "train.txt", names, labels, [SIZE] * len(names))
     globals_ = np.stack([record.global_ for record in records])
-    save_neighbors(folder / f"nn_inds_{desc_name}.pkl", search_self(globals_, 30))
+    save_table(folder, desc_name, search_self(globals_, 30), "train.txt", "train.txt")
     return store, names, np.array(labels), globals_
 
 
@@ -70,8 +71,15 @@ def make_test_world(folder, desc_name="toy", **world):
     for file, rows in parts.items():
         write_image_list(folder / file, [names[i] for i in rows], labels[rows], [SIZE] * len(rows))
     save_ground_truth(folder / "gnd_toy.pkl", [names[i] for i in gallery], [names[i] for i in queries], gnd)
-    save_neighbors(folder / f"nn_inds_{desc_name}.pkl", search(globals_[gallery], globals_[queries])[1])
+    save_table(folder, desc_name, search(globals_[gallery], globals_[queries])[1], *parts)
     return folder
+
+
+def save_table(folder, desc_name, table, *lists):
+    """A neighbour table and what it was made from, as tools/prepare_topk_*.py leave them."""
+    with Store(store_path(folder, desc_name)) as store:
+        origin = describe_origin(store, *(read_image_list(folder / name) for name in lists))
+    save_neighbors(neighbors_path(folder, desc_name), table, origin)
 
 
 def make_dataset(root):

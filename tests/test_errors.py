@@ -73,7 +73,9 @@ def test_a_bug_is_not_hidden_by_run_command():
 def test_importing_the_package_loads_nothing_heavy():
     code = textwrap.dedent("""
         import sys
-        import rrt, rrt.errors, rrt.store, rrt.lists, rrt.groundtruth, rrt.metrics
+        import rrt, rrt.errors, rrt.store, rrt.lists, rrt.groundtruth, rrt.metrics, rrt.memory_store
+        assert {"Reranker", "Retriever", "Store", "__version__"} <= set(dir(rrt))
+        rrt.Store, rrt.ImageRecord, rrt.StoredImage, rrt.MemoryStore, rrt.InputError
         heavy = {"torch", "faiss", "tensorflow", "sacred", "scipy", "pandas"} & set(sys.modules)
         assert not heavy, heavy
     """)

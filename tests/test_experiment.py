@@ -9,17 +9,23 @@ import numpy as np
 import pytest
 import torch
 from builders import records_in
-from commands import assert_one_line_error, files_below, run_tool
+from commands import assert_one_line_error, error_of, files_below, run_tool
 from reranking import GLOBAL_DIM, NETWORK, make_test_world, make_world
 
+import evaluate_revisited
+import experiment
 from rrt.checkpoint import save_checkpoint
 from rrt.errors import InputError
-from rrt.groundtruth import load_neighbors, save_neighbors
+from rrt.groundtruth import GRADES, load_ground_truth, load_neighbors, save_ground_truth, save_neighbors
 from rrt.ingredients import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
+from rrt.lists import read_image_list, write_image_list
 from rrt.model import RRT
+from rrt.neighbor_origin import origin_path
 from rrt.neighbors import fit_pca_whitening
 from rrt.runs import evaluate_run
+from rrt.sacred_cli import run_sacred
 from rrt.store import Store, write_store
+from tools import tune_fusion
 
 MODEL = ["model.RRT", *(f"model.{name}={value}" for name, value in NETWORK.items())]
 EVALUATE = {
@@ -227,6 +233,7 @@ def break_neighbors(root, part, table):
 
 
 def with_other_sizes(root, part):
+    origin_path(root / part / "nn_inds_toy.pkl").unlink()  # a table from elsewhere
     rewrite(Store(root / part / "delg_toy.h5"), lambda record: replace(record, global_=np.ones(7)))
 
 
@@ -234,18 +241,46 @@ def other_checkpoint(root, **settings):
     return save_checkpoint(root / "other.pt", RRT(**NETWORK | settings))
 
 
+def with_another_order(root, part):
+    """The gallery (or training) list turned round, its ground truth with it: all counts are as they were."""
+    folder = root / part
+    if part == "train":
+        return write_list_turned(folder / "train.txt")
+    write_list_turned(folder / "test_gallery.txt")
+    truth = load_ground_truth(folder / "gnd_toy.pkl")
+    last = len(truth.imlist) - 1
+    gnd = [entry | {grade: last - entry[grade] for grade in GRADES} for entry in truth.gnd]
+    save_ground_truth(truth.path, truth.imlist[::-1], truth.qimlist, gnd)
+
+
+def write_list_turned(path):
+    images = read_image_list(path)
+    write_image_list(path, images.names[::-1], images.labels[::-1], images.sizes[::-1])
+
+
+def with_other_descriptors(root, part):
+    turned = np.eye(GLOBAL_DIM)[::-1]
+    rewrite(Store(root / part / "delg_toy.h5"), lambda record: replace(record, global_=record.global_ @ turned))
+
+
 FAULTS = {
     "checkpoint of another architecture": lambda root, part: {"path": other_checkpoint(root, dim_feedforward=48)},
     "store of other descriptor sizes": lambda root, part: with_other_sizes(root, part),
     "store lacking a listed image": lambda root, part: without_an_image(root, part) and None,
     "neighbours of other counts": lambda root, part: break_neighbors(root, part, lambda table: table[:-1]),
+    "neighbours of another gallery": with_another_order,
+    "neighbours of other descriptors": with_other_descriptors,
+    "neighbours listing an image twice": lambda root, part: break_neighbors(root, part, lambda t: t[:, [0, 1, 0, 2]]),
     "NaN descriptors": lambda root, part: spoil_store(root, part),
 }
 NAMED = {
     "checkpoint of another architecture": ["other.pt", "linear1.weight"],
-    "store of other descriptor sizes": ["delg_toy.h5", f"model.num_global_features is {GLOBAL_DIM}", "=7"],
+    "store of other descriptor sizes": ["delg_toy.h5", "7 dimensions", f" {GLOBAL_DIM};"],
     "store lacking a listed image": ["delg_toy.h5", "no descriptors for 'jpg/landmark", "line "],
     "neighbours of other counts": ["nn_inds_toy.pkl", "rows of neighbours"],
+    "neighbours of another gallery": ["nn_inds_toy.pkl", "other names, or another order", "prepare_topk"],
+    "neighbours of other descriptors": ["nn_inds_toy.pkl", "other global descriptors", "delg_toy.h5", "prepare_topk"],
+    "neighbours listing an image twice": ["nn_inds_toy.pkl", "row 0 lists gallery position", "twice", "prepare_topk"],
     "NaN descriptors": ["delg_toy.h5", "hold NaN or infinity", "extract"],
 }
 
@@ -260,21 +295,65 @@ def broken(world, tmp_path, request):
     return tmp_path, found.get("path"), NAMED[fault]
 
 
+def assert_refused(command, named, settings, root, monkeypatch, capsys):
+    """The command ends with one line that has every part of ``named``, and leaves nothing."""
+    arguments = ["with", f"temp_dir={root / 'out'}", *dataset_settings(root), *MODEL, "cpu=True", *settings]
+    line = error_of(lambda: run_sacred(command.ex), arguments, monkeypatch, capsys)
+    assert all(part in line for part in named), line
+    assert not (root / "out").exists()
+
+
 @pytest.mark.parametrize("broken", [("train", fault) for fault in FAULTS], indirect=True, ids=list(FAULTS))
-def test_training_names_what_is_wrong_before_it_writes_anything(broken):
+def test_training_names_what_is_wrong_before_it_writes_anything(broken, monkeypatch, capsys):
     root, checkpoint, named = broken
     settings = [] if checkpoint is None else [f"weights={checkpoint}"]
-    arguments = [*dataset_settings(root), "dataset.val_data_dir=None", *MODEL, "min_positives=2", "cpu=True", *settings]
-    assert_one_line_error(run_tool("experiment.py", "with", f"temp_dir={root / 'out'}", *arguments), *named)
-    assert not (root / "out").exists()
+    settings += ["dataset.val_data_dir=None", "min_positives=2"]
+    assert_refused(experiment, named, settings, root, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("broken", [("test", fault) for fault in FAULTS], indirect=True, ids=list(FAULTS))
-def test_evaluation_names_what_is_wrong_before_it_writes_anything(world, broken):
+def test_evaluation_names_what_is_wrong_before_it_writes_anything(world, broken, monkeypatch, capsys):
     root, checkpoint, named = broken
-    arguments = [*dataset_settings(root), *MODEL, f"resume={checkpoint or world / 'published.pt'}", "cpu=True"]
-    assert_one_line_error(run_tool("evaluate_revisited.py", "with", f"temp_dir={root / 'out'}", *arguments), *named)
-    assert not (root / "out").exists()
+    settings = [f"resume={checkpoint or world / 'published.pt'}"]
+    assert_refused(evaluate_revisited, named, settings, root, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("broken", [("test", fault) for fault in FAULTS], indirect=True, ids=list(FAULTS))
+def test_tuning_names_what_is_wrong_before_it_writes_anything(world, broken, monkeypatch, capsys):
+    root, checkpoint, named = broken
+    settings = [f"resume={checkpoint or world / 'published.pt'}", f"dataset.val_data_dir={root / 'test'}"]
+    assert_refused(tune_fusion, named, settings, root, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        (["num_rerank=0"], "num_rerank=0"),
+        (["lambdas=[0.5, 2.0]"], "lambda=2.0"),
+        (["temperatures=[0]"], "temperature=0"),
+        (["lambdas=[]"], "at least one value"),
+        (["dataset.max_sequence_len=-1"], "max_local is -1"),
+    ],
+)
+def test_tuning_refuses_impossible_settings_before_it_scores(world, tmp_path, settings, named, monkeypatch, capsys):
+    monkeypatch.setattr("rrt.scorer.Scorer.score", lambda *_: pytest.fail("scored"))
+    settings = ["with", f"temp_dir={tmp_path / 'out'}", *dataset_settings(world), *MODEL, "cpu=True", *settings]
+    settings.append(f"resume={world / 'published.pt'}")
+    assert named in error_of(lambda: run_sacred(tune_fusion.ex), settings, monkeypatch, capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_more_candidates_than_the_table_lists_are_refused(world, tmp_path, command, monkeypatch, capsys):
+    shutil.copytree(world / "train", tmp_path / "train")
+    shutil.copytree(world / "test", tmp_path / "test")
+    break_neighbors(tmp_path, "test", lambda table: table[:, :9])
+    if command == "train":
+        settings = ["min_positives=2", "dataset.val_data_dir=None", "select_on=last", "watch_test=True"]
+        assert_refused(experiment, ["lists 9 of 28", "num_rerank=100"], settings, tmp_path, monkeypatch, capsys)
+    else:
+        settings = [f"resume={world / 'published.pt'}", "num_rerank=10"]
+        assert_refused(evaluate_revisited, ["lists 9 of 28", "num_rerank=9"], settings, tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(

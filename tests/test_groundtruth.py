@@ -286,6 +286,7 @@ class TestNeighbors:
         (np.array([[0, 1]]), {"rows": 2}, "1 rows of neighbours for 2 queries"),
         (np.array([[0, 1], [5, 0]]), {"columns_below": 5}, "row 1 names gallery position 5, the gallery has 5 images"),
         (np.array([[0, -1]]), {}, "row 0 names gallery position -1"),
+        (np.array([[0, 1, 2], [4, 2, 4]]), {}, "row 1 lists gallery position 4 twice"),
     ])
     def test_a_table_that_does_not_fit_is_refused(self, tmp_path, content, arguments, what):
         save_pickle(tmp_path / "nn.pkl", content)

@@ -1,5 +1,7 @@
 """One set of versions everywhere, and an installation that is done once, whole, and says what it lacks."""
 
+import ast
+import importlib
 import os
 import re
 import shutil
@@ -53,6 +55,19 @@ def test_version_and_extras_are_as_documented():
     assert PROJECT["version"] == rrt.__version__ and PROJECT["license"] == "Apache-2.0"
     assert set(PROJECT["optional-dependencies"]) == {"extract", "gpu", "cluster", "dev"}
     assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+def test_every_name_of_the_package_is_what_type_checkers_are_told():
+    assert "TYPE_CHECKING" in (source := (ROOT / "rrt" / "__init__.py").read_text())
+    (block,) = [node for node in ast.parse(source).body if isinstance(node, ast.If)]
+    told = {line.names[0].name: line.module for line in block.body}
+    assert sorted([*told, "__version__"]) == sorted(rrt.__all__)
+    for name, module in told.items():
+        assert getattr(rrt, name) is getattr(importlib.import_module(module), name)
+
+
+def test_a_name_the_package_does_not_have_is_an_attribute_error():
+    assert not hasattr(rrt, "Rerankr")
 
 
 @pytest.mark.parametrize("path, ignored", [

@@ -38,7 +38,7 @@ def test_every_image_gets_its_nearest_others(train_set, k, block):
     path = tool.prepare_topk_gldv2(train_set, "test", k=k, block=block)
     assert path == train_set / "nn_inds_test.pkl"
     np.testing.assert_array_equal(load_neighbors(path), slow_neighbours(train_set, min(k, 14)))
-    assert files_below(train_set) == ["delg_test.h5", "nn_inds_test.pkl", "train.txt"]
+    assert files_below(train_set) == ["delg_test.h5", "nn_inds_test.pkl", "nn_inds_test.pkl.json", "train.txt"]
 
 
 def test_an_exact_duplicate_stays_among_the_neighbours(tmp_path):

@@ -1,12 +1,12 @@
 """Find the nearest neighbours of every training image among the training images, the image itself left out.
 
-Reads data_dir/delg_<feature_name>.h5 and train_txt; writes nn_inds_<feature_name>.pkl. Finished blocks are kept in a
-folder beside it until all are there, so that a run that was stopped goes on where it was.
+Reads data_dir/delg_<feature_name>.h5 and train_txt; writes nn_inds_<feature_name>.pkl, and in
+nn_inds_<feature_name>.pkl.json what it was made from, so that it is not used with another list or other descriptors.
+Finished blocks are kept in a folder beside it until all are there, so that a run that was stopped goes on where it was.
 
     python tools/prepare_topk_gldv2.py with feature_name=r50_gldv2
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -17,8 +17,10 @@ from tqdm import tqdm
 from rrt.errors import InputError, atomic_path, check_count
 from rrt.groundtruth import save_neighbors
 from rrt.lists import read_image_list
-from rrt.neighbors import load_globals, search_self
+from rrt.neighbor_origin import describe_origin, digest_rows
+from rrt.neighbors import describe_whitening, load_globals, search_self
 from rrt.sacred_cli import make_experiment, run_sacred
+from rrt.store import Store
 from rrt.store_schema import first_difference
 
 
@@ -32,12 +34,16 @@ def prepare_topk_gldv2(data_dir, feature_name, train_txt="train.txt", k=100, blo
     for name, value in (("k", k), ("block", block)):
         check_count(name, value)
     images = read_image_list(data_dir / train_txt)
-    descriptors, = load_globals(data_dir / f"delg_{feature_name}.h5", images, whitening=whitening)
+    store_path = data_dir / f"delg_{feature_name}.h5"
+    descriptors, = load_globals(store_path, images, whitening=whitening)
     if len(images) < 2:
         raise InputError(f"{images.path}: one image has no neighbours; at least two are needed")
     path = data_dir / f"nn_inds_{feature_name}.pkl"
+    with Store(store_path) as store:
+        origin = describe_origin(store, images, images)
+    # All descriptors, after whitening: blocks made before and after any number changed do not belong together.
     blocks = _Blocks(path, {"images": len(images), "neighbours": min(k, len(images) - 1), "block": block,
-                            "descriptors": _fingerprint(descriptors)})
+                            "descriptors": digest_rows(descriptors)})
     rows = [slice(start, min(start + block, len(images))) for start in range(0, len(images), block)]
     missing = [number for number, own in enumerate(rows) if blocks.load(number, own) is None]
     with tqdm(total=len(images), initial=len(images) - sum(rows[n].stop - rows[n].start for n in missing),
@@ -45,14 +51,10 @@ def prepare_topk_gldv2(data_dir, feature_name, train_txt="train.txt", k=100, blo
         for number in missing:
             blocks.save(number, search_self(descriptors, k, rows[number]))
             bar.update(rows[number].stop - rows[number].start)
-    save_neighbors(path, np.concatenate([blocks.load(number, own) for number, own in enumerate(rows)]))
+    save_neighbors(path, np.concatenate([blocks.load(number, own) for number, own in enumerate(rows)]), origin,
+                   describe_whitening(whitening))
     shutil.rmtree(blocks.folder)
     return path
-
-
-def _fingerprint(descriptors):
-    """Changes when the store, the list or the whitening change any number."""
-    return hashlib.blake2b(np.ascontiguousarray(descriptors), digest_size=16).hexdigest()
 
 
 class _Blocks:

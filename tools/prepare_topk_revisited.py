@@ -1,6 +1,7 @@
 """Rank the whole gallery of a Revisited test set for every query by its global descriptors, and measure the ranking.
 
-Reads data_dir/delg_<feature_name>.h5, test_query.txt, test_gallery.txt and gnd_name; writes nn_inds_<feature_name>.pkl.
+Reads data_dir/delg_<feature_name>.h5, test_query.txt, test_gallery.txt and gnd_name; writes nn_inds_<feature_name>.pkl,
+and in nn_inds_<feature_name>.pkl.json what it was made from, so that it is not used with other lists or descriptors.
 
     python tools/prepare_topk_revisited.py with dataset_name=oxford5k feature_name=r50_gldv2 gnd_name=gnd_roxford5k.pkl
 """
@@ -11,9 +12,11 @@ from pathlib import Path
 from rrt.errors import InputError
 from rrt.groundtruth import save_neighbors
 from rrt.metrics import evaluate, format_table
-from rrt.neighbors import load_globals, query_expansion, search
+from rrt.neighbor_origin import describe_origin
+from rrt.neighbors import describe_whitening, load_globals, query_expansion, search
 from rrt.revisited import load_revisited_set
 from rrt.sacred_cli import make_experiment, run_sacred
+from rrt.store import Store
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,18 @@ def prepare_topk_revisited(data_dir, feature_name, gnd_name, use_aqe=False, aqe_
     if unknown:
         raise InputError(f"aqe_params has an unknown entry {sorted(unknown)[0]!r}; it knows k and alpha")
     test_set = load_revisited_set(data_dir / "test_query.txt", data_dir / "test_gallery.txt", data_dir / gnd_name)
-    queries, gallery = load_globals(data_dir / f"delg_{feature_name}.h5", test_set.query, test_set.gallery,
-                                    whitening=whitening)
+    store_path = data_dir / f"delg_{feature_name}.h5"
+    queries, gallery = load_globals(store_path, test_set.query, test_set.gallery, whitening=whitening)
     if use_aqe:
         queries = query_expansion(queries, gallery, **aqe_params)
     sims, nn_inds = search(gallery, queries)
     results = evaluate(nn_inds, test_set.truth.gnd, num_gallery=len(gallery))
     path = data_dir / f"nn_inds_{feature_name}.pkl" if save_nn_inds else None
     if path:
-        save_neighbors(path, nn_inds)
+        with Store(store_path) as store:
+            origin = describe_origin(store, test_set.query, test_set.gallery)
+        save_neighbors(path, nn_inds, origin, {"aqe": aqe_params if use_aqe else None}
+                       | describe_whitening(whitening))
     return RankedGallery(nn_inds, sims, results, path)
 
 

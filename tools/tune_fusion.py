@@ -34,19 +34,25 @@ class TunedFusion:
 
 def tune_fusion(validation, scored, lambdas, temperatures) -> TunedFusion:
     """Try every pair of lambda and temperature on scored shortlists (``rrt.evaluation.score_shortlists``)."""
-    if not lambdas or not temperatures:
-        raise InputError("lambdas and temperatures: at least one value of each is needed")
-    lambdas, temperatures = sorted(lambdas), sorted(temperatures)
-    grid = np.empty((len(lambdas), len(temperatures)))
-    for row, weight in enumerate(lambdas):
-        for column, temperature in enumerate(temperatures):
-            ranks = rerank(scored, "medium", Fusion(weight, temperature))
-            grid[row, column] = evaluate(ranks, validation.gnd, (1,), len(validation.gallery_index))["medium"].map
+    fusions = make_grid(lambdas, temperatures)
+    grid = np.empty((len(fusions), len(fusions[0])))
+    for place in np.ndindex(grid.shape):
+        ranks = rerank(scored, "medium", fusions[place[0]][place[1]])
+        grid[place] = evaluate(ranks, validation.gnd, (1,), len(validation.gallery_index))["medium"].map
     # Rounded, so that a difference of the last bit does not decide; the last best row is the most global.
     best = np.round(grid, 6) == np.round(grid.max(), 6)
     row = int(np.flatnonzero(best.any(axis=1))[-1])
-    fusion = Fusion(lambdas[row], temperatures[int(np.flatnonzero(best[row])[0])])
-    return TunedFusion(fusion, grid, evaluate_global(validation)["medium"].map)
+    return TunedFusion(fusions[row][int(np.flatnonzero(best[row])[0])], grid, evaluate_global(validation)["medium"].map)
+
+
+def make_grid(lambdas, temperatures) -> list[list[Fusion]]:
+    """Rows of rising lambda, columns of rising temperature; InputError for impossible values."""
+    if not lambdas or not temperatures:
+        raise InputError("lambdas and temperatures: at least one value of each is needed")
+    try:
+        return [[Fusion(weight, temperature) for temperature in sorted(temperatures)] for weight in sorted(lambdas)]
+    except TypeError:
+        raise InputError(f"lambdas={lambdas} and temperatures={temperatures}: expected two lists of numbers") from None
 
 
 dataset = dataset_ingredient()
@@ -74,6 +80,7 @@ def main(_config):
     data, network = settings.pop("dataset"), settings.pop("model")
     if not settings["resume"]:
         raise InputError("resume is not set: name the checkpoint whose scores are to be blended")
+    make_grid(settings["lambdas"], settings["temperatures"])
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
     validation = open_test(data, "val", data["max_sequence_len"], selects=True)
     scorer, checkpoint = open_scorer(validation.store, data, network, settings)
