@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.datasets import TestSet
-from rrt.errors import InputError
+from rrt.errors import InputError, check_count
 from rrt.metrics import IGNORED_GRADES, ProtocolResult, bootstrap_interval, evaluate, protocols_of
 from rrt.scorer import Scorer
 
@@ -54,27 +54,33 @@ class ScoredShortlists:
 
 
 def junk_last(ranks: np.ndarray, gnd: list[dict], protocol: str) -> np.ndarray:
-    """Each row of ranks [Q, R] with what the protocol ignores moved to its end, the order otherwise kept."""
+    """Each row of ranks [Q, R] with what the protocol ignores moved to its end, the order otherwise kept; -1, which may
+    fill a row up, stays last."""
     ordered = np.empty_like(ranks)
     for row, entry in enumerate(gnd):
-        ignored = np.isin(ranks[row], np.concatenate([entry[grade] for grade in IGNORED_GRADES[protocol]]))
-        ordered[row] = ranks[row][np.argsort(ignored, kind="stable")]
+        ignored = np.isin(ranks[row], ignored_positions(entry, protocol))
+        ordered[row] = ranks[row][np.argsort(ignored + 2 * (ranks[row] < 0), kind="stable")]
     return ordered
+
+
+def ignored_positions(entry: dict, protocol: str) -> np.ndarray:
+    """Gallery positions that the protocol leaves out of a query's ranking."""
+    return np.concatenate([entry[grade] for grade in IGNORED_GRADES[protocol]])
 
 
 def score_shortlists(
     test: TestSet, scorer: Scorer, num_rerank: int = 100, whitening=None, progress: bool = False
 ) -> ScoredShortlists:
-    """Score the first ``num_rerank`` candidates of every query for every protocol, each pair once.
+    """Score the first ``num_rerank`` candidates of every query for every protocol, each pair once; more than there are
+    means all.
 
     whitening: ``rrt.neighbors.Whitening`` under which the global similarities for fusion are taken, None = as stored.
     """
-    if num_rerank < 1:
-        raise InputError(f"num_rerank={num_rerank}: at least 1 candidate is needed")
+    check_count("num_rerank", num_rerank)
     orders = {protocol: junk_last(test.ranks, test.gnd, protocol) for protocol in protocols_of(test.gnd)}
     num_rerank = min(num_rerank, test.ranks.shape[1])
     tops = np.concatenate([order[:, :num_rerank] for order in orders.values()], axis=1)
-    candidates = [np.unique(top) for top in tops]
+    candidates = [np.unique(top[top >= 0]) for top in tops]
     similarities = global_similarities(test, candidates, whitening)
     start = time.perf_counter()
     logits = scorer.score(test.query_index, [test.gallery_index[c] for c in candidates], progress)
@@ -87,17 +93,18 @@ def global_similarities(test: TestSet, candidates: list[np.ndarray], whitening=N
     prepare = whitening.apply if whitening is not None else np.asarray
     descriptors = test.store.global_descriptors
     queries = prepare(descriptors[test.query_index])
-    gallery = prepare(descriptors[test.gallery_index])
-    return [gallery[c] @ query for query, c in zip(queries, candidates)]
+    # Query by query: a gallery with distractors may not fit into memory.
+    return [prepare(descriptors[test.gallery_index[c]]) @ query for query, c in zip(queries, candidates)]
 
 
 def rerank(scored: ScoredShortlists, protocol: str, fusion: Fusion = Fusion()) -> np.ndarray:
     """Ranking int64 [Q, R]: the first candidates by falling score (ties in their old order), the rest as it was."""
     ranks = scored.orders[protocol].copy()
     for row, top in enumerate(ranks[:, : scored.num_rerank]):
+        top = top[top >= 0]
         place = np.searchsorted(scored.candidates[row], top)
         scores = fusion.scores(scored.similarities[row][place], scored.logits[row][place])
-        ranks[row, : scored.num_rerank] = top[np.argsort(-scores, kind="stable")]
+        ranks[row, : len(top)] = top[np.argsort(-scores, kind="stable")]
     return ranks
 
 

@@ -18,7 +18,7 @@ from rrt.groundtruth import load_neighbors, save_neighbors
 from rrt.ingredients import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
 from rrt.model import RRT
 from rrt.neighbors import fit_pca_whitening
-from rrt.runs import evaluate_run
+from rrt.evaluation_run import evaluate_run
 from rrt.store import Store, write_store
 
 MODEL = ["model.RRT", *(f"model.{name}={value}" for name, value in NETWORK.items())]

@@ -12,10 +12,11 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.evaluation import Fusion, evaluate_global, rerank, score_shortlists
+from rrt.evaluation_run import open_scorer, write_json
 from rrt.ingredients import dataset_ingredient, model_ingredient
 from rrt.metrics import evaluate, percent
 from rrt.neighbors import load_whitening
-from rrt.runs import open_scorer, open_test, write_json
+from rrt.runs import open_test
 from rrt.sacred_cli import make_experiment, plain_config, run_sacred
 
 LAMBDAS = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
