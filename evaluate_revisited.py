@@ -11,7 +11,7 @@ the run's record, where neither -F, -m nor -u says otherwise.
 from rrt.evaluation_run import EVALUATION_SETTINGS, evaluate_run, protocol_text
 from rrt.ingredients import dataset_ingredient, model_ingredient
 from rrt.metrics import format_table
-from rrt.sacred_cli import make_experiment, plain_config, run_sacred
+from rrt.sacred_cli import add_settings, make_experiment, plain_config, run_sacred
 
 __doc__ += "\nSettings, given as `with name=value` (those of dataset and model: print_config):\n" + "\n".join(
     f"  {name}={default}: {meaning}" for name, (default, meaning) in EVALUATION_SETTINGS.items()
@@ -20,7 +20,7 @@ __doc__ += "\nSettings, given as `with name=value` (those of dataset and model: 
 dataset = dataset_ingredient()
 model = model_ingredient()
 ex = make_experiment("rrt_evaluation", ingredients=[dataset, model])
-ex.add_config({name: default for name, (default, _) in EVALUATION_SETTINGS.items()})
+add_settings(ex, *({name: entry[part] for name, entry in EVALUATION_SETTINGS.items()} for part in (0, 1)))
 
 
 @ex.main
