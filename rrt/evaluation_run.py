@@ -77,6 +77,9 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
         check_binning(settings["scale_binning"])
     if max_local is not None and max_local < 0:
         raise InputError(f"dataset.max_sequence_len={max_local}: expected 0 or more local descriptors, or None for all")
+    ks = dataset["recalls"]
+    if not isinstance(ks, (list, tuple)) or not all(isinstance(k, int) and k > 0 for k in ks):
+        raise InputError(f"dataset.recalls={ks}: expected a list of integers of at least 1, as [1, 5, 10]")
     fusion = read_fusion(settings)
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
     checkpoint = load_checkpoint(settings["resume"]) if settings["resume"] else None
@@ -90,7 +93,6 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
         test = add_distractors(test, settings["distractors"], shortlisted, whitening, max_local)
         protocol["distractors"] = f"{settings['distractors']} ({len(test.store.second)} images)"
         numbers["distractor_seconds"] = round(time.perf_counter() - start, 3)
-    ks = tuple(dataset["recalls"])
     results = {"global": evaluate_global(test, ks)}
     numbers["global"] = summary(results["global"])
     rankings = {"global": lambda protocol: test.ranks}

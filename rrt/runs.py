@@ -8,7 +8,7 @@ import torch
 
 from rrt.batches import BatchSource
 from rrt.checkpoint import load_checkpoint, load_weights
-from rrt.datasets import TestSet, check_sizes, open_test_set, open_train_set
+from rrt.datasets import TEST_LISTS, TestSet, check_sizes, open_test_set, open_train_set
 from rrt.errors import InputError
 from rrt.initialisation import initialise
 from rrt.metrics import PROTOCOLS, protocols_of
@@ -36,6 +36,8 @@ def open_test(dataset: dict, part: str = "test", max_local: int | None = None, s
     for setting in (f"{part}_data_dir", f"{part}_gnd_file", "desc_name"):
         if not dataset[setting]:
             raise InputError(f"dataset.{setting} is not set; set it, or name a dataset that has it, as dataset.scenes")
+    if not isinstance(dataset["test_txt"], (list, tuple)) or len(dataset["test_txt"]) != 2:
+        raise InputError(f"dataset.test_txt={dataset['test_txt']}: expected the lists of queries and gallery, {list(TEST_LISTS)}")
     test = open_test_set(
         dataset[f"{part}_data_dir"], dataset["desc_name"], dataset[f"{part}_gnd_file"], dataset["test_txt"], max_local
     )

@@ -13,7 +13,7 @@ from commands import assert_one_line_error, files_below, run_tool
 from reranking import GLOBAL_DIM, NETWORK, make_test_world, make_world
 
 from rrt.checkpoint import save_checkpoint
-from rrt.errors import InputError
+from rrt.errors import InputError, sha256_of_file
 from rrt.groundtruth import load_neighbors, save_neighbors
 from rrt.ingredients import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
 from rrt.model import RRT
@@ -22,16 +22,6 @@ from rrt.evaluation_run import evaluate_run
 from rrt.store import Store, write_store
 
 MODEL = ["model.RRT", *(f"model.{name}={value}" for name, value in NETWORK.items())]
-EVALUATE = {
-    "resume": None,
-    "num_rerank": 100,
-    "scale_binning": None,
-    "lambda": 0.0,
-    "temperature": 1.0,
-    "fusion": None,
-    "whitening": None,
-    "cpu": True,
-}
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +102,11 @@ def test_evaluation_of_the_trained_checkpoint_gives_table_files_and_published_ke
     assert {"M_map", "H_map", "M_mp", "H_mp"} <= result.keys()
     assert result["M_map"] == numbers["RRT"]["M_map"] and len(result["M_mp"]) == 3
     assert result["global"] == numbers["global"]
+    assert json.loads((folder / "2" / "info.json").read_text())["results"] == numbers
+    assert {"2/results.json", "2/queries.csv"} <= set(files_below(folder))
+    printed = finished.stdout.splitlines()
+    assert "selection_rule: the epoch of the best Medium mAP on held-out validation landmarks" in printed
+    assert f"checkpoint_sha256: {sha256_of_file(folder / 'best.pt')}" in printed
 
 
 def test_fusion_is_tuned_on_validation_and_used_from_its_file(world, trained):
@@ -141,13 +136,14 @@ def evaluate(root, folder, model=None, **settings):
     return evaluate_run(
         dataset_of(root),
         MODEL_DEFAULTS | (NETWORK if model is None else model),
-        EVALUATE | {"temp_dir": folder} | settings,
+        {"temp_dir": folder, "cpu": True} | settings,
     )
 
 
 def test_without_a_checkpoint_global_search_alone_is_measured(world, tmp_path):
     report = evaluate(world, tmp_path)
     assert list(report.results) == ["global"] and "RRT" not in report.numbers
+    assert report.numbers["protocol"]["num_rerank"] == 0
 
 
 def test_lambda_one_gives_the_figures_of_global_search(world, tmp_path):
@@ -265,7 +261,7 @@ def test_training_names_what_is_wrong_before_it_writes_anything(broken):
     root, checkpoint, named = broken
     settings = [] if checkpoint is None else [f"weights={checkpoint}"]
     arguments = [*dataset_settings(root), "dataset.val_data_dir=None", *MODEL, "min_positives=2", "cpu=True", *settings]
-    assert_one_line_error(run_tool("experiment.py", "with", f"temp_dir={root / 'out'}", *arguments), *named)
+    assert_one_line_error(run_tool("experiment.py", "-u", "with", f"temp_dir={root / 'out'}", *arguments), *named)
     assert not (root / "out").exists()
 
 
@@ -273,7 +269,7 @@ def test_training_names_what_is_wrong_before_it_writes_anything(broken):
 def test_evaluation_names_what_is_wrong_before_it_writes_anything(world, broken):
     root, checkpoint, named = broken
     arguments = [*dataset_settings(root), *MODEL, f"resume={checkpoint or world / 'published.pt'}", "cpu=True"]
-    assert_one_line_error(run_tool("evaluate_revisited.py", "with", f"temp_dir={root / 'out'}", *arguments), *named)
+    assert_one_line_error(run_tool("evaluate_revisited.py", "-u", "with", f"temp_dir={root / 'out'}", *arguments), *named)
     assert not (root / "out").exists()
 
 
@@ -293,7 +289,7 @@ def test_evaluation_names_what_is_wrong_before_it_writes_anything(world, broken)
 def test_evaluation_refuses_missing_files_and_impossible_settings(world, tmp_path, changes, settings, named):
     with pytest.raises(InputError, match=named):
         evaluate_run(
-            dataset_of(world, **changes), MODEL_DEFAULTS | NETWORK, EVALUATE | {"temp_dir": tmp_path / "out"} | settings
+            dataset_of(world, **changes), MODEL_DEFAULTS | NETWORK, {"temp_dir": tmp_path / "out"} | settings
         )
     assert not (tmp_path / "out").exists()
 
@@ -305,7 +301,7 @@ def test_a_damaged_fusion_file_is_named(world, tmp_path):
 
 
 def test_training_without_a_dataset_says_how_to_name_one(world):
-    finished = run_tool("experiment.py", "with", "model.RRT", f"temp_dir={world / 'none'}")
+    finished = run_tool("experiment.py", "-u", "with", "model.RRT", f"temp_dir={world / 'none'}")
     assert_one_line_error(finished, "dataset.scenes")
 
 
