@@ -35,6 +35,8 @@ def main(_config, _run):
     reranked = f"{numbers['ms_per_query']} ms a query, " if "RRT" in numbers else ""
     print(f"{reranked}{numbers['peak_memory_mb']} MB of memory at most")
     print("wrote " + " and ".join(map(str, report.paths)))
+    if report.trec:
+        print(f"wrote {len(report.trec)} TREC files in {report.trec[0].parent}")
     _run.info["results"] = numbers
     for path in report.paths:
         ex.add_artifact(path)

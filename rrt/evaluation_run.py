@@ -60,11 +60,12 @@ SELECTION_RULES = {
 @dataclass(frozen=True)
 class EvaluationReport:
     """results: {method: {protocol: ProtocolResult}}, ``global`` and, with a checkpoint, ``RRT``; numbers: plain figures
-    for ``results.json``; paths: the files written."""
+    for ``results.json``; paths: results.json and queries.csv; trec: the TREC files, where they were asked for."""
 
     results: dict
     numbers: dict
     paths: list[Path]
+    trec: list[Path]
 
 
 def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport:
@@ -109,9 +110,8 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
     numbers |= peak_memory()
     folder = Path(settings["temp_dir"])
     paths = [write_json(folder, "results.json", numbers), _write_queries(folder / "queries.csv", test, results)]
-    if settings["trec"]:
-        paths += _write_trec(folder / "trec", test, rankings)
-    return EvaluationReport(results, numbers, paths)
+    trec = _write_trec(folder / "trec", test, rankings) if settings["trec"] else []
+    return EvaluationReport(results, numbers, paths, trec)
 
 
 def open_scorer(store, dataset: dict, model: dict, settings: dict) -> tuple[Scorer, Checkpoint]:

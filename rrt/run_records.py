@@ -10,7 +10,10 @@ import mimetypes
 import re
 import threading
 import warnings
+from datetime import timedelta
 from pathlib import Path
+
+from rrt.errors import InputError
 
 with warnings.catch_warnings():  # as in rrt.sacred_cli
     warnings.simplefilter("ignore")
@@ -19,6 +22,7 @@ with warnings.catch_warnings():  # as in rrt.sacred_cli
 
 # How long a server may take to answer before the record goes to files.
 PATIENCE_MS = 5000
+_AT_ONCE = timedelta(seconds=5)
 # Events that add to the record; a heartbeat repeats its whole state.
 _ADDING = ("resource_event", "artifact_event", "log_metrics")
 
@@ -33,6 +37,8 @@ class _Record(RunObserver):
 
     def __init__(self):
         self._observer = RunObserver()
+        # The heartbeat calls from a thread of its own.
+        self._lock = threading.RLock()
 
     @property
     def dir(self):
@@ -66,12 +72,33 @@ class _Record(RunObserver):
 
 class DefaultRecord(_Record):
     """Records a run in its temp_dir as ``-F`` does, so that results and settings lie together; a command without a
-    temp_dir is not recorded."""
+    temp_dir is not recorded. Nor is a run that wrong input ends at once: a slip of the pen leaves no files."""
+
+    def __init__(self):
+        super().__init__()
+        self._started, self._heartbeat = None, []
 
     def started_event(self, **event):
-        if event["config"].get("temp_dir"):
-            self._observer = FileStorageObserver(record_folder(event["ex_info"], event["config"]))
-        return self._observer.started_event(**event)
+        self._started, self._heartbeat = event if event["config"].get("temp_dir") else None, []
+
+    def _tell(self, method, event):
+        with self._lock:
+            if self._started and not self._waits(method, event):
+                started, self._started = self._started, None
+                self._observer = FileStorageObserver(record_folder(started["ex_info"], started["config"]))
+                self._observer.started_event(**started)
+                for earlier in self._heartbeat:
+                    self._observer.heartbeat_event(**earlier)
+            super()._tell(method, event)
+
+    def _waits(self, method, event):
+        """Whether the run has done nothing yet that is worth a record; keeps the last heartbeat until it has."""
+        if method == "heartbeat_event" and event["beat_time"] - self._started["start_time"] < _AT_ONCE:
+            self._heartbeat = [event]
+            return True
+        if method == "failed_event":
+            return event["fail_trace"][-1].startswith(f"{InputError.__module__}.{InputError.__name__}:")
+        return method == "log_metrics" and not event["metrics_by_name"]
 
 
 class MongoRecord(_Record):
@@ -88,8 +115,6 @@ class MongoRecord(_Record):
         super().__init__()
         self._connect, self._has_files, self._numbered = connect, has_files, numbered
         self._started, self._events, self._heartbeat = None, [], []
-        # The heartbeat calls from a thread of its own.
-        self._lock = threading.RLock()
 
     def started_event(self, **event):
         self._started = event if self._numbered else event | {"_id": None}

@@ -68,7 +68,7 @@ def test_runs_read_back_measure_what_the_evaluation_measured(root, tmp_path, set
             assert (tag, missing) == (f"{method}_{protocol}", 0)
             for name in ("aps", "ps", "rs"):
                 np.testing.assert_array_equal(getattr(measured[protocol], name), getattr(result, name))
-            assert tmp_path / f"trec/{protocol}.qrels" in report.paths
+            assert tmp_path / f"trec/{protocol}.qrels" in report.trec
     if "resume" not in settings:
         with open(tmp_path / "queries.csv", newline="") as file:
             rows = list(csv.DictReader(file))

@@ -261,7 +261,7 @@ def test_training_names_what_is_wrong_before_it_writes_anything(broken):
     root, checkpoint, named = broken
     settings = [] if checkpoint is None else [f"weights={checkpoint}"]
     arguments = [*dataset_settings(root), "dataset.val_data_dir=None", *MODEL, "min_positives=2", "cpu=True", *settings]
-    assert_one_line_error(run_tool("experiment.py", "-u", "with", f"temp_dir={root / 'out'}", *arguments), *named)
+    assert_one_line_error(run_tool("experiment.py", "with", f"temp_dir={root / 'out'}", *arguments), *named)
     assert not (root / "out").exists()
 
 
@@ -269,7 +269,7 @@ def test_training_names_what_is_wrong_before_it_writes_anything(broken):
 def test_evaluation_names_what_is_wrong_before_it_writes_anything(world, broken):
     root, checkpoint, named = broken
     arguments = [*dataset_settings(root), *MODEL, f"resume={checkpoint or world / 'published.pt'}", "cpu=True"]
-    assert_one_line_error(run_tool("evaluate_revisited.py", "-u", "with", f"temp_dir={root / 'out'}", *arguments), *named)
+    assert_one_line_error(run_tool("evaluate_revisited.py", "with", f"temp_dir={root / 'out'}", *arguments), *named)
     assert not (root / "out").exists()
 
 
@@ -301,7 +301,7 @@ def test_a_damaged_fusion_file_is_named(world, tmp_path):
 
 
 def test_training_without_a_dataset_says_how_to_name_one(world):
-    finished = run_tool("experiment.py", "-u", "with", "model.RRT", f"temp_dir={world / 'none'}")
+    finished = run_tool("experiment.py", "with", "model.RRT", f"temp_dir={world / 'none'}")
     assert_one_line_error(finished, "dataset.scenes")
 
 

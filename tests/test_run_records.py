@@ -11,17 +11,22 @@ from commands import files_below
 from pymongo.errors import ServerSelectionTimeoutError
 
 from rrt import run_records
+from rrt.errors import InputError
 from rrt.run_records import MongoRecord, StrictMongoObserver
 from rrt.sacred_cli import make_experiment, run_sacred
 
 ex = make_experiment("recorded")
-ex.add_config({"temp_dir": "out", "text": "all is well"})
+ex.add_config({"temp_dir": "out", "text": "all is well", "fail": None})
 
 
 @ex.main
-def main(_run, text):
+def main(_run, text, fail):
     """Everything a record holds."""
     print(text)
+    if fail == "at once":
+        raise InputError("no such file")
+    if fail == "bug":
+        raise ZeroDivisionError
     _run.log_scalar("loss", 0.5, 1)
     _run.info["results"] = {"M_map": 50.0}
     with open("artefact.txt", "w") as file:
@@ -29,6 +34,8 @@ def main(_run, text):
     _run.add_artifact("artefact.txt")
     _run._emit_heartbeat()
     _run.log_scalar("loss", 0.25, 2)
+    if fail == "later":
+        raise InputError("no such file")
     return {"M_map": 50.0}
 
 
@@ -71,6 +78,21 @@ def test_unobserved_runs_and_printed_settings_leave_nothing(run, tmp_path):
     run("-u")
     run("print_config")
     assert files_below(tmp_path) == ["artefact.txt"]
+
+
+def test_a_run_that_wrong_input_ends_at_once_leaves_nothing(run, tmp_path):
+    with pytest.raises(SystemExit):
+        run("with", "fail='at once'")
+    with pytest.raises(SystemExit):
+        run("with", "text=1")
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("fail", ["later", "bug"])
+def test_other_failures_are_recorded(run, tmp_path, fail):
+    with pytest.raises(SystemExit):
+        run("with", f"fail={fail}")
+    assert json.loads((tmp_path / "out/1/run.json").read_text())["status"] == "FAILED"
 
 
 def test_from_python_nothing_is_recorded(run, tmp_path):
