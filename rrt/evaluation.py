@@ -37,7 +37,7 @@ class Fusion:
 
 @dataclass(frozen=True)
 class ScoredShortlists:
-    """Everything reranking needs, scored once: orders int64 {protocol: [Q, R]}, the ranking before reranking with the
+    """Everything reranking needs, scored once: orders {protocol: integers [Q, R]}, the ranking before reranking with the
     protocol's junk at the end; per query the candidates (gallery positions, ascending), their logits and global
     similarities.
 
@@ -98,7 +98,7 @@ def global_similarities(test: TestSet, candidates: list[np.ndarray], whitening=N
 
 
 def rerank(scored: ScoredShortlists, protocol: str, fusion: Fusion = Fusion()) -> np.ndarray:
-    """Ranking int64 [Q, R]: the first candidates by falling score (ties in their old order), the rest as it was."""
+    """Ranking [Q, R]: the first candidates by falling score (ties in their old order), the rest as it was."""
     ranks = scored.orders[protocol].copy()
     for row, top in enumerate(ranks[:, : scored.num_rerank]):
         top = top[top >= 0]

@@ -72,15 +72,8 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
     """Measure global search and, with ``settings["resume"]``, its reranking. settings: those of EVALUATION_SETTINGS that
     differ from their defaults. Everything is opened and checked before the long work; raises InputError."""
     settings = {name: default for name, (default, _) in EVALUATION_SETTINGS.items()} | settings
-    max_local = dataset["max_sequence_len"]
-    check_count("num_rerank", settings["num_rerank"])
-    if settings["scale_binning"] is not None:
-        check_binning(settings["scale_binning"])
-    if max_local is not None and max_local < 0:
-        raise InputError(f"dataset.max_sequence_len={max_local}: expected 0 or more local descriptors, or None for all")
-    ks = dataset["recalls"]
-    if not isinstance(ks, (list, tuple)) or not all(isinstance(k, int) and k > 0 for k in ks):
-        raise InputError(f"dataset.recalls={ks}: expected a list of integers of at least 1, as [1, 5, 10]")
+    _check_settings(dataset, settings)
+    max_local, ks = dataset["max_sequence_len"], dataset["recalls"]
     fusion = read_fusion(settings)
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
     checkpoint = load_checkpoint(settings["resume"]) if settings["resume"] else None
@@ -94,6 +87,8 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
         test = add_distractors(test, settings["distractors"], shortlisted, whitening, max_local)
         protocol["distractors"] = f"{settings['distractors']} ({len(test.store.second)} images)"
         numbers["distractor_seconds"] = round(time.perf_counter() - start, 3)
+    folder = Path(settings["temp_dir"])
+    folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is found before the long work
     results = {"global": evaluate_global(test, ks)}
     numbers["global"] = summary(results["global"])
     rankings = {"global": lambda protocol: test.ranks}
@@ -108,10 +103,23 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
         numbers["ms_per_query"] = round(1000 * scored.seconds / len(test.query_index), 2)
         numbers["pairs_per_second"] = round(scored.num_pairs / max(scored.seconds, 1e-9), 1)
     numbers |= peak_memory()
-    folder = Path(settings["temp_dir"])
     paths = [write_json(folder, "results.json", numbers), _write_queries(folder / "queries.csv", test, results)]
     trec = _write_trec(folder / "trec", test, rankings) if settings["trec"] else []
     return EvaluationReport(results, numbers, paths, trec)
+
+
+def _check_settings(dataset, settings):
+    for name in ("resume", "fusion", "whitening", "distractors"):
+        if settings[name] is not None and not isinstance(settings[name], (str, Path)):
+            raise InputError(f"setting {name}={settings[name]!r}: expected the path of a file, or None")
+    check_count("num_rerank", settings["num_rerank"])
+    if settings["scale_binning"] is not None:
+        check_binning(settings["scale_binning"])
+    max_local, ks = dataset["max_sequence_len"], dataset["recalls"]
+    if max_local is not None and (not isinstance(max_local, int) or max_local < 0):
+        raise InputError(f"dataset.max_sequence_len={max_local}: expected an integer of at least 0")
+    if not isinstance(ks, (list, tuple)) or not all(isinstance(k, int) and k > 0 for k in ks):
+        raise InputError(f"dataset.recalls={ks}: expected a list of integers of at least 1, as [1, 5, 10]")
 
 
 def open_scorer(store, dataset: dict, model: dict, settings: dict) -> tuple[Scorer, Checkpoint]:

@@ -40,7 +40,7 @@ DATASET_MEANINGS = {
     "val_gnd_file": "ground truth in val_data_dir",
     "batch_size": "images of a training batch; a triplet is three",
     "test_batch_size": "accepted and unused: the scorer finds its own",
-    "max_sequence_len": "local descriptors used of an image, the first in stored order; None: all",
+    "max_sequence_len": "local descriptors used of an image, the first in stored order",
     "sampler": "random | triplet",
     "num_workers": "accepted and unused, as published command lines may set it",
     "pin_memory": "accepted and unused, as published command lines may set it",

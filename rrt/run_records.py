@@ -4,6 +4,7 @@ A MongoDB that is not there, or goes away during a run, costs the run nothing: o
 files instead.
 """
 
+import builtins
 import copy
 import logging
 import mimetypes
@@ -22,6 +23,7 @@ with warnings.catch_warnings():  # as in rrt.sacred_cli
 
 # How long a server may take to answer before the record goes to files.
 PATIENCE_MS = 5000
+_INPUT_ERROR = f"{InputError.__module__}.{InputError.__name__}"
 _AT_ONCE = timedelta(seconds=5)
 # Events that add to the record; a heartbeat repeats its whole state.
 _ADDING = ("resource_event", "artifact_event", "log_metrics")
@@ -97,7 +99,8 @@ class DefaultRecord(_Record):
             self._heartbeat = [event]
             return True
         if method == "failed_event":
-            return event["fail_trace"][-1].startswith(f"{InputError.__module__}.{InputError.__name__}:")
+            kind = event["fail_trace"][-1].partition(":")[0]
+            return kind == _INPUT_ERROR or issubclass(getattr(builtins, kind, Exception), OSError)
         return method == "log_metrics" and not event["metrics_by_name"]
 
 

@@ -15,9 +15,9 @@ from reranking import NETWORK, make_test_world, make_world
 from rrt.checkpoint import save_checkpoint
 from rrt.datasets import TEST_LISTS, open_test_set
 from rrt.errors import InputError, sha256_of_file
-from rrt.evaluation_run import cropping_of, evaluate_run, protocol_text
+from rrt.evaluation_run import EVALUATION_SETTINGS, cropping_of, evaluate_run, protocol_text
 from rrt.groundtruth import load_ground_truth, load_neighbors, save_ground_truth, save_neighbors
-from rrt.ingredients import DATASET_DEFAULTS, MODEL_DEFAULTS
+from rrt.ingredients import DATASET_DEFAULTS, DATASET_MEANINGS, MODEL_DEFAULTS, MODEL_MEANINGS
 from rrt.lists import read_image_list, write_image_list
 from rrt.metrics import average_precision
 from rrt.model import RRT
@@ -166,6 +166,9 @@ def test_queries_without_positives_and_other_lists_are_measured(root, tmp_path):
     ({}, {"num_rerank": 2.5}, "num_rerank=2.5"),
     ({}, {"scale_binning": "wrong"}, "scale_binning='wrong'"),
     ({}, {"distractors": "missing.h5"}, "missing.h5"),
+    ({}, {"distractors": 5}, "distractors=5: expected the path of a file"),
+    ({}, {"resume": 5}, "resume=5: expected the path of a file"),
+    ({"max_sequence_len": 2.5}, {}, "max_sequence_len=2.5"),
     ({"max_sequence_len": -1}, {}, "max_sequence_len=-1"),
     ({"recalls": [0]}, {}, r"dataset.recalls=\[0\]"),
     ({"recalls": 5}, {}, "dataset.recalls=5"),
@@ -175,6 +178,19 @@ def test_impossible_settings_are_refused_before_anything_is_written(root, tmp_pa
     with pytest.raises(InputError, match=named):
         evaluate(root, tmp_path / "out", dataset, **settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_scoring(root, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("rrt.evaluation_run.score_shortlists", None)
+    with pytest.raises(OSError, match="file"):
+        evaluate(root, tmp_path / "file" / "out")
+
+
+def test_print_config_explains_every_setting():
+    assert DATASET_MEANINGS.keys() == DATASET_DEFAULTS.keys()
+    assert MODEL_MEANINGS.keys() <= MODEL_DEFAULTS.keys()
+    assert all(meaning for _, meaning in EVALUATION_SETTINGS.values())
 
 
 def test_a_test_set_is_no_distractor(root, tmp_path):
