@@ -25,13 +25,13 @@ def add_distractors(
 ) -> TestSet:
     """The test set whose gallery has every image of the store at ``path`` behind its own G images.
 
-    Distractor i has gallery position G + i. num_rerank: the shortlists that rankings must be long enough for; whitening:
-    the ``rrt.neighbors.Whitening`` the neighbours were made with, None = none; max_local: of the local descriptors that
+    Distractor i has gallery position G + i. num_rerank: the shortlists that rankings must be long enough for;
+    whitening: the ``rrt.neighbors.Whitening`` the neighbours were made with, None = none; max_local: of the local descriptors that
     are checked; block: distractors compared at a time, None = 64 MiB of them.
     The result's ranks, int32 [Q, R], are cut behind the last graded picture of a query, or later where the shortlists
     need it, and filled up with -1. Memory: about 16 bytes for each distractor that stays in a ranking.
-    Raises InputError when sizes, names or networks do not fit together, for NaN, and for neighbours that are not ordered
-    by the similarities of the test set's own descriptors (by query expansion, or by another whitening): these can be
+    Raises InputError when sizes, names or networks do not fit together, for NaN, and for neighbours that are not
+    ordered by the similarities of the test set's own descriptors (by query expansion, or by another whitening): these can be
     compared with no similarity of a distractor.
     """
     store = Store(path)
@@ -43,7 +43,7 @@ def add_distractors(
         )
     models = [opened.attributes["model_sha256"] for opened in (test.store, store)]
     if all(models) and models[0] != models[1]:
-        raise InputError(f"{store.path}: made by another network than {test.store.path}; extract both with the same one")
+        raise InputError(f"{store.path}: made by another network than {test.store.path}; use one for both")
     block = block or max(1, _BLOCK_BYTES // (4 * store.global_dim))
     prepare = whitening.apply if whitening is not None else np.asarray
     queries = prepare(test.store.global_descriptors[test.query_index])
@@ -83,8 +83,8 @@ def _listed_similarities(test, queries, prepare, block):
     if np.any(listed - falling > _ROUNDING):
         query = test.images.query.names[int(np.argmax((listed - falling).max(axis=1)))]
         raise InputError(
-            f"{test.folder}: the neighbours of '{query}' are not ordered by the similarities of {test.store.path}, so that"
-            " distractors have no place among them; give the whitening= they were made with, or make them again with"
+            f"{test.folder}: the neighbours of '{query}' are not ordered by the similarities of {test.store.path}, so"
+            " that distractors have no place among them; give the whitening= they were made with, or make them again with"
             " tools/prepare_topk_revisited.py, without query expansion"
         )
     return falling

@@ -37,8 +37,8 @@ class Fusion:
 
 @dataclass(frozen=True)
 class ScoredShortlists:
-    """Everything reranking needs, scored once: orders {protocol: integers [Q, R]}, the ranking before reranking with the
-    protocol's junk at the end; per query the candidates (gallery positions, ascending), their logits and global
+    """Everything reranking needs, scored once: orders {protocol: integers [Q, R]}, the ranking before reranking with
+    the protocol's junk at the end; per query the candidates (gallery positions, ascending), their logits and global
     similarities.
 
     seconds: wall-clock of the scoring; num_pairs: pairs scored.

@@ -39,7 +39,7 @@ EVALUATION_SETTINGS = {
     "num_rerank": (100, "candidates of a query that are reranked; more than there are means all"),
     "scale_binning": (None, "published | exact; None: as the checkpoint was trained"),
     "lambda": (0.0, "share of the global similarity in the score, 0..1; 0 ranks by the reranker alone"),
-    "temperature": (1.0, "factor of the logit in the blend: lambda * similarity + (1 - lambda) * sigmoid(temperature * logit)"),
+    "temperature": (1.0, "of the blend lambda * similarity + (1 - lambda) * sigmoid(temperature * logit)"),
     "fusion": (None, "a fusion.json of tools/tune_fusion.py instead of lambda and temperature"),
     "whitening": (None, "an .npz of tools/learn_whitening.py for global similarities (of fusion and of distractors)"),
     "distractors": (None, "a store whose images all join the gallery as wrong ones, for example R1M's"),
@@ -69,8 +69,8 @@ class EvaluationReport:
 
 
 def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport:
-    """Measure global search and, with ``settings["resume"]``, its reranking. settings: those of EVALUATION_SETTINGS that
-    differ from their defaults. Everything is opened and checked before the long work; raises InputError."""
+    """Measure global search and, with ``settings["resume"]``, its reranking. settings: those of EVALUATION_SETTINGS
+    that differ from their defaults. Everything is opened and checked before the long work; raises InputError."""
     settings = {name: default for name, (default, _) in EVALUATION_SETTINGS.items()} | settings
     _check_settings(dataset, settings)
     max_local, ks = dataset["max_sequence_len"], dataset["recalls"]
@@ -175,7 +175,7 @@ def read_fusion(settings: dict) -> Fusion:
 
 
 def peak_memory() -> dict:
-    """{"peak_memory_mb"} of this process so far and, where a GPU was used, {"peak_device_memory_mb"} of PyTorch on it."""
+    """{"peak_memory_mb"} of this process so far and, where a GPU was used, {"peak_device_memory_mb"} on it."""
     # Kilobytes, but bytes on macOS.
     unit = 2**20 if sys.platform == "darwin" else 2**10
     peak = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)}

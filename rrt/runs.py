@@ -1,4 +1,4 @@
-"""What the command ``experiment.py`` does, as functions of plain settings; the test sets and networks of other commands."""
+"""What the command ``experiment.py`` does, as functions of plain settings; test sets and networks of other commands."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -37,7 +37,9 @@ def open_test(dataset: dict, part: str = "test", max_local: int | None = None, s
         if not dataset[setting]:
             raise InputError(f"dataset.{setting} is not set; set it, or name a dataset that has it, as dataset.scenes")
     if not isinstance(dataset["test_txt"], (list, tuple)) or len(dataset["test_txt"]) != 2:
-        raise InputError(f"dataset.test_txt={dataset['test_txt']}: expected the lists of queries and gallery, {list(TEST_LISTS)}")
+        raise InputError(
+            f"dataset.test_txt={dataset['test_txt']}: expected the lists of queries and gallery, {list(TEST_LISTS)}"
+        )
     test = open_test_set(
         dataset[f"{part}_data_dir"], dataset["desc_name"], dataset[f"{part}_gnd_file"], dataset["test_txt"], max_local
     )

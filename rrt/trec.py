@@ -26,7 +26,7 @@ def write_run(path, queries: Sequence[str], rankings: Iterable[Sequence[str]], t
         for query, documents in zip(queries, rankings, strict=True):
             query, count = _word(query), len(documents)
             file.writelines(
-                f"{query} Q0 {_word(name)} {rank} {count - rank + 1} {tag}\n" for rank, name in enumerate(documents, start=1)
+                f"{query} Q0 {_word(name)} {place + 1} {count - place} {tag}\n" for place, name in enumerate(documents)
             )
     return Path(path)
 
@@ -34,7 +34,7 @@ def write_run(path, queries: Sequence[str], rankings: Iterable[Sequence[str]], t
 def read_run(path) -> tuple[dict[str, list[str]], str]:
     """({query: documents, best first}, tag) of a TREC run of any program.
 
-    As TREC's own tools do, the order is that of falling scores; of equal ones that of the rank column, then of the file.
+    As for TREC's own tools, falling scores are the order; of equal ones the rank column, then the file.
     Raises InputError naming file and line.
     """
     path = Path(path)
@@ -71,8 +71,8 @@ def run_positions(
 ) -> tuple[np.ndarray, int]:
     """(ranks int64 [Q, R] filled up with -1, number of positions): a run's rankings as gallery positions.
 
-    A query that the run does not name has found nothing. others: documents that are not in the gallery (distractors) are
-    wrong ones and take positions behind it; otherwise they are an InputError, as is a query that is none.
+    A query that the run does not name has found nothing. others: documents that are not in the gallery (distractors)
+    are wrong ones and take positions behind it; otherwise they are an InputError, as is a query that is none.
     """
     unknown = run.keys() - set(queries)
     if unknown:
@@ -84,8 +84,8 @@ def run_positions(
             if name not in places:
                 if not others:
                     raise InputError(
-                        f"{path}: '{name}' (query '{query}') is not in the gallery; give the lists the run was made for,"
-                        " or say that there are distractors"
+                        f"{path}: '{name}' (query '{query}') is not in the gallery; give the lists the run was made"
+                        " for, or say that there are distractors"
                     )
                 places[name] = len(places)
             ranks[row, column] = places[name]

@@ -174,14 +174,14 @@ def test_distractors_that_do_not_fit_are_refused(world, tmp_path):
         add_distractors(test, tmp_path / "missing.h5")
 
 
-@pytest.mark.parametrize("column, message", [("global", "global descriptor of 'r1m"), ("local/descriptors", "local descriptors of 'r1m")])
-def test_nan_among_the_distractors_is_named(world, tmp_path, column, message):
+@pytest.mark.parametrize("column, what", [("global", "global descriptor"), ("local/descriptors", "local descriptors")])
+def test_nan_among_the_distractors_is_named(world, tmp_path, column, what):
     import h5py
 
     shutil.copy(world / "distractors.h5", tmp_path)
     with h5py.File(tmp_path / "distractors.h5", "r+") as file:
         file[column][7] = np.nan
-    with pytest.raises(InputError, match=f"distractors.h5: {message}.*NaN"):
+    with pytest.raises(InputError, match=f"distractors.h5: {what} of 'r1m.*NaN"):
         add_distractors(opened(world), tmp_path / "distractors.h5", 1000)
 
 

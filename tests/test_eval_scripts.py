@@ -120,9 +120,9 @@ def test_wrong_names_are_one_line(run, arguments):
     one_line(run("eval.sh", *arguments))
 
 
-@pytest.mark.parametrize("arguments", [("eval.sh", "--help"), ("eval_r50_gldv1_roxf_global.sh", "--help"), ("eval_r101_gldv2_rpar_rerank.sh", "-h")])
-def test_help_tells_the_settings(arguments):
-    done = subprocess.run(["bash", str(SCRIPTS / arguments[0]), arguments[1]], text=True, capture_output=True)
+@pytest.mark.parametrize("script, option", [("eval.sh", "--help"), ("eval_r101_gldv2_rpar_rerank.sh", "-h")])
+def test_help_tells_the_settings(script, option):
+    done = subprocess.run(["bash", str(SCRIPTS / script), option], text=True, capture_output=True)
     assert done.returncode == 0 and all(name in done.stdout for name in SETTINGS) and "set -e" not in done.stdout
 
 

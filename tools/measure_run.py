@@ -33,7 +33,7 @@ def parse_arguments():
     parser.add_argument("--ground_truth", default="gnd_roxford5k.pkl", help="ground truth in it (gnd_roxford5k.pkl)")
     parser.add_argument("--lists", nargs=2, default=TEST_LISTS, metavar=("QUERIES", "GALLERY"),
                         help=f"image lists in it ({' '.join(TEST_LISTS)})")
-    parser.add_argument("--distractors", action="store_true", help="pictures that are not in the gallery count as wrong ones")
+    parser.add_argument("--distractors", action="store_true", help="pictures outside the gallery count as wrong ones")
     return parser.parse_args()
 
 
@@ -42,7 +42,8 @@ def main():
     images = load_revisited_set(*(Path(args.data_dir) / name for name in (*args.lists, args.ground_truth)))
     for path in args.runs:
         tag, results, missing = measure_run(path, images, args.distractors)
-        print(path + (f": {missing} of {len(images.query)} queries are not in it and count as nothing found" if missing else ""))
+        note = f": {missing} of {len(images.query)} queries are not in it and count as nothing found" if missing else ""
+        print(path + note)
         print(format_table({tag: results}, intervals=True))
 
 
