@@ -8,6 +8,7 @@ time, and merged into the rankings by similarity. What lies behind a query's las
 from dataclasses import replace
 
 import numpy as np
+from tqdm import tqdm
 
 from rrt.datasets import TestSet, check_finite, not_finite
 from rrt.errors import InputError
@@ -26,13 +27,13 @@ def add_distractors(
     """The test set whose gallery has every image of the store at ``path`` behind its own G images.
 
     Distractor i has gallery position G + i. num_rerank: the shortlists that rankings must be long enough for;
-    whitening: the ``rrt.neighbors.Whitening`` the neighbours were made with, None = none; max_local: of the local descriptors that
-    are checked; block: distractors compared at a time, None = 64 MiB of them.
+    whitening: the ``rrt.neighbors.Whitening`` the neighbours were made with, None = none; max_local: of the local
+    descriptors that are checked; block: distractors compared at a time, None = 64 MiB of them.
     The result's ranks, int32 [Q, R], are cut behind the last graded picture of a query, or later where the shortlists
     need it, and filled up with -1. Memory: about 16 bytes for each distractor that stays in a ranking.
     Raises InputError when sizes, names or networks do not fit together, for NaN, and for neighbours that are not
-    ordered by the similarities of the test set's own descriptors (by query expansion, or by another whitening): these can be
-    compared with no similarity of a distractor.
+    ordered by the similarities of the test set's own descriptors (by query expansion, or by another whitening): these
+    can be compared with no similarity of a distractor.
     """
     store = Store(path)
     joined = JoinedStore(test.store, store)
@@ -84,8 +85,8 @@ def _listed_similarities(test, queries, prepare, block):
         query = test.images.query.names[int(np.argmax((listed - falling).max(axis=1)))]
         raise InputError(
             f"{test.folder}: the neighbours of '{query}' are not ordered by the similarities of {test.store.path}, so"
-            " that distractors have no place among them; give the whitening= they were made with, or make them again with"
-            " tools/prepare_topk_revisited.py, without query expansion"
+            " that distractors have no place among them; give the whitening= they were made with, or make them again"
+            " with tools/prepare_topk_revisited.py, without query expansion"
         )
     return falling
 
@@ -102,7 +103,7 @@ def _similar_distractors(store, queries, prepare, floors, count, block):
     above = [[] for _ in queries]
     top = np.empty((len(queries), 0), np.float32)
     top_places = np.empty((len(queries), 0), np.int64)
-    for start in range(0, len(store), block):
+    for start in tqdm(range(0, len(store), block), desc="distractors", unit="block", disable=None):
         descriptors = np.asarray(store.global_descriptors[start : start + block], dtype=np.float32)
         finite = np.isfinite(descriptors).all(axis=1)
         if not finite.all():

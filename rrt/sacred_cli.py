@@ -126,7 +126,7 @@ def run_sacred(experiment, argv=None):
     """
     argv = [str(a) for a in (sys.argv if argv is None else argv)]
     _check_command_line(experiment, argv)
-    run = experiment.run
+    run, observers = experiment.run, list(experiment.observers)
 
     def run_or_exit(*args, options, **kwargs):
         if options["--mongo_db"]:
@@ -154,7 +154,7 @@ def run_sacred(experiment, argv=None):
         experiment.run_commandline(argv)
     finally:
         del experiment.run  # the method of the class again
-        experiment.observers.clear()
+        experiment.observers[:] = observers
 
 
 def _exit(message, status=1):
