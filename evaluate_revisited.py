@@ -4,49 +4,44 @@
         resume=rrt_gld_ckpts/r50_gldv2.pt
 
 Needs the store, the lists, the ground truth and the neighbours of tools/prepare_topk_revisited.py in
-dataset.test_data_dir; resume=None measures global search alone. Writes results.json and queries.csv into temp_dir.
+dataset.test_data_dir; resume=None measures global search alone. Writes results.json and queries.csv into temp_dir, and
+the run's record, where neither -F, -m nor -u says otherwise.
 """
 
+from rrt.evaluation_run import EVALUATION_SETTINGS, evaluate_run, protocol_text
 from rrt.ingredients import dataset_ingredient, model_ingredient
 from rrt.metrics import format_table
-from rrt.runs import evaluate_run
-from rrt.sacred_cli import make_experiment, plain_config, run_sacred
+from rrt.sacred_cli import add_settings, make_experiment, plain_config, run_sacred
+
+__doc__ += "\nSettings, given as `with name=value` (those of dataset and model: print_config):\n" + "\n".join(
+    f"  {name}={default}: {meaning}" for name, (default, meaning) in EVALUATION_SETTINGS.items()
+)
 
 dataset = dataset_ingredient()
 model = model_ingredient()
 ex = make_experiment("rrt_evaluation", ingredients=[dataset, model])
-ex.add_config(
-    {
-        "temp_dir": "logs/evaluate",
-        "resume": None,
-        "num_rerank": 100,
-        "scale_binning": None,  # published | exact; None: as the checkpoint was trained
-        "lambda": 0.0,  # share of the global similarity in the score, see rrt.evaluation.Fusion
-        "temperature": 1.0,
-        "fusion": None,  # a file of tools/tune_fusion.py instead of the two
-        "whitening": None,  # an .npz of tools/learn_whitening.py for the global similarities of the fusion
-        "seed": 0,
-        "cpu": False,
-        "visdom_port": None,  # accepted and unused, as published command lines may set it
-    }
-)
+add_settings(ex, *({name: entry[part] for name, entry in EVALUATION_SETTINGS.items()} for part in (0, 1)))
 
 
 @ex.main
-def main(_config):
-    """Print the table; the result has M_map, H_map, M_mp, H_mp and more, of RRT where there is a checkpoint."""
+def main(_config, _run):
+    """Print the table and the protocol; the result has M_map, H_map, M_mp, H_mp and more, of RRT where there is a
+    checkpoint."""
     settings = plain_config(_config)
     report = evaluate_run(settings.pop("dataset"), settings.pop("model"), settings)
+    numbers = report.numbers
     print(format_table(report.results, intervals=True))
-    numbers = dict(report.numbers)
-    if "RRT" in numbers:
-        protocol = numbers["protocol"]
-        fused = f", lambda {protocol['lambda']}, temperature {protocol['temperature']}" if protocol["lambda"] else ""
-        print(f"{protocol['num_rerank']} candidates reranked{fused}: {numbers['ms_per_query']} ms a query")
+    print(protocol_text(numbers))
+    reranked = f"{numbers['ms_per_query']} ms a query, " if "RRT" in numbers else ""
+    print(f"{reranked}{numbers['peak_memory_mb']} MB of memory at most")
     print("wrote " + " and ".join(map(str, report.paths)))
+    if report.trec:
+        print(f"wrote {len(report.trec)} TREC files in {report.trec[0].parent}")
+    _run.info["results"] = numbers
     for path in report.paths:
         ex.add_artifact(path)
-    return numbers.get("RRT", numbers["global"]) | {name: value for name, value in numbers.items() if name != "RRT"}
+    best = numbers["RRT"] if "RRT" in numbers else numbers["global"]
+    return best | {name: value for name, value in numbers.items() if name != "RRT"}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python experiment.py [-F logs/NAME] with temp_dir=logs/NAME dataset.gldv2_roxford_r50_gldv2 model.RRT max_norm=0.0
 
 Needs the store, the training list and the neighbours of tools/prepare_topk_gldv2.py in dataset.train_data_dir. Writes
-last.pt (every epoch, with everything resume=auto needs), best.pt (the selected epoch) and history.json into temp_dir.
+last.pt (every epoch, with everything resume=auto needs), best.pt (the selected epoch) and history.json into temp_dir,
+and the run's record, where neither -F, -m nor -u says otherwise.
 """
 
 from dataclasses import asdict

@@ -37,8 +37,8 @@ class Fusion:
 
 @dataclass(frozen=True)
 class ScoredShortlists:
-    """Everything reranking needs, scored once: orders int64 {protocol: [Q, R]}, the ranking before reranking with the
-    protocol's junk at the end; per query the candidates (gallery positions, ascending), their logits and global
+    """Everything reranking needs, scored once: orders {protocol: integers [Q, R]}, the ranking before reranking with
+    the protocol's junk at the end; per query the candidates (gallery positions, ascending), their logits and global
     similarities.
 
     seconds: wall-clock of the scoring; num_pairs: pairs scored.
@@ -54,25 +54,32 @@ class ScoredShortlists:
 
 
 def junk_last(ranks: np.ndarray, gnd: list[dict], protocol: str) -> np.ndarray:
-    """Each row of ranks [Q, R] with what the protocol ignores moved to its end, the order otherwise kept."""
+    """Each row of ranks [Q, R] with what the protocol ignores moved to its end, the order otherwise kept; -1, which may
+    fill a row up, stays last."""
     ordered = np.empty_like(ranks)
     for row, entry in enumerate(gnd):
-        ignored = np.isin(ranks[row], np.concatenate([entry[grade] for grade in IGNORED_GRADES[protocol]]))
-        ordered[row] = ranks[row][np.argsort(ignored, kind="stable")]
+        ignored = np.isin(ranks[row], ignored_positions(entry, protocol))
+        ordered[row] = ranks[row][np.argsort(ignored + 2 * (ranks[row] < 0), kind="stable")]
     return ordered
+
+
+def ignored_positions(entry: dict, protocol: str) -> np.ndarray:
+    """Gallery positions that the protocol leaves out of a query's ranking."""
+    return np.concatenate([entry[grade] for grade in IGNORED_GRADES[protocol]])
 
 
 def score_shortlists(
     test: TestSet, scorer: Scorer, num_rerank: int = 100, whitening=None, progress: bool = False, protocols=None
 ) -> ScoredShortlists:
-    """Score the first ``num_rerank`` candidates of every query for every protocol (or those named), each pair once.
+    """Score the first ``num_rerank`` candidates of every query for every protocol (or those named), each pair once;
+    more than there are means all.
 
     whitening: ``rrt.neighbors.Whitening`` under which the global similarities for fusion are taken, None = as stored.
     """
     num_rerank = check_num_rerank(test, num_rerank)
     orders = {protocol: junk_last(test.ranks, test.gnd, protocol) for protocol in protocols or protocols_of(test.gnd)}
     tops = np.concatenate([order[:, :num_rerank] for order in orders.values()], axis=1)
-    candidates = [np.unique(top) for top in tops]
+    candidates = [np.unique(top[top >= 0]) for top in tops]
     similarities = global_similarities(test, candidates, whitening)
     start = time.perf_counter()
     logits = scorer.score(test.query_index, [test.gallery_index[c] for c in candidates], progress)
@@ -85,17 +92,18 @@ def global_similarities(test: TestSet, candidates: list[np.ndarray], whitening=N
     prepare = whitening.apply if whitening is not None else np.asarray
     descriptors = test.store.global_descriptors
     queries = prepare(descriptors[test.query_index])
-    gallery = prepare(descriptors[test.gallery_index])
-    return [gallery[c] @ query for query, c in zip(queries, candidates)]
+    # Query by query: a gallery with distractors may not fit into memory.
+    return [prepare(descriptors[test.gallery_index[c]]) @ query for query, c in zip(queries, candidates)]
 
 
 def rerank(scored: ScoredShortlists, protocol: str, fusion: Fusion = Fusion()) -> np.ndarray:
-    """Ranking int64 [Q, R]: the first candidates by falling score (ties in their old order), the rest as it was."""
+    """Ranking [Q, R]: the first candidates by falling score (ties in their old order), the rest as it was."""
     ranks = scored.orders[protocol].copy()
     for row, top in enumerate(ranks[:, : scored.num_rerank]):
+        top = top[top >= 0]
         place = np.searchsorted(scored.candidates[row], top)
         scores = fusion.scores(scored.similarities[row][place], scored.logits[row][place])
-        ranks[row, : scored.num_rerank] = top[np.argsort(-scores, kind="stable")]
+        ranks[row, : len(top)] = top[np.argsort(-scores, kind="stable")]
     return ranks
 
 

@@ -6,10 +6,8 @@ for example ``dataset.max_sequence_len=200``.
 
 from rrt.datasets import TEST_LISTS
 from rrt.model import DEFAULT_SETTINGS
-from rrt.sacred_cli import Ingredient
+from rrt.sacred_cli import Ingredient, add_settings
 
-# val_data_dir: held-out training landmarks in the Revisited format, on which the best epoch is chosen; test_txt: the
-# lists of queries and gallery, found in a test folder as train_txt is in train_data_dir.
 DATASET_DEFAULTS = {
     "name": None,
     "desc_name": None,
@@ -28,6 +26,26 @@ DATASET_DEFAULTS = {
     "pin_memory": True,
     "recalls": [1, 5, 10],
     "num_candidates": 100,
+}
+
+DATASET_MEANINGS = {
+    "name": "for the records alone",
+    "desc_name": "names the descriptor stores delg_<desc_name>.h5 and neighbours nn_inds_<desc_name>.pkl",
+    "train_data_dir": "folder of train_txt, its store and its neighbours",
+    "test_data_dir": "folder of test_txt, the ground truth, the store and the neighbours",
+    "val_data_dir": "the same of held-out training landmarks, on which the best epoch is chosen",
+    "train_txt": "training list, in train_data_dir",
+    "test_txt": "lists of queries and gallery, in test_data_dir and in val_data_dir",
+    "test_gnd_file": "ground truth (.pkl, .json, .mat), in test_data_dir",
+    "val_gnd_file": "ground truth in val_data_dir",
+    "batch_size": "images of a training batch; a triplet is three",
+    "test_batch_size": "accepted and unused: the scorer finds its own",
+    "max_sequence_len": "local descriptors used of an image, the first in stored order",
+    "sampler": "random | triplet",
+    "num_workers": "accepted and unused, as published command lines may set it",
+    "pin_memory": "accepted and unused, as published command lines may set it",
+    "recalls": "cut-offs k of mP@k and mR@k",
+    "num_candidates": "neighbours of an anchor that triplets are drawn from",
 }
 
 _TEST_FOLDERS = {
@@ -56,23 +74,23 @@ def dataset_configs() -> dict[str, dict]:
     return configs
 
 
-# dim_K is unused; it stays because published command lines may set it.
 MODEL_DEFAULTS = {"name": "rrt", "dim_K": 256, "initialisation": "published"} | DEFAULT_SETTINGS
+MODEL_MEANINGS = {"dim_K": "unused; published command lines may set it"}
 MODEL_CONFIGS = {"RRT": dict(MODEL_DEFAULTS)}
 
 
-def make_ingredient(name: str, defaults: dict, configs: dict[str, dict]) -> Ingredient:
-    """A Sacred ingredient with these defaults and named configurations."""
+def make_ingredient(name: str, defaults: dict, meanings: dict, configs: dict[str, dict]) -> Ingredient:
+    """A Sacred ingredient with these defaults, what print_config says of them, and named configurations."""
     ingredient = Ingredient(name, save_git_info=False)
-    ingredient.add_config(defaults)
+    add_settings(ingredient, defaults, meanings)
     for config_name, entries in configs.items():
         ingredient.add_named_config(config_name, entries)
     return ingredient
 
 
 def dataset_ingredient() -> Ingredient:
-    return make_ingredient("dataset", DATASET_DEFAULTS, dataset_configs())
+    return make_ingredient("dataset", DATASET_DEFAULTS, DATASET_MEANINGS, dataset_configs())
 
 
 def model_ingredient() -> Ingredient:
-    return make_ingredient("model", MODEL_DEFAULTS, MODEL_CONFIGS)
+    return make_ingredient("model", MODEL_DEFAULTS, MODEL_MEANINGS, MODEL_CONFIGS)

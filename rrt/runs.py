@@ -1,22 +1,18 @@
-"""What the commands ``experiment.py`` and ``evaluate_revisited.py`` do, as functions of plain settings."""
+"""What the command ``experiment.py`` does, as functions of plain settings; test sets and networks of other commands."""
 
-import csv
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 
 from rrt.batches import BatchSource
 from rrt.checkpoint import Checkpoint, load_checkpoint, load_weights
-from rrt.datasets import TestSet, check_sizes, open_test_set, open_train_set
-from rrt.errors import InputError, atomic_path
-from rrt.evaluation import Fusion, evaluate_global, evaluate_reranked, score_shortlists, summary
+from rrt.datasets import TEST_LISTS, TestSet, check_sizes, open_test_set, open_train_set
+from rrt.errors import InputError
 from rrt.initialisation import initialise
 from rrt.metrics import PROTOCOLS, protocols_of
 from rrt.model import DEFAULT_SETTINGS, RRT
-from rrt.neighbors import load_whitening
 from rrt.pairs import check_binning
 from rrt.planted import PlantedSettings, PlantedSource
 from rrt.sampler import TripletSampler
@@ -35,11 +31,30 @@ def build_model(model: dict) -> RRT:
     return RRT(**{name: model[name] for name in DEFAULT_SETTINGS})
 
 
+def recorded_model(checkpoint: Checkpoint, model: dict) -> dict:
+    """The architecture a checkpoint records, else that of the settings (published checkpoints record nothing).
+
+    A setting that is neither the recorded value nor the default was meant: then InputError instead of overruling it.
+    """
+    recorded = checkpoint.settings.get("model", {})
+    for name, default in DEFAULT_SETTINGS.items():
+        if model[name] not in (recorded.get(name, model[name]), default):
+            raise InputError(
+                f"{checkpoint.path}: another architecture: it was made with model.{name}={recorded[name]}, the settings"
+                f" say {model[name]}; leave model.{name} out"
+            )
+    return model | recorded
+
+
 def open_test(dataset: dict, part: str = "test", max_local: int | None = None, selects: bool = False) -> TestSet:
     """The ``test`` or ``val`` set of a ``dataset`` configuration. selects: settings or epochs will be chosen by it."""
     for setting in (f"{part}_data_dir", f"{part}_gnd_file", "desc_name"):
         if not dataset[setting]:
             raise InputError(f"dataset.{setting} is not set; set it, or name a dataset that has it, as dataset.scenes")
+    if not isinstance(dataset["test_txt"], (list, tuple)) or len(dataset["test_txt"]) != 2:
+        raise InputError(
+            f"dataset.test_txt={dataset['test_txt']}: expected the lists of queries and gallery, {list(TEST_LISTS)}"
+        )
     test = open_test_set(
         dataset[f"{part}_data_dir"], dataset["desc_name"], dataset[f"{part}_gnd_file"], dataset["test_txt"], max_local
     )
@@ -158,108 +173,3 @@ def _pick(kind, settings: dict, strict: bool = False):
     if strict and unknown:
         raise InputError(f"unknown setting '{unknown[0]}'; known: {', '.join(sorted(known))}")
     return kind(**{name: value for name, value in settings.items() if name in known})
-
-
-@dataclass(frozen=True)
-class EvaluationReport:
-    """results: {method: {protocol: ProtocolResult}}, ``global`` and, with a checkpoint, ``RRT``; numbers: plain figures
-    for ``results.json``; paths: the files written."""
-
-    results: dict
-    numbers: dict
-    paths: list[Path]
-
-
-def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport:
-    """Measure global search and, with ``settings["resume"]``, its reranking. settings: those of
-    ``evaluate_revisited.py``."""
-    test = open_test(dataset, "test", dataset["max_sequence_len"])
-    fusion = read_fusion(settings)
-    whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
-    ks = tuple(dataset["recalls"])
-    results = {"global": evaluate_global(test, ks)}
-    numbers = {"global": summary(results["global"])}
-    if settings["resume"]:
-        scorer, checkpoint = open_scorer(test.store, dataset, model, settings)
-        scored = score_shortlists(test, scorer, settings["num_rerank"], whitening, progress=True)
-        results["RRT"] = evaluate_reranked(test, scored, fusion, ks)
-        numbers["RRT"] = summary(results["RRT"], results["global"])
-        numbers["protocol"] = {
-            "num_rerank": scored.num_rerank,
-            "junk": "moved behind the gallery before reranking",
-            "scale_binning": scorer.binning,
-            "max_local": scorer.max_local,
-            "lambda": fusion.weight,
-            "temperature": fusion.temperature,
-            "whitening": str(settings["whitening"]) if settings["whitening"] else None,
-            "checkpoint": str(checkpoint.path),
-            "checkpoint_sha256": checkpoint.sha256,
-            "selected": checkpoint.settings.get("selection"),
-        }
-        numbers["seconds"] = round(scored.seconds, 3)
-        numbers["ms_per_query"] = round(1000 * scored.seconds / len(test.query_index), 2)
-        numbers["pairs_per_second"] = round(scored.num_pairs / max(scored.seconds, 1e-9), 1)
-    folder = Path(settings["temp_dir"])
-    paths = [write_json(folder, "results.json", numbers), _write_queries(folder / "queries.csv", test, results)]
-    return EvaluationReport(results, numbers, paths)
-
-
-def open_scorer(store, dataset: dict, model: dict, settings: dict) -> tuple[Scorer, Checkpoint]:
-    """The scorer of the checkpoint ``settings["resume"]``; scale_binning=None takes the one the checkpoint was trained
-    with."""
-    checkpoint = load_checkpoint(settings["resume"])
-    network = build_model(recorded_model(checkpoint, model))
-    load_weights(network, checkpoint)
-    check_sizes(store, network.settings, checkpoint.path)
-    binning = settings["scale_binning"] or checkpoint.settings.get("scale_binning", "published")
-    return Scorer(network, store, dataset["max_sequence_len"], binning, pick_device(settings["cpu"])), checkpoint
-
-
-def recorded_model(checkpoint: Checkpoint, model: dict) -> dict:
-    """The architecture a checkpoint records, else that of the settings (published checkpoints record nothing).
-
-    A setting that is neither the recorded value nor the default was meant: then InputError instead of overruling it.
-    """
-    recorded = checkpoint.settings.get("model", {})
-    for name, default in DEFAULT_SETTINGS.items():
-        if model[name] not in (recorded.get(name, model[name]), default):
-            raise InputError(
-                f"{checkpoint.path}: another architecture: it was made with model.{name}={recorded[name]}, the settings"
-                f" say {model[name]}; leave model.{name} out"
-            )
-    return model | recorded
-
-
-def read_fusion(settings: dict) -> Fusion:
-    """lambda and temperature, from the file ``settings["fusion"]`` of ``tools/tune_fusion.py`` where one is given."""
-    path = settings["fusion"]
-    if not path:
-        return Fusion(settings["lambda"], settings["temperature"])
-    try:
-        chosen = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Fusion(float(chosen["lambda"]), float(chosen["temperature"]))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with tools/tune_fusion.py") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InputError(
-            f"{path}: no lambda and temperature in it ({error}); make it again with tools/tune_fusion.py"
-        ) from None
-
-
-def write_json(folder, name: str, content) -> Path:
-    path = Path(folder) / name
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    return path
-
-
-def _write_queries(path: Path, test: TestSet, results: dict) -> Path:
-    """One row a query: its name and the average precision of every method and protocol (empty without positives)."""
-    columns = [(method, protocol) for method, by_protocol in results.items() for protocol in by_protocol]
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["query", *(f"{method}_{protocol}_ap" for method, protocol in columns)])
-        for row, name in enumerate(test.images.query.names):
-            aps = [results[method][protocol].aps[row] for method, protocol in columns]
-            writer.writerow([name, *("" if ap != ap else f"{ap:.6f}" for ap in aps)])
-    return path

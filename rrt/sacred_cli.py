@@ -10,16 +10,18 @@ from pathlib import Path
 from docopt import DocoptExit, docopt
 
 from rrt.errors import InputError, describe_error
+from rrt.run_records import DefaultRecord, is_mongo_address, mongo_record
 
 with warnings.catch_warnings():  # sacred 0.8.7 imports pkg_resources, which setuptools<81 has but warns of
     warnings.simplefilter("ignore")
     from sacred import SETTINGS, Experiment, Ingredient
     from sacred.arg_parser import get_config_updates
+    from sacred.config import ConfigDict
     from sacred.dependencies import gather_sources_and_dependencies
     from sacred.utils import ConfigAddedError, SacredError
     from sacred.utils import apply_backspaces_and_linefeeds, get_by_dotted_path, iterate_flattened, join_paths
 
-__all__ = ["Ingredient", "make_experiment", "plain_config", "run_sacred"]
+__all__ = ["Ingredient", "add_settings", "make_experiment", "plain_config", "run_sacred"]
 
 # "fd", the default, starts two `tee` processes that outlive a killed run and reorder standard output and error.
 SETTINGS.CAPTURE_MODE = "sys"
@@ -28,6 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # What Sacred reports of every run and what nobody can act on; `-l INFO` shows it all.
 _NOISE = ("No observers have been added", "Failed after", "Aborted after", "Changed type of config entry")
+
+# Options that say where a run is recorded, or that it is not.
+_RECORDS = ("file_storage", "mongo_db", "sql", "s3", "gcs", "tiny_db", "unobserved")
 
 _KINDS = {bool: "True or False", int: "an integer", float: "a number", str: "a text", dict: "a dict", list: "a list"}
 
@@ -59,8 +64,8 @@ def _is_news(record):
 def make_experiment(name, ingredients=()):
     """A sacred.Experiment for the calling module, whose docstring is the help text; sources it imports are recorded.
 
-    No observer is added: `-F DIR` records a run in DIR (FileStorage), `-m` in a MongoDB. Run it with run_sacred, or
-    from Python with `experiment.run(config_updates={...})`, which raises InputError as it comes.
+    Run it with run_sacred, or from Python with `experiment.run(config_updates={...})`, which raises InputError as it
+    comes and records nothing.
     """
     caller = sys._getframe(1).f_globals
     try:
@@ -77,6 +82,24 @@ def make_experiment(name, ingredients=()):
     experiment.captured_out_filter = apply_backspaces_and_linefeeds
     experiment.pre_run_hook(_check_types)
     return experiment
+
+
+class _DocumentedConfig(ConfigDict):
+    """Settings whose meanings `print_config` shows."""
+
+    def __init__(self, defaults, meanings):
+        super().__init__(defaults)
+        self._meanings = meanings
+
+    def __call__(self, fixed=None, preset=None, fallback=None):
+        summary = super().__call__(fixed, preset, fallback)
+        summary.docs.update(self._meanings)
+        return summary
+
+
+def add_settings(ingredient, defaults, meanings):
+    """Add settings {name: default} to an experiment or ingredient, some of them explained: {name: meaning}."""
+    ingredient.configurations.append(_DocumentedConfig(defaults, meanings))
 
 
 def _check_types(_run):
@@ -96,14 +119,23 @@ def plain_config(config):
 def run_sacred(experiment, argv=None):
     """Run the experiment's command line (default sys.argv); what a user got wrong ends as one line `error: ...`.
 
-    An InputError or OSError of the command marks the run FAILED in its record. An unexpected exception keeps its
-    traceback, and `-d` (debug) shows one for every error.
+    The run is recorded (FileStorage) in the folder of `-F DIR`, or in the MongoDB of `-m [HOST:PORT:]DB` and in files
+    where that fails, or without either in its temp_dir where it has one; `-u` records nothing. An InputError or OSError
+    of the command marks the run FAILED in its record. An unexpected exception keeps its traceback, and `-d` (debug)
+    shows one for every error.
     """
     argv = [str(a) for a in (sys.argv if argv is None else argv)]
     _check_command_line(experiment, argv)
-    run = experiment.run
+    run, observers = experiment.run, list(experiment.observers)
 
     def run_or_exit(*args, options, **kwargs):
+        if options["--mongo_db"]:
+            kwargs["meta_info"] = (kwargs.get("meta_info") or {}) | {"options": dict(options)}
+            record = mongo_record(options["--mongo_db"], bool(options["--file_storage"]), options["--id"] is not None)
+            experiment.observers.append(record)
+            options = options | {"--mongo_db": None}  # Sacred's own way to MongoDB ends a run where there is none
+        elif not any(options.get(f"--{name}") for name in _RECORDS):
+            experiment.observers.append(DefaultRecord())
         try:
             finished = run(*args, options=options, **kwargs)
         except KeyboardInterrupt:
@@ -122,6 +154,7 @@ def run_sacred(experiment, argv=None):
         experiment.run_commandline(argv)
     finally:
         del experiment.run  # the method of the class again
+        experiment.observers[:] = observers
 
 
 def _exit(message, status=1):
@@ -145,6 +178,8 @@ def _check_command_line(experiment, argv):
     for name in get_config_updates(args["UPDATE"])[1]:
         if name not in known and not Path(name).is_file():
             _exit(f"unknown named configuration {name!r} (a setting needs name=value); {_suggest(name, known)}")
+    if args["--mongo_db"] and not is_mongo_address(args["--mongo_db"]):
+        _exit(f"-m {args['--mongo_db']!r}: expected [HOST:PORT:]DB, for example localhost:27017:rrt")
     if args["--file_storage"]:
         try:
             Path(args["--file_storage"]).mkdir(parents=True, exist_ok=True)

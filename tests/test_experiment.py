@@ -15,29 +15,19 @@ from reranking import GLOBAL_DIM, NETWORK, make_test_world, make_world
 import evaluate_revisited
 import experiment
 from rrt.checkpoint import save_checkpoint
-from rrt.errors import InputError
+from rrt.errors import InputError, sha256_of_file
+from rrt.evaluation_run import evaluate_run
 from rrt.groundtruth import GRADES, load_ground_truth, load_neighbors, save_ground_truth, save_neighbors
 from rrt.ingredients import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
 from rrt.lists import read_image_list, write_image_list
 from rrt.model import RRT
 from rrt.neighbor_origin import origin_path
 from rrt.neighbors import fit_pca_whitening
-from rrt.runs import evaluate_run
 from rrt.sacred_cli import run_sacred
 from rrt.store import Store, write_store
 from tools import tune_fusion
 
 MODEL = ["model.RRT", *(f"model.{name}={value}" for name, value in NETWORK.items())]
-EVALUATE = {
-    "resume": None,
-    "num_rerank": 100,
-    "scale_binning": None,
-    "lambda": 0.0,
-    "temperature": 1.0,
-    "fusion": None,
-    "whitening": None,
-    "cpu": True,
-}
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +108,11 @@ def test_evaluation_of_the_trained_checkpoint_gives_table_files_and_published_ke
     assert {"M_map", "H_map", "M_mp", "H_mp"} <= result.keys()
     assert result["M_map"] == numbers["RRT"]["M_map"] and len(result["M_mp"]) == 3
     assert result["global"] == numbers["global"]
+    assert json.loads((folder / "2" / "info.json").read_text())["results"] == numbers
+    assert {"2/results.json", "2/queries.csv"} <= set(files_below(folder))
+    printed = finished.stdout.splitlines()
+    assert "selection_rule: the epoch of the best Medium mAP on held-out validation landmarks" in printed
+    assert f"checkpoint_sha256: {sha256_of_file(folder / 'best.pt')}" in printed
 
 
 def test_fusion_is_tuned_on_validation_and_used_from_its_file(world, trained):
@@ -147,13 +142,14 @@ def evaluate(root, folder, model=None, **settings):
     return evaluate_run(
         dataset_of(root),
         MODEL_DEFAULTS | (NETWORK if model is None else model),
-        EVALUATE | {"temp_dir": folder} | settings,
+        {"temp_dir": folder, "cpu": True} | settings,
     )
 
 
 def test_without_a_checkpoint_global_search_alone_is_measured(world, tmp_path):
     report = evaluate(world, tmp_path)
     assert list(report.results) == ["global"] and "RRT" not in report.numbers
+    assert report.numbers["protocol"]["num_rerank"] == 0
 
 
 def test_lambda_one_gives_the_figures_of_global_search(world, tmp_path):
@@ -372,7 +368,7 @@ def test_more_candidates_than_the_table_lists_are_refused(world, tmp_path, comma
 def test_evaluation_refuses_missing_files_and_impossible_settings(world, tmp_path, changes, settings, named):
     with pytest.raises(InputError, match=named):
         evaluate_run(
-            dataset_of(world, **changes), MODEL_DEFAULTS | NETWORK, EVALUATE | {"temp_dir": tmp_path / "out"} | settings
+            dataset_of(world, **changes), MODEL_DEFAULTS | NETWORK, {"temp_dir": tmp_path / "out"} | settings
         )
     assert not (tmp_path / "out").exists()
 

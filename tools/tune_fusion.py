@@ -12,11 +12,12 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.evaluation import Fusion, evaluate_global, rerank, score_shortlists
+from rrt.evaluation_run import EVALUATION_SETTINGS, open_scorer, write_json
 from rrt.ingredients import dataset_ingredient, model_ingredient
 from rrt.metrics import evaluate, percent
 from rrt.neighbors import load_whitening
-from rrt.runs import open_scorer, open_test, write_json
-from rrt.sacred_cli import make_experiment, plain_config, run_sacred
+from rrt.runs import open_test
+from rrt.sacred_cli import add_settings, make_experiment, plain_config, run_sacred
 
 LAMBDAS = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 TEMPERATURES = [0.1, 0.2, 0.5, 1.0, 2.0]
@@ -58,19 +59,15 @@ def make_grid(lambdas, temperatures) -> list[list[Fusion]]:
 dataset = dataset_ingredient()
 model = model_ingredient()
 ex = make_experiment("tune_fusion", ingredients=[dataset, model])
-ex.add_config(
-    {
-        "temp_dir": "logs/tune_fusion",
-        "resume": None,
-        "num_rerank": 100,
-        "scale_binning": None,
-        "lambdas": LAMBDAS,
-        "temperatures": TEMPERATURES,
-        "whitening": None,
-        "seed": 0,
-        "cpu": False,
-    }
-)
+# {setting: (default, meaning)}; the others are those of evaluate_revisited.py.
+SETTINGS = {
+    "temp_dir": ("logs/tune_fusion", "folder for fusion.json and the record of the run"),
+    "lambdas": (LAMBDAS, "shares of the global similarity to try"),
+    "temperatures": (TEMPERATURES, "factors of the logit to try"),
+}
+_SHARED = ("resume", "num_rerank", "scale_binning", "whitening", "precision", "compile", "memory_mb", "seed", "cpu")
+SETTINGS |= {name: EVALUATION_SETTINGS[name] for name in _SHARED}
+add_settings(ex, *({name: entry[part] for name, entry in SETTINGS.items()} for part in (0, 1)))
 
 
 @ex.main

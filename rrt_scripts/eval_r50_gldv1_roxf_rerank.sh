@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# ROxford5k, DELG ResNet-50 (GLDv1), 100 reranked; settings: eval.sh --help
+exec bash "$(dirname "${BASH_SOURCE[0]}")/eval.sh" r50 gldv1 roxf rerank "$@"
