@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from rrt.checkpoint import Checkpoint, load_checkpoint, load_weights
-from rrt.datasets import TestSet, check_sizes, neighbors_path
+from rrt.datasets import TestSet, check_num_rerank, check_sizes, neighbors_path
 from rrt.distractors import add_distractors
 from rrt.errors import InputError, atomic_path, check_count, sha256_of_file
 from rrt.evaluation import (
@@ -83,6 +83,8 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
     checkpoint = load_checkpoint(settings["resume"]) if settings["resume"] else None
     test = open_test(dataset, "test", max_local)
+    if checkpoint:
+        check_num_rerank(test, settings["num_rerank"])
     network = open_network(checkpoint, model, test.store) if checkpoint else None
     protocol = _protocol_of_search(test, dataset, settings)
     numbers: dict = {"protocol": protocol}
