@@ -121,28 +121,38 @@ class Scorer:
             # The worker threads' number of one would be that of every thread made from now on.
             torch.set_num_threads(threads)
 
-    def budget(self, counts: np.ndarray) -> tuple[int, int]:
-        """(rows of embedded images kept, tokens computed at a time by each worker) for images of ``counts`` rows.
-
-        InputError when memory_mb does not hold a single pair.
-        """
-        width = self.network.seg_encoder.embedding_dim
+    def budget(self, counts: np.ndarray) -> "Budget":
+        """How memory_mb is shared when images of ``counts`` rows are scored: a quarter for reading, a quarter or less
+        for computing, the rest for embedded images. InputError when it does not hold a single pair."""
+        width, cuda = self.network.seg_encoder.embedding_dim, self.device.type == "cuda"
         row = width * self.dtype.itemsize
         # Tokens, projections, attention and its float32 copies, sums; the feed-forward's middle on a GPU.
-        token = 12 * width * (self.dtype.itemsize if self.device.type == "cuda" else 4)
-        if self.device.type == "cuda":
+        token = 12 * width * (self.dtype.itemsize if cuda else 4)
+        if cuda:
             token += 2 * self.network.encoder.layers[0].linear1.out_features * self.dtype.itemsize
-        pair = 2 * int(counts.max()) + 2
-        total = self.memory_mb * 2**20
-        if pair * (row + self.threads * token) > total:
+        # As stored, as float32, normalised, embedded; of two steps, one being read and one embedded.
+        reading = 2 * width * (2 + 3 * 4)
+        pair, total = 2 * int(counts.max()) + 2, self.memory_mb * 2**20
+        least = pair * (row + self.threads * token + reading)
+        if least > total:
             raise InputError(
                 f"memory_mb={self.memory_mb}: a pair of {pair} tokens in each of {self.threads} workers needs"
-                f" {pair * (row + self.threads * token) / 2**20:.0f} MiB; give more, or a smaller max_sequence_len"
+                f" {least / 2**20:.0f} MiB; give more, or a smaller max_sequence_len"
             )
         batch = self.settings.batch_tokens or BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
         batch = max(1, min(batch, total // (4 * self.threads * token))) if self.settings.packed else 1
-        rows = (total - self.threads * max(batch, pair) * token) // row
-        return max(rows, pair), batch
+        step = max(pair, total // (4 * reading))
+        rows = (total - self.threads * max(batch, pair) * token - step * reading) // row
+        return Budget(max(rows, pair), step, batch)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """rows: of embedded images kept; step: of images read at a time; batch: tokens computed at a time by a worker."""
+
+    rows: int
+    step: int
+    batch: int
 
 
 @dataclass(frozen=True)
@@ -174,8 +184,9 @@ class _Run:
         self.queries, self.shortlists, self.starts = queries, shortlists, starts
         everything = np.unique(np.concatenate([queries, *shortlists]))
         counts = scorer.store.local_counts(scorer.max_local) + 1
-        rows, self.batch_tokens = scorer.budget(counts[everything])
-        self.capacity = min(rows, int(counts[everything].sum()))
+        budget = scorer.budget(counts[everything])
+        self.batch_tokens, self.step_rows = budget.batch, budget.step
+        self.capacity = min(budget.rows, int(counts[everything].sum()))
         self.bank = ImageBank(
             scorer.model, scorer.store, scorer.max_local, scorer.binning, self.capacity, scorer.dtype, scorer.device,
             self.settings.overlap,
@@ -229,14 +240,15 @@ class _Run:
                 yield _Step(query, shortlist[part], start + part, new, forget)
 
     def _parts(self, query, shortlist):
-        """Places of the shortlist in pieces whose images fit the bank beside the query."""
+        """Places of the shortlist in pieces that can be read at a time and fit the bank beside the query."""
         if not len(shortlist):
             return []
-        if self.counts[np.unique(np.append(shortlist, query))].sum() <= self.capacity:
+        room = min(self.capacity, self.step_rows)
+        if self.counts[np.unique(np.append(shortlist, query))].sum() <= room:
             return [np.arange(len(shortlist))]
         sizes = self.counts[shortlist]
         # An image that straddles two pieces belongs to the second: a piece is at most one image larger than `width`.
-        width = max(1, self.capacity - self.counts[query] - sizes.max())
+        width = max(1, room - self.counts[query] - sizes.max())
         piece = (np.cumsum(sizes) - 1) // width
         return np.split(np.arange(len(shortlist)), np.flatnonzero(np.diff(piece)) + 1)
 

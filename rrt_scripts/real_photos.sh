@@ -62,4 +62,9 @@ stage "measuring the test landmarks: RRT alone, and fused"
 $py evaluate_revisited.py with temp_dir="$log/alone" $settings $folders resume="$log/best.pt" whitening="$train/whitening_r50.npz"
 $py evaluate_revisited.py -F "$log" with temp_dir="$log" $settings $folders resume="$log/best.pt" whitening="$train/whitening_r50.npz" \
     fusion="$log/fusion.json"
+stage "the same in half precision"
+for precision in bfloat16 float16; do
+    $py evaluate_revisited.py with temp_dir="$log/$precision" $settings $folders resume="$log/best.pt" whitening="$train/whitening_r50.npz" \
+        fusion="$log/fusion.json" precision=$precision
+done
 stage "done; results in $log"

@@ -97,6 +97,19 @@ def test_the_training_benchmark_compares_every_precision_with_the_plain_way(tmp_
         assert rows[f"{precision}: first loss"]["met"]
 
 
+def test_the_reranking_benchmark_measures_both_ways_and_they_agree(tmp_path):
+    finished = run_tool(TOOL, "rerank", "--quick", "--device", "cpu", "--plain_batches", "2", "--json", tmp_path / "x.json")
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads((tmp_path / "x.json").read_text())["rows"]
+    labels = [row["label"] for row in rows]
+    for precision, target in (("float32", ">= 5"), ("bfloat16", ">= 10")):
+        whole = [row for row in rows if row["label"] == f"ours, {precision}, whole evaluation"]
+        assert [row["target"] for row in whole] == ["", target] and all(row["value"] > 0 for row in whole)
+        assert f"ours, {precision}, 10 descriptors" in labels
+    assert next(row for row in rows if row["label"] == "ours, float32, logits")["met"]
+    assert [row["note"] for row in rows if row["value"] is None] == ["no GPU at hand"] * 2
+
+
 @pytest.mark.slow
 def test_the_input_benchmark_measures_every_target(tmp_path):
     pytest.importorskip("tensorflow")

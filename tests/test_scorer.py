@@ -11,7 +11,7 @@ from rrt.errors import InputError
 from rrt.image_bank import ImageBank
 from rrt.model import RRT
 from rrt.pairs import scale_index
-from rrt.scorer import Scorer
+from rrt.scorer import Budget, Scorer
 from rrt.scoring_settings import ScoringSettings, multiplication_rate, resolve_precision
 from tools.plain_rrt import PlainRRT, plain_logits
 
@@ -75,13 +75,14 @@ def test_pairs_in_any_order_get_the_logits_of_shortlists(model, store, expected)
     batch_tokens=st.integers(1, 300),
     threads=st.integers(1, 3),
     rows=st.integers(42, 200),
+    step=st.integers(42, 200),
 )
 def test_no_saving_batch_size_budget_or_worker_changes_a_logit(
-    model, store, expected, pairs, off, batch_tokens, threads, rows
+    model, store, expected, pairs, off, batch_tokens, threads, rows, step
 ):
     settings = ScoringSettings(threads=threads, batch_tokens=batch_tokens, **dict.fromkeys(off, False))
     scorer = Scorer(model, store, settings=settings)
-    scorer.budget = lambda counts: (rows, batch_tokens)
+    scorer.budget = lambda counts: Budget(rows, step, batch_tokens)
     queries, shortlists = zip(*pairs) if pairs else ((), ())
     assert_scores(scorer, expected, queries, shortlists)
 
@@ -167,24 +168,24 @@ def test_the_budget_bounds_the_rows_held_at_a_time(model, store, monkeypatch, ex
     original = ImageBank.add
     monkeypatch.setattr(ImageBank, "add", lambda self, reading: original(self, reading) or held.append(self._used))
     scorer = Scorer(model, store)
-    scorer.budget = lambda counts: (50, 10**6)
+    scorer.budget = lambda counts: Budget(50, 10**6, 10**6)
     assert_scores(scorer, expected, [0, 1, 2, 3], [[4], [5, 6], [9], [8]])
     assert len(held) == 4 and max(held) <= 50 and sum(held) > 50
 
 
 def test_a_shortlist_larger_than_the_budget_is_scored_in_parts(model, store, expected):
     scorer = Scorer(model, store)
-    scorer.budget = lambda counts: (42, 10**6)
+    scorer.budget = lambda counts: Budget(42, 10**6, 10**6)
     assert_scores(scorer, expected, [9], [list(range(10)) * 3])
 
 
-def test_memory_is_shared_between_images_and_workers(model, store):
+def test_memory_is_shared_between_reading_embedded_images_and_workers(model, store):
     counts = store.local_counts() + 1
     small, large = (
         Scorer(model, store, settings=ScoringSettings(memory_mb=mb, threads=2)).budget(counts) for mb in (1, 64)
     )
-    assert small[0] < large[0] and small[1] < large[1] == 2048
-    assert large[0] * 16 * 4 <= 64 * 2**20
+    assert small.rows < large.rows and small.step < large.step and small.batch < large.batch == 2048
+    assert large.rows * 16 * 4 + large.step * 2 * 16 * 14 + 2 * 2048 * 12 * 16 * 4 <= 64 * 2**20
     with pytest.raises(InputError, match="memory_mb=1: a pair of 40002 tokens .* MiB; give more"):
         Scorer(model, store, settings=ScoringSettings(memory_mb=1)).budget(np.array([20_000]))
 

@@ -183,7 +183,7 @@ def our_rows(device, precision, scored, seconds, plain, rates, settings, locals_
     for row, candidates in enumerate(scored.candidates):
         measured |= {(row, int(c)): logit for c, logit in zip(candidates, scored.logits[row])}
     ours = np.array([[measured[row, int(c)] for row, c in enumerate(batch)] for batch in plain.batches])
-    difference = np.abs(ours - np.stack(plain.logits)).max() / np.ptp(plain.logits)
+    difference = float(np.abs(ours - np.stack(plain.logits)).max() / np.ptp(plain.logits))
     medium = evaluate(plain.test.ranks, plain.test.gnd, (1,))["medium"].map
     return [
         Row(f"{name}, whole evaluation", seconds, "s", f"{pairs} pairs, each once (global Medium mAP {100 * medium:.0f})"),
