@@ -193,6 +193,7 @@ def _protocol_of_search(test: TestSet, dataset: dict, settings: dict) -> dict:
         "store": str(test.store.path),
         "neighbors": str(neighbors),
         "neighbors_sha256": sha256_of_file(neighbors),
+        "neighbors_search": test.search,
         "cropping": cropping_of(test),
         "junk": "; ".join(f"{name}: {', '.join(IGNORED_GRADES[name])}" for name in protocols_of(test.gnd))
         + " - behind the gallery before reranking, left out of every measure",
