@@ -1,0 +1,92 @@
+"""tools/compare_recipes.py: recipes over seeds on a made-up world, in the test's own process."""
+
+import importlib
+import json
+
+import pytest
+from reranking import NETWORK, make_dataset
+
+from rrt.errors import InputError
+from rrt.sacred_cli import run_sacred
+from tools import compare_recipes
+from tools.compare_recipes import figures, read_recipes, table
+
+MODULES = {"experiment.py": "experiment", "tools/tune_fusion.py": "tools.tune_fusion", "evaluate_revisited.py": "evaluate_revisited"}
+
+
+@pytest.fixture
+def recipes(tmp_path):
+    dataset = make_dataset(tmp_path)
+    data = {name: dataset[name] for name in ("desc_name", "train_data_dir", "test_data_dir", "test_gnd_file", "sampler")}
+    data |= {"val_data_dir": str(tmp_path / "val"), "val_gnd_file": "gnd_toy.pkl", "batch_size": 12}
+    shared = [f"dataset.{name}={value}" for name, value in data.items()] + [f"model.{n}={v}" for n, v in NETWORK.items()]
+    path = tmp_path / "recipes.txt"
+    path.write_text(f"""# a comment
+all: {' '.join(shared)} cpu=True min_positives=2 epochs=1 steps_per_epoch=4 log_every=2 dataset.num_workers=0
+evaluation: cpu=True
+plain:
+planted: planted_steps=6 planted.min_local=2 planted.max_local=6  # the same with a curriculum
+""")
+    return path
+
+
+def run_main(monkeypatch, *arguments):
+    """The commands it was told to run, and what main() printed nothing of: runs happen in this process."""
+    calls = []
+
+    def run(command, *words, log):
+        calls.append((command, *words))
+        module = importlib.import_module(MODULES[command])
+        run_sacred(module.ex, [command, *map(str, words)])
+
+    monkeypatch.setattr(compare_recipes, "run", run)
+    monkeypatch.setattr("sys.argv", ["compare_recipes.py", *map(str, arguments)])
+    compare_recipes.main()
+    return calls
+
+
+def test_recipes_are_trained_tabulated_and_drawn_and_not_done_twice(recipes, tmp_path, monkeypatch, capsys):
+    arguments = (recipes, "--out", tmp_path / "out", "--seeds", 0, 1)
+    calls = run_main(monkeypatch, *arguments)
+    assert [call[0] for call in calls] == ["experiment.py", "tools/tune_fusion.py"] * 4
+    found = json.loads((tmp_path / "out/recipes.json").read_text())
+    assert {name: len(runs) for name, runs in found.items()} == {"plain": 2, "planted": 2}
+    assert "test_alone" not in found["plain"][0] and 0 < found["plain"][0]["val"] <= 100
+    assert (tmp_path / "out/recipes.png").read_bytes().startswith(b"\x89PNG")
+    calls = run_main(monkeypatch, *arguments, "--test", "planted")
+    assert [call[0] for call in calls] == ["evaluate_revisited.py"] * 4
+    last = capsys.readouterr().out
+    assert "| recipe | seeds | val | val_fused | val_global | test_alone | test_fused | test_global | minutes |" in last
+    seen, accuracy, planted = compare_recipes.curve(tmp_path / "out/planted-0")
+    assert seen.tolist() == [16, 32, 48, 64, 80] and planted == 48
+    assert ((0 <= accuracy) & (accuracy <= 1)).all()
+
+
+def test_another_recipe_of_the_same_name_is_refused(recipes, tmp_path, monkeypatch):
+    run_main(monkeypatch, recipes, "--out", tmp_path / "out", "--seeds", 0, "--only", "plain")
+    recipes.write_text(recipes.read_text().replace("plain:", "plain: lr=1e-3"))
+    with pytest.raises(InputError, match="trained by another recipe of this name"):
+        run_main(monkeypatch, recipes, "--out", tmp_path / "out", "--seeds", 0, "--only", "plain")
+
+
+def test_the_table_has_the_mean_and_the_range_over_seeds():
+    runs = [{"val": 50.0, "val_fused": 60.0, "val_global": 40.0, "minutes": 1.0}, {"val": 52.0, "val_fused": 60.0, "val_global": 40.0, "minutes": 2.0}]
+    assert table({"x": runs}).splitlines()[2] == "| x | 2 | 51.00 (50.00–52.00) | 60.00 (60.00–60.00) | 40.00 (40.00–40.00) | 1.5 |"
+
+
+def test_the_selected_epoch_counts(tmp_path):
+    (tmp_path / "history.json").write_text(json.dumps([{"val_M_map": 30.0, "seconds": 60}, {"val_M_map": 28.0, "seconds": 60}]))
+    (tmp_path / "fusion.json").write_text(json.dumps({"M_map": 33.0, "global_M_map": 29.0}))
+    assert figures(tmp_path) == {"val": 30.0, "val_fused": 33.0, "val_global": 29.0, "minutes": 2.0}
+
+
+@pytest.mark.parametrize("text, named", [("", "no recipe"), ("a b: x=1", "recipes.txt:1"), ("a: x=1\na: x=2", "recipes.txt:2"), ("x=1", "recipes.txt:1")])
+def test_a_file_that_is_no_table_of_recipes_is_named(tmp_path, text, named):
+    (tmp_path / "recipes.txt").write_text(text)
+    with pytest.raises(InputError, match=named):
+        read_recipes(tmp_path / "recipes.txt")
+
+
+def test_a_failed_run_is_one_line_with_its_own_error(tmp_path):
+    with pytest.raises(InputError, match=r"x.log: experiment.py ended with status 1: unknown setting 'nonsense'"):
+        compare_recipes.run("experiment.py", "-u", "with", "nonsense=1", log=tmp_path / "x.log")
