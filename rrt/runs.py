@@ -1,5 +1,6 @@
 """What the command ``experiment.py`` does, as functions of plain settings; test sets and networks of other commands."""
 
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -127,7 +128,8 @@ def train_run(
         watched,
     )
     logged = [*watched, *(["test"] if watch is True and not test_needed else [])]
-    print(selection_note(configured, dataset, train_settings.select_on, logged), flush=True)
+    if os.environ.get("RANK", "0") == "0":  # under torchrun the first process alone speaks
+        print(selection_note(configured, dataset, train_settings.select_on, logged), flush=True)
     resumed = _resume_path(settings["resume"], trainer.last_path)
     if resumed:
         trainer.resume(load_checkpoint(resumed))

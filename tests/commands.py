@@ -79,30 +79,31 @@ def commands_in(printed):
     return [block[max((i + 1 for i, line in enumerate(block) if line.startswith("== ")), default=0):] for block in blocks]
 
 
-# Where a command of ours lies says what it loads.
-_LIBRARIES = {"delg_extract": ("tensorflow", "h5py", "PIL.Image"), "": ("torch", "faiss", "sacred", "h5py", "PIL.Image", "tqdm")}
+# {library: (commands that use it, what they load)}; the first that fits counts.
+_SIDES = {"tensorflow": ("*delg_extract/*|*two_replicas.py", ("tensorflow", "h5py", "PIL.Image")),
+          "torch": ("*", ("torch", "faiss", "sacred", "h5py", "PIL.Image", "tqdm"))}
 
 
 @contextmanager
 def warm_python(*sides):
-    """A Python for scripts (RRT_PYTHON=) that has the libraries of `sides` loaded (warm_python.py) -> its path.
+    """A Python for scripts (RRT_PYTHON=) that has its libraries loaded (warm_python.py) -> its path.
 
-    sides: "delg_extract" (TensorFlow) and "" (all other commands, PyTorch); what belongs to neither is started anew.
+    sides: "tensorflow" (for the commands of delg_extract), "torch" (for all others), in this order; what belongs to
+    neither is started anew.
     """
     server, cases = Path(__file__).with_name("warm_python.py"), ["-*) ;;"]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))  # the path of a socket may not be long
         for number, side in enumerate(sides):
             socket = folder / f"{number}.socket"
-            process = subprocess.Popen([sys.executable, str(server), "serve", str(socket), *_LIBRARIES[side]], text=True,
+            pattern, libraries = _SIDES[side]
+            process = subprocess.Popen([sys.executable, str(server), "serve", str(socket), *libraries], text=True,
                                        env=_environment() | {"TF_CPP_MIN_LOG_LEVEL": "3"}, stdin=subprocess.PIPE,
                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
             stack.callback(process.wait)
             stack.callback(process.stdin.close)
             assert process.stdout.readline() == "ready\n"
-            cases.append(f"{side + '/' if side else ''}*) exec '{sys.executable}' -I -S '{server}' run '{socket}' \"$@\" ;;")
-        if "" not in sides:
-            cases.append("*) ;;")
+            cases.append(f"{pattern}) exec '{sys.executable}' -I -S '{server}' run '{socket}' \"$@\" ;;")
         run = folder / "python"
         run.write_text(f"#!/bin/sh\ncase $1 in\n{chr(10).join(cases)}\nesac\nexec '{sys.executable}' \"$@\"\n")
         run.chmod(0o755)

@@ -233,7 +233,7 @@ def test_small_data_folders_are_trained_on_and_measured_and_a_second_call_goes_o
         shutil.copy(data / "landmarks_test" / name, photographs)
     shutil.copy(data / "landmarks_test/gnd_toy.pkl", photographs / "gnd_landmarks.pkl")
 
-    with warm_python("") as python:
+    with warm_python("torch") as python:
         settings = {"RRT_PYTHON": str(python), "DATA": str(data), "LOGS": str(tmp_path / "logs"),
                     "HELD_OUT": "--landmarks 2 --queries 2 --distractors 4"}
         log = tmp_path / "logs/train_r50_gldv2"
