@@ -31,7 +31,9 @@ ex.add_config(
         "max_train_local": None,  # local descriptors of an image in training; None: dataset.max_sequence_len
         "min_train_local": None,  # draw their number between this and max_train_local for every batch
         "min_positives": 5,
-        "watch_test": False,  # evaluate the test set after every epoch, for the log alone
+        # Measured after every epoch, for the log alone: True: the test set; or ground truth files with commas between
+        # them, as data/oxford5k/gnd_roxford5k.pkl,data/paris6k/gnd_rparis6k.pkl (lists, store and neighbours beside each)
+        "watch_test": None,
         "planted": asdict(PlantedSettings()),
         "visdom_port": None,  # the two of visdom are accepted and unused: scalars go to Sacred's observers
         "visdom_freq": 100,

@@ -7,6 +7,7 @@ for example ``dataset.max_sequence_len=200``.
 from rrt.datasets import TEST_LISTS
 from rrt.model import DEFAULT_SETTINGS
 from rrt.sacred_cli import Ingredient, add_settings
+from rrt.selection import AUTO
 
 DATASET_DEFAULTS = {
     "name": None,
@@ -33,11 +34,12 @@ DATASET_MEANINGS = {
     "desc_name": "names the descriptor stores delg_<desc_name>.h5 and neighbours nn_inds_<desc_name>.pkl",
     "train_data_dir": "folder of train_txt, its store and its neighbours",
     "test_data_dir": "folder of test_txt, the ground truth, the store and the neighbours",
-    "val_data_dir": "the same of held-out training landmarks, on which the best epoch is chosen",
+    "val_data_dir": "the same of held-out training landmarks, on which the best epoch is chosen; auto: <train_data_dir>_val"
+    " and, to train on, <train_data_dir>_train of tools/train_val_split.py where they are there",
     "train_txt": "training list, in train_data_dir",
     "test_txt": "lists of queries and gallery, in test_data_dir and in val_data_dir",
     "test_gnd_file": "ground truth (.pkl, .json, .mat), in test_data_dir",
-    "val_gnd_file": "ground truth in val_data_dir",
+    "val_gnd_file": "ground truth in val_data_dir; for auto by default gnd_<folder>.pkl",
     "batch_size": "images of a training batch; a triplet is three",
     "test_batch_size": "accepted and unused: the scorer finds its own",
     "max_sequence_len": "local descriptors used of an image, the first in stored order",
@@ -63,7 +65,7 @@ def dataset_configs() -> dict[str, dict]:
             name = f"{test}_{descriptors}"
             configs[name] = {"name": name, "desc_name": descriptors, **folder}
         name = f"gldv2_roxford_{descriptors}"
-        training = {"train_data_dir": "data/gldv2", "train_txt": "train.txt", "sampler": "triplet"}
+        training = {"train_data_dir": "data/gldv2", "train_txt": "train.txt", "val_data_dir": AUTO, "sampler": "triplet"}
         configs[name] = {"name": name, "desc_name": descriptors, **training, **_TEST_FOLDERS["roxford"]}
     for name, descriptors in (("scenes", "small"), ("landmarks", "r50")):
         configs[name] = {"name": name, "desc_name": descriptors, "sampler": "triplet"}

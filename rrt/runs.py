@@ -1,5 +1,6 @@
 """What the command ``experiment.py`` does, as functions of plain settings; test sets and networks of other commands."""
 
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from rrt.batches import BatchSource
 from rrt.checkpoint import Checkpoint, load_checkpoint, load_weights
 from rrt.datasets import TEST_LISTS, TestSet, check_sizes, open_test_set, open_train_set
-from rrt.errors import InputError
+from rrt.errors import InputError, sha256_of_file
 from rrt.initialisation import initialise
 from rrt.metrics import PROTOCOLS, protocols_of
 from rrt.model import DEFAULT_SETTINGS, RRT
@@ -17,9 +18,11 @@ from rrt.pairs import check_binning
 from rrt.planted import PlantedSettings, PlantedSource
 from rrt.sampler import TripletSampler
 from rrt.scorer import Scorer
+from rrt.selection import check_apart, open_watched, resolve_split, selection_note, split_command
 from rrt.training import Trainer, TrainResult, TrainSettings
 
-_DATASET_RECORDED = ("name", "desc_name", "train_data_dir", "train_txt", "batch_size", "sampler", "num_candidates")
+_DATASET_RECORDED = ("name", "desc_name", "train_data_dir", "train_txt", "val_data_dir")
+_DATASET_RECORDED += ("batch_size", "sampler", "num_candidates")
 
 
 def pick_device(cpu: bool) -> str:
@@ -48,6 +51,10 @@ def recorded_model(checkpoint: Checkpoint, model: dict) -> dict:
 
 def open_test(dataset: dict, part: str = "test", max_local: int | None = None, selects: bool = False) -> TestSet:
     """The ``test`` or ``val`` set of a ``dataset`` configuration. selects: settings or epochs will be chosen by it."""
+    if part == "val":
+        configured, dataset = dataset, resolve_split(dataset)
+        if not dataset["val_data_dir"] and configured["val_data_dir"] and configured["train_data_dir"]:
+            raise InputError(f"no validation landmarks; hold some out with: {split_command(configured)}")
     for setting in (f"{part}_data_dir", f"{part}_gnd_file", "desc_name"):
         if not dataset[setting]:
             raise InputError(f"dataset.{setting} is not set; set it, or name a dataset that has it, as dataset.scenes")
@@ -83,18 +90,25 @@ def train_run(
     initialise(network, model["initialisation"])
     if settings["weights"]:
         load_weights(network, load_checkpoint(settings["weights"]))
+    configured, dataset = dataset, resolve_split(dataset, train_settings.select_on)
     source = open_source(dataset, settings, train_settings)
     test_needed = train_settings.select_on == "test"
     validation = open_test(dataset, "val", max_local, selects=True) if dataset["val_data_dir"] else None
-    test = open_test(dataset, "test", max_local, selects=test_needed) if test_needed or settings["watch_test"] else None
-    for store in [source.train.store, *(data.store for data in (validation, test) if data)]:
+    watch = settings["watch_test"]
+    test = open_test(dataset, "test", max_local, selects=test_needed) if test_needed or watch is True else None
+    watched = open_watched(dataset, watch, max_local)
+    for store in [source.train.store, *(data.store for data in (validation, test, *watched.values()) if data)]:
         check_sizes(store, network.settings)
+    if validation:
+        check_apart(source.train, validation)
     recorded = {
         "model": network.settings,
         "initialisation": model["initialisation"],
         "dataset": {name: dataset[name] for name in _DATASET_RECORDED},
         "scale_binning": settings["scale_binning"],
         "max_sequence_len": max_local,
+        # Another list under the same name may hold what this run has held out.
+        "train_list_sha256": sha256_of_file(source.train.images.path),
     } | {name: settings[name] for name in ("weights", "max_train_local", "min_train_local", "min_positives", "planted")}
 
     def make_scorer(scored_model, store):
@@ -111,7 +125,11 @@ def train_run(
         test,
         pick_device(settings["cpu"]),
         log or (lambda name, value, step: None),
+        watched,
     )
+    logged = [*watched, *(["test"] if watch is True and not test_needed else [])]
+    if os.environ.get("RANK", "0") == "0":  # under torchrun the first process alone speaks
+        print(selection_note(configured, dataset, train_settings.select_on, logged), flush=True)
     resumed = _resume_path(settings["resume"], trainer.last_path)
     if resumed:
         trainer.resume(load_checkpoint(resumed))

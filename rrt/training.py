@@ -100,7 +100,8 @@ class Trainer:
     ``history.json``.
 
     recorded: plain settings to keep in the checkpoints (``model``, ``scale_binning``, ..). validation, test:
-    ``TestSet`` or None. log(name, value, step) receives every scalar.
+    ``TestSet`` or None. log(name, value, step) receives every scalar. watched: {name: TestSet} of further sets, which
+    are measured after every epoch for the log alone.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Trainer:
         test=None,
         device="cpu",
         log: Callable[[str, float, int], None] = lambda name, value, step: None,
+        watched: dict | None = None,
     ):
         if settings.select_on == "test" and test is None:
             raise InputError("select_on=test needs the test set; set dataset.test_data_dir")
@@ -129,6 +131,7 @@ class Trainer:
         # Without a validation set there is nothing honest to select on: the last epoch it is, and it says so.
         self.selected_on = "last" if settings.select_on == "val" and validation is None else settings.select_on
         self.watched = {name: data for name, data in (("val", validation), ("test", test)) if data is not None}
+        self.watched |= watched or {}
         for data in self.watched.values():
             check_num_rerank(data, NUM_RERANK)
         self.optimizer = make_optimizer(model, settings)

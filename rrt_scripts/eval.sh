@@ -40,8 +40,8 @@ if [ "$method" = rerank ]; then
     checkpoint=${CHECKPOINTS:-rrt_gld_ckpts}/$desc.pt
     case " $*" in
         *" resume="*) ;;  # the user's own
-        *) [ -e "$checkpoint" ] || fail "$checkpoint: no such checkpoint; copy the published one there, or train one with: $py experiment.py \
-with temp_dir=$logs/$desc dataset.gldv2_roxford_$desc model.RRT, and give resume=$logs/$desc/best.pt"
+        *) [ -e "$checkpoint" ] || fail "$checkpoint: no such checkpoint; copy the published one there, or train one with: \
+bash rrt_scripts/train_$desc.sh, and give resume=$logs/train_$desc/best.pt"
            set -- resume="$checkpoint" "$@" ;;
     esac
 fi

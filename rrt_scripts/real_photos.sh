@@ -3,68 +3,40 @@
 #   bash rrt_scripts/real_photos.sh DATA
 # DATA holds train.txt, test_query.txt, test_gallery.txt, gnd_landmarks.pkl and their pictures; beside it lie landmarks96/ (train.txt
 # and small pictures for the classifiers) and weights/ (ImageNet ResNet-50). Writes below data/ and logs/; goes on where it was.
-# Every setting is chosen on six held-out training landmarks (data/landmarks_val); the test landmarks are measured once, at the end.
+# From the extraction on it is rrt_scripts/train_landmarks.sh, whose settings by environment hold here, too.
 set -euo pipefail
 case ${1:-} in
     -h|--help|"") sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [ -n "${1:-}" ]; exit ;;
 esac
 source=$(cd "$1" 2>/dev/null && pwd) || { echo "error: $1: no such folder; give the folder that holds train.txt and test_query.txt" >&2; exit 1; }
 source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
-train=$data/landmarks_train val=$data/landmarks_val test=$data/landmarks_test
 imagenet=$source/../weights/resnet50_imagenet_conv1_to_conv4_notop.h5
-
-stage "holding out six training landmarks for every choice"
-$py tools/train_val_split.py "$source/train.txt" "$train" "$val" --name landmarks_val --landmarks 6 --queries 8 --distractors 400
-mkdir -p "$test"
-cp "$source"/test_query.txt "$source"/test_gallery.txt "$test/"
-cp "$source"/gnd_landmarks.pkl "$test/gnd_landmarks_test.pkl"
+source rrt_scripts/landmarks.sh
 
 stage "starting DELG: ImageNet conv1 to conv4, heads from principal components at 320 pixels"
-delg="$py delg_extract/train.py --delg_global_features --freeze conv4 --report_interval 20 --eval_interval 100 --save_interval 100 --eval_images 300"
-[ -e "$logs/delg_r50_start/weights.h5" ] || $delg --train_list "$train/train.txt" --image_dir "$source" \
+delg() {
+    "$py" delg_extract/train.py --delg_global_features --freeze conv4 --report_interval 20 --eval_interval 100 --save_interval 100 \
+        --eval_images 300 "$@"
+}
+[ -e "$logs/delg_r50_start/weights.h5" ] || delg --train_list "$train/train.txt" --image_dir "$source" \
     --imagenet_checkpoint "$imagenet" --partial_weights --conv5_start identity --init_heads_steps 100 --image_size 320 \
     --batch_size 8 --min_crop_area 0.3 --max_iters 0 --logdir "$logs/delg_r50_start"
 stage "training DELG: conv5 and both heads, 600 steps of 32 crops of 128 pixels"
-[ -e "$logs/delg_r50/weights.h5" ] || $delg --train_list "$train/train.txt" --image_dir "$source" --repeat 4 \
+[ -e "$logs/delg_r50/weights.h5" ] || delg --train_list "$train/train.txt" --image_dir "$source" --repeat 4 \
     --train_list "$source/../landmarks96/train.txt" --image_dir "$source/../landmarks96" --repeat 1 \
     --init_weights "$logs/delg_r50_start/weights.h5" --init_heads_steps 60 --image_size 128 --batch_size 32 --min_crop_area 0.2 \
     --max_iters 600 --initial_lr 0.005 --logdir "$logs/delg_r50"
 
-stage "extracting descriptors at 384 pixels, six scales"
-extract() {
-    $py delg_extract/extract.py --weights "$logs/delg_r50/weights.h5" --image_dir "$source" --max_image_size 384 --max_features 500 \
-        --scales 0.25 0.35355338 0.5 0.70710677 1.0 1.4142135 "$@"
-}
-extract --list "$val/test_query.txt" --list "$val/test_gallery.txt" --list "$train/train.txt" --output "$train/delg_r50.h5"
-ln -sfn "$(cd "$train" && pwd)/delg_r50.h5" "$val/delg_r50.h5"
-extract --list "$test/test_gallery.txt" --query_list "$test/test_query.txt" --ground_truth "$test/gnd_landmarks_test.pkl" \
-    --output "$test/delg_r50.h5"
+WEIGHTS=$logs/delg_r50/weights.h5 bash rrt_scripts/train_landmarks.sh "$source"
 
 stage "pairs of test photographs: how well verified matches tell the same building from another"
-$py tools/verify_pairs.py --store "$test/delg_r50.h5" --ground_truth "$test/gnd_landmarks_test.pkl" --query_list "$test/test_query.txt" \
+"$py" tools/verify_pairs.py --store "$test/delg_r50.h5" --ground_truth "$test/gnd_landmarks_test.pkl" --query_list "$test/test_query.txt" \
     --gallery_list "$test/test_gallery.txt" --output "$logs/delg_r50/pairs.csv"
-
-stage "whitening learned on the training photographs; neighbours"
-$py tools/learn_whitening.py "$train/delg_r50.h5" "$train/whitening_r50.npz" --list "$train/train.txt" --dim 700 --power 0.1
-$py tools/prepare_topk_gldv2.py with data_dir="$train" feature_name=r50 whitening="$train/whitening_r50.npz"
-for part in val test; do
-    $py tools/prepare_topk_revisited.py with data_dir="$data/landmarks_$part" feature_name=r50 \
-        gnd_name="gnd_landmarks_$part.pkl" whitening="$train/whitening_r50.npz"
-done
-
-log=$logs/rrt_landmarks settings="dataset.landmarks model.RRT dataset.max_sequence_len=100"
-folders="dataset.train_data_dir=$train dataset.val_data_dir=$val dataset.test_data_dir=$test"
-stage "training the reranking transformer"
-$py experiment.py -F "$log" with temp_dir="$log" $settings $folders resume=auto $(sed 's/#.*//' rrt_scripts/real_photos_training.txt)
-stage "choosing the fusion with global similarity on the validation landmarks"
-$py tools/tune_fusion.py with temp_dir="$log" $settings $folders resume="$log/best.pt" whitening="$train/whitening_r50.npz"
-stage "measuring the test landmarks: RRT alone, and fused"
-$py evaluate_revisited.py with temp_dir="$log/alone" $settings $folders resume="$log/best.pt" whitening="$train/whitening_r50.npz"
-$py evaluate_revisited.py -F "$log" with temp_dir="$log" $settings $folders resume="$log/best.pt" whitening="$train/whitening_r50.npz" \
-    fusion="$log/fusion.json"
-stage "the same in half precision"
+stage "the same measure of the reranker in half precision"
+log=$logs/rrt_landmarks
 for precision in bfloat16 float16; do
-    $py evaluate_revisited.py with temp_dir="$log/$precision" $settings $folders resume="$log/best.pt" whitening="$train/whitening_r50.npz" \
-        fusion="$log/fusion.json" precision=$precision
+    "$py" evaluate_revisited.py with temp_dir="$log/$precision" dataset.landmarks model.RRT dataset.max_sequence_len=100 \
+        dataset.train_data_dir="$train" dataset.val_data_dir="$val" dataset.test_data_dir="$test" resume="$log/best.pt" \
+        whitening="$train/whitening_r50.npz" fusion="$log/fusion.json" precision=$precision
 done
 stage "done; results in $log"

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -61,3 +63,48 @@ def assert_one_line_error(finished, *parts):
 def files_below(folder):
     """Relative paths of everything in a folder, to see what a command left."""
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
+
+
+def stub_python(folder):
+    """A Python for scripts (RRT_PYTHON=) that only prints what it was asked to do; read its output with `commands_in`."""
+    stub = Path(folder) / "py thon"
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@" END\n')
+    stub.chmod(0o755)
+    return stub
+
+
+def commands_in(printed):
+    """What a `stub_python` was asked to do, a list of arguments each; headings of the script in between are left out."""
+    blocks = [block.strip("\n").split("\n") for block in printed.split("END\n")[:-1]]
+    return [block[max((i + 1 for i, line in enumerate(block) if line.startswith("== ")), default=0):] for block in blocks]
+
+
+# {library: (commands that use it, what they load)}; the first that fits counts.
+_SIDES = {"tensorflow": ("*delg_extract/*|*two_replicas.py", ("tensorflow", "h5py", "PIL.Image")),
+          "torch": ("*", ("torch", "faiss", "sacred", "h5py", "PIL.Image", "tqdm"))}
+
+
+@contextmanager
+def warm_python(*sides):
+    """A Python for scripts (RRT_PYTHON=) that has its libraries loaded (warm_python.py) -> its path.
+
+    sides: "tensorflow" (for the commands of delg_extract), "torch" (for all others), in this order; what belongs to
+    neither is started anew.
+    """
+    server, cases = Path(__file__).with_name("warm_python.py"), ["-*) ;;"]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))  # the path of a socket may not be long
+        for number, side in enumerate(sides):
+            socket = folder / f"{number}.socket"
+            pattern, libraries = _SIDES[side]
+            process = subprocess.Popen([sys.executable, str(server), "serve", str(socket), *libraries], text=True,
+                                       env=_environment() | {"TF_CPP_MIN_LOG_LEVEL": "3"}, stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.stdin.close)
+            assert process.stdout.readline() == "ready\n"
+            cases.append(f"{pattern}) exec '{sys.executable}' -I -S '{server}' run '{socket}' \"$@\" ;;")
+        run = folder / "python"
+        run.write_text(f"#!/bin/sh\ncase $1 in\n{chr(10).join(cases)}\nesac\nexec '{sys.executable}' \"$@\"\n")
+        run.chmod(0o755)
+        yield run

@@ -4,9 +4,9 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from commands import assert_one_line_error, run_tool  # noqa: E402
+from commands import error_of  # noqa: E402
 from delg_extract.model import Delg  # noqa: E402
-from delg_extract.pretrain import Pretrainer, parser, random_warps, sample_cells, warp_points  # noqa: E402
+from delg_extract.pretrain import Pretrainer, main, parser, pretrain, random_warps, sample_cells, warp_points  # noqa: E402
 from delg_extract.weights import load_weights  # noqa: E402
 
 
@@ -45,20 +45,23 @@ def test_partners_are_found_better_after_some_steps():
     assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 1
 
 
-def test_pretraining_writes_weights_and_a_curve_and_does_not_start_again(pictures):
-    def command(*extra):
-        return run_tool("delg_extract/pretrain.py", "--train_list", pictures / "train.txt", "--image_dir", pictures, "--logdir",
-                        pictures / "log", "--max_iters", "2", "--batch_size", "4", "--image_size", "96", *extra)
+def test_pretraining_writes_weights_and_a_curve_and_does_not_start_again(pictures, monkeypatch, capsys):
+    arguments = [str(word) for word in ("--train_list", pictures / "train.txt", "--image_dir", pictures, "--logdir", pictures / "log",
+                                        "--max_iters", 2, "--batch_size", 4, "--image_size", 96)]
 
-    done = command()
-    assert done.returncode == 0, done.stderr
+    def error(*extra):
+        return error_of(main, [*arguments, *extra], monkeypatch, capsys)
+
+    pretrain(parser().parse_args(arguments))
     first = load_weights(pictures / "log/weights.h5").variables_by_name
-    again = command()
-    assert "continues at step 2" in again.stdout
+    pretrain(parser().parse_args(arguments))
+    assert "continues at step 2" in capsys.readouterr().out
     for name, variable in load_weights(pictures / "log/weights.h5").variables_by_name.items():
         assert np.array_equal(variable, first[name])
     assert (pictures / "log/train.csv").read_text().startswith("step,loss,matched\n2,")
-    assert_one_line_error(command("--max_iters", "3"), "settings.json", "max_iters")
+    other = error("--max_iters", "3")
+    assert "settings.json" in other and "max_iters" in other
     (pictures / "p3.jpg").write_bytes(b"no picture")
-    assert_one_line_error(command("--logdir", pictures / "unreadable"), "p3.jpg", "cannot be decoded")
-    assert_one_line_error(command("--init_weights", pictures / "p0.jpg", "--logdir", pictures / "other"), "p0.jpg")
+    unreadable = error("--logdir", pictures / "unreadable")
+    assert "p3.jpg" in unreadable and "cannot be decoded" in unreadable
+    assert "p0.jpg" in error("--init_weights", pictures / "p0.jpg", "--logdir", pictures / "other")

@@ -8,7 +8,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from commands import assert_one_line_error, error_of, files_below, kill_tool_when, run_tool  # noqa: E402
+from commands import error_of, files_below, kill_tool_when  # noqa: E402
 from delg_golden import GOLDEN, rule_model  # noqa: E402
 from delg_extract.losses import add_classifiers  # noqa: E402
 from delg_extract.model import Delg  # noqa: E402
@@ -74,12 +74,8 @@ def train_arguments(folder, *extra):
             "--logdir", folder / "log", "--image_size", "48", "--batch_size", "4", "--max_iters", "2", *extra)
 
 
-def train_command(folder, *extra):
-    return run_tool(*train_arguments(folder, *extra))
-
-
 def train_here(folder, *extra):
-    """The same in this process, where TensorFlow has been loaded."""
+    """The command in this process, where TensorFlow has been loaded."""
     return train(parse("", [*map(str, train_arguments(folder, *extra)[1:])]))
 
 
@@ -159,7 +155,8 @@ def test_wrong_input_gives_one_line_and_no_log(pictures, monkeypatch, capsys):
         assert words in error(*extra)
         assert not list((pictures / "log").glob("weights*"))
     (pictures / "p5.jpg").write_bytes(b"no picture")
-    assert_one_line_error(train_command(pictures, "--max_iters", "4"), "p5.jpg", "cannot be decoded")
+    damaged = error("--max_iters", "4")
+    assert "p5.jpg" in damaged and "cannot be decoded" in damaged
     (pictures / "p5.jpg").unlink()
     # A run that saved nothing has no claim on the folder.
     missing = error("--initial_lr", "0.5")

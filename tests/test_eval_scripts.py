@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from commands import ROOT
+from commands import ROOT, commands_in, stub_python
 from reranking import NETWORK, make_test_world
 
 from rrt.checkpoint import save_checkpoint
@@ -25,17 +25,14 @@ SETTINGS = ("DATA", "LOGS", "CHECKPOINTS")
 @pytest.fixture
 def run(tmp_path):
     """Runs a script with a Python that only prints what it was asked to do -> (status, commands as lists, stderr)."""
-    stub = tmp_path / "py thon"
-    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@" END\n')
-    stub.chmod(0o755)
+    stub = stub_python(tmp_path)
 
     def run(script, *arguments, **settings):
         environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         own = {"RRT_PYTHON": str(stub), "DATA": str(tmp_path / "my data"), "CHECKPOINTS": str(tmp_path / "ckpts")}
         done = subprocess.run(["bash", str(SCRIPTS / script), *arguments], env=environment | own | settings, cwd=tmp_path,
                               text=True, stdin=subprocess.DEVNULL, capture_output=True)
-        commands = [block.strip("\n").split("\n") for block in done.stdout.split("END\n")[:-1]]
-        return done.returncode, commands, done.stderr
+        return done.returncode, commands_in(done.stdout), done.stderr
 
     return run
 
@@ -110,7 +107,8 @@ def test_a_missing_checkpoint_is_one_line_with_the_command_that_trains_one(run, 
     (tmp_path / "ckpts/r50_gldv2.pt").unlink()
     error = one_line(run("eval_r50_gldv2_roxf_rerank.sh", LOGS="here"))
     assert f"{tmp_path}/ckpts/r50_gldv2.pt: no such checkpoint; copy the published one there" in error
-    assert "experiment.py with temp_dir=here/r50_gldv2 dataset.gldv2_roxford_r50_gldv2 model.RRT" in error
+    assert "bash rrt_scripts/train_r50_gldv2.sh, and give resume=here/train_r50_gldv2/best.pt" in error
+    assert (ROOT / "rrt_scripts/train_r50_gldv2.sh").exists()
     assert run("eval_r50_gldv2_roxf_global.sh")[0] == 0
 
 

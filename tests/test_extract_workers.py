@@ -15,6 +15,7 @@ pytest.importorskip("tensorflow")
 
 from builders import datasets_of  # noqa: E402
 from commands import ROOT, run_tool  # noqa: E402
+from delg_extract import extract  # noqa: E402
 from delg_extract.config import ExtractionSettings  # noqa: E402
 from delg_extract.model import Delg  # noqa: E402
 from delg_extract.parts import Plan  # noqa: E402
@@ -51,6 +52,13 @@ def command(folder, output, *extra):
     return [sys.executable, str(ROOT / script), *rest]
 
 
+def run_here(folder, output, *extra):
+    """The command in this process, where TensorFlow has been loaded."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", [str(word) for word in arguments(folder, output, *extra)])
+        assert extract.main() == 0
+
+
 def assert_same_descriptors(path, expected):
     """Equal but for the rounding of another number of threads: float16 descriptors, and keypoints in the same order."""
     found, expected = datasets_of(path), datasets_of(expected)
@@ -65,8 +73,7 @@ def assert_same_descriptors(path, expected):
 @pytest.fixture(scope="module")
 def whole(folder):
     """The store that one process gives."""
-    done = run_tool(*arguments(folder, folder / "delg_whole.h5", "--num_workers", "1"))
-    assert done.returncode == 0, done.stderr
+    run_here(folder, folder / "delg_whole.h5", "--num_workers", "1")
     return folder / "delg_whole.h5"
 
 
@@ -114,10 +121,8 @@ def kill_one_when(happened, victims):
 def test_a_killed_worker_costs_its_part_alone(folder, whole, tmp_path):
     output = tmp_path / "delg_x.h5"
     parts = tmp_path / "delg_x.h5.parts"
-    process = subprocess.Popen(command(folder, output, "--num_workers", "2"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    killed = kill_one_when(lambda: list(parts.glob("part-*.h5")), lambda: children_of(process.pid))
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
+    killed = kill_one_when(lambda: list(parts.glob("part-*.h5")), lambda: children_of(os.getpid()))
+    run_here(folder, output, "--num_workers", "2")
     assert killed
     assert_same_descriptors(output, whole)
 
@@ -139,8 +144,7 @@ def test_workers_end_with_a_killed_parent_and_the_next_run_goes_on(folder, whole
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     kept = {path.name: path.stat().st_mtime_ns for path in parts.glob("part-?????.h5")}
     assert kept
-    done = run_tool(*arguments(folder, output, "--num_workers", "1"))
-    assert done.returncode == 0, done.stderr
+    run_here(folder, output, "--num_workers", "1")
     assert_same_descriptors(output, whole)
 
 

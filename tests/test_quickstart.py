@@ -3,11 +3,10 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import pytest
 
-from commands import ROOT
+from commands import ROOT, warm_python
 from rrt.lists import read_image_list
 
 pytest.importorskip("tensorflow")
@@ -16,17 +15,23 @@ TRAINING = ("model.num_global_features=512 model.dim_feedforward=64 model.num_en
             "planted_steps=2 planted.max_local=16 epochs=1 steps_per_epoch=2 max_train_local=16 min_positives=1 select_on=last")
 
 
-def quickstart(folder, *arguments, **environment):
-    environment = os.environ | {"RRT_PYTHON": sys.executable, "DATA": str(folder / "data"), "LOGS": str(folder / "logs"),
+def quickstart(folder, python, *arguments, **environment):
+    environment = os.environ | {"RRT_PYTHON": str(python), "DATA": str(folder / "data"), "LOGS": str(folder / "logs"),
                                 "SIZE": "160", "TRAINING": TRAINING} | environment
     return subprocess.run(["bash", str(ROOT / "rrt_scripts/quickstart.sh"), *map(str, arguments)], env=environment, text=True,
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=580)
 
 
+@pytest.fixture(scope="module")
+def python():
+    with warm_python("tensorflow", "torch") as python:
+        yield python
+
+
 @pytest.mark.slow
-def test_pictures_go_in_and_a_measured_result_comes_out(tmp_path):
+def test_pictures_go_in_and_a_measured_result_comes_out(tmp_path, python):
     scenes = "--num_train_landmarks 4 --views 4 --num_test_landmarks 4 --test_views 4 --family 2 --num_distractors 0 --size 160"
-    done = quickstart(tmp_path, SCENES=scenes)
+    done = quickstart(tmp_path, python, SCENES=scenes)
     assert done.returncode == 0, done.stdout + done.stderr
     for row in ("| global | Easy", "| global | Hard", "| RRT    | Medium"):
         assert row in done.stdout
@@ -39,13 +44,13 @@ def test_pictures_go_in_and_a_measured_result_comes_out(tmp_path):
         (photos / f"landmark {label}").mkdir(parents=True, exist_ok=True)
         shutil.copy(tmp_path / "data/scenes_train" / name, photos / f"landmark {label}")
     (photos / "landmark 0" / "broken.jpg").write_bytes(b"no picture")
-    done = quickstart(tmp_path, photos, QUERIES="1")
+    done = quickstart(tmp_path, python, photos, QUERIES="1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "broken.jpg" in done.stdout
     assert "| RRT    | Medium" in done.stdout
 
 
 def test_a_missing_folder_is_one_line(tmp_path):
-    done = quickstart(tmp_path, tmp_path / "nowhere")
+    done = quickstart(tmp_path, "unused", tmp_path / "nowhere")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

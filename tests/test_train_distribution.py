@@ -3,7 +3,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,16 +10,21 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from commands import ROOT, files_below  # noqa: E402
+from commands import ROOT, files_below, warm_python  # noqa: E402
 from delg_extract.distribution import check_shares, make_strategy  # noqa: E402
 from delg_extract.weights import load_weights  # noqa: E402
 from rrt.errors import InputError  # noqa: E402
 
 
-def start(script, *arguments, **environment):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-    return subprocess.Popen([sys.executable, str(ROOT / script), *map(str, arguments)], cwd=ROOT, env=environment, text=True,
-                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+@pytest.fixture(scope="module")
+def start():
+    with warm_python("tensorflow") as python:
+        def start(script, *arguments, **environment):
+            environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
+            return subprocess.Popen([python, str(ROOT / script), *map(str, arguments)], cwd=ROOT, env=environment, text=True,
+                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+        yield start
 
 
 def finish(process):
@@ -30,7 +34,7 @@ def finish(process):
 
 
 @pytest.mark.slow
-def test_gradients_of_two_replicas_are_those_of_one_on_the_joined_batch(tmp_path):
+def test_gradients_of_two_replicas_are_those_of_one_on_the_joined_batch(tmp_path, start):
     finish(start("tests/two_replicas.py", tmp_path / "found.npz", DELG_CPU_REPLICAS="2"))
     found = np.load(tmp_path / "found.npz")
     assert found["two/total"] == pytest.approx(found["one/total"], rel=1e-5)
@@ -53,7 +57,7 @@ def train_flags(folder, logdir):
 
 
 @pytest.mark.slow
-def test_two_workers_train_what_two_replicas_of_one_worker_train(pictures):
+def test_two_workers_train_what_two_replicas_of_one_worker_train(pictures, start):
     finish(start("delg_extract/train.py", *train_flags(pictures, "mirrored"), DELG_CPU_REPLICAS="2"))
     with socket.socket() as one, socket.socket() as two:
         for each in (one, two):

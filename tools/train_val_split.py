@@ -4,7 +4,12 @@ Writes OUT_TRAIN/train.txt and OUT_VAL/test_query.txt, test_gallery.txt, gnd_NAM
 positives are graded Easy, as nothing is known of their difficulty: the Medium figures are the ones to choose by. The
 query's box is the whole picture.
 
-    python tools/train_val_split.py data/gldv2/train.txt data/gldv2_train data/gldv2_val --landmarks 200
+    python tools/train_val_split.py data/gldv2/train.txt data/gldv2_train data/gldv2_val --name gldv2_val
+        --landmarks 200 --queries 2 --distractors 5000 --link_stores
+
+Folders of these names (<list's folder>_train and _val, gnd_<folder>.pkl) are what dataset.gldv2_* take by themselves. Then
+tools/prepare_topk_gldv2.py in OUT_TRAIN finds neighbours among the training part alone, tools/prepare_topk_revisited.py
+those of OUT_VAL.
 """
 
 import argparse
