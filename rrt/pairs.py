@@ -58,6 +58,12 @@ class ImageBatch:
     def counts(self) -> np.ndarray:
         return np.diff(self.offsets)
 
+    def part(self, start: int, end: int) -> "ImageBatch":
+        """Images start to end alone."""
+        first, last = self.offsets[start], self.offsets[end]
+        rows = (self.descriptors[first:last], self.scales[first:last])
+        return ImageBatch(self.global_[start:end], *rows, self.offsets[start : end + 1] - first)
+
 
 @dataclass(frozen=True)
 class PairLayout:

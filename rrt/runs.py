@@ -163,6 +163,8 @@ def open_source(dataset: dict, settings: dict, train_settings: TrainSettings) ->
         settings["min_train_local"],
         settings["scale_binning"],
         train_settings.steps_per_epoch,
+        train_settings.planted_steps,
+        train_settings.planted_fraction,
     )
 
 

@@ -8,6 +8,7 @@ HDF5 stays open between calls except, for the second way, a handle that belongs 
 import operator
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import h5py
@@ -62,9 +63,12 @@ class Store:
     """
 
     def __init__(self, path):
+        self._open(path)
+        self.names  # read now, where a name that stands twice is found before the work starts
+
+    def _open(self, path):
         self.path = Path(path)
         with open_checked(self.path) as file, damage_named(self.path):
-            self.names = read_names(self.path, file)
             self.image_size = file["image_size"][:]
             self.offsets = file["local/offsets"][:]
             self.global_dim = file["global"].shape[1]
@@ -80,7 +84,12 @@ class Store:
         self._places = self._stem_places = None
 
     def __reduce__(self):
-        return Store, (self.path,)
+        return _reopened, (self.path,)
+
+    @cached_property
+    def names(self):
+        with h5py.File(self.path, "r", locking=False) as file:
+            return read_names(self.path, file)
 
     def __enter__(self):
         return self
@@ -97,7 +106,7 @@ class Store:
         self._file = None
 
     def __len__(self):
-        return len(self.names)
+        return len(self.offsets) - 1
 
     def __iter__(self):
         return (StoredImage(self, place) for place in range(len(self)))
@@ -130,7 +139,7 @@ class Store:
 
     @property
     def num_images(self):
-        return len(self.names)
+        return len(self)
 
     @property
     def global_descriptors(self):
@@ -257,6 +266,13 @@ class Store:
             if name not in self._datasets:
                 self._datasets[name] = self._file[name]
             return self._datasets[name]
+
+
+def _reopened(path):
+    """The store in another process, without the names until they are asked for: of millions of images they are large."""
+    store = Store.__new__(Store)
+    store._open(path)
+    return store
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from rrt.checkpoint import Checkpoint, load_weights, save_checkpoint
 from rrt.datasets import check_num_rerank
 from rrt.errors import InputError, atomic_path
 from rrt.evaluation import evaluate_reranked, score_shortlists
+from rrt.loader import load_batches
 from rrt.schedules import OPTIMISERS, SCHEDULERS, check_choice, learning_rate, make_optimizer
 from rrt.scorer import Scorer
 
@@ -168,19 +169,15 @@ class Trainer:
         )
 
     def _train_stage(self, epoch: int) -> dict:
-        # Everything random hangs on (seed, epoch) alone, so that a resumed run needs no state of a generator.
-        rng = np.random.default_rng([self.settings.seed, epoch])
+        # Everything random hangs on (seed, epoch, step) alone, so that a resumed run needs no state of a generator.
+        plan = self.source.plan(self.settings.seed, epoch)
         torch.manual_seed(self.settings.seed + epoch)
         self.model.train()
-        if epoch == 0:
-            num_steps, batches = self.settings.planted_steps, self.source.planted(self.settings.planted_steps, rng)
-        else:
-            num_steps, batches = self.source.steps_per_epoch, self.source.epoch(rng, self.settings.planted_fraction)
         title = "planted" if epoch == 0 else f"epoch {epoch}/{self.settings.epochs}"
         meter = _Meter()
         start = time.perf_counter()
-        with tqdm(total=num_steps, desc=title, unit="step", disable=None) as bar:
-            for batch in batches:
+        with tqdm(total=len(plan), desc=title, unit="step", disable=None) as bar:
+            for batch in load_batches(self.source, plan):
                 meter.add(*self._step(batch, epoch))
                 self.progress.step += 1
                 bar.update()
