@@ -2,9 +2,11 @@
 
     python experiment.py [-F logs/NAME] with temp_dir=logs/NAME dataset.gldv2_roxford_r50_gldv2 model.RRT max_norm=0.0
 
+    torchrun --nproc_per_node 2 experiment.py [-F logs/NAME] with ...    (several processes share every batch)
+
 Needs the store, the training list and the neighbours of tools/prepare_topk_gldv2.py in dataset.train_data_dir. Writes
-last.pt (every epoch, with everything resume=auto needs), best.pt (the selected epoch) and history.json into temp_dir,
-and the run's record, where neither -F, -m nor -u says otherwise.
+last.pt (every epoch and every save_every steps, with everything resume=auto needs), best.pt (the selected epoch),
+history.json and curves.png into temp_dir, and the run's record, where neither -F, -m nor -u says otherwise.
 """
 
 from dataclasses import asdict
@@ -12,8 +14,8 @@ from dataclasses import asdict
 from rrt.ingredients import dataset_ingredient, model_ingredient
 from rrt.planted import PlantedSettings
 from rrt.runs import train_run
-from rrt.sacred_cli import make_experiment, plain_config, run_sacred
-from rrt.training import TrainSettings
+from rrt.sacred_cli import is_first_process, make_experiment, plain_config, run_sacred
+from rrt.train_settings import TrainSettings
 
 dataset = dataset_ingredient()
 model = model_ingredient()
@@ -49,6 +51,8 @@ def main(_config, _run):
         settings,
         lambda name, value, step: _run.log_scalar(name, value, step),
     )
+    if not is_first_process():
+        return None
     for figures in result.history:
         print(", ".join(f"{name} {value}" for name, value in figures.items()))
     chosen = {

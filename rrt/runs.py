@@ -1,5 +1,6 @@
 """What the command ``experiment.py`` does, as functions of plain settings; test sets and networks of other commands."""
 
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from rrt.batches import BatchSource
 from rrt.checkpoint import Checkpoint, load_checkpoint, load_weights
 from rrt.datasets import TEST_LISTS, TestSet, check_sizes, open_test_set, open_train_set
+from rrt.distributed import join_processes
 from rrt.errors import InputError
 from rrt.initialisation import initialise
 from rrt.metrics import PROTOCOLS, protocols_of
@@ -17,7 +19,8 @@ from rrt.pairs import check_binning
 from rrt.planted import PlantedSettings, PlantedSource
 from rrt.sampler import TripletSampler
 from rrt.scorer import Scorer
-from rrt.training import Trainer, TrainResult, TrainSettings
+from rrt.train_settings import TrainSettings
+from rrt.training import Trainer, TrainResult
 
 _DATASET_RECORDED = ("name", "desc_name", "train_data_dir", "train_txt", "batch_size", "sampler", "num_candidates")
 
@@ -70,10 +73,22 @@ def train_run(
     dataset: dict, model: dict, settings: dict, log: Callable[[str, float, int], None] | None = None
 ) -> TrainResult:
     """Train a reranking transformer. dataset, model: configurations of ``rrt.ingredients``; settings: those of
-    ``experiment.py``.
+    ``experiment.py``. Under torchrun, together with the other processes (``rrt.distributed``).
 
     Everything is opened and checked before training starts. Raises InputError.
     """
+    with join_processes(settings["cpu"]) as processes:
+        with processes.agreeing():
+            trainer = _make_trainer(dataset, model, settings, processes, log or (lambda name, value, step: None))
+        # Read by one: the folder may be on the first machine alone.
+        checkpoint = processes.from_first(lambda: _resumed(settings["resume"], trainer.last_path))
+        if checkpoint:
+            with processes.agreeing():
+                trainer.resume(checkpoint)
+        return trainer.run()
+
+
+def _make_trainer(dataset, model, settings, processes, log) -> Trainer:
     train_settings = _pick(TrainSettings, settings)
     check_binning(settings["scale_binning"])
     max_local = dataset["max_sequence_len"]
@@ -98,30 +113,21 @@ def train_run(
     } | {name: settings[name] for name in ("weights", "max_train_local", "min_train_local", "min_positives", "planted")}
 
     def make_scorer(scored_model, store):
-        return Scorer(scored_model, store, max_local, settings["scale_binning"], pick_device(settings["cpu"]))
+        return Scorer(scored_model, store, max_local, settings["scale_binning"], processes.device)
 
-    trainer = Trainer(
-        network,
-        source,
-        train_settings,
-        settings["temp_dir"],
-        recorded,
-        make_scorer,
-        validation,
-        test,
-        pick_device(settings["cpu"]),
-        log or (lambda name, value, step: None),
-    )
-    resumed = _resume_path(settings["resume"], trainer.last_path)
-    if resumed:
-        trainer.resume(load_checkpoint(resumed))
-    return trainer.run()
+    # A processor that trains has no cores to spare for reading, which takes it a hundredth of the time.
+    readers = 0 if processes.device == "cpu" else min(dataset["num_workers"], max(1, (os.cpu_count() or 2) - 1))
+    return Trainer(
+        network, source, train_settings, settings["temp_dir"], recorded, make_scorer, validation, test, processes,
+        readers, log,
+    )  # fmt: skip
 
 
-def _resume_path(resume, last_path: Path):
+def _resumed(resume, last_path: Path) -> Checkpoint | None:
+    """The checkpoint that ``resume`` names: a path, ``auto`` for the run's own if it is there, or None."""
     if resume == "auto":
-        return last_path if last_path.exists() else None
-    return resume
+        resume = last_path if last_path.exists() else None
+    return load_checkpoint(resume) if resume else None
 
 
 def open_source(dataset: dict, settings: dict, train_settings: TrainSettings) -> BatchSource:

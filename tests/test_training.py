@@ -12,7 +12,9 @@ from rrt.errors import InputError
 from rrt.ingredients import MODEL_DEFAULTS
 from rrt.model import RRT
 from rrt.runs import train_run
-from rrt.training import Trainer, TrainSettings
+from rrt.train_log import Meter
+from rrt.train_settings import TrainSettings
+from rrt.training import Trainer
 
 RUN = {
     "resume": None,
@@ -28,6 +30,7 @@ RUN = {
     "epochs": 2,
     "steps_per_epoch": 3,
     "lr": 1e-3,
+    "curves": False,
 }
 
 
@@ -54,21 +57,29 @@ def assert_same_weights(left, right):
         assert torch.equal(left[name], right[name]), name
 
 
+def steps_on(trainer, batches):
+    """One optimiser step on the batches, joined; returns their loss."""
+    meter = Meter()
+    trainer._step(iter(batches), 1, meter)
+    trainer._read_figures(meter)
+    return meter.sums["loss"] / meter.sums["pairs"]
+
+
 def test_a_run_learns_its_one_batch_by_heart(world):
     torch.manual_seed(0)
     source = make_source(world)
     batch = source.batch(source.plan(0, 1), 0)
     trainer = Trainer(RRT(**NETWORK), source, TrainSettings(lr=3e-3), "unused", {}, None)
-    losses = [trainer._step(batch, 1)[0] for _ in range(60)]
+    losses = [steps_on(trainer, [batch]) for _ in range(60)]
     assert losses[-1] < 0.3 * losses[0]
 
 
 def test_a_run_writes_checkpoints_history_and_scalars(world, tmp_path):
     scalars = []
-    settings = RUN | {"temp_dir": str(tmp_path), "planted_steps": 2, "log_every": 2}
+    settings = RUN | {"temp_dir": str(tmp_path), "planted_steps": 2, "log_every": 2, "curves": True}
     log = lambda name, value, step: scalars.append((name, step))  # noqa: E731
     result = train_run(with_validation(world), MODEL_DEFAULTS | NETWORK, settings, log)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "history.json", "last.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "curves.png", "history.json", "last.pt"]
     assert [figures["epoch"] for figures in result.history] == [0, 1, 2]
     assert json.loads((tmp_path / "history.json").read_text()) == result.history
     assert all({"loss", "accuracy", "pairs_per_second", "val_M_map"} <= figures.keys() for figures in result.history)
@@ -149,8 +160,8 @@ SCORES = {1: (30.0, 80.0), 2: (40.0, 50.0), 3: (35.0, 60.0)}
 def test_the_best_epoch_is_chosen_where_the_settings_say(
     world, tmp_path, monkeypatch, select_on, validation, selected, said
 ):
-    def figures(self, epoch):
-        medium, hard = SCORES[epoch]
+    def figures(self):
+        medium, hard = SCORES[len(self.progress.history) + 1]
         return {f"{name}_{p}_map": value for name in self.watched for p, value in (("M", medium), ("H", hard))}
 
     monkeypatch.setattr(Trainer, "_evaluate", figures)
@@ -184,7 +195,7 @@ def test_clipping_bounds_the_gradient(world):
     source = make_source(world)
     batch = source.batch(source.plan(0, 1), 0)
     trainer = Trainer(RRT(**NETWORK), source, TrainSettings(max_norm=0.01), "unused", {}, None)
-    trainer._step(batch, 1)
+    steps_on(trainer, [batch])
     norm = torch.stack([parameter.grad.norm() for parameter in trainer.model.parameters()]).norm()
     assert norm <= 0.0101
 
