@@ -43,8 +43,8 @@ def with_validation(world):
     return world | {"val_data_dir": str(Path(world["test_data_dir"]).parent / "val"), "val_gnd_file": "gnd_toy.pkl"}
 
 
-def run(dataset, folder, **settings):
-    return train_run(dataset, MODEL_DEFAULTS | NETWORK, RUN | {"temp_dir": str(folder)} | settings)
+def run(dataset, folder, model=None, **settings):
+    return train_run(dataset, MODEL_DEFAULTS | NETWORK | (model or {}), RUN | {"temp_dir": str(folder)} | settings)
 
 
 def weights(path):
