@@ -30,12 +30,12 @@ class CachedFeedForward(torch.autograd.Function):
         x, weight1, weight2, *middles = ctx.saved_tensors
         grad_x = torch.empty_like(x)
         grad_weight1, grad_bias1 = torch.zeros_like(weight1), weight1.new_zeros(len(weight1))
-        grad_weight2 = torch.zeros_like(weight2.t(), memory_format=torch.contiguous_format)
+        grad_weight2 = torch.zeros_like(weight2)
         pieces = (tensor.split(CACHED_ROWS) for tensor in (grad, x, grad_x))
         for middle, rows_grad, rows, rows_grad_x in zip(middles, *pieces):
-            grad_weight2.addmm_(middle.t(), rows_grad)
+            grad_weight2.addmm_(rows_grad.t(), middle)
             grad_middle = torch.ops.aten.threshold_backward(rows_grad @ weight2, middle, 0)
             grad_weight1.addmm_(grad_middle.t(), rows)
             grad_bias1 += grad_middle.sum(0)
             torch.mm(grad_middle, weight1, out=rows_grad_x)
-        return grad_x, grad_weight1, grad_bias1, grad_weight2.t(), grad.sum(0)
+        return grad_x, grad_weight1, grad_bias1, grad_weight2, grad.sum(0)

@@ -59,30 +59,32 @@ class GradientComputer:
             self.scaler.scale(loss).backward()
             return torch.stack([loss.detach().double(), correct.double()])
         parts = micro_batches(batch, BATCH_TOKENS)
-        work = [(part, joined_pairs) for part in parts]
         sums = torch.zeros(2, dtype=torch.float64)
-        for gradients, figures in self._pool.map(self._gradients, *zip(*work)) if self._pool else map(self._gradients, *zip(*work)):
+        compute = self._pool.map if self._pool else map
+        for gradients, figures in compute(self._gradients, parts, [joined_pairs] * len(parts)):
             sums += figures
             for parameter, gradient in zip(self.parameters, gradients):
                 if parameter.grad is None:
-                    parameter.grad = gradient
+                    # Autograd may hand out a transposed view, which a fused optimiser would take for the plain order.
+                    parameter.grad = gradient.contiguous()
                 else:
                     parameter.grad += gradient
         return sums
 
     @contextmanager
     def workers(self):
-        """Threads that compute while this lasts, where there is more than one."""
-        if self.threads == 1:
+        """Threads that compute on a processor while this lasts."""
+        if self.device.type == "cuda":
             yield
             return
+        before = torch.get_num_threads()
         try:
             with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as self._pool:
                 yield
         finally:
             self._pool = None
             # The worker threads' number of one would be that of every thread made from now on.
-            torch.set_num_threads(self.threads)
+            torch.set_num_threads(before)
 
     def _gradients(self, batch, joined_pairs):
         loss, correct = self._loss(batch, joined_pairs)

@@ -2,13 +2,12 @@
 
 import json
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from commands import ROOT, assert_one_line_error, run_tool
+from commands import run_tool
 from reranking import NETWORK, make_dataset
 from test_training import RUN, assert_same_weights, run, weights, with_validation
 
@@ -146,8 +145,14 @@ def test_two_processes_end_with_the_weights_of_one(world, tmp_path):
     given = [f"{name}={value}" for name, value in settings.items()] + ["planted.min_local=2"]
     finished = torchrun(world, tmp_path / "two", *given)
     assert finished.returncode == 0, finished.stderr
+    shared = weights(tmp_path / "two" / "last.pt")
     for name, tensor in weights(alone.last).items():
-        torch.testing.assert_close(weights(tmp_path / "two" / "last.pt")[name], tensor, atol=1e-5, rtol=0)
+        if name.endswith("in_proj_bias"):
+            # The keys' bias changes no softmax: its gradient is rounding alone, which AdamW magnifies.
+            (query, key, value), (shared_query, shared_key, shared_value) = tensor.chunk(3), shared[name].chunk(3)
+            assert (key - shared_key).abs().max() <= 2 * 5 * settings["lr"]
+            tensor, shared[name] = torch.cat([query, value]), torch.cat([shared_query, shared_value])
+        torch.testing.assert_close(shared[name], tensor, atol=1e-5, rtol=0)
     told = json.loads((tmp_path / "two" / "history.json").read_text())
     for left, right in zip(told, alone.history, strict=True):
         assert left["val_M_map"] == right["val_M_map"] and left["accuracy"] == right["accuracy"]
