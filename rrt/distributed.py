@@ -9,6 +9,7 @@ the same line.
 """
 
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -129,5 +130,6 @@ def _one_line():
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0][:200]
+        # Without the place in PyTorch's sources and the advice behind it.
+        reason = re.sub(r"^(\[\S*?:\d+\] )+", "", str(error).splitlines()[0]).split(". ")[0][:160]
         raise InputError(f"another process of this run ended or is out of reach ({reason}); resume=auto goes on") from None

@@ -115,11 +115,14 @@ def _make_trainer(dataset, model, settings, processes, log) -> Trainer:
     def make_scorer(scored_model, store):
         return Scorer(scored_model, store, max_local, settings["scale_binning"], processes.device)
 
+    loading = {"num_workers": 0}
     # A processor that trains has no cores to spare for reading, which takes it a hundredth of the time.
-    readers = 0 if processes.device == "cpu" else min(dataset["num_workers"], max(1, (os.cpu_count() or 2) - 1))
+    if processes.device != "cpu":
+        cores = (os.cpu_count() or 2) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        loading = {"num_workers": min(dataset["num_workers"], max(1, cores - 1)), "pin_memory": dataset["pin_memory"]}
     return Trainer(
         network, source, train_settings, settings["temp_dir"], recorded, make_scorer, validation, test, processes,
-        readers, log,
+        loading, log,
     )  # fmt: skip
 
 

@@ -63,6 +63,8 @@ class TrainSettings:
         check_choice("precision", self.precision, PRECISIONS)
         if self.lr <= 0 or self.weight_decay < 0 or self.max_norm < 0:
             raise InputError("lr must be positive, weight_decay and max_norm not negative")
+        if self.seed < 0:
+            raise InputError(f"seed={self.seed}: must not be negative")
         if self.nesterov and self.optim == "sgd" and self.momentum <= 0:
             raise InputError("nesterov=True needs a momentum above 0")
         if self.planted_steps < 0 or not 0 <= self.planted_fraction <= 1:

@@ -48,7 +48,7 @@ class Trainer:
 
     recorded: plain settings to keep in the checkpoints (``model``, ``scale_binning``, ..). validation, test:
     ``TestSet`` or None. processes: those that train together, of which rank 0 alone writes, logs and evaluates.
-    num_workers: processes that read batches (``rrt.loader``). log(name, value, step) receives every scalar.
+    loading: options of ``rrt.loader.load_batches``. log(name, value, step) receives every scalar.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Trainer:
         validation=None,
         test=None,
         processes: Processes | None = None,
-        num_workers: int = 0,
+        loading: dict | None = None,
         log: Callable[[str, float, int], None] = lambda name, value, step: None,
     ):
         if settings.select_on == "test" and test is None:
@@ -75,7 +75,7 @@ class Trainer:
         self.run_dir = Path(run_dir)
         self.recorded = plain(recorded | {"training": asdict(settings)})
         self.make_scorer = make_scorer
-        self.num_workers = num_workers
+        self.loading = loading or {}
         # Without a validation set there is nothing honest to select on: the last epoch it is, and it says so.
         self.selected_on = "last" if settings.select_on == "val" and validation is None else settings.select_on
         self.watched = {name: data for name, data in (("val", validation), ("test", test)) if data is not None}
@@ -143,8 +143,7 @@ class Trainer:
             set_random_states(self._random_states)
         self.model.train()
         batches = load_batches(
-            self.source, plan, first * settings.accumulation, processes.rank, processes.world_size, self.num_workers,
-            pin_memory=self.computer.device.type == "cuda",
+            self.source, plan, first * settings.accumulation, processes.rank, processes.world_size, **self.loading
         )  # fmt: skip
         title = "planted" if epoch == 0 else f"epoch {epoch}/{settings.epochs}"
         hidden = None if processes.is_first else True

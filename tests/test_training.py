@@ -1,6 +1,7 @@
 """rrt/training.py, batches and schedules: closed forms, bit-for-bit resumption, honest selection."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,16 @@ def test_clipping_bounds_the_gradient(world):
         ({"lr": 0}, "lr must be positive"),
         ({"planted_fraction": 1.5}, "planted_fraction"),
         ({"steps_per_epoch": 0}, "steps_per_epoch"),
+        ({"accumulation": 0}, "accumulation=0"),
+        ({"save_every": 0}, "save_every=0"),
+        ({"log_every": 0}, "log_every=0"),
+        ({"warmup_steps": -1}, "warmup_steps=-1"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"ema_decay": -0.1}, "ema_decay=-0.1"),
+        ({"precision": "half"}, "auto, float32, bfloat16"),
+        ({"optim": "sgd", "nesterov": True}, "momentum above 0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"resume": "missing.pt"}, "missing.pt: no such checkpoint"),
         ({"scale_binning": "nearest"}, "published, exact"),
         ({"planted": {"sigma": 1}, "planted_steps": 1}, "unknown setting 'sigma'"),
     ],
@@ -218,6 +229,20 @@ def test_clipping_bounds_the_gradient(world):
 def test_impossible_settings_are_refused_before_anything_is_written(world, tmp_path, settings, named):
     with pytest.raises(InputError, match=named):
         run(world, tmp_path / "new", **settings)
+    assert not (tmp_path / "new").exists()
+
+
+def test_tensorboard_gets_the_scalars_and_is_asked_for_before_anything_is_written(world, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(world, tmp_path / "run", epochs=1, log_every=1, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
+    assert {"train/accuracy", "train/lr", "epoch/loss"} <= set(events.Tags()["scalars"])
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match="the package tensorboard is not installed"):
+        run(world, tmp_path / "new", tensorboard=True)
     assert not (tmp_path / "new").exists()
 
 
