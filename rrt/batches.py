@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from rrt.datasets import TrainSet
-from rrt.errors import InputError
+from rrt.errors import InputError, check_count
 from rrt.pairs import ImageBatch, lay_out_pairs, read_images
 from rrt.planted import PlantedSource
 from rrt.sampler import TripletSampler
@@ -88,13 +88,17 @@ class BatchSource:
 
     def __post_init__(self):
         size = self._images_per_anchor
-        if self.batch_size < size or self.batch_size % size:
+        check_count("dataset.batch_size", self.batch_size)
+        check_count("max_train_local", self.max_local)
+        if self.batch_size % size:
             negatives = "negative" if size == 3 else f"{size - 2} negatives"
             raise InputError(
                 f"dataset.batch_size={self.batch_size}: must be a multiple of {size} (anchor, positive, {negatives})"
             )
-        if self.min_local is not None and not 1 <= self.min_local <= self.max_local:
-            raise InputError(f"min_train_local={self.min_local} must lie in 1..{self.max_local} (max_train_local)")
+        if self.min_local is not None:
+            check_count("min_train_local", self.min_local)
+            if self.min_local > self.max_local:
+                raise InputError(f"min_train_local={self.min_local} must lie in 1..{self.max_local} (max_train_local)")
 
     @property
     def _images_per_anchor(self) -> int:

@@ -45,7 +45,7 @@ class TestSet:
 
 @dataclass(frozen=True)
 class TrainSet:
-    """Training images. index [N]: places in the store; neighbors int64 [N, k] rows of the list, or None."""
+    """Training images. index [N]: places in the store; neighbors int32 [N, k] rows of the list, or None."""
 
     folder: Path
     store: Store
@@ -94,6 +94,8 @@ def open_train_set(
         neighbors = load_neighbors(table, rows=len(images), columns_below=len(images))
         check_origin(table, store, images, images)
         _refuse_own_neighbors(table, neighbors)
+        # Of 1.6 million images half a gigabyte less, for as long as the training lasts.
+        neighbors = neighbors.astype(np.int32)
     check_finite(store, index[:: max(1, len(index) // CHECKED_IMAGES)], max_local)
     return TrainSet(folder, store, images, index, neighbors)
 

@@ -7,6 +7,7 @@ its task alone (rrt/batches.py), so their number changes nothing but the speed.
 """
 
 import os
+import pickle
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -18,11 +19,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from rrt.batches import BatchMaker, BatchSource, BatchTask, EpochPlan, PairBatch
-from rrt.errors import InputError
+from rrt.errors import InputError, describe_error
 from rrt.pairs import ImageBatch
 
 # Where arrays begin in a packed batch, so that every type and copy finds them aligned.
 _ALIGNMENT = 64
+# What DataLoader says of a worker that is no more.
+_SIGNS_OF_DEATH = ("exited unexpectedly", "killed by signal")
 
 
 def load_batches(
@@ -43,8 +46,9 @@ def load_batches(
     loop) to end the workers.
     """
     source.check_world(world_size)
-    if num_workers < 0 or prefetch < 0:
-        raise InputError(f"num_workers={num_workers}, prefetch={prefetch}: must not be negative")
+    for name, value in (("num_workers", num_workers), ("prefetch", prefetch)):
+        if not isinstance(value, int) or value < 0:
+            raise InputError(f"{name}={value!r}: expected an integer of at least 0")
     tasks = (source.task(plan, step, rank, world_size) for step in range(first_step, len(plan)))
     if num_workers:
         return _from_processes(source.maker, tasks, num_workers, max(1, prefetch), pin_memory)
@@ -95,12 +99,13 @@ def _from_processes(maker, tasks, num_workers, prefetch, pin_memory):
             if isinstance(made, str):
                 raise InputError(made)
             yield unpacked(*made)
-    except RuntimeError as error:
-        if "worker" not in str(error):
+    except (RuntimeError, ConnectionError, FileNotFoundError, EOFError) as error:
+        # The last three: of a worker that was killed while its batch was on the way.
+        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _SIGNS_OF_DEATH):
             raise
         raise InputError(
-            "a process that reads batches was ended from outside, perhaps for want of memory; lower"
-            f" dataset.num_workers={num_workers}, or resume"
+            "a process that reads batches was ended from outside, perhaps for want of memory or of room in /dev/shm;"
+            f" lower dataset.num_workers={num_workers} and resume the run"
         ) from None
 
 
@@ -109,13 +114,17 @@ class _Making(Dataset):
     DataLoader would bury in a traceback."""
 
     def __init__(self, maker: BatchMaker):
-        self.maker = maker
+        # Kept as bytes, because what a process meets when it opens the store is told only once it is at work.
+        self.given = pickle.dumps(maker)
+        self.maker = None
 
     def __getitem__(self, task: BatchTask):
         try:
+            if self.maker is None:
+                self.maker, self.given = pickle.loads(self.given), None
             return packed(self.maker.make(task), shared=True)
-        except InputError as error:
-            return str(error)
+        except (InputError, OSError) as error:
+            return describe_error(error)
 
 
 def packed(batch: PairBatch, shared: bool = False):

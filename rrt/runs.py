@@ -19,6 +19,15 @@ from rrt.sampler import TripletSampler
 from rrt.scorer import Scorer
 from rrt.training import Trainer, TrainResult, TrainSettings
 
+_TRAINING_RECORDED = (
+    "weights",
+    "max_train_local",
+    "min_train_local",
+    "min_positives",
+    "negatives",
+    "hard_negatives",
+    "planted",
+)
 _DATASET_RECORDED = ("name", "desc_name", "train_data_dir", "train_txt", "batch_size", "sampler", "num_candidates")
 
 
@@ -95,7 +104,7 @@ def train_run(
         "dataset": {name: dataset[name] for name in _DATASET_RECORDED},
         "scale_binning": settings["scale_binning"],
         "max_sequence_len": max_local,
-    } | {name: settings[name] for name in ("weights", "max_train_local", "min_train_local", "min_positives", "planted")}
+    } | {name: settings[name] for name in _TRAINING_RECORDED}
 
     def make_scorer(scored_model, store):
         return Scorer(scored_model, store, max_local, settings["scale_binning"], pick_device(settings["cpu"]))
@@ -142,7 +151,13 @@ def open_source(dataset: dict, settings: dict, train_settings: TrainSettings) ->
     sampler = planted = None
     if triplets_wanted:
         sampler = TripletSampler(
-            train.labels, train.neighbors, dataset["num_candidates"], settings["min_positives"], dataset["sampler"]
+            train.labels,
+            train.neighbors,
+            dataset["num_candidates"],
+            settings["min_positives"],
+            dataset["sampler"],
+            settings["negatives"],
+            settings["hard_negatives"],
         )
     if planted_wanted:
         planted = PlantedSource(
