@@ -15,6 +15,10 @@ from rrt.planted import PlantedSource
 from rrt.sampler import TripletSampler
 
 
+# Where the arrays of a packed batch begin (rrt/loader.py), so that every type and copy finds them aligned.
+ALIGNMENT = 64
+
+
 @dataclass(frozen=True)
 class PairBatch:
     """Pairs (query[i], candidate[i]) of the images of a batch, labels float32: 1 = same landmark.
@@ -177,6 +181,19 @@ class BatchMaker:
     min_local: int | None
     binning: str
     planted_fraction: float
+
+    def largest_batch(self) -> int:
+        """Bytes that no batch of these exceeds, each of its arrays at a multiple of ``ALIGNMENT`` bytes."""
+        store, images = self.store, self.batch_size
+        itemsize = 2 if store.local_dtype == "float16" else 4
+        rows = images * min(self.max_local, int(store.local_counts().max(initial=0)))
+        size = rows * (store.local_dim * itemsize + 8)
+        if self.planted_source is not None:
+            # Views are float32 and may be larger than the images they are cut from are in training.
+            views = images * self.planted_source.settings.max_local
+            size = max(size, views * (store.local_dim * 4 + 8))
+        # Globals and offsets of the images; query, candidate and label of the pairs, which are fewer than images.
+        return size + images * (store.global_dim * 4 + 8 + 20) + 8 + 8 * ALIGNMENT
 
     def make(self, task: BatchTask) -> PairBatch:
         """Raises InputError for what cannot be read."""

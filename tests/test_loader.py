@@ -14,12 +14,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from reranking import make_dataset, make_source
 from test_batches import assert_same, batches
 
 from rrt.datasets import store_path
 from rrt.errors import InputError
-from rrt.loader import load_batches, packed, unpacked
+from rrt.loader import load_batches, pack, packed_size, unpacked
 from tools.bench_loader import PlainImages, anonymous_memory, make_store, memory_over_epoch
 from tools.bench_loader import make_source as synthetic_source
 
@@ -56,12 +57,19 @@ def test_the_planted_steps_are_loaded_like_all_others(world):
         assert_same(ours, theirs)
 
 
-def test_a_packed_batch_is_unpacked_as_it_was_with_its_arrays_aligned(world):
-    for batch in batches(make_source(world))[-2:]:
-        memory, layout = packed(batch)
-        again = unpacked(memory, pickle.loads(pickle.dumps(layout)))
-        assert_same(again, batch)
+@pytest.mark.parametrize("settings", [{}, {"max_local": 3}, {"negatives": 4}, {"planted_fraction": 0.7}, {"batch_size": 3}])
+def test_a_packed_batch_is_unpacked_as_it_was_and_fits_the_largest(world, settings):
+    source = make_source(world, **settings)
+    if "planted_fraction" not in settings:
+        source = replace(source, planted_source=None)
+    memory = torch.empty(source.maker.largest_batch(), dtype=torch.uint8)
+    sizes = []
+    for batch in batches(source):
+        layout = pack(batch, memory)
+        assert_same(unpacked(memory, pickle.loads(pickle.dumps(layout))), batch)
         assert all(start % 64 == 0 for _, _, start in layout[0])
+        sizes.append(packed_size(batch))
+    assert 0.5 * len(memory) < max(sizes) <= len(memory)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -101,7 +109,7 @@ def test_a_killed_worker_ends_the_run_with_one_line(world):
     next(loading)
     victim = multiprocessing.active_children()[0]
     os.kill(victim.pid, signal.SIGKILL)
-    with pytest.raises(InputError, match="process that reads batches was ended from outside.*dataset.num_workers=2"):
+    with pytest.raises(InputError, match="process that reads batches was ended from outside.*num_workers=2"):
         list(loading)
     assert not multiprocessing.active_children()
 
