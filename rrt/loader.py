@@ -86,6 +86,7 @@ def _from_processes(maker, tasks, num_workers, prefetch, pin_memory):
     # One more than are on their way: a slot is free when the batch after it is asked for. They are made once, because
     # the system clears new memory page by page, which takes longer than to read a batch.
     slots = _shared_memory(num_workers * prefetch + 1, maker.largest_batch())
+    shared = slots.numpy()
     loader = DataLoader(
         _Making(maker, slots),
         batch_size=None,
@@ -101,7 +102,8 @@ def _from_processes(maker, tasks, num_workers, prefetch, pin_memory):
                 raise InputError(made)
             slot, size, layout = made
             memory = torch.empty(size, dtype=torch.uint8, pin_memory=pin_memory)
-            memory.copy_(slots[slot, :size])
+            # By NumPy, because PyTorch would have its threads, which compute, wait for each other over it.
+            memory.numpy()[:] = shared[slot, :size]
             yield unpacked(memory, layout)
     except (RuntimeError, ConnectionError, FileNotFoundError, EOFError) as error:
         # The last three: of a worker that was killed while its batch was on the way.
