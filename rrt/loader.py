@@ -40,13 +40,14 @@ def load_batches(
 
     num_workers: processes that make them, each ``prefetch`` batches ahead; 0: a thread of this process is, and with
     prefetch=0 each is made when it is asked for. pin_memory: they lie in memory from which a GPU copies while it
-    computes. Raises InputError for what cannot be read, and when a worker was killed. Close the iterator (or leave its
+    computes, where there is one. Raises InputError for what cannot be read, and when a worker was killed. Close the iterator (or leave its
     loop) to end the workers.
     """
     source.check_world(world_size)
     for name, value in (("num_workers", num_workers), ("prefetch", prefetch)):
         if not isinstance(value, int) or value < 0:
             raise InputError(f"{name}={value!r}: expected an integer of at least 0")
+    pin_memory = pin_memory and torch.cuda.is_available()
     tasks = (source.task(plan, step, rank, world_size) for step in range(first_step, len(plan)))
     if num_workers:
         batches = _from_processes(source.maker, tasks, num_workers, max(1, prefetch), pin_memory)

@@ -123,45 +123,57 @@ def plain_batches(source, plan, num_workers):
     return DataLoader(PlainImages(source.train.store, source.max_local), batch_sampler=steps, num_workers=num_workers)
 
 
-def our_batches(source, plan, num_workers):
-    return load_batches(source, plan, num_workers=num_workers, prefetch=2 if num_workers else 0)
+WAYS = {
+    "plain way, in the caller": lambda source, plan, workers: plain_batches(source, plan, 0),
+    "ours, in the caller": lambda source, plan, workers: load_batches(source, plan, prefetch=0),
+    "plain way, {} processes": plain_batches,
+    "ours, {} processes": lambda source, plan, workers: load_batches(source, plan, num_workers=workers),
+}
 
 
 def _speeds(source, args):
-    """Images a second after the first batch, of each way with and without processes, taking turns."""
+    """Images a second after the first batches, of each way, and the time that all processors spend; they take turns."""
     plan = source.plan(args.seed, 1)
-    ways = {
-        (name, workers): way
-        for workers in (0, args.num_workers)
-        for name, way in (("plain way", plain_batches), ("ours", our_batches))
-    }
-    speeds = {key: [] for key in ways}
+    figures = {name: [] for name in WAYS}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # collation would wait for its threads
     for _ in range(args.rounds):
-        for (name, workers), way in ways.items():
-            speeds[name, workers].append(_speed(way(source, plan, workers)))
+        for name, way in WAYS.items():
+            figures[name].append(_speed(way(source, plan, args.num_workers)))
+    torch.set_num_threads(threads)
     rows = []
-    for (name, workers), figures in speeds.items():
-        where = f"{workers} processes" if workers else "in the caller"
-        target = ">= 3000" if name == "ours" and workers else ""
-        note = f"median of {len(figures)}, {min(figures):.0f} to {max(figures):.0f}"
-        rows.append(Row(f"{name}, {where}", statistics.median(figures), "images/s", note, target))
-    for first, second in ((0, 1), (2, 3)):
-        ratio = rows[second].value / rows[first].value
-        rows.append(Row(f"{rows[second].label} against the plain way", ratio, "times as fast"))
+    for name, measured in figures.items():
+        speeds, spent = zip(*measured)
+        note = f"{min(speeds):.0f} to {max(speeds):.0f}; {1e6 * statistics.median(spent):.0f} us of a processor an image"
+        target = ">= 3000" if name.startswith("ours") else ""
+        rows.append(Row(name.format(args.num_workers), statistics.median(speeds), "images/s", note, target))
+    for plain, ours in (rows[:2], rows[2:4]):
+        rows.append(Row(f"{ours.label} against the plain way", ours.value / plain.value, "times as fast"))
     return rows
 
 
-def _speed(batches, longest=2.0):
-    """Images a second, an image counted once a batch, until the end or for ``longest`` seconds."""
+def _speed(batches, longest=2.0, warm=3):
+    """(images a second, seconds of all processors an image), an image counted once a batch, to the end or ``longest``
+    seconds."""
     batches = iter(batches)
-    next(batches)
-    start, images, seconds = time.perf_counter(), 0, 0.0
-    for batch in batches:
+    for _ in range(warm):
+        next(batches)
+    processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+    start, spent, images = time.perf_counter(), sum(map(processor_seconds, processes)), 0
+    for number, batch in enumerate(batches):
         images += len(batch[0]) if isinstance(batch, list) else len(batch.images.global_)
-        seconds = time.perf_counter() - start
-        if seconds > longest:
-            break
-    return images / seconds
+        if number % 16 == 0:  # at the end workers have left and can no longer be asked
+            seconds = time.perf_counter() - start
+            figures = images / seconds, (sum(map(processor_seconds, processes)) - spent) / images
+            if seconds > longest:
+                break
+    return figures
+
+
+def processor_seconds(process):
+    """Time that processors have spent on a process so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory(source, args):
