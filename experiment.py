@@ -33,6 +33,8 @@ ex.add_config(
         "max_train_local": None,  # local descriptors of an image in training; None: dataset.max_sequence_len
         "min_train_local": None,  # draw their number between this and max_train_local for every batch
         "min_positives": 5,
+        "negatives": 1,  # of an anchor in a batch; its images are batch_size / (2 + negatives) anchors with theirs
+        "hard_negatives": 0,  # draw them from this many of the most similar of other labels; 0: from all candidates
         "watch_test": False,  # evaluate the test set after every epoch, for the log alone
         "planted": asdict(PlantedSettings()),
         "visdom_port": None,  # the two of visdom are accepted and unused: scalars go to Sacred's observers

@@ -9,10 +9,14 @@ import numpy as np
 import torch
 
 from rrt.datasets import TrainSet
-from rrt.errors import InputError
+from rrt.errors import InputError, check_count
 from rrt.pairs import ImageBatch, lay_out_pairs, read_images
 from rrt.planted import PlantedSource
 from rrt.sampler import TripletSampler
+
+
+# Where the arrays of a packed batch begin (rrt/loader.py), so that every type and copy finds them aligned.
+ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,17 @@ class BatchSource:
 
     def __post_init__(self):
         size = self._images_per_anchor
-        if self.batch_size < size or self.batch_size % size:
+        check_count("dataset.batch_size", self.batch_size)
+        check_count("max_train_local", self.max_local)
+        if self.batch_size % size:
             negatives = "negative" if size == 3 else f"{size - 2} negatives"
             raise InputError(
                 f"dataset.batch_size={self.batch_size}: must be a multiple of {size} (anchor, positive, {negatives})"
             )
-        if self.min_local is not None and not 1 <= self.min_local <= self.max_local:
-            raise InputError(f"min_train_local={self.min_local} must lie in 1..{self.max_local} (max_train_local)")
+        if self.min_local is not None:
+            check_count("min_train_local", self.min_local)
+            if self.min_local > self.max_local:
+                raise InputError(f"min_train_local={self.min_local} must lie in 1..{self.max_local} (max_train_local)")
 
     @property
     def _images_per_anchor(self) -> int:
@@ -173,6 +181,19 @@ class BatchMaker:
     min_local: int | None
     binning: str
     planted_fraction: float
+
+    def largest_batch(self) -> int:
+        """Bytes that no batch of these exceeds, each of its arrays at a multiple of ``ALIGNMENT`` bytes."""
+        store, images = self.store, self.batch_size
+        itemsize = 2 if store.local_dtype == "float16" else 4
+        rows = images * min(self.max_local, int(store.local_counts().max(initial=0)))
+        size = rows * (store.local_dim * itemsize + 8)
+        if self.planted_source is not None:
+            # Views are float32 and may be larger than the images they are cut from are in training.
+            views = images * self.planted_source.settings.max_local
+            size = max(size, views * (store.local_dim * 4 + 8))
+        # Globals and offsets of the images; query, candidate and label of the pairs, which are fewer than images.
+        return size + images * (store.global_dim * 4 + 8 + 20) + 8 + 8 * ALIGNMENT
 
     def make(self, task: BatchTask) -> PairBatch:
         """Raises InputError for what cannot be read."""

@@ -7,6 +7,7 @@ its task alone (rrt/batches.py), so their number changes nothing but the speed.
 """
 
 import os
+import pickle
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -17,12 +18,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from rrt.batches import BatchMaker, BatchSource, BatchTask, EpochPlan, PairBatch
-from rrt.errors import InputError
+from rrt.batches import ALIGNMENT, BatchMaker, BatchSource, BatchTask, EpochPlan, PairBatch
+from rrt.errors import InputError, describe_error
 from rrt.pairs import ImageBatch
 
-# Where arrays begin in a packed batch, so that every type and copy finds them aligned.
-_ALIGNMENT = 64
+# What DataLoader says of a worker that is no more.
+_SIGNS_OF_DEATH = ("exited unexpectedly", "killed by signal")
 
 
 def load_batches(
@@ -39,54 +40,60 @@ def load_batches(
 
     num_workers: processes that make them, each ``prefetch`` batches ahead; 0: a thread of this process is, and with
     prefetch=0 each is made when it is asked for. pin_memory: they lie in memory from which a GPU copies while it
-    computes. Raises InputError for what cannot be read, and when a worker was killed. Close the iterator (or leave its
+    computes, where there is one. Raises InputError for what cannot be read, and when a worker was killed. Close the iterator (or leave its
     loop) to end the workers.
     """
     source.check_world(world_size)
-    if num_workers < 0 or prefetch < 0:
-        raise InputError(f"num_workers={num_workers}, prefetch={prefetch}: must not be negative")
+    for name, value in (("num_workers", num_workers), ("prefetch", prefetch)):
+        if not isinstance(value, int) or value < 0:
+            raise InputError(f"{name}={value!r}: expected an integer of at least 0")
+    pin_memory = pin_memory and torch.cuda.is_available()
     tasks = (source.task(plan, step, rank, world_size) for step in range(first_step, len(plan)))
     if num_workers:
-        return _from_processes(source.maker, tasks, num_workers, max(1, prefetch), pin_memory)
-    return _from_thread(source.maker, tasks, prefetch, pin_memory)
+        batches = _from_processes(source.maker, tasks, num_workers, max(1, prefetch), pin_memory)
+        # What is left to do here, copying into pinned memory, the loop need not wait for either.
+        return _ahead(batches, 1) if pin_memory else batches
+    batches = (_pinned(source.maker.make(task)) if pin_memory else source.maker.make(task) for task in tasks)
+    return _ahead(batches, prefetch) if prefetch else batches
 
 
-def _from_thread(maker, tasks, prefetch, pin_memory):
-    def make(task):
-        batch = maker.make(task)
-        if not pin_memory:
-            return batch
-        memory, layout = packed(batch)
-        return unpacked(memory.pin_memory(), layout)
+def _pinned(batch):
+    memory = torch.empty(packed_size(batch), dtype=torch.uint8, pin_memory=True)
+    return unpacked(memory, pack(batch, memory))
 
-    if not prefetch:
-        yield from map(make, tasks)
-        return
+
+def _ahead(batches, number):
+    """The same batches, made by a thread that is up to ``number`` of them ahead."""
     with ThreadPoolExecutor(1, "batches") as thread:
-        waiting = deque()
+        waiting = deque(thread.submit(next, batches, None) for _ in range(number))
         try:
-            for task in tasks:
-                waiting.append(thread.submit(make, task))
-                if len(waiting) > prefetch:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            while True:
+                waiting.append(thread.submit(next, batches, None))
+                batch = waiting.popleft().result()
+                if batch is None:
+                    return
+                yield batch
         finally:
             for future in waiting:
                 future.cancel()
+            thread.shutdown()
+            batches.close()
 
 
 def _from_processes(maker, tasks, num_workers, prefetch, pin_memory):
     # A fork of this process would take along its threads' locks, and what it has on a GPU.
     context = get_context("forkserver")
     context.set_forkserver_preload(["rrt.loader"])
+    # One more than are on their way: a slot is free when the batch after it is asked for. They are made once, because
+    # the system clears new memory page by page, which takes longer than to read a batch.
+    slots = _shared_memory(num_workers * prefetch + 1, maker.largest_batch())
+    shared = slots.numpy()
     loader = DataLoader(
-        _Making(maker),
+        _Making(maker, slots),
         batch_size=None,
-        sampler=tasks,
+        sampler=((task, number % len(slots)) for number, task in enumerate(tasks)),
         num_workers=num_workers,
         prefetch_factor=prefetch,
-        pin_memory=pin_memory,
         multiprocessing_context=context,
         worker_init_fn=_end_with_parent,
     )
@@ -94,64 +101,90 @@ def _from_processes(maker, tasks, num_workers, prefetch, pin_memory):
         for made in loader:
             if isinstance(made, str):
                 raise InputError(made)
-            yield unpacked(*made)
-    except RuntimeError as error:
-        if "worker" not in str(error):
+            slot, size, layout = made
+            memory = torch.empty(size, dtype=torch.uint8, pin_memory=pin_memory)
+            # By NumPy, because PyTorch would have its threads, which compute, wait for each other over it.
+            memory.numpy()[:] = shared[slot, :size]
+            yield unpacked(memory, layout)
+    except (RuntimeError, ConnectionError, FileNotFoundError, EOFError) as error:
+        # The last three: of a worker that was killed while its batch was on the way.
+        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _SIGNS_OF_DEATH):
             raise
         raise InputError(
-            "a process that reads batches was ended from outside, perhaps for want of memory; lower"
-            f" dataset.num_workers={num_workers}, or resume"
+            f"a process that reads batches was ended from outside, perhaps for want of memory; lower num_workers="
+            f"{num_workers} and resume the run"
+        ) from None
+
+
+def _shared_memory(slots, size):
+    try:
+        return torch.empty((slots, size), dtype=torch.uint8).share_memory_()
+    except RuntimeError as error:
+        raise InputError(
+            f"/dev/shm: no room for the {slots} batches on their way ({slots * size / 2**20:.0f} MiB): {error}; enlarge"
+            " it (docker run --shm-size), lower num_workers or take 0"
         ) from None
 
 
 class _Making(Dataset):
-    """What worker processes run: packed batches of tasks, or the line of an InputError, whose type and text
-    DataLoader would bury in a traceback."""
+    """What worker processes run: a batch packed into a slot of shared memory, or the line of an InputError, whose type
+    and text DataLoader would bury in a traceback."""
 
-    def __init__(self, maker: BatchMaker):
-        self.maker = maker
+    def __init__(self, maker: BatchMaker, slots: torch.Tensor):
+        # Kept as bytes, because what a process meets when it opens the store is told only once it is at work.
+        self.given = pickle.dumps(maker)
+        self.maker = None
+        self.slots = slots
 
-    def __getitem__(self, task: BatchTask):
+    def __getitem__(self, task_and_slot: tuple[BatchTask, int]):
+        task, slot = task_and_slot
         try:
-            return packed(self.maker.make(task), shared=True)
-        except InputError as error:
-            return str(error)
+            if self.maker is None:
+                self.maker, self.given = pickle.loads(self.given), None
+            batch = self.maker.make(task)
+        except (InputError, OSError) as error:
+            return describe_error(error)
+        return slot, packed_size(batch), pack(batch, self.slots[slot])
 
 
-def packed(batch: PairBatch, shared: bool = False):
-    """(uint8 tensor of all arrays, layout): a single block crosses to another process or into pinned memory at once.
+def packed_size(batch: PairBatch) -> int:
+    """Bytes that ``pack`` fills."""
+    return sum(_padded(array.nbytes) for array in _arrays(batch))
 
-    layout: (shape, type, first byte) of each array, and ``joined_pairs``.
+
+def pack(batch: PairBatch, memory: torch.Tensor):
+    """Copy all arrays into one block of bytes, which crosses to a device's reach or another process at once.
+
+    Returns its layout for ``unpacked``: (shape, type, first byte) of each array, and ``joined_pairs``.
     """
-    images = batch.images
-    arrays = [images.global_, images.descriptors, images.scales, images.offsets]
-    arrays += [batch.query, batch.candidate, batch.labels]
-    starts, size = [], 0
-    for array in arrays:
-        starts.append(size)
-        size += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
-    memory = torch.empty(0, dtype=torch.uint8)
-    # Made where other processes see it, as DataLoader's own collation does: nothing is copied when it is sent.
-    memory.set_(torch.UntypedStorage._new_shared(size) if shared else torch.UntypedStorage(size))
-    memory.resize_(size)
+    arrays = _arrays(batch)
+    starts = np.cumsum([0, *(_padded(array.nbytes) for array in arrays)]).tolist()
     layout = [(array.shape, array.dtype.str, start) for array, start in zip(arrays, starts)]
     for view, array in zip(_views(memory, layout), arrays):
         view[...] = array
-    return memory, (layout, batch.joined_pairs)
+    return layout, batch.joined_pairs
 
 
 def unpacked(memory: torch.Tensor, layout) -> PairBatch:
-    """The batch whose arrays lie in ``memory``; see ``packed``."""
+    """The batch whose arrays lie in ``memory``; see ``pack``."""
     layout, joined_pairs = layout
     views = list(_views(memory, layout))
     return PairBatch(ImageBatch(*views[:4]), *views[4:], joined_pairs)
 
 
+def _arrays(batch):
+    images = batch.images
+    return [images.global_, images.descriptors, images.scales, images.offsets, batch.query, batch.candidate, batch.labels]
+
+
 def _views(memory, layout):
     memory = memory.numpy()
     for shape, dtype, start in layout:
-        dtype = np.dtype(dtype)
-        yield np.ndarray(tuple(shape), dtype, memory, start)
+        yield np.ndarray(shape, dtype, memory, start)
+
+
+def _padded(size):
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def _end_with_parent(worker: int) -> None:

@@ -22,6 +22,15 @@ from rrt.scorer import Scorer
 from rrt.train_settings import TrainSettings
 from rrt.training import Trainer, TrainResult
 
+_TRAINING_RECORDED = (
+    "weights",
+    "max_train_local",
+    "min_train_local",
+    "min_positives",
+    "negatives",
+    "hard_negatives",
+    "planted",
+)
 _DATASET_RECORDED = ("name", "desc_name", "train_data_dir", "train_txt", "batch_size", "sampler", "num_candidates")
 
 
@@ -110,7 +119,7 @@ def _make_trainer(dataset, model, settings, processes, log) -> Trainer:
         "dataset": {name: dataset[name] for name in _DATASET_RECORDED},
         "scale_binning": settings["scale_binning"],
         "max_sequence_len": max_local,
-    } | {name: settings[name] for name in ("weights", "max_train_local", "min_train_local", "min_positives", "planted")}
+    } | {name: settings[name] for name in _TRAINING_RECORDED}
 
     def make_scorer(scored_model, store):
         return Scorer(scored_model, store, max_local, settings["scale_binning"], processes.device)
@@ -151,7 +160,13 @@ def open_source(dataset: dict, settings: dict, train_settings: TrainSettings) ->
     sampler = planted = None
     if triplets_wanted:
         sampler = TripletSampler(
-            train.labels, train.neighbors, dataset["num_candidates"], settings["min_positives"], dataset["sampler"]
+            train.labels,
+            train.neighbors,
+            dataset["num_candidates"],
+            settings["min_positives"],
+            dataset["sampler"],
+            settings["negatives"],
+            settings["hard_negatives"],
         )
     if planted_wanted:
         planted = PlantedSource(

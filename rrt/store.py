@@ -41,14 +41,14 @@ class Packed:
     """Local descriptors of several images end to end; image i owns rows offsets[i] to offsets[i+1].
 
     descriptors [m, Dl] in the type the store keeps, but float32 unit rows of an int8 store; keypoints [m, 2],
-    scales [m], attention [m] float32, offsets int64.
+    scales [m], attention [m] float32, offsets int64. A column that was not asked for is None.
     """
 
-    descriptors: np.ndarray
-    keypoints: np.ndarray
-    scales: np.ndarray
-    attention: np.ndarray
     offsets: np.ndarray
+    descriptors: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
+    scales: np.ndarray | None = None
+    attention: np.ndarray | None = None
 
 
 class Store:
@@ -197,10 +197,10 @@ class Store:
             columns = {name: self._column(f"local/{name}")[start:end] for name in LOCAL_COLUMNS}
         return Local(to_float32(columns.pop("descriptors")), **{name: np.array(rows) for name, rows in columns.items()})
 
-    def read_packed(self, indices, max_local=None):
+    def read_packed(self, indices, max_local=None, columns=LOCAL_COLUMNS):
         """Local descriptors of the images `indices` (any order, repeats allowed), at most max_local of each.
 
-        The file is read in its own order; the result has the order asked for.
+        The file is read in its own order; the result has the order asked for. columns: those to read.
         """
         indices = np.asarray(indices, dtype=np.int64)
         outside = (indices < 0) | (indices >= self.num_images)
@@ -211,10 +211,10 @@ class Store:
         offsets = np.zeros(len(indices) + 1, dtype=np.int64)
         np.cumsum(counts, out=offsets[1:])
         runs = _copy_runs(starts, counts, offsets)
-        columns = {name: self._gather(f"local/{name}", runs, offsets[-1]) for name in LOCAL_COLUMNS}
-        if self.local_dtype == "int8":
-            columns["descriptors"] = to_float32(columns["descriptors"])
-        return Packed(**columns, offsets=offsets)
+        gathered = {name: self._gather(f"local/{name}", runs, offsets[-1]) for name in columns}
+        if self.local_dtype == "int8" and "descriptors" in gathered:
+            gathered["descriptors"] = to_float32(gathered["descriptors"])
+        return Packed(offsets, **gathered)
 
     def local_rows(self, name, start, end):
         """Rows start to end of a local column (a name of LOCAL_COLUMNS) as stored."""

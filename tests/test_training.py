@@ -26,6 +26,8 @@ RUN = {
     "max_train_local": None,
     "min_train_local": None,
     "min_positives": 2,
+    "negatives": 1,
+    "hard_negatives": 0,
     "watch_test": False,
     "planted": {"min_local": 2, "max_local": 6},
     "epochs": 2,
