@@ -2,9 +2,11 @@
 
     python experiment.py [-F logs/NAME] with temp_dir=logs/NAME dataset.gldv2_roxford_r50_gldv2 model.RRT max_norm=0.0
 
+    torchrun --nproc_per_node 2 experiment.py [-F logs/NAME] with ...    (several processes share every batch)
+
 Needs the store, the training list and the neighbours of tools/prepare_topk_gldv2.py in dataset.train_data_dir. Writes
-last.pt (every epoch, with everything resume=auto needs), best.pt (the selected epoch) and history.json into temp_dir,
-and the run's record, where neither -F, -m nor -u says otherwise.
+last.pt (every epoch and every save_every steps, with everything resume=auto needs), best.pt (the selected epoch),
+history.json and curves.png into temp_dir, and the run's record, where neither -F, -m nor -u says otherwise.
 """
 
 from dataclasses import asdict
@@ -12,8 +14,8 @@ from dataclasses import asdict
 from rrt.ingredients import dataset_ingredient, model_ingredient
 from rrt.planted import PlantedSettings
 from rrt.runs import train_run
-from rrt.sacred_cli import make_experiment, plain_config, run_sacred
-from rrt.training import TrainSettings
+from rrt.sacred_cli import is_first_process, make_experiment, plain_config, run_sacred
+from rrt.train_settings import TrainSettings
 
 dataset = dataset_ingredient()
 model = model_ingredient()
@@ -31,6 +33,8 @@ ex.add_config(
         "max_train_local": None,  # local descriptors of an image in training; None: dataset.max_sequence_len
         "min_train_local": None,  # draw their number between this and max_train_local for every batch
         "min_positives": 5,
+        "negatives": 1,  # of an anchor in a batch; its images are batch_size / (2 + negatives) anchors with theirs
+        "hard_negatives": 0,  # draw them from this many of the most similar of other labels; 0: from all candidates
         # Measured after every epoch, for the log alone: True: the test set; or ground truth files with commas between
         # them, as data/oxford5k/gnd_roxford5k.pkl,data/paris6k/gnd_rparis6k.pkl (lists, store and neighbours beside each)
         "watch_test": None,
@@ -51,6 +55,8 @@ def main(_config, _run):
         settings,
         lambda name, value, step: _run.log_scalar(name, value, step),
     )
+    if not is_first_process():
+        return None
     for figures in result.history:
         print(", ".join(f"{name} {value}" for name, value in figures.items()))
     chosen = {

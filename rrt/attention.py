@@ -50,6 +50,12 @@ def attend(query, key, value, packing: Packing, queries: int | None = None, scal
     if not query.is_cuda and dtype in _HALF:
         # PyTorch's kernel for processors is no faster in half precision, and much slower where there is no unit for it.
         query, key, value = query.float(), key.float(), value.float()
+    with torch.autocast("cpu", enabled=False):
+        return _attend_runs(query, key, value, packing, queries, scale, dropout).to(dtype)
+
+
+def _attend_runs(query, key, value, packing, queries, scale, dropout):
+    """A call for every run of sequences of one length."""
     parts, query_row, row = [], 0, 0
     for count, length in packing.runs:
         query_end, end = query_row + count * (queries or length), row + count * length
@@ -60,7 +66,7 @@ def attend(query, key, value, packing: Packing, queries: int | None = None, scal
             dropout_p=dropout,
             scale=scale,
         )
-        parts.append(part.transpose(1, 2).flatten(0, 1).to(dtype))
+        parts.append(part.transpose(1, 2).flatten(0, 1))
         query_row, row = query_end, end
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 

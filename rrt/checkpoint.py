@@ -16,8 +16,9 @@ class Checkpoint:
     """What a checkpoint file holds.
 
     state: the network's tensors by name, without any ``module.`` prefix; optim: optimizer state or None; settings: the
-    plain dictionaries that made it ({} for published files): ``model``, ``scale_binning`` and more; progress: what a
-    resumed training needs ({} where there is nothing to resume).
+    plain dictionaries that made it ({} for published files): ``model``, ``scale_binning`` and more; progress and
+    training: what a resumed training needs ({} where there is nothing to resume), where it stood, and states of
+    generators and the like.
     """
 
     path: Path
@@ -25,20 +26,21 @@ class Checkpoint:
     optim: dict | None = None
     settings: dict = field(default_factory=dict)
     progress: dict = field(default_factory=dict)
+    training: dict = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
         return sha256_of_file(self.path)
 
 
-def save_checkpoint(path, model, optimizer=None, settings=None, progress=None) -> Path:
-    """Write ``{'state', 'optim'}``, the keys the published program reads, and ``settings`` and ``progress`` beside
-    them.
+def save_checkpoint(path, model, optimizer=None, settings=None, progress=None, training=None) -> Path:
+    """Write ``{'state', 'optim'}``, the keys the published program reads, and ``settings``, ``progress`` and
+    ``training`` beside them.
 
-    The file appears whole or not at all. settings and progress may hold plain Python values and tensors only.
+    The file appears whole or not at all. These three may hold plain Python values and tensors only.
     """
     content = {"state": model.state_dict(), "optim": optimizer.state_dict() if optimizer else None}
-    content |= {"settings": settings or {}, "progress": progress or {}}
+    content |= {"settings": settings or {}, "progress": progress or {}, "training": training or {}}
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
     return Path(path)
@@ -63,7 +65,8 @@ def load_checkpoint(path) -> Checkpoint:
             f"{path}: no network under the key 'state'; expected a checkpoint of experiment.py or a published one"
         )
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return Checkpoint(path, state, content.get("optim"), content.get("settings") or {}, content.get("progress") or {})
+    beside = (content.get(name) or {} for name in ("settings", "progress", "training"))
+    return Checkpoint(path, state, content.get("optim"), *beside)
 
 
 def load_weights(model, checkpoint: Checkpoint) -> None:

@@ -49,7 +49,7 @@ class ImageBank:
         is_local = np.ones(int(counts.sum()), bool)
         is_local[starts - self._used] = False
         block = self.rows[self._used : end]
-        tokens = (self.model.global_tokens(global_), self.model.local_tokens(descriptors, scales))
+        tokens = (self.model.global_tokens(global_), self.model.local_tokens(descriptors.float(), scales))
         for rows, kind in zip(tokens, (~is_local, is_local)):
             place = torch.from_numpy(np.flatnonzero(kind)).to(self.device, non_blocking=True)
             block.index_copy_(0, place, rows.to(block.dtype))

@@ -56,7 +56,7 @@ class JoinedStore:
         """int64 [N]: local descriptors per image, at most max_local."""
         return np.concatenate([self.first.local_counts(max_local), self.second.local_counts(max_local)])
 
-    def read_packed(self, indices, max_local=None):
+    def read_packed(self, indices, max_local=None, columns=LOCAL_COLUMNS):
         """As ``Store.read_packed``: any order, repeats allowed."""
         indices = np.asarray(indices, dtype=np.int64)
         outside = (indices < 0) | (indices >= len(self))
@@ -64,16 +64,15 @@ class JoinedStore:
             raise InputError(f"{self.path}: there is no image {indices[outside][0]}, they hold {len(self)}")
         in_second = indices >= len(self.first)
         parts = [
-            self.first.read_packed(indices[~in_second], max_local),
-            self.second.read_packed(indices[in_second] - len(self.first), max_local),
+            self.first.read_packed(indices[~in_second], max_local, columns),
+            self.second.read_packed(indices[in_second] - len(self.first), max_local, columns),
         ]
         counts = np.empty(len(indices), dtype=np.int64)
         for part, chosen in zip(parts, (~in_second, in_second)):
             counts[chosen] = np.diff(part.offsets)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         rows = [concatenated_ranges(offsets[:-1][chosen], counts[chosen]) for chosen in (~in_second, in_second)]
-        return Packed(**{name: _scattered([getattr(part, name) for part in parts], rows) for name in LOCAL_COLUMNS},
-                      offsets=offsets)
+        return Packed(offsets, **{name: _scattered([getattr(part, name) for part in parts], rows) for name in columns})
 
 
 class _JoinedRows:

@@ -43,10 +43,10 @@ def normalised_positions(keypoints: np.ndarray, image_size: np.ndarray) -> np.nd
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Some images' descriptors as the network takes them.
+    """Some images' descriptors as the network takes them, but for local ones in half precision.
 
-    global_: float32 [n, Dg]; descriptors: float32 [m, Dl], the images' locals end to end; scales: int64 [m], index in
-    0..6; offsets: int64 [n + 1], image i owns rows offsets[i] to offsets[i + 1].
+    global_: float32 [n, Dg]; descriptors: float32 or, as a store keeps them, float16 [m, Dl], the images' locals end to
+    end (half as much to copy; on the device they become float32); scales: int64 [m], index in 0..6; offsets: int64 [n + 1], image i owns rows offsets[i] to offsets[i + 1].
     """
 
     global_: np.ndarray
@@ -57,6 +57,12 @@ class ImageBatch:
     @property
     def counts(self) -> np.ndarray:
         return np.diff(self.offsets)
+
+    def part(self, start: int, end: int) -> "ImageBatch":
+        """Images start to end alone."""
+        first, last = self.offsets[start], self.offsets[end]
+        rows = (self.descriptors[first:last], self.scales[first:last])
+        return ImageBatch(self.global_[start:end], *rows, self.offsets[start : end + 1] - first)
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,9 @@ class PairLayout:
 
 def read_images(store, indices: np.ndarray, max_local: int | None, binning: str = "published") -> ImageBatch:
     """The images ``indices`` of a store, in that order, each with its first ``max_local`` local descriptors."""
-    packed, descriptors = read_descriptors(store, indices, max_local)
-    return ImageBatch(read_globals(store, indices), descriptors, scale_index(packed.scales, binning), np.asarray(packed.offsets))
+    packed = read_descriptors(store, indices, max_local)
+    scales = scale_index(packed.scales, binning)
+    return ImageBatch(read_globals(store, indices), packed.descriptors, scales, np.asarray(packed.offsets))
 
 
 def lay_out_pairs(offsets: np.ndarray, query: np.ndarray, candidate: np.ndarray) -> PairLayout:

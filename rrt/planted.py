@@ -13,6 +13,7 @@ import numpy as np
 from rrt.datasets import read_descriptors
 from rrt.errors import InputError
 from rrt.pairs import SCALES, ImageBatch, concatenated_ranges, scale_index
+from rrt.store_values import as_float32
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,17 @@ class PlantedSource:
         negative = self._negatives(anchor, rng)
         images, place = np.unique(np.stack([anchor, negative], axis=1), return_inverse=True)
         place = place.reshape(-1, 2)
-        packed, descriptors = read_descriptors(self.store, self.indices[images], self.max_read)
+        packed = read_descriptors(self.store, self.indices[images], self.max_read)
         bounds = np.asarray(packed.offsets)
         rows, offsets, owner = self._views(bounds, place, rng)
         share = self._per_view(rng, self.settings.distractors, offsets)
         replaced = np.flatnonzero(rng.random(len(rows)) < share)
         rows[replaced] = self._of_other_images(replaced, bounds, owner, offsets, rng)
-        views = unit_rows(descriptors[rows])
+        views = unit_rows(as_float32(packed.descriptors[rows]))
         if self.settings.mixing:
             others = self._of_other_images(np.arange(len(rows)), bounds, owner, offsets, rng)
-            views += self._per_view(rng, self.settings.mixing, offsets)[:, None] * unit_rows(descriptors[others])
+            mixed = unit_rows(as_float32(packed.descriptors[others]))
+            views += self._per_view(rng, self.settings.mixing, offsets)[:, None] * mixed
         return ImageBatch(
             self._globals(self.store.global_descriptors[self.indices[images]], place, rng),
             disturbed(views, self._per_view(rng, self.settings.noise, offsets), rng),

@@ -10,6 +10,7 @@ import torch
 from rrt.batches import BatchSource
 from rrt.checkpoint import Checkpoint, load_checkpoint, load_weights
 from rrt.datasets import TEST_LISTS, TestSet, check_sizes, open_test_set, open_train_set
+from rrt.distributed import join_processes
 from rrt.errors import InputError, sha256_of_file
 from rrt.initialisation import initialise
 from rrt.metrics import PROTOCOLS, protocols_of
@@ -19,8 +20,18 @@ from rrt.planted import PlantedSettings, PlantedSource
 from rrt.sampler import TripletSampler
 from rrt.scorer import Scorer
 from rrt.selection import check_apart, open_watched, resolve_split, selection_note, split_command
-from rrt.training import Trainer, TrainResult, TrainSettings
+from rrt.train_settings import TrainSettings
+from rrt.training import Trainer, TrainResult
 
+_TRAINING_RECORDED = (
+    "weights",
+    "max_train_local",
+    "min_train_local",
+    "min_positives",
+    "negatives",
+    "hard_negatives",
+    "planted",
+)
 _DATASET_RECORDED = ("name", "desc_name", "train_data_dir", "train_txt", "val_data_dir")
 _DATASET_RECORDED += ("batch_size", "sampler", "num_candidates")
 
@@ -77,10 +88,22 @@ def train_run(
     dataset: dict, model: dict, settings: dict, log: Callable[[str, float, int], None] | None = None
 ) -> TrainResult:
     """Train a reranking transformer. dataset, model: configurations of ``rrt.ingredients``; settings: those of
-    ``experiment.py``.
+    ``experiment.py``. Under torchrun, together with the other processes (``rrt.distributed``).
 
     Everything is opened and checked before training starts. Raises InputError.
     """
+    with join_processes(settings["cpu"]) as processes:
+        with processes.agreeing():
+            trainer = _make_trainer(dataset, model, settings, processes, log or (lambda name, value, step: None))
+        # Read by one: the folder may be on the first machine alone.
+        checkpoint = processes.from_first(lambda: _resumed(settings["resume"], trainer.last_path))
+        if checkpoint:
+            with processes.agreeing():
+                trainer.resume(checkpoint)
+        return trainer.run()
+
+
+def _make_trainer(dataset, model, settings, processes, log) -> Trainer:
     train_settings = _pick(TrainSettings, settings)
     check_binning(settings["scale_binning"])
     max_local = dataset["max_sequence_len"]
@@ -109,37 +132,30 @@ def train_run(
         "max_sequence_len": max_local,
         # Another list under the same name may hold what this run has held out.
         "train_list_sha256": sha256_of_file(source.train.images.path),
-    } | {name: settings[name] for name in ("weights", "max_train_local", "min_train_local", "min_positives", "planted")}
+    } | {name: settings[name] for name in _TRAINING_RECORDED}
 
     def make_scorer(scored_model, store):
-        return Scorer(scored_model, store, max_local, settings["scale_binning"], pick_device(settings["cpu"]))
+        return Scorer(scored_model, store, max_local, settings["scale_binning"], processes.device)
 
-    trainer = Trainer(
-        network,
-        source,
-        train_settings,
-        settings["temp_dir"],
-        recorded,
-        make_scorer,
-        validation,
-        test,
-        pick_device(settings["cpu"]),
-        log or (lambda name, value, step: None),
-        watched,
-    )
     logged = [*watched, *(["test"] if watch is True and not test_needed else [])]
-    if os.environ.get("RANK", "0") == "0":  # under torchrun the first process alone speaks
+    if processes.is_first:
         print(selection_note(configured, dataset, train_settings.select_on, logged), flush=True)
-    resumed = _resume_path(settings["resume"], trainer.last_path)
-    if resumed:
-        trainer.resume(load_checkpoint(resumed))
-    return trainer.run()
+    loading = {"num_workers": 0}
+    # A processor that trains has no cores to spare for reading, which takes it a hundredth of the time.
+    if processes.device != "cpu":
+        cores = (os.cpu_count() or 2) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        loading = {"num_workers": min(dataset["num_workers"], max(1, cores - 1)), "pin_memory": dataset["pin_memory"]}
+    return Trainer(
+        network, source, train_settings, settings["temp_dir"], recorded, make_scorer, validation, test, processes,
+        loading, log, watched,
+    )  # fmt: skip
 
 
-def _resume_path(resume, last_path: Path):
+def _resumed(resume, last_path: Path) -> Checkpoint | None:
+    """The checkpoint that ``resume`` names: a path, ``auto`` for the run's own if it is there, or None."""
     if resume == "auto":
-        return last_path if last_path.exists() else None
-    return resume
+        resume = last_path if last_path.exists() else None
+    return load_checkpoint(resume) if resume else None
 
 
 def open_source(dataset: dict, settings: dict, train_settings: TrainSettings) -> BatchSource:
@@ -160,7 +176,13 @@ def open_source(dataset: dict, settings: dict, train_settings: TrainSettings) ->
     sampler = planted = None
     if triplets_wanted:
         sampler = TripletSampler(
-            train.labels, train.neighbors, dataset["num_candidates"], settings["min_positives"], dataset["sampler"]
+            train.labels,
+            train.neighbors,
+            dataset["num_candidates"],
+            settings["min_positives"],
+            dataset["sampler"],
+            settings["negatives"],
+            settings["hard_negatives"],
         )
     if planted_wanted:
         planted = PlantedSource(
@@ -181,6 +203,8 @@ def open_source(dataset: dict, settings: dict, train_settings: TrainSettings) ->
         settings["min_train_local"],
         settings["scale_binning"],
         train_settings.steps_per_epoch,
+        train_settings.planted_steps,
+        train_settings.planted_fraction,
     )
 
 

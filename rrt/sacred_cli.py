@@ -3,6 +3,7 @@
 import copy
 import difflib
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -21,7 +22,7 @@ with warnings.catch_warnings():  # sacred 0.8.7 imports pkg_resources, which set
     from sacred.utils import ConfigAddedError, SacredError
     from sacred.utils import apply_backspaces_and_linefeeds, get_by_dotted_path, iterate_flattened, join_paths
 
-__all__ = ["Ingredient", "add_settings", "make_experiment", "plain_config", "run_sacred"]
+__all__ = ["Ingredient", "add_settings", "make_experiment", "is_first_process", "plain_config", "run_sacred"]
 
 # "fd", the default, starts two `tee` processes that outlive a killed run and reorder standard output and error.
 SETTINGS.CAPTURE_MODE = "sys"
@@ -129,6 +130,8 @@ def run_sacred(experiment, argv=None):
     run, observers = experiment.run, list(experiment.observers)
 
     def run_or_exit(*args, options, **kwargs):
+        if not is_first_process():
+            options = options | {f"--{name}": None for name in _RECORDS} | {"--unobserved": True}
         if options["--mongo_db"]:
             kwargs["meta_info"] = (kwargs.get("meta_info") or {}) | {"options": dict(options)}
             record = mongo_record(options["--mongo_db"], bool(options["--file_storage"]), options["--id"] is not None)
@@ -155,6 +158,11 @@ def run_sacred(experiment, argv=None):
     finally:
         del experiment.run  # the method of the class again
         experiment.observers[:] = observers
+
+
+def is_first_process() -> bool:
+    """Whether this process is the only one, or of those of torchrun the one that writes and prints."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _exit(message, status=1):

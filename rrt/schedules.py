@@ -26,20 +26,24 @@ def make_optimizer(model, settings) -> torch.optim.Optimizer:
     return kind(groups, lr=settings.lr, fused=True)
 
 
-def learning_rate(step: int, steps_per_epoch: int, settings) -> float:
-    """Learning rate of optimiser step ``step`` (from 0, the planted steps included).
+def learning_rate(step: int, batches_per_epoch: int, settings) -> float:
+    """Learning rate of optimiser step ``step`` (from 0, those of the planted batches included).
 
     multistep: lr * gamma ** (number of ``scheduler_tau`` that epoch has reached; epochs count from the first after the
-    planted steps). cos: half a cosine from lr to 0 over the whole run. The warm ones first rise linearly for
-    ``warmup_steps``.
+    planted steps). cos: half a cosine from lr to 0 over the whole run. During the first ``warmup_steps``, which None
+    makes 500 for the warm ones and 0 for the others, the rate rises linearly instead.
     """
-    total = settings.planted_steps + settings.epochs * steps_per_epoch
-    warmup = min(settings.warmup_steps, total) if settings.scheduler.startswith("warm") else 0
+    planted, per_epoch = map(settings.optimiser_steps, (settings.planted_steps, batches_per_epoch))
+    total = planted + settings.epochs * per_epoch
+    warmup = settings.warmup_steps
+    if warmup is None:
+        warmup = 500 if settings.scheduler.startswith("warm") else 0
+    warmup = min(warmup, total)
     if step < warmup:
         return settings.lr * (step + 1) / warmup
     if settings.scheduler.endswith("cos"):
         return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-    epoch = max(0, step - settings.planted_steps) // steps_per_epoch
+    epoch = max(0, step - planted) // per_epoch
     return settings.lr * settings.scheduler_gamma ** bisect_right(sorted(settings.scheduler_tau), epoch)
 
 

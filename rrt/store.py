@@ -8,6 +8,7 @@ HDF5 stays open between calls except, for the second way, a handle that belongs 
 import operator
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import h5py
@@ -40,14 +41,14 @@ class Packed:
     """Local descriptors of several images end to end; image i owns rows offsets[i] to offsets[i+1].
 
     descriptors [m, Dl] in the type the store keeps, but float32 unit rows of an int8 store; keypoints [m, 2],
-    scales [m], attention [m] float32, offsets int64.
+    scales [m], attention [m] float32, offsets int64. A column that was not asked for is None.
     """
 
-    descriptors: np.ndarray
-    keypoints: np.ndarray
-    scales: np.ndarray
-    attention: np.ndarray
     offsets: np.ndarray
+    descriptors: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
+    scales: np.ndarray | None = None
+    attention: np.ndarray | None = None
 
 
 class Store:
@@ -62,9 +63,12 @@ class Store:
     """
 
     def __init__(self, path):
+        self._open(path)
+        self.names  # read now, where a name that stands twice is found before the work starts
+
+    def _open(self, path):
         self.path = Path(path)
         with open_checked(self.path) as file, damage_named(self.path):
-            self.names = read_names(self.path, file)
             self.image_size = file["image_size"][:]
             self.offsets = file["local/offsets"][:]
             self.global_dim = file["global"].shape[1]
@@ -80,7 +84,12 @@ class Store:
         self._places = self._stem_places = None
 
     def __reduce__(self):
-        return Store, (self.path,)
+        return _reopened, (self.path,)
+
+    @cached_property
+    def names(self):
+        with h5py.File(self.path, "r", locking=False) as file:
+            return read_names(self.path, file)
 
     def __enter__(self):
         return self
@@ -97,7 +106,7 @@ class Store:
         self._file = None
 
     def __len__(self):
-        return len(self.names)
+        return len(self.offsets) - 1
 
     def __iter__(self):
         return (StoredImage(self, place) for place in range(len(self)))
@@ -130,7 +139,7 @@ class Store:
 
     @property
     def num_images(self):
-        return len(self.names)
+        return len(self)
 
     @property
     def global_descriptors(self):
@@ -188,10 +197,10 @@ class Store:
             columns = {name: self._column(f"local/{name}")[start:end] for name in LOCAL_COLUMNS}
         return Local(to_float32(columns.pop("descriptors")), **{name: np.array(rows) for name, rows in columns.items()})
 
-    def read_packed(self, indices, max_local=None):
+    def read_packed(self, indices, max_local=None, columns=LOCAL_COLUMNS):
         """Local descriptors of the images `indices` (any order, repeats allowed), at most max_local of each.
 
-        The file is read in its own order; the result has the order asked for.
+        The file is read in its own order; the result has the order asked for. columns: those to read.
         """
         indices = np.asarray(indices, dtype=np.int64)
         outside = (indices < 0) | (indices >= self.num_images)
@@ -202,10 +211,10 @@ class Store:
         offsets = np.zeros(len(indices) + 1, dtype=np.int64)
         np.cumsum(counts, out=offsets[1:])
         runs = _copy_runs(starts, counts, offsets)
-        columns = {name: self._gather(f"local/{name}", runs, offsets[-1]) for name in LOCAL_COLUMNS}
-        if self.local_dtype == "int8":
-            columns["descriptors"] = to_float32(columns["descriptors"])
-        return Packed(**columns, offsets=offsets)
+        gathered = {name: self._gather(f"local/{name}", runs, offsets[-1]) for name in columns}
+        if self.local_dtype == "int8" and "descriptors" in gathered:
+            gathered["descriptors"] = to_float32(gathered["descriptors"])
+        return Packed(offsets, **gathered)
 
     def local_rows(self, name, start, end):
         """Rows start to end of a local column (a name of LOCAL_COLUMNS) as stored."""
@@ -257,6 +266,13 @@ class Store:
             if name not in self._datasets:
                 self._datasets[name] = self._file[name]
             return self._datasets[name]
+
+
+def _reopened(path):
+    """The store in another process, without the names until they are asked for: of millions of images they are large."""
+    store = Store.__new__(Store)
+    store._open(path)
+    return store
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,17 @@ def as_float32(stored):
     return stored if stored.dtype == np.float32 else to_float32(stored)
 
 
+def all_finite(rows):
+    """Whether every number of descriptors [n, D] (float16 or float32, near unit rows) is finite; nothing is copied."""
+    if rows.dtype == np.float16:
+        # As integers with and without sign: infinity and NaN are the largest of the positive and of the negative bits.
+        bits = np.ascontiguousarray(rows)
+        largest = [bits.view(kind).max(initial=0) for kind in (np.int16, np.uint16)]
+        return bool(largest[0] < 0x7C00 and largest[1] < 0xFC00)
+    # The sum is finite exactly when all summands are (unit rows cannot overflow it), and costs half the pass.
+    return bool(np.isfinite(rows.sum()))
+
+
 def _float32_to_halves(values):
     # Not at the top of the file: only those who write need it. NumPy's own rounding takes five times as long.
     import cv2

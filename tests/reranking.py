@@ -99,8 +99,8 @@ def make_dataset(root):
     }
 
 
-def make_source(world, **settings):
+def make_source(world, negatives=1, **settings):
     train = open_train_set(world["train_data_dir"], "toy", "train.txt", True)
-    sampler = TripletSampler(train.labels, train.neighbors, 30, 2)
+    sampler = TripletSampler(train.labels, train.neighbors, 30, 2, negatives=negatives)
     planted = PlantedSource(train.store, train.index, PlantedSettings(min_local=2, max_local=6), train.labels)
     return BatchSource(train, sampler, planted, **{"batch_size": 12} | settings)

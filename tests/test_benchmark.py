@@ -124,3 +124,15 @@ def test_the_input_benchmark_measures_every_target(tmp_path):
 def test_pictures_that_do_not_divide_or_are_not_there_are_one_line(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     assert_one_line_error(run_tool(TOOL, "extract", "--images", tmp_path), str(tmp_path), "0 pictures of 1024x768")
+
+
+def test_the_benchmark_of_training_the_reranker_measures_both_ways_and_they_agree(tmp_path):
+    finished = run_tool(TOOL, "train_rrt", "--quick", "--repeats", "1", "--device", "cpu", "--json", tmp_path / "x.json")
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads((tmp_path / "x.json").read_text())["rows"]
+    assert [row["target"] for row in rows if row["target"]] == [">= 4", ">= 10"]
+    assert [row["note"] for row in rows if row["value"] is None] == ["no GPU at hand"]
+    agreeing = [row for row in rows if row["unit"] == "times as fast" and "float32" in row["label"]]
+    assert len(agreeing) == 2
+    for row in agreeing:
+        assert float(row["note"].removeprefix("first loss ").split(" from")[0]) < 1e-5

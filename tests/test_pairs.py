@@ -78,4 +78,5 @@ def test_images_are_read_in_the_order_asked_for_and_cut_to_the_first_descriptors
     np.testing.assert_array_equal(batch.descriptors[3:6], store.read(0).descriptors[:3])
     np.testing.assert_array_equal(batch.global_[1], store.global_descriptors[1])
     np.testing.assert_array_equal(batch.scales[:3], scale_index(store.read(3).scales[:3]))
-    assert batch.descriptors.dtype == np.float32 and batch.scales.dtype == np.int64
+    # Half as large to copy as what they become on the device.
+    assert batch.descriptors.dtype == np.float16 and batch.scales.dtype == np.int64

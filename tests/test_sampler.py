@@ -1,9 +1,11 @@
 """rrt/sampler.py: triplets as RRT_SPEC section 5 says."""
 
 from collections import Counter
+from itertools import permutations
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 from rrt.errors import InputError
 from rrt.sampler import TripletSampler
@@ -37,24 +39,46 @@ def test_every_epoch_visits_every_anchor_once_in_another_order():
     assert len({tuple(anchors) for anchors in epochs}) > 1
 
 
-def test_positives_and_negatives_are_uniform_over_the_candidates():
-    sampler = TripletSampler(LABELS, ring_neighbors(), min_positives=2)
+def triplets_of(sampler, anchor):
+    """Every outcome that the specification gives an anchor, by its words: all equally likely."""
+    listed = sampler.neighbors[anchor, : sampler.num_candidates].tolist()
+    positives = [image for image in listed if LABELS[image] == LABELS[anchor]]
+    negatives = [image for image in listed if LABELS[image] != LABELS[anchor]]
+    if sampler.hard_negatives:
+        negatives = negatives[: sampler.hard_negatives]
+    number = min(sampler.negatives, len(negatives))
+    return [(anchor, positive, *drawn) for positive in positives for drawn in permutations(negatives, number)]
+
+
+@pytest.mark.parametrize("settings", [
+    {},
+    {"num_candidates": 4},
+    {"order": "random"},
+    {"hard_negatives": 1},
+    {"hard_negatives": 2, "num_candidates": 6},
+    {"negatives": 2},
+    {"negatives": 2, "hard_negatives": 3, "num_candidates": 6},
+])  # fmt: skip
+def test_triplets_are_distributed_as_specified(settings):
+    sampler = TripletSampler(LABELS, ring_neighbors(7), **{"num_candidates": 5, "min_positives": 2} | settings)
     rng = np.random.default_rng(1)
-    draws = np.concatenate([sampler.epoch(rng) for _ in range(6000)])
-    of_first = draws[draws[:, 0] == 0]
-    positives, negatives = Counter(of_first[:, 1].tolist()), Counter(of_first[:, 2].tolist())
-    assert positives.keys() == {1, 2, 3} and negatives.keys() == {4, 5}
-    for counts in (positives, negatives):
-        # 6,000 draws: five standard deviations of a fair share are below 0.035.
-        np.testing.assert_allclose(np.array(list(counts.values())) / 6000, 1 / len(counts), atol=0.035)
+    epochs = 4000
+    drawn = Counter(map(tuple, np.concatenate([sampler.epoch(rng) for _ in range(epochs)]).tolist()))
+    outcomes = [triplets_of(sampler, anchor) for anchor in sampler.anchors.tolist()]
+    expected = {outcome: epochs / len(of_anchor) for of_anchor in outcomes for outcome in of_anchor}
+    assert drawn.keys() == expected.keys()
+    observed, wanted = (np.array([counts[outcome] for outcome in expected]) for counts in (drawn, expected))
+    # Pearson's statistic; one in ten thousand fair samplers would fail, and the seed is fixed.
+    freedom = len(expected) - (1 if sampler.order == "random" else len(outcomes))
+    assert ((observed - wanted) ** 2 / wanted).sum() < chi2.isf(1e-4, freedom)
 
 
-def test_positive_and_negative_are_drawn_independently():
-    sampler = TripletSampler(LABELS, ring_neighbors(), min_positives=2)
-    rng = np.random.default_rng(2)
-    draws = np.concatenate([sampler.epoch(rng) for _ in range(6000)])
-    pairs = Counter(map(tuple, draws[draws[:, 0] == 0][:, 1:].tolist()))
-    np.testing.assert_allclose(np.array(list(pairs.values())) / 6000, 1 / 6, atol=0.03)
+def test_an_anchor_with_too_few_negatives_repeats_those_it_has():
+    sampler = TripletSampler(LABELS, ring_neighbors(4), min_positives=2, negatives=3)
+    has = {0: {4}, 1: {4, 5}, 4: {7, 0}}
+    for epoch in range(5):
+        drawn = {anchor: set(others) for anchor, _, *others in sampler.epoch(np.random.default_rng(epoch)).tolist()}
+        assert drawn == has
 
 
 def test_the_same_seed_gives_the_same_epoch():
@@ -83,6 +107,17 @@ def test_no_anchor_at_all_is_an_error_that_says_what_to_change():
         TripletSampler(LABELS, ring_neighbors(), min_positives=5)
 
 
-def test_an_unknown_order_is_named():
-    with pytest.raises(InputError, match="triplet, random"):
-        TripletSampler(LABELS, ring_neighbors(), order="hard")
+@pytest.mark.parametrize("settings, said", [
+    ({"order": "hard"}, "triplet, random"),
+    ({"min_positives": 0}, "min_positives=0"),
+    ({"num_candidates": 1}, "num_candidates=1"),
+    ({"num_candidates": "all"}, "num_candidates='all'"),
+    ({"negatives": 0}, "negatives=0"),
+    ({"negatives": 1.5}, "negatives=1.5"),
+    ({"hard_negatives": -1}, "hard_negatives=-1"),
+    ({"hard_negatives": None}, "hard_negatives=None"),
+    ({"negatives": 3, "hard_negatives": 2}, "hard_negatives=2: fewer than the negatives=3"),
+])  # fmt: skip
+def test_impossible_settings_are_named(settings, said):
+    with pytest.raises(InputError, match=said):
+        TripletSampler(LABELS, ring_neighbors(), **{"min_positives": 1} | settings)

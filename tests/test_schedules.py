@@ -10,7 +10,7 @@ from reranking import NETWORK
 from rrt.errors import InputError
 from rrt.model import RRT
 from rrt.schedules import check_choice, learning_rate, make_optimizer
-from rrt.training import TrainSettings
+from rrt.train_settings import TrainSettings
 
 
 def rates(steps, per_epoch=10, **settings):
@@ -39,6 +39,21 @@ def test_warm_schedules_rise_linearly_and_then_go_on_as_their_namesakes():
     np.testing.assert_allclose(rates([20, 60, 100], scheduler="warmcos", **warm), [2, 1, 0], atol=1e-12)
     stepped = rates([0, 19, 20, 40], scheduler="warmstep", scheduler_tau=(4,), scheduler_gamma=0.1, **warm)
     np.testing.assert_allclose(stepped, [0.1, 2, 2, 0.2])
+
+
+@pytest.mark.parametrize("scheduler", ["multistep", "cos"])
+def test_every_scheduler_warms_up_when_told_to_and_only_then(scheduler):
+    settings = {"scheduler": scheduler, "epochs": 10, "scheduler_tau": (4,)}
+    np.testing.assert_allclose(rates([0, 4, 9], warmup_steps=10, **settings), [0.2, 1, 2])
+    assert rates([0], **settings) == [2]
+    warm = rates(range(100), scheduler="warm" + scheduler.replace("multi", ""), epochs=10, scheduler_tau=(4,), warmup_steps=10)
+    assert rates(range(100), warmup_steps=10, **settings) == warm
+
+
+def test_joined_batches_make_fewer_steps_of_the_same_schedule():
+    settings = {"scheduler_tau": (1, 3), "scheduler_gamma": 0.5, "epochs": 5, "accumulation": 3, "planted_steps": 5}
+    # Two steps of planted batches, then four an epoch: 3 + 3 + 3 + 1 batches.
+    assert rates([1, 5, 6, 13, 14], **settings) == [2, 2, 1, 1, 0.5]
 
 
 def test_no_bias_decay_spares_the_vectors():

@@ -1,9 +1,9 @@
 """rrt/training.py, batches and schedules: closed forms, bit-for-bit resumption, honest selection."""
 
 import json
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from reranking import NETWORK, make_dataset, make_source, make_world
@@ -13,7 +13,9 @@ from rrt.errors import InputError
 from rrt.ingredients import MODEL_DEFAULTS
 from rrt.model import RRT
 from rrt.runs import train_run
-from rrt.training import Trainer, TrainSettings
+from rrt.train_log import Meter
+from rrt.train_settings import TrainSettings
+from rrt.training import Trainer
 
 RUN = {
     "resume": None,
@@ -24,11 +26,14 @@ RUN = {
     "max_train_local": None,
     "min_train_local": None,
     "min_positives": 2,
+    "negatives": 1,
+    "hard_negatives": 0,
     "watch_test": False,
     "planted": {"min_local": 2, "max_local": 6},
     "epochs": 2,
     "steps_per_epoch": 3,
     "lr": 1e-3,
+    "curves": False,
 }
 
 
@@ -41,8 +46,8 @@ def with_validation(world):
     return world | {"val_data_dir": str(Path(world["test_data_dir"]).parent / "val"), "val_gnd_file": "gnd_toy.pkl"}
 
 
-def run(dataset, folder, **settings):
-    return train_run(dataset, MODEL_DEFAULTS | NETWORK, RUN | {"temp_dir": str(folder)} | settings)
+def run(dataset, folder, model=None, **settings):
+    return train_run(dataset, MODEL_DEFAULTS | NETWORK | (model or {}), RUN | {"temp_dir": str(folder)} | settings)
 
 
 def weights(path):
@@ -55,21 +60,29 @@ def assert_same_weights(left, right):
         assert torch.equal(left[name], right[name]), name
 
 
+def steps_on(trainer, batches):
+    """One optimiser step on the batches, joined; returns their loss."""
+    meter = Meter()
+    trainer._step(iter(batches), 1, meter)
+    trainer._read_figures(meter)
+    return meter.sums["loss"] / meter.sums["pairs"]
+
+
 def test_a_run_learns_its_one_batch_by_heart(world):
     torch.manual_seed(0)
     source = make_source(world)
-    batch = next(source.epoch(np.random.default_rng(0)))
+    batch = source.batch(source.plan(0, 1), 0)
     trainer = Trainer(RRT(**NETWORK), source, TrainSettings(lr=3e-3), "unused", {}, None)
-    losses = [trainer._step(batch, 1)[0] for _ in range(60)]
+    losses = [steps_on(trainer, [batch]) for _ in range(60)]
     assert losses[-1] < 0.3 * losses[0]
 
 
 def test_a_run_writes_checkpoints_history_and_scalars(world, tmp_path):
     scalars = []
-    settings = RUN | {"temp_dir": str(tmp_path), "planted_steps": 2, "log_every": 2}
+    settings = RUN | {"temp_dir": str(tmp_path), "planted_steps": 2, "log_every": 2, "curves": True}
     log = lambda name, value, step: scalars.append((name, step))  # noqa: E731
     result = train_run(with_validation(world), MODEL_DEFAULTS | NETWORK, settings, log)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "history.json", "last.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "curves.png", "history.json", "last.pt"]
     assert [figures["epoch"] for figures in result.history] == [0, 1, 2]
     assert json.loads((tmp_path / "history.json").read_text()) == result.history
     assert all({"loss", "accuracy", "pairs_per_second", "val_M_map"} <= figures.keys() for figures in result.history)
@@ -150,8 +163,8 @@ SCORES = {1: (30.0, 80.0), 2: (40.0, 50.0), 3: (35.0, 60.0)}
 def test_the_best_epoch_is_chosen_where_the_settings_say(
     world, tmp_path, monkeypatch, select_on, validation, selected, said
 ):
-    def figures(self, epoch):
-        medium, hard = SCORES[epoch]
+    def figures(self):
+        medium, hard = SCORES[len(self.progress.history) + 1]
         return {f"{name}_{p}_map": value for name in self.watched for p, value in (("M", medium), ("H", hard))}
 
     monkeypatch.setattr(Trainer, "_evaluate", figures)
@@ -183,9 +196,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpo
 
 def test_clipping_bounds_the_gradient(world):
     source = make_source(world)
-    batch = next(source.epoch(np.random.default_rng(0)))
+    batch = source.batch(source.plan(0, 1), 0)
     trainer = Trainer(RRT(**NETWORK), source, TrainSettings(max_norm=0.01), "unused", {}, None)
-    trainer._step(batch, 1)
+    steps_on(trainer, [batch])
     norm = torch.stack([parameter.grad.norm() for parameter in trainer.model.parameters()]).norm()
     assert norm <= 0.0101
 
@@ -201,6 +214,16 @@ def test_clipping_bounds_the_gradient(world):
         ({"lr": 0}, "lr must be positive"),
         ({"planted_fraction": 1.5}, "planted_fraction"),
         ({"steps_per_epoch": 0}, "steps_per_epoch"),
+        ({"accumulation": 0}, "accumulation=0"),
+        ({"save_every": 0}, "save_every=0"),
+        ({"log_every": 0}, "log_every=0"),
+        ({"warmup_steps": -1}, "warmup_steps=-1"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"ema_decay": -0.1}, "ema_decay=-0.1"),
+        ({"precision": "half"}, "auto, float32, bfloat16"),
+        ({"optim": "sgd", "nesterov": True}, "momentum above 0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"resume": "missing.pt"}, "missing.pt: no such checkpoint"),
         ({"scale_binning": "nearest"}, "published, exact"),
         ({"planted": {"sigma": 1}, "planted_steps": 1}, "unknown setting 'sigma'"),
     ],
@@ -208,6 +231,20 @@ def test_clipping_bounds_the_gradient(world):
 def test_impossible_settings_are_refused_before_anything_is_written(world, tmp_path, settings, named):
     with pytest.raises(InputError, match=named):
         run(world, tmp_path / "new", **settings)
+    assert not (tmp_path / "new").exists()
+
+
+def test_tensorboard_gets_the_scalars_and_is_asked_for_before_anything_is_written(world, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(world, tmp_path / "run", epochs=1, log_every=1, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
+    assert {"train/accuracy", "train/lr", "epoch/loss"} <= set(events.Tags()["scalars"])
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match="the package tensorboard is not installed"):
+        run(world, tmp_path / "new", tensorboard=True)
     assert not (tmp_path / "new").exists()
 
 

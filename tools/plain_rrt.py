@@ -8,6 +8,7 @@ from torch import nn
 
 from rrt.datasets import read_descriptors
 from rrt.pairs import scale_index
+from rrt.store_values import as_float32
 
 
 class PlainLayer(nn.Module):
@@ -53,7 +54,8 @@ class PlainRRT(nn.Module):
 
 def padded_images(store, images, max_local: int, binning: str = "published", device="cpu"):
     """(global, local, scale index, padding) of images, each padded to ``max_local`` local descriptors."""
-    packed, descriptors = read_descriptors(store, np.asarray(images), max_local)
+    packed = read_descriptors(store, np.asarray(images), max_local)
+    descriptors = as_float32(packed.descriptors)
     local = np.zeros((len(images), max_local, descriptors.shape[1]), np.float32)
     scales = np.zeros((len(images), max_local), np.int64)
     padding = np.ones((len(images), max_local), bool)
