@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rrt.batches import BatchSource
 from rrt.datasets import TrainSet, not_finite
-from rrt.errors import check_count
+from rrt.errors import InputError, check_count
 from rrt.lists import ImageList
 from rrt.loader import load_batches
 from rrt.model import RRT
@@ -49,7 +49,8 @@ def run(args):
     for setting in ("images", "num_local", "num_workers", "rounds"):
         check_count(setting, getattr(args, setting))
     images, num_local, sizes = (200, 10, (16, 128)) if args.quick else (args.images, args.num_local, (2048, 128))
-    check_count("images / 40", images // (2 * IMAGES_OF_A_LANDMARK))
+    if images < 2 * IMAGES_OF_A_LANDMARK:
+        raise InputError(f"--images {images}: expected at least {2 * IMAGES_OF_A_LANDMARK}, two landmarks")
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         store = make_store(Path(folder) / "delg_made_up.h5", images, num_local, *sizes, args.seed)
         source = make_source(store, num_local, args.seed)
