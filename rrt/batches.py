@@ -49,7 +49,7 @@ class PairBatch:
         images = self.images
         arrays = (images.global_, images.descriptors, images.scales, layout.rows, layout.segments)
         global_, descriptors, scales, rows, segments = (
-            torch.from_numpy(array).to(device, non_blocking=True) for array in arrays
+            torch.as_tensor(array).to(device, non_blocking=True) for array in arrays
         )
         bank = model.image_bank(global_, descriptors.float(), scales)
         return model.score_packed(bank, rows, segments, layout.lengths)

@@ -15,12 +15,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from reranking import make_dataset, make_source
+from reranking import NETWORK, make_dataset, make_source
 from test_batches import assert_same, batches
 
 from rrt.datasets import store_path
 from rrt.errors import InputError
 from rrt.loader import load_batches, pack, packed_size, unpacked
+from rrt.model import RRT
 from tools.bench_loader import PlainImages, anonymous_memory, make_store, memory_over_epoch
 from tools.bench_loader import make_source as synthetic_source
 
@@ -72,6 +73,19 @@ def test_a_packed_batch_is_unpacked_as_it_was_and_fits_the_largest(world, settin
     assert 0.5 * len(memory) < max(sizes) <= len(memory)
 
 
+def test_tensors_of_a_packed_batch_lie_in_its_memory_and_give_the_same_logits(world):
+    batch = batches(make_source(world))[0]
+    memory = torch.empty(packed_size(batch), dtype=torch.uint8)
+    again = unpacked(memory, pack(batch, memory), as_tensors=True)
+    assert_same(unpacked(memory, pack(batch, memory)), batch)
+    images = again.images
+    for tensor in (images.global_, images.descriptors, images.scales):
+        assert tensor.untyped_storage().data_ptr() == memory.data_ptr()
+    model = RRT(**NETWORK).eval()
+    with torch.inference_mode():
+        assert torch.equal(again.logits(model), batch.logits(model))
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_descriptor_that_is_no_number_arrives_as_its_one_line(world, tmp_path, num_workers):
     shutil.copytree(world["train_data_dir"], tmp_path / "train")
@@ -118,7 +132,7 @@ FOREVER = """
 import multiprocessing, sys, time
 from pathlib import Path
 sys.path.insert(0, "tests")
-from reranking import make_dataset, make_source
+from reranking import NETWORK, make_dataset, make_source
 from rrt.loader import load_batches
 
 if __name__ == "__main__":
