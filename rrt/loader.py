@@ -38,10 +38,10 @@ def load_batches(
 ) -> Iterator[PairBatch]:
     """The batches of the steps first_step.. of an epoch; of several processes, the share of process ``rank``.
 
-    num_workers: processes that make them, each ``prefetch`` batches ahead; 0: a thread of this process is, and with
-    prefetch=0 each is made when it is asked for. pin_memory: where there is a GPU, their descriptors and scales
-    are tensors in memory from which it copies while it computes. Raises InputError for what cannot be read, and when a worker was killed. Close the iterator (or leave its
-    loop) to end the workers.
+    num_workers: processes that make them, at most one a processor, each ``prefetch`` batches ahead; 0: a thread of this
+    process is, and with prefetch=0 each is made when it is asked for. pin_memory: where there is a GPU, their
+    descriptors and scales are tensors in memory from which it copies while it computes. Raises InputError for what
+    cannot be read, and when a worker was killed. Close the iterator, or run it to its end, to end the workers.
     """
     source.check_world(world_size)
     for name, value in (("num_workers", num_workers), ("prefetch", prefetch)):
@@ -49,12 +49,17 @@ def load_batches(
             raise InputError(f"{name}={value!r}: expected an integer of at least 0")
     pin_memory = pin_memory and torch.cuda.is_available()
     tasks = (source.task(plan, step, rank, world_size) for step in range(first_step, len(plan)))
+    num_workers = min(num_workers, _processors())
     if num_workers:
         batches = _from_processes(source.maker, tasks, num_workers, max(1, prefetch), pin_memory)
         # What is left to do here, copying into pinned memory, the loop need not wait for either.
         return _ahead(batches, 1) if pin_memory else batches
     batches = (_pinned(source.maker.make(task)) if pin_memory else source.maker.make(task) for task in tasks)
     return _ahead(batches, prefetch) if prefetch else batches
+
+
+def _processors():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pinned(batch):
@@ -187,7 +192,8 @@ def _tensor_view(memory, view, start):
 
 def _arrays(batch):
     images = batch.images
-    return [images.global_, images.descriptors, images.scales, images.offsets, batch.query, batch.candidate, batch.labels]
+    of_images = [images.global_, images.descriptors, images.scales, images.offsets]
+    return [*of_images, batch.query, batch.candidate, batch.labels]
 
 
 def _views(memory, layout):

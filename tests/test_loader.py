@@ -58,7 +58,9 @@ def test_the_planted_steps_are_loaded_like_all_others(world):
         assert_same(ours, theirs)
 
 
-@pytest.mark.parametrize("settings", [{}, {"max_local": 3}, {"negatives": 4}, {"planted_fraction": 0.7}, {"batch_size": 3}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"max_local": 3}, {"negatives": 4}, {"planted_fraction": 0.7}, {"batch_size": 3}]
+)
 def test_a_packed_batch_is_unpacked_as_it_was_and_fits_the_largest(world, settings):
     source = make_source(world, **settings)
     if "planted_fraction" not in settings:
@@ -123,7 +125,7 @@ def test_a_killed_worker_ends_the_run_with_one_line(world):
     next(loading)
     victim = multiprocessing.active_children()[0]
     os.kill(victim.pid, signal.SIGKILL)
-    with pytest.raises(InputError, match="process that reads batches was ended from outside.*num_workers=2"):
+    with pytest.raises(InputError, match="process that reads batches was ended from outside.*lower num_workers="):
         list(loading)
     assert not multiprocessing.active_children()
 
@@ -148,7 +150,8 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
     script = tmp_path / "forever.py"
     script.write_text(FOREVER)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen([sys.executable, script, tmp_path], env=environment, stdout=subprocess.PIPE, text=True) as run:
+    command = [sys.executable, script, tmp_path]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as run:
         worker = int(run.stdout.readline())
         assert Path(f"/proc/{worker}").exists()
         run.kill()

@@ -1,4 +1,4 @@
-"""Reading of training batches, ours against an image at a time through default collation (tools/benchmark.py loader)."""
+"""Reading of training batches, ours against an image at a time and default collation (tools/benchmark.py loader)."""
 
 import multiprocessing
 import os
@@ -41,7 +41,7 @@ def add_arguments(parser):
                         " (default %(default)s)")  # fmt: skip
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="a tiny store, to see that it works; the figures mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a tiny store, to see that it works; figures mean nothing")
 
 
 def run(args):
@@ -145,7 +145,7 @@ def _speeds(source, args):
     rows = []
     for name, measured in figures.items():
         speeds, spent = zip(*measured)
-        note = f"{min(speeds):.0f} to {max(speeds):.0f}; {1e6 * statistics.median(spent):.0f} us of a processor an image"
+        note = f"{min(speeds):.0f} to {max(speeds):.0f}; {1e6 * statistics.median(spent):.0f} us of processors an image"
         target = ">= 3000" if name.startswith("ours") else ""
         rows.append(Row(name.format(args.num_workers), statistics.median(speeds), "images/s", note, target))
     for plain, ours in (rows[:2], rows[2:4]):
