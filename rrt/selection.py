@@ -1,8 +1,8 @@
-"""Which landmarks a training sees, on which ones its best epoch is chosen, and which sets are measured for its log alone.
+"""Which landmarks a training sees, on which ones its best epoch is chosen, and what is measured for its log alone.
 
-The published program chose its epoch on the test set (RRT_SPEC section 5). Here a part of the training landmarks is held
-out by tools/train_val_split.py: beside the folder of a training set lie <folder>_train, the list without them, and
-<folder>_val, their queries and gallery. ``dataset.val_data_dir=auto`` takes the two where they are there.
+The published program chose its epoch on the test set (RRT_SPEC section 5). Here a part of the training landmarks is
+held out by tools/train_val_split.py: beside the folder of a training set lie <folder>_train, the list without them,
+and <folder>_val, their queries and gallery. ``dataset.val_data_dir=auto`` takes the two where they are there.
 """
 
 from pathlib import Path
@@ -87,7 +87,7 @@ def open_watched(dataset: dict, watch, max_local: int | None = None) -> dict[str
     for path in map(Path, paths):
         name = path.stem.removeprefix("gnd_")
         if name in found or name in ("val", "test"):
-            raise InputError(f"watch_test: {path} would be logged as '{name}' like another set; rename one of the files")
+            raise InputError(f"watch_test: {path} would be logged as '{name}' like another set; rename one file")
         found[name] = open_test_set(path.parent, dataset["desc_name"], path.name, dataset["test_txt"], max_local)
     return found
 
