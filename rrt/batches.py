@@ -14,7 +14,6 @@ from rrt.pairs import ImageBatch, lay_out_pairs, read_images
 from rrt.planted import PlantedSource
 from rrt.sampler import TripletSampler
 
-
 # Where the arrays of a packed batch begin (rrt/loader.py), so that every type and copy finds them aligned.
 ALIGNMENT = 64
 
@@ -36,7 +35,7 @@ class PairBatch:
     @staticmethod
     def of_triplets(images: ImageBatch, triplets: np.ndarray, joined_triplets: int | None = None) -> "PairBatch":
         """triplets int64 [t, 2 + k] of places in ``images``: pairs (anchor, positive) labelled 1, then (anchor,
-        negative) labelled 0, first those of all first negatives. joined_triplets: those of the whole step, t if None."""
+        negative) labelled 0, those of all first negatives first. joined_triplets: of the whole step; None: t."""
         anchors, others = triplets[:, 0], triplets[:, 1:]
         labels = np.zeros(others.size, np.float32)
         labels[: len(triplets)] = 1
@@ -49,7 +48,7 @@ class PairBatch:
         images = self.images
         arrays = (images.global_, images.descriptors, images.scales, layout.rows, layout.segments)
         global_, descriptors, scales, rows, segments = (
-            torch.from_numpy(array).to(device, non_blocking=True) for array in arrays
+            torch.as_tensor(array).to(device, non_blocking=True) for array in arrays
         )
         bank = model.image_bank(global_, descriptors.float(), scales)
         return model.score_packed(bank, rows, segments, layout.lengths)
@@ -152,9 +151,10 @@ class BatchSource:
     def check_world(self, world_size: int) -> None:
         """InputError when a full batch cannot be divided among that many processes."""
         if self.triplets_per_batch % world_size:
+            fitting = world_size * self._images_per_anchor
             raise InputError(
-                f"dataset.batch_size={self.batch_size}: its {self.triplets_per_batch} triplets cannot be shared evenly by"
-                f" {world_size} processes; give dataset.batch_size a multiple of {world_size * self._images_per_anchor}"
+                f"dataset.batch_size={self.batch_size}: its {self.triplets_per_batch} triplets cannot be shared evenly"
+                f" by {world_size} processes; give dataset.batch_size a multiple of {fitting}"
             )
 
 

@@ -38,10 +38,10 @@ def load_batches(
 ) -> Iterator[PairBatch]:
     """The batches of the steps first_step.. of an epoch; of several processes, the share of process ``rank``.
 
-    num_workers: processes that make them, each ``prefetch`` batches ahead; 0: a thread of this process is, and with
-    prefetch=0 each is made when it is asked for. pin_memory: they lie in memory from which a GPU copies while it
-    computes, where there is one. Raises InputError for what cannot be read, and when a worker was killed. Close the iterator (or leave its
-    loop) to end the workers.
+    num_workers: processes that make them, at most one a processor, each ``prefetch`` batches ahead; 0: a thread of this
+    process is, and with prefetch=0 each is made when it is asked for. pin_memory: where there is a GPU, their
+    descriptors and scales are tensors in memory from which it copies while it computes. Raises InputError for what
+    cannot be read, and when a worker was killed. Close the iterator, or run it to its end, to end the workers.
     """
     source.check_world(world_size)
     for name, value in (("num_workers", num_workers), ("prefetch", prefetch)):
@@ -49,6 +49,7 @@ def load_batches(
             raise InputError(f"{name}={value!r}: expected an integer of at least 0")
     pin_memory = pin_memory and torch.cuda.is_available()
     tasks = (source.task(plan, step, rank, world_size) for step in range(first_step, len(plan)))
+    num_workers = min(num_workers, _processors())
     if num_workers:
         batches = _from_processes(source.maker, tasks, num_workers, max(1, prefetch), pin_memory)
         # What is left to do here, copying into pinned memory, the loop need not wait for either.
@@ -57,9 +58,13 @@ def load_batches(
     return _ahead(batches, prefetch) if prefetch else batches
 
 
+def _processors():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _pinned(batch):
     memory = torch.empty(packed_size(batch), dtype=torch.uint8, pin_memory=True)
-    return unpacked(memory, pack(batch, memory))
+    return unpacked(memory, pack(batch, memory), as_tensors=True)
 
 
 def _ahead(batches, number):
@@ -105,7 +110,7 @@ def _from_processes(maker, tasks, num_workers, prefetch, pin_memory):
             memory = torch.empty(size, dtype=torch.uint8, pin_memory=pin_memory)
             # By NumPy, because PyTorch would have its threads, which compute, wait for each other over it.
             memory.numpy()[:] = shared[slot, :size]
-            yield unpacked(memory, layout)
+            yield unpacked(memory, layout, as_tensors=pin_memory)
     except (RuntimeError, ConnectionError, FileNotFoundError, EOFError) as error:
         # The last three: of a worker that was killed while its batch was on the way.
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _SIGNS_OF_DEATH):
@@ -165,16 +170,30 @@ def pack(batch: PairBatch, memory: torch.Tensor):
     return layout, batch.joined_pairs
 
 
-def unpacked(memory: torch.Tensor, layout) -> PairBatch:
-    """The batch whose arrays lie in ``memory``; see ``pack``."""
+def unpacked(memory: torch.Tensor, layout, as_tensors: bool = False) -> PairBatch:
+    """The batch whose arrays lie in ``memory``; see ``pack``.
+
+    as_tensors: descriptors and scales become tensors. Copies of these to a GPU keep pinned memory from being used again
+    before they are done; an array's would not.
+    """
     layout, joined_pairs = layout
     views = list(_views(memory, layout))
-    return PairBatch(ImageBatch(*views[:4]), *views[4:], joined_pairs)
+    large = views[:3]
+    if as_tensors:
+        large = [_tensor_view(memory, view, start) for view, (_, _, start) in zip(large, layout)]
+        views[3:] = [view.copy() for view in views[3:]]
+    return PairBatch(ImageBatch(*large, views[3]), *views[4:], joined_pairs)
+
+
+def _tensor_view(memory, view, start):
+    kind = torch.from_numpy(np.empty(0, view.dtype)).dtype
+    return memory[start : start + view.nbytes].view(kind).view(view.shape)
 
 
 def _arrays(batch):
     images = batch.images
-    return [images.global_, images.descriptors, images.scales, images.offsets, batch.query, batch.candidate, batch.labels]
+    of_images = [images.global_, images.descriptors, images.scales, images.offsets]
+    return [*of_images, batch.query, batch.candidate, batch.labels]
 
 
 def _views(memory, layout):

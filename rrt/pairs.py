@@ -46,7 +46,8 @@ class ImageBatch:
     """Some images' descriptors as the network takes them, but for local ones in half precision.
 
     global_: float32 [n, Dg]; descriptors: float32 or, as a store keeps them, float16 [m, Dl], the images' locals end to
-    end (half as much to copy; on the device they become float32); scales: int64 [m], index in 0..6; offsets: int64 [n + 1], image i owns rows offsets[i] to offsets[i + 1].
+    end (half as much to copy; on the device they become float32); scales: int64 [m], index in 0..6; these three may be
+    tensors of the host; offsets: int64 [n + 1], image i owns rows offsets[i] to offsets[i + 1].
     """
 
     global_: np.ndarray

@@ -269,7 +269,7 @@ class Store:
 
 
 def _reopened(path):
-    """The store in another process, without the names until they are asked for: of millions of images they are large."""
+    """The store in another process, without its names, which are large, until they are asked for."""
     store = Store.__new__(Store)
     store._open(path)
     return store

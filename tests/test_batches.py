@@ -63,7 +63,8 @@ def test_every_negative_of_an_anchor_makes_a_pair_with_it(world):
     plan = source.plan(0, 1)
     assert plan.triplets.shape == (len(source.sampler.anchors), 6) and source.triplets_per_batch == 2
     batch = source.batch(plan, 1)
-    wanted = [(anchor, other) for others in plan.triplets[2:4].T[1:] for anchor, other in zip(plan.triplets[2:4, 0], others)]
+    anchors, *others = plan.triplets[2:4].T
+    wanted = [pair for column in others for pair in zip(anchors, column)]
     assert batch.labels.tolist() == [1] * 2 + [0] * 8 and batch.joined_pairs == 10
     for pair, (anchor, other) in enumerate(wanted):
         assert_shows(batch, batch.query[pair], source.train, anchor)
@@ -115,7 +116,8 @@ def pair_keys(batch):
     """Each pair as the bytes of all that the network sees of it."""
     images = [batch.images.part(i, i + 1) for i in range(len(batch.images.global_))]
     keys = [b"".join(array.tobytes() for array in vars(image).values()) for image in images]
-    return [(label, keys[query], keys[candidate]) for label, query, candidate in zip(batch.labels, batch.query, batch.candidate)]
+    pairs = zip(batch.labels, batch.query, batch.candidate)
+    return [(label, keys[query], keys[candidate]) for label, query, candidate in pairs]
 
 
 def test_processes_that_do_not_divide_a_batch_are_refused(world):

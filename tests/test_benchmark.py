@@ -71,6 +71,7 @@ def test_a_benchmark_that_is_not_there_ends_with_one_line_and_hides_no_other(mon
 def test_a_setting_that_cannot_be_is_one_line(tmp_path):
     assert_one_line_error(run_tool(TOOL, "store", "--images", "0"), "images=0", "at least 1")
     assert_one_line_error(run_tool(TOOL, "train", "--image_size", "20"), "image_size=20", "at least 33")
+    assert_one_line_error(run_tool(TOOL, "loader", "--images", "39"), "--images 39", "at least 40")
 
 
 @pytest.mark.slow
@@ -108,6 +109,17 @@ def test_the_reranking_benchmark_measures_both_ways_and_they_agree(tmp_path):
         assert f"ours, {precision}, 10 descriptors" in labels
     assert next(row for row in rows if row["label"] == "ours, float32, logits")["met"]
     assert [row["note"] for row in rows if row["value"] is None] == ["no GPU at hand"] * 2
+
+
+@pytest.mark.slow
+def test_the_loading_benchmark_measures_every_target(tmp_path):
+    options = ("--quick", "--rounds", "1", "--steps", "2", "--device", "cpu")
+    finished = run_tool(TOOL, "loader", *options, "--dir", tmp_path, "--json", tmp_path / "x.json")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert files_below(tmp_path) == ["x.json"]
+    rows = json.loads((tmp_path / "x.json").read_text())["rows"]
+    assert [row["target"] for row in rows if row["target"]] == [">= 3000", ">= 3000", "<= 64", "<= 0.02", "<= 0.02"]
+    assert all(row["value"] > 0 for row in rows if row["unit"] in ("images/s", "times as fast"))
 
 
 @pytest.mark.slow

@@ -99,6 +99,9 @@ def test_packed_reading_equals_reading_one_by_one(tmp_path_factory, case, dtype,
         assert packed.descriptors.dtype == (np.float32 if dtype == "int8" else dtype)
         assert packed.descriptors.shape == (packed.offsets[-1], store.local_dim)
         assert np.diff(packed.offsets).tolist() == opened.local_counts(max_local)[asked].tolist()
+        some = opened.read_packed(asked, max_local, ("scales",))
+        np.testing.assert_array_equal(some.scales, packed.scales)
+        assert some.descriptors is some.keypoints is some.attention is None
         for slot, place in enumerate(asked):
             rows = slice(packed.offsets[slot], packed.offsets[slot + 1])
             local = opened.read(place, max_local)

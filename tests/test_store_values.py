@@ -6,7 +6,7 @@ from builders import unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rrt.store_values import to_float32, to_stored
+from rrt.store_values import all_finite, to_float32, to_stored
 
 HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
 
@@ -88,3 +88,22 @@ def test_every_half_comes_back_as_the_same_float():
         expected = values.astype(np.float32)
         np.testing.assert_array_equal(to_float32(values), expected)
         np.testing.assert_array_equal(np.signbit(to_float32(values)), np.signbit(expected))
+
+
+def test_every_half_is_known_as_finite_or_not():
+    for half in HALVES[:: 97].tolist() + [np.inf, -np.inf, np.nan, -np.nan, 65504.0, -65504.0, -0.0]:
+        rows = np.zeros((5, 3), np.float16)
+        rows[3, 1] = half
+        assert all_finite(rows) == np.isfinite(rows).all()
+    assert [all_finite(half) for half in HALVES[:, None]] == np.isfinite(HALVES).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_one_number_that_is_not_finite_is_found_wherever_it_stands(dtype):
+    rows = to_stored(unit_rows(np.random.default_rng(0), 50, 16), dtype)
+    assert all_finite(rows) and all_finite(rows[:0])
+    for place in ((0, 0), (49, 15), (20, 3)):
+        for value in (np.inf, -np.inf, np.nan):
+            damaged = rows.copy()
+            damaged[place] = value
+            assert not all_finite(damaged)

@@ -1,4 +1,4 @@
-"""Reading of training batches, ours against an image at a time through default collation (tools/benchmark.py loader)."""
+"""Reading of training batches, ours against an image at a time and default collation (tools/benchmark.py loader)."""
 
 import multiprocessing
 import os
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rrt.batches import BatchSource
 from rrt.datasets import TrainSet, not_finite
-from rrt.errors import check_count
+from rrt.errors import InputError, check_count
 from rrt.lists import ImageList
 from rrt.loader import load_batches
 from rrt.model import RRT
@@ -41,7 +41,7 @@ def add_arguments(parser):
                         " (default %(default)s)")  # fmt: skip
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="a tiny store, to see that it works; the figures mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a tiny store, to see that it works; figures mean nothing")
 
 
 def run(args):
@@ -49,7 +49,8 @@ def run(args):
     for setting in ("images", "num_local", "num_workers", "rounds"):
         check_count(setting, getattr(args, setting))
     images, num_local, sizes = (200, 10, (16, 128)) if args.quick else (args.images, args.num_local, (2048, 128))
-    check_count("images / 40", images // (2 * IMAGES_OF_A_LANDMARK))
+    if images < 2 * IMAGES_OF_A_LANDMARK:
+        raise InputError(f"--images {images}: expected at least {2 * IMAGES_OF_A_LANDMARK}, two landmarks")
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         store = make_store(Path(folder) / "delg_made_up.h5", images, num_local, *sizes, args.seed)
         source = make_source(store, num_local, args.seed)
@@ -144,7 +145,7 @@ def _speeds(source, args):
     rows = []
     for name, measured in figures.items():
         speeds, spent = zip(*measured)
-        note = f"{min(speeds):.0f} to {max(speeds):.0f}; {1e6 * statistics.median(spent):.0f} us of a processor an image"
+        note = f"{min(speeds):.0f} to {max(speeds):.0f}; {1e6 * statistics.median(spent):.0f} us of processors an image"
         target = ">= 3000" if name.startswith("ours") else ""
         rows.append(Row(name.format(args.num_workers), statistics.median(speeds), "images/s", note, target))
     for plain, ours in (rows[:2], rows[2:4]):
