@@ -132,4 +132,6 @@ def _one_line():
     except RuntimeError as error:
         # Without the place in PyTorch's sources and the advice behind it.
         reason = re.sub(r"^(\[\S*?:\d+\] )+", "", str(error).splitlines()[0]).split(". ")[0][:160]
-        raise InputError(f"another process of this run ended or is out of reach ({reason}); resume=auto goes on") from None
+        raise InputError(
+            f"another process of this run ended or is out of reach ({reason}); resume=auto goes on"
+        ) from None

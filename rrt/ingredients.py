@@ -44,7 +44,7 @@ DATASET_MEANINGS = {
     "test_batch_size": "accepted and unused: the scorer finds its own",
     "max_sequence_len": "local descriptors used of an image, the first in stored order",
     "sampler": "random | triplet",
-    "num_workers": "processes that read batches for a GPU, at most the cores it can count on; a processor reads in a thread",
+    "num_workers": "processes that read batches for a GPU, at most its share of the cores; a processor reads in a thread",
     "pin_memory": "batches for a GPU lie in memory from which it copies while it computes",
     "recalls": "cut-offs k of mP@k and mR@k",
     "num_candidates": "neighbours of an anchor that triplets are drawn from",

@@ -12,7 +12,7 @@ RECENT_STEPS = 100
 
 
 class Meter:
-    """Means of loss and accuracy over a stage, and over its last steps. ``sums`` of an interrupted stage continue it."""
+    """Means of loss and accuracy over a stage, and over its last steps; ``sums`` of an interrupted stage go on."""
 
     def __init__(self, sums: dict | None = None):
         self.sums = {"steps": 0, "pairs": 0, "loss": 0.0, "correct": 0.0, "seconds": 0.0} | (sums or {})
@@ -95,8 +95,12 @@ def draw_curves(path, curve: list, history: list) -> Path:
     from matplotlib.figure import Figure
 
     sets = [(part, protocol) for part in ("val", "test") for protocol in "MH"]
-    mean_ap = {(part, p): [(f["step"], f[f"{part}_{p}_map"]) for f in history if f"{part}_{p}_map" in f] for part, p in sets}
-    mean_ap = {name: points for name, points in mean_ap.items() if points}
+    mean_ap = {}
+    for part, protocol in sets:
+        name = f"{part}_{protocol}_map"
+        points = [(figures["step"], figures[name]) for figures in history if name in figures]
+        if points:
+            mean_ap[part, protocol] = points
     figure = Figure(figsize=(11, 7), layout="constrained")
     axes = figure.subplots(2, 2).ravel()
     # Short runs have no row of the curve; their stages' means do then.

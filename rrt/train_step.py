@@ -79,11 +79,12 @@ class GradientComputer:
             return
         before = torch.get_num_threads()
         try:
+            # The calling thread, too: its own helpers would wait for work in a loop, and take the cores from these.
+            torch.set_num_threads(1)
             with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as self._pool:
                 yield
         finally:
             self._pool = None
-            # The worker threads' number of one would be that of every thread made from now on.
             torch.set_num_threads(before)
 
     def _gradients(self, batch, joined_pairs):
@@ -101,8 +102,8 @@ class GradientComputer:
 
 
 def pair_losses(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
-    """Binary cross-entropy of each pair [P]. smoothing s: the target 1 becomes 1 - s / 2, and 0 becomes s / 2 (Szegedy et
-    al., "Rethinking the Inception Architecture", section 7, for two classes)."""
+    """Binary cross-entropy of each pair [P]. smoothing s: the target 1 becomes 1 - s / 2, and 0 becomes s / 2 (Szegedy
+    et al., "Rethinking the Inception Architecture", section 7, for two classes)."""
     targets = labels * (1 - smoothing) + smoothing / 2 if smoothing else labels
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 

@@ -46,8 +46,8 @@ def test_every_scheduler_warms_up_when_told_to_and_only_then(scheduler):
     settings = {"scheduler": scheduler, "epochs": 10, "scheduler_tau": (4,)}
     np.testing.assert_allclose(rates([0, 4, 9], warmup_steps=10, **settings), [0.2, 1, 2])
     assert rates([0], **settings) == [2]
-    warm = rates(range(100), scheduler="warm" + scheduler.replace("multi", ""), epochs=10, scheduler_tau=(4,), warmup_steps=10)
-    assert rates(range(100), warmup_steps=10, **settings) == warm
+    namesake = settings | {"scheduler": "warm" + scheduler.replace("multi", "")}
+    assert rates(range(100), warmup_steps=10, **settings) == rates(range(100), warmup_steps=10, **namesake)
 
 
 def test_joined_batches_make_fewer_steps_of_the_same_schedule():

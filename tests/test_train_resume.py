@@ -125,11 +125,11 @@ def test_a_state_made_before_a_setting_existed_had_its_default(world, tmp_path):
         run(world, tmp_path, epochs=3, resume="auto", ema_decay=0.5)
 
 
-def torchrun(world, folder, *settings, processes=2, **options):
+def torchrun(world, folder, *settings, processes=2):
     """`torchrun experiment.py` on this machine alone; a finished process."""
     model = [f"model.{name}={value}" for name, value in NETWORK.items()]
-    entries = {name: value for name, value in world.items() if value is not None and not isinstance(value, (list, bool))}
-    dataset = [f"dataset.{name}={value}" for name, value in entries.items()]
+    plain = {name: value for name, value in world.items() if isinstance(value, (str, int))}
+    dataset = [f"dataset.{name}={value}" for name, value in plain.items()]
     arguments = ["--standalone", "--nproc_per_node", processes, "experiment.py", "with", f"temp_dir={folder}", *dataset]
     fixed = ["model.RRT", *model, "cpu=True", "min_positives=2", "curves=False"]
     return run_tool(TORCHRUN, *arguments, *fixed, *settings)
@@ -167,4 +167,6 @@ def test_what_fails_in_one_process_ends_all_with_its_line(world, tmp_path):
     finished = torchrun(world, tmp_path / "run", "epochs=1", "lr=-1")
     errors = [line for line in finished.stderr.splitlines() if "error: " in line and "ERROR" not in line]
     assert finished.returncode != 0 and not (tmp_path / "run").exists()
-    assert [line.split("error: ")[1] for line in errors][:2] == ["lr must be positive, weight_decay and max_norm not negative"] * 2
+    said = "lr must be positive, weight_decay and max_norm not negative"
+    # torchrun ends the other as soon as one has ended.
+    assert errors and all(line.endswith(f"error: {said}") for line in errors)

@@ -63,7 +63,8 @@ def assert_same_weights(left, right):
 def steps_on(trainer, batches):
     """One optimiser step on the batches, joined; returns their loss."""
     meter = Meter()
-    trainer._step(iter(batches), 1, meter)
+    with trainer.computer.workers():
+        trainer._step(iter(batches), 1, meter)
     trainer._read_figures(meter)
     return meter.sums["loss"] / meter.sums["pairs"]
 

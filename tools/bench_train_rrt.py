@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from rrt.batches import PairBatch
 from rrt.model import RRT
 from rrt.pairs import ImageBatch
+from rrt.schedules import make_optimizer
 from rrt.scoring_settings import DTYPES, multiplication_rate
 from rrt.train_settings import TrainSettings
-from rrt.schedules import make_optimizer
 from rrt.train_step import GradientComputer
 from tools.benchmarking import Row
 from tools.plain_rrt import PlainRRT
@@ -59,15 +59,16 @@ def run(args):
 
 def measured(ways, batch, repeats, what, target, device):
     """Rows of the median step of each way; they take turns. target: of the best of ours."""
-    seconds, losses = {name: [] for name in ways}, {}
+    seconds, busy, losses = {name: [] for name in ways}, dict.fromkeys(ways, 0.0), {}
     for turn in range(repeats + 1):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start, busy_before = time.perf_counter(), time.process_time()
             loss = way.step(batch)
             if device != "cpu":
                 torch.cuda.synchronize()
             if turn:  # the first warms up
                 seconds[name].append(time.perf_counter() - start)
+                busy[name] += (time.process_time() - busy_before) / repeats
             else:
                 losses[name] = loss
     medians = {name: statistics.median(times) for name, times in seconds.items()}
@@ -75,6 +76,8 @@ def measured(ways, batch, repeats, what, target, device):
     rows = []
     for name, median in medians.items():
         note = f"{min(seconds[name]):.2f} to {max(seconds[name]):.2f} s, {len(batch.labels) / median:.1f} pairs/s"
+        if device == "cpu":  # what a machine busy with other things disturbs least
+            note += f"; {busy[name]:.2f} s of processor time"
         rows.append(Row(f"{what}: {name}", median, "s a step", note))
         if name != "plain":
             difference = abs(losses[name] - losses["plain"])
