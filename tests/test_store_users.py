@@ -30,9 +30,11 @@ def results(world, **layout):
     torch.manual_seed(0)
     model = RRT(**NETWORK)
     logits = Scorer(model, Store(path), max_local=7).score(np.arange(4), [np.arange(48)] * 4)
-    source, rng = make_source(dataset), np.random.default_rng(0)
-    batches = [next(source.planted(1, rng)), next(source.epoch(rng))]
-    arrays = [getattr(batch.images, name) for batch in batches for name in ("global_", "descriptors", "scales", "offsets")]
+    source = make_source(dataset, planted_steps=1)
+    batches = [source.batch(source.plan(0, epoch), 0) for epoch in (0, 1)]
+    arrays = [getattr(batch.images, name) for batch in batches for name in ("global_", "scales", "offsets")]
+    # Descriptors travel to the device in the type of the store.
+    arrays += [np.asarray(batch.images.descriptors, np.float32) for batch in batches]
     return np.concatenate(logits), [*arrays, *load_globals(path, None)]
 
 
