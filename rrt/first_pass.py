@@ -1,0 +1,184 @@
+"""Approximate inner products of all rows with all rows in a fast number type, with a bound on their error.
+
+    x . y  <=  approximation + bound,  for every pair
+
+A row x is replaced by its rounded z, x = z + e, and x.y - z_x.z_y = x.e_y + e_x.z_y, so that by Cauchy and Schwarz the
+error is at most |x| |e_y| + |e_x| |z_y|, with the lengths of the e measured, not estimated. The bound also covers the
+rounding of the sums (D units in the last place of float32, in any order) and of the results. int8 rounds the rows after a fixed
+orthogonal turn (random signs and a cosine transform), which spreads every row evenly over its coordinates: one scale
+then serves all rows, whole-number products are compared as they are, and no row is rounded badly.
+"""
+
+import time
+
+import faiss
+import numpy as np
+import scipy.fft
+import torch
+
+from rrt.descriptor_rows import ROWS_PER_BLOCK
+from rrt.errors import InputError
+
+KINDS = ("float32", "bfloat16", "float16", "int8")
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
+# Relative error of one result: half a unit in its last place; int8: int32 sums made float32.
+_RESULT_ERROR = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-10, "int8": 2.0**-22}
+# Twice the unit of float32: matrix units of GPUs cut where processors round.
+_SUM_ERROR = 2.0**-23
+# float32 cosine transforms of 2,048 numbers err by some 1e-7 of the row's length; measured errors are enlarged by this.
+_TURN_ERROR = 4e-6
+# Numbers smaller than the type's smallest normal one may be cut to nothing.
+_SMALLEST_RESULT = {"float32": 1e-30, "bfloat16": 1e-30, "float16": 2.0**-14, "int8": 1e-30}
+
+
+def choose_device(device):
+    """"cuda" or "cpu" for the setting auto, cpu or cuda. Raises InputError when there is no such device."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"setting device={device!r}: expected auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("setting device=cuda: no GPU that PyTorch can use is there; give device=cpu or auto")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def kinds_of(device):
+    """The kinds a device can take. PyTorch's int8 product on GPUs wants sizes in eights; half types are as fast there."""
+    return KINDS if device == "cpu" else KINDS[:-1]
+
+
+class FirstPass:
+    """Rounded copies of `rows` (a DescriptorRows) and their products.
+
+    kind: one of KINDS. folder: where the rounded copy is kept, first_pass.bin (N D bytes for int8, twice that for the
+    half types; float32 needs none). gallery_block: rows compared at a time.
+    """
+
+    def __init__(self, rows, kind, device, folder, longest, gallery_block):
+        self.rows, self.kind, self.device = rows, kind, device
+        self.gallery_block = gallery_block
+        self._longest = longest
+        self._unit = 1.0
+        self._errors = np.zeros(len(rows))
+        self._rounded = None
+        if device == "cuda":
+            # Partial sums are kept in float32, as the bound says.
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+            torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+        if kind != "float32":
+            self._rounded = self._round_all(folder)
+
+    @property
+    def result_error(self):
+        """Relative error of every product, besides bound()."""
+        return _RESULT_ERROR[self.kind]
+
+    def bound(self, own):
+        """float64 [n]: largest absolute error of the products of the rows `own` with any row."""
+        lengths = np.linalg.norm(self.rows[own].astype(np.float64), axis=1)
+        own_error, worst = self._errors[own], self._errors.max()
+        sums = (self.rows.shape[1] + 2) * _SUM_ERROR * (lengths + own_error) * (self._longest + worst)
+        return lengths * worst + own_error * (self._longest + worst) + sums + _SMALLEST_RESULT[self.kind]
+
+    def top(self, own, count, advance=lambda share: None):
+        """The `count` rows of the largest product with each of the rows `own` -> (products float64 [n, count] falling,
+        rows int64 [n, count]). advance(share) is called after each part of the work."""
+        queries = self._load(own)
+        best = None
+        for start in range(0, len(self.rows), self.gallery_block):
+            part = slice(start, min(start + self.gallery_block, len(self.rows)))
+            values, places = self._top_of(queries, self._load(part), min(count, part.stop - start))
+            found = values, places + start
+            if best is not None:
+                values = torch.cat([best[0], found[0]], dim=1)
+                chosen = values.topk(min(count, values.shape[1]), dim=1).indices
+                found = values.gather(1, chosen), torch.cat([best[1], found[1]], dim=1).gather(1, chosen)
+            best = found
+            advance((part.stop - start) / len(self.rows))
+        values, order = best[0].cpu().to(torch.float64).sort(dim=1, descending=True, stable=True)
+        return values.numpy() * self._unit**2, best[1].cpu().gather(1, order).numpy()
+
+    def _top_of(self, queries, gallery, count):
+        if self.kind != "float32":
+            product = torch._int_mm if self.kind == "int8" else torch.mm
+            return product(queries, gallery.t()).topk(count, dim=1, sorted=False)
+        if self.device == "cuda" and faiss.get_num_gpus():
+            values, places = faiss.knn_gpu(_faiss_gpu(), queries, gallery, count, metric=faiss.METRIC_INNER_PRODUCT)
+        elif self.device == "cuda":
+            return (torch.from_numpy(queries).cuda() @ torch.from_numpy(gallery).cuda().t()).topk(count, dim=1)
+        else:
+            values, places = faiss.knn(queries, gallery, count, metric=faiss.METRIC_INNER_PRODUCT)
+        return torch.from_numpy(values), torch.from_numpy(places)
+
+    def _load(self, part):
+        if self.kind == "float32":
+            return self.rows[part]
+        rows = torch.from_numpy(self._rounded[part]).view(_DTYPES[self.kind])
+        return rows.to(self.device)
+
+    def _round_all(self, folder):
+        count, width = self.rows.shape
+        number = np.dtype(np.int8 if self.kind == "int8" else np.int16)
+        folder.mkdir(parents=True, exist_ok=True)
+        rounded = np.memmap(folder / "first_pass.bin", number, "w+", shape=(count, width))
+        if self.kind == "int8":
+            sample = _turned(self.rows[np.arange(0, count, max(1, count // 1024))])
+            self._unit = _best_unit(sample)
+        for block in self.rows.blocks(ROWS_PER_BLOCK):
+            raw = self.rows[block]
+            if self.kind == "int8":
+                raw = _turned(raw)
+                near = np.clip(np.rint(raw / np.float32(self._unit)), -127, 127).astype(np.int8)
+                rounded[block] = near
+                back = near * np.float32(self._unit)
+            else:
+                near = torch.from_numpy(raw).to(_DTYPES[self.kind])
+                rounded[block] = near.view(torch.int16).numpy()
+                back = near.float().numpy()
+            turn = _TURN_ERROR * np.linalg.norm(raw, axis=1) if self.kind == "int8" else 0
+            self._errors[block] = 1.00001 * np.linalg.norm(raw - back, axis=1) + turn
+        return rounded
+
+
+def fastest_kind(width, device, faster=1.25):
+    """The reduced kind whose products of `width` numbers take the least time here, and all times in seconds: float32
+    where none is at least `faster` times as fast."""
+    rows, columns = (512, 4096) if device == "cpu" else (4096, 32768)
+    seconds = {}
+    for kind in kinds_of(device):
+        dtype = _DTYPES.get(kind, torch.float32)
+        left, right = torch.ones(rows, width, device=device).to(dtype), torch.ones(columns, width, device=device).to(dtype)
+        product = torch._int_mm if kind == "int8" else torch.mm
+        try:
+            seconds[kind] = min(_seconds(lambda: product(left, right.t()), device) for _ in range(3))
+        except (RuntimeError, AttributeError):
+            # This machine or this version of PyTorch does not multiply the type.
+            continue
+    best = min(seconds, key=seconds.get)
+    return (best if seconds[best] * faster <= seconds["float32"] else "float32"), seconds
+
+
+def _seconds(function, device):
+    began = time.perf_counter()
+    function()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def _turned(rows):
+    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), rows.shape[1])
+    return scipy.fft.dct(rows * signs, axis=1, norm="ortho", workers=torch.get_num_threads())
+
+
+def _best_unit(sample):
+    """Size of one step of int8 that leaves the smallest errors: the largest numbers are cut where that pays."""
+    largest = float(np.abs(sample).max()) or 1.0
+    units = np.geomspace(0.4, 1, 16) * largest / 127
+    errors = [np.square(sample - np.clip(np.rint(sample / unit), -127, 127) * unit).sum() for unit in units]
+    return float(np.float32(units[int(np.argmin(errors))]))
+
+
+def _faiss_gpu():
+    if not hasattr(_faiss_gpu, "resources"):
+        _faiss_gpu.resources = faiss.StandardGpuResources()
+    return _faiss_gpu.resources
