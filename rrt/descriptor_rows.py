@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from rrt.neighbors import load_whitening, refuse_not_finite
 
@@ -34,6 +35,10 @@ class DescriptorRows:
     def blocks(self, size=ROWS_PER_BLOCK):
         """Slices of at most `size` rows, in order."""
         return [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+
+    def shown_blocks(self, what):
+        """blocks(), with a progress bar where they take long."""
+        return tqdm(self.blocks(), desc=what, unit="block", delay=2, leave=False, disable=None)
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ def open_rows(store, images, whitening, folder):
     width = whitening.apply(rows[:1]).shape[1]
     folder.mkdir(parents=True, exist_ok=True)
     table = np.lib.format.open_memmap(folder / "whitened.npy", "w+", np.float32, (len(rows), width))
-    for block in rows.blocks():
+    for block in rows.shown_blocks("whitening"):
         raw = rows[block]
         refuse_not_finite(store.path, images.names[block], raw)
         table[block] = whitening.apply(raw)
@@ -78,7 +83,7 @@ def summarize_rows(rows, path="descriptors", names=None):
         digests[start + number] = np.frombuffer(hashlib.blake2b(block[number], digest_size=16).digest(), np.uint64)
 
     with ThreadPoolExecutor() as threads:
-        for part in rows.blocks():
+        for part in rows.shown_blocks("reading descriptors"):
             start, block = part.start, rows[part]
             refuse_not_finite(path, range(len(rows))[part] if names is None else names[part], block)
             longest = max(longest, float(np.linalg.norm(block, axis=1).max()))

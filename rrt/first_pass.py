@@ -5,8 +5,8 @@
 A row x is replaced by its rounded z, x = z + e, and x.y - z_x.z_y = x.e_y + e_x.z_y, so that by Cauchy and Schwarz the
 error is at most |x| |e_y| + |e_x| |z_y|, with the lengths of the e measured, not estimated. The bound also covers the
 rounding of the sums (D units in the last place of float32, in any order) and of the results. int8 rounds the rows after a fixed
-orthogonal turn (random signs and a cosine transform), which spreads every row evenly over its coordinates: one scale
-then serves all rows, whole-number products are compared as they are, and no row is rounded badly.
+orthogonal turn (random signs and a cosine transform, twice), which spreads every row evenly over its coordinates, so that none is rounded
+badly, and in steps of its own size.
 """
 
 import time
@@ -16,7 +16,6 @@ import numpy as np
 import scipy.fft
 import torch
 
-from rrt.descriptor_rows import ROWS_PER_BLOCK
 from rrt.errors import InputError
 
 KINDS = ("float32", "bfloat16", "float16", "int8")
@@ -25,7 +24,7 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.i
 _RESULT_ERROR = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-10, "int8": 2.0**-22}
 # Twice the unit of float32: matrix units of GPUs cut where processors round.
 _SUM_ERROR = 2.0**-23
-# float32 cosine transforms of 2,048 numbers err by some 1e-7 of the row's length; measured errors are enlarged by this.
+# float32 cosine transforms of 2,048 numbers err by some 2e-7 of the row's length; measured errors are enlarged by this.
 _TURN_ERROR = 4e-6
 # Numbers smaller than the type's smallest normal one may be cut to nothing.
 _SMALLEST_RESULT = {"float32": 1e-30, "bfloat16": 1e-30, "float16": 2.0**-14, "int8": 1e-30}
@@ -56,7 +55,8 @@ class FirstPass:
         self.rows, self.kind, self.device = rows, kind, device
         self.gallery_block = gallery_block
         self._longest = longest
-        self._unit = 1.0
+        # int8: the size of a step, a number for every row.
+        self._steps = np.ones(len(rows), dtype=np.float32)
         self._errors = np.zeros(len(rows))
         self._rounded = None
         if device == "cuda":
@@ -66,16 +66,20 @@ class FirstPass:
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         if kind != "float32":
             self._rounded = self._round_all(folder)
+        self._worst = self._errors.max()
 
     @property
     def result_error(self):
         """Relative error of every product, besides bound()."""
         return _RESULT_ERROR[self.kind]
 
-    def bound(self, own):
-        """float64 [n]: largest absolute error of the products of the rows `own` with any row."""
+    def bound(self, own, others=None):
+        """Largest absolute error of the products of the rows `own` [n] with any row, float64 [n], or with the rows
+        `others` [n, m], float64 [n, m]."""
         lengths = np.linalg.norm(self.rows[own].astype(np.float64), axis=1)
-        own_error, worst = self._errors[own], self._errors.max()
+        own_error, worst = self._errors[own], self._worst
+        if others is not None:
+            lengths, own_error, worst = lengths[:, None], own_error[:, None], self._errors[others]
         sums = (self.rows.shape[1] + 2) * _SUM_ERROR * (lengths + own_error) * (self._longest + worst)
         return lengths * worst + own_error * (self._longest + worst) + sums + _SMALLEST_RESULT[self.kind]
 
@@ -86,7 +90,7 @@ class FirstPass:
         best = None
         for start in range(0, len(self.rows), self.gallery_block):
             part = slice(start, min(start + self.gallery_block, len(self.rows)))
-            values, places = self._top_of(queries, self._load(part), min(count, part.stop - start))
+            values, places = self._top_of(queries, part, min(count, part.stop - start))
             found = values, places + start
             if best is not None:
                 values = torch.cat([best[0], found[0]], dim=1)
@@ -95,12 +99,16 @@ class FirstPass:
             best = found
             advance((part.stop - start) / len(self.rows))
         values, order = best[0].cpu().to(torch.float64).sort(dim=1, descending=True, stable=True)
-        return values.numpy() * self._unit**2, best[1].cpu().gather(1, order).numpy()
+        return values.numpy() * self._steps[own].astype(np.float64)[:, None], best[1].cpu().gather(1, order).numpy()
 
-    def _top_of(self, queries, gallery, count):
+    def _top_of(self, queries, part, count):
+        """Products, not yet times the queries' steps, and places within `part` of the `count` largest."""
+        gallery = self._load(part)
+        if self.kind == "int8":
+            steps = torch.from_numpy(self._steps[part])
+            return (torch._int_mm(queries, gallery.t()) * steps).topk(count, dim=1, sorted=False)
         if self.kind != "float32":
-            product = torch._int_mm if self.kind == "int8" else torch.mm
-            return product(queries, gallery.t()).topk(count, dim=1, sorted=False)
+            return torch.mm(queries, gallery.t()).topk(count, dim=1, sorted=False)
         if self.device == "cuda" and faiss.get_num_gpus():
             values, places = faiss.knn_gpu(_faiss_gpu(), queries, gallery, count, metric=faiss.METRIC_INNER_PRODUCT)
         elif self.device == "cuda":
@@ -120,18 +128,17 @@ class FirstPass:
         number = np.dtype(np.int8 if self.kind == "int8" else np.int16)
         folder.mkdir(parents=True, exist_ok=True)
         rounded = np.memmap(folder / "first_pass.bin", number, "w+", shape=(count, width))
-        if self.kind == "int8":
-            sample = _turned(self.rows[np.arange(0, count, max(1, count // 1024))])
-            self._unit = _best_unit(sample)
-        for block in self.rows.blocks(ROWS_PER_BLOCK):
+        for block in self.rows.shown_blocks(f"rounding to {self.kind}"):
             raw = self.rows[block]
             if self.kind == "int8":
                 raw = _turned(raw)
-                near = np.clip(np.rint(raw / np.float32(self._unit)), -127, 127).astype(np.int8)
+                self._steps[block] = np.abs(raw).max(axis=1) / 127
+                step = np.maximum(self._steps[block], np.finfo(np.float32).tiny)[:, None]
+                near = np.clip(np.rint(raw / step), -127, 127)
                 rounded[block] = near
-                back = near * np.float32(self._unit)
+                back = near * self._steps[block][:, None]
             else:
-                near = torch.from_numpy(raw).to(_DTYPES[self.kind])
+                near = torch.tensor(raw).to(_DTYPES[self.kind])
                 rounded[block] = near.view(torch.int16).numpy()
                 back = near.float().numpy()
             turn = _TURN_ERROR * np.linalg.norm(raw, axis=1) if self.kind == "int8" else 0
@@ -166,16 +173,11 @@ def _seconds(function, device):
 
 
 def _turned(rows):
-    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), rows.shape[1])
-    return scipy.fft.dct(rows * signs, axis=1, norm="ortho", workers=torch.get_num_threads())
-
-
-def _best_unit(sample):
-    """Size of one step of int8 that leaves the smallest errors: the largest numbers are cut where that pays."""
-    largest = float(np.abs(sample).max()) or 1.0
-    units = np.geomspace(0.4, 1, 16) * largest / 127
-    errors = [np.square(sample - np.clip(np.rint(sample / unit), -127, 127) * unit).sum() for unit in units]
-    return float(np.float32(units[int(np.argmin(errors))]))
+    # Once would leave rows that are large in neighbouring coordinates, as principal components are, large in places.
+    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (2, rows.shape[1]))
+    for each in signs:
+        rows = scipy.fft.dct(rows * each, axis=1, norm="ortho", workers=torch.get_num_threads())
+    return rows
 
 
 def _faiss_gpu():

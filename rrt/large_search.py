@@ -26,6 +26,37 @@ _CHUNK_ERROR = (_CHUNK + 1) * 2.0**-24
 _ROWS_PER_TASK = 32
 
 
+def check_search_settings(k, first_pass, device, memory_mb):
+    """The device to use, "cpu" or "cuda", for settings of SelfSearch. Raises InputError for those that cannot be."""
+    for name, value in (("k", k), ("memory_mb", memory_mb)):
+        check_count(name, value)
+    if first_pass not in ("auto", *KINDS):
+        raise InputError(f"setting first_pass={first_pass!r}: expected auto, {', '.join(KINDS)}")
+    device = choose_device(device)
+    if first_pass not in ("auto", *kinds_of(device)):
+        raise InputError(f"setting first_pass={first_pass}: not on a GPU; give float16 or auto, or device=cpu")
+    return device
+
+
+def plan_memory(shape, block, memory_mb):
+    """(gallery rows compared at a time, threads) for a table of this shape, searched in blocks of so many rows. Raises
+    InputError when memory_mb is too little."""
+    count, width = shape
+    block, total = min(block, count), memory_mb * 10**6
+    candidates = min(WIDEST, count)
+    a_thread = 12 * candidates * width
+    queries = block * (8 * width + 60 * candidates)
+    # Products, and the gallery's rows as read and as rounded.
+    a_row = 4 * block + 6 * width
+    least = queries + a_thread + a_row * min(count, 2 * WIDEST)
+    if least > total:
+        raise InputError(f"setting memory_mb={memory_mb}: blocks of {block} images of {width} dimensions need"
+                         f" {-(-least // 10**6)}; give more, or a smaller block")
+    threads = max(1, min(os.cpu_count(), total // 4 // a_thread))
+    # Longer gallery blocks than that gain nothing.
+    return min(count, 65536, max(2 * WIDEST, (total - queries - threads * a_thread) // a_row)), threads
+
+
 class SelfSearch:
     """The k nearest other rows of rows of one table.
 
@@ -39,24 +70,18 @@ class SelfSearch:
     """
 
     def __init__(self, rows, k, folder, first_pass="auto", device="auto", memory_mb=2000, block=4096, summary=None):
-        for name, value in (("k", k), ("memory_mb", memory_mb), ("block", block)):
-            check_count(name, value)
-        if first_pass not in ("auto", *KINDS):
-            raise InputError(f"setting first_pass={first_pass!r}: expected auto, {', '.join(KINDS)}")
+        check_count("block", block)
+        self._device = check_search_settings(k, first_pass, device, memory_mb)
         self.rows = rows if isinstance(rows, DescriptorRows) else DescriptorRows(np.asarray(rows))
         if len(self.rows) < 2:
             raise InputError("neighbours among themselves need at least two images")
         self.k = min(k, len(self.rows) - 1)
-        self._device = choose_device(device)
-        if first_pass not in ("auto", *kinds_of(self._device)):
-            raise InputError(f"setting first_pass={first_pass}: not on a GPU; give float16 or auto, or device=cpu")
         self._bytes = memory_mb * 10**6
         self._block = min(block, len(self.rows))
-        self._gallery_block = self._plan_memory()
+        self._gallery_block, threads = plan_memory(self.rows.shape, block, memory_mb)
         self._summary = summary or summarize_rows(self.rows)
         self._folder = folder
-        # Threads that wait for memory, not for the processor, gain from no more than the cores.
-        self._threads = ThreadPoolExecutor(os.cpu_count())
+        self._threads = ThreadPoolExecutor(threads)
         self.computed_again = self.searched_again = 0
         self._choose(first_pass)
 
@@ -74,20 +99,6 @@ class SelfSearch:
             self.searched_again += len(again)
             found[start : start + len(part)] = table
         return found
-
-    def _plan_memory(self):
-        """Gallery rows compared at a time. Raises InputError when memory_mb is too little."""
-        width = self.rows.shape[1]
-        fixed = self._block * (8 * width + 60 * min(WIDEST, len(self.rows))) + os.cpu_count() * 12 * WIDEST * width
-        a_row = 4 * self._block + 6 * width
-        least = min(len(self.rows), 2 * WIDEST)
-        if fixed + least * a_row > self._bytes:
-            raise InputError(
-                f"setting memory_mb={self._bytes // 10**6}: blocks of {self._block} images of {width} dimensions need"
-                f" {-(-(fixed + least * a_row) // 10**6)}; give more, or a smaller block"
-            )
-        # More than this gains nothing and only moves memory.
-        return min(len(self.rows), 65536, (self._bytes - fixed) // a_row)
 
     def _choose(self, first_pass):
         if first_pass == "auto":
@@ -112,43 +123,46 @@ class SelfSearch:
 
     def _try(self, own, keep, advance=lambda share: None):
         """By the first pass -> (neighbours int64 [n, k], lower bounds of the k-th similarity [n], whether the
-        neighbours are sure [n], candidates needed [n])."""
+        neighbours are sure [n], candidates that had to be kept [n])."""
         products, places = self._pass.top(own, max(min(keep, len(self.rows)), self.k + 1), advance)
-        bounds = self._pass.bound(own)
-        upper = products + self._pass.result_error * np.abs(products) + bounds[:, None]
+        results = self._pass.result_error * np.abs(products)
+        bounds = self._pass.bound(own, places) + results
+        # Of what was not kept: no product is larger than the last one's.
+        others = products[:, -1] + results[:, -1] + self._pass.bound(own)
         found = np.zeros((len(own), self.k), dtype=np.int64)
-        lowest, sure, needed = np.empty(len(own)), np.empty(len(own), dtype=bool), np.empty(len(own), dtype=np.int64)
+        lowest, sure = np.empty(len(own)), np.empty(len(own), dtype=bool)
+        needed, computed = np.empty((2, len(own)), dtype=np.int64)
 
         def finish(start):
             for row in range(start, min(start + _ROWS_PER_TASK, len(own))):
-                found[row], lowest[row], sure[row], needed[row] = self._finish(
-                    own[row], places[row], upper[row], products[row], bounds[row])
+                found[row], lowest[row], sure[row], needed[row], computed[row] = self._finish(
+                    own[row], places[row], products[row], bounds[row], others[row])
 
         list(self._threads.map(finish, range(0, len(own), _ROWS_PER_TASK)))
-        self.computed_again += int(needed.sum())
+        self.computed_again += int(computed.sum())
         return found, lowest, sure, needed
 
-    def _finish(self, own, places, upper, products, bound):
-        """Neighbours of one row from its candidates by falling upper bound; see _try()."""
+    def _finish(self, own, places, products, bounds, others):
+        """Neighbours of one row from its candidates by falling product; see _try(). others: upper bound of the rest."""
         query = self.rows[own]
-        first = places[: self.k + 1]
+        count = min(self.k + 1, len(places))
         error = _CHUNK_ERROR * self._summary.longest * float(np.linalg.norm(query.astype(np.float64)))
-        values = _similarities(query, self.rows[first])
-        kept = first != own
-        lowest = np.partition(values[kept], kept.sum() - self.k)[kept.sum() - self.k] - error
-        needed = int(np.count_nonzero(upper >= lowest))
-        sure = needed < len(places) or len(places) == len(self.rows)
-        candidates = places[: max(needed, self.k + 1)]
-        if len(candidates) > len(first):
-            values = np.concatenate([values, _similarities(query, self.rows[candidates[len(first) :]])])
+        values = _similarities(query, self.rows[places[:count]])
+        lowest = np.sort(values[places[:count] != own])[-self.k] - error
+        more = count + np.flatnonzero(products[count:] + bounds[count:] >= lowest)
+        chosen = np.concatenate([np.arange(count), more])
+        if len(more):
+            values = np.concatenate([values, _similarities(query, self.rows[places[more]])])
+        sure = len(places) == len(self.rows) or others < lowest
         # The bounds are proven; this notices a machine whose products are not what they are proven for.
-        slack = bound + self._pass.result_error * np.abs(products[: len(candidates)]) + error
-        sure = sure and bool(np.all(np.abs(values - products[: len(candidates)]) <= slack))
-        kept = candidates != own
-        candidates, values = candidates[kept], values[kept]
+        sure = sure and bool(np.all(np.abs(values - products[chosen]) <= bounds[chosen] + error))
+        # As many as a search with no more than necessary would keep.
+        needed = int(np.count_nonzero(products + (others - products[-1]) >= lowest))
+        kept = places[chosen] != own
+        candidates, values = places[chosen][kept], values[kept]
         if sure:
             candidates = self._ranked(query, candidates, values, error)
-        return candidates[: self.k], lowest, sure, needed
+        return candidates[: self.k], lowest, sure, needed, len(chosen)
 
     def _ranked(self, query, candidates, values, error):
         """Candidates by falling float64 similarity, then by number; values are within `error` of it."""
