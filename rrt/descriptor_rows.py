@@ -32,6 +32,16 @@ class DescriptorRows:
         rows = self._table[key if self._index is None else self._index[key]]
         return np.ascontiguousarray(rows, dtype=np.float32)
 
+    def take(self, numbers, out):
+        """The rows `numbers` in the first places of out, float32 [at least n, D] -> that part of it. Memory that is used
+        again costs a fifth of new memory, which the system must find and clear first."""
+        out = out[: len(numbers)]
+        if self._table.dtype != np.float32:
+            out[:] = self[numbers]
+            return out
+        # "clip" alone writes to `out` directly; no number is outside.
+        return np.take(self._table, numbers if self._index is None else self._index[numbers], axis=0, out=out, mode="clip")
+
     def blocks(self, size=ROWS_PER_BLOCK):
         """Slices of at most `size` rows, in order."""
         return [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]

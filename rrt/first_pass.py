@@ -9,7 +9,9 @@ orthogonal turn (random signs and a cosine transform, twice), which spreads ever
 badly, and in steps of its own size.
 """
 
+import functools
 import time
+import warnings
 
 import faiss
 import numpy as np
@@ -18,16 +20,19 @@ import torch
 
 from rrt.errors import InputError
 
-KINDS = ("float32", "bfloat16", "float16", "int8")
+KINDS = ("float32", "faiss", "bfloat16", "float16", "int8")
+# Queries multiplied at a time.
+QUERIES = 1024
+_GROUP = 16
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 # Relative error of one result: half a unit in its last place; int8: int32 sums made float32.
-_RESULT_ERROR = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-10, "int8": 2.0**-22}
+_RESULT_ERROR = {"float32": 2.0**-24, "faiss": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-10, "int8": 2.0**-22}
 # Twice the unit of float32: matrix units of GPUs cut where processors round.
 _SUM_ERROR = 2.0**-23
 # float32 cosine transforms of 2,048 numbers err by some 2e-7 of the row's length; measured errors are enlarged by this.
 _TURN_ERROR = 4e-6
 # Numbers smaller than the type's smallest normal one may be cut to nothing.
-_SMALLEST_RESULT = {"float32": 1e-30, "bfloat16": 1e-30, "float16": 2.0**-14, "int8": 1e-30}
+_SMALLEST_RESULT = {"float32": 1e-30, "faiss": 1e-30, "bfloat16": 1e-30, "float16": 2.0**-14, "int8": 1e-30}
 
 
 def choose_device(device):
@@ -40,15 +45,17 @@ def choose_device(device):
 
 
 def kinds_of(device):
-    """The kinds a device can take. PyTorch's int8 product on GPUs wants sizes in eights; half types are as fast there."""
-    return KINDS if device == "cpu" else KINDS[:-1]
+    """The kinds a device can take; faiss needs faiss-gpu on a GPU. PyTorch's int8 product on GPUs wants sizes in eights; half types are as fast there."""
+    if device == "cpu":
+        return KINDS
+    return tuple(kind for kind in KINDS if kind != "int8" and (kind != "faiss" or faiss.get_num_gpus()))
 
 
 class FirstPass:
     """Rounded copies of `rows` (a DescriptorRows) and their products.
 
     kind: one of KINDS. folder: where the rounded copy is kept, first_pass.bin (N D bytes for int8, twice that for the
-    half types; float32 needs none). gallery_block: rows compared at a time.
+    half types; float32 and faiss, which is float32 too, need none). gallery_block: rows compared at a time.
     """
 
     def __init__(self, rows, kind, device, folder, longest, gallery_block):
@@ -64,7 +71,8 @@ class FirstPass:
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-        if kind != "float32":
+        self._buffers = {}
+        if kind in _DTYPES:
             self._rounded = self._round_all(folder)
         self._worst = self._errors.max()
 
@@ -87,39 +95,49 @@ class FirstPass:
         """The `count` rows of the largest product with each of the rows `own` -> (products float64 [n, count] falling,
         rows int64 [n, count]). advance(share) is called after each part of the work."""
         queries = self._load(own)
-        best = None
+        best = {}
         for start in range(0, len(self.rows), self.gallery_block):
             part = slice(start, min(start + self.gallery_block, len(self.rows)))
-            values, places = self._top_of(queries, part, min(count, part.stop - start))
-            found = values, places + start
-            if best is not None:
-                values = torch.cat([best[0], found[0]], dim=1)
-                chosen = values.topk(min(count, values.shape[1]), dim=1).indices
-                found = values.gather(1, chosen), torch.cat([best[1], found[1]], dim=1).gather(1, chosen)
-            best = found
+            gallery = self._load(part)
+            for first in range(0, len(own), QUERIES):
+                values, places = self._top_of(queries[first : first + QUERIES], gallery, part,
+                                              min(count, part.stop - start))
+                places = places + start
+                if first in best:
+                    values, places = (torch.cat(pair, dim=1) for pair in zip(best[first], (values, places)))
+                    values, chosen = values.topk(min(count, values.shape[1]), dim=1)
+                    places = places.gather(1, chosen)
+                best[first] = values, places
             advance((part.stop - start) / len(self.rows))
-        values, order = best[0].cpu().to(torch.float64).sort(dim=1, descending=True, stable=True)
-        return values.numpy() * self._steps[own].astype(np.float64)[:, None], best[1].cpu().gather(1, order).numpy()
+        values, places = (torch.cat(each).cpu() for each in zip(*best.values()))
+        values, order = values.to(torch.float64).sort(dim=1, descending=True)
+        return values.numpy() * self._steps[own].astype(np.float64)[:, None], places.gather(1, order).numpy()
 
-    def _top_of(self, queries, part, count):
+    def _top_of(self, queries, gallery, part, count):
         """Products, not yet times the queries' steps, and places within `part` of the `count` largest."""
-        gallery = self._load(part)
-        if self.kind == "int8":
-            steps = torch.from_numpy(self._steps[part])
-            return (torch._int_mm(queries, gallery.t()) * steps).topk(count, dim=1, sorted=False)
-        if self.kind != "float32":
-            return torch.mm(queries, gallery.t()).topk(count, dim=1, sorted=False)
-        if self.device == "cuda" and faiss.get_num_gpus():
-            values, places = faiss.knn_gpu(_faiss_gpu(), queries, gallery, count, metric=faiss.METRIC_INNER_PRODUCT)
-        elif self.device == "cuda":
-            return (torch.from_numpy(queries).cuda() @ torch.from_numpy(gallery).cuda().t()).topk(count, dim=1)
-        else:
-            values, places = faiss.knn(queries, gallery, count, metric=faiss.METRIC_INNER_PRODUCT)
-        return torch.from_numpy(values), torch.from_numpy(places)
+        if self.kind == "faiss":
+            search = functools.partial(faiss.knn_gpu, _faiss_gpu()) if self.device == "cuda" else faiss.knn
+            values, places = search(queries, gallery, count, metric=faiss.METRIC_INNER_PRODUCT)
+            return torch.from_numpy(values), torch.from_numpy(places)
+        size = len(queries), len(gallery)
+        if self.kind != "int8":
+            return _largest(torch.mm(queries, gallery.t(), out=self._buffer(0, queries.dtype, size)), count)
+        products = torch._int_mm(queries, gallery.t(), out=self._buffer(0, torch.int32, size))
+        values = self._buffer(1, torch.float32, size)
+        # Copied first: a product of two types takes three times as long.
+        return _largest(values.copy_(products).mul_(torch.from_numpy(self._steps[part])), count)
+
+    def _buffer(self, number, dtype, size):
+        """Memory [size] that is used again and again: new memory costs as much as the products."""
+        if number not in self._buffers or len(self._buffers[number]) < size[0] * size[1]:
+            self._buffers[number] = torch.empty(size[0] * size[1], dtype=dtype, device=self.device)
+        return self._buffers[number][: size[0] * size[1]].view(size)
 
     def _load(self, part):
-        if self.kind == "float32":
+        if self.kind == "faiss":
             return self.rows[part]
+        if self.kind == "float32":
+            return _tensor(self.rows[part]).to(self.device)
         rows = torch.from_numpy(self._rounded[part]).view(_DTYPES[self.kind])
         return rows.to(self.device)
 
@@ -138,7 +156,7 @@ class FirstPass:
                 rounded[block] = near
                 back = near * self._steps[block][:, None]
             else:
-                near = torch.tensor(raw).to(_DTYPES[self.kind])
+                near = _tensor(raw).to(_DTYPES[self.kind])
                 rounded[block] = near.view(torch.int16).numpy()
                 back = near.float().numpy()
             turn = _TURN_ERROR * np.linalg.norm(raw, axis=1) if self.kind == "int8" else 0
@@ -152,6 +170,8 @@ def fastest_kind(width, device, faster=1.25):
     rows, columns = (512, 4096) if device == "cpu" else (4096, 32768)
     seconds = {}
     for kind in kinds_of(device):
+        if kind == "faiss":
+            continue
         dtype = _DTYPES.get(kind, torch.float32)
         left, right = torch.ones(rows, width, device=device).to(dtype), torch.ones(columns, width, device=device).to(dtype)
         product = torch._int_mm if kind == "int8" else torch.mm
@@ -170,6 +190,27 @@ def _seconds(function, device):
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - began
+
+
+def _largest(values, count):
+    """The `count` largest values of each row and their places, in any order: among the groups of columns with the
+    largest maxima, which are found faster than single values."""
+    groups = values.shape[1] // _GROUP
+    if groups < 2 * count:
+        return values.topk(count, dim=1, sorted=False)
+    whole = values[:, : groups * _GROUP].unflatten(1, (groups, _GROUP))
+    best = whole.amax(dim=2).topk(count, dim=1, sorted=False).indices
+    rest = torch.arange(groups * _GROUP, values.shape[1], device=values.device).expand(len(values), -1)
+    places = torch.cat([(best[:, :, None] * _GROUP + torch.arange(_GROUP, device=values.device)).flatten(1), rest], dim=1)
+    values, chosen = values.gather(1, places).topk(count, dim=1, sorted=False)
+    return values, places.gather(1, chosen)
+
+
+def _tensor(rows):
+    """A tensor over the memory of rows, which may be a file's that is only read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(rows)
 
 
 def _turned(rows):

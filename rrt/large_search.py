@@ -8,13 +8,14 @@ duplicates) by index, whatever the first pass, the blocks or the machine.
 """
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from rrt.descriptor_rows import DescriptorRows, summarize_rows
 from rrt.errors import InputError, check_count
-from rrt.first_pass import KINDS, FirstPass, choose_device, fastest_kind, kinds_of
+from rrt.first_pass import KINDS, QUERIES, FirstPass, choose_device, fastest_kind, kinds_of
 
 # Candidates a row that a first pass may need before the rows concerned are better searched again.
 WIDEST = 1024
@@ -34,7 +35,7 @@ def check_search_settings(k, first_pass, device, memory_mb):
         raise InputError(f"setting first_pass={first_pass!r}: expected auto, {', '.join(KINDS)}")
     device = choose_device(device)
     if first_pass not in ("auto", *kinds_of(device)):
-        raise InputError(f"setting first_pass={first_pass}: not on a GPU; give float16 or auto, or device=cpu")
+        raise InputError(f"setting first_pass={first_pass}: not on this GPU; give float16 or auto, or device=cpu")
     return device
 
 
@@ -47,7 +48,7 @@ def plan_memory(shape, block, memory_mb):
     a_thread = 12 * candidates * width
     queries = block * (8 * width + 60 * candidates)
     # Products, and the gallery's rows as read and as rounded.
-    a_row = 4 * block + 6 * width
+    a_row = 12 * min(block, QUERIES) + 6 * width
     least = queries + a_thread + a_row * min(count, 2 * WIDEST)
     if least > total:
         raise InputError(f"setting memory_mb={memory_mb}: blocks of {block} images of {width} dimensions need"
@@ -60,8 +61,8 @@ def plan_memory(shape, block, memory_mb):
 class SelfSearch:
     """The k nearest other rows of rows of one table.
 
-    rows: DescriptorRows or array [N, D], N >= 2. k: at most N - 1 are found. first_pass: float32, bfloat16, float16,
-    int8, or auto, the fastest on this machine for these rows. device: auto, cpu or cuda, of the first pass. memory_mb:
+    rows: DescriptorRows or array [N, D], N >= 2. k: at most N - 1 are found. first_pass: float32, faiss (float32, too),
+    bfloat16, float16, int8, or auto, the fastest on this machine for these rows. device: auto, cpu or cuda, of the first pass. memory_mb:
     of the search's own arrays (not of the page cache, through which rows are read); block: rows asked for at a time, at
     most. folder: for the rounded copy of the rows (N D to 2 N D bytes). summary: of summarize_rows, when at hand.
     Raises InputError for settings that cannot be and too little memory.
@@ -76,12 +77,13 @@ class SelfSearch:
         if len(self.rows) < 2:
             raise InputError("neighbours among themselves need at least two images")
         self.k = min(k, len(self.rows) - 1)
+        self.keep = 0
         self._bytes = memory_mb * 10**6
         self._block = min(block, len(self.rows))
         self._gallery_block, threads = plan_memory(self.rows.shape, block, memory_mb)
         self._summary = summary or summarize_rows(self.rows)
         self._folder = folder
-        self._threads = ThreadPoolExecutor(threads)
+        self._threads, self._own = ThreadPoolExecutor(threads), threading.local()
         self.computed_again = self.searched_again = 0
         self._choose(first_pass)
 
@@ -147,12 +149,12 @@ class SelfSearch:
         query = self.rows[own]
         count = min(self.k + 1, len(places))
         error = _CHUNK_ERROR * self._summary.longest * float(np.linalg.norm(query.astype(np.float64)))
-        values = _similarities(query, self.rows[places[:count]])
+        values = self._similarities(query, places[:count])
         lowest = np.sort(values[places[:count] != own])[-self.k] - error
         more = count + np.flatnonzero(products[count:] + bounds[count:] >= lowest)
         chosen = np.concatenate([np.arange(count), more])
         if len(more):
-            values = np.concatenate([values, _similarities(query, self.rows[places[more]])])
+            values = np.concatenate([values, self._similarities(query, places[more])])
         sure = len(places) == len(self.rows) or others < lowest
         # The bounds are proven; this notices a machine whose products are not what they are proven for.
         sure = sure and bool(np.all(np.abs(values - products[chosen]) <= bounds[chosen] + error))
@@ -163,6 +165,15 @@ class SelfSearch:
         if sure:
             candidates = self._ranked(query, candidates, values, error)
         return candidates[: self.k], lowest, sure, needed, len(chosen)
+
+    def _similarities(self, query, numbers):
+        """Inner products float64 [n] of query [D] with the rows `numbers`, within _CHUNK_ERROR |query| |row|."""
+        if not hasattr(self._own, "rows"):
+            self._own.rows = np.empty((max(self.keep, WIDEST, self.k + 1), len(query)), np.float32)
+        rows = self.rows.take(numbers, self._own.rows)
+        whole = len(query) // _CHUNK * _CHUNK
+        sums = np.vecdot(rows[:, :whole].reshape(len(rows), -1, _CHUNK), query[:whole].reshape(-1, _CHUNK))
+        return sums.sum(axis=1, dtype=np.float64) + np.vecdot(rows[:, whole:], query[whole:])
 
     def _ranked(self, query, candidates, values, error):
         """Candidates by falling float64 similarity, then by number; values are within `error` of it."""
@@ -202,13 +213,6 @@ class SelfSearch:
                                          for each in range(0, len(distinct), WIDEST)])[which]
                 found[start + row] = candidates[np.lexsort((candidates, -values))[: self.k]]
         return found
-
-
-def _similarities(query, rows):
-    """Inner products float64 [n] of query [D] and rows [n, D], within _CHUNK_ERROR |query| |row|."""
-    whole = len(query) // _CHUNK * _CHUNK
-    sums = np.vecdot(rows[:, :whole].reshape(len(rows), -1, _CHUNK), query[:whole].reshape(-1, _CHUNK))
-    return sums.sum(axis=1, dtype=np.float64) + np.vecdot(rows[:, whole:], query[whole:])
 
 
 def _exact(query, rows):

@@ -147,7 +147,7 @@ def config():
     k = 100  # neighbours an image
     block = 4096  # images searched, and saved, at a time
     whitening = None  # an .npz of tools/learn_whitening.py
-    first_pass = "auto"  # float32, bfloat16, float16 or int8 products find the candidates; auto: what is fastest here
+    first_pass = "auto"  # float32, faiss, bfloat16, float16 or int8 products find the candidates; auto: the fastest here
     device = "auto"  # of the first pass: auto, cpu or cuda
     memory_mb = 2000  # of the search's arrays, in millions of bytes
 
