@@ -20,7 +20,7 @@ class DescriptorRows:
     given. Slices of a table that is float32, contiguous and taken whole are views."""
 
     def __init__(self, table, index=None):
-        consecutive = index is not None and len(index) and np.array_equal(index, np.arange(index[0], index[0] + len(index)))
+        consecutive = index is not None and len(index) and (np.diff(index) == 1).all()
         self._table = table[index[0] : index[0] + len(index)] if consecutive else table
         self._index = None if consecutive else index
         self.shape = (len(table) if index is None else len(index), table.shape[1])
@@ -33,14 +33,15 @@ class DescriptorRows:
         return np.ascontiguousarray(rows, dtype=np.float32)
 
     def take(self, numbers, out):
-        """The rows `numbers` in the first places of out, float32 [at least n, D] -> that part of it. Memory that is used
-        again costs a fifth of new memory, which the system must find and clear first."""
+        """The rows `numbers` in the first places of out, float32 [at least n, D] -> that part of it. To use memory
+        again takes a fifth of the time of new memory, which the system must find and clear first."""
         out = out[: len(numbers)]
         if self._table.dtype != np.float32:
             out[:] = self[numbers]
             return out
         # "clip" alone writes to `out` directly; no number is outside.
-        return np.take(self._table, numbers if self._index is None else self._index[numbers], axis=0, out=out, mode="clip")
+        numbers = numbers if self._index is None else self._index[numbers]
+        return np.take(self._table, numbers, axis=0, out=out, mode="clip")
 
     def blocks(self, size=ROWS_PER_BLOCK):
         """Slices of at most `size` rows, in order."""

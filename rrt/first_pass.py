@@ -4,9 +4,9 @@
 
 A row x is replaced by its rounded z, x = z + e, and x.y - z_x.z_y = x.e_y + e_x.z_y, so that by Cauchy and Schwarz the
 error is at most |x| |e_y| + |e_x| |z_y|, with the lengths of the e measured, not estimated. The bound also covers the
-rounding of the sums (D units in the last place of float32, in any order) and of the results. int8 rounds the rows after a fixed
-orthogonal turn (random signs and a cosine transform, twice), which spreads every row evenly over its coordinates, so that none is rounded
-badly, and in steps of its own size.
+rounding of the sums (D units in the last place of float32, in any order) and of the results. int8 rounds the rows after
+a fixed orthogonal turn (random signs and a cosine transform, twice), which spreads every row evenly over its
+coordinates, so that none is rounded badly, and in steps of its own size.
 """
 
 import functools
@@ -45,7 +45,8 @@ def choose_device(device):
 
 
 def kinds_of(device):
-    """The kinds a device can take; faiss needs faiss-gpu on a GPU. PyTorch's int8 product on GPUs wants sizes in eights; half types are as fast there."""
+    """The kinds a device can take. On GPUs, faiss needs faiss-gpu, and PyTorch's int8 product wants sizes in
+    eights (half types are as fast there)."""
     if device == "cpu":
         return KINDS
     return tuple(kind for kind in KINDS if kind != "int8" and (kind != "faiss" or faiss.get_num_gpus()))
@@ -165,15 +166,15 @@ class FirstPass:
 
 
 def fastest_kind(width, device, faster=1.25):
-    """The reduced kind whose products of `width` numbers take the least time here, and all times in seconds: float32
-    where none is at least `faster` times as fast."""
+    """The reduced kind whose products of `width` numbers take the least time here; float32 where none is at least
+    `faster` times as fast."""
     rows, columns = (512, 4096) if device == "cpu" else (4096, 32768)
     seconds = {}
     for kind in kinds_of(device):
         if kind == "faiss":
             continue
         dtype = _DTYPES.get(kind, torch.float32)
-        left, right = torch.ones(rows, width, device=device).to(dtype), torch.ones(columns, width, device=device).to(dtype)
+        left, right = (torch.ones(size, width, device=device).to(dtype) for size in (rows, columns))
         product = torch._int_mm if kind == "int8" else torch.mm
         try:
             seconds[kind] = min(_seconds(lambda: product(left, right.t()), device) for _ in range(3))
@@ -181,7 +182,7 @@ def fastest_kind(width, device, faster=1.25):
             # This machine or this version of PyTorch does not multiply the type.
             continue
     best = min(seconds, key=seconds.get)
-    return (best if seconds[best] * faster <= seconds["float32"] else "float32"), seconds
+    return best if seconds[best] * faster <= seconds["float32"] else "float32"
 
 
 def _seconds(function, device):
@@ -201,7 +202,8 @@ def _largest(values, count):
     whole = values[:, : groups * _GROUP].unflatten(1, (groups, _GROUP))
     best = whole.amax(dim=2).topk(count, dim=1, sorted=False).indices
     rest = torch.arange(groups * _GROUP, values.shape[1], device=values.device).expand(len(values), -1)
-    places = torch.cat([(best[:, :, None] * _GROUP + torch.arange(_GROUP, device=values.device)).flatten(1), rest], dim=1)
+    inside = torch.arange(_GROUP, device=values.device)
+    places = torch.cat([(best[:, :, None] * _GROUP + inside).flatten(1), rest], dim=1)
     values, chosen = values.gather(1, places).topk(count, dim=1, sorted=False)
     return values, places.gather(1, chosen)
 

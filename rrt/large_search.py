@@ -1,9 +1,9 @@
 """Exact nearest neighbours of all rows among themselves, for tables that do not fit in memory.
 
-A first pass in a fast number type (rrt/first_pass.py) finds candidates and an upper bound of every similarity. The best k
-of them are computed again; the k-th value so found is a lower bound of the true k-th, so that only candidates whose
-upper bound reaches it can belong to the answer. They are computed again, too. Where the last candidate kept still reaches it, the
-row is searched again in float64 over all rows. The answer is that of similarities in float64, equal ones (exact
+A first pass in a fast number type (rrt/first_pass.py) finds candidates and an upper bound of every similarity. The best
+k of them are computed again; the k-th value so found is a lower bound of the true k-th, so that only candidates whose
+upper bound reaches it can belong to the answer. They are computed again, too. Where what was not kept could still reach
+it, the row is searched again in float64 over all rows. The answer is that of similarities in float64, equal ones (exact
 duplicates) by index, whatever the first pass, the blocks or the machine.
 """
 
@@ -39,12 +39,12 @@ def check_search_settings(k, first_pass, device, memory_mb):
     return device
 
 
-def plan_memory(shape, block, memory_mb):
+def plan_memory(shape, block, memory_mb, k=100):
     """(gallery rows compared at a time, threads) for a table of this shape, searched in blocks of so many rows. Raises
     InputError when memory_mb is too little."""
     count, width = shape
     block, total = min(block, count), memory_mb * 10**6
-    candidates = min(WIDEST, count)
+    candidates = min(max(WIDEST, k + 1), count)
     a_thread = 12 * candidates * width
     queries = block * (8 * width + 60 * candidates)
     # Products, and the gallery's rows as read and as rounded.
@@ -62,12 +62,12 @@ class SelfSearch:
     """The k nearest other rows of rows of one table.
 
     rows: DescriptorRows or array [N, D], N >= 2. k: at most N - 1 are found. first_pass: float32, faiss (float32, too),
-    bfloat16, float16, int8, or auto, the fastest on this machine for these rows. device: auto, cpu or cuda, of the first pass. memory_mb:
-    of the search's own arrays (not of the page cache, through which rows are read); block: rows asked for at a time, at
-    most. folder: for the rounded copy of the rows (N D to 2 N D bytes). summary: of summarize_rows, when at hand.
-    Raises InputError for settings that cannot be and too little memory.
+    bfloat16, float16, int8, or auto, the fastest on this machine for these rows. device: auto, cpu or cuda, of the
+    first pass. memory_mb: of the search's own arrays (not of the page cache, through which rows are read); block: rows
+    asked for at a time, at most. folder: for the rounded copy of the rows (N D to 2 N D bytes). summary: of summarize_rows,
+    when at hand. Raises InputError for settings that cannot be and too little memory.
 
-    kind: the first pass in use. keep: candidates kept a row. computed_again, searched_again: how many pairs and rows so far.
+    kind: the first pass in use. keep: candidates kept a row. computed_again, searched_again: pairs and rows so far.
     """
 
     def __init__(self, rows, k, folder, first_pass="auto", device="auto", memory_mb=2000, block=4096, summary=None):
@@ -80,7 +80,7 @@ class SelfSearch:
         self.keep = 0
         self._bytes = memory_mb * 10**6
         self._block = min(block, len(self.rows))
-        self._gallery_block, threads = plan_memory(self.rows.shape, block, memory_mb)
+        self._gallery_block, threads = plan_memory(self.rows.shape, block, memory_mb, k)
         self._summary = summary or summarize_rows(self.rows)
         self._folder = folder
         self._threads, self._own = ThreadPoolExecutor(threads), threading.local()
@@ -104,7 +104,7 @@ class SelfSearch:
 
     def _choose(self, first_pass):
         if first_pass == "auto":
-            kind, seconds = fastest_kind(self.rows.shape[1], self._device)
+            kind = fastest_kind(self.rows.shape[1], self._device)
             self._use(kind)
             if kind != "float32" and self._unsure > 0.02:
                 # What is searched again costs more than float32 products of all.

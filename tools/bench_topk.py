@@ -19,18 +19,22 @@ CHECKED = 48  # rows compared with float64 products of all
 
 
 def add_arguments(parser):
-    parser.add_argument("--images", type=int, default=50_000, help="a quarter and half of them are measured, too (default %(default)s)")
+    parser.add_argument("--images", type=int, default=50_000,
+                        help="a quarter and half of them are measured, too (default %(default)s)")
     parser.add_argument("--dimensions", type=int, default=2048)
     parser.add_argument("--k", type=int, default=100)
-    parser.add_argument("--first_pass", default="auto", choices=("auto", *KINDS), help="compared with float32 and the plain way")
+    parser.add_argument("--first_pass", default="auto", choices=("auto", *KINDS),
+                        help="compared with float32 and the plain way")
     parser.add_argument("--decay", type=float, default=0.75,
-                        help="the d-th principal variance falls as d**-decay; 0 is noise alike in all directions, which no network"
-                        " makes and which is hard for int8 (default %(default)s: similarities of other landmarks spread by 0.07)")
+                        help="the d-th principal variance falls as d**-decay; 0 is noise alike in all directions, which no"
+                        " network makes and which is hard for int8 (default %(default)s: similarities of different"
+                        " landmarks spread by 0.07)")
     parser.add_argument("--rounds", type=int, default=5, help="turns; the median counts (default %(default)s)")
     parser.add_argument("--memory_mb", type=int, default=2000)
     parser.add_argument("--dir", help="folder for the files that are written and removed (default: the system's)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few short rows, to see that it works; the figures mean nothing")
+    parser.add_argument("--quick", action="store_true",
+                        help="few short rows, to see that it works; the figures mean nothing")
 
 
 def run(args):
@@ -132,7 +136,8 @@ def exact_neighbours(table, own, k):
     """[n, k] by float64 products with every row, equal ones by index."""
     found = []
     for row in own:
-        similarities = np.concatenate([np.vecdot(table[start : start + 4096].astype(np.float64), table[row].astype(np.float64))
+        query = table[row].astype(np.float64)
+        similarities = np.concatenate([np.vecdot(table[start : start + 4096].astype(np.float64), query)
                                        for start in range(0, len(table), 4096)])
         similarities[row] = -np.inf
         found.append(np.argsort(-similarities, kind="stable")[:k])
@@ -165,7 +170,8 @@ def _extrapolate(name, sizes, ways, k):
         # 32 bytes an image in the search's summaries; the finished table is put together in memory.
         memory = ways[0].memory.peak + (32 + 8 * k) * size / 1e6
         rows.append(Row(f"{size} images: memory of {name}", memory, "MB",
-                        f"extrapolated: the search above and {32 + 8 * k} bytes an image, of which {8 * k} for the finished table"))
+                        f"extrapolated: the search above and {32 + 8 * k} bytes an image, of which {8 * k} for the"
+                        " finished table"))
     return rows
 
 

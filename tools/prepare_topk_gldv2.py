@@ -50,7 +50,7 @@ def prepare_topk_gldv2(data_dir, feature_name, train_txt="train.txt", k=100, blo
         index = store.indices(images.names, images)
         if len(images) < 2:
             raise InputError(f"{images.path}: one image has no neighbours; at least two are needed")
-        rows, summary = _read_rows(store, images, whitening, folder, block, memory_mb)
+        rows, summary = _read_rows(store, images, whitening, folder, (block, memory_mb, k))
         # Of all descriptors, after whitening: blocks made before and after any number changed do not belong together.
         blocks = _Blocks(folder, {"images": len(images), "neighbours": min(k, len(images) - 1), "block": block,
                                   "descriptors": summary.sha256})
@@ -67,11 +67,11 @@ def prepare_topk_gldv2(data_dir, feature_name, train_txt="train.txt", k=100, blo
     return path
 
 
-def _read_rows(store, images, whitening, folder, block, memory_mb):
+def _read_rows(store, images, whitening, folder, memory):
     """DescriptorRows and their summary; what cannot be searched leaves nothing behind."""
     try:
         rows = open_rows(store, images, whitening, folder)
-        plan_memory(rows.shape, block, memory_mb)
+        plan_memory(rows.shape, *memory)
         return rows, summarize_rows(rows, store.path, images.names)
     except InputError:
         if not (folder / MANIFEST).exists():
@@ -147,7 +147,7 @@ def config():
     k = 100  # neighbours an image
     block = 4096  # images searched, and saved, at a time
     whitening = None  # an .npz of tools/learn_whitening.py
-    first_pass = "auto"  # float32, faiss, bfloat16, float16 or int8 products find the candidates; auto: the fastest here
+    first_pass = "auto"  # numbers that find candidates: float32, faiss, bfloat16, float16, int8; auto: the fastest
     device = "auto"  # of the first pass: auto, cpu or cuda
     memory_mb = 2000  # of the search's arrays, in millions of bytes
 
