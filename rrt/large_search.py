@@ -64,8 +64,8 @@ class SelfSearch:
     rows: DescriptorRows or array [N, D], N >= 2. k: at most N - 1 are found. first_pass: float32, faiss (float32, too),
     bfloat16, float16, int8, or auto, the fastest on this machine for these rows. device: auto, cpu or cuda, of the
     first pass. memory_mb: of the search's own arrays (not of the page cache, through which rows are read); block: rows
-    asked for at a time, at most. folder: for the rounded copy of the rows (N D to 2 N D bytes). summary: of summarize_rows,
-    when at hand. Raises InputError for settings that cannot be and too little memory.
+    asked for at a time, at most. folder: for the rounded copy of the rows (N D to 2 N D bytes). summary: of
+    summarize_rows, when at hand. Raises InputError for settings that cannot be and too little memory.
 
     kind: the first pass in use. keep: candidates kept a row. computed_again, searched_again: pairs and rows so far.
     """
@@ -96,6 +96,10 @@ class SelfSearch:
             part = own[start : start + self._block]
             table, lowest, sure, _ = self._try(part, self.keep, lambda share: advance(share * len(part) / len(own)))
             again = np.flatnonzero(~sure)
+            if 0 < len(again) <= len(part) // 10:
+                # Few rows of unusually many close neighbours: more candidates cost less than float64 over all rows.
+                table[again], lowest[again], sure[again], _ = self._try(part[again], WIDEST)
+                again = again[~sure[again]]
             if len(again):
                 table[again] = self._search_all(part[again], lowest[again])
             self.searched_again += len(again)
