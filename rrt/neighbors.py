@@ -46,19 +46,23 @@ def load_globals(store_path, *lists, whitening=None):
         for images in lists:
             rows = slice(None) if images is None else store.indices(images.names, images)
             table = np.array(store.global_descriptors[rows], dtype=np.float32)
-            broken = np.flatnonzero(~np.isfinite(table).all(axis=1))
-            if len(broken):
-                name = (store if images is None else images).names[broken[0]]
-                raise InputError(f"{store_path}: the global descriptor of '{name}' is not finite; extract it again")
+            refuse_not_finite(store_path, (store if images is None else images).names, table)
             tables.append(whitening.apply(table) if whitening else table)
     return tables
+
+
+def refuse_not_finite(path, names, table):
+    """InputError naming the first of `names` [n] whose row of table [n, D] holds a number that is not finite."""
+    broken = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    if len(broken):
+        raise InputError(f"{path}: the global descriptor of '{names[broken[0]]}' is not finite; extract it again")
 
 
 def search(gallery, queries, k=None):
     """The k gallery rows of the largest inner product with each query; k None or too large: all of them, ranked.
 
     gallery [N, D], queries [Q, D] -> (sims float32 [Q, k] falling, inds int64 [Q, k]). Equal similarities are ordered
-    by index. Memory: faiss works in blocks; when more than half of the gallery is asked for, N similarities a query.
+    by index. Neighbours within one large table, exactly: rrt.large_search. Memory: faiss works in blocks; when more than half of the gallery is asked for, N similarities a query.
     """
     gallery, queries = _rows(gallery, "gallery"), _rows(queries, "queries")
     if gallery.shape[1] != queries.shape[1]:
@@ -73,23 +77,6 @@ def search(gallery, queries, k=None):
     sims, inds = faiss.knn(queries, gallery, k, metric=faiss.METRIC_INNER_PRODUCT)
     order = np.lexsort((inds, -sims), axis=1)
     return np.take_along_axis(sims, order, axis=1), np.take_along_axis(inds, order, axis=1)
-
-
-def search_self(x, k, rows=None):
-    """The k nearest other rows of x [N, D] for its rows `rows` (a slice, default all) -> int64 [rows, min(k, N - 1)].
-
-    A row is left out of its own list by its index, not by its rank: exact duplicates of it stay (RRT_SPEC section 3).
-    """
-    x = _rows(x, "images")
-    if len(x) < 2:
-        raise InputError("neighbours among themselves need at least two images")
-    own = np.arange(len(x))[rows if rows is not None else slice(None)]
-    k = min(_count(k), len(x) - 1)
-    inds = search(x, x[own], k + 1)[1]
-    others = inds != own[:, None]
-    # k or more rows that are exact duplicates can push the row itself off its list of k + 1.
-    others[others.all(axis=1), -1] = False
-    return inds[others].reshape(len(own), k)
 
 
 def query_expansion(queries, gallery, k=2, alpha=0.3):

@@ -10,7 +10,7 @@ from rrt.groundtruth import save_ground_truth, save_neighbors
 from rrt.ingredients import DATASET_DEFAULTS
 from rrt.lists import read_image_list, write_image_list
 from rrt.neighbor_origin import describe_origin
-from rrt.neighbors import search, search_self
+from rrt.neighbors import search
 from rrt.planted import PlantedSettings, PlantedSource
 from rrt.sampler import TripletSampler
 from rrt.store import ImageRecord, Store, write_store
@@ -53,7 +53,9 @@ def make_world(
     store = write_store(folder / f"delg_{desc_name}.h5", records, desc_name, {})
     write_image_list(folder / "train.txt", names, labels, [SIZE] * len(names))
     globals_ = np.stack([record.global_ for record in records])
-    save_table(folder, desc_name, search_self(globals_, 30), "train.txt", "train.txt")
+    sims = globals_ @ globals_.T
+    np.fill_diagonal(sims, -2)
+    save_table(folder, desc_name, np.argsort(-sims, axis=1)[:, : min(30, len(sims) - 1)], "train.txt", "train.txt")
     return store, names, np.array(labels), globals_
 
 

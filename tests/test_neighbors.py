@@ -3,13 +3,10 @@
 import numpy as np
 import pytest
 from builders import make_store, unit_rows
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rrt.errors import InputError
 from rrt.lists import read_image_list, write_image_list
-from rrt.neighbors import (Whitening, fit_pca_whitening, load_globals, load_whitening, query_expansion, search,
-                           search_self)
+from rrt.neighbors import (Whitening, fit_pca_whitening, load_globals, load_whitening, query_expansion, search)
 
 
 def slow_search(gallery, queries, k):
@@ -42,26 +39,6 @@ def test_search_ranks_everything_without_k():
 def test_equal_similarities_are_ordered_by_index(k):
     gallery = np.tile(np.float32([[1, 0]]), (10, 1))
     assert search(gallery, gallery[:1], k)[1].tolist() == [list(range(k))]
-
-
-@given(st.integers(2, 30), st.integers(1, 40), st.integers(0, 2**32 - 1))
-def test_search_self_leaves_out_the_image_itself_and_nothing_else(n, k, seed):
-    generator = np.random.default_rng(seed)
-    # Few distinct rows: many exact duplicates, where dropping column 0 would be wrong.
-    x = unit_rows(generator, 5, 4)[generator.integers(0, 5, n)]
-    inds = search_self(x, k)
-    assert inds.shape == (n, min(k, n - 1))
-    for row, others in enumerate(inds):
-        assert row not in others and len(set(others)) == len(others)
-        sims = x @ x[row]
-        left_out = np.setdiff1d(np.arange(n), np.append(others, row))
-        assert not len(left_out) or sims[left_out].max() <= sims[others].min() + 1e-6
-
-
-def test_search_self_of_blocks_equals_search_self_of_all():
-    x = unit_rows(np.random.default_rng(0), 50, 6)
-    blocks = [search_self(x, 5, slice(start, min(start + 7, 50))) for start in range(0, 50, 7)]
-    np.testing.assert_array_equal(np.concatenate(blocks), search_self(x, 5))
 
 
 def test_query_expansion_is_the_weighted_mean_of_query_and_neighbours():
@@ -121,7 +98,6 @@ def test_whitening_comes_back_from_its_file_bit_for_bit(tmp_path):
     (lambda x: search(x, x, 0), "k=0 neighbours"),
     (lambda x: search(x, x, 2.5), "k=2.5 neighbours"),
     (lambda x: search(x[:0], x, 1), "gallery: descriptors of shape"),
-    (lambda x: search_self(x[:1], 1), "at least two"),
     (lambda x: query_expansion(x, x, 2, -1), "alpha=-1"),
     (lambda x: fit_pca_whitening(x, 9), "at most 8"),
     (lambda x: fit_pca_whitening(x[:4], 4), "at most 3"),

@@ -1,5 +1,6 @@
 """tools/prepare_topk_gldv2.py: right neighbours, resumed block by block, one clear line for bad input."""
 
+import h5py
 import numpy as np
 import pytest
 from builders import make_record, make_store
@@ -9,6 +10,7 @@ import tools.prepare_topk_gldv2 as tool
 from rrt.errors import InputError
 from rrt.groundtruth import load_neighbors
 from rrt.lists import write_image_list
+from rrt.neighbors import fit_pca_whitening
 from rrt.store import Store, write_store
 
 TOOL = "tools/prepare_topk_gldv2.py"
@@ -52,25 +54,50 @@ def test_an_exact_duplicate_stays_among_the_neighbours(tmp_path):
     assert inds[0, 0] == 3 and inds[3, 0] == 0
 
 
-def test_a_stopped_run_goes_on_with_the_missing_blocks_alone(train_set, monkeypatch):
+def test_a_stopped_run_goes_on_with_the_missing_blocks_alone_and_may_take_another_first_pass(train_set, monkeypatch):
     searched = []
+    search = tool.SelfSearch.search
 
-    def stop_after_two(descriptors, k, rows):
+    def stop_after_two(self, own, advance):
         if len(searched) == 2:
             raise KeyboardInterrupt
-        searched.append(rows.start)
-        return search_self(descriptors, k, rows)
+        searched.append((self.kind, own.start))
+        return search(self, own, advance)
 
-    search_self = tool.search_self
-    monkeypatch.setattr(tool, "search_self", stop_after_two)
+    monkeypatch.setattr(tool.SelfSearch, "search", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
-        tool.prepare_topk_gldv2(train_set, "test", k=3, block=4)
+        tool.prepare_topk_gldv2(train_set, "test", k=3, block=4, first_pass="float32")
     assert not (train_set / "nn_inds_test.pkl").exists()
     (train_set / "nn_inds_test.pkl.parts" / "block-00001.npy").write_bytes(b"cut")
-    monkeypatch.setattr(tool, "search_self", lambda *args: (searched.append(args[2].start), search_self(*args))[1])
-    path = tool.prepare_topk_gldv2(train_set, "test", k=3, block=4)
-    assert searched == [0, 4, 4, 8, 12]
+    monkeypatch.setattr(tool.SelfSearch, "search",
+                        lambda self, own, advance: (searched.append((self.kind, own.start)), search(self, own, advance))[1])
+    path = tool.prepare_topk_gldv2(train_set, "test", k=3, block=4, first_pass="int8", memory_mb=1000)
+    assert searched == [("float32", 0), ("float32", 4), ("int8", 4), ("int8", 8), ("int8", 12)]
     np.testing.assert_array_equal(load_neighbors(path), slow_neighbours(train_set, 3))
+
+
+def test_whitened_neighbours_are_those_of_the_whitened_table(train_set):
+    names = Store(train_set / "delg_test.h5").names[14::-1]
+    x = Store(train_set / "delg_test.h5").global_descriptors[14::-1]
+    whitening = fit_pca_whitening(x, 5)
+    path = tool.prepare_topk_gldv2(train_set, "test", k=3, block=4, whitening=whitening.save(train_set / "w.npz"))
+    y = whitening.apply(x)
+    sims = y @ y.T
+    np.fill_diagonal(sims, -2)
+    np.testing.assert_array_equal(load_neighbors(path, rows=len(names)), np.argsort(-sims, axis=1)[:, :3])
+    assert files_below(train_set) == ["delg_test.h5", "nn_inds_test.pkl", "nn_inds_test.pkl.json", "train.txt", "w.npz"]
+
+
+@pytest.mark.parametrize("whitened", [False, True])
+def test_a_number_that_is_not_finite_is_named_and_leaves_nothing(train_set, whitened):
+    names = Store(train_set / "delg_test.h5").names
+    whitening = fit_pca_whitening(Store(train_set / "delg_test.h5").global_descriptors, 5).save(train_set / "w.npz")
+    with h5py.File(train_set / "delg_test.h5", "r+") as file:
+        file["global"][9, 3] = np.nan
+    before = files_below(train_set)
+    with pytest.raises(InputError, match=f"delg_test.h5: the global descriptor of '{names[9]}' is not finite"):
+        tool.prepare_topk_gldv2(train_set, "test", whitening=whitening if whitened else None)
+    assert files_below(train_set) == before
 
 
 @pytest.mark.parametrize("change, setting", [
@@ -95,20 +122,29 @@ def test_the_command_writes_the_table(train_set):
 
 
 @pytest.mark.parametrize("content, settings, parts", [
-    (None, ["feature_name=absent"], ["delg_absent.h5"]),
-    (None, ["train_txt=absent.txt"], ["absent.txt"]),
-    (None, ["whitening=absent.npz"], ["absent.npz"]),
-    (None, ["k=0"], ["k=0", "at least 1"]),
-    (None, ["block=2.5"], ["block=2.5"]),
-    (None, ["k=all"], ["k='all'", "an integer"]),
-    ("", [], ["train.txt", "empty"]),
-    ("jpg/img_000.jpg,0,640,480\njpg/new.jpg,0,1,1\n", [], ["'jpg/new.jpg'", "line 2 of train.txt"]),
-    ("jpg/img_000.jpg,0,640,480\njpg/img_001.jpg\n", [], ["train.txt:2"]),
-    ("jpg/img_000.jpg,0,640,480\n", [], ["train.txt", "at least two"]),
+    (None, {"feature_name": "absent"}, ["delg_absent.h5"]),
+    (None, {"train_txt": "absent.txt"}, ["absent.txt"]),
+    (None, {"whitening": "absent.npz"}, ["absent.npz"]),
+    (None, {"k": 0}, ["k=0", "at least 1"]),
+    (None, {"block": 2.5}, ["block=2.5"]),
+    (None, {"k": "all"}, ["k='all'", "an integer"]),
+    (None, {"first_pass": "int4"}, ["first_pass='int4'", "int8"]),
+    (None, {"device": "tpu"}, ["device='tpu'", "cuda"]),
+    (None, {"memory_mb": 0}, ["memory_mb=0", "at least 1"]),
+    ("", {}, ["train.txt", "empty"]),
+    ("jpg/img_000.jpg,0,640,480\njpg/new.jpg,0,1,1\n", {}, ["'jpg/new.jpg'", "line 2 of train.txt"]),
+    ("jpg/img_000.jpg,0,640,480\njpg/img_001.jpg\n", {}, ["train.txt:2"]),
+    ("jpg/img_000.jpg,0,640,480\n", {}, ["train.txt", "at least two"]),
 ])
-def test_bad_input_ends_with_one_line_and_writes_nothing(train_set, content, settings, parts):
+def test_bad_input_is_one_error_and_writes_nothing(train_set, content, settings, parts):
     if content is not None:
         (train_set / "train.txt").write_text(content)
     before = files_below(train_set)
-    assert_one_line_error(run_tool(TOOL, "with", f"data_dir={train_set}", "feature_name=test", *settings), *parts)
+    with pytest.raises(InputError) as error:
+        tool.prepare_topk_gldv2(**{"data_dir": train_set, "feature_name": "test", **settings})
+    assert all(part in str(error.value) for part in parts), error.value
     assert files_below(train_set) == before
+
+
+def test_the_command_ends_with_one_line(train_set):
+    assert_one_line_error(run_tool(TOOL, "with", f"data_dir={train_set}", "feature_name=test", "first_pass=int4"), "int4")
