@@ -19,6 +19,8 @@ from rrt.scoring_settings import DTYPES, resolve_precision
 
 # Tokens computed at a time by a worker thread: two pairs of 500 local descriptors.
 BATCH_TOKENS = 2048
+# Fewer are not worth a call.
+SMALLEST_TOKENS = 256
 
 
 class GradientComputer:
@@ -109,11 +111,12 @@ def pair_losses(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0
 
 
 def micro_batches(batch: PairBatch, max_tokens: int) -> list[PairBatch]:
-    """The pairs of a batch in batches of about ``max_tokens`` tokens, a query's pairs together where they fit, so that
-    it is embedded once for them."""
+    """The pairs of a batch in batches of about ``max_tokens`` tokens, or an eighth of a small batch, so that every thread
+    has work; a query's pairs together where they fit, so that it is embedded once for them."""
     counts = batch.images.counts
     order = np.argsort(batch.query, kind="stable")
     tokens = TOKENS_BESIDE_LOCALS + counts[batch.query[order]] + counts[batch.candidate[order]]
+    max_tokens = min(max_tokens, max(SMALLEST_TOKENS, int(tokens.sum()) // 8))
     parts, start, total = [], 0, 0
     for i, size in enumerate(tokens):
         if total and total + size > max_tokens:
