@@ -58,7 +58,9 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    rate = {name: multiplication_rate(DTYPES[name], device, (2048, 128, 1024)) for name in ("float32", "bfloat16")}
+    # The best of many, because other work on the machine may slow any one of them.
+    shape, repeats = (2048, 128, 1024), 20
+    rate = {name: multiplication_rate(DTYPES[name], device, shape, repeats) for name in ("float32", "bfloat16")}
     return "bfloat16" if rate["bfloat16"] > _WORTH_IT * rate["float32"] else "float32"
 
 

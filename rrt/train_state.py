@@ -9,6 +9,7 @@ import torch
 
 from rrt.checkpoint import Checkpoint, load_weights
 from rrt.errors import InputError
+from rrt.store_schema import first_difference
 from rrt.train_settings import TrainSettings
 
 
@@ -57,7 +58,7 @@ def restore(checkpoint: Checkpoint, recorded: dict, model, averaged, optimizer, 
         )
     # What was not yet a setting then had its default.
     made_with = checkpoint.settings | {"training": plain_defaults() | checkpoint.settings.get("training", {})}
-    difference = first_difference(made_with, plain(recorded))
+    difference = first_difference(_compared(made_with), _compared(plain(recorded)))
     if difference:
         name, old, new = difference
         raise InputError(
@@ -80,22 +81,14 @@ def plain_defaults() -> dict:
     return plain(asdict(TrainSettings()))
 
 
-def first_difference(old: dict, new: dict, prefix: str = ""):
-    """(name, old value, new value) of the first setting that differs between two plain nested settings, or None.
-
-    ``selection`` and the settings a resumed run may change are not compared.
-    """
-    for name in sorted(old.keys() | new.keys()):
-        if name in TrainSettings.FREE_TO_CHANGE or (not prefix and name == "selection"):
+def _compared(settings: dict) -> dict:
+    """Without the selection and what a resumed run may change; None is a setting's absence."""
+    kept = {}
+    for name, value in settings.items():
+        if name == "selection" or name in TrainSettings.FREE_TO_CHANGE or value is None:
             continue
-        left, right = old.get(name), new.get(name)
-        if isinstance(left, dict) and isinstance(right, dict):
-            found = first_difference(left, right, f"{prefix}{name}.")
-            if found:
-                return found
-        elif left != right:
-            return f"{prefix}{name}", left, right
-    return None
+        kept[name] = _compared(value) if isinstance(value, dict) else value
+    return kept
 
 
 def plain(settings: dict) -> dict:
