@@ -74,7 +74,7 @@ class BatchSource:
     an image in a triplet, and with min_local a random number between the two for every batch, so that one network
     serves short and long lists.
 
-    sampler or planted_source may be None when a run uses only the other; max_steps caps an epoch. planted_steps: steps
+    sampler or planted_source may be None when a run uses only the other; num_steps: of an epoch, None = every anchor once. planted_steps: steps
     of epoch 0, all planted; planted_fraction: probability that a step of a later epoch is planted.
     """
 
@@ -85,7 +85,7 @@ class BatchSource:
     max_local: int = 500
     min_local: int | None = None
     binning: str = "published"
-    max_steps: int | None = None
+    num_steps: int | None = None
     planted_steps: int = 0
     planted_fraction: float = 0.0
 
@@ -114,8 +114,9 @@ class BatchSource:
 
     @property
     def steps_per_epoch(self) -> int:
-        available = 1 if self.sampler is None else -(-len(self.sampler.anchors) // self.triplets_per_batch)
-        return min(available, self.max_steps or available)
+        if self.num_steps is not None:
+            return self.num_steps
+        return 1 if self.sampler is None else -(-len(self.sampler.anchors) // self.triplets_per_batch)
 
     def plan(self, seed: int, epoch: int) -> EpochPlan:
         """The steps of an epoch; epoch 0 are the planted steps. Raises InputError for a negative seed."""
@@ -124,9 +125,14 @@ class BatchSource:
         if epoch == 0:
             return EpochPlan(seed, epoch, self.planted_steps, None)
         # The 1 keeps it apart from the generators of batches: [a, b] and [a, b, 0] start the same stream.
-        triplets = self.sampler.epoch(np.random.default_rng([seed, epoch, 0, 1]))
+        rng = np.random.default_rng([seed, epoch, 0, 1])
         steps = self.steps_per_epoch
-        return EpochPlan(seed, epoch, steps, triplets[: steps * self.triplets_per_batch])
+        wanted = steps * self.triplets_per_batch
+        rounds = [self.sampler.epoch(rng)]
+        # More steps than anchors fill: all of them again, in another order and with other positives and negatives.
+        while self.num_steps is not None and sum(map(len, rounds)) < wanted:
+            rounds.append(self.sampler.epoch(rng))
+        return EpochPlan(seed, epoch, steps, np.concatenate(rounds)[:wanted])
 
     def batch(self, plan: EpochPlan, step: int, rank: int = 0, world_size: int = 1) -> PairBatch:
         """Step 0.. len(plan) - 1 of an epoch, or the share of process ``rank`` of ``world_size`` in it, whole triplets.

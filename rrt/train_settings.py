@@ -14,7 +14,7 @@ class TrainSettings:
     """The defaults are the published ones (RRT_SPEC section 4) as far as there are any; what is not published is off.
 
     planted_steps: batches of planted correspondences before the first epoch of triplets; planted_fraction: share of the
-    batches that stay planted afterwards; steps_per_epoch: cap on an epoch's batches, None = every anchor once;
+    batches that stay planted afterwards; steps_per_epoch: batches of an epoch, None = every anchor once;
     accumulation: batches an optimiser step, which then is that of the joined batch; warmup_steps: the rate rises from 0
     over so many optimiser steps, None = 500 for the warm schedulers and 0 for the others; label_smoothing:
     ``rrt.train_step.pair_losses``; ema_decay: evaluate and keep the running average d average + (1 - d) weights, 0 =

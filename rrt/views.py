@@ -64,8 +64,10 @@ class _Photograph:
 
 
 def make_views(train_txt, out, settings: ViewSettings = ViewSettings(), num_workers: int | None = None,
-               allow_missing: bool = False) -> Path:
+               allow_missing: bool = False, image_dir=None) -> Path:
     """Makes the views of every picture of an image list under `out`, and `<out>/train.txt`; returns the list's path.
+
+    image_dir: where the list's names start from, None = the list's own folder.
 
     The label of a view is the position of its photograph in the list; its name is
     `views/<thousands>/<position>_<stem>_v<number>.jpg`. Photographs that cannot be read are left out, listed with their
@@ -75,7 +77,8 @@ def make_views(train_txt, out, settings: ViewSettings = ViewSettings(), num_work
     train_txt, out = Path(train_txt), Path(out)
     photographs = read_image_list(train_txt)
     guard_settings(out / "views.json", {"drawing": DRAWING, "photographs": photographs.names, **asdict(settings)})
-    jobs = [_job(photographs, i, out, settings) for i in range(len(photographs))]
+    root = Path(image_dir) if image_dir else train_txt.parent
+    jobs = [_job(photographs, root, i, out, settings) for i in range(len(photographs))]
     results = run_jobs(_make_photograph, jobs, default_workers() if num_workers is None else num_workers, "views")
     skipped = [(photographs.names[i], result) for i, result in enumerate(results) if isinstance(result, str)]
     _write_skipped(out / "views.skipped.csv", skipped)
@@ -91,8 +94,7 @@ def make_views(train_txt, out, settings: ViewSettings = ViewSettings(), num_work
     return out / "train.txt"
 
 
-def _job(photographs: ImageList, index: int, out: Path, settings: ViewSettings) -> _Photograph:
-    root = photographs.path.parent
+def _job(photographs: ImageList, root: Path, index: int, out: Path, settings: ViewSettings) -> _Photograph:
     stem = Path(photographs.names[index]).stem
     folder = out / "views" / f"{index // 1000:03d}"
     targets = tuple(folder / f"{index:06d}_{stem}_v{k:02d}.jpg" for k in range(settings.views))

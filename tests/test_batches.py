@@ -51,6 +51,19 @@ def test_a_batch_of_triplets_is_positive_and_negative_pairs_of_its_anchors(world
     assert step + 1 == len(plan) == source.steps_per_epoch == math.ceil(len(source.sampler.anchors) / 4)
 
 
+def test_more_steps_than_anchors_fill_go_over_them_again(world):
+    once = make_source(world).plan(5, 1)
+    fewer = make_source(world, num_steps=2).plan(5, 1)
+    np.testing.assert_array_equal(fewer.triplets, once.triplets[:8])
+    anchors = len(once.triplets)
+    steps = anchors // 4 + 3
+    more = make_source(world, num_steps=steps).plan(5, 1)
+    assert len(more) == steps and len(more.triplets) == 4 * steps > anchors
+    np.testing.assert_array_equal(more.triplets[:anchors], once.triplets)
+    assert not np.array_equal(more.triplets[anchors:], once.triplets[: 4 * steps - anchors])
+    assert len(np.unique(more.triplets[anchors:, 0])) == 4 * steps - anchors
+
+
 def assert_shows(batch, place, train, row):
     expected = read_images(train.store, train.index[[row]], None)
     start, end = batch.images.offsets[place : place + 2]
@@ -103,7 +116,7 @@ def test_a_batch_is_the_same_whoever_asks_first(world):
 
 
 def test_shares_of_a_step_are_the_parts_of_the_joined_batch(world):
-    source = make_source(world, planted_fraction=0.5, min_local=3, max_local=5, max_steps=None)
+    source = make_source(world, planted_fraction=0.5, min_local=3, max_local=5)
     plan = source.plan(0, 1)
     for step, whole in enumerate(batches(source)):
         for world_size in (2, 4):

@@ -3,6 +3,7 @@
 import importlib
 import json
 
+import numpy as np
 import pytest
 from reranking import NETWORK, make_dataset
 
@@ -56,7 +57,7 @@ def test_recipes_are_trained_tabulated_and_drawn_and_not_done_twice(recipes, tmp
     calls = run_main(monkeypatch, *arguments, "--test", "planted")
     assert [call[0] for call in calls] == ["evaluate_revisited.py"] * 4
     last = capsys.readouterr().out
-    assert "| recipe | seeds | val | val_fused | val_global | test_alone | test_fused | test_global | minutes |" in last
+    assert "| recipe | seeds | val | val_fused | val_global | test_alone | test_fused | test_global | accuracy | pairs to 68 % | minutes |" in last
     seen, accuracy, planted = compare_recipes.curve(tmp_path / "out/planted-0")
     assert seen.tolist() == [16, 32, 48, 64, 80] and planted == 48
     assert ((0 <= accuracy) & (accuracy <= 1)).all()
@@ -70,14 +71,31 @@ def test_another_recipe_of_the_same_name_is_refused(recipes, tmp_path, monkeypat
 
 
 def test_the_table_has_the_mean_and_the_range_over_seeds():
-    runs = [{"val": 50.0, "val_fused": 60.0, "val_global": 40.0, "minutes": 1.0}, {"val": 52.0, "val_fused": 60.0, "val_global": 40.0, "minutes": 2.0}]
-    assert table({"x": runs}).splitlines()[2] == "| x | 2 | 51.00 (50.00–52.00) | 60.00 (60.00–60.00) | 40.00 (40.00–40.00) | 1.5 |"
+    same = {"val_fused": 60.0, "val_global": 40.0, "accuracy": 70.0}
+    runs = [same | {"val": 50.0, "pairs_to_68": 480, "minutes": 1.0}, same | {"val": 52.0, "pairs_to_68": 240, "minutes": 2.0}]
+    row = "| x | 2 | 51.00 (50.00–52.00) | 60.00 (60.00–60.00) | 40.00 (40.00–40.00) | 70.00 (70.00–70.00) | 240–480 | 1.5 |"
+    assert table({"x": runs}).splitlines()[2] == row
+    assert "| 1 of 2 seeds |" in table({"x": [runs[0], runs[1] | {"pairs_to_68": None}]})
 
 
-def test_the_selected_epoch_counts(tmp_path):
+def test_the_selected_epoch_counts(tmp_path, monkeypatch):
     (tmp_path / "history.json").write_text(json.dumps([{"val_M_map": 30.0, "seconds": 60}, {"val_M_map": 28.0, "seconds": 60}]))
     (tmp_path / "fusion.json").write_text(json.dumps({"M_map": 33.0, "global_M_map": 29.0}))
-    assert figures(tmp_path) == {"val": 30.0, "val_fused": 33.0, "val_global": 29.0, "minutes": 2.0}
+    # The first two points are of planted pairs.
+    curve = np.array([100, 200, 300, 400, 500]), np.array([0.5, 0.9, 0.6, 0.7, 0.65]), 200
+    monkeypatch.setattr(compare_recipes, "curve", lambda folder: curve)
+    expected = {"val": 30.0, "val_fused": 33.0, "val_global": 29.0, "accuracy": 65.0, "pairs_to_68": 400, "minutes": 2.0}
+    assert figures(tmp_path) == expected
+
+
+def test_a_recipe_may_take_the_settings_of_one_above(tmp_path):
+    (tmp_path / "recipes.txt").write_text("all: lr=1\na: x=1\nb: @a y=2\nc: @b @a\n")
+    assert [recipe.settings for recipe in read_recipes(tmp_path / "recipes.txt")] == [
+        ("lr=1", "x=1"), ("lr=1", "x=1", "y=2"), ("lr=1", "x=1", "y=2", "x=1")]  # fmt: skip
+    for text in ("a: @b\nb: x=1", "a: @a"):
+        (tmp_path / "recipes.txt").write_text(text)
+        with pytest.raises(InputError, match="recipes.txt:1: @[ab]: no recipe of that name stands above"):
+            read_recipes(tmp_path / "recipes.txt")
 
 
 @pytest.mark.parametrize("text, named", [("", "no recipe"), ("a b: x=1", "recipes.txt:1"), ("a: x=1\na: x=2", "recipes.txt:2"), ("x=1", "recipes.txt:1")])

@@ -49,6 +49,14 @@ def test_every_photograph_is_a_class_of_its_own(photographs, tmp_path):
         assert max(width, height) == 96
 
 
+def test_the_list_may_lie_apart_from_the_pictures(photographs, tmp_path):
+    write_image_list(tmp_path / "part.txt", ["a/x.jpg", "b/x.jpg"], [7, 7], [(160, 120)] * 2)
+    make_views(tmp_path / "part.txt", tmp_path / "apart", SMALL, image_dir=photographs, num_workers=1)
+    write_image_list(photographs / "part.txt", ["a/x.jpg", "b/x.jpg"], [7, 7], [(160, 120)] * 2)
+    make_views(photographs / "part.txt", tmp_path / "beside", SMALL, num_workers=1)
+    assert contents(tmp_path / "apart") == contents(tmp_path / "beside")
+
+
 def test_two_processes_make_the_same_bytes_as_one(photographs, tmp_path):
     make_views(photographs / "train.txt", tmp_path / "one", SMALL, 1)
     make_views(photographs / "train.txt", tmp_path / "two", SMALL, 2)

@@ -21,7 +21,8 @@ HELP = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--train_txt", required=True, help="image list; its names are relative to its folder")
+    parser.add_argument("--train_txt", required=True, help="image list")
+    parser.add_argument("--image_dir", help="folder its names start from (default: the list's own)")
     parser.add_argument("--out", required=True, help="folder for views/ and train.txt")
     for field in fields(ViewSettings):
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=HELP[field.name])
@@ -29,7 +30,7 @@ def main():
     parser.add_argument("--allow_missing", action="store_true",
                         help="exit with status 0 although pictures could not be read")
     arguments = vars(parser.parse_args())
-    given = {name: arguments.pop(name) for name in ("train_txt", "out", "num_workers", "allow_missing")}
+    given = {name: arguments.pop(name) for name in ("train_txt", "out", "image_dir", "num_workers", "allow_missing")}
     print(f"wrote {make_views(settings=ViewSettings(**arguments), **given)}")
 
 

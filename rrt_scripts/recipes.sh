@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Which ways of training the reranker pay: every recipe of recipes_scenes.txt and, with DATA, of recipes_landmarks.txt, over three seeds.
+#   bash rrt_scripts/recipes.sh [DATA]
+# After rrt_scripts/quickstart.sh and, with DATA (its folder of photographs), rrt_scripts/real_photos.sh, whose stores it uses. Recipes
+# are compared on held-out training landmarks; TEST="NAME .." measures those recipes on the test set, too, once the choice is made.
+# SEEDS="0 1 2". Writes data/*_views, data/scenes_fit, data/scenes_val and logs/recipes_*; hours; goes on where it was.
+set -euo pipefail
+case ${1:-} in
+    -h|--help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+esac
+if [ -n "${1:-}" ]; then
+    source=$(cd "$1" 2>/dev/null && pwd) || { echo "error: $1: no such folder; give the one real_photos.sh was given" >&2; exit 1; }
+fi
+source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
+need() { [ -e "$1" ] || { echo "error: $1: no such file; make it with: bash rrt_scripts/$2" >&2; exit 1; }; }
+need "$data/scenes_train/delg_small.h5" quickstart.sh
+[ -z "${source:-}" ] || need "$data/landmarks_train/whitening_r50.npz" "real_photos.sh $source"
+if [ "$data $logs" != "data logs" ]; then
+    echo "error: DATA=$data LOGS=$logs: the recipes name the folders data/ and logs/ of the repository; leave both unset" >&2; exit 1
+fi
+
+views() { # list, folder of its pictures, data set, options of make_views
+    stage "two views of every picture of $1"
+    "$py" tools/make_views.py --train_txt "$1" --image_dir "$2" --out "data/$3_views" --views 2 "${@:4}"
+}
+compare() {
+    stage "recipes of $1"
+    # shellcheck disable=SC2086
+    "$py" tools/compare_recipes.py "rrt_scripts/recipes_$1.txt" --out "logs/recipes_$1" --seeds ${SEEDS:-0 1 2} ${TEST:+--test $TEST}
+}
+
+stage "holding out 12 of the 60 training landmarks of the scenes"
+"$py" tools/train_val_split.py data/scenes_train/train.txt data/scenes_fit data/scenes_val --name scenes_val \
+    --landmarks 12 --queries 3 --distractors 300 --link_stores
+views data/scenes_fit/train.txt data/scenes_train scenes --size 320
+"$py" delg_extract/extract.py --weights rrt_gld_ckpts/delg_small.h5 --max_image_size 320 --max_features 200 --no-block3_strides \
+    --image_dir data/scenes_views --list data/scenes_views/train.txt --output data/scenes_views/delg_small.h5
+for part in fit views; do "$py" tools/prepare_topk_gldv2.py with data_dir="data/scenes_$part" feature_name=small; done
+"$py" tools/prepare_topk_revisited.py with data_dir=data/scenes_val feature_name=small gnd_name=gnd_scenes_val.pkl
+if [ -n "${source:-}" ]; then
+    views data/landmarks_train/train.txt "$source" landmarks --size 480
+    "$py" delg_extract/extract.py --weights logs/delg_r50/weights.h5 --max_image_size 384 --max_features 500 \
+        --scales 0.25 0.35355338 0.5 0.70710677 1.0 1.4142135 \
+        --image_dir data/landmarks_views --list data/landmarks_views/train.txt --output data/landmarks_views/delg_r50.h5
+    "$py" tools/prepare_topk_gldv2.py with data_dir=data/landmarks_views feature_name=r50 whitening=data/landmarks_train/whitening_r50.npz
+    compare landmarks
+fi
+compare scenes
+stage "done; tables in logs/recipes_*/recipes.json, pictures in logs/recipes_*/recipes.png"
