@@ -1,0 +1,73 @@
+"""What every reranking method is: a score for each candidate of each query, the higher the better."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from rrt.datasets import read_globals
+from rrt.neighbors import Whitening, l2_normalize
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The queries and the gallery that a method works on.
+
+    store: ``rrt.Store`` or what reads like one; query_index int64 [Q], gallery_index int64 [N]: places in it (a gallery
+    position is a number below N, not a place in the store); whitening: of all global descriptors, None = as stored.
+    """
+
+    store: object
+    query_index: np.ndarray
+    gallery_index: np.ndarray
+    whitening: Whitening | None = None
+
+    @cached_property
+    def queries(self) -> np.ndarray:
+        """Global descriptors of the queries, float32 [Q, D] of unit length, whitened."""
+        return self._globals(self.query_index)
+
+    @cached_property
+    def gallery(self) -> np.ndarray:
+        """Global descriptors of the whole gallery, float32 [N, D] of unit length, whitened."""
+        return self._globals(self.gallery_index)
+
+    def _globals(self, places):
+        rows = l2_normalize(read_globals(self.store, places))
+        return self.whitening.apply(rows) if self.whitening else rows
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Candidates of one query. query: its row in ``SearchSpace.query_index``; candidates int64 [n]: gallery positions,
+    the best first; similarities float32 [n]: the scores that ordered them, cosines of the global descriptors at first.
+    """
+
+    query: int
+    candidates: np.ndarray
+    similarities: np.ndarray
+
+
+class RerankMethod(ABC):
+    """A method; its settings are the fields of its dataclass.
+
+    depth: candidates it reorders unless told otherwise, None = the whole ranking. pairwise: the score of a candidate
+    hangs on query and candidate alone, not on the other candidates nor their order.
+    """
+
+    depth: ClassVar[int | None] = None
+    pairwise: ClassVar[bool] = False
+
+    def prepare(self, space: SearchSpace) -> None:
+        """Make what is made once for a gallery (a graph, a codebook's assignments); scores work without it being
+        called, too. Raises InputError when the store lacks what the method needs."""
+
+    @abstractmethod
+    def scores(self, space: SearchSpace, shortlists: list[Shortlist], progress: bool = False) -> list[np.ndarray]:
+        """For each shortlist float [n], in the order of its candidates. Equal scores keep the order they had."""
+
+    def bytes_per_image(self, space: SearchSpace) -> float:
+        """What the method must hold of a gallery image to score it, in bytes: its global descriptor, if no more."""
+        return 4.0 * space.gallery.shape[1]
