@@ -12,6 +12,7 @@ coordinates, so that none is rounded badly, and in steps of its own size.
 import functools
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import faiss
 import numpy as np
@@ -111,8 +112,8 @@ class FirstPass:
                 best[first] = values, places
             advance((part.stop - start) / len(self.rows))
         values, places = (torch.cat(each).cpu() for each in zip(*best.values()))
-        values, order = values.to(torch.float64).sort(dim=1, descending=True)
-        return values.numpy() * self._steps[own].astype(np.float64)[:, None], places.gather(1, order).numpy()
+        values, order = values.sort(dim=1, descending=True)
+        return values.to(torch.float64).numpy() * self._steps[own].astype(np.float64)[:, None], places.gather(1, order).numpy()
 
     def _top_of(self, queries, gallery, part, count):
         """Products, not yet times the queries' steps, and places within `part` of the `count` largest."""
@@ -147,21 +148,27 @@ class FirstPass:
         number = np.dtype(np.int8 if self.kind == "int8" else np.int16)
         folder.mkdir(parents=True, exist_ok=True)
         rounded = np.memmap(folder / "first_pass.bin", number, "w+", shape=(count, width))
-        for block in self.rows.shown_blocks(f"rounding to {self.kind}"):
-            raw = self.rows[block]
+        def work(part):
+            raw = self.rows[part]
             if self.kind == "int8":
                 raw = _turned(raw)
-                self._steps[block] = np.abs(raw).max(axis=1) / 127
-                step = np.maximum(self._steps[block], np.finfo(np.float32).tiny)[:, None]
-                near = np.clip(np.rint(raw / step), -127, 127)
-                rounded[block] = near
-                back = near * self._steps[block][:, None]
+                self._steps[part] = np.maximum(raw.max(axis=1), -raw.min(axis=1)) / 127
+                step = np.maximum(self._steps[part], np.finfo(np.float32).tiny)[:, None]
+                near = np.rint(raw / step)
+                rounded[part] = np.clip(near, -127, 127, out=near)
+                near *= self._steps[part][:, None]
             else:
                 near = _tensor(raw).to(_DTYPES[self.kind])
-                rounded[block] = near.view(torch.int16).numpy()
-                back = near.float().numpy()
-            turn = _TURN_ERROR * np.linalg.norm(raw, axis=1) if self.kind == "int8" else 0
-            self._errors[block] = 1.00001 * np.linalg.norm(raw - back, axis=1) + turn
+                rounded[part] = near.view(torch.int16).numpy()
+                near = near.float().numpy()
+            turn = _TURN_ERROR * _lengths(raw) if self.kind == "int8" else 0
+            self._errors[part] = 1.00001 * _lengths(raw - near) + turn
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            for block in self.rows.shown_blocks(f"rounding to {self.kind}"):
+                # Pieces that stay in the processor's cache between the steps.
+                list(threads.map(work, (slice(start, min(start + 128, block.stop))
+                                        for start in range(block.start, block.stop, 128))))
         return rounded
 
 
@@ -199,6 +206,13 @@ def _largest(values, count):
     groups = values.shape[1] // _GROUP
     if groups < 2 * count:
         return values.topk(count, dim=1, sorted=False)
+    if values.dtype == torch.float32 and values.device.type == "cpu":
+        found = np.empty((len(values), count), np.float32), np.empty((len(values), count), np.int64)
+        table = values.numpy()
+        # In one thread: each call is too short for two to take turns.
+        for row in range(len(table)):
+            _largest_of_row(table[row], found[0][row], found[1][row])
+        return torch.from_numpy(found[0]), torch.from_numpy(found[1])
     whole = values[:, : groups * _GROUP].unflatten(1, (groups, _GROUP))
     best = whole.amax(dim=2).topk(count, dim=1, sorted=False).indices
     rest = torch.arange(groups * _GROUP, values.shape[1], device=values.device).expand(len(values), -1)
@@ -208,6 +222,20 @@ def _largest(values, count):
     return values, places.gather(1, chosen)
 
 
+def _largest_of_row(row, values, places):
+    """_largest() of one row [m] by NumPy, whose partitions are vectorised; fills values and places [count]."""
+    count, groups = len(values), len(row) // _GROUP
+    maxima = row[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
+    # So many groups, and so at least as many columns, reach it.
+    least = np.partition(maxima, groups - count)[groups - count]
+    found = np.flatnonzero(row >= least)
+    best = row[found]
+    if len(found) > count:
+        chosen = np.argpartition(best, len(found) - count)[len(found) - count :]
+        found, best = found[chosen], best[chosen]
+    values[:], places[:] = best, found
+
+
 def _tensor(rows):
     """A tensor over the memory of rows, which may be a file's that is only read."""
     with warnings.catch_warnings():
@@ -215,11 +243,17 @@ def _tensor(rows):
         return torch.from_numpy(rows)
 
 
+def _lengths(rows):
+    """Of rows [n, D], float64 [n], a little more than they are: float32 sums of D squares err by less."""
+    # The last term stands for squares too small for float32.
+    return np.sqrt(np.vecdot(rows, rows).astype(np.float64) * (1 + (rows.shape[1] + 2) * 2.0**-24)) + 1e-20
+
+
 def _turned(rows):
     # Once would leave rows that are large in neighbouring coordinates, as principal components are, large in places.
     signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (2, rows.shape[1]))
     for each in signs:
-        rows = scipy.fft.dct(rows * each, axis=1, norm="ortho", workers=torch.get_num_threads())
+        rows = scipy.fft.dct(rows * each, axis=1, norm="ortho", overwrite_x=True)
     return rows
 
 

@@ -21,10 +21,12 @@ from rrt.first_pass import KINDS, QUERIES, FirstPass, choose_device, fastest_kin
 WIDEST = 1024
 # Rows looked at to see how many candidates a first pass needs.
 _SAMPLE = 128
+# On a processor, products of so few rows do not take the most of the time (tools/benchmark.py topk).
+_FEW = 20_000
 # float32 sums of this many products have a small proven error; their totals are float64.
 _CHUNK = 128
 _CHUNK_ERROR = (_CHUNK + 1) * 2.0**-24
-_ROWS_PER_TASK = 32
+_ROWS_PER_TASK = 64
 
 
 def check_search_settings(k, first_pass, device, memory_mb):
@@ -108,7 +110,8 @@ class SelfSearch:
 
     def _choose(self, first_pass):
         if first_pass == "auto":
-            kind = fastest_kind(self.rows.shape[1], self._device)
+            few = self._device == "cpu" and len(self.rows) < _FEW
+            kind = "float32" if few else fastest_kind(self.rows.shape[1], self._device)
             self._use(kind)
             if kind != "float32" and self._unsure > 0.02:
                 # What is searched again costs more than float32 products of all.
@@ -131,44 +134,50 @@ class SelfSearch:
         """By the first pass -> (neighbours int64 [n, k], lower bounds of the k-th similarity [n], whether the
         neighbours are sure [n], candidates that had to be kept [n])."""
         products, places = self._pass.top(own, max(min(keep, len(self.rows)), self.k + 1), advance)
-        results = self._pass.result_error * np.abs(products)
-        bounds = self._pass.bound(own, places) + results
-        # Of what was not kept: no product is larger than the last one's.
-        others = products[:, -1] + results[:, -1] + self._pass.bound(own)
         found = np.zeros((len(own), self.k), dtype=np.int64)
         lowest, sure = np.empty(len(own)), np.empty(len(own), dtype=bool)
         needed, computed = np.empty((2, len(own)), dtype=np.int64)
 
         def finish(start):
-            for row in range(start, min(start + _ROWS_PER_TASK, len(own))):
-                found[row], lowest[row], sure[row], needed[row], computed[row] = self._finish(
-                    own[row], places[row], products[row], bounds[row], others[row])
+            part = slice(start, start + _ROWS_PER_TASK)
+            found[part], lowest[part], sure[part], needed[part], computed[part] = self._finish(
+                own[part], places[part], products[part])
 
         list(self._threads.map(finish, range(0, len(own), _ROWS_PER_TASK)))
         self.computed_again += int(computed.sum())
         return found, lowest, sure, needed
 
-    def _finish(self, own, places, products, bounds, others):
-        """Neighbours of one row from its candidates by falling product; see _try(). others: upper bound of the rest."""
-        query = self.rows[own]
-        count = min(self.k + 1, len(places))
-        error = _CHUNK_ERROR * self._summary.longest * float(np.linalg.norm(query.astype(np.float64)))
-        values = self._similarities(query, places[:count])
-        lowest = np.sort(values[places[:count] != own])[-self.k] - error
-        more = count + np.flatnonzero(products[count:] + bounds[count:] >= lowest)
-        chosen = np.concatenate([np.arange(count), more])
-        if len(more):
-            values = np.concatenate([values, self._similarities(query, places[more])])
-        sure = len(places) == len(self.rows) or others < lowest
+    def _finish(self, own, places, products):
+        """Neighbours of some rows from their candidates [n, m] by falling product; see _try()."""
+        results = self._pass.result_error * np.abs(products)
+        bounds = self._pass.bound(own, places) + results
+        # Of what was not kept: no product is larger than the last one's.
+        others = products[:, -1] + results[:, -1] + self._pass.bound(own)
+        queries = self.rows[own]
+        lengths = np.array([np.linalg.norm(query.astype(np.float64)) for query in queries])
+        errors = _CHUNK_ERROR * self._summary.longest * lengths
+        itself = places == own[:, None]
+        # What is not computed, and the row itself, is -inf.
+        values = np.full(places.shape, -np.inf)
+        count = min(self.k + 1, places.shape[1])
+        for row, query in enumerate(queries):
+            values[row, :count] = self._similarities(query, places[row, :count])
+        first = np.where(itself[:, :count], -np.inf, values[:, :count])
+        lowest = np.partition(first, count - self.k, axis=1)[:, count - self.k] - errors
+        more = products + bounds >= lowest[:, None]
+        more[:, :count] = False
+        for row in np.flatnonzero(more.any(axis=1)):
+            values[row, more[row]] = self._similarities(queries[row], places[row, more[row]])
+        more[:, :count] = True
+        sure = (places.shape[1] == len(self.rows)) | (others < lowest)
         # The bounds are proven; this notices a machine whose products are not what they are proven for.
-        sure = sure and bool(np.all(np.abs(values - products[chosen]) <= bounds[chosen] + error))
+        astray = np.abs(np.where(more, values, products) - products)
+        sure &= (astray <= bounds + errors[:, None]).all(axis=1)
         # As many as a search with no more than necessary would keep.
-        needed = int(np.count_nonzero(products + (others - products[-1]) >= lowest))
-        kept = places[chosen] != own
-        candidates, values = places[chosen][kept], values[kept]
-        if sure:
-            candidates = self._ranked(query, candidates, values, error)
-        return candidates[: self.k], lowest, sure, needed, len(chosen)
+        needed = np.count_nonzero(products + (others - products[:, -1])[:, None] >= lowest[:, None], axis=1)
+        computed = np.count_nonzero(more, axis=1)
+        values[itself] = -np.inf
+        return self._ranked(queries, places, values, errors), lowest, sure, needed, computed
 
     def _similarities(self, query, numbers):
         """Inner products float64 [n] of query [D] with the rows `numbers`, within _CHUNK_ERROR |query| |row|."""
@@ -177,18 +186,25 @@ class SelfSearch:
         rows = self.rows.take(numbers, self._own.rows)
         whole = len(query) // _CHUNK * _CHUNK
         sums = np.vecdot(rows[:, :whole].reshape(len(rows), -1, _CHUNK), query[:whole].reshape(-1, _CHUNK))
-        return sums.sum(axis=1, dtype=np.float64) + np.vecdot(rows[:, whole:], query[whole:])
+        totals = sums.sum(axis=1, dtype=np.float64)
+        return totals if whole == len(query) else totals + np.vecdot(rows[:, whole:], query[whole:])
 
-    def _ranked(self, query, candidates, values, error):
-        """Candidates by falling float64 similarity, then by number; values are within `error` of it."""
-        order = np.argsort(-values)
-        candidates, values = candidates[order], values[order]
-        values = values[: np.searchsorted(-values, 2 * error - values[self.k - 1], side="right")]
-        close = np.diff(values) >= -2 * error
+    def _ranked(self, queries, places, values, errors):
+        """[n, k] of the candidates [n, m] of each query by falling float64 similarity, then by number; values are
+        within `errors` [n] of it."""
+        each = np.arange(len(queries))[:, None]
+        order = np.argsort(-values, axis=1)
+        places, values = places[each, order], values[each, order]
+        reach = np.count_nonzero(values >= (values[:, self.k - 1] - 2 * errors)[:, None], axis=1).max()
+        places, values = places[:, :reach], values[:, :reach]
+        with np.errstate(invalid="ignore"):  # of -inf and -inf
+            close = np.diff(values, axis=1) >= -2 * errors[:, None]
+        none = np.zeros((len(queries), 1), bool)
         # Only what stands next to an almost equal value needs all digits.
-        unclear = np.flatnonzero(np.append(close, False) | np.append(False, close))
-        values[unclear] = _exact(query, self.rows[candidates[unclear]])
-        return candidates[: len(values)][np.lexsort((candidates[: len(values)], -values))]
+        unclear = np.hstack([close, none]) | np.hstack([none, close])
+        for row in np.flatnonzero(unclear.any(axis=1)):
+            values[row, unclear[row]] = _exact(queries[row], self.rows[places[row, unclear[row]]])
+        return places[each, np.lexsort((places, -values), axis=1)[:, : self.k]]
 
     def _search_all(self, own, lowest):
         """As search(), over float64 products with all rows; lowest: of _try(). Equal rows are computed once."""

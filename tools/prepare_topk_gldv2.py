@@ -30,7 +30,7 @@ MANIFEST = "settings.json"
 
 
 def prepare_topk_gldv2(data_dir, feature_name, train_txt="train.txt", k=100, block=4096, whitening=None,
-                       first_pass="float32", device="auto", memory_mb=2000):
+                       first_pass="auto", device="auto", memory_mb=2000):
     """Write nn_inds_<feature_name>.pkl, int64 [N, min(k, N - 1)]: positions in train_txt by falling similarity -> path.
 
     block: images searched, and saved, at a time. whitening: path of an .npz of tools/learn_whitening.py. first_pass,
@@ -147,7 +147,7 @@ def config():
     k = 100  # neighbours an image
     block = 4096  # images searched, and saved, at a time
     whitening = None  # an .npz of tools/learn_whitening.py
-    first_pass = "float32"  # numbers that find candidates: float32, faiss, bfloat16, float16, int8; auto: the fastest product
+    first_pass = "auto"  # numbers that find candidates: float32, faiss, bfloat16, float16, int8; auto: the fastest here
     device = "auto"  # of the first pass: auto, cpu or cuda
     memory_mb = 2000  # of the search's arrays, in millions of bytes
 
