@@ -5,7 +5,9 @@ import os
 import secrets
 import sys
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 
 class InputError(ValueError):
@@ -19,6 +21,21 @@ def check_count(name, value):
     """InputError unless the setting is an integer of at least 1."""
     if not isinstance(value, int) or value < 1:
         raise InputError(f"setting {name}={value!r}: expected an integer of at least 1")
+
+
+def check_types(settings, prefix=""):
+    """InputError naming the first field of a dataclass of settings whose value is not of the type it is annotated with.
+
+    Whole numbers are fit for float, lists for tuple, and True and False for bool alone. prefix: of the settings' names.
+    """
+    for entry in fields(settings):
+        value, kinds = getattr(settings, entry.name), get_args(entry.type) or (entry.type,)
+        fit = {int: isinstance(value, int) and not isinstance(value, bool), type(None): value is None,
+               float: isinstance(value, (int, float)) and not isinstance(value, bool), tuple: isinstance(value, (tuple, list))}
+        if not any(fit.get(kind, isinstance(value, kind)) for kind in kinds):
+            names = " or ".join({int: "an integer", float: "a number", bool: "True or False", str: "a text", tuple: "a list",
+                                 type(None): "None"}.get(kind, kind.__name__) for kind in kinds)
+            raise InputError(f"setting {prefix}{entry.name}={value!r}: expected {names}")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.datasets import read_descriptors
-from rrt.errors import InputError
+from rrt.errors import InputError, check_types
 from rrt.pairs import SCALES, ImageBatch, concatenated_ranges, scale_index
 from rrt.store_values import as_float32
 
@@ -43,6 +43,7 @@ class PlantedSettings:
     hard_negatives: int = 20
 
     def __post_init__(self):
+        check_types(self, "planted.")
         if not 1 <= self.min_local <= self.max_local:
             raise InputError(
                 f"planted: 1 <= min_local <= max_local must hold, got {self.min_local} and {self.max_local}"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rrt.errors import InputError, check_count
+from rrt.errors import InputError, check_count, check_types
 from rrt.schedules import OPTIMISERS, SCHEDULERS, check_choice
 from rrt.scoring_settings import PRECISIONS
 
@@ -56,6 +56,7 @@ class TrainSettings:
     FREE_TO_CHANGE = ("epochs", "select_on", "compile", "save_every", "log_every", "tensorboard", "curves")
 
     def __post_init__(self):
+        check_types(self)
         check_choice("optim", self.optim, OPTIMISERS)
         check_choice("scheduler", self.scheduler, SCHEDULERS)
         check_choice("select_on", self.select_on, SELECTIONS)

@@ -23,7 +23,7 @@ from rrt.sampler import TripletSampler
 from rrt.store import Store
 from rrt.store_file import Sizes, create_file, write_columns
 from rrt.store_schema import SCHEMA, VERSION, write_attributes
-from tools.benchmarking import Row
+from tools.benchmarking import Row, best_device, usable_device
 
 HELP = "reading of training batches: images a second, waiting of the training step, memory over an epoch"
 SCALES = np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5])
@@ -39,7 +39,7 @@ def add_arguments(parser):
     parser.add_argument("--rounds", type=int, default=5, help="the ways take turns so often (default %(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="training steps whose waiting is measured, 0 = none"
                         " (default %(default)s)")  # fmt: skip
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=usable_device, default=best_device())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a tiny store, to see that it works; figures mean nothing")
 

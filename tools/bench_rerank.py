@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rrt.datasets import TestSet
+from rrt.errors import check_count
 from rrt.evaluation import evaluate_reranked, junk_last, score_shortlists
 from rrt.groundtruth import GroundTruth
 from rrt.lists import ImageList
@@ -18,7 +19,7 @@ from rrt.revisited import RevisitedSet
 from rrt.scorer import Scorer
 from rrt.scoring_settings import DTYPES, ScoringSettings, multiplication_rate
 from rrt.store import ImageRecord, PartWriter, Store
-from tools.benchmarking import Row
+from tools.benchmarking import Row, best_device, usable_device
 from tools.plain_rrt import PlainRRT, plain_logits
 
 HELP = "reranking 70 queries x 100 of 4,993 pictures: rrt.scorer against padded pairs through nn.MultiheadAttention"
@@ -36,13 +37,14 @@ def add_arguments(parser):
     parser.add_argument("--plain_batches", type=int, default=6, help="batches (a rank of all queries under a protocol) of"
                         " the plain way that are measured, of 200; its whole time follows (default %(default)s)")  # fmt: skip
     parser.add_argument("--compile", action="store_true", help="torch.compile in ours")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=usable_device, default=best_device())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a tiny set, to see that it works; the figures mean nothing")
 
 
 def run(args):
     """Rows for both ways of the whole evaluation, and for the cost curve of ours."""
+    check_count("plain_batches", args.plain_batches)
     images, queries, locals_ = (300, 4, 30) if args.quick else (4993, 70, 500)
     curve = (5, 10) if args.quick else CURVE
     torch.manual_seed(args.seed)

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 
 from rrt.batches import PairBatch
+from rrt.errors import check_count
 from rrt.model import RRT
 from rrt.pairs import ImageBatch
 from rrt.schedules import make_optimizer
 from rrt.scoring_settings import DTYPES, multiplication_rate
 from rrt.train_settings import TrainSettings
 from rrt.train_step import GradientComputer
-from tools.benchmarking import Row
+from tools.benchmarking import Row, best_device, usable_device
 from tools.plain_rrt import PlainRRT
 
 HELP = "a training step of 36 images x 500 descriptors (24 pairs): ours against padded pairs through nn.MultiheadAttention"
@@ -26,12 +27,13 @@ def add_arguments(parser):
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=list(DTYPES))
     parser.add_argument("--compile", action="store_true", help="torch.compile in ours")
     parser.add_argument("--repeats", type=int, default=3, help="steps of each way, taking turns (default %(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=usable_device, default=best_device())
     parser.add_argument("--quick", action="store_true", help="tiny steps, to see that it works; the figures mean nothing")
 
 
 def run(args):
     """Rows for both ways, on full images and on ones of 100 to 500 descriptors, which only the plain way must pad."""
+    check_count("repeats", args.repeats)
     images, locals_, sizes = (6, 20, {"num_global_features": 16}) if args.quick else (36, 500, {})
     device = "cuda" if args.device.startswith("cuda") else "cpu"
     torch.manual_seed(0)

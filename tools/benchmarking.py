@@ -1,5 +1,6 @@
 """What the benchmarks of tools/benchmark.py share: timing, rows of a table, and the machine they were measured on."""
 
+import argparse
 import operator
 import os
 import platform
@@ -42,6 +43,24 @@ def median_seconds(functions, arguments):
             function(argument)
             times[name].append(time.perf_counter() - began)
     return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def best_device():
+    """"cuda" where PyTorch can use a GPU, else "cpu"."""
+    import torch  # not every benchmark has it in its process
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def usable_device(name):
+    """The value of an option --device: cpu, cuda, cuda:1; refused where there is no such device."""
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError):
+        raise argparse.ArgumentTypeError(f"{name!r}: no such device here; give cpu, or cuda where there is a GPU") from None
+    return name
 
 
 def format_rows(rows):
