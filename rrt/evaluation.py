@@ -76,15 +76,28 @@ def score_shortlists(
 
     whitening: ``rrt.neighbors.Whitening`` under which the global similarities for fusion are taken, None = as stored.
     """
+
+    def score(candidates, similarities):
+        return scorer.score(test.query_index, [test.gallery_index[c] for c in candidates], progress)
+
+    return score_pairwise(test, score, num_rerank, whitening, protocols)
+
+
+def score_pairwise(
+    test: TestSet, score, num_rerank: int, whitening=None, protocols=None, ranks: np.ndarray | None = None
+) -> ScoredShortlists:
+    """The same for ``score(candidates, similarities)``, both lists of an array for every query, -> list of arrays, in
+    which a candidate's score hangs on it and the query alone. ranks [Q, R]: instead of the neighbours file's."""
     num_rerank = check_num_rerank(test, num_rerank)
-    orders = {protocol: junk_last(test.ranks, test.gnd, protocol) for protocol in protocols or protocols_of(test.gnd)}
+    ranks = test.ranks if ranks is None else ranks
+    orders = {protocol: junk_last(ranks, test.gnd, protocol) for protocol in protocols or protocols_of(test.gnd)}
     tops = np.concatenate([order[:, :num_rerank] for order in orders.values()], axis=1)
     candidates = [np.unique(top[top >= 0]) for top in tops]
     similarities = global_similarities(test, candidates, whitening)
     start = time.perf_counter()
-    logits = scorer.score(test.query_index, [test.gallery_index[c] for c in candidates], progress)
+    scores = score(candidates, similarities)
     seconds = time.perf_counter() - start
-    return ScoredShortlists(num_rerank, orders, candidates, logits, similarities, seconds, sum(map(len, candidates)))
+    return ScoredShortlists(num_rerank, orders, candidates, scores, similarities, seconds, sum(map(len, candidates)))
 
 
 def global_similarities(test: TestSet, candidates: list[np.ndarray], whitening=None) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
 """Reranking methods by name, all behind one interface (rrt/rerankers/base.py), alone or in chains:
 
-    method = make_method("superglobal+geometric", {"geometric": {"model": "homography"}})
-    ranks = rerank(space, method, ranks, similarities)
+    method = make_method("superglobal+geometric", {"geometric": {"geometry": "homography"}})
+    lists = reorder(space, method, shortlists)
 
 A method is a dataclass in a file of its own; METHODS says where, so that naming one loads nothing of the others.
 """
@@ -13,6 +13,7 @@ from rrt.errors import InputError
 
 # {name: module and class}; the fields of the class are the settings.
 METHODS: dict[str, str] = {
+    "rrt": "rrt.rerankers.transformer:Transformer",
 }
 
 
@@ -32,9 +33,23 @@ def default_settings(name: str) -> dict:
 
 
 def make_method(name: str, settings: dict | None = None):
-    """The method of a name with settings {setting: value}. Raises InputError for a setting it does not have."""
-    kind = method_class(name)
-    unknown = sorted((settings or {}).keys() - default_settings(name).keys())
-    if unknown:
-        raise InputError(f"reranker '{name}' has no setting '{unknown[0]}'; it has {', '.join(default_settings(name)) or 'none'}")
-    return kind(**(settings or {}))
+    """The method of a name, or a chain of names with + between them. settings: {name of a method: {setting: value}}.
+    Raises InputError for a setting a method does not have."""
+    from rrt.rerankers.chain import Chain
+
+    methods = []
+    for part in str(name).split("+"):
+        kind, given = method_class(part), (settings or {}).get(part) or {}
+        known = default_settings(part)
+        unknown = sorted(given.keys() - known.keys())
+        if unknown:
+            raise InputError(f"reranker '{part}' has no setting '{unknown[0]}'; it has {', '.join(known) or 'none'}")
+        methods.append(kind(**given))
+    return methods[0] if len(methods) == 1 else Chain(tuple(methods))
+
+
+def reorder(space, method, shortlists, depth=None, progress=False):
+    """``rrt.rerankers.chain.reorder``."""
+    from rrt.rerankers import chain
+
+    return chain.reorder(space, method, shortlists, depth, progress)

@@ -42,7 +42,8 @@ class SearchSpace:
 @dataclass(frozen=True)
 class Shortlist:
     """Candidates of one query. query: its row in ``SearchSpace.query_index``; candidates int64 [n]: gallery positions,
-    the best first; similarities float32 [n]: the scores that ordered them, cosines of the global descriptors at first.
+    the best first; similarities float32 [n]: cosines of their global descriptors with the query's, which fall where no
+    other method ordered them.
     """
 
     query: int
@@ -71,3 +72,13 @@ class RerankMethod(ABC):
     def bytes_per_image(self, space: SearchSpace) -> float:
         """What the method must hold of a gallery image to score it, in bytes: its global descriptor, if no more."""
         return 4.0 * space.gallery.shape[1]
+
+
+def local_bytes(space: SearchSpace, max_local: int | None, columns: int) -> float:
+    """Bytes of the local descriptors of a gallery image on average, the first max_local of it (None: all), as they are
+    stored, with ``columns`` more bytes of each (scale: 4, keypoint: 8)."""
+    store = space.store
+    counts = np.diff(store.offsets)[space.gallery_index]
+    if max_local is not None:
+        counts = np.minimum(counts, max_local)
+    return float(counts.mean()) * (store.local_dim * np.dtype(store.local_dtype).itemsize + columns)

@@ -1,0 +1,56 @@
+"""Methods one after the other, as `superglobal+rrt`: each reorders the beginning of the ranking of the one before."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rrt.errors import InputError
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
+
+
+@dataclass(frozen=True)
+class Chain(RerankMethod):
+    """methods: at least one; depths: candidates that each of them reorders, None = the method's own number."""
+
+    methods: tuple[RerankMethod, ...]
+    depths: tuple[int | None, ...] | None = None
+
+    def __post_init__(self):
+        if not self.methods or self.depths is not None and len(self.depths) != len(self.methods):
+            raise InputError(f"a chain of {len(self.methods)} methods with {self.depths} depths; give one for each")
+
+    def prepare(self, space):
+        for method in self.methods:
+            method.prepare(space)
+
+    def scores(self, space, shortlists, progress=False):
+        """The place of each candidate in the final order, negative: the first has the largest score."""
+        lists = shortlists
+        for i, method in enumerate(self.methods):
+            depth = self.depths[i] if self.depths else None
+            lists = reorder(space, method, lists, depth, progress)
+        found = []
+        for given, ordered in zip(shortlists, lists):
+            place = np.empty(len(given.candidates))
+            place[np.argsort(given.candidates, kind="stable")] = -np.argsort(ordered.candidates, kind="stable")
+            found.append(place)
+        return found
+
+    def bytes_per_image(self, space):
+        """Of the method that holds most; what they share is held once."""
+        return max(method.bytes_per_image(space) for method in self.methods)
+
+
+def reorder(
+    space: SearchSpace, method: RerankMethod, shortlists: list[Shortlist], depth: int | None = None, progress: bool = False
+) -> list[Shortlist]:
+    """The shortlists with their first ``depth`` candidates (None: the method's own number, which may be all) by falling
+    score, equal ones as they stood, and the rest behind them."""
+    depth = method.depth if depth is None else depth
+    heads = [Shortlist(each.query, each.candidates[:depth], each.similarities[:depth]) for each in shortlists]
+    lists = []
+    for each, found in zip(shortlists, method.scores(space, heads, progress)):
+        order = np.arange(len(each.candidates))
+        order[: len(found)] = np.argsort(-np.asarray(found), kind="stable")
+        lists.append(Shortlist(each.query, each.candidates[order], each.similarities[order]))
+    return lists
