@@ -62,9 +62,11 @@ def inner(picture: Picture, border: float) -> Picture:
 
 
 def is_inner(points: np.ndarray, sizes: np.ndarray | tuple[int, int], border: float) -> np.ndarray:
-    """Which of the points [n, 2] lie at least ``border`` times the shorter side away from the border: bool [n]. ``sizes``: (width,
-    height) of the picture, or of each point's picture [n, 2]."""
+    """Which of the points [n, 2] lie at least ``border`` times the shorter side away from the border: bool [n]; all where it is 0.
+    ``sizes``: (width, height) of the picture, or of each point's picture [n, 2]."""
     sizes = np.asarray(sizes)
+    if not border:
+        return np.ones(len(points), bool)
     margin = border * sizes.min(-1, keepdims=True)
     return ((points >= margin) & (points <= sizes - margin)).all(1)
 

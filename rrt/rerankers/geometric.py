@@ -156,7 +156,7 @@ class Geometric(RerankMethod):
         places = np.asarray(places, np.int64)
         packed = store.read_packed(places, self.max_local, ("descriptors", "keypoints"))
         image = np.repeat(np.arange(len(places)), np.diff(packed.offsets))
-        keep = is_inner(packed.keypoints, store.image_size[places][image], self.border) if self.border else slice(None)
+        keep = is_inner(packed.keypoints, store.image_size[places][image], self.border)
         descriptors, image = as_float32(packed.descriptors[keep]), image[keep]
         if not all_finite(descriptors):
             row = int(np.argmin(np.isfinite(descriptors).all(axis=1)))
