@@ -1,4 +1,4 @@
-"""Geometric verification of pairs of pictures, rrt/rerankers/geometric.py against a KD-tree and scikit-image's RANSAC."""
+"""Geometric verification of pairs: rrt/rerankers/geometric.py against a KD-tree and scikit-image's RANSAC."""
 
 import time
 from importlib.util import find_spec
@@ -22,17 +22,20 @@ MISSED = 0.9  # of the planted matches that a way may not stay below in half of 
 
 
 def add_arguments(parser):
-    parser.add_argument("--descriptors", type=int, nargs="+", default=[500, 1000], help="of each picture (default: 500 1000)")
+    parser.add_argument("--descriptors", type=int, nargs="+", default=[500, 1000],
+                        help="of each picture (default: 500 1000)")
     parser.add_argument("--dimensions", type=int, default=128)
     parser.add_argument("--pairs", type=int, default=200, help="a query and its shortlist (default %(default)s)")
-    parser.add_argument("--plain_pairs", type=int, default=6, help="of them that the plain way verifies (default %(default)s)")
+    parser.add_argument("--plain_pairs", type=int, default=6,
+                        help="of them that the plain way verifies (default %(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few small pairs, to see that it works; the figures mean nothing")
+    parser.add_argument("--quick", action="store_true",
+                        help="few small pairs, to see that it works; the figures mean nothing")
 
 
 def run(args):
-    """Rows of milliseconds a pair. Raises InputError where scikit-image is not installed, or a way does not find what was planted."""
+    """Rows of milliseconds a pair. Raises InputError without scikit-image, and for a way that misses the plant."""
     for name in ("dimensions", "pairs", "plain_pairs"):
         check_count(name, getattr(args, name))
     if args.quick:
@@ -50,8 +53,8 @@ def _measure(args, count):
     space = SearchSpace(store, np.array([0]), np.arange(1, args.pairs + 1))
     candidates = np.arange(args.pairs)
     shortlist = Shortlist(0, candidates, np.zeros(args.pairs, np.float32))
-    chosen = dict(mode="one_way", max_distance=MAX_DISTANCE, threshold=THRESHOLD, max_trials=TRIALS, max_local=None, border=0,
-                  seed=args.seed)
+    chosen = dict(mode="one_way", max_distance=MAX_DISTANCE, threshold=THRESHOLD, max_trials=TRIALS, max_local=None,
+                  border=0, seed=args.seed)
     plain = candidates[: args.plain_pairs]
     images = [store.read(place) for place in range(len(plain) + 1)]
     threads = torch.get_num_threads()
@@ -68,12 +71,14 @@ def _measure(args, count):
             found = Geometric(**chosen, device=device, threads=own_threads).scores(space, [shortlist])[0]
         seconds[name], inliers[name] = (time.perf_counter() - began) / len(found), np.asarray(found)
         if np.median(inliers[name]) < MISSED * SHARED * count:
-            raise InputError(f"{name}: {np.median(inliers[name]):g} inliers where {SHARED * count:g} are planted; do not use it here")
+            raise InputError(f"{name}: {np.median(inliers[name]):g} inliers where {SHARED * count:g} are planted; do not use it"
+                             " here")
     ours, where = (seconds["before"] + seconds["after"]) / 2, args.device
     label = f"{count} descriptors"
     rows = [
         Row(f"{label}: KD-tree and RANSAC", 1e3 * seconds["plain"], "ms a pair",
-            f"scipy and scikit-image, {TRIALS} trials; median {np.median(inliers['plain']):g} inliers of {len(plain)} pairs"),
+            f"scipy and scikit-image, {TRIALS} trials; median {np.median(inliers['plain']):g} inliers of {len(plain)}"
+            " pairs"),
         Row(f"{label}: geometric, {where}", 1e3 * ours, "ms a pair",
             f"{threads} threads; median {np.median(inliers['before']):g} inliers of {args.pairs} pairs"),
         Row(f"{label}: geometric, {where}, against it", seconds["plain"] / ours, "times as fast", "", ">= 10"),
@@ -85,8 +90,8 @@ def _measure(args, count):
 
 
 def planted_pairs(rng, pairs, count, dimensions) -> MemoryStore:
-    """A query and ``pairs`` pictures of ``count`` features each: SHARED of them are the query's under an affine transform of the
-    picture's own, with noise; as many resemble features of the query and lie anywhere; the rest are foreign."""
+    """A query and ``pairs`` pictures of ``count`` features each: SHARED of them are the query's under an affine transform
+    of the picture's own, with noise; as many resemble features of the query and lie anywhere; others are foreign."""
     part = int(SHARED * count)
     query, places = _unit(rng.standard_normal((count, dimensions))), rng.uniform(0, SIZE, (count, 2))
     records = [_record("query", query, places)]
@@ -103,8 +108,8 @@ def planted_pairs(rng, pairs, count, dimensions) -> MemoryStore:
 
 
 def plain_inliers(query, picture, seed) -> int:
-    """Inliers of DELG_SPEC 6.2, for two images as ``Store.read`` gives them: the nearest feature of the picture for each of the query
-    within MAX_DISTANCE, and the best of TRIALS random affine transforms, residuals in pixels of the query."""
+    """Inliers of DELG_SPEC 6.2, for two images as ``Store.read`` gives them: the nearest feature of the picture to each
+    of the query within MAX_DISTANCE, and the best of TRIALS random affine transforms, residuals in its pixels."""
     from skimage.measure import ransac
     from skimage.transform import AffineTransform
 
@@ -114,7 +119,8 @@ def plain_inliers(query, picture, seed) -> int:
     if matched.sum() <= 3:
         return 0
     points = picture.keypoints[nearest[matched]], query.keypoints[matched]
-    _, inliers = ransac(points, AffineTransform, min_samples=3, residual_threshold=THRESHOLD, max_trials=TRIALS, rng=seed)
+    chosen = {"min_samples": 3, "residual_threshold": THRESHOLD, "max_trials": TRIALS, "rng": seed}
+    _, inliers = ransac(points, AffineTransform, **chosen)
     return 0 if inliers is None else int(inliers.sum())
 
 

@@ -1,15 +1,15 @@
 """Geometric verification: candidates by the number of local matches that one plane transform explains.
 
-Cao, Araujo and Sim, "Unifying Deep Local and Global Features for Image Search" (DELG, ECCV 2020), after Philbin et al., "Object
-retrieval with large vocabularies and fast spatial matching" (CVPR 2007). With local descriptors d and keypoints p of a query q and
-a candidate x of the shortlist
+Cao, Araujo and Sim, "Unifying Deep Local and Global Features for Image Search" (DELG, ECCV 2020), after Philbin et al.,
+"Object retrieval with large vocabularies and fast spatial matching" (CVPR 2007). With local descriptors d and keypoints
+p of a query q and a candidate x of the shortlist
 
     M(q, x)     = {(i, j): j = argmin_j |d_i^q - d_j^x|, |d_i^q - d_j^x| < max_distance}
     score(q, x) = max_T |{(i, j) in M(q, x): |p_i^q - T p_j^x| <= threshold}|
 
-where T is an affine transform or a homography, estimated by MAGSAC++ (rrt/matching.py). DELG_SPEC 6.2 has the published settings:
-mode one_way, max_distance 0.9 or 1.0, threshold 10 or 20, max_trials 1000, border 0. The defaults here were chosen on held-out
-training landmarks in pictures of 640 pixels, where a border of 0 ranks worse than global search.
+where T is an affine transform or a homography, estimated by MAGSAC++ (rrt/matching.py). DELG_SPEC 6.2 has the published
+settings: mode one_way, max_distance 0.9 or 1.0, threshold 10 or 20, max_trials 1000, border 0. The defaults here were
+chosen on held-out training landmarks in pictures of 640 pixels, where a border of 0 ranks worse than global search.
 """
 
 import zlib
@@ -35,7 +35,7 @@ _CELLS = {"cpu": 2**21, "cuda": 2**26}
 
 
 class _Images(NamedTuple):
-    """Local descriptors float32 [m, D] and keypoints [m, 2] of images end to end, image i from offsets[i] to offsets[i+1]."""
+    """Local descriptors float32 [m, D] and keypoints [m, 2] of images end to end, image i's from offsets[i]."""
 
     offsets: np.ndarray
     descriptors: np.ndarray
@@ -44,13 +44,15 @@ class _Images(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometric(RerankMethod):
-    """mode: "one_way" (the nearest of the candidate for each of the query) or "mutual" (each the nearest of the other); max_distance:
-    L2 distance that matches stay below (unit vectors: 1.0 is a cosine of 0.5), and ratio: part of the distance to the second nearest
-    that they stay below; None: any. geometry: "affine" or "homography"; threshold: largest residual of an inlier, pixels of the
-    query's picture; max_trials, confidence: when the search for a transform ends. seed: of its random trials, mixed with the names
-    of the two images, so that a pair has the same score in every shortlist. max_local: local descriptors of an image, the first in
-    stored order, None = all; border: those nearer to the border than this part of the shorter side are left out, because a network
-    sees its own padding there. device: of the matrix products, None = a GPU if there is one; threads: None = torch's number.
+    """mode: "one_way" (the nearest of the candidate for each of the query) or "mutual" (each the nearest of the other).
+
+    max_distance: L2 distance that matches stay below (unit vectors: 1.0 is a cosine of 0.5), ratio: part of the distance
+    to the second nearest that they stay below; None: any. geometry: "affine" or "homography"; threshold: largest
+    residual of an inlier, pixels of the query's picture; max_trials, confidence: when the search for a transform ends.
+    seed: of its random trials, mixed with the names of the two images, so that a pair has the same score in every
+    shortlist. max_local: local descriptors of an image, the first in stored order, None = all; border: those nearer to
+    the border than this part of the shorter side are left out, because a network sees its own padding there. device: of
+    the matrix products, None = a GPU if there is one; threads: None = torch's number.
     """
 
     mode: str = "one_way"
@@ -73,10 +75,12 @@ class Geometric(RerankMethod):
         for name, values in (("mode", MODES), ("geometry", MODELS)):
             self._require(name, getattr(self, name) in values, f"one of {', '.join(values)}")
         self._require("max_distance", _number(self.max_distance, 0, np.inf, True), "a number above 0, or None for any")
-        self._require("ratio", _number(self.ratio, 0, 1.0000001, True), "a number above 0 and up to 1, or None for no such test")
+        fits = self.ratio == 1 and self.ratio is not True or _number(self.ratio, 0, 1, True)
+        self._require("ratio", fits, "a number above 0 and up to 1, or None for no such test")
         self._require("threshold", _number(self.threshold, 0, np.inf), "a number of pixels above 0")
         self._require("confidence", _number(self.confidence, 0, 1), "a number between 0 and 1")
-        self._require("border", self.border == 0 or _number(self.border, 0, 0.5), "a part of the shorter side, 0 to less than 0.5")
+        fits = self.border == 0 or _number(self.border, 0, 0.5)
+        self._require("border", fits, "a part of the shorter side, 0 to less than 0.5")
         for name, optional in (("max_trials", False), ("max_local", True), ("threads", True)):
             value = getattr(self, name)
             fits = value is None and optional or _integer(value) and 0 < value < 2**31
@@ -101,7 +105,8 @@ class Geometric(RerankMethod):
 
     def prepare(self, space: SearchSpace) -> None:
         if not space.store.local_dim:
-            raise InputError(f"{space.store.path}: holds no local descriptors, which geometric compares; extract or import them too")
+            raise InputError(f"{space.store.path}: holds no local descriptors, which the reranker 'geometric' compares;"
+                             " extract or import them too")
 
     def scores(self, space: SearchSpace, shortlists: list[Shortlist], progress: bool = False) -> list[np.ndarray]:
         """Inliers of each candidate, float32. Verification runs in threads, each with matrix products of its own."""
@@ -168,20 +173,26 @@ class Geometric(RerankMethod):
         return zlib.crc32(f"{self.seed}\n{names[query]}\n{names[candidate]}".encode())
 
     def _inliers(self, query: _Images, images: _Images, seeds) -> list[int]:
-        return [int(verify(images.keypoints[first:][pairs[:, 1]], query.keypoints[pairs[:, 0]], self.geometry, self.threshold,
-                           self.max_trials, self.confidence, seed).inliers.sum())
-                for pairs, first, seed in zip(self.match(query, images), images.offsets, seeds)]
+        settings = self.geometry, self.threshold, self.max_trials, self.confidence
+        return [
+            int(verify(images.keypoints[first:][own], query.keypoints[rows], *settings, seed).inliers.sum())
+            for (rows, own), first, seed in zip(map(np.transpose, self.match(query, images)), images.offsets, seeds)
+        ]
 
     def match(self, query: _Images, images: _Images) -> list[np.ndarray]:
-        """Of one query and each image the matches (row of the query, row of the image) int64 [k, 2], by one matrix product."""
+        """Matches (row of the query, row of the image) int64 [k, 2] with each image, by one matrix product for all."""
         device = self._device()
+        if device.type == "cuda":
+            # Fewer bits than rrt.matching.rounding() reckons with.
+            torch.backends.cuda.matmul.allow_tf32 = False
         rows = torch.from_numpy(images.descriptors).to(device)
         halves = torch.from_numpy(half_squares(images.descriptors)).to(device)
         table = torch.addmm(halves[:, None], rows, torch.from_numpy(query.descriptors).to(device).T, alpha=-1)
         if device.type == "cpu":
             table = table.numpy()
-        return [match_in(table[start:end], query.descriptors, images.descriptors[start:end], self.mode, self.max_distance, self.ratio)
-                for start, end in zip(images.offsets[:-1], images.offsets[1:])]
+        parts = [slice(start, end) for start, end in zip(images.offsets[:-1], images.offsets[1:])]
+        settings = self.mode, self.max_distance, self.ratio
+        return [match_in(table[part], query.descriptors, images.descriptors[part], *settings) for part in parts]
 
 
 def _integer(value) -> bool:
@@ -189,4 +200,6 @@ def _integer(value) -> bool:
 
 
 def _number(value, above, below, optional=False) -> bool:
-    return value is None and optional or isinstance(value, (int, float)) and not isinstance(value, bool) and above < value < below
+    if value is None:
+        return optional
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and above < value < below
