@@ -71,8 +71,8 @@ def _measure(args, count):
             found = Geometric(**chosen, device=device, threads=own_threads).scores(space, [shortlist])[0]
         seconds[name], inliers[name] = (time.perf_counter() - began) / len(found), np.asarray(found)
         if np.median(inliers[name]) < MISSED * SHARED * count:
-            raise InputError(f"{name}: {np.median(inliers[name]):g} inliers where {SHARED * count:g} are planted; do not use it"
-                             " here")
+            raise InputError(f"{name}: {np.median(inliers[name]):g} inliers where {SHARED * count:g} are planted; do not use"
+                             " it here")
     ours, where = (seconds["before"] + seconds["after"]) / 2, args.device
     label = f"{count} descriptors"
     rows = [
@@ -90,7 +90,7 @@ def _measure(args, count):
 
 
 def planted_pairs(rng, pairs, count, dimensions) -> MemoryStore:
-    """A query and ``pairs`` pictures of ``count`` features each: SHARED of them are the query's under an affine transform
+    """A query and ``pairs`` pictures of ``count`` features each: SHARED of them are the query's, moved by an affine map
     of the picture's own, with noise; as many resemble features of the query and lie anywhere; others are foreign."""
     part = int(SHARED * count)
     query, places = _unit(rng.standard_normal((count, dimensions))), rng.uniform(0, SIZE, (count, 2))

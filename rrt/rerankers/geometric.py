@@ -46,7 +46,7 @@ class _Images(NamedTuple):
 class Geometric(RerankMethod):
     """mode: "one_way" (the nearest of the candidate for each of the query) or "mutual" (each the nearest of the other).
 
-    max_distance: L2 distance that matches stay below (unit vectors: 1.0 is a cosine of 0.5), ratio: part of the distance
+    max_distance: L2 distance matches stay below (unit vectors: 1.0 is a cosine of 0.5), ratio: part of the distance
     to the second nearest that they stay below; None: any. geometry: "affine" or "homography"; threshold: largest
     residual of an inlier, pixels of the query's picture; max_trials, confidence: when the search for a transform ends.
     seed: of its random trials, mixed with the names of the two images, so that a pair has the same score in every
