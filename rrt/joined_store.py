@@ -52,6 +52,16 @@ class JoinedStore:
         """Rows of both tables by ``[indices]``; the tables themselves are never copied together."""
         return _JoinedRows(self.first.global_descriptors, self.second.global_descriptors)
 
+    @cached_property
+    def image_size(self):
+        """int32 [N, 2]: width, height of the picture the coordinates belong to."""
+        return np.concatenate([self.first.image_size, self.second.image_size])
+
+    @property
+    def local_dtype(self):
+        """Type of the stored local descriptors, of the wider where the two differ."""
+        return np.result_type(self.first.local_dtype, self.second.local_dtype).name
+
     def local_counts(self, max_local=None):
         """int64 [N]: local descriptors per image, at most max_local."""
         return np.concatenate([self.first.local_counts(max_local), self.second.local_counts(max_local)])

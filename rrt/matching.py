@@ -39,36 +39,61 @@ class Verification(NamedTuple):
 def nearest(query: np.ndarray, index: np.ndarray) -> Neighbours:
     """The nearest row of ``index`` [m, D] for every row of ``query`` [n, D] by L2 distance; of equally near ones the first.
 
-    Candidates come from one matrix product (in float32, in blocks that bound memory), distances from their differences. Raises
-    ValueError for tables of other shapes and for values that are not finite.
+    Matrix products (in float32, in blocks that bound memory) say which rows may be nearest, their differences which one is.
+    Raises ValueError for tables of other shapes and for values that are not finite.
     """
     query, index = _table(query), _table(index)
     if query.shape[1] != index.shape[1]:
         raise ValueError(f"descriptors of {query.shape[1]} and of {index.shape[1]} dimensions cannot be compared")
-    found = Neighbours(np.full(len(query), -1), *np.full((2, len(query)), np.inf, np.float32))
-    if not len(index):
-        return found
-    half_squares = np.einsum("ij,ij->i", index, index) / 2
-    step = max(1, _CELLS // len(index))
+    found, halves = _nothing_near(len(query)), half_squares(index)[:, None]
+    step = max(1, _CELLS // max(1, len(index)))
     for start in range(0, len(query), step):
         rows = slice(start, start + step)
-        # |q - x|^2 = |q|^2 - 2 (q.x - |x|^2 / 2): what is largest here is nearest.
-        closeness = query[rows] @ index.T
-        closeness -= half_squares
-        each = np.arange(len(closeness))
-        first = closeness.argmax(1)
-        first_distance = np.linalg.norm(query[rows] - index[first], axis=1)
-        if len(index) > 1:
-            closeness[each, first] = -np.inf
-            second = closeness.argmax(1)
-            second_distance = np.linalg.norm(query[rows] - index[second], axis=1)
-            # The product rounds: two that are almost equally near may come in the wrong order.
-            swap = (second_distance < first_distance) | ((second_distance == first_distance) & (second < first))
-            first = np.where(swap, second, first)
-            found.second_distances[rows] = np.maximum(first_distance, second_distance)
-            first_distance = np.minimum(first_distance, second_distance)
-        found.indices[rows], found.distances[rows] = first, first_distance
+        table = index @ query[rows].T
+        np.subtract(halves, table, out=table)
+        for whole, part in zip(found, nearest_in(table, query[rows], index)):
+            whole[rows] = part
     return found
+
+
+def nearest_in(table, query: np.ndarray, index: np.ndarray, farthest: float | None = None, second: bool = True) -> Neighbours:
+    """As ``nearest``, from products made before: ``table`` [m, n] is ``half_squares(index)[:, None] - index @ query.T``, as a numpy
+    array or as a tensor on any device; what was added to a whole column does not matter where ``farthest`` is None.
+
+    The product rounds, and may round differently in a larger product or on another device; so all rows that may be the nearest
+    are compared by the differences, and the result is the same. Left out, as if there were no index row: rows without one nearer
+    than ``farthest``, and, without ``second``, the second distances.
+    """
+    found = _nothing_near(len(query))
+    if not len(index) or not len(query):
+        return found
+    # |q - x|^2 / 2 = |q|^2 / 2 + table. Twice what rounding can do to a cell, or to the square of a difference's length.
+    margin = 2 * rounding(query, index)
+    limits = _least(table) + 2 * margin
+    if farthest is not None:
+        limits[limits > farthest**2 / 2 - half_squares(query) + 3 * margin] = -np.inf
+    _settle(found.indices, found.distances, table, limits, query, index)
+    if second:
+        nearest_cells = found.indices[found.indices >= 0], np.flatnonzero(found.indices >= 0)
+        hidden = table[nearest_cells]
+        table[nearest_cells] = np.inf
+        limits = _least(table) + 2 * margin
+        # Nothing is next where there is one row alone.
+        limits[(found.indices < 0) | np.isinf(limits)] = -np.inf
+        _settle(np.empty_like(found.indices), found.second_distances, table, limits, query, index)
+        table[nearest_cells] = hidden
+    return found
+
+
+def half_squares(rows: np.ndarray) -> np.ndarray:
+    """Half the squared length of each row [n, D]: [n]."""
+    return np.einsum("ij,ij->i", rows, rows) / 2
+
+
+def rounding(query: np.ndarray, index: np.ndarray) -> float:
+    """How far half a squared distance between rows of the two may be from what float32 products of any order give for it."""
+    longest = sum(np.sqrt(2 * half_squares(rows).max(initial=0)) for rows in (query, index))
+    return float((query.shape[1] + 4) * np.finfo(np.float32).eps * longest**2 / 2)
 
 
 def match(descriptors_a: np.ndarray, descriptors_b: np.ndarray, mode: str = "one_way", max_distance: float | None = None,
@@ -83,16 +108,70 @@ def match(descriptors_a: np.ndarray, descriptors_b: np.ndarray, mode: str = "one
         raise ValueError(f"matching mode {mode!r} is not one of {', '.join(MODES)}")
     if not len(descriptors_a) or not len(descriptors_b):  # a file without features does not say how long they would be
         return np.empty((0, 2), np.int64)
-    found = nearest(descriptors_a, descriptors_b)
-    keep = np.ones(len(found.indices), bool)
+    pairs = _kept(nearest(descriptors_a, descriptors_b), max_distance, ratio)
+    if mode == "mutual":
+        pairs = pairs[nearest(np.asarray(descriptors_b)[pairs[:, 1]], descriptors_a).indices == pairs[:, 0]]
+    return pairs
+
+
+def match_in(table, descriptors_a: np.ndarray, descriptors_b: np.ndarray, mode: str = "one_way",
+             max_distance: float | None = None, ratio: float | None = None) -> np.ndarray:
+    """As ``match``, from products made before: ``table`` [m, n] as in ``nearest_in``, with a as query and b as index. Descriptors
+    are float32 and finite."""
+    pairs = _kept(nearest_in(table, descriptors_a, descriptors_b, max_distance, ratio is not None), max_distance, ratio)
+    if mode == "mutual" and len(pairs):
+        rows = descriptors_b[pairs[:, 1]]
+        # The other way round the lengths of a count, which are the same within a column so far.
+        back = table[pairs[:, 1]]
+        back += _beside(back, half_squares(descriptors_a))
+        pairs = pairs[nearest_in(back.T, rows, descriptors_a, second=False).indices == pairs[:, 0]]
+    return pairs
+
+
+def _nothing_near(count: int) -> Neighbours:
+    return Neighbours(np.full(count, -1), *np.full((2, count), np.inf, np.float32))
+
+
+def _settle(indices, distances, table, limits, query, index) -> None:
+    """Writes for every column of ``table`` with cells up to its limit the nearest of their rows, and its distance."""
+    rows, columns = _cells(table, limits)
+    found = np.empty(len(rows), np.float32)
+    step = max(1, _CELLS // query.shape[1])
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        found[part] = np.linalg.norm(query[columns[part]] - index[rows[part]], axis=1)
+    order = np.lexsort((rows, found, columns))
+    best = order[np.flatnonzero(np.diff(columns[order], prepend=-1))]
+    indices[columns[best]], distances[columns[best]] = rows[best], found[best]
+
+
+# What differs between numpy's arrays and torch's tensors, which this module does not import.
+
+
+def _least(table) -> np.ndarray:
+    least = table.min(0)
+    return least if isinstance(table, np.ndarray) else least.values.cpu().numpy()
+
+
+def _cells(table, limits) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the cells up to the limit of their column."""
+    below = table <= _beside(table, limits)
+    flat = np.flatnonzero(below) if isinstance(table, np.ndarray) else below.flatten().nonzero()[:, 0].cpu().numpy()
+    return np.divmod(flat, table.shape[1])
+
+
+def _beside(table, numbers: np.ndarray):
+    """The numbers where the table is."""
+    return numbers if isinstance(table, np.ndarray) else table.new_tensor(numbers)
+
+
+def _kept(found: Neighbours, max_distance, ratio) -> np.ndarray:
+    keep = found.indices >= 0
     if max_distance is not None:
         keep &= found.distances < max_distance
     if ratio is not None:
         keep &= found.distances < ratio * found.second_distances
-    pairs = np.stack([np.flatnonzero(keep), found.indices[keep]], axis=1)
-    if mode == "mutual":
-        pairs = pairs[nearest(np.asarray(descriptors_b)[pairs[:, 1]], descriptors_a).indices == pairs[:, 0]]
-    return pairs
+    return np.stack([np.flatnonzero(keep), found.indices[keep]], axis=1)
 
 
 def verify(points_a: np.ndarray, points_b: np.ndarray, model: str = "affine", threshold: float = 20.0, max_trials: int = 1000,

@@ -57,10 +57,18 @@ def strongest(name: str, size, local, max_features: int = MAX_FEATURES, score_th
 
 def inner(picture: Picture, border: float) -> Picture:
     """The picture with the features at least ``border`` times its shorter side away from its border."""
-    width, height = picture.size
-    margin = border * min(height, width)
-    keep = ((picture.points >= margin) & (picture.points <= (width - margin, height - margin))).all(1)
+    keep = is_inner(picture.points, picture.size, border)
     return picture._replace(points=picture.points[keep], descriptors=picture.descriptors[keep])
+
+
+def is_inner(points: np.ndarray, sizes: np.ndarray | tuple[int, int], border: float) -> np.ndarray:
+    """Which of the points [n, 2] lie at least ``border`` times the shorter side away from the border: bool [n]; all where it is 0.
+    ``sizes``: (width, height) of the picture, or of each point's picture [n, 2]."""
+    sizes = np.asarray(sizes)
+    if not border:
+        return np.ones(len(points), bool)
+    margin = border * sizes.min(-1, keepdims=True)
+    return ((points >= margin) & (points <= sizes - margin)).all(1)
 
 
 def match_pictures(first: Picture, second: Picture, mode: str = "mutual", max_distance: float | None = 1.0,

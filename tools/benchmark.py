@@ -17,7 +17,7 @@ from rrt.picture_jobs import write_json
 from tools.benchmarking import Row, format_rows, machine
 
 # Imported when called, because some need TensorFlow and others PyTorch.
-BENCHMARKS = ("extract", "input", "loader", "metrics", "rerank", "store", "topk", "train", "train_rrt")
+BENCHMARKS = ("extract", "geometric", "input", "loader", "metrics", "rerank", "store", "topk", "train", "train_rrt")
 
 
 def load(name):

@@ -1,6 +1,6 @@
 """Reranking methods by name, all behind one interface (rrt/rerankers/base.py), alone or in chains:
 
-    method = make_method("superglobal+geometric", {"geometric": {"geometry": "homography"}})
+    method = make_chain("superglobal+geometric", {"geometric": {"geometry": "homography"}})
     lists = reorder(space, method, shortlists)
 
 A method is a dataclass in a file of its own; METHODS says where, so that naming one loads nothing of the others.
@@ -14,6 +14,7 @@ from rrt.errors import InputError
 # {name: module and class}; the fields of the class are the settings.
 METHODS: dict[str, str] = {
     "rrt": "rrt.rerankers.transformer:Transformer",
+    "geometric": "rrt.rerankers.geometric:Geometric",
 }
 
 
@@ -33,18 +34,19 @@ def default_settings(name: str) -> dict:
 
 
 def make_method(name: str, settings: dict | None = None):
-    """The method of a name, or a chain of names with + between them. settings: {name of a method: {setting: value}}.
-    Raises InputError for a setting a method does not have."""
+    """The method of a name with settings {setting: value}. Raises InputError for a setting it does not have."""
+    kind, known = method_class(name), default_settings(name)
+    unknown = sorted((settings or {}).keys() - known.keys())
+    if unknown:
+        raise InputError(f"reranker '{name}' has no setting '{unknown[0]}'; it has {', '.join(known) or 'none'}")
+    return kind(**(settings or {}))
+
+
+def make_chain(names: str, settings: dict | None = None):
+    """The method of a name, or a chain of those of names with + between them. settings: {name: {setting: value}}."""
     from rrt.rerankers.chain import Chain
 
-    methods = []
-    for part in str(name).split("+"):
-        kind, given = method_class(part), (settings or {}).get(part) or {}
-        known = default_settings(part)
-        unknown = sorted(given.keys() - known.keys())
-        if unknown:
-            raise InputError(f"reranker '{part}' has no setting '{unknown[0]}'; it has {', '.join(known) or 'none'}")
-        methods.append(kind(**given))
+    methods = [make_method(name, (settings or {}).get(name)) for name in str(names).split("+")]
     return methods[0] if len(methods) == 1 else Chain(tuple(methods))
 
 

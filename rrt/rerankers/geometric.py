@@ -1,0 +1,205 @@
+"""Geometric verification: candidates by the number of local matches that one plane transform explains.
+
+Cao, Araujo and Sim, "Unifying Deep Local and Global Features for Image Search" (DELG, ECCV 2020), after Philbin et al.,
+"Object retrieval with large vocabularies and fast spatial matching" (CVPR 2007). With local descriptors d and keypoints
+p of a query q and a candidate x of the shortlist
+
+    M(q, x)     = {(i, j): j = argmin_j |d_i^q - d_j^x|, |d_i^q - d_j^x| < max_distance}
+    score(q, x) = max_T |{(i, j) in M(q, x): |p_i^q - T p_j^x| <= threshold}|
+
+where T is an affine transform or a homography, estimated by MAGSAC++ (rrt/matching.py). DELG_SPEC 6.2 has the published
+settings: mode one_way, max_distance 0.9 or 1.0, threshold 10 or 20, max_trials 1000, border 0. The defaults here were
+chosen on held-out training landmarks in pictures of 640 pixels, where a border of 0 ranks worse than global search.
+"""
+
+import zlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from rrt.datasets import not_finite
+from rrt.errors import InputError
+from rrt.matching import MODELS, MODES, half_squares, match_in, verify
+from rrt.picture_matching import is_inner
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
+from rrt.store_values import all_finite, as_float32
+
+# Cells of a matrix product: small ones stay in a core's cache, a GPU wants large ones.
+_CELLS = {"cpu": 2**21, "cuda": 2**26}
+
+
+class _Images(NamedTuple):
+    """Local descriptors float32 [m, D] and keypoints [m, 2] of images end to end, image i's from offsets[i]."""
+
+    offsets: np.ndarray
+    descriptors: np.ndarray
+    keypoints: np.ndarray
+
+
+@dataclass(frozen=True)
+class Geometric(RerankMethod):
+    """mode: "one_way" (the nearest of the candidate for each of the query) or "mutual" (each the nearest of the other).
+
+    max_distance: L2 distance matches stay below (unit vectors: 1.0 is a cosine of 0.5), ratio: part of the distance
+    to the second nearest that they stay below; None: any. geometry: "affine" or "homography"; threshold: largest
+    residual of an inlier, pixels of the query's picture; max_trials, confidence: when the search for a transform ends.
+    seed: of its random trials, mixed with the names of the two images, so that a pair has the same score in every
+    shortlist. max_local: local descriptors of an image, the first in stored order, None = all; border: those nearer to
+    the border than this part of the shorter side are left out, because a network sees its own padding there. device: of
+    the matrix products, None = a GPU if there is one; threads: None = torch's number.
+    """
+
+    mode: str = "one_way"
+    max_distance: float | None = 1.0
+    ratio: float | None = None
+    geometry: str = "affine"
+    threshold: float = 30.0
+    max_trials: int = 1000
+    confidence: float = 0.9999
+    seed: int = 0
+    max_local: int | None = 1000
+    border: float = 0.15
+    device: str | None = None
+    threads: int | None = None
+
+    depth: ClassVar[int | None] = 100
+    pairwise: ClassVar[bool] = True
+
+    def __post_init__(self):
+        for name, values in (("mode", MODES), ("geometry", MODELS)):
+            self._require(name, getattr(self, name) in values, f"one of {', '.join(values)}")
+        self._require("max_distance", _number(self.max_distance, 0, np.inf, True), "a number above 0, or None for any")
+        fits = self.ratio == 1 and self.ratio is not True or _number(self.ratio, 0, 1, True)
+        self._require("ratio", fits, "a number above 0 and up to 1, or None for no such test")
+        self._require("threshold", _number(self.threshold, 0, np.inf), "a number of pixels above 0")
+        self._require("confidence", _number(self.confidence, 0, 1), "a number between 0 and 1")
+        fits = self.border == 0 or _number(self.border, 0, 0.5)
+        self._require("border", fits, "a part of the shorter side, 0 to less than 0.5")
+        for name, optional in (("max_trials", False), ("max_local", True), ("threads", True)):
+            value = getattr(self, name)
+            fits = value is None and optional or _integer(value) and 0 < value < 2**31
+            self._require(name, fits, "an integer of at least 1" + ", or None" * optional)
+        self._require("seed", _integer(self.seed), "an integer")
+        self._device()
+
+    def _require(self, name, fits, expected):
+        if not fits:
+            raise InputError(f"reranker 'geometric': setting {name}={getattr(self, name)!r}: expected {expected}")
+
+    def _device(self) -> torch.device:
+        if self.device is None:
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        kind = str(self.device).partition(":")[0]
+        self._require("device", kind in _CELLS, "cpu, cuda or None")
+        self._require("device", kind == "cpu" or torch.cuda.is_available(), "cpu or None: no GPU is at hand")
+        try:
+            return torch.device(self.device)
+        except RuntimeError:
+            return self._require("device", False, "cpu, cuda or None")
+
+    def prepare(self, space: SearchSpace) -> None:
+        if not space.store.local_dim:
+            raise InputError(f"{space.store.path}: holds no local descriptors, which the reranker 'geometric' compares;"
+                             " extract or import them too")
+
+    def scores(self, space: SearchSpace, shortlists: list[Shortlist], progress: bool = False) -> list[np.ndarray]:
+        """Inliers of each candidate, float32. Verification runs in threads, each with matrix products of its own."""
+        self.prepare(space)
+        results = [np.zeros(len(shortlist.candidates), np.float32) for shortlist in shortlists]
+        waiting: deque = deque()
+        bar = tqdm(total=sum(map(len, results)), desc="geometric", unit="pair", disable=None if progress else True)
+
+        def finish(keep):
+            while len(waiting) > keep:
+                target, work = waiting.popleft()
+                target[:] = work.result()
+                bar.update(len(target))
+
+        with bar, self._workers() as (pool, threads):
+            for shortlist, scores in zip(shortlists, results):
+                place = space.query_index[shortlist.query]
+                query, places = self._read(space.store, [place]), space.gallery_index[shortlist.candidates]
+                for block in self._blocks(space.store, place, places):
+                    images = self._read(space.store, places[block])
+                    seeds = [self._seed(space.store.names, place, other) for other in places[block]]
+                    waiting.append((scores[block], pool.submit(self._inliers, query, images, seeds)))
+                    finish(keep=2 * threads)
+            finish(keep=0)
+        return results
+
+    def bytes_per_image(self, space: SearchSpace) -> float:
+        """Local descriptors as stored and their keypoints, at most ``max_local`` of an image."""
+        self.prepare(space)
+        counts = space.store.local_counts(self.max_local)[space.gallery_index]
+        return float(counts.mean() * (space.store.local_dim * np.dtype(space.store.local_dtype).itemsize + 8))
+
+    @contextmanager
+    def _workers(self):
+        threads = torch.get_num_threads()
+        pool = ThreadPoolExecutor(self.threads or threads, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            yield pool, self.threads or threads
+        finally:
+            pool.shutdown(cancel_futures=True)
+            # The worker threads' number of one would be that of every thread made from now on.
+            torch.set_num_threads(threads)
+
+    def _blocks(self, store, query, places):
+        """Slices of ``places`` that are computed at a time."""
+        counts = store.local_counts(self.max_local)
+        ends = np.cumsum(counts[places])
+        width = max(1, _CELLS[self._device().type] // max(1, int(counts[query])))
+        edges = np.flatnonzero(np.diff((ends - 1) // width)) + 1
+        return map(slice, [0, *edges], [*edges, len(places)]) if len(places) else []
+
+    def _read(self, store, places) -> _Images:
+        places = np.asarray(places, np.int64)
+        packed = store.read_packed(places, self.max_local, ("descriptors", "keypoints"))
+        image = np.repeat(np.arange(len(places)), np.diff(packed.offsets))
+        keep = is_inner(packed.keypoints, store.image_size[places][image], self.border)
+        descriptors, image = as_float32(packed.descriptors[keep]), image[keep]
+        if not all_finite(descriptors):
+            row = int(np.argmin(np.isfinite(descriptors).all(axis=1)))
+            raise not_finite(store, places[image[row]], "local descriptors")
+        return _Images(np.searchsorted(image, np.arange(len(places) + 1)), descriptors, packed.keypoints[keep])
+
+    def _seed(self, names, query, candidate):
+        return zlib.crc32(f"{self.seed}\n{names[query]}\n{names[candidate]}".encode())
+
+    def _inliers(self, query: _Images, images: _Images, seeds) -> list[int]:
+        settings = self.geometry, self.threshold, self.max_trials, self.confidence
+        return [
+            int(verify(images.keypoints[first:][own], query.keypoints[rows], *settings, seed).inliers.sum())
+            for (rows, own), first, seed in zip(map(np.transpose, self.match(query, images)), images.offsets, seeds)
+        ]
+
+    def match(self, query: _Images, images: _Images) -> list[np.ndarray]:
+        """Matches (row of the query, row of the image) int64 [k, 2] with each image, by one matrix product for all."""
+        device = self._device()
+        if device.type == "cuda":
+            # Fewer bits than rrt.matching.rounding() reckons with.
+            torch.backends.cuda.matmul.allow_tf32 = False
+        rows = torch.from_numpy(images.descriptors).to(device)
+        halves = torch.from_numpy(half_squares(images.descriptors)).to(device)
+        table = torch.addmm(halves[:, None], rows, torch.from_numpy(query.descriptors).to(device).T, alpha=-1)
+        if device.type == "cpu":
+            table = table.numpy()
+        parts = [slice(start, end) for start, end in zip(images.offsets[:-1], images.offsets[1:])]
+        settings = self.mode, self.max_distance, self.ratio
+        return [match_in(table[part], query.descriptors, images.descriptors[part], *settings) for part in parts]
+
+
+def _integer(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value, above, below, optional=False) -> bool:
+    if value is None:
+        return optional
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and above < value < below
