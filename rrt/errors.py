@@ -5,6 +5,7 @@ import os
 import secrets
 import sys
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 
 
@@ -19,6 +20,13 @@ def check_count(name, value):
     """InputError unless the setting is an integer of at least 1."""
     if not isinstance(value, int) or value < 1:
         raise InputError(f"setting {name}={value!r}: expected an integer of at least 1")
+
+
+def check_number(name, value, least=0.0, most=float("inf")):
+    """InputError unless the setting is a finite number in least..most."""
+    if not isinstance(value, Real) or not least <= value <= most or value == float("inf"):
+        bounds = f"of at least {least:g}" if most == float("inf") else f"in {least:g}..{most:g}"
+        raise InputError(f"setting {name}={value!r}: expected a number {bounds}")
 
 
 @contextmanager

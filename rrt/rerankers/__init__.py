@@ -13,6 +13,12 @@ from rrt.errors import InputError
 
 # {name: module and class}; the fields of the class are the settings.
 METHODS: dict[str, str] = {
+    "aqe": "rrt.rerankers.aqe:AverageQueryExpansion",
+    "alpha_qe": "rrt.rerankers.aqe:AlphaQueryExpansion",
+    "database_augmentation": "rrt.rerankers.database_augmentation:DatabaseAugmentation",
+    "diffusion": "rrt.rerankers.diffusion:Diffusion",
+    "k_reciprocal": "rrt.rerankers.k_reciprocal:KReciprocal",
+    "superglobal": "rrt.rerankers.superglobal:SuperGlobal",
 }
 
 
