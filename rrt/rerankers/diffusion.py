@@ -57,6 +57,10 @@ class Diffusion(RerankMethod):
         if whole:
             self.prepare(space)
             system = kept(space, (self, "system"), lambda: self._system(kept(space, self, None)))
+        elif shortlists and not is_kept(space, self):
+            # For all queries in one search of the gallery.
+            heads = np.concatenate([shortlist.candidates[: self.truncation] for shortlist in shortlists])
+            gallery_neighbours(space, np.unique(heads), self.k)
         found = []
         for shortlist in tqdm(shortlists, desc="diffusion", delay=2, leave=False, disable=None if progress else True):
             candidates = shortlist.candidates
@@ -65,7 +69,7 @@ class Diffusion(RerankMethod):
                 continue
             rows = np.arange(len(space.gallery)) if whole else np.sort(candidates[: self.truncation])
             own = system if whole else self._system(self._part(space, rows))
-            first = candidates[: self.query_k]
+            first = candidates[: min(self.query_k, len(rows))]
             start = np.zeros(len(rows))
             cosines = space.gallery[first] @ space.queries[shortlist.query]
             start[np.searchsorted(rows, first)] = np.maximum(cosines, 0, dtype=np.float64) ** self.exponent
@@ -76,8 +80,9 @@ class Diffusion(RerankMethod):
         return found
 
     def bytes_per_image(self, space):
-        self.prepare(space)
-        return super().bytes_per_image(space) + 8.0 * kept(space, self, None).nnz / len(space.gallery)
+        # An edge of the graph is a number and a weight; where it was not made, as many as there can be.
+        edges = kept(space, self, None).nnz / len(space.gallery) if is_kept(space, self) else self.k
+        return super().bytes_per_image(space) + 8.0 * edges
 
     def _part(self, space, rows):
         """The affinities among the gallery images ``rows``, rising."""

@@ -2,6 +2,7 @@
 images among themselves, found once for a search space.
 """
 
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -118,7 +119,7 @@ class _Neighbours:
         from rrt.large_search import SelfSearch  # loads torch
 
         with TemporaryDirectory() as folder, tqdm(total=1.0, desc="neighbours", leave=False, disable=None) as bar:
-            self.inds[rows] = SelfSearch(self.gallery, k, folder).search(rows, bar.update)
+            self.inds[rows] = SelfSearch(self.gallery, k, Path(folder)).search(rows, bar.update)
         for block in _blocks(rows, "similarities"):
             for place in range(k):
                 self.sims[block, place] = pair_similarities(self.gallery, block, self.inds[block, place])

@@ -81,9 +81,8 @@ class KReciprocal(RerankMethod):
         return found
 
     def bytes_per_image(self, space):
-        self.prepare(space)
-        entries = kept(space, self, None).nnz / len(space.gallery)
-        # Beside the encoding: who the k1 neighbours are and how near the last is, for the query's own.
+        # V', where it was made, beside the k1 neighbours and how near the last is, which the query's own takes.
+        entries = kept(space, self, None).nnz / len(space.gallery) if is_kept(space, self) else 0
         return super().bytes_per_image(space) + 8.0 * entries + 4.0 * (self.k1 + 1)
 
     def _encode(self, space: SearchSpace, rows: np.ndarray) -> csr_array:
