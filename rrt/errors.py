@@ -6,6 +6,7 @@ import secrets
 import sys
 from contextlib import contextmanager
 from dataclasses import fields
+from numbers import Real
 from pathlib import Path
 from typing import get_args
 
@@ -36,6 +37,13 @@ def check_types(settings, prefix=""):
             names = " or ".join({int: "an integer", float: "a number", bool: "True or False", str: "a text", tuple: "a list",
                                  type(None): "None"}.get(kind, kind.__name__) for kind in kinds)
             raise InputError(f"setting {prefix}{entry.name}={value!r}: expected {names}")
+
+
+def check_number(name, value, least=0.0, most=float("inf")):
+    """InputError unless the setting is a finite number in least..most."""
+    if not isinstance(value, Real) or not least <= value <= most or value == float("inf"):
+        bounds = f"of at least {least:g}" if most == float("inf") else f"in {least:g}..{most:g}"
+        raise InputError(f"setting {name}={value!r}: expected a number {bounds}")
 
 
 @contextmanager

@@ -89,8 +89,16 @@ def query_expansion(queries, gallery, k=2, alpha=0.3):
         raise InputError(f"query expansion with alpha={alpha}: it may not be negative")
     queries, gallery = _rows(queries, "queries"), _rows(gallery, "gallery")
     sims, inds = search(gallery, queries, k)
+    return expand(queries, gallery[inds], sims, alpha)
+
+
+def expand(queries, rows, sims, alpha):
+    """Unit length of query + sum of max(similarity, 0)**alpha row: queries [Q, D], rows [Q, k, D], sims [Q, k] -> [Q, D].
+
+    alpha 0 weights all rows alike.
+    """
     weights = np.maximum(sims, 0) ** np.float32(alpha)
-    return l2_normalize(queries + np.einsum("qk,qkd->qd", weights, gallery[inds]))
+    return l2_normalize(queries + np.einsum("qk,qkd->qd", weights, rows))
 
 
 @dataclass(frozen=True)

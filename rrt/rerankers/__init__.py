@@ -15,6 +15,12 @@ from rrt.errors import InputError
 METHODS: dict[str, str] = {
     "rrt": "rrt.rerankers.transformer:Transformer",
     "geometric": "rrt.rerankers.geometric:Geometric",
+    "aqe": "rrt.rerankers.aqe:AverageQueryExpansion",
+    "alpha_qe": "rrt.rerankers.aqe:AlphaQueryExpansion",
+    "database_augmentation": "rrt.rerankers.database_augmentation:DatabaseAugmentation",
+    "diffusion": "rrt.rerankers.diffusion:Diffusion",
+    "k_reciprocal": "rrt.rerankers.k_reciprocal:KReciprocal",
+    "superglobal": "rrt.rerankers.superglobal:SuperGlobal",
 }
 
 

@@ -1,0 +1,63 @@
+"""Query expansion: the query's descriptor is replaced by a mean of itself and of what was found first.
+
+Average query expansion (Chum, Philbin, Sivic, Isard, Zisserman: Total Recall, ICCV 2007, section 4), with the first k
+candidates x_1..x_k of the shortlist, whatever put them there, and unit descriptors q, x:
+
+    q' = (q + x_1 + ... + x_k) / |...|        score(x) = q' . x
+
+alpha query expansion (Radenovic, Tolias, Chum: Fine-tuning CNN Image Retrieval with No Human Annotation, PAMI 2018,
+section 3.5) weights them by similarity, x_i by max(q . x_i, 0)**alpha. The paper takes alpha 3 and k 50.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rrt.errors import check_count, check_number
+from rrt.neighbors import expand
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
+from rrt.rerankers.gallery import check_globals, similarities
+
+
+def expanded_queries(space: SearchSpace, shortlists: list[Shortlist], k: int, alpha: float, rows_of=None) -> np.ndarray:
+    """Each shortlist's query expanded by its first k candidates, float32 [len(shortlists), D] of unit length.
+
+    rows_of: descriptors [n, D] of gallery positions [n], None = those of the gallery.
+    """
+    rows_of = rows_of or space.gallery.__getitem__
+    expanded = np.empty((len(shortlists), space.gallery.shape[1]), np.float32)
+    for place, shortlist in enumerate(shortlists):
+        query = space.queries[shortlist.query]
+        rows = rows_of(shortlist.candidates[:k])
+        expanded[place] = expand(query[None], rows[None], (rows @ query)[None], alpha)[0]
+    return expanded
+
+
+@dataclass(frozen=True)
+class AverageQueryExpansion(RerankMethod):
+    """k: candidates that join the query."""
+
+    k: int = 10
+
+    def __post_init__(self):
+        check_count("k", self.k)
+
+    def scores(self, space, shortlists, progress=False):
+        check_globals(space)
+        return similarities(space, expanded_queries(space, shortlists, self.k, 0), shortlists)
+
+
+@dataclass(frozen=True)
+class AlphaQueryExpansion(RerankMethod):
+    """k: candidates that join the query; alpha: exponent of their weights."""
+
+    k: int = 50
+    alpha: float = 3.0
+
+    def __post_init__(self):
+        check_count("k", self.k)
+        check_number("alpha", self.alpha)
+
+    def scores(self, space, shortlists, progress=False):
+        check_globals(space)
+        return similarities(space, expanded_queries(space, shortlists, self.k, self.alpha), shortlists)
