@@ -13,6 +13,7 @@ from rrt.errors import InputError
 
 # {name: module and class}; the fields of the class are the settings.
 METHODS: dict[str, str] = {
+    "asmk": "rrt.rerankers.asmk:Asmk",
 }
 
 
