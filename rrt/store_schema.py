@@ -23,7 +23,7 @@ import numpy as np
 
 from rrt.binary_codes import BinaryCodes
 from rrt.errors import InputError
-from rrt.store_values import GLOBAL_DTYPES, LOCAL_DTYPES
+from rrt.store_values import LOCAL_DTYPES
 
 SCHEMA = "delg-store"
 PART_SCHEMA = "delg-store-part"
@@ -110,10 +110,9 @@ def _check_datasets(path, file):
             raise InputError(f"{path}: dataset /{name} claims {dataset.nbytes:,} bytes, far more than the file can hold; "
                              f"{EXTRACT_AGAIN}")
     descriptors = found["local/descriptors"]
-    for what, name, known in (("local", "local/descriptors", (*LOCAL_DTYPES, "uint8")), ("global", "global", GLOBAL_DTYPES)):
-        if found[name].dtype.name not in known:
-            raise InputError(f"{path}: {what} descriptors of type {found[name].dtype.name}, "
-                             f"this program reads {', '.join(known)}; {EXTRACT_AGAIN}")
+    if descriptors.dtype.name not in (*LOCAL_DTYPES, "uint8"):
+        raise InputError(f"{path}: local descriptors of type {descriptors.dtype.name}, "
+                         f"this program reads {', '.join(LOCAL_DTYPES)} and bits; {EXTRACT_AGAIN}")
     read_codes(path, file)
     num_images, num_local = len(found["names"]), len(descriptors)
     expected = {"image_size": (num_images, 2), "global": (num_images, found["global"].shape[1]),

@@ -21,7 +21,7 @@ from rrt.store_compress import compress_store
 from rrt.store_values import GLOBAL_DTYPES
 
 
-def make_codes(local_dim, train=None, train_list=None, kind="itq", bits=128, sample=100_000, seed=0, iterations=50):
+def make_codes(local_dim, train=None, train_list=None, kind="itq", bits=128, sample=50_000, seed=0, iterations=50):
     """Codes for descriptors of ``local_dim`` dimensions -> (BinaryCodes, what a store shall say of them)."""
     note = {"codes": kind if train else "random, not learned", "bits": bits, "seed": seed}
     if not train:
@@ -72,7 +72,7 @@ def main():
     coding.add_argument("--train_list", help="images of --train to learn on (default: all)")
     coding.add_argument("--kind", choices=KINDS, default="itq", help="the turn of the principal directions (default %(default)s)")
     coding.add_argument("--bits", type=int, default=128, help="bits of a descriptor, a multiple of 8 (default %(default)s)")
-    coding.add_argument("--sample", type=int, default=100_000, help="descriptors learned from (default %(default)s)")
+    coding.add_argument("--sample", type=int, default=50_000, help="descriptors learned from (default %(default)s)")
     coding.add_argument("--seed", type=int, default=0, help="of the choice and of the rotation (default %(default)s)")
     coding.add_argument("--iterations", type=int, default=50, help="of ITQ (default %(default)s)")
     arguments = vars(parser.parse_args())

@@ -108,7 +108,7 @@ class InvertedFile:
 @dataclass(frozen=True)
 class Asmk(RerankMethod):
     """codebook: file of tools/train_codebook.py. binary: ASMK* instead of ASMK. multiple_assignment: words that a query's
-    descriptor counts for (5 in the paper). max_local: descriptors used of an image, those of highest attention (None: all).
+    descriptor counts for, as in the paper; gallery descriptors count for one. max_local: descriptors used of an image, those of highest attention (None: all).
 
     Vectors are held in half precision, ASMK* holds bits. Memory: ``bytes_per_image`` for each gallery image (about
     2 D + 12, or D / 8 + 12, bytes for each of its words) and 4 bytes for each of 64 queries at a time.
@@ -121,7 +121,7 @@ class Asmk(RerankMethod):
     alpha: float = 3.0
     tau: float = 0.0
     idf: bool = False
-    multiple_assignment: int = 1
+    multiple_assignment: int = 5
     max_local: int | None = None
 
     def __post_init__(self):
