@@ -68,8 +68,8 @@ def learn_codes(rows: np.ndarray, bits: int, kind: str = "itq", seed: int = 0, i
     values, vectors = np.linalg.eigh(centred.T.astype(np.float64) @ centred / max(1, len(rows)))
     usable = int(np.sum(values > values[-1] * 1e-7)) if values[-1] > 0 else 0
     if bits > usable:
-        raise InputError(f"binary codes of {bits} bits: the {len(rows)} descriptors they are learned from vary in {usable} directions"
-                         " only; give fewer bits, or more images")
+        raise InputError(f"binary codes of {bits} bits: the {len(rows)} descriptors they are learned from vary in {usable}"
+                         " directions only; give fewer bits, or more images")
     directions = vectors[:, ::-1][:, :bits]
     # Eigenvectors come with an arbitrary sign; fixing it makes two runs comparable.
     directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(bits)])

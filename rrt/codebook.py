@@ -78,9 +78,11 @@ class Aggregated:
     vectors: np.ndarray
 
 
-def aggregate(codebook: Codebook, rows: np.ndarray, offsets: np.ndarray, assignments: int = 1, binary: bool = False) -> Aggregated:
-    """Local descriptors rows [m, D] of images that own rows offsets[i] to offsets[i + 1], each descriptor counted for its
-    ``assignments`` nearest words. A word whose residuals cancel out is left out."""
+def aggregate(
+    codebook: Codebook, rows: np.ndarray, offsets: np.ndarray, assignments: int = 1, binary: bool = False
+) -> Aggregated:
+    """Local descriptors rows [m, D] of images that own rows offsets[i] to offsets[i + 1], each descriptor counted for
+    its ``assignments`` nearest words. A word whose residuals cancel out is left out."""
     rows, num_images = as_float32(rows), len(offsets) - 1
     nearest = codebook.assign(rows, assignments)
     keys = (np.repeat(np.arange(num_images), np.diff(offsets))[:, None] * len(codebook) + nearest).ravel()
@@ -102,14 +104,17 @@ def aggregate(codebook: Codebook, rows: np.ndarray, offsets: np.ndarray, assignm
     return Aggregated(np.searchsorted(owners, np.arange(num_images + 1)), (keys % len(codebook)).astype(np.int32), vectors)
 
 
-def train_codebook(store, size: int, images=None, sample: int | None = None, seed: int = 0, iterations: int = 20) -> Codebook:
+def train_codebook(
+    store, size: int, images=None, sample: int | None = None, seed: int = 0, iterations: int = 20
+) -> Codebook:
     """k-means of ``size`` words on local descriptors of a store, the same for the same seed.
 
     images: places in the store to learn from (None: all). sample: descriptors learned from, chosen at random among all
     of these images, each as likely as any other (None: 256 a word, as many as faiss deems useful). Memory: those and as
     many rows again. InputError when there are fewer descriptors than words.
     """
-    for name, value, least in (("size", size, 1), ("iterations", iterations, 1), ("sample", sample, 1), ("seed", seed, 0)):
+    settings = (("size", size, 1), ("iterations", iterations, 1), ("sample", sample, 1), ("seed", seed, 0))
+    for name, value, least in settings:
         if value is not None and value < least:
             raise InputError(f"codebook with {name} {value}: expected at least {least}")
     sample = 256 * size if sample is None else sample
@@ -122,8 +127,8 @@ def train_codebook(store, size: int, images=None, sample: int | None = None, see
     limits = {"min_points_per_centroid": 1, "max_points_per_centroid": -(-len(rows) // size)}
     means = faiss.Kmeans(store.local_dim, size, niter=iterations, seed=seed, **limits)
     means.train(rows)
-    origin = {"store": store.path, "desc_name": store.attributes["desc_name"], "model_sha256": store.attributes["model_sha256"],
-              "images": len(store) if images is None else len(images), "descriptors": len(rows), "seed": seed,
+    made_by = {name: store.attributes[name] for name in ("desc_name", "model_sha256")}
+    origin = {"store": store.path, **made_by, "images": len(store) if images is None else len(images), "descriptors": len(rows), "seed": seed,
               "iterations": iterations, "error": f"{means.obj[-1] / len(rows):.6f}", "faiss": faiss.__version__}
     return Codebook(np.array(means.centroids, np.float32), {what: str(value) for what, value in origin.items()})
 

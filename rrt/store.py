@@ -58,7 +58,8 @@ class Store:
     names: list of N paths. image_size int32 [N, 2] width, height. global_dim, local_dim: descriptor sizes.
     config: dict of every setting that shaped the numbers. attributes: desc_name, model_sha256, software.
     offsets: int64 [N+1], the rows of each image in the packed columns. local_dtype: type of the stored local
-    descriptors, one of LOCAL_DTYPES or "bits", whose codes are then a BinaryCodes, else None; global_dtype; compression: of the local columns, None, "gzip", "lzf" or another that h5py can read.
+    descriptors, one of LOCAL_DTYPES or "bits", whose codes are then a BinaryCodes, else None; global_dtype: of
+    the stored global ones; compression: of the local columns, None, "gzip", "lzf" or another that h5py can read.
     Raises InputError when the file is missing, cut short, no store, or unfinished.
     """
 

@@ -47,8 +47,8 @@ def compress_store(store: Store, out_path, local_dtype: str | None = None, max_l
     stored_as = "uint8" if local_dtype == "bits" else local_dtype
     width = encode(store.local_rows("descriptors", 0, 0)).shape[1]
     sizes = Sizes(list(store.names), int(counts.sum()), store.global_dim, width)
-    attributes = {"desc_name": store.attributes["desc_name"], "model_sha256": store.attributes["model_sha256"],
-                  "config": json.dumps(canonical_settings(out_path, _settings(store, local_dtype, max_local, global_dtype, note)))}
+    config = canonical_settings(out_path, _settings(store, local_dtype, max_local, global_dtype, note))
+    attributes = {name: store.attributes[name] for name in ("desc_name", "model_sha256")} | {"config": json.dumps(config)}
     blocks = _blocks(store, counts, encode, global_dtype)
     write_finished(out_path, sizes, read_skipped(store.path), blocks, stored_as, store.compression, attributes, global_dtype,
                    codes or store.codes)

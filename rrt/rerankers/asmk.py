@@ -11,8 +11,8 @@ The similarity of query X and gallery image Y adds up over the visual words that
     sigma(u) = sign(u) |u|^alpha  where u > tau, else 0
     S(X, Y) = g(X) g(Y)  sum over c of w_c sigma( V^(X_c) . V^(Y_c) ),    g(X) = (sum over words c of X of w_c)^(-1/2)
 
-so that S(X, X) = 1 without multiple assignment. w_c = 1, or with ``idf`` log(1 + N / N_c)^2 where N_c of the N gallery images
-hold word c. Images without words are 0 to all others.
+so that S(X, X) = 1 without multiple assignment. w_c = 1, or with ``idf`` log(1 + N / N_c)^2 where N_c of the N gallery
+images hold word c. Images without words are 0 to all others.
 """
 
 from dataclasses import dataclass
@@ -107,8 +107,9 @@ class InvertedFile:
 
 @dataclass(frozen=True)
 class Asmk(RerankMethod):
-    """codebook: file of tools/train_codebook.py. binary: ASMK* instead of ASMK. multiple_assignment: words that a query's
-    descriptor counts for, as in the paper; gallery descriptors count for one. max_local: descriptors used of an image, those of highest attention (None: all).
+    """codebook: file of tools/train_codebook.py. binary: ASMK* instead of ASMK. multiple_assignment: words that a
+    query's descriptor counts for, as in the paper; gallery descriptors count for one. max_local: descriptors used of an
+    image, those of highest attention (None: all).
 
     Vectors are held in half precision, ASMK* holds bits. Memory: ``bytes_per_image`` for each gallery image (about
     2 D + 12, or D / 8 + 12, bytes for each of its words) and 4 bytes for each of 64 queries at a time.
