@@ -128,8 +128,9 @@ def train_codebook(
     means = faiss.Kmeans(store.local_dim, size, niter=iterations, seed=seed, **limits)
     means.train(rows)
     made_by = {name: store.attributes[name] for name in ("desc_name", "model_sha256")}
-    origin = {"store": store.path, **made_by, "images": len(store) if images is None else len(images), "descriptors": len(rows), "seed": seed,
-              "iterations": iterations, "error": f"{means.obj[-1] / len(rows):.6f}", "faiss": faiss.__version__}
+    origin = {"store": store.path, **made_by, "images": len(store) if images is None else len(images),
+              "descriptors": len(rows), "seed": seed, "iterations": iterations,
+              "error": f"{means.obj[-1] / len(rows):.6f}", "faiss": faiss.__version__}
     return Codebook(np.array(means.centroids, np.float32), {what: str(value) for what, value in origin.items()})
 
 
