@@ -47,7 +47,8 @@ class MemoryStore(Store):
         self.image_size, self.offsets = columns["image_size"], columns["local/offsets"]
         self.global_dim, self.local_dim = columns["global"].shape[1], columns["local/descriptors"].shape[1]
         self.config, self.attributes = {}, {"desc_name": "", "model_sha256": "", "software": ""}
-        self.local_dtype, self.compression = "float32", None
+        self.local_dtype = self.global_dtype = "float32"
+        self.compression = self.codes = None
         self._maps = {name: columns[name] for name in ("global", *(f"local/{column}" for column in LOCAL_COLUMNS))}
         self._places = self._stem_places = None
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.store_records import ImageRecord, Skipped, StoredImage, limited
-from rrt.store_schema import (COMPRESSIONS, EXTRACT, LOCAL_COLUMNS, damage_named, open_checked, read_config,
-                              read_names, read_text)
-from rrt.store_values import LOCAL_DTYPES, to_float32
+from rrt.store_schema import (COMPRESSIONS, EXTRACT, LOCAL_COLUMNS, damage_named, open_checked, read_codes,
+                              read_config, read_names, read_text)
+from rrt.store_values import LOCAL_DTYPES, Float32Rows, to_float32
 from rrt.store_writer import PartWriter, is_complete, read_skipped, remove_store, write_store
 
 __all__ = ["COMPRESSIONS", "LOCAL_COLUMNS", "LOCAL_DTYPES", "ImageRecord", "Local", "Packed", "PartWriter", "Skipped",
@@ -40,7 +40,7 @@ class Local:
 class Packed:
     """Local descriptors of several images end to end; image i owns rows offsets[i] to offsets[i+1].
 
-    descriptors [m, Dl] in the type the store keeps, but float32 unit rows of an int8 store; keypoints [m, 2],
+    descriptors [m, Dl] in the type the store keeps, but float32 unit rows of a store of int8 or bits; keypoints [m, 2],
     scales [m], attention [m] float32, offsets int64. A column that was not asked for is None.
     """
 
@@ -58,7 +58,8 @@ class Store:
     names: list of N paths. image_size int32 [N, 2] width, height. global_dim, local_dim: descriptor sizes.
     config: dict of every setting that shaped the numbers. attributes: desc_name, model_sha256, software.
     offsets: int64 [N+1], the rows of each image in the packed columns. local_dtype: type of the stored local
-    descriptors; compression: of the local columns, None, "gzip", "lzf" or another that h5py can read.
+    descriptors, one of LOCAL_DTYPES or "bits", whose codes are then a BinaryCodes, else None; global_dtype: of
+    the stored global ones; compression: of the local columns, None, "gzip", "lzf" or another that h5py can read.
     Raises InputError when the file is missing, cut short, no store, or unfinished.
     """
 
@@ -72,12 +73,14 @@ class Store:
             self.image_size = file["image_size"][:]
             self.offsets = file["local/offsets"][:]
             self.global_dim = file["global"].shape[1]
-            self.local_dim = file["local/descriptors"].shape[1]
+            self.codes = read_codes(self.path, file)
+            self.local_dim = self.codes.dim if self.codes else file["local/descriptors"].shape[1]
+            self.global_dtype = file["global"].dtype.name
             self.config = read_config(file)
             self.attributes = {key: read_text(file, key) for key in ("desc_name", "model_sha256", "software")}
             columns = ["global", *(f"local/{column}" for column in LOCAL_COLUMNS)]
             self._layouts = {column: _Layout.of(file[column]) for column in columns}
-            self.local_dtype = file["local/descriptors"].dtype.name
+            self.local_dtype = "bits" if self.codes else file["local/descriptors"].dtype.name
             self.compression = file["local/descriptors"].compression
         self._maps = {}
         self._file, self._file_process, self._datasets = None, None, {}
@@ -143,12 +146,14 @@ class Store:
 
     @property
     def global_descriptors(self):
-        """float32 [N, Dg], unit rows; read-only and mapped from the file where its layout allows, else read once."""
-        return self._column("global")
+        """float32 [N, Dg], unit rows; read-only and mapped from the file where its layout allows, else read once. Of a
+        store that keeps halves, a table that gives float32 rows (rrt.store_values.Float32Rows)."""
+        return Float32Rows(self._column("global")) if self.global_dtype == "float16" else self._column("global")
 
     @property
     def local_descriptors(self):
-        """[M, Dl] of all images end to end, in the stored type; read-only and mapped from the file where possible."""
+        """[M, Dl] of all images end to end, in the stored type (bits: [M, B / 8]); read-only and mapped from the file where
+        possible."""
         return np.asarray(self._column("local/descriptors")[:])
 
     def index(self, name, source=None):
@@ -195,7 +200,7 @@ class Store:
         end = start + _limited(self.offsets[i + 1] - start, max_local)
         with damage_named(self.path):
             columns = {name: self._column(f"local/{name}")[start:end] for name in LOCAL_COLUMNS}
-        return Local(to_float32(columns.pop("descriptors")), **{name: np.array(rows) for name, rows in columns.items()})
+        return Local(self.to_float32(columns.pop("descriptors")), **{name: np.array(rows) for name, rows in columns.items()})
 
     def read_packed(self, indices, max_local=None, columns=LOCAL_COLUMNS):
         """Local descriptors of the images `indices` (any order, repeats allowed), at most max_local of each.
@@ -212,9 +217,13 @@ class Store:
         np.cumsum(counts, out=offsets[1:])
         runs = _copy_runs(starts, counts, offsets)
         gathered = {name: self._gather(f"local/{name}", runs, offsets[-1]) for name in columns}
-        if self.local_dtype == "int8" and "descriptors" in gathered:
-            gathered["descriptors"] = to_float32(gathered["descriptors"])
+        if self.local_dtype in ("int8", "bits") and "descriptors" in gathered:
+            gathered["descriptors"] = self.to_float32(gathered["descriptors"])
         return Packed(offsets, **gathered)
+
+    def to_float32(self, stored):
+        """Local descriptors as this store keeps them, rows of local_rows("descriptors", ...) -> float32 [n, Dl]."""
+        return self.codes.decode(stored) if self.codes else to_float32(stored)
 
     def local_rows(self, name, start, end):
         """Rows start to end of a local column (a name of LOCAL_COLUMNS) as stored."""

@@ -73,7 +73,7 @@ def _check_images(store, check):
         check.add(f"'{store.names[place]}': the size of the picture is {store.image_size[place].tolist()}")
     step = max(1, _BLOCK_VALUES // max(1, store.global_dim))
     for start in range(0, len(store), step):
-        faults, zero = _faults_of_descriptors(store.global_descriptors[start:start + step])
+        faults, zero = _faults_of_descriptors(store.global_descriptors[start:start + step], store.global_dtype)
         for what, bad in (faults | {"zero": zero}).items():
             for place in start + np.flatnonzero(bad):
                 check.add(f"'{store.names[place]}': the global descriptor is {what}")
@@ -82,7 +82,7 @@ def _check_images(store, check):
 def _check_local(store, start, end, check):
     """The local descriptors of rows start to end, faults counted by image."""
     columns = {name: store.local_rows(name, start, end) for name in LOCAL_COLUMNS}
-    faults, zero = _faults_of_descriptors(columns.pop("descriptors"))
+    faults, zero = _faults_of_descriptors(columns.pop("descriptors"), store.local_dtype)
     check.zero_rows += int(zero.sum())
     faults = {f"descriptors {what}": bad for what, bad in faults.items()}
     for name, values in columns.items():
@@ -102,15 +102,17 @@ def _check_local(store, start, end, check):
             check.add(f"'{store.names[place]}': {what} in {count} of {total} rows, the first is row {first}")
 
 
-def _faults_of_descriptors(rows):
-    """Rows [n, D] as stored -> ({fault: bool [n]}, which rows are zero, bool [n])."""
-    if rows.dtype == np.int8:
+def _faults_of_descriptors(rows, stored_as):
+    """Rows [n, D] and the type they are stored as -> ({fault: bool [n]}, which rows are zero, bool [n])."""
+    if stored_as == "bits":
+        return {}, np.zeros(len(rows), bool)  # every byte is a code; what they stand for is checked by opening the store
+    if stored_as == "int8":
         # Not abs(): that of -128 is negative.
         largest = np.maximum(rows.max(axis=1, initial=0).astype(int), -rows.min(axis=1, initial=0).astype(int))
         return {f"without a largest component of {INT8_LARGEST}": (largest != INT8_LARGEST) & (largest > 0)}, largest == 0
     finite = np.isfinite(rows).all(axis=1)
     lengths = np.linalg.norm(np.where(finite[:, None], rows, 0).astype(np.float32), axis=1)
-    off = ~(np.abs(lengths - 1) <= _LENGTH_TOLERANCE[rows.dtype.name]) & (lengths > 0)
+    off = ~(np.abs(lengths - 1) <= _LENGTH_TOLERANCE[stored_as]) & (lengths > 0)
     return {"not finite": ~finite, "not of unit length": off}, finite & (lengths == 0)
 
 
@@ -119,8 +121,9 @@ def _describe(store, check):
     size = store.path.stat().st_size
     summary = {
         "images": f"{len(store)}, {len(read_skipped(store.path))} pictures skipped",
-        "global descriptors": f"{store.global_dim} x float32",
-        "local descriptors": f"{store.local_dim} x {store.local_dtype}, {counts.sum()} in all, "
+        "global descriptors": f"{store.global_dim} x {store.global_dtype}",
+        "local descriptors": (f"{store.local_dim} dimensions in {len(store.codes.axes)} bits" if store.codes else
+                              f"{store.local_dim} x {store.local_dtype}") + f", {counts.sum()} in all, "
                              + (f"compressed by {store.compression}" if store.compression else "uncompressed"),
         "descriptors an image": f"{counts.min()} to {counts.max()}, mean {counts.mean():.1f}, median {np.median(counts):g}, "
                                 f"none in {np.sum(counts == 0)} images" if len(store) else "no images",

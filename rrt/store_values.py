@@ -20,6 +20,7 @@ cosine of two, as errors uniform in +-m / 254 give.
 import numpy as np
 
 LOCAL_DTYPES = ("float16", "float32", "int8")
+GLOBAL_DTYPES = ("float32", "float16")
 INT8_LARGEST = 127
 
 
@@ -46,6 +47,25 @@ def to_float32(stored):
         # Every row of integers but that of zeros is at least 1 long.
         rows *= (1 / np.sqrt(np.maximum(np.vecdot(rows, rows), 1)))[:, None]
     return rows
+
+
+class Float32Rows:
+    """A table of halves [N, D], read-only, that gives float32 rows by slice, number or array of numbers: what is asked
+    for is converted, never the whole but by np.asarray()."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, halves):
+        self.halves, self.shape = halves, halves.shape
+
+    def __len__(self):
+        return len(self.halves)
+
+    def __getitem__(self, key):
+        return self.halves[key].astype(np.float32)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.halves.astype(np.float32 if dtype is None else dtype)
 
 
 def as_float32(stored):

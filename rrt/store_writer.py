@@ -103,7 +103,7 @@ class PartWriter:
                              f"{self._part_path(missing[0]).name}); run the extraction again")
         sizes = self._survey_parts()
         attributes = {"desc_name": desc_name, "model_sha256": model_sha256, "config": json.dumps(self.settings)}
-        _write_finished(self.path, sizes, self.skipped, self._part_columns(), self.local_dtype, self.compression,
+        write_finished(self.path, sizes, self.skipped, self._part_columns(), self.local_dtype, self.compression,
                         attributes)
         return self.path
 
@@ -196,19 +196,25 @@ def write_store(path, records, desc_name="", settings=None, local_dtype="float16
     blocks = (packed_columns(path, kept[start:start + _BLOCK], local_dtype, max_local)
               for start in range(0, len(kept), _BLOCK))
     attributes = {"desc_name": desc_name, "model_sha256": model_sha256, "config": json.dumps(settings)}
-    _write_finished(path, sizes, skipped, blocks, local_dtype, compression, attributes)
+    write_finished(path, sizes, skipped, blocks, local_dtype, compression, attributes)
     return path
 
 
-def _write_finished(path, sizes, skipped, blocks, local_dtype, compression, attributes):
-    """Write the whole store beside its place, check it, move it there, and remove what earlier runs left."""
+def write_finished(path, sizes, skipped, blocks, local_dtype, compression, attributes, global_dtype="float32", codes=None):
+    """Write the whole store beside its place, check it, move it there, and remove what earlier runs left.
+
+    sizes, blocks, the types and compression: as rrt.store_file.write_columns takes them. skipped: list of Skipped.
+    attributes: desc_name, model_sha256, config. codes: BinaryCodes of local descriptors that are bits.
+    """
     _remove_leftovers(path)
     if not sizes.names:
         raise InputError(f"{path}: none of the {len(skipped)} pictures gave descriptors (first: "
                          f"'{skipped[0].name}', {skipped[0].reason}); check the folder the list is read against")
     with atomic_path(path) as temporary:
         with create_file(temporary) as file:
-            write_columns(file, sizes, blocks, local_dtype, compression)
+            write_columns(file, sizes, blocks, local_dtype, compression, global_dtype)
+            if codes:
+                file["local/code_mean"], file["local/code_axes"] = codes.mean, codes.axes
             write_attributes(file, schema=SCHEMA, version=VERSION, **attributes, software=f"rrt {rrt.__version__}",
                              complete=True)
         with open_checked(temporary) as file:

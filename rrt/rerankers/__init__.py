@@ -21,6 +21,7 @@ METHODS: dict[str, str] = {
     "diffusion": "rrt.rerankers.diffusion:Diffusion",
     "k_reciprocal": "rrt.rerankers.k_reciprocal:KReciprocal",
     "superglobal": "rrt.rerankers.superglobal:SuperGlobal",
+    "asmk": "rrt.rerankers.asmk:Asmk",
 }
 
 
