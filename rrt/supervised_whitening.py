@@ -30,6 +30,10 @@ def fit_supervised_whitening(x, dim, labels=None, pairs=None, power=0.5, shrinka
     if not (0 <= shrinkage <= 1 and power >= 0 and dim >= 1):
         raise InputError(f"whitening with dim {dim}, power {power} and shrinkage {shrinkage}: dim must be at least 1,"
                          " power not negative, shrinkage within 0..1")
+    if pairs is not None and not len(pairs):
+        raise InputError("supervised whitening: no matching pairs; give some, or --method pca")
+    if pairs is None and len(np.unique(labels)) == len(labels):
+        raise InputError("supervised whitening: no two images have the same label; give --pairs, or --method pca")
     x = np.asarray(x, dtype=np.float32)
     # Outside of the span of the training descriptors S says nothing, and the last step would cut it off.
     basis = fit_pca_whitening(x, None, power=0)
@@ -39,7 +43,7 @@ def fit_supervised_whitening(x, dim, labels=None, pairs=None, power=0.5, shrinka
                          f" directions only; give a dim of at most {rank}, or more images")
     turn = basis.projection.astype(np.float64)
     turned = (x - basis.mean) @ turn
-    scatter = _covariance_of_labels(turned, np.asarray(labels)) if pairs is None else _covariance_of_pairs(turned, pairs)
+    scatter = _covariance_of_labels(turned, np.asarray(labels)) if pairs is None else _covariance_of_pairs(turned, np.asarray(pairs))
     values, vectors = np.linalg.eigh(scatter)
     values = (1 - shrinkage) * np.maximum(values, 0) + shrinkage * values.mean()
     if power and values[0] <= 1e-10 * values[-1]:
@@ -63,15 +67,10 @@ def _covariance_of_labels(x, labels):
         centred = x[rows] - x[rows].mean(axis=0)
         total += len(rows) * (centred.T @ centred)
         count += len(rows) * (len(rows) - 1) // 2
-    if not count:
-        raise InputError("supervised whitening: no two images have the same label; give --pairs, or --method pca")
     return total / (2 * count)
 
 
 def _covariance_of_pairs(x, pairs):
-    pairs = np.asarray(pairs)
-    if not len(pairs):
-        raise InputError("supervised whitening: no matching pairs; give some, or --method pca")
     total = np.zeros((x.shape[1], x.shape[1]))
     for start in range(0, len(pairs), 4096):
         first, second = pairs[start : start + 4096].T

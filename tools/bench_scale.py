@@ -137,7 +137,7 @@ def build(table, factory, training_images, seed=0):
     """A faiss index over a table [N, D] of any float type, trained on a sample of it and filled block by block."""
     index = _new_index(factory, table.shape[1])
     sample = np.sort(np.random.default_rng(seed).choice(len(table), min(training_images, len(table)), replace=False))
-    lists = faiss.try_extract_index_ivf(index)
+    lists = faiss.downcast_index(faiss.try_extract_index_ivf(index)) if "IVF" in factory else None
     if lists is not None:
         # Fewer rows for each list than faiss would like; it says so on the console otherwise.
         lists.cp.min_points_per_centroid = 1
