@@ -37,7 +37,7 @@ def test_candidates_computed_again_come_by_their_similarity_in_the_table():
     assert search_again(table, queries[:1], np.array([[7, -1, 3]]), 5)[0, 2:].tolist() == [-1] * 3
 
 
-@pytest.mark.parametrize("factory", ["SQ8", "PCA16,HNSW8_SQ8", "PCA16,IVF8,PQ4x4"])
+@pytest.mark.parametrize("factory", ["SQ8", "PCA16,HNSW8_SQ8", "PCA16,IVF8,PQ4x4np"])
 def test_an_index_built_in_blocks_finds_most_neighbours_and_more_with_products_computed_again(factory, monkeypatch):
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
@@ -56,7 +56,7 @@ def test_an_index_built_in_blocks_finds_most_neighbours_and_more_with_products_c
 
 def test_the_default_indexes_of_a_million_images_are_those_asked_for():
     ivf, hnsw, scalar = default_indexes(1_000_000, 2048)
-    assert ivf.startswith("PCA512,IVF4096,PQ128;nprobe=") and hnsw.startswith("PCA512,HNSW32_SQ8;efSearch=") and scalar == "SQ8"
+    assert ivf.startswith("PCA512,IVF4096,PQ128np;nprobe=") and hnsw.startswith("PCA512,HNSW32_SQ8;efSearch=") and scalar == "SQ8"
 
 
 def test_figures_of_ways_make_a_table_with_a_column_each():

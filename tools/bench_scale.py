@@ -28,7 +28,7 @@ def add_arguments(parser):
     parser.add_argument("--queries", type=int, default=70)
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--indexes", nargs="*", metavar="FACTORY[;SETTING ...]",
-                        help="faiss factory strings, each with settings to search with, as 'PCA512,IVF4096,PQ128;nprobe=16"
+                        help="faiss factory strings, each with settings to search with, as 'PCA512,IVF4096,PQ128np;nprobe=16"
                         ";nprobe=64' (default: IVF-PQ, HNSW and scalar quantizer for the size); none: exact search alone")
     parser.add_argument("--training_images", type=int, default=65_536, help="sample that indexes are trained on, at most")
     parser.add_argument("--again", type=int, default=400,
@@ -47,7 +47,8 @@ def default_indexes(count, width):
     """Factory strings with settings. The lists of IVF grow as the square root of the images."""
     kept = max(4, width // 4)
     lists = 2 ** round(np.log2(4 * count**0.5))
-    return [f"PCA{kept},IVF{lists},PQ{kept // 4};nprobe=8;nprobe=32;nprobe=128",
+    # np: without polysemous training, which takes minutes and changes the order of the codes alone.
+    return [f"PCA{kept},IVF{lists},PQ{kept // 4}np;nprobe=8;nprobe=32;nprobe=128",
             f"PCA{kept},HNSW32_SQ8;efSearch=64;efSearch=256",
             "SQ8"]
 
