@@ -43,7 +43,10 @@ def fit_supervised_whitening(x, dim, labels=None, pairs=None, power=0.5, shrinka
                          f" directions only; give a dim of at most {rank}, or more images")
     turn = basis.projection.astype(np.float64)
     turned = (x - basis.mean) @ turn
-    scatter = _covariance_of_labels(turned, np.asarray(labels)) if pairs is None else _covariance_of_pairs(turned, np.asarray(pairs))
+    if pairs is None:
+        scatter = _covariance_of_labels(turned, np.asarray(labels))
+    else:
+        scatter = _covariance_of_pairs(turned, np.asarray(pairs))
     values, vectors = np.linalg.eigh(scatter)
     values = (1 - shrinkage) * np.maximum(values, 0) + shrinkage * values.mean()
     if power and values[0] <= 1e-10 * values[-1]:

@@ -127,7 +127,8 @@ def parse_arguments():
     parser.add_argument("--data_dir", default="data/oxford5k_classic", help="folder of the image lists (%(default)s)")
     parser.add_argument("--lists", nargs=2, default=TEST_LISTS, metavar=("QUERIES", "GALLERY"),
                         help=f"image lists in it ({' '.join(TEST_LISTS)})")
-    parser.add_argument("--allow_missing", action="store_true", help="leave out pictures that the files name and the gallery lacks")
+    parser.add_argument("--allow_missing", action="store_true",
+                        help="leave out pictures that the files name and the gallery lacks")
     parser.add_argument("--out", help="write the table to this file (.md, .csv or .tex) instead of printing it")
     return parser.parse_args()
 
