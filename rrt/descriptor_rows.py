@@ -17,26 +17,34 @@ ROWS_PER_BLOCK = 4096
 
 class DescriptorRows:
     """Rows [N, D] of a table by slice or by array of numbers, float32 and contiguous; those of ``index`` alone when
-    given. Slices of a table that is float32, contiguous and taken whole are views."""
+    given. Slices of a table that is float32, contiguous and taken whole are views.
 
-    def __init__(self, table, index=None):
+    whitening: rrt.neighbors.Whitening applied to rows as they are read; for rows that are read once or twice.
+    """
+
+    def __init__(self, table, index=None, whitening=None):
         consecutive = index is not None and len(index) and (np.diff(index) == 1).all()
         self._table = table[index[0] : index[0] + len(index)] if consecutive else table
         self._index = None if consecutive else index
-        self.shape = (len(table) if index is None else len(index), table.shape[1])
+        self._whitening = whitening
+        width = whitening.projection.shape[1] if whitening else table.shape[1]
+        self.shape = (len(table) if index is None else len(index), width)
 
     def __len__(self):
         return self.shape[0]
 
     def __getitem__(self, key):
         rows = self._table[key if self._index is None else self._index[key]]
+        if self._whitening:
+            # One row given by its number has one dimension.
+            return self._whitening.apply(np.atleast_2d(rows)).reshape(*rows.shape[:-1], -1)
         return np.ascontiguousarray(rows, dtype=np.float32)
 
     def take(self, numbers, out):
         """The rows `numbers` in the first places of out, float32 [at least n, D] -> that part of it. To use memory
         again takes a fifth of the time of new memory, which the system must find and clear first."""
         out = out[: len(numbers)]
-        if self._table.dtype != np.float32:
+        if self._whitening or self._table.dtype != np.float32:
             out[:] = self[numbers]
             return out
         # "clip" alone writes to `out` directly; no number is outside.
@@ -60,6 +68,20 @@ class RowsSummary:
     sha256: str
     first_equal: np.ndarray
     longest: float
+
+
+def listed_rows(store, images, whitening=None):
+    """DescriptorRows of the ImageList `images` in an open store, whitened (a Whitening, or None) as they are read.
+
+    Raises InputError when the store lacks an image, a descriptor is not finite, or the whitening does not fit.
+    """
+    index = store.indices(images.names, images)
+    rows = DescriptorRows(store.global_descriptors, index)
+    if whitening:
+        whitening.apply(rows[:1])
+    for block in rows.shown_blocks("checking descriptors"):
+        refuse_not_finite(store.path, images.names[block], rows[block])
+    return DescriptorRows(store.global_descriptors, index, whitening)
 
 
 def open_rows(store, images, whitening, folder):

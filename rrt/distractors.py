@@ -14,6 +14,7 @@ from rrt.datasets import TestSet, check_finite, not_finite
 from rrt.errors import InputError
 from rrt.groundtruth import grades_of
 from rrt.joined_store import JoinedStore
+from rrt.neighbors import Nearest
 from rrt.store import Store
 
 _BLOCK_BYTES = 64 * 2**20
@@ -101,8 +102,7 @@ def _similar_distractors(store, queries, prepare, floors, count, block):
     """For each query (similarities float32, images of the store) of all distractors above its floor; and similarities
     and images [Q, count] of its ``count`` most similar ones, falling."""
     above = [[] for _ in queries]
-    top = np.empty((len(queries), 0), np.float32)
-    top_places = np.empty((len(queries), 0), np.int64)
+    top = Nearest(len(queries), count)
     for start in tqdm(range(0, len(store), block), desc="distractors", unit="block", disable=None):
         descriptors = np.asarray(store.global_descriptors[start : start + block], dtype=np.float32)
         finite = np.isfinite(descriptors).all(axis=1)
@@ -112,8 +112,5 @@ def _similar_distractors(store, queries, prepare, floors, count, block):
         for row, found in enumerate(similarities > floors[:, None]):
             places = np.flatnonzero(found)
             above[row].append((similarities[row, places], (start + places).astype(np.int32)))
-        places = np.broadcast_to(np.arange(start, start + len(descriptors)), similarities.shape)
-        top, top_places = np.hstack([top, similarities]), np.hstack([top_places, places])
-        order = np.argsort(-top, axis=1, kind="stable")[:, :count]
-        top, top_places = (np.take_along_axis(table, order, axis=1) for table in (top, top_places))
-    return [tuple(map(np.concatenate, zip(*pieces))) for pieces in above], top, top_places
+        top.add(similarities, start)
+    return [tuple(map(np.concatenate, zip(*pieces))) for pieces in above], top.similarities, top.inds

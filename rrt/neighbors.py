@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by inner product (faiss), query expansion and PCA whitening of global descriptors.
+"""Exact nearest neighbours by inner product, query expansion and PCA whitening of global descriptors.
 
 Descriptors are float32 rows of unit length, so that the inner product is the cosine similarity.
 """
@@ -6,18 +6,25 @@ Descriptors are float32 rows of unit length, so that the inner product is the co
 from dataclasses import dataclass
 from pathlib import Path
 
-import faiss
 import numpy as np
 
 from rrt.errors import InputError, atomic_path, sha256_of_file
 from rrt.store import Store
 
+_BLOCK_BYTES = 64 * 2**20
+# Queries compared at a time, so that what they are compared with stays in long blocks.
+_QUERIES = 1024
+
 
 def _rows(x, what):
     x = np.ascontiguousarray(x, dtype=np.float32)
-    if x.ndim != 2 or not len(x):
-        raise InputError(f"{what}: descriptors of shape {x.shape}; expected a table [images, dimensions], not empty")
+    _check_table(x.shape, what)
     return x
+
+
+def _check_table(shape, what):
+    if len(shape) != 2 or not shape[0]:
+        raise InputError(f"{what}: descriptors of shape {shape}; expected a table [images, dimensions], not empty")
 
 
 def _count(k):
@@ -58,25 +65,90 @@ def refuse_not_finite(path, names, table):
         raise InputError(f"{path}: the global descriptor of '{names[broken[0]]}' is not finite; extract it again")
 
 
+class Nearest:
+    """The k largest similarities of each query to gallery rows that come a block at a time.
+
+    similarities float32 [Q, n] falling and inds int64 [Q, n], n = min(k, rows so far); of equal similarities the row of
+    the smaller index comes first.
+    """
+
+    def __init__(self, num_queries, k):
+        self.k = k
+        self.similarities = np.empty((num_queries, 0), np.float32)
+        self.inds = np.empty((num_queries, 0), np.int64)
+
+    def add(self, similarities, start):
+        """Take those, float32 [Q, B] and finite, of the gallery rows start to start + B, which follow on the last ones."""
+        held, size = self.inds.shape[1], similarities.shape[1]
+        if held == self.k:
+            # An equal one comes later in the gallery than those that are held.
+            wanted = similarities > self.similarities[:, -1:]
+        elif size > self.k:
+            wanted = similarities >= np.partition(similarities, -self.k, axis=1)[:, -self.k, None]
+        else:
+            wanted = np.ones(similarities.shape, bool)
+        count = min(self.k, held + size)
+        grow = ((0, 0), (0, count - held))
+        old_similarities, old_inds = self.similarities, self.inds
+        self.similarities, self.inds = np.pad(old_similarities, grow), np.pad(old_inds, grow)
+        for row in np.flatnonzero(wanted.any(axis=1)):
+            places = np.flatnonzero(wanted[row])
+            values = np.concatenate([old_similarities[row], similarities[row, places]])
+            order = np.argsort(-values, kind="stable")[:count]
+            self.similarities[row] = values[order]
+            self.inds[row] = np.concatenate([old_inds[row], start + places])[order]
+
+
 def search(gallery, queries, k=None):
     """The k gallery rows of the largest inner product with each query; k None or too large: all of them, ranked.
 
-    gallery [N, D], queries [Q, D] -> (sims float32 [Q, k] falling, inds int64 [Q, k]). Equal similarities are ordered
-    by index. Neighbours within one large table, exactly: rrt.large_search. Memory: faiss works in blocks; when more than half of the gallery is asked for, N similarities a query.
+    gallery [N, D]: an array of any float type, also one mapped from a file, or rrt.descriptor_rows.DescriptorRows; it is
+    read in blocks of 64 MiB and never held whole. queries [Q, D] -> (sims float32 [Q, k] falling, inds int64 [Q, k]).
+    Products are float32; equal ones are ordered by index. Memory: three blocks, and 16 bytes for each of Q k results;
+    when more than half of the gallery is asked for, N similarities a query. Neighbours of one large table among
+    itself, exact in float64: rrt.large_search. Raises InputError for sizes that do not fit and rows that are not finite.
     """
-    gallery, queries = _rows(gallery, "gallery"), _rows(queries, "queries")
+    queries = _rows(queries, "queries")
+    gallery = gallery if hasattr(gallery, "shape") else np.asarray(gallery, dtype=np.float32)
+    _check_table(gallery.shape, "gallery")
     if gallery.shape[1] != queries.shape[1]:
         raise InputError(f"queries have {queries.shape[1]} dimensions and the gallery {gallery.shape[1]}; extract both"
                          " with the same model")
+    refuse_not_finite("queries", range(len(queries)), queries)
     k = len(gallery) if k is None else min(_count(k), len(gallery))
-    if 2 * k > len(gallery):
-        # A heap of k entries a query is slower here than sorting the row.
-        sims = queries @ gallery.T
-        inds = np.argsort(-sims, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(sims, inds, axis=1), inds
-    sims, inds = faiss.knn(queries, gallery, k, metric=faiss.METRIC_INNER_PRODUCT)
-    order = np.lexsort((inds, -sims), axis=1)
-    return np.take_along_axis(sims, order, axis=1), np.take_along_axis(inds, order, axis=1)
+    parts = [_search_block(gallery, queries[start : start + _QUERIES], k) for start in range(0, len(queries), _QUERIES)]
+    return tuple(map(np.concatenate, zip(*parts)))
+
+
+def _search_block(gallery, queries, k):
+    count, width = gallery.shape
+    step = max(1, _BLOCK_BYTES // (4 * max(width, len(queries))))
+    # Keeping the best of every block would cost more than sorting once when most are asked for.
+    whole = np.empty((len(queries), count), np.float32) if 2 * k > count else None
+    best = Nearest(len(queries), k)
+    buffer = None
+    for start in range(0, count, step):
+        rows = gallery[start : start + step]
+        if rows.dtype != np.float32:
+            # The same memory again: the system takes longer to find new memory than the numbers to convert.
+            buffer = np.empty((min(step, count), width), np.float32) if buffer is None else buffer
+            rows = _converted(rows, buffer[: len(rows)])
+        similarities = queries @ rows.T
+        if not np.isfinite(similarities).all():
+            refuse_not_finite("gallery", range(start, start + len(rows)), rows)
+        if whole is None:
+            best.add(similarities, start)
+        else:
+            whole[:, start : start + step] = similarities
+    if whole is None:
+        return best.similarities, best.inds
+    inds = np.argsort(-whole, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(whole, inds, axis=1), inds
+
+
+def _converted(rows, out):
+    np.copyto(out, rows, casting="same_kind")
+    return out
 
 
 def query_expansion(queries, gallery, k=2, alpha=0.3):
@@ -87,9 +159,11 @@ def query_expansion(queries, gallery, k=2, alpha=0.3):
     """
     if alpha < 0:
         raise InputError(f"query expansion with alpha={alpha}: it may not be negative")
-    queries, gallery = _rows(queries, "queries"), _rows(gallery, "gallery")
+    queries = _rows(queries, "queries")
+    gallery = gallery if hasattr(gallery, "shape") else np.asarray(gallery, dtype=np.float32)
     sims, inds = search(gallery, queries, k)
-    return expand(queries, gallery[inds], sims, alpha)
+    rows = np.asarray(gallery[inds.ravel()], dtype=np.float32).reshape(*inds.shape, -1)
+    return expand(queries, rows, sims, alpha)
 
 
 def expand(queries, rows, sims, alpha):
@@ -150,14 +224,14 @@ def describe_whitening(path):
 
 
 def fit_pca_whitening(x, dim, power=0.5):
-    """Learn a projection to `dim` dimensions from descriptors x [N, D] -> Whitening.
+    """Learn a projection to `dim` dimensions, None = all that vary, from descriptors x [N, D] -> Whitening.
 
     Columns of the projection are the leading eigenvectors of the covariance divided by eigenvalue**power: power 0.5
     makes every direction equally strong (whitening), 0 only turns and cuts (PCA). InputError when fewer than `dim`
     directions carry variance.
     """
     x = _rows(x, "whitening").astype(np.float64)
-    if dim < 1 or power < 0:
+    if dim is not None and dim < 1 or power < 0:
         raise InputError(f"whitening to {dim} dimensions and power {power}: dim must be at least 1, power not negative")
     mean = x.mean(axis=0)
     centred = x - mean
@@ -166,6 +240,7 @@ def fit_pca_whitening(x, dim, power=0.5):
     values, vectors = np.linalg.eigh((centred @ centred.T if small else centred.T @ centred) / len(x))
     values, vectors = values[::-1], vectors[:, ::-1]
     usable = int(np.sum(values > values[0] * 1e-10)) if values[0] > 0 else 0
+    dim = max(usable, 1) if dim is None else dim
     if dim > usable:
         raise InputError(
             f"whitening to {dim} dimensions: {len(x)} images of {x.shape[1]} dimensions vary in {usable} directions"

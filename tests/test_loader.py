@@ -22,7 +22,8 @@ from rrt.datasets import store_path
 from rrt.errors import InputError
 from rrt.loader import load_batches, pack, packed_size, unpacked
 from rrt.model import RRT
-from tools.bench_loader import PlainImages, anonymous_memory, make_store, memory_over_epoch
+from tools.bench_loader import PlainImages, make_store, memory_over_epoch
+from tools.benchmarking import anonymous_bytes
 from tools.bench_loader import make_source as synthetic_source
 
 
@@ -190,9 +191,9 @@ def test_an_epoch_over_50000_images_holds_nothing_of_the_store_in_memory(tmp_pat
     assert images > 100_000 and size > 70
     assert max(used) - used[1] < size / 10
     # The measure itself sees a table that is read whole.
-    before = anonymous_memory(os.getpid())
+    before = anonymous_bytes()
     whole = np.array(store.local_descriptors)
-    assert anonymous_memory(os.getpid()) - before > 0.8 * size and len(whole)
+    assert anonymous_bytes() - before > 0.8 * size and len(whole)
 
 
 def test_the_plain_way_reads_the_same_descriptors(tmp_path):

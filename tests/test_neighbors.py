@@ -1,9 +1,16 @@
 """Search, query expansion and whitening against slow obvious code and hand-known answers."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from builders import make_store, unit_rows
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rrt.neighbors
+from rrt.descriptor_rows import DescriptorRows
 from rrt.errors import InputError
 from rrt.lists import read_image_list, write_image_list
 from rrt.neighbors import (Whitening, fit_pca_whitening, load_globals, load_whitening, query_expansion, search)
@@ -39,6 +46,55 @@ def test_search_ranks_everything_without_k():
 def test_equal_similarities_are_ordered_by_index(k):
     gallery = np.tile(np.float32([[1, 0]]), (10, 1))
     assert search(gallery, gallery[:1], k)[1].tolist() == [list(range(k))]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 45), st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_a_gallery_read_in_blocks_gives_the_order_of_all_similarities_and_of_equal_ones_the_first(n, q, k, block, seed):
+    # Small integers have exact products and many equal ones.
+    generator = np.random.default_rng(seed)
+    gallery, queries = generator.integers(-1, 2, (n, 4)), np.float32(generator.integers(-1, 2, (q, 4)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rrt.neighbors, "_BLOCK_BYTES", 4 * max(4, min(q, 2)) * block)
+        patch.setattr(rrt.neighbors, "_QUERIES", 2)
+        for table in (np.float32(gallery), np.float16(gallery), DescriptorRows(np.float16(gallery))):
+            sims, inds = search(table, queries, k)
+            assert inds.tolist() == slow_search(gallery, queries, min(k, n)).tolist()
+            assert (sims == np.take_along_axis(queries @ gallery.T, inds, axis=1)).all() and sims.dtype == np.float32
+
+
+def test_a_mapped_gallery_is_never_held_whole(tmp_path, monkeypatch):
+    np.save(tmp_path / "rows.npy", np.float16(unit_rows(np.random.default_rng(0), 20_000, 64)))
+    table = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    monkeypatch.setattr(rrt.neighbors, "_BLOCK_BYTES", 2**16)
+    queries = np.float32(table[[3, 19_999]])
+    tracemalloc.start()
+    inds = search(table, queries, 100)[1]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert inds[:, 0].tolist() == [3, 19_999] and peak < 6 * 2**16 < table.nbytes / 6
+
+
+@pytest.mark.parametrize("k", [2, 9])
+def test_a_row_that_is_not_finite_is_named(k):
+    gallery = np.ones((9, 3), np.float16)
+    gallery[4, 1] = np.inf
+    with pytest.raises(InputError, match="gallery: the global descriptor of '4' is not finite"):
+        search(gallery, np.ones((1, 3)), k)
+    with pytest.raises(InputError, match="queries: the global descriptor of '0' is not finite"):
+        search(gallery, np.full((1, 3), np.nan), k)
+
+
+def test_whitened_rows_are_those_of_the_whitened_table():
+    x = unit_rows(np.random.default_rng(0), 30, 6)
+    whitening = fit_pca_whitening(x, 4)
+    rows = DescriptorRows(np.float16(x), np.array([5, 1, 7]), whitening)
+    expected = whitening.apply(np.float16(x)[[5, 1, 7]])
+    assert rows.shape == (3, 4)
+    for key in (slice(None), np.array([2, 0]), 1):
+        np.testing.assert_allclose(rows[key], expected[key], atol=1e-6)
+    np.testing.assert_allclose(rows.take(np.array([2, 0]), np.empty((3, 4), np.float32)), expected[[2, 0]], atol=1e-6)
+    np.testing.assert_allclose(query_expansion(expected, rows, 2), query_expansion(expected, expected, 2), atol=1e-6)
 
 
 def test_query_expansion_is_the_weighted_mean_of_query_and_neighbours():

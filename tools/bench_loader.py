@@ -23,7 +23,7 @@ from rrt.sampler import TripletSampler
 from rrt.store import Store
 from rrt.store_file import Sizes, create_file, write_columns
 from rrt.store_schema import SCHEMA, VERSION, write_attributes
-from tools.benchmarking import Row, best_device, usable_device
+from tools.benchmarking import Row, anonymous_bytes, best_device, usable_device
 
 HELP = "reading of training batches: images a second, waiting of the training step, memory over an epoch"
 SCALES = np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5])
@@ -196,14 +196,8 @@ def memory_over_epoch(source, plan, num_workers, readings=50):
         images += len(batch.images.global_)
         if step % max(1, len(plan) // readings) == 0:
             processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
-            used.append(sum(map(anonymous_memory, processes)))
+            used.append(sum(map(anonymous_bytes, processes)) / 2**20)
     return used, images
-
-
-def anonymous_memory(process):
-    """MiB that a process holds beside what the page cache could drop: its own memory and what it shares."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:"))) / 1024
 
 
 def _waiting(source, model, args, workers):

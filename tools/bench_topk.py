@@ -1,7 +1,6 @@
 """Nearest neighbours of a training set among itself: rrt.large_search against NumPy's product and full sort."""
 
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from rrt.descriptor_rows import DescriptorRows, summarize_rows
 from rrt.errors import InputError, check_count
 from rrt.first_pass import KINDS
 from rrt.large_search import SelfSearch
-from tools.benchmarking import Row, median_seconds
+from tools.benchmarking import PeakMemory, Row, clustered_rows, median_seconds
 
 HELP = "neighbours of every image among all: a fast first pass, exact at the end, against NumPy's product and argsort"
 EXTRAPOLATED = (322_000, 1_580_470)  # images of GLDv2 clean that the published training list names, and all of it
@@ -60,25 +59,11 @@ def run(args):
     return rows
 
 
-def clustered_rows(generator, count, width, decay):
-    """Unit rows [count, width] of landmarks of 10 to 30 images each in random order, similar by 0.6 within one."""
-    scale = np.float32(np.arange(1, width + 1) ** (-decay / 2))
-    sizes = generator.integers(10, 31, count // 10 + 1)
-    landmark = generator.permutation(np.repeat(np.arange(len(sizes)), sizes)[:count])
-    centres = generator.standard_normal((len(sizes), width), np.float32)
-    rows = np.empty((count, width), np.float32)
-    for start in range(0, count, 4096):
-        own = landmark[start : start + 4096]
-        part = (centres[own] + 0.8 * generator.standard_normal((len(own), width), np.float32)) * scale
-        rows[start : start + 4096] = part / np.linalg.norm(part, axis=1, keepdims=True)
-    return rows
-
-
 class _Way:
     """One first pass, ready: seconds of preparation and, later, of an image; anonymous memory in MB."""
 
     def __init__(self, table, first_pass, args, folder):
-        with _PeakMemory() as memory:
+        with PeakMemory() as memory:
             began = time.perf_counter()
             self.search = self._prepare(table, first_pass, args, folder)
             self.preparation = time.perf_counter() - began
@@ -174,31 +159,3 @@ def _extrapolate(name, sizes, ways, k):
                         f"extrapolated: the search above and {32 + 8 * k} bytes an image, of which {8 * k} for the"
                         " finished table"))
     return rows
-
-
-class _PeakMemory:
-    """The most anonymous memory, in MB, that this process holds within `with` blocks beyond what it held before."""
-
-    def __init__(self):
-        self.peak, self._before = 0.0, _anonymous_mb()
-
-    def __enter__(self):
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self):
-        while not self._stop.wait(0.02):
-            self.peak = max(self.peak, _anonymous_mb() - self._before)
-
-
-def _anonymous_mb():
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1e3
-    return 0.0

@@ -4,7 +4,8 @@
     python tools/benchmark.py store --quick --json store.json
 
 A benchmark NAME is a module tools/bench_NAME.py with HELP (one line), add_arguments(parser) and run(args), which returns
-rows (label, value, unit, note, target; see tools/benchmarking.py), the last two optional. To add one, name it below.
+rows (label, value, unit, note, target; see tools/benchmarking.py), the last two optional, and, if it likes, with
+format_rows(rows), its own table. To add one, name it below.
 """
 
 import argparse
@@ -17,7 +18,9 @@ from rrt.picture_jobs import write_json
 from tools.benchmarking import Row, format_rows, machine
 
 # Imported when called, because some need TensorFlow and others PyTorch.
-BENCHMARKS = ("extract", "geometric", "input", "loader", "metrics", "rerank", "store", "topk", "train", "train_rrt")
+BENCHMARKS = (
+    "extract", "geometric", "input", "loader", "metrics", "rerank", "scale", "store", "topk", "train", "train_rrt",
+)
 
 
 def load(name):
@@ -54,7 +57,7 @@ def main():
     args = parser.parse_args(sys.argv[2:])
     rows = [Row(*row) for row in module.run(args)]
     print(", ".join(f"{what} {value}" for what, value in machine().items()))
-    print(format_rows(rows))
+    print(getattr(module, "format_rows", format_rows)(rows))
     if args.json:
         write_json(Path(args.json), {"benchmark": name, "machine": machine(),
                                      "rows": [row._asdict() | {"met": row.met} for row in rows]})

@@ -1,11 +1,13 @@
-"""What the benchmarks of tools/benchmark.py share: timing, rows of a table, and the machine they were measured on."""
+"""What the benchmarks of tools/benchmark.py share: timing, memory, made-up rows, tables, and the machine measured on."""
 
 import argparse
 import operator
 import os
 import platform
 import statistics
+import threading
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -63,13 +65,81 @@ def usable_device(name):
     return name
 
 
+class PeakMemory:
+    """The most anonymous memory, in MB, that this process holds within `with` blocks: peak, beyond what it held when this
+    was made; total, all."""
+
+    def __init__(self):
+        self._before = anonymous_bytes() / 1e6
+        self.peak, self.total = 0.0, self._before
+
+    def __enter__(self):
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self):
+        while not self._stop.wait(0.02):
+            self.total = max(self.total, anonymous_bytes() / 1e6)
+            self.peak = self.total - self._before
+
+
+def anonymous_bytes(process="self"):
+    """What a process holds beside what the page cache could drop: its own memory and what it shares."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+
+
+def clustered_rows(generator, count, width, decay):
+    """Unit rows [count, width] of landmarks of 10 to 30 images each in random order, similar by 0.6 within one."""
+    scale = np.float32(np.arange(1, width + 1) ** (-decay / 2))
+    sizes = generator.integers(10, 31, count // 10 + 1)
+    landmark = generator.permutation(np.repeat(np.arange(len(sizes)), sizes)[:count])
+    centres = generator.standard_normal((len(sizes), width), np.float32)
+    rows = np.empty((count, width), np.float32)
+    for start in range(0, count, 4096):
+        own = landmark[start : start + 4096]
+        part = (centres[own] + 0.8 * generator.standard_normal((len(own), width), np.float32)) * scale
+        rows[start : start + 4096] = part / np.linalg.norm(part, axis=1, keepdims=True)
+    return rows
+
+
 def format_rows(rows):
     """The rows as a table in Markdown."""
     cells = [("what", "value", "unit", "target", "met", "note")]
     cells += [(row.label, "-" if row.value is None else f"{row.value:.4g}", row.unit, row.target,
                {True: "yes", False: "no", None: ""}[row.met], row.note) for row in rows]
+    return _markdown(cells)
+
+
+def format_figures(rows):
+    """Rows labelled `way: figure` as a table in Markdown with a row a way and a column a figure; a target stands with its
+    value, notes below."""
+    ways, figures = (list(dict.fromkeys(row.label.split(": ")[part] for row in rows)) for part in (0, 1))
+    units = {row.label.split(": ")[1]: row.unit for row in rows}
+    found = {row.label: row for row in rows}
+    cells = [("way", *(f"{figure} ({units[figure]})" if units[figure] else figure for figure in figures))]
+    for way in ways:
+        line = [found.get(f"{way}: {figure}") for figure in figures]
+        cells.append((way, *("" if row is None else _figure(row) for row in line)))
+    notes = [f"{row.label}: {row.note}" for row in rows if row.note]
+    return "\n".join([_markdown(cells), *notes])
+
+
+def _figure(row):
+    value = "-" if row.value is None else f"{row.value:.4g}"
+    return value if row.met is None else f"{value} ({row.target}: {'yes' if row.met else 'no'})"
+
+
+def _markdown(cells):
+    """A header and lines of text, equally many each, as a table."""
     widths = [max(map(len, column)) for column in zip(*cells)]
-    cells.insert(1, tuple("-" * width for width in widths))
+    cells = [cells[0], tuple("-" * width for width in widths), *cells[1:]]
     return "\n".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells)
 
 

@@ -10,6 +10,7 @@ is the classic average precision: good and ok are right, junk is left out.
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,28 +43,51 @@ def convert_classic(texts, pictures, target, allow_missing=False):
     refused, or left out with allow_missing. Raises InputError naming the file.
     """
     imlist = sorted(path.stem for path in _folder(pictures).iterdir() if path.suffix.lower() in SUFFIXES)
-    position = {stem: row for row, stem in enumerate(imlist)}
+    if not imlist:
+        raise InputError(f"{pictures}: no pictures in it; name the unpacked folders of the data set")
+    found = read_classic(texts, imlist)
+    found.refuse_missing(pictures, allow_missing)
+    save_ground_truth(target, imlist, found.qimlist, found.gnd)
+    return len(found.qimlist), found.missing
+
+
+@dataclass(frozen=True)
+class ClassicTruth:
+    """The text files' queries in alphabetical order: names (`all_souls_1`), qimlist (their pictures' stems) and gnd as in
+    GroundTruth; missing: {stem that the gallery lacks: file that names it}."""
+
+    names: list
+    qimlist: list
+    gnd: list
+    missing: dict
+
+    def refuse_missing(self, gallery, allow_missing):
+        """InputError when the gallery (named for the message) lacks a picture and that is not allowed."""
+        if self.missing and not allow_missing:
+            name, file = next(iter(self.missing.items()))
+            raise InputError(f"{file}: names '{name}', which is not in {gallery} ({len(self.missing)} such pictures); fetch"
+                             " them, or leave them out with --allow_missing")
+
+
+def read_classic(texts, stems):
+    """ClassicTruth of a folder of text files for the gallery of these file stems. Raises InputError naming the file."""
+    position = {stem: row for row, stem in enumerate(stems)}
     query_files = sorted(_folder(texts).glob("*_query.txt"))
-    if not query_files or not imlist:
-        lack = f"{texts}: no <landmark>_<n>_query.txt in it" if imlist else f"{pictures}: no pictures in it"
-        raise InputError(f"{lack}; name the unpacked folders of the data set")
-    qimlist, gnd, missing = [], [], {}
+    if not query_files:
+        raise InputError(f"{texts}: no <landmark>_<n>_query.txt in it; name the unpacked folders of the data set")
+    names, qimlist, gnd, missing = [], [], [], {}
     for file in query_files:
+        names.append(file.name.removesuffix("_query.txt"))
         name, box = _query(file)
         qimlist.append(name)
         entry = {"bbx": box}
         for grade in CLASSIC_GRADES:
             graded = file.with_name(file.name.removesuffix("query.txt") + f"{grade}.txt")
-            names = _lines(graded)
-            missing |= {name: graded for name in names if name not in position}
-            entry[grade] = np.array([position[name] for name in names if name in position], dtype=np.int64)
+            lines = _lines(graded)
+            missing |= {line: graded for line in lines if line not in position}
+            entry[grade] = np.array([position[line] for line in lines if line in position], dtype=np.int64)
         gnd.append(entry)
-    if missing and not allow_missing:
-        name, file = next(iter(missing.items()))
-        raise InputError(f"{file}: names '{name}', which is not in {pictures} ({len(missing)} such pictures); fetch them, or leave"
-                         " them out with --allow_missing")
-    save_ground_truth(target, imlist, qimlist, gnd)
-    return len(qimlist), missing
+    return ClassicTruth(names, qimlist, gnd, missing)
 
 
 def _folder(path):

@@ -9,11 +9,12 @@ and in nn_inds_<feature_name>.pkl.json what it was made from, so that it is not 
 from dataclasses import dataclass
 from pathlib import Path
 
+from rrt.descriptor_rows import listed_rows
 from rrt.errors import InputError
 from rrt.groundtruth import save_neighbors
 from rrt.metrics import evaluate, format_table
 from rrt.neighbor_origin import describe_origin
-from rrt.neighbors import describe_whitening, load_globals, query_expansion, search
+from rrt.neighbors import describe_whitening, load_globals, load_whitening, query_expansion, search
 from rrt.revisited import load_revisited_set
 from rrt.sacred_cli import make_experiment, run_sacred
 from rrt.store import Store
@@ -44,17 +45,18 @@ def prepare_topk_revisited(data_dir, feature_name, gnd_name, use_aqe=False, aqe_
         raise InputError(f"aqe_params has an unknown entry {sorted(unknown)[0]!r}; it knows k and alpha")
     test_set = load_revisited_set(data_dir / "test_query.txt", data_dir / "test_gallery.txt", data_dir / gnd_name)
     store_path = data_dir / f"delg_{feature_name}.h5"
-    queries, gallery = load_globals(store_path, test_set.query, test_set.gallery, whitening=whitening)
-    if use_aqe:
-        queries = query_expansion(queries, gallery, **aqe_params)
-    sims, nn_inds = search(gallery, queries)
-    results = evaluate(nn_inds, test_set.truth.gnd, num_gallery=len(gallery))
+    queries, = load_globals(store_path, test_set.query, whitening=whitening)
     path = data_dir / f"nn_inds_{feature_name}.pkl" if save_nn_inds else None
-    if path:
-        with Store(store_path) as store:
-            origin = describe_origin(store, test_set.query, test_set.gallery)
-        save_neighbors(path, nn_inds, origin, {"aqe": aqe_params if use_aqe else None}
-                       | describe_whitening(whitening))
+    with Store(store_path) as store:
+        # Read in blocks: a gallery with a million distractors would not fit in memory.
+        gallery = listed_rows(store, test_set.gallery, load_whitening(whitening) if whitening else None)
+        if use_aqe:
+            queries = query_expansion(queries, gallery, **aqe_params)
+        sims, nn_inds = search(gallery, queries)
+        results = evaluate(nn_inds, test_set.truth.gnd, num_gallery=len(gallery))
+        if path:
+            save_neighbors(path, nn_inds, describe_origin(store, test_set.query, test_set.gallery),
+                           {"aqe": aqe_params if use_aqe else None} | describe_whitening(whitening))
     return RankedGallery(nn_inds, sims, results, path)
 
 
