@@ -5,7 +5,7 @@ import json
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +15,13 @@ from rrt.checkpoint import Checkpoint, load_checkpoint, load_weights
 from rrt.datasets import TestSet, check_num_rerank, check_sizes, neighbors_path
 from rrt.distractors import add_distractors
 from rrt.errors import InputError, atomic_path, check_count, sha256_of_file
-from rrt.evaluation import (
-    Fusion,
-    evaluate_global,
-    evaluate_reranked,
-    ignored_positions,
-    rerank,
-    score_shortlists,
-    summary,
-)
+from rrt.evaluation import Fusion, evaluate_global, ignored_positions, summary
 from rrt.metrics import IGNORED_GRADES, protocols_of
 from rrt.model import RRT
 from rrt.neighbors import load_whitening
 from rrt.pairs import check_binning
+from rrt.rerankers.configured import configure
+from rrt.rerankers.measure import measure_method
 from rrt.runs import build_model, open_test, pick_device, recorded_model
 from rrt.scorer import Scorer
 from rrt.scoring_settings import ScoringSettings
@@ -37,7 +31,8 @@ from rrt.trec import write_qrels, write_run
 EVALUATION_SETTINGS = {
     "temp_dir": ("logs/evaluate", "folder for results.json, queries.csv and the record of the run"),
     "resume": (None, "checkpoint of the reranker; None measures global search alone"),
-    "num_rerank": (100, "candidates of a query that are reranked; more than there are means all"),
+    "reranker": (None, "a method of rrt.rerankers or a chain of them, as superglobal+geometric; None: rrt, with resume"),
+    "num_rerank": (None, "candidates of a query that are reranked; None: the method's own number; too many mean all"),
     "scale_binning": (None, "published | exact; None: as the checkpoint was trained"),
     "lambda": (0.0, "share of the global similarity in the score, 0..1; 0 ranks by the reranker alone"),
     "temperature": (1.0, "of the blend lambda * similarity + (1 - lambda) * sigmoid(temperature * logit)"),
@@ -63,35 +58,39 @@ SELECTION_RULES = {
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """results: {method: {protocol: ProtocolResult}}, ``global`` and, with a checkpoint, ``RRT``; numbers: plain figures
-    for ``results.json``; paths: results.json and queries.csv; trec: the TREC files, where they were asked for."""
+    """results: {method: {protocol: ProtocolResult}}, ``global`` and the reranker's; reranker: its name there (``RRT``, or
+    as it was given), None without one; numbers: plain figures for ``results.json``; paths: results.json and queries.csv;
+    trec: the TREC files, where they were asked for."""
 
     results: dict
+    reranker: str | None
     numbers: dict
     paths: list[Path]
     trec: list[Path]
 
 
 def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport:
-    """Measure global search and, with ``settings["resume"]``, its reranking. settings: those of EVALUATION_SETTINGS
-    that differ from their defaults. Everything is opened and checked before the long work; raises InputError."""
+    """Measure global search and its reranking by ``settings["reranker"]``. settings: those of EVALUATION_SETTINGS that
+    differ from their defaults, and {method: {setting: value}}. Everything is opened and checked before the long work;
+    raises InputError."""
     settings = {name: default for name, (default, _) in EVALUATION_SETTINGS.items()} | settings
     _check_settings(dataset, settings)
     max_local, ks = dataset["max_sequence_len"], dataset["recalls"]
     scoring_settings(settings)
     fusion = read_fusion(settings)
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
+    configured = configure(settings)
     checkpoint = load_checkpoint(settings["resume"]) if settings["resume"] else None
     test = open_test(dataset, "test", max_local)
-    if checkpoint:
-        check_num_rerank(test, settings["num_rerank"])
+    if configured and configured.depths[-1] is not None:
+        check_num_rerank(test, configured.depths[-1])
     network = open_network(checkpoint, model, test.store) if checkpoint else None
     protocol = _protocol_of_search(test, dataset, settings)
     numbers: dict = {"protocol": protocol}
     if settings["distractors"]:
         start = time.perf_counter()
-        shortlisted = settings["num_rerank"] if checkpoint else 0
-        test = add_distractors(test, settings["distractors"], shortlisted, whitening, max_local)
+        listed = configured.listed_among_distractors() if configured else 0
+        test = add_distractors(test, settings["distractors"], listed, whitening, max_local)
         protocol["distractors"] = f"{settings['distractors']} ({len(test.store.second)} images)"
         numbers["distractor_seconds"] = round(time.perf_counter() - start, 3)
     folder = Path(settings["temp_dir"])
@@ -99,27 +98,35 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
     results = {"global": evaluate_global(test, ks)}
     numbers["global"] = summary(results["global"])
     rankings = {"global": lambda protocol: test.ranks}
-    if checkpoint:
-        scorer = _make_scorer(network, test.store, dataset, settings, checkpoint)
-        scored = score_shortlists(test, scorer, settings["num_rerank"], whitening, progress=True)
-        results["RRT"] = evaluate_reranked(test, scored, fusion, ks)
-        rankings["RRT"] = lambda protocol: rerank(scored, protocol, fusion)
-        numbers["RRT"] = summary(results["RRT"], results["global"])
-        protocol |= _protocol_of_reranking(scorer, checkpoint, scored, fusion)
-        numbers["seconds"] = round(scored.seconds, 3)
-        numbers["ms_per_query"] = round(1000 * scored.seconds / len(test.query_index), 2)
-        numbers["pairs_per_second"] = round(scored.num_pairs / max(scored.seconds, 1e-9), 1)
+    label = None
+    if configured:
+        label = configured.label
+        scorer = _make_scorer(network, test.store, dataset, settings, checkpoint) if network else None
+        method = configured.method(scorer, fusion)
+        measured = measure_method(test, method, whitening, settings["num_rerank"], ks, progress=True)
+        results[label], rankings[label] = measured.results, measured.rankings.__getitem__
+        numbers[label] = summary(results[label], results["global"])
+        protocol["num_rerank"] = measured.num_rerank or len(test.gallery_index)
+        if network:
+            protocol |= _protocol_of_reranking(scorer, checkpoint, fusion)
+        if configured.settings:
+            protocol |= {"reranker": label, "reranker_settings": configured.settings}
+            numbers["prepare_seconds"] = round(measured.prepare_seconds, 3)
+        numbers["seconds"] = round(measured.seconds, 3)
+        numbers["ms_per_query"] = round(1000 * measured.seconds / len(test.query_index), 2)
+        numbers["pairs_per_second"] = round(measured.num_scored / max(measured.seconds, 1e-9), 1)
     numbers |= peak_memory()
     paths = [write_json(folder, "results.json", numbers), _write_queries(folder / "queries.csv", test, results)]
     trec = _write_trec(folder / "trec", test, rankings) if settings["trec"] else []
-    return EvaluationReport(results, numbers, paths, trec)
+    return EvaluationReport(results, label, numbers, paths, trec)
 
 
 def _check_settings(dataset, settings):
     for name in ("resume", "fusion", "whitening", "distractors"):
         if settings[name] is not None and not isinstance(settings[name], (str, Path)):
             raise InputError(f"setting {name}={settings[name]!r}: expected the path of a file, or None")
-    check_count("num_rerank", settings["num_rerank"])
+    if settings["num_rerank"] is not None:
+        check_count("num_rerank", settings["num_rerank"])
     if settings["scale_binning"] is not None:
         check_binning(settings["scale_binning"])
     max_local, ks = dataset["max_sequence_len"], dataset["recalls"]
@@ -203,11 +210,10 @@ def _protocol_of_search(test: TestSet, dataset: dict, settings: dict) -> dict:
     }
 
 
-def _protocol_of_reranking(scorer, checkpoint, scored, fusion) -> dict:
+def _protocol_of_reranking(scorer, checkpoint, fusion) -> dict:
     selection = checkpoint.settings.get("selection")
     unknown = "unknown: the checkpoint does not say"
     return {
-        "num_rerank": scored.num_rerank,
         "precision": scorer.precision,
         "device": scorer.device.type,
         "scale_binning": scorer.binning,

@@ -182,7 +182,7 @@ def test_impossible_settings_are_refused_before_anything_is_written(root, tmp_pa
 
 def test_a_folder_that_cannot_be_written_is_found_before_scoring(root, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("rrt.evaluation_run.score_shortlists", None)
+    monkeypatch.setattr("rrt.evaluation_run.measure_method", None)
     with pytest.raises(OSError, match="file"):
         evaluate(root, tmp_path / "file" / "out")
 

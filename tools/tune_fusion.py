@@ -67,6 +67,7 @@ SETTINGS = {
 }
 _SHARED = ("resume", "num_rerank", "scale_binning", "whitening", "precision", "compile", "memory_mb", "seed", "cpu")
 SETTINGS |= {name: EVALUATION_SETTINGS[name] for name in _SHARED}
+SETTINGS["num_rerank"] = (100, "candidates of a query that are scored; more than there are means all")
 add_settings(ex, *({name: entry[part] for name, entry in SETTINGS.items()} for part in (0, 1)))
 
 

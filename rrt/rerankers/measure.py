@@ -36,16 +36,15 @@ def measure_method(
     methods that learn from the ranking see it as it is. Raises InputError when the ranking lists too few images.
     """
     space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
-    start = time.perf_counter()
-    method.prepare(space)
-    prepared = time.perf_counter()
     stages, last = (method.methods[:-1], method.methods[-1]) if isinstance(method, Chain) else ((), method)
     depth = last.depth if num_rerank is None else num_rerank
     if depth is not None:
         depth = check_num_rerank(test, depth)
-    listed = [row[row >= 0] for row in test.ranks]
-    similarities = global_similarities(test, listed, whitening)
-    lists = [Shortlist(query, row, found) for query, (row, found) in enumerate(zip(listed, similarities))]
+    # The search has read and whitened the global descriptors before: not the method's time.
+    lists = _shortlists(test, space, whitening) if stages or not last.pairwise else []
+    start = time.perf_counter()
+    method.prepare(space)
+    prepared = time.perf_counter()
     for stage in stages:
         lists = reorder(space, stage, lists, progress=progress)
     if last.pairwise:
@@ -55,7 +54,8 @@ def measure_method(
             return last.scores(space, heads, progress)
 
         width = len(test.gallery_index) if depth is None else depth
-        scored = score_pairwise(test, score, width, whitening, ranks=_table(lists, test.ranks.shape))
+        ranks = _table(lists, test.ranks.shape) if stages else test.ranks
+        scored = score_pairwise(test, score, width, whitening, ranks=ranks)
         rankings = {protocol: rerank(scored, protocol, Fusion()) for protocol in scored.orders}
         num_scored = scored.num_pairs
     else:
@@ -67,6 +67,17 @@ def measure_method(
     gallery = len(test.gallery_index)
     results = {name: evaluate(ranking, test.gnd, ks, gallery)[name] for name, ranking in rankings.items()}
     return Measured(results, rankings, prepared - start, seconds, num_scored, depth)
+
+
+def _shortlists(test, space, whitening):
+    """The whole ranking of every query."""
+    listed = [row[row >= 0] for row in test.ranks]
+    if sum(map(len, listed)) < len(test.gallery_index):
+        # Rankings among many distractors list few images of a gallery that need not be read whole.
+        similarities = global_similarities(test, listed, whitening)
+    else:
+        similarities = [space.gallery[row] @ query for row, query in zip(listed, space.queries)]
+    return [Shortlist(query, *each) for query, each in enumerate(zip(listed, similarities))]
 
 
 def _table(lists, shape):

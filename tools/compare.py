@@ -1,0 +1,203 @@
+"""Reranking methods compared on one test set in one run: accuracy, time and memory, as tables and pictures.
+
+    python tools/compare.py with temp_dir=logs/compare dataset.landmarks model.RRT resume=logs/rrt_landmarks/best.pt
+        fusion=logs/rrt_landmarks/fusion.json whitening=data/landmarks_train/whitening_r50.npz
+
+Needs what evaluate_revisited.py needs, and takes its settings and those of the methods (geometric.threshold=20). The
+ranking before reranking is that of the neighbours file. Without methods= all are compared that have what they need:
+rrt with resume=, asmk with asmk.codebook=. Writes comparison.md, .csv, .tex and .json, accuracy_time.png and
+accuracy_memory.png into temp_dir.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import permutation_test
+
+from rrt.errors import InputError, atomic_path
+from rrt.evaluation import evaluate_global, summary
+from rrt.evaluation_run import EVALUATION_SETTINGS, open_scorer, read_fusion, write_json
+from rrt.ingredients import dataset_ingredient, model_ingredient
+from rrt.neighbors import load_whitening
+from rrt.rerankers import METHODS, default_settings
+from rrt.rerankers.base import SearchSpace
+from rrt.rerankers.configured import configure
+from rrt.rerankers.measure import measure_method
+from rrt.runs import open_test
+from rrt.sacred_cli import add_settings, make_experiment, plain_config, run_sacred
+
+PROTOCOLS = ("easy", "medium", "hard")
+COLUMNS = ("method", "candidates", *(name.capitalize() for name in PROTOCOLS), "p Medium", "ms a query", "prepare s",
+           "bytes an image")  # fmt: skip
+
+SETTINGS = {
+    "temp_dir": ("logs/compare", "folder for the tables and pictures and the record of the run"),
+    "methods": (None, "list of methods and chains, as ['diffusion','superglobal+rrt']; None: all that have what they need"),
+}
+_SHARED = ("resume", "scale_binning", "lambda", "temperature", "fusion", "whitening", "precision", "compile", "memory_mb",
+           "seed", "cpu")  # fmt: skip
+SETTINGS |= {name: EVALUATION_SETTINGS[name] for name in _SHARED}
+
+dataset = dataset_ingredient()
+model = model_ingredient()
+ex = make_experiment("compare", ingredients=[dataset, model])
+add_settings(ex, *({name: entry[part] for name, entry in SETTINGS.items()} for part in (0, 1)))
+ex.add_config({name: default_settings(name) for name in METHODS if name != "rrt"})
+
+
+def compare(data: dict, network: dict, settings: dict, progress: bool = True) -> list[dict]:
+    """A row for global search and each method: method, candidates (None = all), map {protocol: %}, interval {protocol:
+    [low, high]}, p (Medium, against global search), ms_per_query, prepare_seconds, bytes_per_image.
+
+    Intervals are of a bootstrap over the queries; p is that of a paired randomisation test (the signs of the queries'
+    differences drawn at random, two-sided). Raises InputError before the long work.
+    """
+    whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
+    fusion = read_fusion(settings)
+    configured = [_configure(name, settings) for name in _names(settings)]
+    test = open_test(data, "test", data["max_sequence_len"])
+    scorer = None
+    if any("rrt" in each.names for each in configured):
+        scorer, _ = open_scorer(test.store, data, network, settings)
+    space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
+    before = evaluate_global(test)
+    search = {"ms_per_query": 0.0, "prepare_seconds": 0.0, "bytes_per_image": 4.0 * space.gallery.shape[1]}
+    rows = [_row("global", 0, before, before) | search]
+    for each in configured:
+        method = each.method(scorer, fusion)
+        measured = measure_method(test, method, whitening, progress=progress)
+        cost = {"ms_per_query": round(1000 * measured.seconds / len(test.query_index), 2),
+                "prepare_seconds": round(measured.prepare_seconds, 2),
+                "bytes_per_image": round(method.bytes_per_image(space))}  # fmt: skip
+        rows.append(_row(each.label, measured.num_rerank, measured.results, before) | cost)
+    return rows
+
+
+def _names(settings):
+    """The methods asked for, or all that have what they need."""
+    names = settings["methods"]
+    if names is None:
+        lacking = {"rrt": not settings["resume"], "asmk": not settings["asmk"]["codebook"]}
+        names = [name for name in METHODS if not lacking.get(name)]
+        if settings["resume"]:
+            names += ["superglobal+rrt", "aqe+rrt", "diffusion+rrt"]
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"setting methods={names!r}: expected a list of names, as ['diffusion','superglobal+rrt']")
+    return names
+
+
+def _configure(name, settings):
+    given = settings | {"reranker": name, "num_rerank": None}
+    if "rrt" not in name.split("+"):
+        # The checkpoint is that of other methods of the comparison.
+        given["resume"] = None
+    return configure(given)
+
+
+def _row(label, candidates, results, before):
+    numbers = summary(results)
+    row = {"method": label, "candidates": candidates, "map": {}, "interval": {}}
+    for protocol, result in results.items():
+        row["map"][protocol] = numbers[f"{protocol[0].upper()}_map"]
+        row["interval"][protocol] = numbers[f"{protocol[0].upper()}_map_95"]
+    gains = {protocol: result.aps - before[protocol].aps for protocol, result in results.items()}
+    gain = gains.get("medium", next(iter(gains.values())))
+    row["p"] = randomisation_p(gain)
+    return row
+
+
+def randomisation_p(differences: np.ndarray) -> float | None:
+    """Two-sided p of paired differences [Q] (NaN left out) under random signs; None where all are zero."""
+    differences = differences[np.isfinite(differences)]
+    if not differences.any():
+        return None
+    found = permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=9999,
+                             rng=np.random.default_rng(0))  # fmt: skip
+    return float(found.pvalue)
+
+
+def cells(row: dict) -> list[str]:
+    """The texts of a row under COLUMNS."""
+    maps = []
+    for protocol in PROTOCOLS:
+        value = row["map"].get(protocol)
+        interval = row["interval"].get(protocol)
+        maps.append("" if value is None else f"{value:.2f} ({interval[0]:.1f}–{interval[1]:.1f})")
+    p = "" if row["p"] is None else "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+    candidates = "all" if row["candidates"] is None else str(row["candidates"])
+    return [row["method"], candidates, *maps, p, f"{row['ms_per_query']:.1f}", f"{row['prepare_seconds']:.1f}",
+            f"{row['bytes_per_image']:.0f}"]  # fmt: skip
+
+
+def as_markdown(rows: list[dict]) -> str:
+    lines = [list(COLUMNS), ["---"] + ["---:"] * (len(COLUMNS) - 1), *map(cells, rows)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def as_csv(rows: list[dict]) -> str:
+    """Plain numbers, a column for each end of an interval."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    maps = [f"{name}_{what}" for name in PROTOCOLS for what in ("map", "low", "high")]
+    writer.writerow(["method", "candidates", *maps, "p_medium", "ms_per_query", "prepare_seconds", "bytes_per_image"])
+    for row in rows:
+        numbers = []
+        for name in PROTOCOLS:
+            numbers += [row["map"].get(name), *(row["interval"].get(name) or (None, None))]
+        writer.writerow([row["method"], row["candidates"], *numbers, row["p"], row["ms_per_query"],
+                         row["prepare_seconds"], row["bytes_per_image"]])  # fmt: skip
+    return file.getvalue()
+
+
+def as_latex(rows: list[dict]) -> str:
+    """A booktabs table."""
+    escape = str.maketrans({"_": r"\_", "%": r"\%", "–": "--", "<": r"$<$"})
+    lines = [" & ".join(line).translate(escape) + r" \\" for line in [list(COLUMNS), *map(cells, rows)]]
+    body = [lines[0], r"\midrule", *lines[1:]]
+    return "\n".join([rf"\begin{{tabular}}{{l{'r' * (len(COLUMNS) - 1)}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def draw(rows: list[dict], path: Path, key: str, label: str) -> None:
+    """Medium mAP with its interval against the cost ``key`` of each method on a logarithmic axis; global search is the
+    dashed line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axis = figure.subplots()
+    protocol = "medium" if "medium" in rows[0]["map"] else next(iter(rows[0]["map"]))
+    shown = [row for row in rows if row["map"].get(protocol) is not None and row[key] > 0]
+    for number, row in enumerate(shown):
+        value, (low, high) = row["map"][protocol], row["interval"][protocol]
+        axis.errorbar(row[key], value, [[value - low], [high - value]], fmt="os^vD<>pPX*hd"[number % 13], capsize=3,
+                      color=f"C{number % 10}", label=row["method"])  # fmt: skip
+    axis.axhline(rows[0]["map"][protocol], color="grey", linestyle="--", linewidth=0.9, label="global search")
+    axis.set(xscale="log", xlabel=label, ylabel=f"{protocol.capitalize()} mAP, % (95 % interval over queries)")
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+@ex.main
+def main(_config):
+    """Print the table and write it as Markdown, CSV, LaTeX and pictures."""
+    settings = plain_config(_config)
+    data, network = settings.pop("dataset"), settings.pop("model")
+    folder = Path(settings["temp_dir"])
+    rows = compare(data, network, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("md", as_markdown(rows)), ("csv", as_csv(rows)), ("tex", as_latex(rows))):
+        with atomic_path(folder / f"comparison.{name}") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    write_json(folder, "comparison.json", {"rows": rows, "whitening": settings["whitening"], "resume": settings["resume"]})
+    draw(rows, folder / "accuracy_time.png", "ms_per_query", "milliseconds a query, search not counted")
+    draw(rows, folder / "accuracy_memory.png", "bytes_per_image", "bytes held of a gallery image")
+    print(as_markdown(rows), end="")
+    print(f"wrote comparison.md, .csv, .tex, .json, accuracy_time.png and accuracy_memory.png in {folder}")
+    return {row["method"]: row["map"] for row in rows}
+
+
+if __name__ == "__main__":
+    run_sacred(ex)
