@@ -16,7 +16,7 @@ from rrt.errors import InputError
 from rrt.joined_store import JoinedStore
 from rrt.matching import half_squares, match, match_in, rounding, verify
 from rrt.memory_store import MemoryStore
-from rrt.picture_matching import Picture, inner, strongest
+from rrt.picture_matching import inner, strongest
 from rrt.rerankers import geometric, make_method
 from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.geometric import Geometric

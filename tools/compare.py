@@ -28,10 +28,6 @@ from rrt.rerankers.measure import measure_method
 from rrt.runs import open_test
 from rrt.sacred_cli import add_settings, make_experiment, plain_config, run_sacred
 
-PROTOCOLS = ("easy", "medium", "hard")
-COLUMNS = ("method", "candidates", *(name.capitalize() for name in PROTOCOLS), "p Medium", "ms a query", "prepare s",
-           "bytes an image")  # fmt: skip
-
 SETTINGS = {
     "temp_dir": ("logs/compare", "folder for the tables and pictures and the record of the run"),
     "methods": (None, "list of methods and chains, as ['diffusion','superglobal+rrt']; None: all that have what they need"),
@@ -49,7 +45,7 @@ ex.add_config({name: default_settings(name) for name in METHODS if name != "rrt"
 
 def compare(data: dict, network: dict, settings: dict, progress: bool = True) -> list[dict]:
     """A row for global search and each method: method, candidates (None = all), map {protocol: %}, interval {protocol:
-    [low, high]}, p (Medium, against global search), ms_per_query, prepare_seconds, bytes_per_image.
+    [low, high]}, p (against global search; of Medium where there is one), ms_per_query, prepare_seconds, bytes_per_image.
 
     Intervals are of a bootstrap over the queries; p is that of a paired randomisation test (the signs of the queries'
     differences drawn at random, two-sided). Raises InputError before the long work.
@@ -118,12 +114,17 @@ def randomisation_p(differences: np.ndarray) -> float | None:
     return float(found.pvalue)
 
 
+def header(rows: list[dict]) -> list[str]:
+    """Titles of the columns; protocols are those of the ground truth."""
+    protocols = [name.capitalize() for name in rows[0]["map"]]
+    return ["method", "candidates", *protocols, "p", "ms a query", "prepare s", "bytes an image"]
+
+
 def cells(row: dict) -> list[str]:
-    """The texts of a row under COLUMNS."""
+    """The texts of a row under header()."""
     maps = []
-    for protocol in PROTOCOLS:
-        value = row["map"].get(protocol)
-        interval = row["interval"].get(protocol)
+    for protocol, value in row["map"].items():
+        interval = row["interval"][protocol]
         maps.append("" if value is None else f"{value:.2f} ({interval[0]:.1f}–{interval[1]:.1f})")
     p = "" if row["p"] is None else "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
     candidates = "all" if row["candidates"] is None else str(row["candidates"])
@@ -132,7 +133,8 @@ def cells(row: dict) -> list[str]:
 
 
 def as_markdown(rows: list[dict]) -> str:
-    lines = [list(COLUMNS), ["---"] + ["---:"] * (len(COLUMNS) - 1), *map(cells, rows)]
+    titles = header(rows)
+    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1), *map(cells, rows)]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
@@ -140,12 +142,12 @@ def as_csv(rows: list[dict]) -> str:
     """Plain numbers, a column for each end of an interval."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    maps = [f"{name}_{what}" for name in PROTOCOLS for what in ("map", "low", "high")]
-    writer.writerow(["method", "candidates", *maps, "p_medium", "ms_per_query", "prepare_seconds", "bytes_per_image"])
+    maps = [f"{name}_{what}" for name in rows[0]["map"] for what in ("map", "low", "high")]
+    writer.writerow(["method", "candidates", *maps, "p", "ms_per_query", "prepare_seconds", "bytes_per_image"])
     for row in rows:
         numbers = []
-        for name in PROTOCOLS:
-            numbers += [row["map"].get(name), *(row["interval"].get(name) or (None, None))]
+        for name, value in row["map"].items():
+            numbers += [value, *row["interval"][name]]
         writer.writerow([row["method"], row["candidates"], *numbers, row["p"], row["ms_per_query"],
                          row["prepare_seconds"], row["bytes_per_image"]])  # fmt: skip
     return file.getvalue()
@@ -154,9 +156,9 @@ def as_csv(rows: list[dict]) -> str:
 def as_latex(rows: list[dict]) -> str:
     """A booktabs table."""
     escape = str.maketrans({"_": r"\_", "%": r"\%", "–": "--", "<": r"$<$"})
-    lines = [" & ".join(line).translate(escape) + r" \\" for line in [list(COLUMNS), *map(cells, rows)]]
+    lines = [" & ".join(line).translate(escape) + r" \\" for line in [header(rows), *map(cells, rows)]]
     body = [lines[0], r"\midrule", *lines[1:]]
-    return "\n".join([rf"\begin{{tabular}}{{l{'r' * (len(COLUMNS) - 1)}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""])
+    return "\n".join([rf"\begin{{tabular}}{{l{'r' * (len(header(rows)) - 1)}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def draw(rows: list[dict], path: Path, key: str, label: str) -> None:

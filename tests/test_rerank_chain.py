@@ -1,0 +1,108 @@
+"""Chains of methods, methods configured by a command's settings, and their measure (rrt/rerankers)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rrt.errors import InputError
+from rrt.rerankers import METHODS, default_settings, make_chain, make_method
+from rrt.rerankers.base import RerankMethod, Shortlist
+from rrt.rerankers.chain import Chain, reorder
+from rrt.rerankers.configured import configure
+
+
+@dataclass(frozen=True)
+class ByTable(RerankMethod):
+    """Scores looked up by candidate."""
+
+    depth: ClassVar[int | None] = 3
+    pairwise: ClassVar[bool] = True
+    table: tuple = ()
+
+    def scores(self, space, shortlists, progress=False):
+        return [np.array([self.table[candidate] for candidate in each.candidates]) for each in shortlists]
+
+
+@dataclass(frozen=True)
+class Whole(ByTable):
+    depth: ClassVar[int | None] = None
+
+
+def shortlist(candidates, query=0):
+    candidates = np.array(candidates, np.int64)
+    return Shortlist(query, candidates, np.linspace(1, 0, len(candidates), dtype=np.float32))
+
+
+def test_only_the_first_candidates_move_and_equal_scores_keep_their_order():
+    method = ByTable((0, 5, 1, 1, 9))
+    (found,) = reorder(None, method, [shortlist([2, 0, 3, 4, 1])])
+    assert found.candidates.tolist() == [2, 3, 0, 4, 1]
+    np.testing.assert_array_equal(found.similarities, shortlist([2, 0, 3, 4, 1]).similarities[[0, 2, 1, 3, 4]])
+    (found,) = reorder(None, method, [shortlist([2, 0, 3, 4, 1])], depth=5)
+    assert found.candidates.tolist() == [4, 1, 2, 3, 0]
+    assert reorder(None, method, [shortlist([])])[0].candidates.tolist() == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.permutations(range(7)), st.lists(st.integers(0, 3), min_size=7, max_size=7),
+       st.lists(st.integers(0, 3), min_size=7, max_size=7))  # fmt: skip
+def test_a_chain_orders_as_its_methods_one_after_the_other(order, first, second):
+    methods = Whole(tuple(first)), ByTable(tuple(second))
+    given_ = [shortlist(order)]
+    step = reorder(None, methods[1], reorder(None, methods[0], given_))[0].candidates.tolist()
+    chain = reorder(None, Chain(methods), given_)[0].candidates.tolist()
+    slow = sorted(order, key=lambda c: -first[c])
+    slow = sorted(slow[:3], key=lambda c: -second[c]) + slow[3:]
+    assert chain == step == slow
+
+
+def test_depths_of_a_chain_replace_the_methods_own():
+    methods = Whole((0, 1, 2, 3)), ByTable((3, 2, 1, 0))
+    (found,) = reorder(None, Chain(methods, (None, 2)), [shortlist([0, 1, 2, 3])])
+    assert found.candidates.tolist() == [2, 3, 1, 0]
+    with pytest.raises(InputError, match="2 methods"):
+        Chain(methods, (1,))
+
+
+def test_every_method_is_there_by_name_and_refuses_unknown_settings():
+    for name in METHODS:
+        known = default_settings(name)
+        with pytest.raises(InputError, match="has no setting 'nonsense'"):
+            make_method(name, {**known, "nonsense": 1})
+    with pytest.raises(InputError, match="'nosuch': no such method; there are rrt, geometric"):
+        make_method("nosuch")
+    assert make_chain("aqe", {"aqe": {"k": 3}}) == make_method("aqe", {"k": 3})
+    assert [type(each).__name__ for each in make_chain("superglobal+aqe").methods] == ["SuperGlobal", "AverageQueryExpansion"]
+
+
+NOTHING = {"reranker": None, "resume": None, "num_rerank": None}
+
+
+def test_settings_say_which_methods_and_how_many_candidates():
+    assert configure(NOTHING) is None
+    rrt = configure(NOTHING | {"resume": "x.pt"})
+    assert rrt.label == "RRT" and rrt.depths == [100] and rrt.settings == {}
+    chain = configure(NOTHING | {"reranker": "superglobal+rrt", "resume": "x.pt", "num_rerank": 7, "superglobal": {"k": 4}})
+    assert chain.label == "superglobal+rrt" and chain.depths == [400, 7] and chain.settings["superglobal"]["k"] == 4
+    assert chain.listed_among_distractors() == 400
+    assert configure(NOTHING | {"reranker": "aqe"}).depths == [None]
+
+
+@pytest.mark.parametrize("given_, message", [
+    ({"reranker": "rrt"}, "give the checkpoint of rrt as resume=FILE"),
+    ({"reranker": "aqe", "resume": "x.pt"}, "resume is the checkpoint of rrt, which is not among them"),
+    ({"reranker": ["aqe"]}, "expected the name of a method"), ({"reranker": "aqe+"}, "'': no such method"),
+    ({"reranker": "aqe", "aqe": {"k": 0}}, "k=0"),
+])  # fmt: skip
+def test_settings_that_cannot_be_are_refused(given_, message):
+    with pytest.raises(InputError, match=message):
+        configure(NOTHING | given_)
+
+
+def test_methods_of_whole_rankings_are_refused_among_distractors():
+    with pytest.raises(InputError, match="reranker aqe reorders whole rankings"):
+        configure(NOTHING | {"reranker": "aqe"}).listed_among_distractors()
