@@ -93,7 +93,7 @@ def test_without_methods_all_that_have_what_they_need_are_compared(world):
     names = tool._names(settings(world))
     assert "rrt" in names and "superglobal+rrt" in names and "asmk" not in names
     names = tool._names(settings(world, resume=None))
-    assert "rrt" not in names and not any("+" in name for name in names)
+    assert "geometric" in names and not any("rrt" in name for name in names)
     for wrong in ([], "aqe", [3]):
         with pytest.raises(InputError, match="expected a list of names"):
             tool._names(settings(world, methods=wrong))
