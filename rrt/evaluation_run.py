@@ -30,7 +30,7 @@ from rrt.trec import write_qrels, write_run
 # {setting: (default, meaning)}
 EVALUATION_SETTINGS = {
     "temp_dir": ("logs/evaluate", "folder for results.json, queries.csv and the record of the run"),
-    "resume": (None, "checkpoint of the reranker; None measures global search alone"),
+    "resume": (None, "checkpoint of rrt; without it and without reranker= global search is measured alone"),
     "reranker": (None, "a method of rrt.rerankers or a chain of them, as superglobal+geometric; None: rrt, with resume"),
     "num_rerank": (None, "candidates of a query that are reranked; None: the method's own number; too many mean all"),
     "scale_binning": (None, "published | exact; None: as the checkpoint was trained"),
