@@ -90,6 +90,9 @@ def test_settings_say_which_methods_and_how_many_candidates():
     assert chain.label == "superglobal+rrt" and chain.depths == [400, 7] and chain.settings["superglobal"]["k"] == 4
     assert chain.listed_among_distractors() == 400
     assert configure(NOTHING | {"reranker": "aqe"}).depths == [None]
+    geometric = {"reranker": "geometric", "geometric": default_settings("geometric")}
+    assert configure(NOTHING | geometric).settings["geometric"]["device"] is None
+    assert configure(NOTHING | geometric | {"cpu": True}).settings["geometric"]["device"] == "cpu"
 
 
 @pytest.mark.parametrize("given_, message", [

@@ -73,5 +73,13 @@ def configure(settings: dict) -> ConfiguredMethod | None:
         if checkpoint:
             remedy = "resume is the checkpoint of rrt, which is not among them"
         raise InputError(f"setting reranker={reranker}: {remedy}")
-    ready = {name: make_method(name, settings.get(name)) for name in names if name != "rrt"}
+    ready = {name: make_method(name, _given(name, settings)) for name in names if name != "rrt"}
     return ConfiguredMethod(names, ready, settings["num_rerank"])
+
+
+def _given(name, settings):
+    """The settings of a method; cpu=True is meant for all that would take a GPU."""
+    given = dict(settings.get(name) or {})
+    if settings.get("cpu") and given.get("device", "") is None:
+        given["device"] = "cpu"
+    return given
