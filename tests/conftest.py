@@ -57,3 +57,12 @@ def pictures(tmp_path):
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / name)
     write_image_list(tmp_path / "train.txt", names, np.arange(8) // 4, np.full((8, 2), (50, 40)))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium (browser.open_browser)."""
+    from browser import open_browser
+
+    with open_browser() as opened:
+        yield opened
