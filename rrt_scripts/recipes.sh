@@ -3,7 +3,7 @@
 #   bash rrt_scripts/recipes.sh [DATA]
 # After rrt_scripts/quickstart.sh and, with DATA (its folder of photographs), rrt_scripts/real_photos.sh, whose stores it uses. Recipes
 # are compared on held-out training landmarks; TEST="NAME .." measures those recipes on the test set, too, once the choice is made.
-# SEEDS="0 1 2". Writes data/*_views, data/scenes_fit, data/scenes_val and logs/recipes_*; hours; goes on where it was.
+# SEEDS="0 1 2", JOBS=1 (runs at a time). Writes data/*_views, data/scenes_fit, data/scenes_val and logs/recipes_*; hours; goes on where it was.
 set -euo pipefail
 case ${1:-} in
     -h|--help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
@@ -26,7 +26,7 @@ views() { # list, folder of its pictures, data set, options of make_views
 compare() {
     stage "recipes of $1"
     # shellcheck disable=SC2086
-    "$py" tools/compare_recipes.py "rrt_scripts/recipes_$1.txt" --out "logs/recipes_$1" --seeds ${SEEDS:-0 1 2} ${TEST:+--test $TEST}
+    "$py" tools/compare_recipes.py "rrt_scripts/recipes_$1.txt" --out "logs/recipes_$1" --seeds ${SEEDS:-0 1 2} --jobs ${JOBS:-1} ${TEST:+--test $TEST}
 }
 
 stage "holding out 12 of the 60 training landmarks of the scenes"

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def run_main(monkeypatch, *arguments):
     """The commands it was told to run, and what main() printed nothing of: runs happen in this process."""
     calls = []
 
-    def run(command, *words, log):
+    def run(command, *words, log, threads):
         calls.append((command, *words))
         module = importlib.import_module(MODULES[command])
         run_sacred(module.ex, [command, *map(str, words)])
@@ -61,6 +62,25 @@ def test_recipes_are_trained_tabulated_and_drawn_and_not_done_twice(recipes, tmp
     seen, accuracy, planted = compare_recipes.curve(tmp_path / "out/planted-0")
     assert seen.tolist() == [16, 32, 48, 64, 80] and planted == 48
     assert ((0 <= accuracy) & (accuracy <= 1)).all()
+
+
+def test_runs_side_by_side_share_the_cores_and_stand_in_the_same_order(recipes, tmp_path, monkeypatch):
+    begun, together = [], threading.Barrier(2)
+
+    def train(recipe, seed, out, threads):
+        together.wait(timeout=60)  # passes when two run at a time
+        begun.append((recipe.name, seed, threads))
+        return out / f"{recipe.name}-{seed}"
+
+    drawn = {}
+    monkeypatch.setattr(compare_recipes, "train", train)
+    monkeypatch.setattr(compare_recipes, "figures", lambda folder: {"minutes": 0.0, "accuracy": 0.0, "pairs_to_68": None})
+    monkeypatch.setattr(compare_recipes, "draw", lambda folders, path: drawn.update(folders))
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    run_main(monkeypatch, recipes, "--out", tmp_path, "--seeds", 0, 1, "--jobs", 2)
+    assert sorted(begun) == [("plain", 0, 3), ("plain", 1, 3), ("planted", 0, 3), ("planted", 1, 3)]
+    assert {name: [folder.name for folder in runs] for name, runs in drawn.items()} == {
+        "plain": ["plain-0", "plain-1"], "planted": ["planted-0", "planted-1"]}  # fmt: skip
 
 
 def test_another_recipe_of_the_same_name_is_refused(recipes, tmp_path, monkeypatch):

@@ -12,15 +12,17 @@ Writes OUT/NAME-SEED/ for each run, OUT/recipes.json and OUT/recipes.png (pair a
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rrt.errors import InputError, atomic_path, run_command
+from rrt.errors import InputError, atomic_path, check_count, run_command
 from rrt.picture_jobs import write_json
 
 PUBLISHED_ACCURACY = 0.68  # of pairs, which the published recipe reached after 600,000 of them (RRT_SPEC section 8)
@@ -67,17 +69,19 @@ def read_recipes(path) -> list[Recipe]:
     return [Recipe(name, (*shared["all"], *settings), evaluation) for name, settings in found.items()]
 
 
-def run(*command, log: Path) -> None:
-    """A command of this project with its output in ``log``; InputError with its last line when it fails."""
+def run(*command, log: Path, threads: int | None = None) -> None:
+    """A command of this project with its output in ``log``; InputError with its last line when it fails. threads: that
+    it computes with, None = as many as it likes."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     with open(log, "w", encoding="utf-8") as file:
-        status = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, stdout=file, stderr=file).returncode
+        status = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, stdout=file, stderr=file).returncode
     if status:
         lines = log.read_text(encoding="utf-8").strip().splitlines() or ["no output"]
         raise InputError(f"{log}: {command[0]} ended with status {status}: {lines[-1].removeprefix('error: ')}")
 
 
-def train(recipe: Recipe, seed: int, out: Path) -> Path:
+def train(recipe: Recipe, seed: int, out: Path, threads: int | None = None) -> Path:
     """Train and tune the fusion of one run, as far as that is not done; returns its folder."""
     folder = out / f"{recipe.name}-{seed}"
     recorded = folder / "recipe.json"
@@ -87,18 +91,18 @@ def train(recipe: Recipe, seed: int, out: Path) -> Path:
     write_json(recorded, wanted)
     if not (folder / "fusion.json").exists():
         run("experiment.py", "-u", "with", f"temp_dir={folder}", "resume=auto", *recipe.settings, f"seed={seed}",
-            log=folder / "train.log")  # fmt: skip
+            log=folder / "train.log", threads=threads)  # fmt: skip
         run("tools/tune_fusion.py", "-u", "with", f"temp_dir={folder}", f"resume={folder / 'best.pt'}",
-            *recipe.evaluation, log=folder / "fusion.log")  # fmt: skip
+            *recipe.evaluation, log=folder / "fusion.log", threads=threads)  # fmt: skip
     return folder
 
 
-def test(recipe: Recipe, folder: Path) -> None:
+def test(recipe: Recipe, folder: Path, threads: int | None = None) -> None:
     """Measure a trained run on the test set, alone and fused."""
     for name, fusion in (("alone", "None"), ("fused", folder / "fusion.json")):
         if not (folder / name / "results.json").exists():
             run("evaluate_revisited.py", "-u", "with", f"temp_dir={folder / name}", f"resume={folder / 'best.pt'}",
-                f"fusion={fusion}", *recipe.evaluation, log=folder / f"{name}.log")  # fmt: skip
+                f"fusion={fusion}", *recipe.evaluation, log=folder / f"{name}.log", threads=threads)  # fmt: skip
 
 
 def figures(folder: Path) -> dict:
@@ -191,6 +195,8 @@ def parse_arguments():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default 0 1 2)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these recipes alone")
     parser.add_argument("--test", nargs="+", metavar="NAME", default=[], help="measure these on the test set")
+    parser.add_argument("--jobs", type=int, default=1,
+                        help="runs at a time, which share the cores: small networks train faster side by side (default 1)")
     return parser.parse_args()
 
 
@@ -200,14 +206,28 @@ def main():
     for name in (*(args.only or ()), *args.test):
         if name not in recipes:
             raise InputError(f"{args.recipes}: no recipe '{name}'; it has {', '.join(recipes)}")
-    out, folders = args.out.resolve(), {}
+    check_count("--jobs", args.jobs)
+    out = args.out.resolve()
+    threads = max(1, (os.cpu_count() or 1) // args.jobs) if args.jobs > 1 else None
+
+    def finish(job):
+        name, seed = job
+        print(f"{name}, seed {seed}", flush=True)
+        folder = train(recipes[name], seed, out, threads)
+        if name in args.test:
+            test(recipes[name], folder, threads)
+        return folder
+
     # Seed by seed, so that an interrupted comparison has all recipes.
-    for seed in args.seeds:
-        for name in args.only or recipes:
-            print(f"{name}, seed {seed}", flush=True)
-            folders.setdefault(name, []).append(train(recipes[name], seed, out))
-            if name in args.test:
-                test(recipes[name], folders[name][-1])
+    jobs = [(name, seed) for seed in args.seeds for name in args.only or recipes]
+    folders: dict[str, list[Path]] = {}
+    pool = ThreadPoolExecutor(args.jobs)
+    try:
+        for (name, _), folder in zip(jobs, pool.map(finish, jobs)):
+            folders.setdefault(name, []).append(folder)
+    finally:
+        # After a failure what has begun is finished, and nothing is begun.
+        pool.shutdown(cancel_futures=True)
     found = {name: [figures(folder) for folder in runs] for name, runs in folders.items()}
     write_json(out / "recipes.json", found)
     draw(folders, out / "recipes.png")
