@@ -59,8 +59,8 @@ class JoinedStore:
 
     @property
     def local_dtype(self):
-        """Type of the stored local descriptors, of the wider where the two differ."""
-        return np.result_type(self.first.local_dtype, self.second.local_dtype).name
+        """Type of the stored local descriptors, of the wider where the two differ; bits count as the float32 they are read as."""
+        return np.result_type(*("float32" if each.local_dtype == "bits" else each.local_dtype for each in (self.first, self.second))).name
 
     def local_counts(self, max_local=None):
         """int64 [N]: local descriptors per image, at most max_local."""

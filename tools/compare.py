@@ -52,7 +52,7 @@ def compare(data: dict, network: dict, settings: dict, progress: bool = True) ->
     """
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
     fusion = read_fusion(settings)
-    configured = [_configure(name, settings) for name in _names(settings)]
+    configured = [configure_method(name, settings) for name in _names(settings)]
     test = open_test(data, "test", data["max_sequence_len"])
     scorer = None
     if any("rrt" in each.names for each in configured):
@@ -85,7 +85,7 @@ def _names(settings):
     return names
 
 
-def _configure(name, settings):
+def configure_method(name, settings):
     given = settings | {"reranker": name, "num_rerank": None}
     if "rrt" not in name.split("+"):
         # The checkpoint is that of other methods of the comparison.

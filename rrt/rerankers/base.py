@@ -78,7 +78,9 @@ def local_bytes(space: SearchSpace, max_local: int | None, columns: int) -> floa
     """Bytes of the local descriptors of a gallery image on average, the first max_local of it (None: all), as they are
     stored, with ``columns`` more bytes of each (scale: 4, keypoint: 8)."""
     store = space.store
-    counts = np.diff(store.offsets)[space.gallery_index]
-    if max_local is not None:
-        counts = np.minimum(counts, max_local)
-    return float(counts.mean()) * (store.local_dim * np.dtype(store.local_dtype).itemsize + columns)
+    counts = store.local_counts(max_local)[space.gallery_index]
+    if store.local_dtype == "bits":
+        descriptor = len(store.codes.axes) // 8
+    else:
+        descriptor = store.local_dim * np.dtype(store.local_dtype).itemsize
+    return float(counts.mean()) * (descriptor + columns)

@@ -27,7 +27,7 @@ from rrt.datasets import not_finite
 from rrt.errors import InputError
 from rrt.matching import MODELS, MODES, half_squares, match_in, verify
 from rrt.picture_matching import is_inner
-from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
 from rrt.store_values import all_finite, as_float32
 
 # Cells of a matrix product: small ones stay in a core's cache, a GPU wants large ones.
@@ -136,8 +136,7 @@ class Geometric(RerankMethod):
     def bytes_per_image(self, space: SearchSpace) -> float:
         """Local descriptors as stored and their keypoints, at most ``max_local`` of an image."""
         self.prepare(space)
-        counts = space.store.local_counts(self.max_local)[space.gallery_index]
-        return float(counts.mean() * (space.store.local_dim * np.dtype(space.store.local_dtype).itemsize + 8))
+        return local_bytes(space, self.max_local, columns=8)
 
     @contextmanager
     def _workers(self):
