@@ -47,6 +47,17 @@ def check(images, split, queries, distractors):
     return val
 
 
+
+def test_another_query_seed_draws_other_queries_of_the_same_landmarks(tmp_path):
+    write_train(tmp_path, [9] * 8)
+    drawn = [train_val_split(tmp_path / "train.txt", tmp_path / f"t{seed}", tmp_path / f"v{seed}", landmarks=3, queries=2,
+                             distractors=10, query_seed=seed) for seed in (None, 1, 2, 2)]  # fmt: skip
+    lists = [(read_image_list(split.query).names, read_image_list(split.gallery).names) for split in drawn]
+    assert all((split.held_out == drawn[0].held_out).all() for split in drawn)
+    assert all(split.train.read_text() == drawn[0].train.read_text() for split in drawn)
+    assert lists[2] == lists[3]
+    assert len({tuple(query) for query, _ in lists}) == len({tuple(gallery) for _, gallery in lists}) == 3
+
 @given(counts=st.lists(st.integers(1, 6), min_size=3, max_size=12), queries=st.integers(1, 3), data=st.data())
 def test_every_image_goes_to_one_side_and_landmarks_stay_whole(tmp_path_factory, counts, queries, data):
     folder = tmp_path_factory.mktemp("split")

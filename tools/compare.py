@@ -78,8 +78,9 @@ def _names(settings):
         lacking = {"rrt": not settings["resume"], "asmk": not settings["asmk"]["codebook"]}
         names = [name for name in METHODS if not lacking.get(name)]
         names += ["database_augmentation+diffusion", "geometric+diffusion+database_augmentation"]
+        names += ["superglobal+k_reciprocal", "database_augmentation+k_reciprocal"]
         if settings["resume"]:
-            names += ["superglobal+rrt", "aqe+rrt", "diffusion+rrt", "rrt+diffusion+database_augmentation"]
+            names += ["superglobal+rrt", "aqe+rrt", "diffusion+rrt", "k_reciprocal+rrt", "rrt+diffusion+database_augmentation"]
     if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"setting methods={names!r}: expected a list of names, as ['diffusion','superglobal+rrt']")
     return names

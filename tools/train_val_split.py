@@ -41,13 +41,13 @@ class Split:
 
 
 def train_val_split(list_path, out_train, out_val, name="val", landmarks=None, fraction=None, queries=1,
-                    distractors=0, seed=0, link_stores=False):
+                    distractors=0, seed=0, link_stores=False, query_seed=None):
     """Split the landmarks (labels) of an image list into training and validation -> Split.
 
     landmarks, fraction: how many labels to hold out, one of the two. queries: images of each that become queries; its
     others are the positives. distractors: images of the training part that are added to the gallery (they stay in
-    training too). Only labels with more than `queries` images are drawn, by `seed`. link_stores: link every
-    delg_*.h5 beside the list into both folders. Raises InputError before anything is written.
+    training too). Only labels with more than `queries` images are drawn, by `seed`; query_seed: other queries and
+    distractors for the same labels. link_stores: link every delg_*.h5 beside the list into both folders. Raises InputError before anything is written.
     """
     list_path, out_train, out_val = Path(list_path), Path(out_train), Path(out_val)
     images = read_image_list(list_path)
@@ -57,7 +57,8 @@ def train_val_split(list_path, out_train, out_val, name="val", landmarks=None, f
     train = np.flatnonzero(~np.isin(images.labels, held_out))
     if not 0 <= distractors <= len(train):
         raise InputError(f"{list_path}: {distractors} distractors asked for, the training part has {len(train)} images")
-
+    if query_seed is not None:
+        generator = np.random.default_rng(query_seed)
     query = np.concatenate([np.sort(generator.permutation(np.flatnonzero(images.labels == label))[:queries])
                             for label in held_out])
     positives = np.setdiff1d(np.flatnonzero(np.isin(images.labels, held_out)), query)
@@ -130,6 +131,7 @@ def main():
     parser.add_argument("--queries", type=int, default=1, help="queries a held-out landmark (default 1)")
     parser.add_argument("--distractors", type=int, default=0, help="training images added to the gallery (default 0)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--query_seed", type=int, help="draws other queries and distractors for the landmarks of --seed")
     parser.add_argument("--link_stores", action="store_true", help="link the list's delg_*.h5 into both folders")
     args = vars(parser.parse_args())
     split = train_val_split(args.pop("list"), **args)
