@@ -98,9 +98,9 @@ def test_the_table_has_the_mean_and_the_range_over_seeds():
     assert "| 1 of 2 seeds |" in table({"x": [runs[0], runs[1] | {"pairs_to_68": None}]})
 
 
-def test_the_selected_epoch_counts(tmp_path, monkeypatch):
-    (tmp_path / "history.json").write_text(json.dumps([{"val_M_map": 30.0, "seconds": 60}, {"val_M_map": 28.0, "seconds": 60}]))
-    (tmp_path / "fusion.json").write_text(json.dumps({"M_map": 33.0, "global_M_map": 29.0}))
+def test_figures_are_of_the_checkpoint_whose_fusion_was_tuned(tmp_path, monkeypatch):
+    (tmp_path / "history.json").write_text(json.dumps([{"val_M_map": 31.0, "seconds": 60}, {"seconds": 60}]))
+    (tmp_path / "fusion.json").write_text(json.dumps({"M_map": 33.0, "global_M_map": 29.0, "alone_M_map": 30.0}))
     # The first two points are of planted pairs.
     curve = np.array([100, 200, 300, 400, 500]), np.array([0.5, 0.9, 0.6, 0.7, 0.65]), 200
     monkeypatch.setattr(compare_recipes, "curve", lambda folder: curve)
@@ -109,9 +109,10 @@ def test_the_selected_epoch_counts(tmp_path, monkeypatch):
 
 
 def test_a_recipe_may_take_the_settings_of_one_above(tmp_path):
-    (tmp_path / "recipes.txt").write_text("all: lr=1\na: x=1\nb: @a y=2\nc: @b @a\n")
+    (tmp_path / "recipes.txt").write_text("all: lr=1\ntraining: z=0\na: x=1\nb: @a y=2\nc: @b @a\n")
     assert [recipe.settings for recipe in read_recipes(tmp_path / "recipes.txt")] == [
-        ("lr=1", "x=1"), ("lr=1", "x=1", "y=2"), ("lr=1", "x=1", "y=2", "x=1")]  # fmt: skip
+        ("lr=1", "z=0", "x=1"), ("lr=1", "z=0", "x=1", "y=2"), ("lr=1", "z=0", "x=1", "y=2", "x=1")]
+    assert {recipe.evaluation for recipe in read_recipes(tmp_path / "recipes.txt")} == {("model.RRT",)}  # fmt: skip
     for text in ("a: @b\nb: x=1", "a: @a"):
         (tmp_path / "recipes.txt").write_text(text)
         with pytest.raises(InputError, match="recipes.txt:1: @[ab]: no recipe of that name stands above"):

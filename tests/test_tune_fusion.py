@@ -29,6 +29,7 @@ def test_a_reranker_that_knows_better_gets_the_weight_it_needs():
     assert tuned.fusion.weight == 0.5
     assert tuned.grid[:, 0].tolist() == [1.0, 1.0, 0.25, 0.25]
     assert tuned.before == 0.25
+    assert tuned.alone == tuned.grid[0, 0]  # lambda 0
 
 
 def test_of_equal_figures_the_more_global_and_the_smaller_temperature_win():

@@ -4,8 +4,8 @@
     python tools/compare_recipes.py rrt_scripts/recipes_landmarks.txt --out logs/recipes --seeds 0 1 2 --test curriculum
 
 A recipe file has a line `name: settings of experiment.py` for each recipe (the word @OTHER stands for those of an earlier
-recipe), a line `all: settings` for what they share, and a line `evaluation: settings` for what tools/tune_fusion.py and
-evaluate_revisited.py are told beside the data set. Recipes are compared on the validation landmarks alone; --test
+recipe), a line `all: settings` for what they share, a line `training: settings` for what experiment.py alone is told, and a line
+`evaluation: settings` for what tools/tune_fusion.py and evaluate_revisited.py are told beside the data set. Recipes are compared on the validation landmarks alone; --test
 measures the named ones on the test set, once the choice is made. What is finished is not done again, and an interrupted training goes on where it was.
 Writes OUT/NAME-SEED/ for each run, OUT/recipes.json and OUT/recipes.png (pair accuracy against pairs seen).
 """
@@ -41,7 +41,7 @@ class Recipe:
 def read_recipes(path) -> list[Recipe]:
     """The recipes of a file in its order. Raises InputError naming file and line."""
     path = Path(path)
-    shared, found = {"all": (), "evaluation": ()}, {}
+    shared, found = {"all": (), "training": (), "evaluation": ()}, {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -66,7 +66,7 @@ def read_recipes(path) -> list[Recipe]:
     # The data set and its parts are the same for training and measures; the network is as its checkpoint records.
     data = [word for word in shared["all"] if word.startswith("dataset.")]
     evaluation = (*data, "model.RRT", *shared["evaluation"])
-    return [Recipe(name, (*shared["all"], *settings), evaluation) for name, settings in found.items()]
+    return [Recipe(name, (*shared["all"], *shared["training"], *settings), evaluation) for name, settings in found.items()]
 
 
 def run(*command, log: Path, threads: int | None = None) -> None:
@@ -106,12 +106,11 @@ def test(recipe: Recipe, folder: Path, threads: int | None = None) -> None:
 
 
 def figures(folder: Path) -> dict:
-    """Plain figures of one run, in percent: val (selected epoch), val_fused, val_global, test ones where measured; the
+    """Plain figures of one run, in percent: val (reranker alone), val_fused, val_global, test ones where measured; the
     accuracy of pairs at the end, and after how many pairs it first was the published one (None: never)."""
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     fusion = json.loads((folder / "fusion.json").read_text(encoding="utf-8"))
-    found = {"val": max(stage.get("val_M_map", float("nan")) for stage in history)}
-    found |= {"val_fused": fusion["M_map"], "val_global": fusion["global_M_map"]}
+    found = {"val": fusion["alone_M_map"], "val_fused": fusion["M_map"], "val_global": fusion["global_M_map"]}
     seen, accuracy, planted = curve(folder)
     labelled = seen > planted
     # Of planted pairs it says another thing; a recipe that mixes them in to the end is measured on the mixture.

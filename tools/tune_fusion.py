@@ -26,24 +26,28 @@ TEMPERATURES = [0.1, 0.2, 0.5, 1.0, 2.0]
 @dataclass(frozen=True)
 class TunedFusion:
     """fusion: the chosen one. grid [lambdas, temperatures]: Medium mAP of each, fractions; before: that of global
-    search."""
+    search; alone: of the reranker without it."""
 
     fusion: Fusion
     grid: np.ndarray
     before: float
+    alone: float
 
 
 def tune_fusion(validation, scored, lambdas, temperatures) -> TunedFusion:
     """Try every pair of lambda and temperature on scored shortlists (``rrt.evaluation.score_shortlists``)."""
+
+    def measure(fusion):
+        ranks = rerank(scored, "medium", fusion)
+        return evaluate(ranks, validation.gnd, (1,), len(validation.gallery_index))["medium"].map
+
     fusions = make_grid(lambdas, temperatures)
-    grid = np.empty((len(fusions), len(fusions[0])))
-    for place in np.ndindex(grid.shape):
-        ranks = rerank(scored, "medium", fusions[place[0]][place[1]])
-        grid[place] = evaluate(ranks, validation.gnd, (1,), len(validation.gallery_index))["medium"].map
+    grid = np.array([[measure(fusion) for fusion in row] for row in fusions])
     # Rounded, so that a difference of the last bit does not decide; the last best row is the most global.
     best = np.round(grid, 6) == np.round(grid.max(), 6)
     row = int(np.flatnonzero(best.any(axis=1))[-1])
-    return TunedFusion(fusions[row][int(np.flatnonzero(best[row])[0])], grid, evaluate_global(validation)["medium"].map)
+    chosen = fusions[row][int(np.flatnonzero(best[row])[0])]
+    return TunedFusion(chosen, grid, evaluate_global(validation)["medium"].map, measure(Fusion()))
 
 
 def make_grid(lambdas, temperatures) -> list[list[Fusion]]:
@@ -89,7 +93,8 @@ def main(_config):
     for weight, row in zip(sorted(settings["lambdas"]), tuned.grid):
         print(f"{weight:>6} " + " ".join(f"{percent(value):>7}" for value in row))
     chosen = {"lambda": tuned.fusion.weight, "temperature": tuned.fusion.temperature}
-    figures = {"M_map": round(100 * float(tuned.grid.max()), 2), "global_M_map": round(100 * tuned.before, 2)}
+    figures = {"M_map": tuned.grid.max(), "global_M_map": tuned.before, "alone_M_map": tuned.alone}
+    figures = {name: round(100 * float(value), 2) for name, value in figures.items()}
     source = {
         "validation": str(validation.folder),
         "checkpoint_sha256": checkpoint.sha256,
@@ -98,7 +103,7 @@ def main(_config):
     path = write_json(settings["temp_dir"], "fusion.json", chosen | figures | source)
     print(
         f"lambda {chosen['lambda']}, temperature {chosen['temperature']}: {figures['M_map']},"
-        f" global {figures['global_M_map']}"
+        f" global {figures['global_M_map']}, reranker alone {figures['alone_M_map']}"
     )
     print(f"wrote {path}")
     return chosen | figures
