@@ -10,18 +10,20 @@ measures the named ones on the test set, once the choice is made. What is finish
 Writes OUT/NAME-SEED/ for each run, OUT/recipes.json and OUT/recipes.png (pair accuracy against pairs seen).
 """
 
-import argparse
 import json
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, atomic_path, run_command
 from rrt.picture_jobs import write_json
+from rrt.progress import bar, report_progress
 
 PUBLISHED_ACCURACY = 0.68  # of pairs, which the published recipe reached after 600,000 of them (RRT_SPEC section 8)
 ROOT = Path(__file__).resolve().parent.parent
@@ -185,7 +187,7 @@ def draw(folders: dict[str, list[Path]], path: Path) -> None:
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("recipes", help="file of recipes")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default 0 1 2)")
@@ -202,12 +204,11 @@ def main():
             raise InputError(f"{args.recipes}: no recipe '{name}'; it has {', '.join(recipes)}")
     out, folders = args.out.resolve(), {}
     # Seed by seed, so that an interrupted comparison has all recipes.
-    for seed in args.seeds:
-        for name in args.only or recipes:
-            print(f"{name}, seed {seed}", flush=True)
-            folders.setdefault(name, []).append(train(recipes[name], seed, out))
-            if name in args.test:
-                test(recipes[name], folders[name][-1])
+    for seed, name in bar(list(product(args.seeds, args.only or recipes)), "recipes", "run"):
+        report_progress(f"{name}, seed {seed}")
+        folders.setdefault(name, []).append(train(recipes[name], seed, out))
+        if name in args.test:
+            test(recipes[name], folders[name][-1])
     found = {name: [figures(folder) for folder in runs] for name, runs in folders.items()}
     write_json(out / "recipes.json", found)
     draw(folders, out / "recipes.png")
