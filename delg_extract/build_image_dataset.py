@@ -32,6 +32,7 @@ from typing import NamedTuple
 import numpy as np
 
 from delg_extract.dataset_plan import Pictures, Shard, deal_shards, read_test_pictures, read_train_pictures, stratified_split
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, atomic_path, run_command
 from rrt.picture_jobs import default_workers, guard_settings
 
@@ -152,7 +153,7 @@ def _check_left_out(builds: list[Build], left_out: list[list[tuple[str, str]]], 
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = CommandParser(__doc__)
     p.add_argument("--train_directory", default="gldv2_dataset/train",
                    help="folder of the training pictures, searched with all folders below, or a pattern of folders in quotes, "
                         "as 'gldv2_dataset/train/*/*/*/'; '' builds no training part (default %(default)s)")

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from rrt.errors import InputError
 from rrt.gldv2 import read_index_csv, read_train_csv
+from rrt.progress import bar
 
 SUFFIX = ".jpg"
 
@@ -59,9 +59,9 @@ def find_pictures(directory: str, wanted=None, flag: str = "train_directory") ->
     the files' paths (``photos/IMG_``). Raises InputError when there are none, or two of one id.
     """
     found, empty = {}, True
-    bar = tqdm(desc=f"pictures of {directory}", unit=" files", disable=None)
+    shown = bar(what=f"pictures of {directory}", unit="file")
     for folder, names in _listings(directory):
-        bar.update(len(names))
+        shown.update(len(names))
         for name in names:
             if not name.endswith(SUFFIX):
                 continue
@@ -70,9 +70,9 @@ def find_pictures(directory: str, wanted=None, flag: str = "train_directory") ->
             if wanted is not None and image not in wanted:
                 continue
             if found.setdefault(image, folder) is not folder:
-                bar.close()
+                shown.close()
                 raise InputError(f"{os.path.join(folder, name)}: {found[image]} has a picture of this name as well; keep one")
-    bar.close()
+    shown.close()
     if empty:
         raise InputError(f"{directory}: no {SUFFIX} files there; give --{flag} the folder that holds them, or a pattern of folders "
                          "in quotes")

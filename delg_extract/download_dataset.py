@@ -33,12 +33,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from rrt.archives import ArchiveError, unpack_tar
+from rrt.command_line import CommandParser
 from rrt.downloads import check_address, download, fetch_each, file_address, locked_file
 from rrt.errors import InputError, run_command
 from rrt.picture_jobs import read_json, write_json
+from rrt.progress import bar, report_progress
 
 BASE_URL = "https://s3.amazonaws.com/google-landmark"
 
@@ -71,7 +71,7 @@ def fetch_table(split, name, folder, base_url=BASE_URL, retries=4, on_bytes=None
     """Make folder/name of a CSV file of SPLITS[split]; one that is there is kept. Raises InputError, also when a column lacks."""
     path, (place, columns) = Path(folder) / name, SPLITS[split].tables[name]
     was_there, url = path.exists(), file_address(base_url, place, name)
-    download(url, path, retries=retries, progress=False, on_bytes=on_bytes)
+    download(url, path, retries=retries, shown=False, on_bytes=on_bytes)
     with open(path, "rb") as file:
         header = file.readline(10_000).decode("utf-8-sig", errors="replace").strip()
     lacking = sorted(columns - {column.strip(' "') for column in header.split(",")})
@@ -94,9 +94,9 @@ def fetch_tar(split, number, folder, base_url=BASE_URL, keep_tar=False, retries=
     record = read_record(note)
     if record is None:
         url, md5 = file_address(base_url, split, tar.name), _published_md5(split, number, folder, base_url, retries)
-        download(url, tar, md5=md5, retries=retries, progress=False, on_bytes=on_bytes)
+        download(url, tar, md5=md5, retries=retries, shown=False, on_bytes=on_bytes)
         try:
-            pictures = unpack_tar(tar, folder, wanted=_PICTURE.fullmatch, merge=True, links=False, progress=False)
+            pictures = unpack_tar(tar, folder, wanted=_PICTURE.fullmatch, merge=True, links=False, shown=False)
         except ArchiveError:
             # The right MD5 sum, and yet of no use: another mirror must be asked.
             tar.unlink()
@@ -130,7 +130,7 @@ def read_record(note):
 def _published_md5(split, number, folder, base_url, retries):
     name = f"md5.{Path(tar_name(number)).stem}.txt"
     url, path = file_address(base_url, "md5sum", split, name), Path(folder) / name
-    download(url, path, retries=retries, progress=False)
+    download(url, path, retries=retries, shown=False)
     text = path.read_bytes()[:1000].decode("ascii", errors="replace")
     path.unlink()
     md5 = (text.split() or [""])[0]
@@ -143,8 +143,8 @@ class _Progress:
     """One bar over all tar files, those on their way in fractions, with what came in this run and how fast."""
 
     def __init__(self, total, initial):
-        self.bar = tqdm(total=total, initial=initial, desc="tar files", smoothing=0, miniters=0, disable=None,
-                        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}{postfix}]")
+        self.bar = bar(what="tar files", total=total, initial=initial, smoothing=0, miniters=0,
+                       bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}{postfix}]")
         self.lock, self.shares, self.there, self.bytes, self.start = threading.Lock(), {}, initial, 0, time.monotonic()
 
     def came(self, name, count, whole):
@@ -159,7 +159,7 @@ class _Progress:
         with self.lock:
             self.bytes += count
             rate = self.bytes / max(time.monotonic() - self.start, 1e-3)
-            self.bar.set_postfix_str(f"{tqdm.format_sizeof(self.bytes, 'B')}, {tqdm.format_sizeof(rate, 'B/s')}", refresh=False)
+            self.bar.set_postfix_str(f"{self.bar.format_sizeof(self.bytes, 'B')}, {self.bar.format_sizeof(rate, 'B/s')}", refresh=False)
             if name.endswith(".tar"):
                 self.shares[name] = min(1, share)
                 self.bar.n = self.there + sum(self.shares.values())
@@ -199,7 +199,7 @@ def download_dataset(counts, output_dir, base_url=BASE_URL, keep_tars=False, par
             pictures[name] = record["pictures"]
             if what in absent[split]:
                 progress.done(name)
-                tqdm.write(f"{name}: unpacked {record['pictures']} pictures")
+                report_progress(f"{name}: unpacked {record['pictures']} pictures")
 
         with progress.bar:
             fetch_each(list(jobs), fetch, "files", parallel)
@@ -228,7 +228,7 @@ def _warn_of_space(output_dir, absent, keep_tars, parallel):
 
 
 def parser():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = CommandParser(__doc__)
     for split, facts in SPLITS.items():
         p.add_argument(split, metavar=split.upper(), help=f"number of tar files of the split {split}, 0 to {facts.tars}")
     p.add_argument("--splits", nargs="+", default=list(SPLITS), metavar="SPLIT",

@@ -17,12 +17,12 @@ the model; --sha256 compares with a checksum from elsewhere, for example from an
 A cut download is continued by the next run, and a model that is there is left alone. The exit status is 1 when a model is missing.
 """
 
-import argparse
 import os
 import shutil
 from pathlib import Path
 
 from rrt.archives import ArchiveError, unpack_tar
+from rrt.command_line import CommandParser
 from rrt.downloads import describe_download, download, fetch_each, file_address, parse_checksums
 from rrt.errors import InputError, run_command
 from rrt.picture_jobs import read_json, write_json
@@ -99,7 +99,7 @@ def _find_model(archive, unpacked, main_file):
 
 
 def parser():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = CommandParser(__doc__)
     p.add_argument("names", nargs="+", metavar="NAME", help="short or published names, or all: the four DELG models")
     p.add_argument("--output_dir", default=os.environ.get("DELG_MODELS") or "data/models",
                    help="folder for the models' folders (default $DELG_MODELS, else data/models; now %(default)s)")

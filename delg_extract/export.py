@@ -25,7 +25,9 @@ from delg_extract.config import ExtractionSettings
 from delg_extract.delf_config import delf_config_text
 from delg_extract.model_files import GRAPH_FILE
 from delg_extract.train_flags import Switch
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, flush_to_disk, run_command
+from rrt.progress import waiting
 
 KINDS = ("local", "global", "local_and_global", "kaggle")
 POOL_TYPES = ("None", "average", "sum")
@@ -34,7 +36,7 @@ CONFIG_FILE = "delf_config.pbtxt"
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = CommandParser(__doc__)
     yes_or_no = {"action": Switch, "default": None}
     p.add_argument("--kind", choices=KINDS, default="local_and_global", help="what the SavedModel gives (default %(default)s)")
     p.add_argument("--ckpt_path", required=True,
@@ -132,7 +134,7 @@ def export(args: argparse.Namespace) -> Path:
     model, settings, source = load_trained(args.ckpt_path, **override)
     check_network(args, model, source)
     form = Form(**fields)
-    with new_folder(folder, args.overwrite) as temporary:
+    with waiting("export"), new_folder(folder, args.overwrite) as temporary:
         save_serving(temporary, model, form)
         (temporary / CONFIG_FILE).write_text(f"# {args.kind} of {source}, {model.backbone}\n"
                                              + config_text(form, float(settings.get("score_threshold", 0.0))))

@@ -13,8 +13,6 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from delg_extract.calibration import (Calibration, calibrate_threshold, calibration_guard, calibration_sample, read_calibration,
                                       threshold_path, write_calibration)
 from delg_extract.networks import in_another_process
@@ -22,7 +20,9 @@ from delg_extract.options import add_model_option, add_pca_options, add_settings
 from delg_extract.parts import PartExtractor, Plan
 from delg_extract.pictures import collect_jobs, decode_ahead
 from delg_extract.workers import LocalWorkers, default_batch, default_workers, run_on_ray
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, check_count, run_command
+from rrt.progress import bar
 from rrt.store import COMPRESSIONS, LOCAL_DTYPES, Skipped, is_complete, remove_store
 from rrt.store_export import export_delg
 
@@ -36,23 +36,22 @@ def extract(plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers
     missing = writer.missing_parts()
     todo = sum(len(writer.block_names(part)) for part in missing)
     num_workers = min(num_workers or default_workers(), max(1, len(missing)))
-    with tqdm(total=len(plan.jobs), initial=len(plan.jobs) - todo, desc=f"extract {Path(plan.output).name}", unit="picture",
-              disable=None) as bar:
+    with bar(what=f"extract {Path(plan.output).name}", unit="picture", total=len(plan.jobs), initial=len(plan.jobs) - todo) as shown:
         if not missing:
             pass
         elif ray_address:
-            run_on_ray(plan, missing, ray_address, bar.update)
+            run_on_ray(plan, missing, ray_address, shown.update)
         elif num_workers == 1:
-            PartExtractor(plan).run(missing, bar.update)
+            PartExtractor(plan).run(missing, shown.update)
         else:
             with LocalWorkers(plan, num_workers) as workers:
-                workers.run(missing, bar.update)
+                workers.run(missing, shown.update)
     writer.merge(model_sha256=model_sha256, desc_name=desc_name)
     return writer.skipped
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = CommandParser(__doc__)
     add_model_option(p)
     p.add_argument("--image_dir", required=True, help="the folder the names of the lists are relative to")
     p.add_argument("--list", action="append", default=[], help="image list, extracted whole; may be given several times")
@@ -122,8 +121,8 @@ def remembered_calibration(plan: Plan, features: int, num_pictures: int) -> Cali
 def _calibrate(plan: Plan, features: int, sample: list[str]) -> Calibration:
     extractor = plan.extractor()
     pictures = decode_ahead([job for job in plan.jobs if job.name in set(sample)], extractor, ahead=4, threads=2)
-    bar = tqdm(pictures, total=len(sample), desc="calibrating", unit="picture", disable=None)
-    return calibrate_threshold(extractor.network, plan.settings, (resized.pixels for _, resized in bar if resized), features)
+    shown = bar(pictures, "calibrating", "picture", len(sample))
+    return calibrate_threshold(extractor.network, plan.settings, (resized.pixels for _, resized in shown if resized), features)
 
 
 def main() -> int:

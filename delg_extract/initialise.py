@@ -13,11 +13,11 @@ Every value is only a start: the joint loss trains it further.
 from __future__ import annotations
 
 import numpy as np
-from tqdm import tqdm
 
 from delg_extract.model import BATCH_NORM_EPSILON, Delg, attention_pool, gem
 from delg_extract.pca import Moments
 from delg_extract.quiet_tensorflow import tf
+from rrt.progress import bar
 
 
 def identity_conv5(model: Delg, seed: int = 0) -> None:
@@ -45,7 +45,7 @@ def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, batch_statistics:
 
     rng = np.random.default_rng(seed)
     cells, *columns = [], [], [], []
-    for images, batch_labels in tqdm(data.take(steps), total=steps, desc="initialise", disable=None):
+    for images, batch_labels in bar(data.take(steps), "initialise", "step", steps):
         block3, *vectors = (x.numpy() for x in forward(images))
         flat = block3.reshape(len(block3), -1, block3.shape[-1])
         cells.append(flat[:, rng.integers(0, flat.shape[1], cells_per_image)].reshape(-1, flat.shape[-1]))

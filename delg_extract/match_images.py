@@ -18,6 +18,7 @@ import numpy as np
 
 from delg_extract.one_picture import add_options, check_options, describe, open_extractor, read_pixels, save_figure
 from delg_extract.options import add_pca_options, requested_pca
+from rrt.command_line import CommandParser
 from rrt.delf_files import read_features
 from rrt.errors import InputError, run_command
 from rrt.picture_matching import (Matches, Picture, add_matching_options, check_matching_options, inner, match_pictures,
@@ -119,7 +120,7 @@ def _on_canvas(picture: Picture, rows: np.ndarray, left: float) -> np.ndarray:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = CommandParser(__doc__)
     p.add_argument("image1", help="first picture")
     p.add_argument("image2", help="second picture")
     p.add_argument("--image_dir", default=".", help="the folder the pictures are relative to (default %(default)s)")

@@ -15,6 +15,7 @@ from delg_extract.pictures import Job, read_picture
 from delg_extract.pyramid import SCALES
 from rrt.errors import InputError, atomic_path
 from rrt.picture_matching import MAX_FEATURES
+from rrt.progress import waiting
 
 DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "rrt_gld_ckpts" / "delg_small.h5"
 FIGURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
@@ -50,7 +51,9 @@ def check_options(args: argparse.Namespace) -> None:
 def open_extractor(args: argparse.Namespace, **settings) -> tuple[Extractor, float]:
     """An extractor of local descriptors by the options, and the smallest attention asked for; ``settings`` replace the options'."""
     model = args.model or DEFAULT_MODEL
-    network, threshold = open_network(model), 0.0 if is_saved_model(model) else read_settings(model).get("score_threshold", 0.0)
+    with waiting("opening the network"):
+        network = open_network(model)
+    threshold = 0.0 if is_saved_model(model) else read_settings(model).get("score_threshold", 0.0)
     threshold = threshold if args.score_threshold is None else args.score_threshold
     asked = {"scales": tuple(args.scales), "max_features": args.max_features, "score_threshold": threshold,
              "max_image_size": args.max_image_size, "use_global": False, **settings}
@@ -67,7 +70,8 @@ def read_pixels(path: str | Path) -> np.ndarray:
 
 def describe(extractor: Extractor, pixels: np.ndarray, path: str | Path) -> Descriptors:
     """Descriptors of uint8 [H, W, 3]. Raises InputError naming the file when the picture is too small."""
-    descriptors = extractor(pixels)
+    with waiting(f"describing {Path(path).name}"):
+        descriptors = extractor(pixels)
     if descriptors is None:
         raise InputError(f"{path}: {extractor.TOO_SMALL}; give a larger picture, or larger --scales")
     return descriptors

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from delg_extract.curves import CurveLog
 from delg_extract.data import read_labelled_pictures, training_batches, unreadable_picture_named
@@ -23,8 +22,10 @@ from delg_extract.model import BACKBONES, Delg
 from delg_extract.quiet_tensorflow import tf
 from delg_extract.train_flags import add_list_flags
 from delg_extract.weights import restore_weights, save_weights
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, run_command
 from rrt.picture_jobs import guard_settings
+from rrt.progress import bar, report_progress
 
 STRIDE = 16  # pixels between conv4 cells
 MARGIN = 0.5  # a crop is larger than a view by this share of the view, so that warped views stay inside
@@ -145,15 +146,15 @@ def pretrain(args: argparse.Namespace) -> Path:
     manager = tf.train.CheckpointManager(trainer.checkpoint(), str(logdir / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
         manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-        print(f"{logdir}: continues at step {int(trainer.step_count)}")
+        report_progress(f"{logdir}: continues at step {int(trainer.step_count)}")
     start = int(trainer.step_count)
     data = training_batches(pictures, args.batch_size, int(args.image_size * (1 + MARGIN)), args.seed,
                             area=(args.min_crop_area, args.max_crop_area), skip_steps=start)
     log = CurveLog(logdir / "train.csv", ("step", "loss", "matched"), start)
     recent, began = [], time.time()
     with unreadable_picture_named(pictures):
-        bar = tqdm(data.take(args.max_iters - start), total=args.max_iters, initial=start, desc="pretrain", unit="step", disable=None)
-        for crops, _ in bar:
+        steps = bar(data.take(args.max_iters - start), "pretrain", "step", args.max_iters, initial=start)
+        for crops, _ in steps:
             recent.append([float(x) for x in trainer.train_step(crops)])
             step = int(trainer.step_count)
             if not np.isfinite(recent[-1][0]):
@@ -162,7 +163,7 @@ def pretrain(args: argparse.Namespace) -> Path:
             if step % args.report_interval == 0 or step == args.max_iters:
                 loss, matched = np.mean(recent, axis=0)
                 speed = (step - start) * args.batch_size / (time.time() - began)
-                bar.set_postfix_str(f"loss {loss:.2f} matched {matched:.2f} {speed:.0f} crops/s")
+                steps.set_postfix_str(f"loss {loss:.2f} matched {matched:.2f} {speed:.0f} crops/s")
                 log.write((step, float(loss), float(matched)))
                 recent = []
             if step % args.save_interval == 0 or step == args.max_iters:
@@ -171,7 +172,7 @@ def pretrain(args: argparse.Namespace) -> Path:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = CommandParser(__doc__)
     add_list_flags(p, required=True)
     p.add_argument("--backbone", choices=tuple(BACKBONES), default="small", help="trunk (default %(default)s)")
     p.add_argument("--init_weights", help="weight file of this project to start from")

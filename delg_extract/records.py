@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from tqdm import tqdm
 
 from delg_extract.quiet_tensorflow import tf
 from rrt.errors import InputError
+from rrt.progress import bar
 
 HEADER, FOOTER = 12, 4  # bytes around a record: its length and the checksum of that; the checksum of the record
 INDEX_THREADS = 32  # files looked through at once: hopping waits for the disk, not for the processor
@@ -109,7 +109,7 @@ def read_record_pictures(pattern: str, num_classes: int, flag: str = "--train_fi
         raise InputError(f"{flag} {pattern}: no such file; give a pattern of TFRecord shards, as 'gldv2_tfrecord/train*'")
     _check_one_set(shards)
     with ThreadPoolExecutor(INDEX_THREADS) as pool:
-        found = list(tqdm(pool.map(_find_records, shards), total=len(shards), desc="find records", unit="shard", disable=None))
+        found = list(bar(pool.map(_find_records, shards), "find records", "shard", len(shards)))
     counts = [len(offsets) for offsets, _ in found]
     if not sum(counts):
         raise InputError(f"{flag} {pattern}: no record in {len(shards)} files; build the shards with build_image_dataset.py")

@@ -9,12 +9,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from tqdm import tqdm
 
 from delg_extract.dataset_plan import Pictures, Shard
 from delg_extract.quiet_tensorflow import native_messages_hidden, tf
 from rrt.errors import InputError, atomic_path
 from rrt.picture_jobs import read_json, write_json
+from rrt.progress import bar
 
 NOT_FOUND = "not found"
 
@@ -103,16 +103,16 @@ class ShardWriter:
         """Writes the shards with ``num_workers`` threads. A fault of one stops all; finished shards stay."""
         stop = threading.Event()
         with native_messages_hidden(), ThreadPoolExecutor(num_workers) as pool:
-            bar = tqdm(total=sum(len(shard.rows) for shard in shards), desc=label, unit="picture", disable=None)
+            shown = bar(what=label, unit="picture", total=sum(len(shard.rows) for shard in shards))
             try:
-                for future in as_completed([pool.submit(self._write, shard, bar, stop) for shard in shards]):
+                for future in as_completed([pool.submit(self._write, shard, shown, stop) for shard in shards]):
                     future.result()
             finally:
                 stop.set()
                 pool.shutdown(cancel_futures=True)
-                bar.close()
+                shown.close()
 
-    def _write(self, shard: Shard, bar, stop: threading.Event) -> None:
+    def _write(self, shard: Shard, shown, stop: threading.Event) -> None:
         path, note, left_out = self.output / shard.name, self._note(shard), []
         # Never an old shard beside a new note.
         path.unlink(missing_ok=True)
@@ -128,7 +128,7 @@ class ShardWriter:
                         except Unreadable as reason:
                             left_out.append((self.pictures.ids[row], str(reason)))
                         with self._lock:
-                            bar.update()
+                            shown.update()
             except tf.errors.OpError as error:
                 raise InputError(f"{path}: cannot be written ({error.message}); make room, then run again: "
                                  "finished shards are kept") from None

@@ -16,6 +16,7 @@ import numpy as np
 
 from delg_extract.inference import Descriptors
 from delg_extract.one_picture import add_options, check_options, describe, open_extractor, read_pixels, save_figure
+from rrt.command_line import CommandParser
 from rrt.errors import run_command
 
 EVERY_CELL = 10**6  # more than a picture of any sensible size has
@@ -142,7 +143,7 @@ def _draw_features(axes, raster: np.ndarray, features: Descriptors, maps: list[A
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = CommandParser(__doc__)
     p.add_argument("image", help="the picture")
     add_options(p, output="attention.png")
     return p

@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from rrt.command_line import CommandParser
 from rrt.errors import InputError
 
 BACKBONES = ("resnet50", "resnet101", "small")
@@ -48,7 +49,7 @@ def add_list_flags(p, required: bool = False) -> None:
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = CommandParser(description)
 
     data = p.add_argument_group("pictures: TFRecords or image lists")
     data.add_argument("--train_file_pattern", help="TFRecord shards of build_image_dataset.py, as 'gldv2/tfrecord/train*' (quoted)")

@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from delg_extract.calibration import calibration_sample
 from delg_extract.extract import extract
@@ -27,8 +26,10 @@ from delg_extract.parts import Plan
 from delg_extract.pca import MEAN_FILE, Moments, write_pca_folder
 from delg_extract.pictures import collect_jobs
 from delg_extract.workers import default_batch
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, check_count, run_command
 from rrt.picture_jobs import guard_settings
+from rrt.progress import bar
 from rrt.store import Store, is_complete, remove_store
 
 SETTINGS_FILE, STORE_FILE = "settings.json", "descriptors.h5"
@@ -38,7 +39,7 @@ _SMALLEST_PART = 1e-7
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = CommandParser(__doc__)
     add_model_option(p)
     p.add_argument("--train_list", action="append", default=[], help="image list; may be given several times")
     p.add_argument("--image_dir", help="the folder the names of the lists are relative to")
@@ -83,7 +84,7 @@ def learn_pca(store: Store, names: list[str], dim: int) -> tuple[np.ndarray, np.
     if store.config.get("local_pca"):
         raise InputError(f"{store.path}: its local descriptors are projected already; give a store that was extracted without a PCA")
     moments = Moments(store.local_dim)
-    for place in tqdm(store.indices(names), desc="principal components", unit="picture", disable=None):
+    for place in bar(store.indices(names), "principal components", "picture"):
         moments.add(l2_normalize(store.read(place).descriptors))
     if moments.count < 2:
         raise InputError(f"{store.path}: {moments.count} local descriptors in {len(names)} pictures; give more pictures, or a lower "

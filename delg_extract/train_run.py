@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from delg_extract.checkpoints import network_settings, restore_trained
 from delg_extract.curves import CurveLog, draw_curves
@@ -24,6 +23,7 @@ from delg_extract.trainer import StepResult, Trainer
 from delg_extract.weights import load_keras_notop, save_weights
 from rrt.errors import InputError
 from rrt.picture_jobs import guard_settings
+from rrt.progress import bar, report_progress
 
 COLUMNS = ("total", "global", "attention", "reconstruction", "gradient_norm", "global_accuracy", "local_accuracy")
 KEPT_CHECKPOINTS = 3
@@ -126,7 +126,7 @@ def train(args: argparse.Namespace) -> Path:
     manager = tf.train.CheckpointManager(trainer.checkpoint(), str(folder), max_to_keep=KEPT_CHECKPOINTS)
     if latest:
         manager.checkpoint.restore(latest).assert_consumed()
-        print(f"{logdir}: continues at step {int(trainer.step_count.numpy())}")
+        report_progress(f"{logdir}: continues at step {int(trainer.step_count.numpy())}")
     if int(trainer.step_count.numpy()) < args.max_iters:
         with unreadable_picture_named(training):
             Run(trainer, training, validation, manager, logdir).until_the_end()
@@ -154,7 +154,7 @@ class Run:
             self.log = CurveLog(self.logdir / "train.csv", ("step", *COLUMNS, "validation_global", "validation_local"), self.start)
         self.summaries = Summaries(self.logdir / "train_logs" if self.chief and args.summary_interval else None)
         data = distributed_batches(trainer.strategy, lambda *rest: batches_of(self.training, args, *rest), args.batch_size, self.start)
-        self.bar = tqdm(total=args.max_iters, initial=self.start, desc="train", unit="step", disable=None if self.chief else True)
+        self.bar = bar(what="train", unit="step", total=args.max_iters, initial=self.start, shown=self.chief)
         self.began, self.recent = (time.time(), self.start), []
         for step, batch in zip(range(self.start + 1, args.max_iters + 1), data):
             rate = trainer.learning_rate
@@ -218,9 +218,9 @@ class Run:
             validation = self._validate(step)
         if self.chief:
             if validation[0] != "":
-                tqdm.write(f"step {step}: loss {mean['total']:.3f} (global {mean['global']:.3f}, attention {mean['attention']:.3f}, "
-                           f"reconstruction {mean['reconstruction']:.4f}), validation accuracy global {validation[0]:.3f} "
-                           f"local {validation[1]:.3f}, {speed:.1f} images/s")
+                report_progress(f"step {step}: loss {mean['total']:.3f} (global {mean['global']:.3f}, attention {mean['attention']:.3f}, "
+                                f"reconstruction {mean['reconstruction']:.4f}), validation accuracy global {validation[0]:.3f} "
+                                f"local {validation[1]:.3f}, {speed:.1f} images/s")
             self.log.write((step, *mean.values(), *validation))
         self.recent, self.began = [], (time.time(), step)
 
@@ -236,7 +236,8 @@ def validate(trainer: Trainer, pictures, args: argparse.Namespace) -> tuple[floa
     """Top-1 accuracy of the global and the local head without margin and augmentation, on at most ``eval_images`` pictures; NaN for a
     head that the stage leaves out, or without pictures."""
     counts = np.zeros(3)
-    for images, labels in validation_batches(pictures, args.batch_size, args.image_size, args.eval_images):
+    batches = validation_batches(pictures, args.batch_size, args.image_size, args.eval_images)
+    for images, labels in bar(batches, "validation", "batch", passing=True, shown=is_chief(trainer.strategy)):
         missing = args.batch_size - len(labels)  # the last batch is filled up, so that it divides by the replicas
         images, labels = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))), np.pad(labels, (0, missing), constant_values=-1)
         counts += [float(count) for count in trainer.validation_step(*share_of_each(trainer.strategy, images, labels))]

@@ -7,9 +7,9 @@ import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
 
 from rrt.errors import InputError
+from rrt.progress import bar
 
 _CHUNK = 1 << 20
 # What tarfile and the decompressors raise for bad bytes.
@@ -20,7 +20,7 @@ class ArchiveError(InputError):
     """The archive itself is wrong (damaged, hostile, without the files): it is of no use to unpack it again."""
 
 
-def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, links=True, progress=True):
+def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, links=True, shown=True):
     """Unpack a tar archive (plain or compressed) into `folder` -> number of files written, 0 when it was there already.
 
     It is unpacked beside the folder, which appears when all of it is there; so a folder that is there has been unpacked
@@ -29,7 +29,7 @@ def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, links=True
 
     strip: so many leading folders are taken off every name (a file with fewer is left out), None: all of them. wanted: function
     of a file's name after that -> whether to unpack it. links: whether the archive may have links; never when all folders are
-    stripped. progress: a bar on a terminal. Absolute names, names and link targets with `..`, devices and pipes are refused,
+    stripped. shown: False where the caller has a bar. Absolute names, names and link targets with `..`, devices and pipes are refused,
     whether wanted or not. The checksum of a compressed archive is checked to its end. Raises ArchiveError, or InputError when the
     disk is at fault; then nothing is left behind.
     """
@@ -43,7 +43,7 @@ def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, links=True
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir(parents=True)
-        count = _unpack(archive, beside, strip, wanted, links and strip is not None, progress)
+        count = _unpack(archive, beside, strip, wanted, links and strip is not None, shown)
         # All files at once: flushing thousands of small ones singly takes minutes.
         os.sync()
         if folder.exists():
@@ -62,11 +62,10 @@ def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, links=True
     return count
 
 
-def _unpack(archive, folder, strip, wanted, links, progress):
+def _unpack(archive, folder, strip, wanted, links, shown):
     written = {}
-    with open(archive, "rb") as raw, _opened(archive, raw) as tar, tqdm(
-            total=os.path.getsize(archive), desc=f"unpack {archive.name}", unit="B", unit_scale=True, unit_divisor=1024,
-            disable=None if progress else True) as bar:
+    with open(archive, "rb") as raw, _opened(archive, raw) as tar, bar(
+            what=f"unpack {archive.name}", unit="B", total=os.path.getsize(archive), shown=shown) as unpacked:
         try:
             for member in tar:
                 name = _place(archive, member, strip, links)
@@ -77,7 +76,7 @@ def _unpack(archive, folder, strip, wanted, links, progress):
                     tar.extract(member.replace(name=name, linkname=link, deep=False), folder, filter="data")
                     if not member.isdir():
                         written[name] = member.name
-                bar.update(raw.tell() - bar.n)
+                unpacked.update(raw.tell() - unpacked.n)
             _check_end(tar, raw)
         except InputError:
             raise

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.progress import bar
 
 KINDS = ("itq", "random")
 
@@ -75,7 +76,7 @@ def learn_codes(rows: np.ndarray, bits: int, kind: str = "itq", seed: int = 0, i
     directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(bits)])
     projected = centred @ directions.astype(np.float32)
     rotation = _rotation(bits, seed)
-    for _ in range(iterations if kind == "itq" else 0):
+    for _ in bar(range(iterations if kind == "itq" else 0), "turning", "iteration", passing=True):
         signs = np.where(projected @ rotation.astype(np.float32) > 0, np.float32(1), np.float32(-1))
         left, _, right = np.linalg.svd((projected.T @ signs).astype(np.float64))
         rotation = left @ right

@@ -8,6 +8,7 @@ import numpy as np
 
 from rrt.datasets import read_descriptors
 from rrt.errors import InputError, atomic_path
+from rrt.progress import bar, waiting
 from rrt.store_values import as_float32
 
 _IMAGES_PER_BLOCK = 64
@@ -124,14 +125,18 @@ def train_codebook(
     if len(rows) < size:
         raise InputError(f"{store.path}: {len(rows)} local descriptors make no {size} words; give a size of at most {len(rows)}")
     # faiss would warn of few points, and take a sample of its own of many.
-    limits = {"min_points_per_centroid": 1, "max_points_per_centroid": -(-len(rows) // size)}
-    means = faiss.Kmeans(store.local_dim, size, niter=iterations, seed=seed, **limits)
-    means.train(rows)
+    settings = faiss.ClusteringParameters()
+    settings.niter, settings.seed = iterations, seed
+    settings.min_points_per_centroid, settings.max_points_per_centroid = 1, -(-len(rows) // size)
+    means = faiss.Clustering(store.local_dim, size, settings)
+    with waiting("k-means", lambda: min(means.iteration_stats.size(), iterations), unit="iteration", total=iterations):
+        means.train(rows, faiss.IndexFlatL2(store.local_dim))
+    words = faiss.vector_to_array(means.centroids).reshape(size, -1)
     made_by = {name: store.attributes[name] for name in ("desc_name", "model_sha256")}
     origin = {"store": store.path, **made_by, "images": len(store) if images is None else len(images),
               "descriptors": len(rows), "seed": seed, "iterations": iterations,
-              "error": f"{means.obj[-1] / len(rows):.6f}", "faiss": faiss.__version__}
-    return Codebook(np.array(means.centroids, np.float32), {what: str(value) for what, value in origin.items()})
+              "error": f"{means.iteration_stats.at(means.iteration_stats.size() - 1).obj / len(rows):.6f}", "faiss": faiss.__version__}
+    return Codebook(words, {what: str(value) for what, value in origin.items()})
 
 
 def sample_descriptors(store, count: int, images=None, seed: int = 0) -> np.ndarray:
@@ -147,7 +152,7 @@ def sample_descriptors(store, count: int, images=None, seed: int = 0) -> np.ndar
         chosen = np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
     rows = np.empty((len(chosen), store.local_dim), np.float32)
     start = filled = 0
-    for first in range(0, len(images), _IMAGES_PER_BLOCK):
+    for first in bar(range(0, len(images), _IMAGES_PER_BLOCK), "reading descriptors", "block", passing=True):
         block = slice(first, first + _IMAGES_PER_BLOCK)
         end = start + int(counts[block].sum())
         wanted = chosen[np.searchsorted(chosen, start):np.searchsorted(chosen, end)] - start

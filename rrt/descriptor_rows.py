@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from rrt.neighbors import load_whitening, refuse_not_finite
+from rrt.progress import bar
 
 ROWS_PER_BLOCK = 4096
 
@@ -57,7 +57,7 @@ class DescriptorRows:
 
     def shown_blocks(self, what):
         """blocks(), with a progress bar where they take long."""
-        return tqdm(self.blocks(), desc=what, unit="block", delay=2, leave=False, disable=None)
+        return bar(self.blocks(), what, "block", passing=True)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ time, and merged into the rankings by similarity. What lies behind a query's las
 from dataclasses import replace
 
 import numpy as np
-from tqdm import tqdm
 
 from rrt.datasets import TestSet, check_finite, not_finite
 from rrt.errors import InputError
 from rrt.groundtruth import grades_of
 from rrt.joined_store import JoinedStore
 from rrt.neighbors import Nearest
+from rrt.progress import bar
 from rrt.store import Store
 
 _BLOCK_BYTES = 64 * 2**20
@@ -103,7 +103,7 @@ def _similar_distractors(store, queries, prepare, floors, count, block):
     and images [Q, count] of its ``count`` most similar ones, falling."""
     above = [[] for _ in queries]
     top = Nearest(len(queries), count)
-    for start in tqdm(range(0, len(store), block), desc="distractors", unit="block", disable=None):
+    for start in bar(range(0, len(store), block), "distractors", "block"):
         descriptors = np.asarray(store.global_descriptors[start : start + block], dtype=np.float32)
         finite = np.isfinite(descriptors).all(axis=1)
         if not finite.all():

@@ -19,10 +19,9 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
-
 from rrt import __version__
 from rrt.errors import InputError, atomic_path, describe_error, flush_to_disk, sha256_of_file
+from rrt.progress import bar, read_shown, say
 
 _CHUNK = 1 << 20
 # A server that asks for a longer pause than this (seconds) is asked again earlier.
@@ -43,7 +42,7 @@ class _PassingFault(Exception):
         self.wait = wait
 
 
-def download(url, path, *, sha256=None, md5=None, size=None, retries=4, timeout=60, backoff=1.0, progress=True, on_bytes=None):
+def download(url, path, *, sha256=None, md5=None, size=None, retries=4, timeout=60, backoff=1.0, shown=True, on_bytes=None):
     """Fetch `url` (http or https) to `path` -> Path. The file appears under its name only when it is whole and right.
 
     What has come lies in `<name>.part`, its source in `<name>.part.json`; the next attempt, of this run or a later one, continues
@@ -53,22 +52,21 @@ def download(url, path, *, sha256=None, md5=None, size=None, retries=4, timeout=
 
     sha256, md5: hexadecimal; size: bytes; each is checked where given. retries: further attempts after one that brought nothing
     new (cut connection, timeout, status 5xx, 408, 425 or 429). timeout: seconds without a byte. backoff: seconds before the first
-    retry, doubled for each further one. progress: a bar on a terminal. on_bytes: called with (bytes that came, bytes of the whole
+    retry, doubled for each further one. shown: False where the caller has a bar. on_bytes: called with (bytes that came, bytes of the whole
     file or None) again and again, for a bar over several files. Raises InputError, at once for other statuses such as 404 or 403,
     and when the checksum is wrong twice.
     """
     check_address(url)
     path = Path(path)
     sums = _checked_sums(sha256=sha256, md5=md5)
-    if path.exists() and not _difference(path, sums, size):
+    if path.exists() and not _difference(path, sums, size, shown):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     source = part.with_name(part.name + ".json")
-    bar = tqdm(total=size, desc=path.name, unit="B", unit_scale=True, unit_divisor=1024, disable=None if progress else True)
-    with bar, locked_file(part) as file:
+    with bar(what=path.name, unit="B", total=size, shown=shown) as fetched, locked_file(part) as file:
         try:
-            _fetch_and_check(_Transfer(url, file, source, bool(sums), size, timeout, bar, on_bytes), sums, retries, backoff)
+            _fetch_and_check(_Transfer(url, file, source, bool(sums), size, timeout, fetched, on_bytes), sums, retries, backoff)
             os.fsync(file.fileno())
             os.replace(part, path)
         except BaseException:
@@ -142,7 +140,7 @@ def fetch_each(names, fetch, kind, parallel=1):
         try:
             fetch(name)
         except (InputError, OSError) as error:
-            tqdm.write(f"{name}: missing ({describe_error(error)})")
+            say(f"{name}: missing ({describe_error(error)})")
             return error
         return None
 
@@ -243,7 +241,7 @@ class _Transfer:
 def _fetch_and_check(transfer, sums, retries, backoff):
     for last in (False, True):
         _fetch(transfer, retries, backoff)
-        wrong = _difference(transfer.file.name, sums, transfer.size)
+        wrong = _difference(transfer.file.name, sums, transfer.size, not transfer.bar.disable)
         if not wrong:
             return
         _discard(transfer.file, transfer.source)
@@ -310,14 +308,17 @@ def _validator(headers):
     return tag if tag.startswith('"') else headers.get("Last-Modified")
 
 
-def _difference(path, sums, size):
+def _difference(path, sums, size, shown):
     """What is wrong with a file, or ''."""
     length = os.path.getsize(path)
     if size is not None and length != size:
         return f"{length} bytes came, expected {size}"
     for kind, expected in sums.items():
+        digest = hashlib.new(kind)
         with open(path, "rb") as file:
-            found = hashlib.file_digest(file, kind).hexdigest()
+            for data in read_shown(file, f"{kind} of {Path(path).name}", shown):
+                digest.update(data)
+        found = digest.hexdigest()
         if found != expected:
             return f"{kind} is {found}, expected {expected}"
     return ""

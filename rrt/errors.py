@@ -10,6 +10,8 @@ from numbers import Real
 from pathlib import Path
 from typing import get_args
 
+from rrt.progress import read_shown
+
 
 class InputError(ValueError):
     """Something given to the program is wrong: `file: what is wrong with which record; remedy`, always one line."""
@@ -78,8 +80,11 @@ def flush_to_disk(path):
 
 def sha256_of_file(path):
     """SHA-256 of a file's bytes as hexadecimal text."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        for data in read_shown(file, f"sha256 of {Path(path).name}"):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def run_command(main):

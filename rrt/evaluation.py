@@ -69,7 +69,7 @@ def ignored_positions(entry: dict, protocol: str) -> np.ndarray:
 
 
 def score_shortlists(
-    test: TestSet, scorer: Scorer, num_rerank: int = 100, whitening=None, progress: bool = False, protocols=None
+    test: TestSet, scorer: Scorer, num_rerank: int = 100, whitening=None, protocols=None
 ) -> ScoredShortlists:
     """Score the first ``num_rerank`` candidates of every query for every protocol (or those named), each pair once;
     more than there are means all.
@@ -78,7 +78,7 @@ def score_shortlists(
     """
 
     def score(candidates, similarities):
-        return scorer.score(test.query_index, [test.gallery_index[c] for c in candidates], progress)
+        return scorer.score(test.query_index, [test.gallery_index[c] for c in candidates])
 
     return score_pairwise(test, score, num_rerank, whitening, protocols)
 

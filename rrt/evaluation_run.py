@@ -20,6 +20,7 @@ from rrt.metrics import IGNORED_GRADES, protocols_of
 from rrt.model import RRT
 from rrt.neighbors import load_whitening
 from rrt.pairs import check_binning
+from rrt.progress import bar
 from rrt.rerankers.configured import configure
 from rrt.rerankers.measure import measure_method
 from rrt.runs import build_model, open_test, pick_device, recorded_model
@@ -103,7 +104,7 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
         label = configured.label
         scorer = _make_scorer(network, test.store, dataset, settings, checkpoint) if network else None
         method = configured.method(scorer, fusion)
-        measured = measure_method(test, method, whitening, settings["num_rerank"], ks, progress=True)
+        measured = measure_method(test, method, whitening, settings["num_rerank"], ks)
         results[label], rankings[label] = measured.results, measured.rankings.__getitem__
         numbers[label] = summary(results[label], results["global"])
         protocol["num_rerank"] = measured.num_rerank or len(test.gallery_index)
@@ -280,6 +281,6 @@ def _write_trec(folder: Path, test: TestSet, rankings: dict) -> list[Path]:
         paths.append(write_qrels(folder / f"{protocol}.qrels", queries, gallery, test.gnd, protocol))
         for method, ranking in rankings.items():
             tag = f"{method}_{protocol}"
-            documents = (names(row, ranked, protocol) for row, ranked in enumerate(ranking(protocol)))
+            documents = (names(row, ranked, protocol) for row, ranked in enumerate(bar(ranking(protocol), tag, "query", passing=True)))
             paths.append(write_run(folder / f"{tag}.run", queries, documents, tag))
     return paths

@@ -16,6 +16,7 @@ import numpy as np
 from rrt.descriptor_rows import DescriptorRows, summarize_rows
 from rrt.errors import InputError, check_count
 from rrt.first_pass import KINDS, QUERIES, FirstPass, choose_device, fastest_kind, kinds_of
+from rrt.progress import bar
 
 # Candidates a row that a first pass may need before the rows concerned are better searched again.
 WIDEST = 1024
@@ -219,7 +220,7 @@ class SelfSearch:
             error = width * 2.0**-52 * self._summary.longest * np.linalg.norm(queries, axis=1) + 1e-300
             enough = (lowest[part] - error)[:, None]
             hits = []
-            for block in self.rows.blocks(gallery):
+            for block in bar(self.rows.blocks(gallery), "searching again", "block", passing=True):
                 query, place = np.nonzero(queries @ self.rows[block].astype(np.float64).T >= enough)
                 hits.append((query.astype(np.int32), (place + block.start).astype(np.int64)))
             query, place = (np.concatenate(each) for each in zip(*hits))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError, atomic_path, sha256_of_file
+from rrt.progress import bar
 from rrt.store import Store
 
 _BLOCK_BYTES = 64 * 2**20
@@ -127,7 +128,7 @@ def _search_block(gallery, queries, k):
     whole = np.empty((len(queries), count), np.float32) if 2 * k > count else None
     best = Nearest(len(queries), k)
     buffer = None
-    for start in range(0, count, step):
+    for start in bar(range(0, count, step), "searching", "block", passing=True):
         rows = gallery[start : start + step]
         if rows.dtype != np.float32:
             # The same memory again: the system takes longer to find new memory than the numbers to convert.

@@ -11,9 +11,9 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cv2
-from tqdm import tqdm
 
 from .errors import InputError, atomic_path
+from .progress import bar
 
 
 def default_workers() -> int:
@@ -21,38 +21,40 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_jobs(function, jobs: list, num_workers: int, label: str) -> list:
+def run_jobs(function, jobs: list, num_workers: int, label: str, unit: str = "picture") -> list:
     """`function(job)` for every job, results in the order of the jobs; `function` must be importable (spawned workers).
+
+    label, unit: of the progress bar, a job is one unit.
 
     An error in a job stops the rest and is raised here. With one worker or one job everything runs in this process.
     """
     if num_workers < 1:
         raise InputError(f"num_workers is {num_workers}; give 1 or more")
     results = [None] * len(jobs)
-    bar = tqdm(total=len(jobs), desc=label, disable=None)
+    shown = bar(what=label, unit=unit, total=len(jobs))
     if num_workers == 1 or len(jobs) <= 1:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
         try:
             for i, job in enumerate(jobs):
                 results[i] = function(job)
-                bar.update()
+                shown.update()
         finally:
             cv2.setNumThreads(threads)
-            bar.close()
+            shown.close()
         return results
     pool = ProcessPoolExecutor(min(num_workers, len(jobs)), multiprocessing.get_context("spawn"), _start_worker)
     try:
         futures = {pool.submit(function, job): i for i, job in enumerate(jobs)}
         for future in as_completed(futures):
             results[futures[future]] = future.result()
-            bar.update()
+            shown.update()
     except BrokenProcessPool:
         raise InputError(f"{label}: a worker process died (out of memory?); run again with fewer workers, "
                          "finished pictures are kept") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        bar.close()
+        shown.close()
     return results
 
 

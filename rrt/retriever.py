@@ -13,6 +13,7 @@ from rrt.errors import InputError, check_count
 from rrt.evaluation import Fusion
 from rrt.memory_store import MemoryStore
 from rrt.neighbors import Whitening, load_whitening, search
+from rrt.progress import bar
 from rrt.reranker import Reranker
 from rrt.store import Store
 from rrt.store_records import ImageRecord, StoredImage
@@ -58,7 +59,7 @@ class Retriever:
         known = whitening is None or isinstance(whitening, Whitening)
         self.whitening = whitening if known else load_whitening(whitening)
         self.places = np.arange(len(self.store)) if gallery is None else self._places(gallery)
-        for start in range(0, len(self.places), _ROWS_PER_BLOCK):
+        for start in bar(range(0, len(self.places), _ROWS_PER_BLOCK), "reading descriptors", "block", passing=True):
             read_globals(self.store, self.places[start : start + _ROWS_PER_BLOCK])
         # The whole column stays mapped from the file; a selection of it is a copy.
         rows = self.store.global_descriptors
@@ -68,7 +69,7 @@ class Retriever:
         """The k most similar images by global descriptors alone; see ``retrieve``."""
         return self.retrieve(query, k, num_rerank=0)
 
-    def retrieve(self, query, k=10, num_rerank=100, progress=False) -> Retrieved | list[Retrieved]:
+    def retrieve(self, query, k=10, num_rerank=100) -> Retrieved | list[Retrieved]:
         """The k best images for a query (fewer in a smaller gallery), of which the first num_rerank were reranked.
 
         query: a name or place in the store or ``store[...]``, which is left out of its own result; an image of another
@@ -79,7 +80,7 @@ class Retriever:
         if num_rerank != 0:
             check_count("num_rerank", num_rerank)
         if isinstance(query, str | StoredImage | ImageRecord) or not np.iterable(query):
-            return self.retrieve([query], k, num_rerank, progress)[0]
+            return self.retrieve([query], k, num_rerank)[0]
         images = [self._image(each) for each in query]
         if not images:
             return []
@@ -87,7 +88,7 @@ class Retriever:
         logits = [np.full(len(row), np.nan, np.float32) for row in inds]
         if self.reranker and num_rerank:
             heads = [row[:num_rerank] for row in inds]
-            for i, found in enumerate(self._logits(images, heads, progress)):
+            for i, found in enumerate(self._logits(images, heads)):
                 head = slice(len(found))
                 order = np.argsort(-self.fusion.scores(sims[i][head], found), kind="stable")
                 inds[i][head], sims[i][head], logits[i][head] = inds[i][order], sims[i][order], found[order]
@@ -136,10 +137,10 @@ class Retriever:
             rows.append(row)
         return np.stack(rows)
 
-    def _logits(self, images, shortlists, progress):
+    def _logits(self, images, shortlists):
         own = self._own(images)
         if (own >= 0).all():
-            return self.reranker.scorer(self.store).score(own, shortlists, progress)
+            return self.reranker.scorer(self.store).score(own, shortlists)
         return [self.reranker.logits(image, self.store[row]) for image, row in zip(images, shortlists)]
 
     def _whitened(self, rows):

@@ -17,6 +17,7 @@ from rrt.metrics import PROTOCOLS, protocols_of
 from rrt.model import DEFAULT_SETTINGS, RRT
 from rrt.pairs import check_binning
 from rrt.planted import PlantedSettings, PlantedSource
+from rrt.progress import waiting
 from rrt.sampler import TripletSampler
 from rrt.scorer import Scorer
 from rrt.selection import check_apart, open_watched, resolve_split, selection_note, split_command
@@ -93,7 +94,7 @@ def train_run(
     Everything is opened and checked before training starts. Raises InputError.
     """
     with join_processes(settings["cpu"]) as processes:
-        with processes.agreeing():
+        with waiting("opening the data"), processes.agreeing():
             trainer = _make_trainer(dataset, model, settings, processes, log or (lambda name, value, step: None))
         # Read by one: the folder may be on the first machine alone.
         checkpoint = processes.from_first(lambda: _resumed(settings["resume"], trainer.last_path))

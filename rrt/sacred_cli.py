@@ -10,12 +10,14 @@ from pathlib import Path
 
 from docopt import DocoptExit, docopt
 
+from rrt.command_line import QUIET_HELP
 from rrt.errors import InputError, describe_error
+from rrt.progress import set_quiet
 from rrt.run_records import DefaultRecord, is_mongo_address, mongo_record
 
 with warnings.catch_warnings():  # sacred 0.8.7 imports pkg_resources, which setuptools<81 has but warns of
     warnings.simplefilter("ignore")
-    from sacred import SETTINGS, Experiment, Ingredient
+    from sacred import SETTINGS, Experiment, Ingredient, cli_option
     from sacred.arg_parser import get_config_updates
     from sacred.config import ConfigDict
     from sacred.dependencies import gather_sources_and_dependencies
@@ -62,6 +64,14 @@ def _is_news(record):
     return _logger().level < logging.WARNING or not record.getMessage().startswith(_NOISE)
 
 
+def _set_quiet(args, run):
+    set_quiet(True)
+
+
+_set_quiet.__doc__ = QUIET_HELP[0].upper() + QUIET_HELP[1:] + "."
+_quiet_option = cli_option("-Q", "--quiet", is_flag=True)(_set_quiet)
+
+
 def make_experiment(name, ingredients=()):
     """A sacred.Experiment for the calling module, whose docstring is the help text; sources it imports are recorded.
 
@@ -69,11 +79,12 @@ def make_experiment(name, ingredients=()):
     comes and records nothing.
     """
     caller = sys._getframe(1).f_globals
+    options = {"ingredients": ingredients, "base_dir": str(ROOT), "additional_cli_options": [_quiet_option]}
     try:
-        experiment, save_git_info = Experiment(name, ingredients=ingredients, base_dir=str(ROOT)), True
+        experiment, save_git_info = Experiment(name, **options), True
     except Exception:  # no git program, or git refuses a folder of another user: the run is worth more than its commit
         save_git_info = False
-        experiment = Experiment(name, ingredients=ingredients, base_dir=str(ROOT), save_git_info=False)
+        experiment = Experiment(name, **options, save_git_info=False)
     # Sacred took this module for the experiment's main file.
     experiment.doc = caller.get("__doc__") or ""
     experiment.save_git_info = save_git_info
@@ -126,6 +137,7 @@ def run_sacred(experiment, argv=None):
     shows one for every error.
     """
     argv = [str(a) for a in (sys.argv if argv is None else argv)]
+    set_quiet(False)  # of an earlier command of this process
     _check_command_line(experiment, argv)
     run, observers = experiment.run, list(experiment.observers)
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm import tqdm
 
 from rrt.attention import Packing
 from rrt.errors import InputError
@@ -31,6 +30,7 @@ from rrt.model import (
     halve,
 )
 from rrt.pairs import check_binning
+from rrt.progress import bar
 from rrt.scoring_settings import BATCH_TOKENS, DTYPES, ScoringSettings, default_memory_mb, resolve_precision
 
 
@@ -70,26 +70,24 @@ class Scorer:
         other.store = store
         return other
 
-    def score(
-        self, query_indices: np.ndarray, shortlists: Sequence[np.ndarray], progress: bool = False
-    ) -> list[np.ndarray]:
+    def score(self, query_indices: np.ndarray, shortlists: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Logits float32 [len(shortlists[i])] for query i against each image of its shortlist; all are store
         indices. InputError for an index the store does not have."""
         queries = np.asarray(query_indices, np.int64)
         shortlists = [np.asarray(shortlist, np.int64) for shortlist in shortlists]
         sizes = np.array([len(shortlist) for shortlist in shortlists], np.int64)
         logits = np.empty(sizes.sum(), np.float32)
-        bar = tqdm(total=len(logits), desc="rerank", unit="pair", disable=None if progress else True)
-        with bar, torch.inference_mode(), self._modes():
+        shown = bar(what="rerank", unit="pair", total=len(logits), passing=True)
+        with shown, torch.inference_mode(), self._modes():
             if len(logits):
                 self._check(queries, shortlists)
                 run = _Run(self, queries, shortlists, np.cumsum(sizes) - sizes)
                 for places, values in run.results():
                     logits[places] = values
-                    bar.update(len(places))
+                    shown.update(len(places))
         return np.split(logits, np.cumsum(sizes)[:-1]) if len(sizes) else []
 
-    def score_pairs(self, pairs: np.ndarray, progress: bool = False) -> np.ndarray:
+    def score_pairs(self, pairs: np.ndarray) -> np.ndarray:
         """Logits float32 [P] of pairs int64 [P, 2] (query, candidate), store indices."""
         pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
         # Sorted by query, because what a query's pairs share is computed once for a shortlist.
@@ -97,7 +95,7 @@ class Scorer:
         queries, starts = np.unique(pairs[order, 0], return_index=True)
         shortlists = np.split(pairs[order, 1], starts[1:]) if len(pairs) else []
         logits = np.empty(len(pairs), np.float32)
-        logits[order] = np.concatenate([*self.score(queries, shortlists, progress), np.empty(0, np.float32)])
+        logits[order] = np.concatenate([*self.score(queries, shortlists), np.empty(0, np.float32)])
         return logits
 
     def _check(self, queries, shortlists):

@@ -5,9 +5,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm import tqdm
 
 from rrt.errors import InputError
+from rrt.progress import bar
 from rrt.store import LOCAL_COLUMNS, Store, read_skipped
 from rrt.store_records import UNIT_TOLERANCE
 from rrt.store_values import INT8_LARGEST
@@ -48,14 +48,14 @@ def check_store(path, lists=(), shown=20):
         _check_images(store, check)
         num_local = int(store.offsets[-1])
         step = max(1, _BLOCK_VALUES // max(1, store.local_dim))
-        with tqdm(total=num_local, unit="descriptor", unit_scale=True, desc="check", leave=False, disable=None) as bar:
+        with bar(what="check", unit="descriptor", total=num_local, unit_scale=True, leave=False) as shown:
             for start in range(0, num_local, step):
                 end = min(start + step, num_local)
                 try:
                     _check_local(store, start, end, check)
                 except InputError as error:
                     check.add(f"local descriptors {start} to {end - 1}: {_without_path(store, error)}")
-                bar.update(end - start)
+                shown.update(end - start)
         check.summary = _describe(store, check)
     return check
 
@@ -72,7 +72,7 @@ def _check_images(store, check):
     for place in np.flatnonzero((store.image_size < 1).any(axis=1)):
         check.add(f"'{store.names[place]}': the size of the picture is {store.image_size[place].tolist()}")
     step = max(1, _BLOCK_VALUES // max(1, store.global_dim))
-    for start in range(0, len(store), step):
+    for start in bar(range(0, len(store), step), "global descriptors", "block", passing=True):
         faults, zero = _faults_of_descriptors(store.global_descriptors[start:start + step], store.global_dtype)
         for what, bad in (faults | {"zero": zero}).items():
             for place in start + np.flatnonzero(bad):

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from rrt.binary_codes import BinaryCodes
 from rrt.errors import InputError
 from rrt.pairs import concatenated_ranges
+from rrt.progress import bar
 from rrt.store import LOCAL_COLUMNS, LOCAL_DTYPES, Store, read_skipped
 from rrt.store_file import Sizes
 from rrt.store_records import offsets_of
@@ -72,8 +72,7 @@ def _settings(store, local_dtype, max_local, global_dtype, note):
 
 
 def _blocks(store, counts, encode, global_dtype):
-    starts = range(0, len(store), _IMAGES_PER_BLOCK)
-    for start in tqdm(starts, desc="compress", unit="block", leave=False, disable=None):
+    for start in bar(range(0, len(store), _IMAGES_PER_BLOCK), "compress", "block", leave=False):
         images = slice(start, min(start + _IMAGES_PER_BLOCK, len(store)))
         heads = store.offsets[images]
         first, last = store.offsets[images.start], store.offsets[images.stop]

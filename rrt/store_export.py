@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from rrt.delf_files import LocalFeatures, serialize_datum, serialize_features
 from rrt.errors import InputError, check_count
 from rrt.picture_jobs import write_bytes
+from rrt.progress import bar
 from rrt.store import Store
 
 
@@ -25,7 +25,7 @@ def export_delg(store_path, output, local_suffix=".delg_local", global_suffix=".
     written = present = 0
     with Store(store_path) as store:
         stems = _stems(store)
-        for i, stem in enumerate(tqdm(stems, desc=f"export {store.path.name}", unit="picture", disable=None)):
+        for i, stem in enumerate(bar(stems, f"export {store.path.name}", "picture")):
             contents = {}
             if global_suffix and store.global_dim:
                 contents[global_suffix] = serialize_datum(store.global_descriptors[i])

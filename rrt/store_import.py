@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from rrt.errors import InputError
 from rrt.lists import read_image_list, write_image_list
+from rrt.progress import bar
 from rrt.store import COMPRESSIONS, LOCAL_DTYPES, PartWriter, Store, is_complete, remove_store
 
 # Images a part.
@@ -59,12 +59,12 @@ def write_missing_parts(writer, names, read_record):
     """Write what the PartWriter of the images `names` lacks, read_record(name) -> ImageRecord or Skipped, with a progress bar."""
     missing = writer.missing_parts()
     left = sum(len(writer.block_names(part)) for part in missing)
-    with tqdm(total=len(names), initial=len(names) - left, desc="import", unit="image", disable=None) as bar:
+    with bar(what="import", unit="image", total=len(names), initial=len(names) - left) as shown:
         for part in missing:
             records = []
             for name in writer.block_names(part):
                 records.append(read_record(name))
-                bar.update()
+                shown.update()
             writer.write_part(part, records)
 
 

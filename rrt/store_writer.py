@@ -12,10 +12,10 @@ import shutil
 from pathlib import Path
 
 import h5py
-from tqdm import tqdm
 
 import rrt
 from rrt.errors import InputError, atomic_path
+from rrt.progress import bar
 from rrt.store_file import Sizes, create_file, write_columns
 from rrt.store_records import ImageRecord, Skipped, check_equal_sizes, limited, packed_columns, shaped_record
 from rrt.store_schema import (COMPRESSIONS, PART_SCHEMA, SCHEMA, VERSION, canonical_settings, first_difference,
@@ -155,7 +155,7 @@ class PartWriter:
         """What the finished store will hold: names, counts and dimensions, without reading any descriptor."""
         sizes = Sizes()
         self.skipped = []
-        for part in range(self.num_parts):
+        for part in bar(range(self.num_parts), "looking at parts", "part", passing=True):
             path = self._part_path(part)
             with self._open_part(part) as file:
                 sizes.names += read_names(path, file)
@@ -166,7 +166,7 @@ class PartWriter:
         return sizes
 
     def _part_columns(self):
-        for part in tqdm(range(self.num_parts), desc="merging", unit="part", leave=False, disable=None):
+        for part in bar(range(self.num_parts), "merging", "part", leave=False):
             # Checked by the survey a moment ago.
             with h5py.File(self._part_path(part), "r", locking=False) as file:
                 yield {name: file[name][:] for name in ("image_size", "global", *(f"local/{n}" for n in file["local"]))}

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from rrt.batches import BatchSource
 from rrt.checkpoint import Checkpoint, save_checkpoint
@@ -19,6 +18,7 @@ from rrt.distributed import Processes
 from rrt.errors import InputError, atomic_path
 from rrt.evaluation import evaluate_reranked, score_shortlists
 from rrt.loader import load_batches
+from rrt.progress import bar
 from rrt.schedules import learning_rate, make_optimizer
 from rrt.scorer import Scorer
 from rrt.train_log import Meter, ScalarLog, draw_curves
@@ -149,13 +149,12 @@ class Trainer:
             self.source, plan, first * settings.accumulation, processes.rank, processes.world_size, **self.loading
         )  # fmt: skip
         title = "planted" if epoch == 0 else f"epoch {epoch}/{settings.epochs}"
-        hidden = None if processes.is_first else True
-        bar = tqdm(total=num_steps, initial=first, desc=title, unit="step", disable=hidden)
-        with bar, closing(batches), self.computer.workers():
+        shown = bar(what=title, unit="step", total=num_steps, initial=first, shown=processes.is_first)
+        with shown, closing(batches), self.computer.workers():
             for step in range(first, num_steps):
                 self._step(batches, epoch, meter)
-                bar.update()
-                bar.set_postfix_str(meter.text(), refresh=False)
+                shown.update()
+                shown.set_postfix_str(meter.text(), refresh=False)
                 # At the end of a stage the state is saved with its evaluation.
                 if settings.save_every and progress.step % settings.save_every == 0 and step + 1 < num_steps:
                     self._read_figures(meter)

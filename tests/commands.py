@@ -1,10 +1,12 @@
 """Running the project's commands as a user does, for tests."""
 
 import os
+import pty
 import subprocess
 import sys
+import termios
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +21,22 @@ def run_tool(*arguments, cwd=ROOT):
     """`python arguments...` -> subprocess.CompletedProcess with text output; the script is named from the root."""
     return subprocess.run(_command(arguments), cwd=cwd, env=_environment(), text=True,
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+
+
+def run_on_terminal(*arguments, python=sys.executable, cwd=ROOT, **environment):
+    """The same with standard error on a terminal of 80 columns -> (exit status, standard output, all that the terminal was sent)."""
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, 80))
+    process = subprocess.Popen([python, *_command(arguments)[1:]], cwd=cwd, env=_environment() | environment, text=True,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=end)
+    os.close(end)
+    sent = b""
+    with suppress(OSError):  # so it ends on Linux
+        while data := os.read(terminal, 1 << 16):
+            sent += data
+    os.close(terminal)
+    printed = process.communicate(timeout=60)[0]
+    return process.returncode, printed, sent.decode()
 
 
 def error_of(main, arguments, monkeypatch, capsys):

@@ -43,7 +43,7 @@ def settings(root, **given):
 
 @pytest.fixture(scope="module")
 def rows(world):
-    return tool.compare(dataset(world), MODEL_DEFAULTS | NETWORK, settings(world, methods=NAMES), progress=False)
+    return tool.compare(dataset(world), MODEL_DEFAULTS | NETWORK, settings(world, methods=NAMES))
 
 
 def test_every_row_has_the_figures_that_the_evaluation_has(world, rows, tmp_path):

@@ -36,7 +36,7 @@ def settings(root, **given):
 @pytest.fixture(scope="module")
 def rows(world):
     given = settings(world, variants=["whole", "2", "int8", "bits 4"], methods=["geometric"])
-    return tool.compare_stores(dataset(world), MODEL_DEFAULTS, given, progress=False)
+    return tool.compare_stores(dataset(world), MODEL_DEFAULTS, given)
 
 
 def test_every_store_is_measured_and_the_whole_one_as_by_compare(world, rows):
@@ -44,7 +44,7 @@ def test_every_store_is_measured_and_the_whole_one_as_by_compare(world, rows):
         ("", "global"), ("whole", "geometric"), ("2", "geometric"), ("int8", "geometric"), ("bits 4", "geometric")]  # fmt: skip
     given = {name: value for name, (value, _) in compare.SETTINGS.items()}
     given |= {name: default_settings(name) for name in METHODS if name != "rrt"} | {"methods": ["geometric"], "cpu": True}
-    plain = compare.compare(dataset(world), MODEL_DEFAULTS, given, progress=False)
+    plain = compare.compare(dataset(world), MODEL_DEFAULTS, given)
     assert rows[0]["map"] == plain[0]["map"] and rows[1]["map"] == plain[1]["map"]
     assert rows[1]["held_bytes"] == plain[1]["bytes_per_image"]
     assert set(rows[1]["gain"].values()) == {0.0}
@@ -86,5 +86,5 @@ def test_the_command_writes_its_tables(world, tmp_path, monkeypatch, rows, capsy
 ])
 def test_wrong_settings_are_named_before_any_store_is_made(world, tmp_path, given, named):
     with pytest.raises(InputError, match=named):
-        tool.compare_stores(dataset(world), MODEL_DEFAULTS, settings(world, temp_dir=str(tmp_path / "new"), **given), progress=False)
+        tool.compare_stores(dataset(world), MODEL_DEFAULTS, settings(world, temp_dir=str(tmp_path / "new"), **given))
     assert not (tmp_path / "new").exists()

@@ -61,7 +61,7 @@ class NamedScores:
     def __init__(self, store):
         self.names = store.names
 
-    def score(self, queries, shortlists, progress):
+    def score(self, queries, shortlists):
         return [
             np.array([zlib.crc32(f"{self.names[q]} {self.names[c]}".encode()) / 2**31 for c in shortlist], np.float32)
             for q, shortlist in zip(queries, shortlists)

@@ -125,7 +125,7 @@ def test_impossible_fusions_are_refused(settings):
 
 def test_similarities_are_taken_under_the_whitening(golden_set):
     class NoScorer:
-        def score(self, queries, shortlists, progress):
+        def score(self, queries, shortlists):
             return [np.zeros(len(shortlist), np.float32) for shortlist in shortlists]
 
     descriptors = golden_set.store.global_descriptors

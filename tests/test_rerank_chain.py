@@ -23,7 +23,7 @@ class ByTable(RerankMethod):
     pairwise: ClassVar[bool] = True
     table: tuple = ()
 
-    def scores(self, space, shortlists, progress=False):
+    def scores(self, space, shortlists):
         return [np.array([self.table[candidate] for candidate in each.candidates]) for each in shortlists]
 
 

@@ -172,7 +172,7 @@ def evaluate_ours(test, scorer, warm):
     if warm:  # compiling and loading kernels is not what is measured
         scorer.score(test.query_index[:1], [test.gallery_index[:100]])
     start = time.perf_counter()
-    scored = score_shortlists(test, scorer, 100, protocols=("medium", "hard"), progress=True)
+    scored = score_shortlists(test, scorer, 100, protocols=("medium", "hard"))
     evaluate_reranked(test, scored)
     return scored, time.perf_counter() - start
 

@@ -8,13 +8,14 @@ rows (label, value, unit, note, target; see tools/benchmarking.py), the last two
 format_rows(rows), its own table. To add one, name it below.
 """
 
-import argparse
 import importlib
 import sys
 from pathlib import Path
 
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, run_command
 from rrt.picture_jobs import write_json
+from rrt.progress import waiting
 from tools.benchmarking import Row, format_rows, machine
 
 # Imported when called, because some need TensorFlow and others PyTorch.
@@ -40,10 +41,11 @@ def _help_line(name):
 
 def _chosen():
     """The benchmark named first on the command line; ends with the list of them when there is none."""
+    if sys.argv[1:2] == ["--quiet"]:
+        sys.argv[1:] = [*sys.argv[2:], "--quiet"]
     if sys.argv[1:2] and sys.argv[1] in BENCHMARKS:
         return sys.argv[1]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     epilog="\n".join(["benchmarks:", *map(_help_line, BENCHMARKS)]))
+    parser = CommandParser(__doc__, epilog="\n".join(["benchmarks:", *map(_help_line, BENCHMARKS)]))
     parser.add_argument("benchmark", choices=BENCHMARKS, help="what to measure; NAME --help shows its own options")
     return parser.parse_args(sys.argv[1:2]).benchmark
 
@@ -51,11 +53,12 @@ def _chosen():
 def main():
     name = _chosen()
     module = load(name)
-    parser = argparse.ArgumentParser(prog=f"{Path(sys.argv[0]).name} {name}", description=module.HELP)
+    parser = CommandParser(module.HELP, prog=f"{Path(sys.argv[0]).name} {name}")
     module.add_arguments(parser)
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file, too")
     args = parser.parse_args(sys.argv[2:])
-    rows = [Row(*row) for row in module.run(args)]
+    with waiting(f"measuring: {name}"):
+        rows = [Row(*row) for row in module.run(args)]
     print(", ".join(f"{what} {value}" for what, value in machine().items()))
     print(getattr(module, "format_rows", format_rows)(rows))
     if args.json:

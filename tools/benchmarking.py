@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rrt.progress import bar
+
 _COMPARISONS = {">=": operator.ge, "<=": operator.le}
 
 
@@ -39,7 +41,7 @@ def median_seconds(functions, arguments):
     Taking turns, they meet the same disturbances of a busy machine.
     """
     times = {name: [] for name in functions}
-    for argument in arguments:
+    for argument in bar(arguments, "taking turns", "turn", passing=True):
         for name, function in functions.items():
             began = time.perf_counter()
             function(argument)

@@ -5,15 +5,14 @@ Prints what the store holds and every problem found (the first 20, then their nu
     python tools/check_store.py data/oxford5k/delg_r50_gldv2.h5 --list data/oxford5k/test_gallery.txt
 """
 
-import argparse
-
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, run_command
 from rrt.lists import read_image_list
 from rrt.store_check import check_store
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("store", help="descriptor store (.h5)")
     parser.add_argument("--list", action="append", default=[],
                         help="image list whose images must all be there; may be given several times")

@@ -5,12 +5,12 @@
 Prints (and writes) a Markdown table by falling mean of the Medium mAP, with the smallest and the largest.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, atomic_path, run_command
 
 
@@ -43,7 +43,7 @@ def table(values: dict[str, np.ndarray]) -> str:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("comparisons", nargs="+", help="comparison.json files of tools/compare.py")
     parser.add_argument("--output", type=Path, help="file for the table (.md)")
     args = parser.parse_args()

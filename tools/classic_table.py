@@ -9,13 +9,13 @@ suffix, and which may name its queries as the files do (`all_souls_1`). The quer
 the ground truth has it; good and ok are right, junk is left out (Philbin et al., CVPR 2007).
 """
 
-import argparse
 import csv
 import io
 from pathlib import Path
 
 import numpy as np
 
+from rrt.command_line import CommandParser
 from rrt.datasets import TEST_LISTS
 from rrt.errors import InputError, atomic_path, run_command
 from rrt.groundtruth import load_neighbors
@@ -121,7 +121,7 @@ def _latex(method, rows):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("texts", help="folder with <landmark>_<n>_query.txt, _good.txt, _ok.txt and _junk.txt")
     parser.add_argument("rankings", nargs="+", metavar="RANKING", help="neighbour tables (.pkl) and TREC runs")
     parser.add_argument("--data_dir", default="data/oxford5k_classic", help="folder of the image lists (%(default)s)")

@@ -21,6 +21,7 @@ from rrt.evaluation import evaluate_global, summary
 from rrt.evaluation_run import EVALUATION_SETTINGS, open_scorer, read_fusion, write_json
 from rrt.ingredients import dataset_ingredient, model_ingredient
 from rrt.neighbors import load_whitening
+from rrt.progress import bar
 from rrt.rerankers import METHODS, default_settings
 from rrt.rerankers.base import SearchSpace
 from rrt.rerankers.configured import configure
@@ -43,7 +44,7 @@ add_settings(ex, *({name: entry[part] for name, entry in SETTINGS.items()} for p
 ex.add_config({name: default_settings(name) for name in METHODS if name != "rrt"})
 
 
-def compare(data: dict, network: dict, settings: dict, progress: bool = True) -> list[dict]:
+def compare(data: dict, network: dict, settings: dict) -> list[dict]:
     """A row for global search and each method: method, candidates (None = all), map {protocol: %}, interval {protocol:
     [low, high]}, p (against global search; of Medium where there is one), ms_per_query, prepare_seconds, bytes_per_image.
 
@@ -61,9 +62,9 @@ def compare(data: dict, network: dict, settings: dict, progress: bool = True) ->
     before = evaluate_global(test)
     search = {"ms_per_query": 0.0, "prepare_seconds": 0.0, "bytes_per_image": 4.0 * space.gallery.shape[1]}
     rows = [_row("global", 0, before, before) | search]
-    for each in configured:
+    for each in bar(configured, "compare", "method"):
         method = each.method(scorer, fusion)
-        measured = measure_method(test, method, whitening, progress=progress)
+        measured = measure_method(test, method, whitening)
         cost = {"ms_per_query": round(1000 * measured.seconds / len(test.query_index), 2),
                 "prepare_seconds": round(measured.prepare_seconds, 2),
                 "bytes_per_image": round(method.bytes_per_image(space))}  # fmt: skip

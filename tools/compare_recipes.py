@@ -10,7 +10,6 @@ measures the named ones on the test set, once the choice is made. What is finish
 Writes OUT/NAME-SEED/ for each run, OUT/recipes.json and OUT/recipes.png (pair accuracy against pairs seen).
 """
 
-import argparse
 import json
 import os
 import re
@@ -22,8 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, atomic_path, check_count, run_command
 from rrt.picture_jobs import write_json
+from rrt.progress import bar, report_progress
 
 PUBLISHED_ACCURACY = 0.68  # of pairs, which the published recipe reached after 600,000 of them (RRT_SPEC section 8)
 ROOT = Path(__file__).resolve().parent.parent
@@ -188,7 +189,7 @@ def draw(folders: dict[str, list[Path]], path: Path) -> None:
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("recipes", help="file of recipes")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default 0 1 2)")
@@ -211,7 +212,7 @@ def main():
 
     def finish(job):
         name, seed = job
-        print(f"{name}, seed {seed}", flush=True)
+        report_progress(f"{name}, seed {seed}")
         folder = train(recipes[name], seed, out, threads)
         if name in args.test:
             test(recipes[name], folder, threads)
@@ -222,7 +223,7 @@ def main():
     folders: dict[str, list[Path]] = {}
     pool = ThreadPoolExecutor(args.jobs)
     try:
-        for (name, _), folder in zip(jobs, pool.map(finish, jobs)):
+        for (name, _), folder in zip(jobs, bar(pool.map(finish, jobs), "recipes", "run", len(jobs))):
             folders.setdefault(name, []).append(folder)
     finally:
         # After a failure what has begun is finished, and nothing is begun.

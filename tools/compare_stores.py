@@ -65,7 +65,7 @@ def read_variant(text) -> tuple[str | None, int | None]:
     return local_dtype, max_local
 
 
-def compare_stores(data: dict, network: dict, settings: dict, progress: bool = True) -> list[dict]:
+def compare_stores(data: dict, network: dict, settings: dict) -> list[dict]:
     """A row for every variant and method: store, method, map {protocol: %}, gain {protocol: % against the first variant},
     gain_interval {protocol: [low, high]} (of a bootstrap over queries, paired), file_bytes and held_bytes of a picture (in
     the file; in memory for this method), ms_per_query. Raises InputError before the long work."""
@@ -93,7 +93,7 @@ def compare_stores(data: dict, network: dict, settings: dict, progress: bool = T
         for each in configured:
             scorer = open_scorer(test.store, here, network, settings)[0] if "rrt" in each.names else None
             method = each.method(scorer, fusion)
-            measured = measure_method(test, method, whitening, progress=progress)
+            measured = measure_method(test, method, whitening)
             before = first.setdefault(each.label, measured.results)
             rows.append({"store": text, "method": each.label} | _figures(measured.results, before) | {
                 "file_bytes": round(path.stat().st_size / len(test.store)), "held_bytes": round(method.bytes_per_image(space)),

@@ -9,11 +9,11 @@ Every reranker reads the new store like any other. --local_dtype bits keeps 128 
 bytes of an image before and after.
 """
 
-import argparse
 from pathlib import Path
 
 from rrt.binary_codes import KINDS, learn_codes, random_codes
 from rrt.codebook import sample_descriptors
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, run_command
 from rrt.lists import read_image_list
 from rrt.store import LOCAL_DTYPES, Store
@@ -60,7 +60,7 @@ def make_store(source, out, local_dtype=None, max_local=None, global_dtype=None,
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("source", help="descriptor store (.h5)")
     parser.add_argument("out", help="store to write (.h5)")
     parser.add_argument("--local_dtype", choices=[*LOCAL_DTYPES, "bits"], help="of the local descriptors (default: as they are)")

@@ -18,11 +18,11 @@ unpacked to the end (gzip's own checksum), every picture that the ground truth n
 header, and their SHA-256 and size are kept in <archive>.json. --sha256 sets another checksum for a file, or none.
 """
 
-import argparse
 from pathlib import Path
 from typing import NamedTuple
 
 from rrt.archives import ArchiveError, unpack_tar
+from rrt.command_line import CommandParser
 from rrt.datasets import TEST_LISTS
 from rrt.downloads import describe_download, download, fetch_each, file_address, parse_checksums
 from rrt.errors import InputError, run_command
@@ -102,7 +102,7 @@ def _unpack_pictures(archive, url, folder):
 
 def main():
     files = [Path(file).name for source in SOURCES.values() for file in (*source.archives, source.ground_truth)]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"test sets: {', '.join(SOURCES)} (default all)")
     parser.add_argument("--data_dir", default="data", help="folder for the test sets' folders (default %(default)s)")
     parser.add_argument("--base_url", default=BASE_URL, help="address above the archives of pictures (default %(default)s)")

@@ -18,11 +18,11 @@ stopped goes on where it was.
     python tools/import_arrays.py globals.npy data/mine/delg_clip.h5 --names names.txt --image_size 640 480
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, run_command, sha256_of_file
 from rrt.lists import read_image_list
 from rrt.store import ImageRecord
@@ -173,7 +173,7 @@ def _record(path, arrays, name, row, size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("arrays", help="a .npy, an .npz or a folder of .npy files")
     parser.add_argument("output", help="the store to write, data/<dataset>/delg_<desc_name>.h5")
     parser.add_argument("--names", dest="names_path", help="text file with the name of each row's image, a line each")

@@ -8,15 +8,16 @@ their scale is 1. A run that was stopped goes on where it was.
     python tools/import_hloc.py feats-superpoint.h5 data/mine/delg_superpoint.h5 --global_features feats-netvlad.h5
 """
 
-import argparse
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, run_command, sha256_of_file
 from rrt.lists import read_image_list
+from rrt.progress import bar
 from rrt.store import ImageRecord
 from rrt.store_import import add_arguments, describe, image_sizes, import_records, size_of
 from rrt.store_schema import fits_file
@@ -45,13 +46,15 @@ def import_hloc(features, output, global_features=None, list_path=None, image_si
 def image_names(file):
     """The images of a feature file: every group that holds a dataset of _AXES, by name."""
     names = set()
+    shown = bar(what="looking for images", unit="dataset", passing=True)
 
     def visit(path):
+        shown.update()
         group, _, dataset = path.rpartition("/")
         if group and dataset in _AXES:
             names.add(group)
 
-    with _readable(file.filename):
+    with _readable(file.filename), shown:
         file.visit(visit)
     if not names:
         raise InputError(f"{file.filename}: no group holds {', '.join(_AXES)}; give a feature file of hloc")
@@ -110,7 +113,7 @@ def _readable(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("features", help="feature file of the local descriptors")
     parser.add_argument("output", help="the store to write, data/<dataset>/delg_<desc_name>.h5")
     parser.add_argument("--global_features", help="feature file of the global descriptors (default: the same file)")

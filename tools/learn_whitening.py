@@ -10,14 +10,14 @@ and `second` (names in the store) and, for --min_inliers, `inliers`, as tools/ve
         --method supervised --list data/gldv2/train.txt
 """
 
-import argparse
-
 import numpy as np
 import pandas as pd
 
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, run_command
 from rrt.lists import read_image_list
 from rrt.neighbors import fit_pca_whitening, load_globals
+from rrt.progress import waiting
 from rrt.store import Store
 from rrt.supervised_whitening import fit_supervised_whitening
 
@@ -44,13 +44,15 @@ def learn_whitening(store_path, out_path, list_path=None, dim=256, power=0.5, me
         raise InputError("--min_inliers chooses among the pairs of a file; give --pairs")
     images = read_image_list(list_path) if list_path else None
     pairs = _read_pairs(pairs_path, store_path, images, min_inliers) if pairs_path else None
-    descriptors, = load_globals(store_path, images)
-    if method == "pca":
-        whitening = fit_pca_whitening(descriptors, dim, power)
-    else:
-        labels = images.labels if pairs is None else None
-        whitening = fit_supervised_whitening(descriptors, dim, labels, pairs, power,
-                                             0.5 if shrinkage is None else shrinkage)
+    with waiting("reading descriptors"):
+        descriptors, = load_globals(store_path, images)
+    with waiting(f"whitening ({method})"):
+        if method == "pca":
+            whitening = fit_pca_whitening(descriptors, dim, power)
+        else:
+            labels = images.labels if pairs is None else None
+            whitening = fit_supervised_whitening(descriptors, dim, labels, pairs, power,
+                                                 0.5 if shrinkage is None else shrinkage)
     return whitening.save(out_path)
 
 
@@ -89,7 +91,7 @@ def _read_pairs(path, store_path, images, min_inliers):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("store", help="descriptor store (.h5)")
     parser.add_argument("out", help="file to write (.npz)")
     parser.add_argument("--list", help="learn from the images of this list (default: all of the store)")

@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import fields
 
+from rrt.command_line import CommandParser
 from rrt.errors import run_command
 from rrt.picture_jobs import default_workers
 from rrt.scenes import SceneSettings, make_scenes
@@ -23,7 +24,7 @@ HELP = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = CommandParser(__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--out", default="data", help="folder for scenes_train and scenes_test")
     for field in fields(SceneSettings):
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=HELP[field.name])

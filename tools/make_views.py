@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import fields
 
+from rrt.command_line import CommandParser
 from rrt.errors import run_command
 from rrt.picture_jobs import default_workers
 from rrt.views import ViewSettings, make_views
@@ -20,7 +21,7 @@ HELP = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = CommandParser(__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--train_txt", required=True, help="image list")
     parser.add_argument("--image_dir", help="folder its names start from (default: the list's own)")
     parser.add_argument("--out", required=True, help="folder for views/ and train.txt")

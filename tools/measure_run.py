@@ -5,9 +5,9 @@
 A run whose tag ends with _easy, _medium, _hard or _classic was made for that protocol and is measured by it alone.
 """
 
-import argparse
 from pathlib import Path
 
+from rrt.command_line import CommandParser
 from rrt.datasets import TEST_LISTS
 from rrt.errors import run_command
 from rrt.metrics import evaluate, format_table
@@ -27,7 +27,7 @@ def measure_run(path, images, distractors=False, ks=(1, 5, 10)):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--data_dir", default="data/oxford5k", help="folder of the test set (data/oxford5k)")
     parser.add_argument("--ground_truth", default="gnd_roxford5k.pkl", help="ground truth in it (gnd_roxford5k.pkl)")

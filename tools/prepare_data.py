@@ -9,7 +9,6 @@ Sizes are read from the pictures' headers without decoding them. A picture that 
 and listed with its reason in `<list>.skipped.csv`; then the exit status is 1 unless --allow_missing is given.
 """
 
-import argparse
 import csv
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, atomic_path, run_command
 from rrt.gldv2 import USAGES, picture_name, read_index_csv, read_solution, read_train_csv
 from rrt.groundtruth import load_ground_truth, save_ground_truth
@@ -59,7 +59,7 @@ def picture_sizes(root, names, num_workers=None):
     """
     jobs = [(str(root), names[start:start + _NAMES_PER_JOB]) for start in range(0, len(names), _NAMES_PER_JOB)]
     blocks = run_jobs(_sizes_of, jobs, default_workers() if num_workers is None else num_workers,
-                      f"sizes ({_NAMES_PER_JOB} pictures a step)")
+                      "sizes", f"block of {_NAMES_PER_JOB}")
     sizes = [size for block in blocks for size in block]
     skipped = {name: size for name, size in zip(names, sizes) if isinstance(size, str)}
     if len(skipped) == len(names):
@@ -230,7 +230,7 @@ def _write_list(written, path, names, labels, rows, sizes, skipped):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     modes = parser.add_subparsers(dest="mode", required=True)
 
     def add_mode(function, text, *positionals):

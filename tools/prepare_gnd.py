@@ -9,12 +9,12 @@ The suffix of a file says its form. `classic` reads `<landmark>_<n>_query.txt` (
 is the classic average precision: good and ok are right, junk is left out.
 """
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, run_command
 from rrt.groundtruth import CLASSIC_GRADES, load_ground_truth, save_ground_truth
 from tools.prepare_data import SUFFIXES
@@ -120,7 +120,7 @@ def _lines(file):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     modes = parser.add_subparsers(dest="mode", required=True)
     mode = modes.add_parser("convert", help="from one of .pkl, .mat and .json into another")
     mode.add_argument("source", help="the file to read")

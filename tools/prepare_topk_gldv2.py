@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from rrt.descriptor_rows import open_rows, summarize_rows
 from rrt.errors import InputError, atomic_path, check_count
@@ -22,6 +21,7 @@ from rrt.large_search import SelfSearch, check_search_settings, plan_memory
 from rrt.lists import read_image_list
 from rrt.neighbor_origin import describe_origin
 from rrt.neighbors import describe_whitening
+from rrt.progress import bar
 from rrt.sacred_cli import make_experiment, run_sacred
 from rrt.store import Store
 from rrt.store_schema import first_difference
@@ -83,19 +83,18 @@ def _search_blocks(search, blocks, parts, missing):
     """Search and save the blocks numbered `missing`; images already there count as done, not for the time left."""
     total = parts[-1].stop
     done = total - sum(parts[number].stop - parts[number].start for number in missing)
-    with tqdm(total=total, initial=done, unit="image", desc=f"neighbours ({search.kind})", smoothing=0.1,
-              disable=None) as bar:
+    with bar(what=f"neighbours ({search.kind})", unit="image", total=total, initial=done, smoothing=0.1) as progress:
         for number in missing:
             own, shown = parts[number], 0.0
 
             def advance(share):
                 nonlocal shown
                 shown += share * (own.stop - own.start)
-                bar.update(round(done + shown) - bar.n)
+                progress.update(round(done + shown) - progress.n)
 
             blocks.save(number, search.search(own, advance))
             done += own.stop - own.start
-            bar.update(done - bar.n)
+            progress.update(done - progress.n)
 
 
 class _Blocks:

@@ -5,10 +5,10 @@ Learn it on training images: a codebook made of a test set's descriptors has see
     python tools/train_codebook.py data/gldv2/delg_r50_gldv2.h5 data/gldv2/codebook_r50_gldv2.npz --size 65536
 """
 
-import argparse
 from pathlib import Path
 
 from rrt.codebook import train_codebook
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, run_command
 from rrt.lists import read_image_list
 from rrt.store import Store
@@ -26,7 +26,7 @@ def make_codebook(store_path, out_path, list_path=None, **settings):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("store", help="descriptor store (.h5)")
     parser.add_argument("out", help="file to write (.npz)")
     parser.add_argument("--list", help="learn from the images of this list (default: all of the store)")

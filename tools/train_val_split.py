@@ -12,13 +12,13 @@ tools/prepare_topk_gldv2.py in OUT_TRAIN finds neighbours among the training par
 those of OUT_VAL.
 """
 
-import argparse
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, run_command
 from rrt.groundtruth import save_ground_truth
 from rrt.lists import read_image_list, write_image_list
@@ -120,7 +120,7 @@ def _link_stores(source, folders):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("list", help="training list: path,label,width,height a line")
     parser.add_argument("out_train", help="folder for train.txt without the held-out landmarks")
     parser.add_argument("out_val", help="folder for the validation lists and ground truth")

@@ -16,6 +16,7 @@ from rrt.evaluation_run import EVALUATION_SETTINGS, open_scorer, write_json
 from rrt.ingredients import dataset_ingredient, model_ingredient
 from rrt.metrics import evaluate, percent
 from rrt.neighbors import load_whitening
+from rrt.progress import bar
 from rrt.runs import open_test
 from rrt.sacred_cli import add_settings, make_experiment, plain_config, run_sacred
 
@@ -42,7 +43,8 @@ def tune_fusion(validation, scored, lambdas, temperatures) -> TunedFusion:
         return evaluate(ranks, validation.gnd, (1,), len(validation.gallery_index))["medium"].map
 
     fusions = make_grid(lambdas, temperatures)
-    grid = np.array([[measure(fusion) for fusion in row] for row in fusions])
+    shown = bar([fusion for row in fusions for fusion in row], "fusion", "pair", passing=True)
+    grid = np.array([measure(fusion) for fusion in shown]).reshape(len(fusions), -1)
     # Rounded, so that a difference of the last bit does not decide; the last best row is the most global.
     best = np.round(grid, 6) == np.round(grid.max(), 6)
     row = int(np.flatnonzero(best.any(axis=1))[-1])
@@ -86,7 +88,7 @@ def main(_config):
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
     validation = open_test(data, "val", data["max_sequence_len"], selects=True)
     scorer, checkpoint = open_scorer(validation.store, data, network, settings)
-    scored = score_shortlists(validation, scorer, settings["num_rerank"], whitening, progress=True)
+    scored = score_shortlists(validation, scorer, settings["num_rerank"], whitening)
     tuned = tune_fusion(validation, scored, settings["lambdas"], settings["temperatures"])
     print("Medium mAP, rows lambda, columns temperature")
     print("lambda " + " ".join(f"{temperature:>7}" for temperature in sorted(settings["temperatures"])))

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import mannwhitneyu
 
+from rrt.command_line import CommandParser
 from rrt.errors import InputError, atomic_path, run_command
 from rrt.groundtruth import grades_of
 from rrt.picture_jobs import default_workers, run_jobs
@@ -88,7 +89,7 @@ def count_matches(pairs: pd.DataFrame, data: RevisitedSet, store: Store, args: a
     places = np.stack([store.indices(pairs["first"], data.query), store.indices(pairs["second"], data.gallery)], axis=1)
     chosen = {"max_features": args.max_features, "score_threshold": args.score_threshold}
     jobs = [(store.path, pair, chosen, args.border, matching_settings(args)) for pair in places.tolist()]
-    counts = run_jobs(_count, jobs, args.num_workers, "verify")
+    counts = run_jobs(_count, jobs, args.num_workers, "verify", "pair")
     return pairs.assign(**dict(zip(("matches", "inliers"), np.transpose(counts))))
 
 
@@ -147,7 +148,7 @@ def report(pairs: pd.DataFrame, seed: int) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = CommandParser(__doc__)
     p.add_argument("--store", required=True, help="descriptor store (.h5) with the pictures of both lists")
     p.add_argument("--ground_truth", required=True, help="Revisited or classic ground truth (.pkl, .json, .mat)")
     p.add_argument("--query_list", required=True, help="image list of the queries")

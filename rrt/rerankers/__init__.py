@@ -57,8 +57,8 @@ def make_chain(names: str, settings: dict | None = None):
     return methods[0] if len(methods) == 1 else Chain(tuple(methods))
 
 
-def reorder(space, method, shortlists, depth=None, progress=False):
+def reorder(space, method, shortlists, depth=None):
     """``rrt.rerankers.chain.reorder``."""
     from rrt.rerankers import chain
 
-    return chain.reorder(space, method, shortlists, depth, progress)
+    return chain.reorder(space, method, shortlists, depth)

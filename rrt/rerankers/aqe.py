@@ -42,7 +42,7 @@ class AverageQueryExpansion(RerankMethod):
     def __post_init__(self):
         check_count("k", self.k)
 
-    def scores(self, space, shortlists, progress=False):
+    def scores(self, space, shortlists):
         check_globals(space)
         return similarities(space, expanded_queries(space, shortlists, self.k, 0), shortlists)
 
@@ -58,6 +58,6 @@ class AlphaQueryExpansion(RerankMethod):
         check_count("k", self.k)
         check_number("alpha", self.alpha)
 
-    def scores(self, space, shortlists, progress=False):
+    def scores(self, space, shortlists):
         check_globals(space)
         return similarities(space, expanded_queries(space, shortlists, self.k, self.alpha), shortlists)

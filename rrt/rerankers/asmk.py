@@ -20,12 +20,12 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
-from tqdm import tqdm
 
 from rrt.codebook import MAKE, Aggregated, Codebook, aggregate, load_codebook
 from rrt.datasets import read_descriptors
 from rrt.errors import InputError, check_count
 from rrt.pairs import concatenated_ranges
+from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace
 from rrt.store_values import as_float32
 
@@ -39,10 +39,9 @@ class InvertedFile:
     """V^ of all gallery images, sorted by visual word: starts int64 [K + 1], word c has rows starts[c] to starts[c + 1] of
     vectors and of images int32 [E], rising. Image i has the rows places[offsets[i]:offsets[i + 1]] and those words."""
 
-    def __init__(self, method: "Asmk", space: SearchSpace, progress: bool = False):
+    def __init__(self, method: "Asmk", space: SearchSpace):
         blocks, self.size = [], len(space.gallery_index)
-        starts = range(0, self.size, _IMAGES_PER_BLOCK)
-        for start in tqdm(starts, desc="visual words", unit="block", leave=False, disable=None if progress else True):
+        for start in bar(range(0, self.size, _IMAGES_PER_BLOCK), "visual words", "block", passing=True):
             blocks.append(method.aggregated(space.store, space.gallery_index[start:start + _IMAGES_PER_BLOCK]))
         counts = np.concatenate([np.diff(block.offsets) for block in blocks])
         self.offsets = np.concatenate([[0], np.cumsum(counts)])
@@ -144,15 +143,15 @@ class Asmk(RerankMethod):
     def words(self) -> Codebook:
         return load_codebook(self.codebook)
 
-    def prepare(self, space: SearchSpace, progress: bool = False) -> None:
-        self.inverted_file(space, progress)
+    def prepare(self, space: SearchSpace) -> None:
+        self.inverted_file(space)
 
-    def inverted_file(self, space: SearchSpace, progress: bool = False) -> InvertedFile:
+    def inverted_file(self, space: SearchSpace) -> InvertedFile:
         """That of the space's gallery, made at the first call and kept until one with another space."""
         known, inverted = vars(self).get("_inverted", (None, None))
         if known is not space:
             self.words.check_fits(space.store)
-            inverted = InvertedFile(self, space, progress)
+            inverted = InvertedFile(self, space)
             vars(self)["_inverted"] = space, inverted
         return inverted
 
@@ -175,13 +174,12 @@ class Asmk(RerankMethod):
         powers = np.sign(similarities) * np.abs(similarities) ** np.float32(self.alpha)
         return np.where(similarities > self.tau, powers, np.float32(0))
 
-    def scores(self, space: SearchSpace, shortlists, progress: bool = False) -> list[np.ndarray]:
-        inverted = self.inverted_file(space, progress)
+    def scores(self, space: SearchSpace, shortlists) -> list[np.ndarray]:
+        inverted = self.inverted_file(space)
         queries, rows = np.unique([each.query for each in shortlists], return_inverse=True)
         wide = sum(len(each.candidates) for each in shortlists) > _WIDE * len(queries) * inverted.size
         scores = [None] * len(shortlists)
-        starts = range(0, len(queries), _IMAGES_PER_BLOCK)
-        for start in tqdm(starts, desc="asmk", unit="block", leave=False, disable=None if progress else True):
+        for start in bar(range(0, len(queries), _IMAGES_PER_BLOCK), "asmk", "block", passing=True):
             block = queries[start:start + _IMAGES_PER_BLOCK]
             vectors = self.aggregated(space.store, space.query_index[block], self.multiple_assignment)
             table = inverted.score_gallery(self, vectors) if wide else None

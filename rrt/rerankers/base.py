@@ -66,7 +66,7 @@ class RerankMethod(ABC):
         called, too. Raises InputError when the store lacks what the method needs."""
 
     @abstractmethod
-    def scores(self, space: SearchSpace, shortlists: list[Shortlist], progress: bool = False) -> list[np.ndarray]:
+    def scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
         """For each shortlist float [n], in the order of its candidates. Equal scores keep the order they had."""
 
     def bytes_per_image(self, space: SearchSpace) -> float:

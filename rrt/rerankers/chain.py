@@ -23,12 +23,12 @@ class Chain(RerankMethod):
         for method in self.methods:
             method.prepare(space)
 
-    def scores(self, space, shortlists, progress=False):
+    def scores(self, space, shortlists):
         """The place of each candidate in the final order, negative: the first has the largest score."""
         lists = shortlists
         for i, method in enumerate(self.methods):
             depth = self.depths[i] if self.depths else None
-            lists = reorder(space, method, lists, depth, progress)
+            lists = reorder(space, method, lists, depth)
         found = []
         for given, ordered in zip(shortlists, lists):
             place = np.empty(len(given.candidates))
@@ -42,14 +42,14 @@ class Chain(RerankMethod):
 
 
 def reorder(
-    space: SearchSpace, method: RerankMethod, shortlists: list[Shortlist], depth: int | None = None, progress: bool = False
+    space: SearchSpace, method: RerankMethod, shortlists: list[Shortlist], depth: int | None = None
 ) -> list[Shortlist]:
     """The shortlists with their first ``depth`` candidates (None: the method's own number, which may be all) by falling
     score, equal ones as they stood, and the rest behind them."""
     depth = method.depth if depth is None else depth
     heads = [Shortlist(each.query, each.candidates[:depth], each.similarities[:depth]) for each in shortlists]
     lists = []
-    for each, found in zip(shortlists, method.scores(space, heads, progress)):
+    for each, found in zip(shortlists, method.scores(space, heads)):
         order = np.arange(len(each.candidates))
         order[: len(found)] = np.argsort(-np.asarray(found), kind="stable")
         lists.append(Shortlist(each.query, each.candidates[order], each.similarities[order]))

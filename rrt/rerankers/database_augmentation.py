@@ -52,7 +52,7 @@ class DatabaseAugmentation(RerankMethod):
         check_globals(space)
         kept(space, self, lambda: self._weights(space, np.arange(len(space.gallery))))
 
-    def scores(self, space, shortlists, progress=False):
+    def scores(self, space, shortlists):
         check_globals(space)
         if not sum(len(shortlist.candidates) for shortlist in shortlists):
             return [np.empty(0, np.float32) for _ in shortlists]

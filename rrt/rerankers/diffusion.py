@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array, diags_array, eye_array
 from scipy.sparse.linalg import cg
-from tqdm import tqdm
 
 from rrt.errors import check_count, check_number
+from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace
 from rrt.rerankers.gallery import check_globals, gallery_neighbours, is_kept, kept, sparse_rows
 
@@ -51,7 +51,7 @@ class Diffusion(RerankMethod):
         check_globals(space)
         kept(space, self, lambda: self._affinities(space, np.arange(len(space.gallery))))
 
-    def scores(self, space, shortlists, progress=False):
+    def scores(self, space, shortlists):
         check_globals(space)
         whole = len(space.gallery) <= (self.truncation or len(space.gallery))
         if whole:
@@ -62,7 +62,7 @@ class Diffusion(RerankMethod):
             heads = np.concatenate([shortlist.candidates[: self.truncation] for shortlist in shortlists])
             gallery_neighbours(space, np.unique(heads), self.k)
         found = []
-        for shortlist in tqdm(shortlists, desc="diffusion", delay=2, leave=False, disable=None if progress else True):
+        for shortlist in bar(shortlists, "diffusion", "query", passing=True):
             candidates = shortlist.candidates
             if not len(candidates):
                 found.append(np.empty(0))

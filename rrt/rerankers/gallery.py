@@ -7,10 +7,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from scipy.sparse import csr_array
-from tqdm import tqdm
 
 from rrt.errors import InputError
 from rrt.neighbors import search
+from rrt.progress import bar
 from rrt.rerankers.base import SearchSpace, Shortlist
 
 _CELLS = 2**25  # of a table held at a time: 128 MiB of float32
@@ -118,8 +118,10 @@ class _Neighbours:
     def _find_many(self, rows, k):
         from rrt.large_search import SelfSearch  # loads torch
 
-        with TemporaryDirectory() as folder, tqdm(total=1.0, desc="neighbours", leave=False, disable=None) as bar:
-            self.inds[rows] = SelfSearch(self.gallery, k, Path(folder)).search(rows, bar.update)
+        with TemporaryDirectory() as folder, bar(
+            what="neighbours", total=1.0, passing=True, bar_format="{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+        ) as shown:
+            self.inds[rows] = SelfSearch(self.gallery, k, Path(folder)).search(rows, shown.update)
         for block in _blocks(rows, "similarities"):
             for place in range(k):
                 self.sims[block, place] = pair_similarities(self.gallery, block, self.inds[block, place])
@@ -145,4 +147,4 @@ def sparse_rows(inds: np.ndarray, values: np.ndarray, columns: int) -> csr_array
 
 def _blocks(rows, what):
     blocks = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
-    return tqdm(blocks, desc=what, unit="block", delay=2, leave=False, disable=None)
+    return bar(blocks, what, "block", passing=True)

@@ -21,12 +21,12 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from rrt.datasets import not_finite
 from rrt.errors import InputError
 from rrt.matching import MODELS, MODES, half_squares, match_in, verify
 from rrt.picture_matching import is_inner
+from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
 from rrt.store_values import all_finite, as_float32
 
@@ -108,20 +108,20 @@ class Geometric(RerankMethod):
             raise InputError(f"{space.store.path}: holds no local descriptors, which the reranker 'geometric' compares;"
                              " extract or import them too")
 
-    def scores(self, space: SearchSpace, shortlists: list[Shortlist], progress: bool = False) -> list[np.ndarray]:
+    def scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
         """Inliers of each candidate, float32. Verification runs in threads, each with matrix products of its own."""
         self.prepare(space)
         results = [np.zeros(len(shortlist.candidates), np.float32) for shortlist in shortlists]
         waiting: deque = deque()
-        bar = tqdm(total=sum(map(len, results)), desc="geometric", unit="pair", disable=None if progress else True)
+        shown = bar(what="geometric", unit="pair", total=sum(map(len, results)), passing=True)
 
         def finish(keep):
             while len(waiting) > keep:
                 target, work = waiting.popleft()
                 target[:] = work.result()
-                bar.update(len(target))
+                shown.update(len(target))
 
-        with bar, self._workers() as (pool, threads):
+        with shown, self._workers() as (pool, threads):
             for shortlist, scores in zip(shortlists, results):
                 place = space.query_index[shortlist.query]
                 query, places = self._read(space.store, [place]), space.gallery_index[shortlist.candidates]

@@ -53,7 +53,7 @@ class KReciprocal(RerankMethod):
         check_globals(space)
         kept(space, self, lambda: self._encode(space, np.arange(len(space.gallery))))
 
-    def scores(self, space, shortlists, progress=False):
+    def scores(self, space, shortlists):
         check_globals(space)
         lists = [shortlist.candidates for shortlist in shortlists]
         if not sum(map(len, lists)):

@@ -27,7 +27,7 @@ class Measured:
 
 
 def measure_method(
-    test: TestSet, method: RerankMethod, whitening=None, num_rerank: int | None = None, ks=(1, 5, 10), progress=False
+    test: TestSet, method: RerankMethod, whitening=None, num_rerank: int | None = None, ks=(1, 5, 10)
 ) -> Measured:
     """Rerank the ranking of the neighbours file.
 
@@ -46,12 +46,12 @@ def measure_method(
     method.prepare(space)
     prepared = time.perf_counter()
     for stage in stages:
-        lists = reorder(space, stage, lists, progress=progress)
+        lists = reorder(space, stage, lists)
     if last.pairwise:
 
         def score(candidates, similarities):
             heads = [Shortlist(query, *each) for query, each in enumerate(zip(candidates, similarities))]
-            return last.scores(space, heads, progress)
+            return last.scores(space, heads)
 
         width = len(test.gallery_index) if depth is None else depth
         ranks = _table(lists, test.ranks.shape) if stages else test.ranks
@@ -59,7 +59,7 @@ def measure_method(
         rankings = {protocol: rerank(scored, protocol, Fusion()) for protocol in scored.orders}
         num_scored = scored.num_pairs
     else:
-        lists = reorder(space, last, lists, depth, progress)
+        lists = reorder(space, last, lists, depth)
         ranking = _table(lists, test.ranks.shape)
         rankings = {protocol: ranking for protocol in protocols_of(test.gnd)}
         num_scored = sum(min(len(each.candidates), depth or len(each.candidates)) for each in lists)

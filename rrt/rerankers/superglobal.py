@@ -36,7 +36,7 @@ class SuperGlobal(RerankMethod):
         check_count("k", self.k)
         check_number("beta", self.beta)
 
-    def scores(self, space, shortlists, progress=False):
+    def scores(self, space, shortlists):
         check_globals(space)
         return [self._scores(space.queries[each.query], space.gallery[each.candidates]) for each in shortlists]
 

@@ -46,10 +46,10 @@ class Transformer(RerankMethod):
         if self._reranker:
             self._reranker.scorer(space.store)  # refuses descriptors of other sizes
 
-    def scores(self, space, shortlists, progress=False):
+    def scores(self, space, shortlists):
         scorer = self.scorer or self._reranker.scorer(space.store)
         queries = space.query_index[[each.query for each in shortlists]]
-        logits = scorer.score(queries, [space.gallery_index[each.candidates] for each in shortlists], progress)
+        logits = scorer.score(queries, [space.gallery_index[each.candidates] for each in shortlists])
         return [self._fusion.scores(each.similarities, found) for each, found in zip(shortlists, logits)]
 
     def bytes_per_image(self, space):

@@ -1,0 +1,87 @@
+"""The one progress bar: on standard error, where that is a terminal and --quiet was not given.
+
+Every command has --quiet (`rrt.command_line`, `rrt.sacred_cli`); RRT_QUIET=1 in the environment stands for it in all commands
+of a script. Bars never get into a log: what matters is printed as lines, which are the same with and without a terminal.
+"""
+
+import os
+import sys
+import threading
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+# Seconds after which a passing bar appears.
+PATIENCE = 2
+# Seconds between two looks at work in one piece.
+TICK = 1
+
+_asked_for = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """What the command line says; RRT_QUIET holds beside it."""
+    global _asked_for
+    _asked_for = quiet
+
+
+def is_quiet() -> bool:
+    return _asked_for or os.environ.get("RRT_QUIET", "0") not in ("", "0")
+
+
+def bar(items=None, what="", unit="it", total=None, *, passing=False, shown=True, **options) -> tqdm:
+    """A bar over `items`, or of a `total` that the caller moves with update(n): tqdm, whose other options are taken, too.
+
+    what: said before the bar. unit: of the numbers and the rate; "B" counts in kB, MB and GB. passing: a step of something
+    larger; it appears after PATIENCE seconds and goes when it is done. shown: False where another bar or process tells of it.
+    """
+    if unit == "B":
+        options = {"unit_scale": True, "unit_divisor": 1024} | options
+    if passing:
+        options = {"leave": False, "delay": PATIENCE} | options
+    # None: tqdm looks whether standard error is a terminal.
+    return tqdm(items, desc=what, unit=unit, total=total, disable=True if is_quiet() or not shown else None, **options)
+
+
+@contextmanager
+def waiting(what, done=lambda: 0, **options):
+    """A passing bar for work in one piece: the seconds that have passed, as `solving: 00:12`, or, with the options of bar(), how
+    far done() says the work is; it is asked every second in another thread."""
+    options = options or {"bar_format": "{desc}: {elapsed}"}
+    with bar(what=what, passing=True, **options) as shown:
+        if shown.disable:
+            yield
+            return
+        ended = threading.Event()
+
+        def tick():
+            while not ended.wait(TICK):
+                shown.update(done() - shown.n)
+
+        clock = threading.Thread(target=tick, daemon=True)
+        clock.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            clock.join()
+
+
+def read_shown(file, what, shown=True, chunk=1 << 20):
+    """The bytes of a file open for reading, chunk by chunk, with a passing bar."""
+    with bar(what=what, unit="B", total=os.fstat(file.fileno()).st_size, passing=True, shown=shown) as read:
+        while data := file.read(chunk):
+            yield data
+            read.update(len(data))
+
+
+def say(text) -> None:
+    """A line on standard output, above the bars."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def report_progress(text) -> None:
+    """The same, of how the work goes on; not with --quiet."""
+    if not is_quiet():
+        say(text)
