@@ -39,7 +39,7 @@ for part in fit views; do "$py" tools/prepare_topk_gldv2.py with data_dir="data/
 "$py" tools/prepare_topk_revisited.py with data_dir=data/scenes_val feature_name=small gnd_name=gnd_scenes_val.pkl
 if [ -n "${source:-}" ]; then
     views data/landmarks_train/train.txt "$source" landmarks --size 480
-    "$py" delg_extract/extract.py --weights logs/delg_r50/weights.h5 --max_image_size 384 --max_features 500 \
+    "$py" delg_extract/extract.py --weights logs/delg_r50/weights.h5 --max_image_size 384 --max_features 500 --precision auto \
         --scales 0.25 0.35355338 0.5 0.70710677 1.0 1.4142135 \
         --image_dir data/landmarks_views --list data/landmarks_views/train.txt --output data/landmarks_views/delg_r50.h5
     "$py" tools/prepare_topk_gldv2.py with data_dir=data/landmarks_views feature_name=r50 whitening=data/landmarks_train/whitening_r50.npz
