@@ -1,0 +1,27 @@
+"""What all pictures of the project share: how they are written, and how lines and points stay apart in grey print."""
+
+import warnings
+from pathlib import Path
+
+from rrt.errors import InputError, atomic_path
+
+FIGURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
+DPI = 120
+# One a line or method, beside its colour.
+MARKERS = "os^vD<>pPX*hd8"
+LINE_STYLES = ("-", "--", ":", "-.")
+
+
+def check_figure_path(path: str | Path) -> None:
+    """InputError for a file name that says no format."""
+    if Path(path).suffix.lower() not in FIGURE_SUFFIXES:
+        raise InputError(f"{path}: a picture of unknown kind; choose a name that ends in {', '.join(FIGURE_SUFFIXES)}")
+
+
+def save_figure(figure, path: str | Path, dpi: int = DPI) -> Path:
+    """Writes a ``matplotlib.figure.Figure`` whole or not at all, in the format of the suffix."""
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # A file name in letters that the font lacks is no reason to trouble the user.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(temporary, dpi=dpi)
+    return Path(path)
