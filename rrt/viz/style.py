@@ -18,10 +18,19 @@ def check_figure_path(path: str | Path) -> None:
         raise InputError(f"{path}: a picture of unknown kind; choose a name that ends in {', '.join(FIGURE_SUFFIXES)}")
 
 
-def save_figure(figure, path: str | Path, dpi: int = DPI) -> Path:
+def label_pixels(axis, width: int, height: int, fontsize: float = 10) -> None:
+    """Makes the axes those of a picture of width x height pixels, the first row at the top."""
+    axis.set(xlim=(0, width), ylim=(height, 0))
+    axis.set_xlabel("x (pixels)", fontsize=fontsize)
+    axis.set_ylabel("y (pixels)", fontsize=fontsize)
+    axis.tick_params(labelsize=0.9 * fontsize)
+    axis.locator_params(nbins=6)
+
+
+def save_figure(figure, path: str | Path) -> Path:
     """Writes a ``matplotlib.figure.Figure`` whole or not at all, in the format of the suffix."""
     with atomic_path(path) as temporary, warnings.catch_warnings():
         # A file name in letters that the font lacks is no reason to trouble the user.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(temporary, dpi=dpi)
+        figure.savefig(temporary, dpi=DPI)
     return Path(path)

@@ -6,6 +6,8 @@ import textwrap
 import cv2
 import numpy as np
 
+from rrt.viz.style import label_pixels
+
 RASTER = 800  # pixels of the longest side of what is drawn of a photograph
 WIDEST, HIGHEST, NARROWEST = 15.0, 6.5, 8.0  # inches: of a figure, of a picture, of a figure
 LEFT, BETWEEN, RIGHT, ABOVE, BELOW = 0.8, 0.15, 1.9, 0.8, 1.1  # inches around the pictures of a panel
@@ -38,8 +40,7 @@ def draw_pictures(figure, pixels: list[np.ndarray], names: list[str], panel: int
         rows, columns = picture.shape[:2]
         style = {"cmap": "gray", "vmin": -60, "vmax": 360} if grey else {}
         axis.imshow(_raster(picture, grey), extent=(0, columns, rows, 0), aspect="auto", **style)
-        axis.set(xlim=(0, columns), ylim=(rows, 0), xlabel="x (pixels)", ylabel="y (pixels)")
-        axis.locator_params("x", nbins=6)
+        label_pixels(axis, columns, rows)
         axis.set_title(name, fontsize=9, parse_math=False)
     # What stands between the pictures would be crossed by lines.
     axes[1].yaxis.tick_right()
@@ -63,7 +64,7 @@ def add_legend(figure, axes, handles) -> None:
     figure.legend(handles=handles, loc="upper center", bbox_to_anchor=place, ncols=len(handles), frameon=False)
 
 
-def connect(figure, axes, points_a: np.ndarray, points_b: np.ndarray, colours, widths=1.2, styles="-") -> None:
+def connect(figure, axes, points_a: np.ndarray, points_b: np.ndarray, colours, widths=1.5, styles="-") -> None:
     """Lines from points [k, 2] of the first picture to those of the second, over both; colours, widths (points) and
     line styles: one for all or one each. A dark rim keeps them apart from light photographs."""
     from matplotlib.colors import to_rgba_array
