@@ -30,13 +30,13 @@ def decode(path: str | Path, box: Box | None = None) -> Decoded:
     try:
         with Image.open(path) as image:
             image = image.convert("RGB")
+        crop = image if box is None else image.crop(box)
     except FileNotFoundError:
         raise Unreadable("no such file") from None
     except UnidentifiedImageError:
         raise Unreadable("not a picture that can be read") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from None
-    crop = image if box is None else image.crop(box)
     if min(crop.size) < 1:
         raise Unreadable(f"the box {box} is empty")
     return Decoded(np.asarray(crop), image.size)

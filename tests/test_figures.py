@@ -44,7 +44,8 @@ def curves_of_delg(path, monkeypatch):
 def comparison(path, monkeypatch):
     from tools.compare import draw
 
-    rows = [{"method": f"method {i}", "map": {"medium": 50.0 + i}, "interval": {"medium": [45, 70]}, "ms_per_query": 10.0**i / 1e6} for i in range(12)]
+    rows = [{"method": f"method {i}", "map": {"medium": 50.0 + i}, "interval": {"medium": [45, 70]}, "ms_per_query": 10.0 ** (i - 6)}
+            for i in range(12)]  # fmt: skip
     draw(rows, path, "ms_per_query", "milliseconds a query")
 
 
@@ -62,7 +63,8 @@ def attention_of_delg(path, monkeypatch):
     from delg_extract.show_attention import attention_maps, draw_attention
 
     places = np.stack(np.meshgrid(np.arange(3) * 32.0, np.arange(2) * 32.0), -1).reshape(-1, 2)
-    found = Descriptors(np.empty(0), np.tile(places, (2, 1)), np.empty((12, 0)), np.repeat([1.0, 2.0], 6), np.linspace(9, 1, 12, dtype=np.float32))
+    attention = np.linspace(9, 1, 12, dtype=np.float32)
+    found = Descriptors(np.empty(0), np.tile(places, (2, 1)), np.empty((12, 0)), np.repeat([1.0, 2.0], 6), attention)
     draw_attention(path, PIXELS[0], attention_maps(found), found, "two scales")
 
 

@@ -6,7 +6,7 @@
 Above, each local descriptor is a dot, the brighter and larger the more attention it gets; lines are the strongest links,
 descriptors that attend to each other across the pair, solid where the verified transform agrees. Below are the inliers of the
 reranker geometric with its default settings. Pictures are named by their path in the store, file stem or place; a query that was
-cropped is drawn as its crop, for which --gnd is needed. Without --resume only the verified matches are drawn.
+cropped is drawn as its crop, for which --gnd or --box is needed. Without --resume only the verified matches are drawn.
 """
 
 import argparse
@@ -26,6 +26,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--image_dir", required=True, help="the folder that the names in the store are relative to")
     p.add_argument("--resume", help="checkpoint of the reranking transformer, published or of experiment.py")
     p.add_argument("--gnd", help="ground truth (.pkl, .json, .mat): boxes of the queries, and what the pair is")
+    p.add_argument("--box", type=int, nargs=4, metavar=("X1", "Y1", "X2", "Y2"),
+                   help="pixels of the query's picture that it was cropped to, where no ground truth says so")
     p.add_argument("--output", default="pair.png", help="the picture to write: .png, .jpg, .svg or .pdf (default %(default)s)")
     p.add_argument("--no-geometric", dest="geometric", action="store_false", help="leave the verified matches out")
     p.add_argument("--attention", choices=ATTENTIONS, default="cls",
@@ -47,7 +49,7 @@ def main() -> None:
         reranker = Reranker.from_checkpoint(args.resume, device="cpu" if args.cpu else None)
     elif not args.geometric:
         raise InputError("--no-geometric without --resume leaves nothing to draw; give a checkpoint")
-    pair = explain_pair(args.store, args.query, args.candidate, args.image_dir, reranker, args.geometric, ground_truth=args.gnd, view=view)
+    pair = explain_pair(args.store, args.query, args.candidate, args.image_dir, reranker, args.geometric, args.box, args.gnd, view)
     save_figure(draw_pair(pair), args.output)
     print(pair.title, describe_numbers(pair.numbers), f"wrote {args.output}", sep="\n")
 

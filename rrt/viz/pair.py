@@ -91,7 +91,7 @@ def explain_pair(store, query, candidate, image_dir, reranker=None, geometric: b
     or settings other than the default ones; box: the query's crop (x1, y1, x2, y2) in pixels, else that of the ground truth,
     which also says what the pair is. Raises InputError for what is missing or does not fit.
     """
-    if not isinstance(store, Store):
+    if isinstance(store, str | Path):
         with Store(store) as opened:
             return explain_pair(opened, query, candidate, image_dir, reranker, geometric, box, ground_truth, view)
     if reranker is None and not geometric:
@@ -101,7 +101,7 @@ def explain_pair(store, query, candidate, image_dir, reranker=None, geometric: b
     if isinstance(ground_truth, str | Path):
         ground_truth = load_ground_truth(ground_truth)
     boxes = [query_boxes(ground_truth).get(Path(name).stem) if ground_truth else None for name in names]
-    boxes[0] = box or boxes[0]
+    boxes[0] = tuple(box) if box else boxes[0]
     pixels = [read_stored_picture(store, place, image_dir, crop) for place, crop in zip(places, boxes)]
     numbers = {"global cosine": float(np.dot(*read_globals(store, np.array(places))))} if store.global_dim else {}
     if ground_truth and (grade := grade_of(ground_truth, *names)):
@@ -235,7 +235,7 @@ def write_pair(folder, store, query_name, candidate_name, image_dir, reranker=No
 
     The arguments of ``explain_pair``; prefix: of the files' names, None = from the places of the two in the store.
     """
-    if not isinstance(store, Store):
+    if isinstance(store, str | Path):
         with Store(store) as opened:
             return write_pair(folder, opened, query_name, candidate_name, image_dir, reranker, geometric, box=box,
                               ground_truth=ground_truth, view=view, prefix=prefix)  # fmt: skip
@@ -252,8 +252,7 @@ def write_pair(folder, store, query_name, candidate_name, image_dir, reranker=No
 def caption(pair: Pair, part: str) -> str:
     """A sentence or two on how to read a panel."""
     if part == "geometry":
-        return ("{inliers} of {matches} matches of local descriptors (each the nearest in the other picture) agree with one"
-                " plane transform.".format(**pair.numbers))  # fmt: skip
+        return "{inliers} of {matches} matches of local descriptors agree with one plane transform.".format(**pair.numbers)
     meaning = pair.colours.replace("\n", " ")
     text = f"Each dot is a local descriptor; the brighter and larger, the more {meaning}."
     if len(pair.panel.links):

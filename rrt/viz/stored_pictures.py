@@ -44,8 +44,10 @@ def _decode(file: Path, box: Box | None, image_dir) -> Decoded:
     try:
         return decode(file, box)
     except Unreadable as reason:
-        raise InputError(f"{file}: {reason}; give the folder that the names in the store are relative to, not {image_dir}"
-                         if str(reason) == "no such file" else f"{file}: {reason}; mend the picture") from None  # fmt: skip
+        remedy = "mend the picture" if box is None else "give a box x1, y1, x2, y2 in pixels of the whole picture"
+        if not file.exists():
+            remedy = f"give the folder that the names in the store are relative to, not {image_dir}"
+        raise InputError(f"{file}: {reason}; {remedy}") from None
 
 
 def _alike(size, other) -> bool:

@@ -99,7 +99,8 @@ def draw_matches(figure, pixels, names: list[str], points_a: np.ndarray, points_
         axis.scatter(*points.T, s=14, c=colours, edgecolors="black", linewidths=0.7, zorder=3)
     if len(points_a):
         label = f"verified match ({len(points_a)}); the lower it begins, the brighter"
-        add_legend(figure, axes, [Line2D([], [], color=colormaps[MATCH_COLOURS](0.7), marker="o", markersize=4, path_effects=rim(1.5), label=label)])
+        style = {"color": colormaps[MATCH_COLOURS](0.7), "marker": "o", "markersize": 4, "path_effects": rim(1.5)}
+        add_legend(figure, axes, [Line2D([], [], label=label, **style)])
 
 
 def _inches(pixels) -> tuple[list[float], float]:
