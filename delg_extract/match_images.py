@@ -107,8 +107,8 @@ def main() -> int:
     ends = [picture.points[rows] for picture, rows in zip(pictures, matches.inliers.T)]
     found = (f"{len(matches.inliers)} inliers of {len(matches.pairs)} matches ({args.geometry}, "
              f"residual up to {matches.residual:g} pixels)")
-    figure = two_picture_figure(pixels, found)
-    draw_matches(figure, pixels, counts, *ends)
+    figure = two_picture_figure(pixels, " and ".join(picture.name for picture in pictures))
+    draw_matches(figure, pixels, counts, *ends, title=found)
     save_figure(figure, args.output)
     print(*counts, found, f"wrote {args.output}", sep="\n")
     return 0

@@ -83,6 +83,7 @@ def draw_attention(path: str | Path, pixels: np.ndarray, maps: list[AttentionMap
     panel = min(HIGHEST_PANEL, PANEL_WIDTH * height / width) + 0.6
     below = min(HIGHEST_PANEL / 3, WIDTH / len(maps) * height / width) + 0.7 if len(maps) > 1 else 0
     figure = Figure(figsize=(WIDTH, max(panel, LEGEND) + below + 0.4), layout="constrained")
+    figure.get_layout_engine().set(rect=(0.01, 0, 0.99, 1))  # labels beside axes of a fixed aspect would touch the margin
     top = figure.add_gridspec(2 if below else 1, 1, height_ratios=(panel, below) if below else None)
     left, right = (figure.add_subplot(cell) for cell in top[0].subgridspec(1, 2))
     colours = ScalarMappable(Normalize(0, brightest), "viridis")
