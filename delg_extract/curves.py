@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from rrt.errors import atomic_path
+from rrt.viz.style import LINE_STYLES, MARKERS, save_figure
 
 LOSSES = ("total", "global", "attention", "reconstruction")
 HEADS = ("global", "local")
-STYLES = ("-", "--", ":", "-.")  # lines stay apart in grey print
 POINTS = 15  # independent ones of a smoothed line; what is left of the noise of single batches is then smaller than the trend
 
 
@@ -38,30 +37,26 @@ def draw_curves(csv_path: str | Path, png_path: str | Path) -> Path:
     Training values are faint, their running mean strong, validation has a mark at each measurement. Columns that are missing or
     empty, as those of a head that is not trained, are left out.
     """
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     table = pd.read_csv(csv_path)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), constrained_layout=True)
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for number, column in enumerate(LOSSES):
-        _draw_noisy(left, table, column, f"C{number}", STYLES[number], column)
-    left.set(xlabel="step", ylabel="loss", yscale="log", title="Training loss")
+        _draw_noisy(left, table, column, f"C{number}", LINE_STYLES[number], column)
+    left.set(xlabel="optimiser step", ylabel="loss (no unit; logarithmic)", yscale="log", title="Training loss")
     for number, head in enumerate(HEADS):
-        _draw_noisy(right, table, f"{head}_accuracy", f"C{number}", STYLES[number], f"{head}, training")
+        _draw_noisy(right, table, f"{head}_accuracy", f"C{number}", LINE_STYLES[number], f"{head}, training")
         points = _points(table, f"validation_{head}")
         if len(points):
-            right.plot(points.index, points, STYLES[number], color=f"C{number}", marker="os"[number], markeredgecolor="black",
+            right.plot(points.index, points, LINE_STYLES[number], color=f"C{number}", marker=MARKERS[number], markeredgecolor="black",
                        label=f"{head}, validation")
-    right.set(xlabel="step", ylabel="accuracy", ylim=(0, 1), title="Accuracy")
+    right.set(xlabel="optimiser step", ylabel="accuracy (share of pictures)", ylim=(0, 1), title="Accuracy")
     for axis in (left, right):
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize="small")
-    with atomic_path(png_path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
-    return Path(png_path)
+    return save_figure(figure, png_path)
 
 
 def running_mean(values: pd.Series) -> pd.Series:

@@ -13,10 +13,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from delg_extract.one_picture import add_options, check_options, describe, open_extractor, read_pixels, save_figure
+from delg_extract.one_picture import add_options, check_options, describe, open_extractor, read_pixels
 from delg_extract.options import add_pca_options, requested_pca
 from rrt.command_line import CommandParser
 from rrt.delf_files import read_features
@@ -24,9 +23,8 @@ from rrt.errors import InputError, run_command
 from rrt.picture_matching import (Matches, Picture, add_matching_options, check_matching_options, inner, match_pictures,
                                   matching_settings, strongest)
 from rrt.store import Store
-
-DRAWN_HEIGHT, GAP = 800, 20  # pixels of the drawing's own raster
-WIDEST, HIGHEST, NARROWEST, TITLE = 16.0, 9.0, 7.0, 0.8  # inches
+from rrt.viz.style import save_figure
+from rrt.viz.two_pictures import draw_matches, two_picture_figure
 
 
 # ---- where features come from --------------------------------------------------------------------------------------------
@@ -70,52 +68,6 @@ def _checked(picture: Picture, features: str, image: Path) -> Picture:
     return picture
 
 
-# ---- drawing -------------------------------------------------------------------------------------------------------------
-
-
-def draw_matches(path: str | Path, pictures: list[Picture], pixels: list[np.ndarray], matches: Matches, title: str) -> None:
-    """Writes two pictures of these ``pixels`` side by side at one height, and a line for every inlier."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.collections import LineCollection
-
-    rasters = [_at_most(picture, DRAWN_HEIGHT) for picture in pixels]
-    widths = [DRAWN_HEIGHT * raster.shape[1] / raster.shape[0] for raster in rasters]
-    lefts = [0, widths[0] + GAP]
-    full_width = lefts[1] + widths[1]
-    inches = min(WIDEST / full_width, HIGHEST / DRAWN_HEIGHT)
-    figure = plt.figure(figsize=(max(NARROWEST, inches * full_width), inches * DRAWN_HEIGHT + TITLE))
-    share = inches * DRAWN_HEIGHT / figure.get_figheight()
-    axes = figure.add_axes((0, 0, 1, share))
-    for raster, left, width in zip(rasters, lefts, widths):
-        axes.imshow(raster, extent=(left, left + width, DRAWN_HEIGHT, 0))
-    ends = [_on_canvas(picture, rows, left) for picture, rows, left in zip(pictures, matches.inliers.T, lefts)]
-    lines = np.stack(ends, axis=1)
-    # Bright on dark stands out on any photograph; brighter the lower a line begins, so that lines are told apart in grey too.
-    colours = matplotlib.colormaps["plasma"](0.4 + 0.6 * lines[:, 0, 1] / DRAWN_HEIGHT)
-    axes.add_collection(LineCollection(lines, colors="black", linewidths=2.4, alpha=0.7))
-    axes.add_collection(LineCollection(lines, colors=colours, linewidths=1.2))
-    for points in ends:
-        axes.scatter(*points.T, s=14, c=colours, edgecolors="black", linewidths=0.7, zorder=3)
-    axes.set(xlim=(0, full_width), ylim=(DRAWN_HEIGHT, 0), aspect="equal")
-    axes.axis("off")
-    figure.text(0.5, (1 + share) / 2, title, ha="center", va="center", parse_math=False)
-    save_figure(figure, path)
-    plt.close(figure)
-
-
-def _at_most(pixels: np.ndarray, height: int) -> np.ndarray:
-    if pixels.shape[0] <= height:
-        return pixels
-    width = max(1, round(pixels.shape[1] * height / pixels.shape[0]))
-    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def _on_canvas(picture: Picture, rows: np.ndarray, left: float) -> np.ndarray:
-    return picture.points[rows] * (DRAWN_HEIGHT / picture.size[1]) + (left, 0)
-
-
 # ---- the command ---------------------------------------------------------------------------------------------------------
 
 
@@ -153,9 +105,12 @@ def main() -> int:
     pictures, pixels = read_pictures(args)
     matches = match_pictures(*pictures, **matching_settings(args), seed=args.seed)
     counts = [f"{picture.name}: {len(picture.points)} features" for picture in pictures]
+    ends = [picture.points[rows] for picture, rows in zip(pictures, matches.inliers.T)]
     found = (f"{len(matches.inliers)} inliers of {len(matches.pairs)} matches ({args.geometry}, "
              f"residual up to {matches.residual:g} pixels)")
-    draw_matches(args.output, pictures, pixels, matches, f"{counts[0]}    {counts[1]}\n{found}")
+    figure = two_picture_figure(pixels, " and ".join(picture.name for picture in pictures))
+    draw_matches(figure, pixels, counts, *ends, title=found)
+    save_figure(figure, args.output)
     print(*counts, found, f"wrote {args.output}", sep="\n")
     return 0
 

@@ -1,8 +1,7 @@
-"""What the commands that look at single pictures share: their options, the network, the pixels, and the figure they write."""
+"""What the commands that look at single pictures share: their options, the network and the pixels."""
 from __future__ import annotations
 
 import argparse
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,12 @@ from delg_extract.model_files import is_saved_model, read_settings
 from delg_extract.networks import open_network
 from delg_extract.pictures import Job, read_picture
 from delg_extract.pyramid import SCALES
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError
 from rrt.picture_matching import MAX_FEATURES
 from rrt.progress import waiting
+from rrt.viz.style import check_figure_path
 
 DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "rrt_gld_ckpts" / "delg_small.h5"
-FIGURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
-DPI = 100
 
 
 def add_options(parser: argparse.ArgumentParser, output: str) -> None:
@@ -38,8 +36,7 @@ def add_options(parser: argparse.ArgumentParser, output: str) -> None:
 
 def check_options(args: argparse.Namespace) -> None:
     """InputError for values that no extraction can work with, before any work is done."""
-    if Path(args.output).suffix.lower() not in FIGURE_SUFFIXES:
-        raise InputError(f"{args.output}: a picture of unknown kind; choose a name that ends in {', '.join(FIGURE_SUFFIXES)}")
+    check_figure_path(args.output)
     if args.max_features < 1:
         raise InputError(f"--max_features {args.max_features}: expected 1 or more")
     if not all(0 < scale < np.inf for scale in args.scales):
@@ -75,11 +72,3 @@ def describe(extractor: Extractor, pixels: np.ndarray, path: str | Path) -> Desc
     if descriptors is None:
         raise InputError(f"{path}: {extractor.TOO_SMALL}; give a larger picture, or larger --scales")
     return descriptors
-
-
-def save_figure(figure, path: str | Path) -> None:
-    """Writes a matplotlib figure whole or not at all, in the format of the suffix."""
-    with atomic_path(path) as temporary, warnings.catch_warnings():
-        # A file name in letters that the font lacks is no reason to trouble the user.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(temporary, dpi=DPI)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Iterable, Iterator
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from delg_extract.inference import Extractor, Resized
 from rrt.errors import InputError
-from rrt.groundtruth import load_ground_truth
+from rrt.groundtruth import load_ground_truth, query_boxes
 from rrt.lists import read_image_list
+from rrt.picture_files import Unreadable, decode
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,10 @@ class Picture:
 def read_picture(job: Job) -> Picture:
     """Decodes to RGB and crops as the reference does; EXIF orientation is ignored. Never raises for a bad file."""
     try:
-        with Image.open(job.file) as image:
-            image = image.convert("RGB")
-    except FileNotFoundError:
-        return Picture(job, None, reason="no such file")
-    except UnidentifiedImageError:
-        return Picture(job, None, reason="not a picture that can be read")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return Picture(job, None, reason=" ".join(str(error).split()) or type(error).__name__)
-    if job.box is None:
-        return Picture(job, np.asarray(image))
-    crop = image.crop(job.box)
-    if min(crop.size) < 1:
-        return Picture(job, None, reason=f"the box {job.box} is empty")
-    return Picture(job, np.asarray(crop), max(crop.size) / max(image.size))
+        found = decode(job.file, job.box)
+    except Unreadable as unreadable:
+        return Picture(job, None, reason=str(unreadable))
+    return Picture(job, found.pixels, max(found.size) / max(found.whole_size))
 
 
 def collect_jobs(lists: list[str], query_lists: list[str], ground_truth: str | None, image_dir: str, crop: bool = True) -> list[Job]:
@@ -60,8 +50,7 @@ def collect_jobs(lists: list[str], query_lists: list[str], ground_truth: str | N
     if query_lists and crop:
         if not ground_truth:
             raise InputError(f"{query_lists[0]}: queries are cropped to their box; give --ground_truth, or --no-crop_queries")
-        gnd = load_ground_truth(ground_truth)
-        boxes = {Path(name).stem: tuple(int(round(v)) for v in query["bbx"]) for name, query in zip(gnd.qimlist, gnd.gnd)}
+        boxes = query_boxes(load_ground_truth(ground_truth))
     jobs: dict[str, Job] = {}
     for path in [*lists, *query_lists]:
         images = read_image_list(path)

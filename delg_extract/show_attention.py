@@ -15,15 +15,15 @@ import cv2
 import numpy as np
 
 from delg_extract.inference import Descriptors
-from delg_extract.one_picture import add_options, check_options, describe, open_extractor, read_pixels, save_figure
+from delg_extract.one_picture import add_options, check_options, describe, open_extractor, read_pixels
 from rrt.command_line import CommandParser
 from rrt.errors import run_command
+from rrt.viz.style import MARKERS, label_pixels, save_figure
 
 EVERY_CELL = 10**6  # more than a picture of any sensible size has
 DRAWN_SIDE = 800  # pixels of the longest side of the drawing's own raster
 WIDTH, PANEL_WIDTH, HIGHEST_PANEL, LEGEND = 15.0, 6.1, 9.0, 2.2  # inches
 SHADE = 0.45  # brightness of a black pixel under the attention's colour; a white one has 1
-MARKERS = "osD^vPX*<>hp"  # scales stay apart in grey print
 
 
 class AttentionMap(NamedTuple):
@@ -73,19 +73,18 @@ def kept(found: Descriptors, max_features: int, score_threshold: float) -> Descr
 
 def draw_attention(path: str | Path, pixels: np.ndarray, maps: list[AttentionMap], features: Descriptors, title: str) -> None:
     """Writes the figure: attention over the picture uint8 [H, W, 3], kept features, and the maps of the scales where there are more."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
 
     height, width = pixels.shape[:2]
     raster = _grey(pixels)
     over = [level.over(height, width, raster.shape) for level in maps]
     brightest = max(float(level.max()) for level in over)
-    panel = min(HIGHEST_PANEL, PANEL_WIDTH * height / width) + 0.3
-    below = min(HIGHEST_PANEL / 3, WIDTH / len(maps) * height / width) + 0.3 if len(maps) > 1 else 0
-    figure = plt.figure(figsize=(WIDTH, max(panel, LEGEND) + below + 0.4), layout="constrained")
+    panel = min(HIGHEST_PANEL, PANEL_WIDTH * height / width) + 0.6
+    below = min(HIGHEST_PANEL / 3, WIDTH / len(maps) * height / width) + 0.7 if len(maps) > 1 else 0
+    figure = Figure(figsize=(WIDTH, max(panel, LEGEND) + below + 0.4), layout="constrained")
+    figure.get_layout_engine().set(rect=(0.01, 0, 0.99, 1))  # labels beside axes of a fixed aspect would touch the margin
     top = figure.add_gridspec(2 if below else 1, 1, height_ratios=(panel, below) if below else None)
     left, right = (figure.add_subplot(cell) for cell in top[0].subgridspec(1, 2))
     colours = ScalarMappable(Normalize(0, brightest), "viridis")
@@ -102,11 +101,10 @@ def draw_attention(path: str | Path, pixels: np.ndarray, maps: list[AttentionMap
     if below:
         for level, values, cell in zip(maps, over, top[1].subgridspec(1, len(maps))):
             axes = figure.add_subplot(cell)
-            _overlay(axes, raster, values, colours, (width, height))
+            _overlay(axes, raster, values, colours, (width, height), fontsize=7)
             axes.set_title(f"scale {level.scale:.3g}: {level.attention.shape[0]} x {level.attention.shape[1]} cells", fontsize=8)
     figure.suptitle(title, parse_math=False)
     save_figure(figure, path)
-    plt.close(figure)
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:
@@ -117,10 +115,10 @@ def _grey(pixels: np.ndarray) -> np.ndarray:
     return cv2.resize(grey, size[::-1], interpolation=cv2.INTER_AREA)
 
 
-def _overlay(axes, raster: np.ndarray, values: np.ndarray, colours, size: tuple[int, int]) -> None:
+def _overlay(axes, raster: np.ndarray, values: np.ndarray, colours, size: tuple[int, int], fontsize: float = 10) -> None:
     shade = SHADE + (1 - SHADE) * raster[..., None] / 255
     axes.imshow(colours.to_rgba(values)[..., :3] * shade, extent=(0, size[0], size[1], 0))
-    axes.set_axis_off()
+    label_pixels(axes, *size, fontsize)
 
 
 def _draw_features(axes, raster: np.ndarray, features: Descriptors, maps: list[AttentionMap], size: tuple[int, int]) -> None:
@@ -137,8 +135,8 @@ def _draw_features(axes, raster: np.ndarray, features: Descriptors, maps: list[A
                                               facecolors="none", edgecolors=[colour], linewidths=0.7))
         axes.scatter(*places.T, s=16, marker=MARKERS[number % len(MARKERS)], color=colour, edgecolors="black", linewidths=0.4,
                      label=f"{level.scale:.3g} ({len(places)})", zorder=2 + number / 100)
-    axes.set(xlim=(0, size[0]), ylim=(size[1], 0), title=f"{len(features.scales)} kept features; a circle is a grid cell of its scale")
-    axes.set_axis_off()
+    axes.set(title=f"{len(features.scales)} kept features; a circle is a grid cell of its scale")
+    label_pixels(axes, *size)
     axes.legend(title="image scale\n(features)", loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8, title_fontsize=8)
 
 

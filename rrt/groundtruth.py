@@ -13,8 +13,8 @@ from rrt.groundtruth_mat import load_mat, save_mat
 from rrt.neighbor_origin import origin_path, write_origin
 from rrt.safe_pickle import safe_load_pickle
 
-__all__ = ["CLASSIC_GRADES", "GRADES", "GroundTruth", "grades_of", "load_ground_truth", "load_neighbors", "safe_load_pickle",
-           "save_ground_truth", "save_neighbors", "save_pickle"]
+__all__ = ["CLASSIC_GRADES", "GRADES", "GroundTruth", "grades_of", "load_ground_truth", "load_neighbors", "query_boxes",
+           "safe_load_pickle", "save_ground_truth", "save_neighbors", "save_pickle"]
 
 GRADES = ("easy", "hard", "junk")
 # Of Oxford5k and Paris6k before they were revisited.
@@ -39,6 +39,12 @@ class GroundTruth:
 def grades_of(entry):
     """The keys of a query's entry that hold positions: GRADES, or CLASSIC_GRADES where the entry has `good`."""
     return CLASSIC_GRADES if "good" in entry else GRADES
+
+
+def query_boxes(truth):
+    """{file stem of a query: its box (x1, y1, x2, y2)}, rounded to whole pixels as an extraction crops."""
+    return {Path(name).stem: tuple(int(round(value)) for value in entry["bbx"])
+            for name, entry in zip(truth.qimlist, truth.gnd)}
 
 
 def load_ground_truth(path):

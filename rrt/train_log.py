@@ -5,7 +5,8 @@ import time
 from collections import deque
 from pathlib import Path
 
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError
+from rrt.viz.style import LINE_STYLES, MARKERS, save_figure
 
 # Steps of the means that the progress bar and the scalars show.
 RECENT_STEPS = 100
@@ -106,18 +107,20 @@ def draw_curves(path, curve: list, history: list) -> Path:
     # Short runs have no row of the curve; their stages' means do then.
     rows = curve or [[f["step"], f["loss"], f["accuracy"], f["lr"]] for f in history if "loss" in f]
     steps = [row[0] for row in rows]
-    for column, (axis, name) in enumerate(zip(axes, ("loss", "pair accuracy", "learning rate")), start=1):
+    names = "loss (binary cross-entropy)", "accuracy (share of pairs)", "learning rate"
+    for column, (axis, name) in enumerate(zip(axes, names), start=1):
         axis.plot(steps, [row[column] for row in rows], marker="." if len(rows) < 50 else "")
         axis.set(xlabel="optimiser step", ylabel=name)
-    axes[1].axhline(0.5, color="grey", linestyle=":", linewidth=1)
-    for ((part, protocol), points), style in zip(mean_ap.items(), ("-o", "--o", "-s", "--s")):
+    axes[1].axhline(0.5, color="grey", linestyle=":", linewidth=1, label="chance")
+    axes[1].legend(frameon=False)
+    for number, ((part, protocol), points) in enumerate(mean_ap.items()):
         label = f"{'validation' if part == 'val' else 'test'} {'Medium' if protocol == 'M' else 'Hard'}"
-        axes[3].plot(*zip(*points), style, label=label)
+        axes[3].plot(*zip(*points), LINE_STYLES[number], marker=MARKERS[number], label=label)
     axes[3].set(xlabel="optimiser step", ylabel="mAP (%)")
     if mean_ap:
         axes[3].legend(frameon=False)
+    else:
+        axes[3].text(0.5, 0.5, "no set was watched", transform=axes[3].transAxes, ha="center")
     for axis in axes:
         axis.grid(alpha=0.3)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    return Path(path)
+    return save_figure(figure, path)

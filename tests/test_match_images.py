@@ -25,7 +25,11 @@ from rrt.lists import write_image_list  # noqa: E402
 from rrt.matching import residuals  # noqa: E402
 from rrt.picture_matching import Picture, match_pictures  # noqa: E402
 from rrt.store import ImageRecord, write_store  # noqa: E402
+from rrt.viz.style import DPI  # noqa: E402
+from rrt.viz.two_pictures import ABOVE, BELOW, BETWEEN, HIGHEST, LEFT, RIGHT, WIDEST  # noqa: E402
 from tools import verify_pairs  # noqa: E402
+
+HEAD = 0.4  # inches of a title of one line
 
 WARP = np.array([[0.98, -0.07, 14.0], [0.06, 1.02, -9.0]])
 CORNERS = np.array([[0, 0], [320, 0], [0, 240], [320, 240]])
@@ -229,14 +233,14 @@ def test_every_inlier_is_a_line_between_the_pictures_and_without_any_they_stand_
     assert "warped.png: 0 features" in printed and "0 inliers of 0 matches" in printed
     lines, bare = drawn(folder / "with.png"), drawn(folder / "without.png")
     assert lines.shape == bare.shape
-    height, width = bare.shape[:2]
-    assert width == 1600 and height == pytest.approx(80 + 800 * 1600 / (2 * 800 * 4 / 3 + 20), abs=2)
-    gap = slice(width // 2 - 4, width // 2 + 4)
-    body = slice(100, height)
+    high = (WIDEST - LEFT - BETWEEN - RIGHT) / 2 * 3 / 4
+    assert bare.shape[1] == WIDEST * DPI and bare.shape[0] == pytest.approx(DPI * (HEAD + ABOVE + high + BELOW), abs=2)
+    middle = round(DPI * (LEFT + high * 4 / 3 + BETWEEN / 2))
+    gap, body = slice(middle - 4, middle + 4), slice(round(DPI * (HEAD + ABOVE)), round(DPI * (HEAD + ABOVE + high)))
     assert (bare[body, gap] == 255).all()
     assert (lines[body, gap] < 255).any(axis=(1, 2)).sum() > 60
     changed = np.abs(lines - bare).max(axis=2)[body] > 30
-    assert changed[:, :width // 2].mean() > 0.02 and changed[:, width // 2:].mean() > 0.02
+    assert changed[:, :middle].mean() > 0.02 and changed[:, middle:].mean() > 0.02
 
 
 def test_lines_end_at_the_keypoints_of_pictures_of_very_different_sizes(run, folder):
@@ -250,12 +254,10 @@ def test_lines_end_at_the_keypoints_of_pictures_of_very_different_sizes(run, fol
                   "--output", folder / "sizes.png")
     assert count(printed, "inliers") == 9
     picture = drawn(folder / "sizes.png")
-    height, width = picture.shape[:2]
-    scale = (height - 80) / 800  # of the canvas 600 + 20 + 640 wide
-    left = (width - scale * 1260) / 2
+    wide = np.array([1500 / 2000, 40 / 50]) * HIGHEST
     for x, y in spots:
-        for across in (x * 0.4, 620 + (x / 40 + 1) * 16):
-            row, column = round(80 + y * 0.4 * scale), round(left + across * scale)
+        for across in (x / 1500 * wide[0], wide[0] + BETWEEN + (x / 40 + 1) / 40 * wide[1]):
+            row, column = round(DPI * (HEAD + ABOVE + y / 2000 * HIGHEST)), round(DPI * (LEFT + across))
             assert picture[row - 3:row + 4, column - 3:column + 4].min() < 100, (x, y, across)
 
 

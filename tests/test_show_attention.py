@@ -119,10 +119,10 @@ def test_the_figure_shows_kept_features_and_grows_by_the_maps_of_the_scales(run,
     run(folder / "a $1 picture.png", *model, "--scales", 1, "--output", folder / "one.png", "--score_threshold", 0)
     run(folder / "a $1 picture.png", *model, "--scales", 1, "--output", folder / "bare.png", "--score_threshold", 99)
     many, one, bare = (drawn(folder / f"{name}.png") for name in ("many", "one", "bare"))
-    assert many.shape[1] == one.shape[1] == 1500 and many.shape[0] > one.shape[0] + 200
+    assert many.shape[1] == one.shape[1] == 1800 and many.shape[0] > one.shape[0] + 200
     assert one.shape == bare.shape
     changed = np.abs(one - bare).max(axis=2) > 30
-    assert changed[80:, 750:].mean() > 0.005 and changed[80:, :600].mean() < 0.001
+    assert changed[96:, 900:].mean() > 0.005 and changed[96:, :720].mean() < 0.001
 
 
 def test_the_threshold_of_the_weight_file_is_the_default(run, folder, everything):

@@ -28,6 +28,7 @@ from rrt.rerankers.configured import configure
 from rrt.rerankers.measure import measure_method
 from rrt.runs import open_test
 from rrt.sacred_cli import add_settings, make_experiment, plain_config, run_sacred
+from rrt.viz.style import MARKERS, save_figure
 
 SETTINGS = {
     "temp_dir": ("logs/compare", "folder for the tables and pictures and the record of the run"),
@@ -175,14 +176,13 @@ def draw(rows: list[dict], path: Path, key: str, label: str) -> None:
     shown = [row for row in rows if row["map"].get(protocol) is not None and row[key] > 0]
     for number, row in enumerate(shown):
         value, (low, high) = row["map"][protocol], row["interval"][protocol]
-        axis.errorbar(row[key], value, [[value - low], [high - value]], fmt="os^vD<>pPX*hd"[number % 13], capsize=3,
+        axis.errorbar(row[key], value, [[value - low], [high - value]], fmt=MARKERS[number % len(MARKERS)], capsize=3,
                       color=f"C{number % 10}", label=row["method"])  # fmt: skip
     axis.axhline(rows[0]["map"][protocol], color="grey", linestyle="--", linewidth=0.9, label="global search")
     axis.set(xscale="log", xlabel=label, ylabel=f"{protocol.capitalize()} mAP, % (95 % interval over queries)")
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, path)
 
 
 @ex.main

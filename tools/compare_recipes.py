@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from rrt.command_line import CommandParser
-from rrt.errors import InputError, atomic_path, check_count, run_command
+from rrt.errors import InputError, check_count, run_command
 from rrt.picture_jobs import write_json
 from rrt.progress import bar, report_progress
+from rrt.viz.style import MARKERS, save_figure
 
 PUBLISHED_ACCURACY = 0.68  # of pairs, which the published recipe reached after 600,000 of them (RRT_SPEC section 8)
 ROOT = Path(__file__).resolve().parent.parent
@@ -167,7 +168,6 @@ def draw(folders: dict[str, list[Path]], path: Path) -> None:
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axis = figure.subplots()
-    markers = "osv^D<>pPX*h8d"
     for number, (name, runs) in enumerate(folders.items()):
         curves = [curve(folder) for folder in runs]
         shown = min(len(seen) for seen, _, _ in curves)
@@ -176,16 +176,15 @@ def draw(folders: dict[str, list[Path]], path: Path) -> None:
         style = {"color": f"C{number % 10}", "linewidth": 1.3}
         before, after = seen <= planted, seen > planted
         axis.plot(seen[before], accuracy.mean(0)[before], ":", **style)
-        marker = {"marker": markers[number % len(markers)], "markersize": 5, "markevery": (number % 4, 4)}
+        marker = {"marker": MARKERS[number % len(MARKERS)], "markersize": 5, "markevery": (number % 4, 4)}
         axis.plot(seen[after], accuracy.mean(0)[after], label=name, **style, **marker)
         axis.fill_between(seen[after], accuracy.min(0)[after], accuracy.max(0)[after], color=style["color"], alpha=0.1)
-    axis.axhline(50, color="grey", linewidth=0.8)
-    axis.axhline(100 * PUBLISHED_ACCURACY, color="grey", linewidth=0.8, linestyle="--")
+    axis.axhline(50, color="grey", linewidth=0.8, label="chance")
+    axis.axhline(100 * PUBLISHED_ACCURACY, color="grey", linewidth=0.8, linestyle="--", label="published recipe at its end")
     axis.set(xlabel="pairs seen (dotted: planted ones alone)", ylabel="accuracy of the last 100 steps' pairs, %")
     axis.legend(frameon=False, fontsize=8, ncols=2)
     axis.grid(alpha=0.3)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, path)
 
 
 def parse_arguments():

@@ -24,7 +24,7 @@ import torch
 
 from rrt.datasets import not_finite
 from rrt.errors import InputError
-from rrt.matching import MODELS, MODES, half_squares, match_in, verify
+from rrt.matching import MODELS, MODES, Verification, half_squares, match_in, verify
 from rrt.picture_matching import is_inner
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
@@ -40,6 +40,16 @@ class _Images(NamedTuple):
     offsets: np.ndarray
     descriptors: np.ndarray
     keypoints: np.ndarray
+
+
+class Correspondences(NamedTuple):
+    """Matches of two images: points of the query and of the candidate float32 [k, 2] (x, y in pixels of their
+    pictures), inliers bool [k], transform from candidate to query ([2, 3] or [3, 3]; None: there is none)."""
+
+    query_points: np.ndarray
+    candidate_points: np.ndarray
+    inliers: np.ndarray
+    transform: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -104,9 +114,7 @@ class Geometric(RerankMethod):
             return self._require("device", False, "cpu, cuda or None")
 
     def prepare(self, space: SearchSpace) -> None:
-        if not space.store.local_dim:
-            raise InputError(f"{space.store.path}: holds no local descriptors, which the reranker 'geometric' compares;"
-                             " extract or import them too")
+        _check_locals(space.store)
 
     def scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
         """Inliers of each candidate, float32. Verification runs in threads, each with matrix products of its own."""
@@ -171,12 +179,23 @@ class Geometric(RerankMethod):
     def _seed(self, names, query, candidate):
         return zlib.crc32(f"{self.seed}\n{names[query]}\n{names[candidate]}".encode())
 
+    def correspondences(self, store, query: int, candidate: int) -> Correspondences:
+        """What the score of a pair of places in the store counts: its matches, and which of them are inliers."""
+        _check_locals(store)
+        first, second = self._read(store, [query]), self._read(store, [candidate])
+        rows, own = self.match(first, second)[0].T
+        points = first.keypoints[rows], second.keypoints[own]
+        return Correspondences(*points, *self._verify(*points, self._seed(store.names, query, candidate)))
+
     def _inliers(self, query: _Images, images: _Images, seeds) -> list[int]:
-        settings = self.geometry, self.threshold, self.max_trials, self.confidence
         return [
-            int(verify(images.keypoints[first:][own], query.keypoints[rows], *settings, seed).inliers.sum())
+            int(self._verify(query.keypoints[rows], images.keypoints[first:][own], seed).inliers.sum())
             for (rows, own), first, seed in zip(map(np.transpose, self.match(query, images)), images.offsets, seeds)
         ]
+
+    def _verify(self, query_points, candidate_points, seed) -> Verification:
+        settings = self.geometry, self.threshold, self.max_trials, self.confidence
+        return verify(candidate_points, query_points, *settings, seed)
 
     def match(self, query: _Images, images: _Images) -> list[np.ndarray]:
         """Matches (row of the query, row of the image) int64 [k, 2] with each image, by one matrix product for all."""
@@ -192,6 +211,12 @@ class Geometric(RerankMethod):
         parts = [slice(start, end) for start, end in zip(images.offsets[:-1], images.offsets[1:])]
         settings = self.mode, self.max_distance, self.ratio
         return [match_in(table[part], query.descriptors, images.descriptors[part], *settings) for part in parts]
+
+
+def _check_locals(store) -> None:
+    if not store.local_dim:
+        raise InputError(f"{store.path}: holds no local descriptors, which the reranker 'geometric' compares; extract or import"
+                         " them too")
 
 
 def _integer(value) -> bool:

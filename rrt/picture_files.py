@@ -1,0 +1,42 @@
+"""Decoding a picture as the reference does, for extraction and for drawings of what was extracted."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+Box = tuple[int, int, int, int]
+
+
+class Unreadable(Exception):
+    """Its text is the reason why a picture cannot be read."""
+
+
+class Decoded(NamedTuple):
+    """pixels: uint8 RGB [H, W, 3] of the picture or of its box; whole_size: (width, height) of the whole picture."""
+
+    pixels: np.ndarray
+    whole_size: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of ``pixels``."""
+        return self.pixels.shape[1::-1]
+
+
+def decode(path: str | Path, box: Box | None = None) -> Decoded:
+    """RGB, cropped to the box (x1, y1, x2, y2) in pixels; EXIF orientation is ignored. Raises Unreadable."""
+    try:
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+        crop = image if box is None else image.crop(box)
+    except FileNotFoundError:
+        raise Unreadable("no such file") from None
+    except UnidentifiedImageError:
+        raise Unreadable("not a picture that can be read") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from None
+    if min(crop.size) < 1:
+        raise Unreadable(f"the box {box} is empty")
+    return Decoded(np.asarray(crop), image.size)

@@ -1,0 +1,1 @@
+"""Pictures of what the programs see and do."""
