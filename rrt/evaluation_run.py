@@ -15,8 +15,8 @@ from rrt.checkpoint import Checkpoint, load_checkpoint, load_weights
 from rrt.datasets import TestSet, check_num_rerank, check_sizes, neighbors_path
 from rrt.distractors import add_distractors
 from rrt.errors import InputError, atomic_path, check_count, sha256_of_file
-from rrt.evaluation import Fusion, evaluate_global, ignored_positions, summary
-from rrt.metrics import IGNORED_GRADES, protocols_of
+from rrt.evaluation import Fusion, evaluate_global, summary
+from rrt.metrics import IGNORED_GRADES, ignored_positions, protocols_of
 from rrt.model import RRT
 from rrt.neighbors import load_whitening
 from rrt.pairs import check_binning

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.evaluation import ignored_positions
 from rrt.groundtruth import grades_of
-from rrt.metrics import POSITIVE_GRADES, bootstrap_interval
+from rrt.metrics import POSITIVE_GRADES, bootstrap_interval, ignored_positions
 from rrt.saved_rankings import SavedRankings
 
 SHOWN = 100
