@@ -7,6 +7,7 @@ pickled: `about` is JSON in UTF-8 bytes, all else numbers.
 
 import hashlib
 import json
+import os
 import platform
 import shlex
 import sys
@@ -56,8 +57,8 @@ class SavedMethod:
 @dataclass(frozen=True)
 class SavedRankings:
     """queries, gallery: names as in the lists; gnd: as ``GroundTruth.gnd``; others {gallery position: name} of ranked
-    pictures behind the gallery (distractors); methods[0] is global search; about: date, command, software, folder,
-    protocol."""
+    pictures behind the gallery (distractors); methods[0] is global search; about: date, command,
+    directory it ran in, software, data_dir, lists, protocol."""
 
     path: Path
     queries: list[str]
@@ -74,6 +75,11 @@ class SavedRankings:
 
     def name(self, position: int) -> str:
         return self.gallery[position] if position < len(self.gallery) else self.others[position]
+
+    def find(self, path) -> Path:
+        """A file as the run named it, from where it ran if it is not found from here."""
+        there = Path(self.about["directory"]) / path
+        return there if not Path(path).exists() and there.exists() else Path(path)
 
     def test_set(self) -> str:
         """A digest of the names, boxes and grades; equal for two evaluations of one test set, distractors or not."""
@@ -101,9 +107,10 @@ def save_rankings(folder, test: TestSet, methods: list[RankedMethod], protocol: 
         others |= {int(p): names[test.gallery_index[p]] for p in np.unique(ranks[ranks >= len(gallery)])}
     about = _FORMAT | {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": "python " + shlex.join(sys.argv),
+        "command": command_line(),
+        "directory": os.getcwd(),
         "software": software(),
-        "folder": str(test.folder.absolute()),
+        "data_dir": str(test.folder.absolute()),
         "lists": [str(test.images.query.path), str(test.images.gallery.path)],
         "protocol": protocol,
         "ks": list(next(iter(methods[0].results.values())).ks),
@@ -163,6 +170,13 @@ def _checked(path, about, arrays):
     if not methods or not queries:
         raise ValueError("no query or no method")
     return SavedRankings(path, queries, gallery, gnd, others, ks, methods, about)
+
+
+def command_line() -> str:
+    """The command of this process as a shell takes it."""
+    # Of the two ways to quote a word, the one that can be read where it holds quotes itself, as lists of settings do.
+    words = [f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in sys.argv]
+    return " ".join(["python", *words])
 
 
 def software() -> dict[str, str]:

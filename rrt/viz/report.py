@@ -12,9 +12,7 @@ index.html, which alone says which data belong to it, so that a kill leaves the 
 import hashlib
 import html
 import json
-import shlex
 import shutil
-import sys
 from datetime import datetime, timezone
 from importlib.resources import files
 from pathlib import Path
@@ -22,10 +20,10 @@ from pathlib import Path
 from rrt.errors import InputError, atomic_path
 from rrt.groundtruth import grades_of
 from rrt.metrics import IGNORED_GRADES, POSITIVE_GRADES
-from rrt.saved_rankings import load_rankings, software
+from rrt.saved_rankings import command_line, load_rankings, software
 from rrt.viz.report_data import (SHOWN, Comparison, aps_data, combine, picture_folder, query_data,
                                  summary_data)  # fmt: skip
-from rrt.viz.report_pairs import draw_pairs, parse_pairs
+from rrt.viz.report_pairs import draw_pairs, folder_of, parse_pairs
 from rrt.viz.thumbnails import Job, make_thumbnails, remove_others
 
 MARK = "rrt-report.json"
@@ -58,7 +56,7 @@ def make_report(evaluations, out, image_dir=None, pairs=(), resume=None, num_wor
         for name, entry, a, b in zip(comparison.queries, comparison.gnd, whole, crops)
     ]  # fmt: skip
     meta = {
-        "title": Path(comparison.evaluations[0].about["folder"]).name,
+        "title": Path(comparison.evaluations[0].about["data_dir"]).name,
         "gallery": len(comparison.evaluations[0].gallery),
         "protocols": {p: {"positive": POSITIVE_GRADES[p], "ignored": IGNORED_GRADES[p]} for p in comparison.protocols},
         "ks": comparison.evaluations[0].ks,
@@ -73,13 +71,16 @@ def make_report(evaluations, out, image_dir=None, pairs=(), resume=None, num_wor
         "evaluations": [{"folder": str(e.path.parent)} | e.about for e in comparison.evaluations],
         "report": {
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": "python " + shlex.join(sys.argv),
+            "command": command_line(),
             "software": software(),
             "pictures": str(folder),
         },
     }
     texts = {f"q{row:05d}.js": _script("query", page, row) for row, page in enumerate(pages)}
     _write(out, meta, texts)
+    for old in (out / "pairs").glob("*"):
+        if old.name not in {folder_of(*pair, comparison) for pair in wanted}:
+            shutil.rmtree(old, ignore_errors=True)
     remove_others(out / "thumbs", {thumbnail.file for thumbnail in made.values()})
     return comparison, summary, len({*whole, *jobs.values()} - made.keys())
 

@@ -229,5 +229,5 @@ def picture_folder(evaluation: SavedRankings, given=None) -> Path:
         if not Path(given).is_dir():
             raise InputError(f"{given}: no such folder; give as --image_dir the folder that the names in the lists begin in")
         return Path(given)
-    folders = [Path(evaluation.about["folder"]), Path(evaluation.about["lists"][0]).resolve().parent]
+    folders = [Path(evaluation.about["data_dir"]), evaluation.find(evaluation.about["lists"][0]).resolve().parent]
     return next((f for f in folders if any((f / name).is_file() for name in evaluation.queries[:20])), folders[0])

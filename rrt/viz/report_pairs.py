@@ -1,5 +1,6 @@
 """Pairs of the report: which are asked for, and the pictures that rrt.viz.pair makes of them."""
 
+import hashlib
 import sys
 from pathlib import Path, PurePosixPath
 
@@ -38,6 +39,12 @@ def _by_name(names):
     return places | {name: [place] for place, name in enumerate(names)}
 
 
+def folder_of(query: int, picture: int, comparison: Comparison) -> str:
+    """Name of the folder of a pair's pictures."""
+    told = f"{comparison.queries[query]}\0{comparison.names[picture]}"
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
 def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, image_dir, resume=None) -> list[dict]:
     """For each pair {"query", "picture", "name", "pictures": [{"file", "title", "caption"}], "numbers"}; files are written to
     ``folder`` and named from there."""
@@ -49,8 +56,8 @@ def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, ima
     reranker = _reranker(comparison, resume)
     drawn = []
     with Store(_store_path(comparison)) as store:
-        for number, (query, picture) in enumerate(pairs):
-            inside = Path(folder) / f"{number:03d}"
+        for query, picture in pairs:
+            inside = Path(folder) / folder_of(query, picture, comparison)
             inside.mkdir(parents=True, exist_ok=True)
             names = comparison.queries[query], comparison.names[picture]
             made = write_pair(inside, store, *names, image_dir, reranker=reranker, geometric=True)
@@ -61,9 +68,9 @@ def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, ima
 
 def _store_path(comparison):
     """The store of the first evaluation: as it was named there, or beside the lists."""
-    about = comparison.evaluations[0].about
-    named = Path(about["protocol"]["store"])
-    beside = Path(about["folder"]) / named.name
+    first = comparison.evaluations[0]
+    named = first.find(first.about["protocol"]["store"])
+    beside = Path(first.about["data_dir"]) / named.name
     return beside if not named.exists() and beside.exists() else named
 
 
@@ -73,8 +80,9 @@ def _reranker(comparison, resume):
 
     if resume is not None:
         return Reranker.from_checkpoint(resume)
-    used = [method.details["checkpoint"] for method in comparison.methods if "checkpoint" in method.details]
-    there = [path for path in used if Path(path).exists()]
+    evaluations = comparison.evaluations
+    used = [evaluations[m.evaluation].find(m.details["checkpoint"]) for m in comparison.methods if "checkpoint" in m.details]
+    there = [path for path in used if path.exists()]
     if used and not there:
         print(f"{used[0]}: the checkpoint of the evaluation is not there; pairs are drawn without it (--resume)", file=sys.stderr)
     return Reranker.from_checkpoint(there[0]) if there else None

@@ -38,10 +38,11 @@ function openDialog(id, title, ...children) {
   return dialog;
 }
 
-const KEYS = [["j  k, → ←", "next and previous query"], ["→ ← ↑ ↓ in the results", "move through them"], ["Enter", "open a result"], ["→ ← on an open result", "next and previous result"],
-  ["Esc", "close, or back to all queries"], ["1  2  3", "the first 10, 25 or 100 results"], ["e  m  h", "Easy, Medium, Hard"], ["c", "show or hide what is not counted"],
-  ["/", "filter the queries"], ["t", "light, dark, or as the system has it"], ["?", "this list"]];
+const KEYS = [["j k", "or", "→ ←", "next and previous query"], ["→ ← ↑ ↓", "in the results", "", "move through them"], ["Enter", "", "", "open a result"], ["→ ←", "on an open result", "", "next and previous result"],
+  ["Esc", "", "", "close, or back to all queries"], ["1 2 3", "", "", "the first 10, 25 or 100 results"], ["e m h", "", "", "Easy, Medium, Hard"], ["c", "", "", "show or hide what is not counted"],
+  ["/", "", "", "filter the queries"], ["t", "", "", "light, dark, or as the system has it"], ["?", "", "", "this list"]];
 
 function openHelp() {
-  openDialog("help", "Keys", el("dl", { class: "keys" }, KEYS.map(([keys, meaning]) => [el("dt", {}, keys.split(/\s{2,}/).map((key) => el("kbd", {}, key))), el("dd", {}, meaning)])));
+  const keys = (text) => text.split(" ").filter(Boolean).map((key) => el("kbd", {}, key));
+  openDialog("help", "Keys", el("dl", { class: "keys" }, KEYS.map(([first, word, second, meaning]) => [el("dt", {}, keys(first), word && `${word} `, keys(second)), el("dd", {}, meaning)])));
 }

@@ -166,8 +166,8 @@ function settingsSection() {
   const all = meta.evaluations.map((each, place) => {
     const inside = meta.methods.filter((method) => method.evaluation === place && Object.keys(method.details).length);
     return el("article", {}, el("h3", {}, each.folder),
-      facts({ measured: day(each.date), command: each.command, "image lists": each.lists.join(", "), ...each.protocol, num_rerank: null, software: versions(each.software) }),
-      inside.map((method) => el("details", {}, el("summary", {}, method.label), facts(method.details))));
+      facts({ measured: day(each.date), command: each.command, "in the folder": each.directory, "image lists": each.lists.join(", "), ...each.protocol, num_rerank: null, software: versions(each.software) }),
+      inside.map((method) => el("details", { open: "checkpoint" in method.details }, el("summary", {}, method.label), facts(method.details))));
   });
   return section("Settings and provenance", "settings", null, all, el("article", {}, el("h3", {}, "This report"),
     facts({ made: day(meta.report.date), command: meta.report.command, pictures: meta.report.pictures, software: versions(meta.report.software) })));
