@@ -15,8 +15,10 @@ from rrt.saved_rankings import RankedMethod, save_rankings
 
 SIZE = (64, 48)
 # Names that end a string, an attribute, an element or an address where they are not escaped.
-HOSTILE = ["jpg/a \"quoted\" <b>bold&amp;'.jpg", "jpg/100%25 #1?x=y.jpg", "jpg/ünï 漢字\u2028.jpg", "jpg/<img src=x onerror=alert(1)>.jpg",
-           "jpg/back\\slash:colon.jpg"]  # fmt: skip
+HOSTILE = [
+    "jpg/a \"quoted\" <b>bold&amp;'.jpg", "jpg/100%25 #1?x=y.jpg", "jpg/ünï 漢字\u2028.jpg",
+    "jpg/<img src=x onerror=alert(1)>.jpg", "jpg/back\\slash:colon.jpg",
+]  # fmt: skip
 
 
 def make_names(queries, gallery, hostile=False):

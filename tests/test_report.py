@@ -99,6 +99,8 @@ def test_figures_are_those_of_the_evaluation(tmp_path):
         assert summary["methods"][1]["map"][protocol] == np.nanmean(after)
         assert summary["methods"][1]["interval"][protocol] == list(bootstrap_interval(after))
         assert summary["methods"][1]["mp"][protocol] == pytest.approx(np.nanmean(comparison.methods[1].ps[protocol], axis=0))
+        for k, interval in enumerate(summary["methods"][1]["mp_interval"][protocol]):
+            assert interval == list(bootstrap_interval(comparison.methods[1].ps[protocol][:, k]))
         assert summary["gains"][0][1][protocol] == [pytest.approx(np.nanmean(after - before)), *bootstrap_interval(after - before)]
         mean, low, high = summary["gains"][1][0][protocol]
         assert [-mean, -high, -low] == summary["gains"][0][1][protocol]
@@ -240,10 +242,11 @@ def test_the_command_names_what_gained_and_lost_most(evaluated, monkeypatch, cap
 
 
 def stub(monkeypatch, calls):
-    def write_pair(folder, store, query_name, candidate_name, image_dir, reranker=None, geometric=True):
+    def write_pair(folder, store, query_name, candidate_name, image_dir, reranker=None, geometric=True, *, ground_truth=None):
         calls.append((query_name, candidate_name, str(image_dir), reranker))
         Image.new("RGB", (60, 20), "navy").save(folder / "matches 1.png")
-        return {"pictures": [{"file": "matches 1.png", "title": "Matches", "caption": "12 inliers <of> 40"}], "numbers": {"inliers": 12, "logit": 1.25}}
+        picture = {"file": "matches 1.png", "title": "Matches", "caption": "12 inliers <of> 40"}
+        return {"pictures": [picture], "numbers": {"inliers": 12, "logit": 1.25}}
 
     monkeypatch.setitem(sys.modules, "rrt.viz.pair", SimpleNamespace(write_pair=write_pair))
 
@@ -271,7 +274,8 @@ def test_pairs_are_named_as_in_the_lists_or_by_stems(tmp_path):
     comparison = compared(tmp_path / "a")
     colon = "back\\slash:colon"
     assert parse_pairs([f"{HOSTILE[1]}:g_0007", f"q_005:{colon}", f"{colon}:{colon}"], comparison) == [(1, 7), (5, 4), (4, 4)]
-    for text, said in [("q_005", "expected QUERY:CANDIDATE"), ("nosuch:g_0007", "no query 'nosuch'"), ("q_005:nosuch", "no gallery picture 'nosuch'")]:
+    wrong = {"q_005": "expected QUERY:CANDIDATE", "nosuch:g_0007": "no query 'nosuch'", "q_005:nosuch": "no gallery picture 'nosuch'"}
+    for text, said in wrong.items():
         with pytest.raises(InputError, match=said):
             parse_pairs([text], comparison)
 
@@ -286,10 +290,15 @@ def test_wrong_input_is_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine/thesis.tex").write_text("all of it")
     a, b, out = tmp_path / "a", tmp_path / "b", tmp_path / "out"
     cases = {
-        "no such folder": [tmp_path / "nosuch"], "rankings.npz: no such file": [tmp_path / "mine"], "another test set": [a, b],
-        "given twice": [a, tmp_path / "b/../a"], "--image_dir the folder": [a, "--image_dir", tmp_path / "nosuch"],
-        "--num_workers 0": [a, "--num_workers", "0"], "no query 'x'": [a, "--pairs", "x:y"], "expected QUERY:CANDIDATE": [a, "--pairs", "x"],
-    }  # fmt: skip
+        "no such folder": [tmp_path / "nosuch"],
+        "rankings.npz: no such file": [tmp_path / "mine"],
+        "another test set": [a, b],
+        "given twice": [a, tmp_path / "b/../a"],
+        "--image_dir the folder": [a, "--image_dir", tmp_path / "nosuch"],
+        "--num_workers 0": [a, "--num_workers", "0"],
+        "no query 'x'": [a, "--pairs", "x:y"],
+        "expected QUERY:CANDIDATE": [a, "--pairs", "x"],
+    }
     for said, arguments in cases.items():
         assert said in error_of(tool.main, [*arguments, "--out", out], monkeypatch, capsys)
         assert not out.exists()

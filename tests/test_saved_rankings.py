@@ -1,54 +1,39 @@
 """rrt/saved_rankings.py: what evaluations leave for reports, and what is said of files that are not that."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from builders import records_in
 from evaluations import make_evaluation
-from reranking import NETWORK, make_test_world, make_world
+from reranking import NETWORK, make_measured_world
 
-from rrt.checkpoint import save_checkpoint
 from rrt.errors import InputError
 from rrt.evaluation_run import evaluate_run
-from rrt.groundtruth import load_ground_truth, save_ground_truth
 from rrt.ingredients import DATASET_DEFAULTS, MODEL_DEFAULTS
 from rrt.metrics import evaluate
-from rrt.model import RRT
 from rrt.rerankers import METHODS, default_settings
 from rrt.saved_rankings import LISTED, command_line, load_rankings
-from rrt.store import Store, write_store
 from tools import compare as compare_tool
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("rankings")
-    for name in ("test", "other"):
-        (root / name).mkdir()
-    make_test_world(root / "test", landmarks=4, images=9, seed=2)
-    truth = load_ground_truth(root / "test/gnd_toy.pkl")
-    classic = [{"bbx": e["bbx"], "good": e["easy"], "ok": e["hard"], "junk": e["junk"]} for e in truth.gnd]
-    save_ground_truth(root / "test/gnd_classic.json", truth.imlist, truth.qimlist, classic)
-    make_world(root / "other", landmarks=5, seed=5)
-    renamed = [replace(r, name=f"r1m/{r.name[4:]}") for r in records_in(Store(root / "other/delg_toy.h5"))]
-    write_store(root / "distractors.h5", renamed, "toy", {})
-    torch.manual_seed(0)
-    save_checkpoint(root / "rrt.pt", RRT(**NETWORK))
-    return root
+    return make_measured_world(tmp_path_factory.mktemp("rankings"))
 
 
 def dataset(root, gnd="gnd_toy.pkl"):
-    return DATASET_DEFAULTS | {"desc_name": "toy", "test_data_dir": str(root / "test"), "test_gnd_file": gnd, "max_sequence_len": 20}
+    toy = {"desc_name": "toy", "test_data_dir": str(root / "test"), "test_gnd_file": gnd, "max_sequence_len": 20}
+    return DATASET_DEFAULTS | toy
 
 
-@pytest.mark.parametrize("given", [{"resume": "rrt.pt"}, {"resume": "rrt.pt", "distractors": "distractors.h5"}, {"reranker": "aqe"},
-                                   {"gnd": "gnd_classic.json", "reranker": "geometric"}, {}])  # fmt: skip
+@pytest.mark.parametrize("given", [
+    {"resume": "published.pt"}, {"resume": "published.pt", "distractors": "distractors.h5"}, {"reranker": "aqe"},
+    {"gnd": "gnd_classic.json", "reranker": "geometric"}, {},
+])  # fmt: skip
 def test_the_file_holds_what_was_measured(root, tmp_path, given):
-    settings = {name: str(root / value) if name in ("resume", "distractors") else value for name, value in given.items() if name != "gnd"}
-    report = evaluate_run(dataset(root, given.get("gnd", "gnd_toy.pkl")), MODEL_DEFAULTS | NETWORK, settings | {"temp_dir": tmp_path, "cpu": True})
+    settings = {name: str(root / value) if name in ("resume", "distractors") else value for name, value in given.items()}
+    data = dataset(root, settings.pop("gnd", "gnd_toy.pkl"))
+    report = evaluate_run(data, MODEL_DEFAULTS | NETWORK, settings | {"temp_dir": tmp_path, "cpu": True})
     saved = load_rankings(tmp_path)
     assert [method.label for method in saved.methods] == list(report.results)
     for method in saved.methods:
@@ -60,7 +45,7 @@ def test_the_file_holds_what_was_measured(root, tmp_path, given):
             np.testing.assert_array_equal(again.aps, result.aps)
     if "resume" in given:
         details = saved.methods[1].details
-        assert details["checkpoint"] == str(root / "rrt.pt") and len(details["checkpoint_sha256"]) == 64
+        assert details["checkpoint"] == str(root / "published.pt") and len(details["checkpoint_sha256"]) == 64
     last = int(max(ranks.max() for ranks in saved.methods[0].rankings.values()))
     assert saved.name(last).startswith("r1m/" if "distractors" in given else "jpg/")
     assert saved.about["protocol"]["queries"] == 4 and {"numpy", "torch", "python"} <= saved.about["software"].keys()
@@ -69,7 +54,7 @@ def test_the_file_holds_what_was_measured(root, tmp_path, given):
 def test_a_comparison_saves_all_its_methods(root, tmp_path):
     methods = {name: default_settings(name) for name in METHODS if name != "rrt"}
     given = {name: value for name, (value, _) in compare_tool.SETTINGS.items()} | methods
-    given |= {"resume": str(root / "rrt.pt"), "temp_dir": str(tmp_path), "cpu": True, "methods": ["aqe", "rrt"]}
+    given |= {"resume": str(root / "published.pt"), "temp_dir": str(tmp_path), "cpu": True, "methods": ["aqe", "rrt"]}
     rows = compare_tool.compare(dataset(root), MODEL_DEFAULTS | NETWORK, given, progress=False)
     saved = load_rankings(tmp_path)
     assert [method.label for method in saved.methods] == [row["method"] for row in rows] == ["global", "aqe", "RRT"]

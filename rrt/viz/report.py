@@ -42,7 +42,8 @@ def make_report(evaluations, out, image_dir=None, pairs=(), resume=None, num_wor
     folder = picture_folder(comparison.evaluations[0], image_dir)
     out = _own_folder(out)
     pages = [query_data(comparison, row) for row in range(len(comparison.queries))]
-    jobs = {picture: Job(folder / name) for page in pages for picture, name in page["names"].items()}
+    shown = sorted(set().union(*(page["names"] for page in pages)))
+    jobs = {picture: Job(folder / comparison.names[picture]) for picture in shown}
     whole = [Job(folder / name) for name in comparison.queries]
     crops = [Job(folder / name, _box(entry)) for name, entry in zip(comparison.queries, comparison.gnd)]
     made = make_thumbnails(out / "thumbs", [*whole, *crops, *jobs.values()], num_workers)

@@ -182,13 +182,14 @@ def gains_order(gains: np.ndarray) -> list[int]:
 
 
 def summary_data(comparison: Comparison) -> dict:
-    """Fractions for the summary: {"methods": [{"map", "interval", "mp", each {protocol: ...}}], "gains": [a][b] {protocol:
+    """Fractions for the summary: {"methods": [{"map", "interval", "mp", "mp_interval", each {protocol: ...}}], "gains": [a][b] {protocol:
     [mean, low, high]} of b over a, paired by query}; None where no query has positives."""
     methods = [
         {
             "map": {p: _plain(_mean(method.aps[p])) for p in comparison.protocols},
             "interval": {p: _plain(bootstrap_interval(method.aps[p])) for p in comparison.protocols},
             "mp": {p: _plain(_mean(method.ps[p])) for p in comparison.protocols},
+            "mp_interval": {p: [_plain(bootstrap_interval(column)) for column in method.ps[p].T] for p in comparison.protocols},
         }
         for method in comparison.methods
     ]

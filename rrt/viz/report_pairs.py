@@ -5,6 +5,7 @@ import sys
 from pathlib import Path, PurePosixPath
 
 from rrt.errors import InputError
+from rrt.groundtruth import GroundTruth
 from rrt.viz.report_data import Comparison
 
 
@@ -53,14 +54,15 @@ def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, ima
     from rrt.store import Store
     from rrt.viz.pair import write_pair
 
+    first, drawn = comparison.evaluations[0], []
     reranker = _reranker(comparison, resume)
-    drawn = []
+    truth = GroundTruth(first.path, first.gallery, first.queries, first.gnd)
     with Store(_store_path(comparison)) as store:
         for query, picture in pairs:
             inside = Path(folder) / folder_of(query, picture, comparison)
             inside.mkdir(parents=True, exist_ok=True)
             names = comparison.queries[query], comparison.names[picture]
-            made = write_pair(inside, store, *names, image_dir, reranker=reranker, geometric=True)
+            made = write_pair(inside, store, *names, image_dir, reranker=reranker, geometric=True, ground_truth=truth)
             pictures = [each | {"file": f"{inside.name}/{each['file']}"} for each in made["pictures"]]
             drawn.append({"query": query, "picture": picture, "name": names[1], "pictures": pictures, "numbers": made["numbers"]})
     return drawn

@@ -41,9 +41,10 @@ const el = (tag, attributes, ...children) => fill(document.createElement(tag), a
 const svg = (tag, attributes, ...children) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 const byId = (id) => document.getElementById(id);
 
-function picture(thumb, name, attributes) {
-  if (!thumb) return el("span", { class: "missing", role: "img", "aria-label": `${name}: no picture` }, el("span", {}, name));
-  return el("img", { src: `thumbs/${thumb[0]}`, alt: name, loading: "lazy", decoding: "async", ...attributes });
+// An image, or where there is none a place with its name. alt: what is said of it, the name unless given; "" for mere ornament.
+function picture(thumb, name, { alt = name, ...attributes } = {}) {
+  if (thumb) return el("img", { src: `thumbs/${thumb[0]}`, alt, loading: "lazy", decoding: "async", ...attributes });
+  return el("span", { class: "missing", ...(alt ? { role: "img", "aria-label": `${alt}: no picture` } : { "aria-hidden": "true" }), ...attributes }, el("span", {}, name));
 }
 
 // A row of buttons of which one is pressed.

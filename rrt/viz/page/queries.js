@@ -57,7 +57,7 @@ function renderRows() {
     const query = meta.queries[row], way = direction(found[row]);
     const best = Math.max(...meta.methods.map((method) => method.aps[state.p][row] ?? -1));
     return el("tr", { "data-row": row, onclick: (event) => { if (!event.target.closest("a")) go({ q: query.name }); } },
-      el("td", { class: "thumb", "data-skip": "" }, picture(query.crop, "")),
+      el("td", { class: "thumb", "data-skip": "" }, picture(query.crop, query.name, { alt: "" })),
       el("th", { scope: "row" }, el("a", { href: address({ q: query.name }) }, query.name)),
       el("td", { class: "number" }, String(positives(row))),
       meta.methods.map((method) => el("td", { class: "number" }, el("span", { class: method.aps[state.p][row] === best && several ? "best" : null }, percent(method.aps[state.p][row])))),

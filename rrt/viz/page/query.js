@@ -31,7 +31,7 @@ function queryPage(row) {
     el("nav", { class: "steps", "aria-label": "Queries" }, el("a", { class: "button", href: address({ q: "" }), title: "Back to all queries ( Esc )" }, "← All queries"),
       move(-1, "‹ Previous", "k"), move(1, "Next ›", "j"), el("span", { class: "muted" }, place < 0 ? "not among the filtered" : `${place + 1} of ${order.length}, in the order of the table`),
       el("button", { type: "button", class: "quiet end", onclick: () => copyText(location.href, "the address of this view") }, "Copy link")),
-    el("div", { class: "query" }, wholePicture(query), el("figure", {}, picture(query.crop, `${query.name}, the query's box`, { id: "crop" }), el("figcaption", { class: "muted" }, "the query")),
+    el("div", { class: "query" }, wholePicture(query), el("figure", {}, picture(query.crop, query.name, { id: "crop", alt: `${query.name}, the query's box` }), el("figcaption", { class: "muted" }, "the query")),
       el("div", { class: "words" }, el("h1", { id: "query-title", tabindex: -1 }, query.name),
         el("p", { class: "muted" }, Object.entries(query.counts).map(([grade, count]) => `${count} ${grade}`).join(", ") + ` pictures; box ${query.box[2] - query.box[0]} × ${query.box[3] - query.box[1]}`
           + (query.whole ? ` of ${query.whole[1]} × ${query.whole[2]} pixels` : " pixels")),
@@ -46,7 +46,7 @@ function wholePicture(query) {
   const [x1, y1, x2, y2] = query.box;
   const box = query.whole && svg("svg", { viewBox: `0 0 ${query.whole[1]} ${query.whole[2]}`, "aria-hidden": "true" },
     ["halo", "line"].map((name) => svg("rect", { class: name, x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) })));
-  return el("figure", {}, el("span", { class: "whole" }, picture(query.whole, `${query.name}, whole, with the query's box`), box), el("figcaption", { class: "muted" }, "its picture and box"));
+  return el("figure", {}, el("span", { class: "whole" }, picture(query.whole, query.name, { alt: `${query.name}, whole, with the query's box` }), box), el("figcaption", { class: "muted" }, "its picture and box"));
 }
 
 function apTable(row) {
@@ -108,7 +108,7 @@ function tile(row, page, method, i, number) {
   const pair = RRT.meta.pairs.find((each) => each.query === row && each.picture === id);
   return el("li", { class: rank ? null : "uncounted" },
     el("button", { type: "button", class: `result ${FRAME[grade] || grade}`, title: name, tabindex: number ? -1 : 0, "data-picture": id, "data-place": i, onclick: () => openResult(row, page, method, i) },
-      picture(page.thumbs[id], `${name}, ${MEANING[grade]}`), el("span", { class: "letter", "aria-hidden": "true" }, LETTER[grade])),
+      picture(page.thumbs[id], name, { alt: `${name}, ${MEANING[grade]}` }), el("span", { class: "letter", "aria-hidden": "true" }, LETTER[grade])),
     el("span", { class: "rank" }, rank ? String(rank) : "–", " ", rank && RRT.meta.methods[method].before !== method ? rankChange(rank, found.before[i]) : null,
       pair && el("button", { type: "button", class: "quiet why", title: "Why: the matches of this pair", onclick: () => openResult(row, page, method, i) }, "why")));
 }
@@ -125,7 +125,7 @@ function rightPictures(row, page, methods) {
   const { meta } = RRT, right = page.positives[state.p], last = methods[methods.length - 1];
   const rank = (method, i) => page.places[method][state.p][i] || Infinity;
   const body = () => el("tbody", {}, right.map((id, i) => i).sort((x, y) => rank(last, x) - rank(last, y) || x - y).map((i) => el("tr", {},
-    el("td", { class: "thumb", "data-skip": "" }, picture(page.thumbs[right[i]], "")), el("th", { scope: "row" }, page.names[right[i]]), el("td", {}, page.grades[right[i]]),
+    el("td", { class: "thumb", "data-skip": "" }, picture(page.thumbs[right[i]], page.names[right[i]], { alt: "" })), el("th", { scope: "row" }, page.names[right[i]]), el("td", {}, page.grades[right[i]]),
     methods.map((method) => el("td", { class: "number" }, rank(method, i) === Infinity ? "–" : String(rank(method, i)))))));
   const table = el("table", { id: "right-table" }, el("thead", {}, el("tr", {}, el("th", { "data-skip": "" }), el("th", { scope: "col" }, "Right picture"), el("th", { scope: "col" }, "Grade"),
     methods.map((method) => el("th", { scope: "col", class: "number" }, `rank, ${meta.methods[method].label}`)))));

@@ -11,7 +11,7 @@ function openResult(row, page, method, i) {
   });
   const wanted = `--pairs '${`${query.name}:${name}`.replaceAll("'", "'\\''")}'`;
   const dialog = openDialog("result", `${name}`,
-    el("div", { class: "two" }, el("figure", {}, picture(query.crop, `${query.name}, the query's box`), el("figcaption", { class: "muted" }, "the query")),
+    el("div", { class: "two" }, el("figure", {}, picture(query.crop, query.name, { alt: `${query.name}, the query's box` }), el("figcaption", { class: "muted" }, "the query")),
       el("figure", { class: `result ${FRAME[grade] || grade}` }, picture(page.thumbs[id], name), el("figcaption", { class: "muted" }, `${MEANING[grade]} ( ${LETTER[grade]} )`))),
     el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Method"), el("th", { scope: "col", class: "number" }, `${capital(state.p)} rank`))), el("tbody", {}, ranks)),
     pair ? el("section", { class: "pair", "aria-label": "Why" }, el("h3", {}, "Why"), pairPictures(pair))

@@ -79,7 +79,10 @@ function precisionTable(protocols) {
   return el("table", { id: "precision-table" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Method"),
     protocols.map((p) => meta.ks.map((k) => el("th", { scope: "col", class: "number" }, `${capital(p)} mP@${k}`))))),
     el("tbody", {}, meta.methods.map((method, place) => el("tr", {}, el("th", { scope: "row" }, method.label),
-      protocols.map((p) => meta.summary.methods[place].mp[p].map((value) => el("td", { class: "number" }, percent(value))))))));
+      protocols.map((p) => meta.summary.methods[place].mp[p].map((value, k) => {
+        const interval = between(meta.summary.methods[place].mp_interval[p][k]);
+        return el("td", { class: "number", "data-text": `${percent(value)} (${interval})` }, percent(value), el("small", {}, interval));
+      }))))));
 }
 
 const scroller = (table, label) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, table);
@@ -110,7 +113,7 @@ function extremes(way, rows, found, a, b) {
   const { meta } = RRT;
   return el("div", { class: "extremes", id: `most-${way}` }, el("h3", {}, `${capital(way)} most`), rows.length ? el("ol", {}, rows.map((row) => {
     const query = meta.queries[row];
-    return el("li", {}, el("a", { href: address({ q: query.name }) }, el("span", { class: "crop" }, picture(query.crop, query.name)),
+    return el("li", {}, el("a", { href: address({ q: query.name }) }, el("span", { class: "crop" }, picture(query.crop, query.name, { alt: "" })),
       el("span", { class: "words" }, el("span", { class: "name" }, stem(query.name)),
         el("span", {}, el("span", { class: way }, `${SIGN[way]} ${signed(found[row], 1)} `),
           el("small", {}, `${percent(meta.methods[a].aps[state.p][row], 1)} → ${percent(meta.methods[b].aps[state.p][row], 1)}`)))));
