@@ -1,1 +1,1 @@
-"""Pictures and pages of what a search found."""
+"""Pictures of what the programs see and do."""
