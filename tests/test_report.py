@@ -257,7 +257,8 @@ def test_pairs_are_drawn_with_the_checkpoint_of_the_evaluation(tmp_path, monkeyp
     make_evaluation(tmp_path / "a", details={"checkpoint": str(checkpoint)})
     make_store(tmp_path / "a/data", desc_name="toy")
     stub(monkeypatch, calls)
-    monkeypatch.setattr("rrt.reranker.Reranker.from_checkpoint", lambda path: f"reranker of {path}")
+    opened = SimpleNamespace(from_checkpoint=lambda path: f"reranker of {path}")
+    monkeypatch.setitem(sys.modules, "rrt.reranker", SimpleNamespace(Reranker=opened))
     report.make_report([tmp_path / "a"], tmp_path / "out", pairs=["q_001:g_0007", "jpg/q_002.jpg:jpg/g_0001.jpg"])
     expected = [("jpg/q_001.jpg", "jpg/g_0007.jpg"), ("jpg/q_002.jpg", "jpg/g_0001.jpg")]
     assert calls == [(*pair, str(tmp_path / "a/data"), f"reranker of {checkpoint}") for pair in expected]

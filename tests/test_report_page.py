@@ -286,7 +286,8 @@ def test_a_result_is_shown_beside_the_query_with_its_rank_in_every_method(page, 
     page.query(made.queries[1])
     picture = page.run("return Number(document.querySelector('.tiles[data-method=\"1\"] .result').dataset.picture)")
     page.click('.tiles[data-method="1"] .result')
-    ranks = page.run("return [...document.querySelectorAll('dialog tbody tr')].map((row) => row.cells[1].textContent)")
+    ranks = page.all("dialog .ranks dd")
+    assert page.all("dialog .ranks dt") == ["global", "RRT", "aqe"]
     data = query_data(made.comparison, 1)["results"]
     for text, found in zip(ranks, data):
         listed = dict(zip(found["medium"]["pictures"], found["medium"]["ranks"]))

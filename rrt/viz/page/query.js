@@ -110,7 +110,7 @@ function tile(row, page, method, i, number) {
     el("button", { type: "button", class: `result ${FRAME[grade] || grade}`, title: name, tabindex: number ? -1 : 0, "data-picture": id, "data-place": i, onclick: () => openResult(row, page, method, i) },
       picture(page.thumbs[id], name, { alt: `${name}, ${MEANING[grade]}` }), el("span", { class: "letter", "aria-hidden": "true" }, LETTER[grade])),
     el("span", { class: "rank" }, rank ? String(rank) : "–", " ", rank && RRT.meta.methods[method].before !== method ? rankChange(rank, found.before[i]) : null,
-      pair && el("button", { type: "button", class: "quiet why", title: "Why: the matches of this pair", onclick: () => openResult(row, page, method, i) }, "why")));
+      pair && el("button", { type: "button", class: "quiet why", title: "Why: the matches of this pair", onclick: () => openResult(row, page, method, i, true) }, "why")));
 }
 
 function rankChange(rank, before) {

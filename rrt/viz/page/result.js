@@ -1,21 +1,22 @@
 "use strict";
 // One result in a dialog: beside the query, with its rank in every method and, where it was drawn, why it matches.
 
-function openResult(row, page, method, i) {
+function openResult(row, page, method, i, why = false) {
   const { meta } = RRT, found = page.results[method][state.p], id = found.pictures[i], grade = page.grades[id];
   const query = meta.queries[row], name = page.names[id], pair = meta.pairs.find((each) => each.query === row && each.picture === id);
   const ranks = meta.methods.map((other, place) => {
     const at = page.results[place][state.p].pictures.indexOf(id), right = page.positives[state.p].indexOf(id);
     const rank = at >= 0 ? page.results[place][state.p].ranks[at] : right >= 0 ? page.places[place][state.p][right] : 0;
-    return el("tr", {}, el("th", { scope: "row" }, other.label), el("td", { class: "number" }, rank ? String(rank) : at >= 0 ? "not counted" : right >= 0 ? "–" : `> ${meta.shown}`));
+    return el("div", {}, el("dt", {}, other.label), el("dd", {}, rank ? String(rank) : at >= 0 ? "not counted" : right >= 0 ? "–" : `> ${meta.shown}`));
   });
   const wanted = `--pairs '${`${query.name}:${name}`.replaceAll("'", "'\\''")}'`;
   const dialog = openDialog("result", `${name}`,
     el("div", { class: "two" }, el("figure", {}, picture(query.crop, query.name, { alt: `${query.name}, the query's box` }), el("figcaption", { class: "muted" }, "the query")),
       el("figure", { class: `result ${FRAME[grade] || grade}` }, picture(page.thumbs[id], name), el("figcaption", { class: "muted" }, `${MEANING[grade]} ( ${LETTER[grade]} )`))),
-    el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Method"), el("th", { scope: "col", class: "number" }, `${capital(state.p)} rank`))), el("tbody", {}, ranks)),
+    el("h3", {}, `${capital(state.p)} rank`), el("dl", { class: "ranks" }, ranks),
     pair ? el("section", { class: "pair", "aria-label": "Why" }, el("h3", {}, "Why"), pairPictures(pair))
       : el("p", { class: "muted" }, "To see why, make the report with ", el("code", {}, wanted), " ", el("button", { type: "button", class: "quiet", onclick: () => copyText(wanted, wanted) }, "Copy")));
+  if (why) dialog.querySelector(".pair").scrollIntoView();
   const order = listed(page, method);
   dialog.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], next = order[order.indexOf(i) + step];
