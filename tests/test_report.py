@@ -270,6 +270,14 @@ def test_pairs_are_drawn_with_the_checkpoint_of_the_evaluation(tmp_path, monkeyp
     assert not files_below(tmp_path / "out/pairs")
 
 
+def test_a_checkpoint_that_is_not_there_ends_the_command_before_the_thumbnails(tmp_path, monkeypatch, capsys):
+    make_evaluation(tmp_path / "a")
+    stub(monkeypatch, [])
+    arguments = [tmp_path / "a", "--out", tmp_path / "out", "--pairs", "q_001:g_0007", "--resume", tmp_path / "nosuch.pt"]
+    assert "nosuch.pt" in error_of(tool.main, arguments, monkeypatch, capsys)
+    assert files_below(tmp_path / "out") == ["rrt-report.json"]
+
+
 def test_pairs_are_named_as_in_the_lists_or_by_stems(tmp_path):
     make_evaluation(tmp_path / "a", hostile=True)
     comparison = compared(tmp_path / "a")

@@ -429,7 +429,7 @@ def test_a_phone_scrolls_in_one_direction_alone(page, made, query):
 def large(tmp_path_factory):
     root = tmp_path_factory.mktemp("large")
     labels = ["global", "RRT", "geometric", "aqe", "diffusion"]
-    queries, gallery, *_ = make_evaluation(root / "all", queries=70, gallery=1500, labels=labels)
+    queries, gallery, *_ = make_evaluation(root / "all", queries=70, gallery=300, labels=labels)
     make_pictures(root / "all/data", queries[:40])
     report.make_report([root / "all"], root / "out")
     return SimpleNamespace(out=root / "out", queries=queries)

@@ -35,12 +35,13 @@ def make_report(evaluations, out, image_dir=None, pairs=(), resume=None, num_wor
     it, pictures that are missing).
 
     pairs: texts QUERY:CANDIDATE whose matches are drawn, too, with the checkpoint ``resume`` or the one that an evaluation
-    used. num_workers: processes for the thumbnails. Raises InputError before anything is written.
+    used. num_workers: processes for the thumbnails. Raises InputError before the thumbnails are made.
     """
     comparison = combine([load_rankings(folder) for folder in evaluations])
     wanted = parse_pairs(pairs, comparison)
     folder = picture_folder(comparison.evaluations[0], image_dir)
     out = _own_folder(out)
+    drawn = draw_pairs(out / "pairs", wanted, comparison, folder, resume)
     pages = [query_data(comparison, row) for row in range(len(comparison.queries))]
     shown = sorted(set().union(*(page["names"] for page in pages)))
     jobs = {picture: Job(folder / comparison.names[picture]) for picture in shown}
@@ -49,7 +50,6 @@ def make_report(evaluations, out, image_dir=None, pairs=(), resume=None, num_wor
     made = make_thumbnails(out / "thumbs", [*whole, *crops, *jobs.values()], num_workers)
     for page in pages:
         page["thumbs"] = {picture: _shown(made.get(jobs[picture])) for picture in page["names"]}
-    drawn = draw_pairs(out / "pairs", wanted, comparison, folder, resume)
     summary = summary_data(comparison)
     queries = [
         {"name": name, "box": list(_box(entry)), "whole": _shown(made.get(a)), "crop": _shown(made.get(b)),
