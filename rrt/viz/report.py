@@ -27,7 +27,8 @@ from rrt.viz.report_pairs import draw_pairs, folder_of, parse_pairs
 from rrt.viz.thumbnails import Job, make_thumbnails, remove_others
 
 MARK = "rrt-report.json"
-_PAGE = ("report.css", "base.js", "tables.js", "summary.js", "queries.js", "query.js", "result.js", "main.js")
+_PAGE = ("report.css", "base.js", "tables.js", "summary.js", "compare.js", "settings.js", "queries.js", "query.js",
+         "results.js", "result.js", "main.js")  # fmt: skip
 
 
 def make_report(evaluations, out, image_dir=None, pairs=(), resume=None, num_workers: int = 1) -> tuple[Comparison, dict, int]:

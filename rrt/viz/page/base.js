@@ -8,19 +8,28 @@ const RRT = {
 
   // Data files call this: meta.js once, q<row>.js when a query is opened.
   receive(kind, value, row) {
-    if (kind === "meta") { RRT.meta = value; start(); } else RRT.waiting.get(row)(value);
+    if (kind === "meta") {
+      RRT.meta = value;
+      start();
+    } else RRT.waiting.get(row)(value);
   },
   waiting: new Map(),
 
   query(row) {
     if (!RRT.pages.has(row)) {
-      RRT.pages.set(row, new Promise((resolve, reject) => {
-        const script = document.createElement("script");
-        script.src = `${RRT.folder}/q${String(row).padStart(5, "0")}.js`;
-        RRT.waiting.set(row, resolve);
-        script.onerror = () => { RRT.pages.delete(row); reject(new Error(`${script.src} is missing; make the report again`)); };
-        document.head.append(script);
-      }));
+      RRT.pages.set(
+        row,
+        new Promise((resolve, reject) => {
+          const script = document.createElement("script");
+          script.src = `${RRT.folder}/q${String(row).padStart(5, "0")}.js`;
+          RRT.waiting.set(row, resolve);
+          script.onerror = () => {
+            RRT.pages.delete(row);
+            reject(new Error(`${script.src} is missing; make the report again`));
+          };
+          document.head.append(script);
+        }),
+      );
     }
     return RRT.pages.get(row);
   },
@@ -44,13 +53,26 @@ const byId = (id) => document.getElementById(id);
 // An image, or where there is none a place with its name. alt: what is said of it, the name unless given; "" for mere ornament.
 function picture(thumb, name, { alt = name, ...attributes } = {}) {
   if (thumb) return el("img", { src: `thumbs/${thumb[0]}`, alt, loading: "lazy", decoding: "async", ...attributes });
-  return el("span", { class: "missing", ...(alt ? { role: "img", "aria-label": `${alt}: no picture` } : { "aria-hidden": "true" }), ...attributes }, el("span", {}, name));
+  return el(
+    "span",
+    { class: "missing", ...(alt ? { role: "img", "aria-label": `${alt}: no picture` } : { "aria-hidden": "true" }), ...attributes },
+    el("span", {}, name),
+  );
 }
 
 // A row of buttons of which one is pressed.
 function choice(label, options, current, choose) {
-  return el("div", { class: "choice", role: "group", "aria-label": label }, options.map(([value, text, title]) =>
-    el("button", { type: "button", "aria-pressed": String(value === current), title, "data-value": value, onclick: () => choose(value) }, text)));
+  return el(
+    "div",
+    { class: "choice", role: "group", "aria-label": label },
+    options.map(([value, text, title]) =>
+      el(
+        "button",
+        { type: "button", "aria-pressed": String(value === current), title, "data-value": value, onclick: () => choose(value) },
+        text,
+      ),
+    ),
+  );
 }
 
 // ---- numbers ----
@@ -74,14 +96,26 @@ function defaults() {
   const names = Object.keys(protocols);
   const b = methods.findIndex((method, place) => method.before !== place);
   const chosen = b < 0 ? [0, methods.length - 1] : [methods[b].before, b];
-  return { q: "", p: names.includes("medium") ? "medium" : names[0], a: methods[chosen[0]].label, b: methods[chosen[1]].label,
-    n: "10", sort: "gain", dir: "other", f: "", show: "all", junk: "1", m: "" };
+  return {
+    q: "",
+    p: names.includes("medium") ? "medium" : names[0],
+    a: methods[chosen[0]].label,
+    b: methods[chosen[1]].label,
+    n: "10",
+    sort: "gain",
+    dir: "other",
+    f: "",
+    show: "all",
+    junk: "1",
+    m: "",
+  };
 }
 
 function readState() {
   const found = defaults();
   for (const [name, value] of new URLSearchParams(location.hash.slice(1))) if (name in found) found[name] = value;
-  const { methods, protocols } = RRT.meta, usual = defaults();
+  const { methods, protocols } = RRT.meta,
+    usual = defaults();
   if (!(found.p in protocols)) found.p = usual.p;
   for (const side of ["a", "b"]) if (methodNumber(found[side]) < 0) found[side] = usual[side];
   if (!["10", "25", "100"].includes(found.n)) found.n = usual.n;
@@ -89,21 +123,31 @@ function readState() {
 }
 
 function address(changes) {
-  const usual = defaults(), wanted = { ...state, ...changes }, kept = new URLSearchParams();
+  const usual = defaults(),
+    wanted = { ...state, ...changes },
+    kept = new URLSearchParams();
   for (const name of Object.keys(usual)) if (wanted[name] !== usual[name]) kept.set(name, wanted[name]);
   return "#" + kept.toString();
 }
 
 const methodNumber = (label) => RRT.meta.methods.findIndex((method) => method.label === label);
 const queryNumber = (name) => RRT.meta.queries.findIndex((query) => query.name === name);
-const go = (changes) => { const to = address(changes); if (to === (location.hash || "#")) render(); else location.hash = to; };
+const go = (changes) => {
+  const to = address(changes);
+  if (to === (location.hash || "#")) render();
+  else location.hash = to;
+};
 // A switch of the view, not a place to come back to.
-const change = (changes) => { history.replaceState(null, "", address(changes)); render(); };
+const change = (changes) => {
+  history.replaceState(null, "", address(changes));
+  render();
+};
 
 // ---- differences of two methods ----
 
 function gains(a = methodNumber(state.a), b = methodNumber(state.b), protocol = state.p) {
-  const before = RRT.meta.methods[a].aps[protocol], after = RRT.meta.methods[b].aps[protocol];
+  const before = RRT.meta.methods[a].aps[protocol],
+    after = RRT.meta.methods[b].aps[protocol];
   return after.map((value, row) => (value === null || before[row] === null ? null : value - before[row]));
 }
 
@@ -132,7 +176,10 @@ async function copyText(text, what) {
     area.select();
     const done = document.execCommand("copy");
     area.remove();
-    if (!done) { say("The browser does not allow copying"); return; }
+    if (!done) {
+      say("The browser does not allow copying");
+      return;
+    }
   }
   say(`Copied: ${what}`);
 }
