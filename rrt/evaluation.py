@@ -7,7 +7,7 @@ import numpy as np
 
 from rrt.datasets import TestSet, check_num_rerank
 from rrt.errors import InputError
-from rrt.metrics import IGNORED_GRADES, ProtocolResult, bootstrap_interval, evaluate, protocols_of
+from rrt.metrics import ProtocolResult, bootstrap_interval, evaluate, ignored_positions, protocols_of
 from rrt.scorer import Scorer
 
 
@@ -61,11 +61,6 @@ def junk_last(ranks: np.ndarray, gnd: list[dict], protocol: str) -> np.ndarray:
         ignored = np.isin(ranks[row], ignored_positions(entry, protocol))
         ordered[row] = ranks[row][np.argsort(ignored + 2 * (ranks[row] < 0), kind="stable")]
     return ordered
-
-
-def ignored_positions(entry: dict, protocol: str) -> np.ndarray:
-    """Gallery positions that the protocol leaves out of a query's ranking."""
-    return np.concatenate([entry[grade] for grade in IGNORED_GRADES[protocol]])
 
 
 def score_shortlists(

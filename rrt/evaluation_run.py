@@ -15,8 +15,8 @@ from rrt.checkpoint import Checkpoint, load_checkpoint, load_weights
 from rrt.datasets import TestSet, check_num_rerank, check_sizes, neighbors_path
 from rrt.distractors import add_distractors
 from rrt.errors import InputError, atomic_path, check_count, sha256_of_file
-from rrt.evaluation import Fusion, evaluate_global, ignored_positions, summary
-from rrt.metrics import IGNORED_GRADES, protocols_of
+from rrt.evaluation import Fusion, evaluate_global, summary
+from rrt.metrics import IGNORED_GRADES, ignored_positions, protocols_of
 from rrt.model import RRT
 from rrt.neighbors import load_whitening
 from rrt.pairs import check_binning
@@ -24,13 +24,14 @@ from rrt.progress import bar
 from rrt.rerankers.configured import configure
 from rrt.rerankers.measure import measure_method
 from rrt.runs import build_model, open_test, pick_device, recorded_model
+from rrt.saved_rankings import RankedMethod, save_rankings
 from rrt.scorer import Scorer
 from rrt.scoring_settings import ScoringSettings
 from rrt.trec import write_qrels, write_run
 
 # {setting: (default, meaning)}
 EVALUATION_SETTINGS = {
-    "temp_dir": ("logs/evaluate", "folder for results.json, queries.csv and the record of the run"),
+    "temp_dir": ("logs/evaluate", "folder for results.json, queries.csv, rankings.npz and the record of the run"),
     "resume": (None, "checkpoint of rrt; without it and without reranker= global search is measured alone"),
     "reranker": (None, "a method of rrt.rerankers or a chain of them, as superglobal+geometric; None: rrt, with resume"),
     "num_rerank": (None, "candidates of a query that are reranked; None: the method's own number; too many mean all"),
@@ -60,8 +61,8 @@ SELECTION_RULES = {
 @dataclass(frozen=True)
 class EvaluationReport:
     """results: {method: {protocol: ProtocolResult}}, ``global`` and the reranker's; reranker: its name there (``RRT``, or
-    as it was given), None without one; numbers: plain figures for ``results.json``; paths: results.json and queries.csv;
-    trec: the TREC files, where they were asked for."""
+    as it was given), None without one; numbers: plain figures for ``results.json``; paths: results.json, queries.csv and
+    rankings.npz; trec: the TREC files, where they were asked for."""
 
     results: dict
     reranker: str | None
@@ -86,7 +87,7 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
     if configured and configured.depths[-1] is not None:
         check_num_rerank(test, configured.depths[-1])
     network = open_network(checkpoint, model, test.store) if checkpoint else None
-    protocol = _protocol_of_search(test, dataset, settings)
+    protocol = protocol_of_search(test, dataset, settings)
     numbers: dict = {"protocol": protocol}
     if settings["distractors"]:
         start = time.perf_counter()
@@ -98,26 +99,30 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
     folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is found before the long work
     results = {"global": evaluate_global(test, ks)}
     numbers["global"] = summary(results["global"])
-    rankings = {"global": lambda protocol: test.ranks}
+    rankings = {"global": dict.fromkeys(results["global"], test.ranks)}
+    details, searched = {"global": {}}, dict(protocol)
     label = None
     if configured:
         label = configured.label
         scorer = _make_scorer(network, test.store, dataset, settings, checkpoint) if network else None
         method = configured.method(scorer, fusion)
         measured = measure_method(test, method, whitening, settings["num_rerank"], ks)
-        results[label], rankings[label] = measured.results, measured.rankings.__getitem__
+        results[label], rankings[label] = measured.results, measured.rankings
         numbers[label] = summary(results[label], results["global"])
         protocol["num_rerank"] = measured.num_rerank or len(test.gallery_index)
-        if network:
-            protocol |= _protocol_of_reranking(scorer, checkpoint, fusion)
+        of_rrt = protocol_of_reranking(scorer, checkpoint, fusion) if network else {}
+        protocol |= of_rrt
         if configured.settings:
             protocol |= {"reranker": label, "reranker_settings": configured.settings}
             numbers["prepare_seconds"] = round(measured.prepare_seconds, 3)
         numbers["seconds"] = round(measured.seconds, 3)
         numbers["ms_per_query"] = round(1000 * measured.seconds / len(test.query_index), 2)
         numbers["pairs_per_second"] = round(measured.num_scored / max(measured.seconds, 1e-9), 1)
+        details[label] = method_details(configured, measured, len(test.query_index)) | of_rrt
     numbers |= peak_memory()
-    paths = [write_json(folder, "results.json", numbers), _write_queries(folder / "queries.csv", test, results)]
+    ranked = [RankedMethod(name, results[name], rankings[name], details[name]) for name in results]
+    paths = [write_json(folder, "results.json", numbers), _write_queries(folder / "queries.csv", test, results),
+             save_rankings(folder, test, ranked, searched)]  # fmt: skip
     trec = _write_trec(folder / "trec", test, rankings) if settings["trec"] else []
     return EvaluationReport(results, label, numbers, paths, trec)
 
@@ -191,7 +196,7 @@ def peak_memory() -> dict:
     return peak
 
 
-def _protocol_of_search(test: TestSet, dataset: dict, settings: dict) -> dict:
+def protocol_of_search(test: TestSet, dataset: dict, settings: dict) -> dict:
     """How the ranking before reranking came about, in words a reader of the results needs."""
     neighbors = neighbors_path(test.folder, dataset["desc_name"])
     return {
@@ -211,7 +216,8 @@ def _protocol_of_search(test: TestSet, dataset: dict, settings: dict) -> dict:
     }
 
 
-def _protocol_of_reranking(scorer, checkpoint, fusion) -> dict:
+def protocol_of_reranking(scorer, checkpoint, fusion) -> dict:
+    """What shaped the scores of the transformer, in the same way."""
     selection = checkpoint.settings.get("selection")
     unknown = "unknown: the checkpoint does not say"
     return {
@@ -225,6 +231,16 @@ def _protocol_of_reranking(scorer, checkpoint, fusion) -> dict:
         "checkpoint_sha256": checkpoint.sha256,
         "selection_rule": SELECTION_RULES.get(selection["select_on"], selection["select_on"]) if selection else unknown,
         "selected": selection or unknown,
+    }
+
+
+def method_details(configured, measured, num_queries: int) -> dict:
+    """A method's settings and times for the record of its rankings."""
+    return {
+        "num_rerank": measured.num_rerank,
+        "settings": configured.settings,
+        "ms_per_query": round(1000 * measured.seconds / num_queries, 2),
+        "prepare_seconds": round(measured.prepare_seconds, 3),
     }
 
 
@@ -281,6 +297,6 @@ def _write_trec(folder: Path, test: TestSet, rankings: dict) -> list[Path]:
         paths.append(write_qrels(folder / f"{protocol}.qrels", queries, gallery, test.gnd, protocol))
         for method, ranking in rankings.items():
             tag = f"{method}_{protocol}"
-            documents = (names(row, ranked, protocol) for row, ranked in enumerate(bar(ranking(protocol), tag, "query", passing=True)))
+            documents = (names(row, ranked, protocol) for row, ranked in enumerate(bar(ranking[protocol], tag, "query", passing=True)))
             paths.append(write_run(folder / f"{tag}.run", queries, documents, tag))
     return paths

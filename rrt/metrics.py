@@ -46,6 +46,11 @@ def protocols_of(gnd):
     return ("classic",) if "good" in (grades.pop() if grades else ()) else PROTOCOLS
 
 
+def ignored_positions(entry, protocol):
+    """Gallery positions that the protocol leaves out of a query's ranking."""
+    return np.concatenate([entry[grade] for grade in IGNORED_GRADES[protocol]])
+
+
 def average_precision(hit_ranks, num_positive):
     """Area under the precision-recall curve by the trapezoidal rule (DELG_SPEC 6.3).
 

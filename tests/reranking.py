@@ -1,14 +1,19 @@
 """A made-up landmark world for tests of the reranker: images of one landmark share local descriptors, globals say
 little."""
 
+from dataclasses import replace
+
 import numpy as np
-from builders import unit_rows
+import torch
+from builders import records_in, unit_rows
 
 from rrt.batches import BatchSource
+from rrt.checkpoint import save_checkpoint
 from rrt.datasets import neighbors_path, open_train_set, store_path
-from rrt.groundtruth import save_ground_truth, save_neighbors
+from rrt.groundtruth import load_ground_truth, save_ground_truth, save_neighbors
 from rrt.ingredients import DATASET_DEFAULTS
 from rrt.lists import read_image_list, write_image_list
+from rrt.model import RRT
 from rrt.neighbor_origin import describe_origin
 from rrt.neighbors import search
 from rrt.planted import PlantedSettings, PlantedSource
@@ -75,6 +80,23 @@ def make_test_world(folder, desc_name="toy", **world):
     save_ground_truth(folder / "gnd_toy.pkl", [names[i] for i in gallery], [names[i] for i in queries], gnd)
     save_table(folder, desc_name, search(globals_[gallery], globals_[queries])[1], *parts)
     return folder
+
+
+def make_measured_world(root):
+    """A test set in ``test`` with Revisited and classic ground truth, distractors.h5, and the network published.pt."""
+    (root / "test").mkdir()
+    (root / "other").mkdir()
+    make_test_world(root / "test", landmarks=4, images=9, seed=2)
+    truth = load_ground_truth(root / "test/gnd_toy.pkl")
+    classic = [{"bbx": e["bbx"], "good": e["easy"], "ok": e["hard"], "junk": e["junk"]} for e in truth.gnd]
+    save_ground_truth(root / "test/gnd_classic.json", truth.imlist, truth.qimlist, classic)
+    make_world(root / "other", landmarks=5, seed=5)
+    with Store(root / "other/delg_toy.h5") as store:
+        renamed = [replace(r, name=f"r1m/{r.name[4:]} 1%.jpg") for r in records_in(store)]
+    write_store(root / "distractors.h5", renamed, "toy", {})
+    torch.manual_seed(0)
+    save_checkpoint(root / "published.pt", RRT(**NETWORK))
+    return root
 
 
 def save_table(folder, desc_name, table, *lists):

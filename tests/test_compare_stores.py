@@ -39,11 +39,11 @@ def rows(world):
     return tool.compare_stores(dataset(world), MODEL_DEFAULTS, given)
 
 
-def test_every_store_is_measured_and_the_whole_one_as_by_compare(world, rows):
+def test_every_store_is_measured_and_the_whole_one_as_by_compare(world, rows, tmp_path):
     assert [(row["store"], row["method"]) for row in rows] == [
         ("", "global"), ("whole", "geometric"), ("2", "geometric"), ("int8", "geometric"), ("bits 4", "geometric")]  # fmt: skip
     given = {name: value for name, (value, _) in compare.SETTINGS.items()}
-    given |= {name: default_settings(name) for name in METHODS if name != "rrt"} | {"methods": ["geometric"], "cpu": True}
+    given |= {name: default_settings(name) for name in METHODS if name != "rrt"} | {"methods": ["geometric"], "cpu": True, "temp_dir": str(tmp_path)}
     plain = compare.compare(dataset(world), MODEL_DEFAULTS, given)
     assert rows[0]["map"] == plain[0]["map"] and rows[1]["map"] == plain[1]["map"]
     assert rows[1]["held_bytes"] == plain[1]["bytes_per_image"]

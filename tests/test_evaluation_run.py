@@ -3,14 +3,11 @@
 import csv
 import json
 import shutil
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from builders import records_in
-from reranking import NETWORK, make_test_world, make_world
+from reranking import NETWORK, make_measured_world
 
 from rrt.checkpoint import save_checkpoint
 from rrt.datasets import TEST_LISTS, open_test_set
@@ -22,25 +19,12 @@ from rrt.lists import read_image_list, write_image_list
 from rrt.metrics import average_precision
 from rrt.model import RRT
 from rrt.revisited import load_revisited_set
-from rrt.store import Store, write_store
 from tools.measure_run import measure_run
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("evaluation")
-    (root / "test").mkdir()
-    (root / "other").mkdir()
-    make_test_world(root / "test", landmarks=4, images=9, seed=2)
-    truth = load_ground_truth(root / "test/gnd_toy.pkl")
-    classic = [{"bbx": e["bbx"], "good": e["easy"], "ok": e["hard"], "junk": e["junk"]} for e in truth.gnd]
-    save_ground_truth(root / "test/gnd_classic.json", truth.imlist, truth.qimlist, classic)
-    make_world(root / "other", landmarks=5, seed=5)
-    renamed = [replace(r, name=f"r1m/{r.name[4:]} 1%.jpg") for r in records_in(Store(root / "other/delg_toy.h5"))]
-    write_store(root / "distractors.h5", renamed, "toy", {})
-    torch.manual_seed(0)
-    save_checkpoint(root / "published.pt", RRT(**NETWORK))
-    return root
+    return make_measured_world(tmp_path_factory.mktemp("evaluation"))
 
 
 def evaluate(root, temp_dir, dataset=None, **settings):

@@ -5,8 +5,8 @@
 
 Needs what evaluate_revisited.py needs, and takes its settings and those of the methods (geometric.threshold=20). The
 ranking before reranking is that of the neighbours file. Without methods= all are compared that have what they need:
-rrt with resume=, asmk with asmk.codebook=. Writes comparison.md, .csv, .tex and .json, accuracy_time.png and
-accuracy_memory.png into temp_dir.
+rrt with resume=, asmk with asmk.codebook=. Writes comparison.md, .csv, .tex and .json, accuracy_time.png,
+accuracy_memory.png and rankings.npz (for tools/report.py) into temp_dir.
 """
 
 import csv
@@ -18,7 +18,8 @@ from scipy.stats import permutation_test
 
 from rrt.errors import InputError, atomic_path
 from rrt.evaluation import evaluate_global, summary
-from rrt.evaluation_run import EVALUATION_SETTINGS, open_scorer, read_fusion, write_json
+from rrt.evaluation_run import (EVALUATION_SETTINGS, method_details, open_scorer, protocol_of_reranking, protocol_of_search,
+                                read_fusion, write_json)  # fmt: skip
 from rrt.ingredients import dataset_ingredient, model_ingredient
 from rrt.neighbors import load_whitening
 from rrt.progress import bar
@@ -27,6 +28,7 @@ from rrt.rerankers.base import SearchSpace
 from rrt.rerankers.configured import configure
 from rrt.rerankers.measure import measure_method
 from rrt.runs import open_test
+from rrt.saved_rankings import RankedMethod, save_rankings
 from rrt.sacred_cli import add_settings, make_experiment, plain_config, run_sacred
 from rrt.viz.style import MARKERS, save_figure
 
@@ -50,19 +52,21 @@ def compare(data: dict, network: dict, settings: dict) -> list[dict]:
     [low, high]}, p (against global search; of Medium where there is one), ms_per_query, prepare_seconds, bytes_per_image.
 
     Intervals are of a bootstrap over the queries; p is that of a paired randomisation test (the signs of the queries'
-    differences drawn at random, two-sided). Raises InputError before the long work.
+    differences drawn at random, two-sided). Writes rankings.npz into temp_dir. Raises InputError before the long work.
     """
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
     fusion = read_fusion(settings)
     configured = [configure_method(name, settings) for name in _names(settings)]
     test = open_test(data, "test", data["max_sequence_len"])
-    scorer = None
+    scorer, of_rrt = None, {}
     if any("rrt" in each.names for each in configured):
-        scorer, _ = open_scorer(test.store, data, network, settings)
+        scorer, checkpoint = open_scorer(test.store, data, network, settings)
+        of_rrt = protocol_of_reranking(scorer, checkpoint, fusion)
     space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
     before = evaluate_global(test)
     search = {"ms_per_query": 0.0, "prepare_seconds": 0.0, "bytes_per_image": 4.0 * space.gallery.shape[1]}
     rows = [_row("global", 0, before, before) | search]
+    ranked = [RankedMethod("global", before, dict.fromkeys(before, test.ranks))]
     for each in bar(configured, "compare", "method"):
         method = each.method(scorer, fusion)
         measured = measure_method(test, method, whitening)
@@ -70,6 +74,9 @@ def compare(data: dict, network: dict, settings: dict) -> list[dict]:
                 "prepare_seconds": round(measured.prepare_seconds, 2),
                 "bytes_per_image": round(method.bytes_per_image(space))}  # fmt: skip
         rows.append(_row(each.label, measured.num_rerank, measured.results, before) | cost)
+        details = method_details(each, measured, len(test.query_index)) | (of_rrt if "rrt" in each.names else {})
+        ranked.append(RankedMethod(each.label, measured.results, measured.rankings, details))
+    save_rankings(settings["temp_dir"], test, ranked, protocol_of_search(test, data, settings))
     return rows
 
 
@@ -191,8 +198,8 @@ def main(_config):
     settings = plain_config(_config)
     data, network = settings.pop("dataset"), settings.pop("model")
     folder = Path(settings["temp_dir"])
-    rows = compare(data, network, settings)
     folder.mkdir(parents=True, exist_ok=True)
+    rows = compare(data, network, settings)
     for name, text in (("md", as_markdown(rows)), ("csv", as_csv(rows)), ("tex", as_latex(rows))):
         with atomic_path(folder / f"comparison.{name}") as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -200,7 +207,7 @@ def main(_config):
     draw(rows, folder / "accuracy_time.png", "ms_per_query", "milliseconds a query, search not counted")
     draw(rows, folder / "accuracy_memory.png", "bytes_per_image", "bytes held of a gallery image")
     print(as_markdown(rows), end="")
-    print(f"wrote comparison.md, .csv, .tex, .json, accuracy_time.png and accuracy_memory.png in {folder}")
+    print(f"wrote comparison.md, .csv, .tex, .json, accuracy_time.png, accuracy_memory.png and rankings.npz in {folder}")
     return {row["method"]: row["map"] for row in rows}
 
 
