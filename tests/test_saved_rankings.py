@@ -55,7 +55,7 @@ def test_a_comparison_saves_all_its_methods(root, tmp_path):
     methods = {name: default_settings(name) for name in METHODS if name != "rrt"}
     given = {name: value for name, (value, _) in compare_tool.SETTINGS.items()} | methods
     given |= {"resume": str(root / "published.pt"), "temp_dir": str(tmp_path), "cpu": True, "methods": ["aqe", "rrt"]}
-    rows = compare_tool.compare(dataset(root), MODEL_DEFAULTS | NETWORK, given, progress=False)
+    rows = compare_tool.compare(dataset(root), MODEL_DEFAULTS | NETWORK, given)
     saved = load_rankings(tmp_path)
     assert [method.label for method in saved.methods] == [row["method"] for row in rows] == ["global", "aqe", "RRT"]
     for method, row in zip(saved.methods, rows):
