@@ -166,7 +166,7 @@ def _draw(folder: Path, landmarks: list[Landmark], settings: SceneSettings, num_
     guard_settings(folder / "scenes.json", {"drawing": DRAWING, **asdict(settings)})
     done = {landmark.name: _finished(landmark) for landmark in landmarks}
     missing = [landmark for landmark in landmarks if done[landmark.name] is None]
-    for landmark, views in zip(missing, run_jobs(_draw_landmark, missing, num_workers, folder.name), strict=True):
+    for landmark, views in zip(missing, run_jobs(_draw_landmark, missing, num_workers, folder.name, "landmark"), strict=True):
         done[landmark.name] = views
     return done
 

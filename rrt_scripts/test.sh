@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash rrt_scripts/install.sh
 bash rrt_scripts/install_browser.sh
-# Two workers, a file at a time each: most of the waiting is for programs that start. -n 0 runs everything in one process.
-exec .venv/bin/python -m pytest -q -ra -n 2 --dist loadfile "$@"
+# Two workers, a file at a time each, in the order of tests/conftest.py. -n 0 runs everything in one process.
+exec .venv/bin/python -m pytest -q -ra -n 2 --dist loadfile --no-loadscope-reorder "$@"

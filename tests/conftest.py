@@ -5,6 +5,7 @@ from pathlib import Path
 import builders
 import numpy as np
 import pytest
+from commands import stop_warm_pythons
 from hypothesis import settings
 from PIL import Image
 
@@ -15,6 +16,16 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 # The same examples on every machine and every run; no deadline, because two busy cores would miss it now and then.
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_unconfigure():
+    stop_warm_pythons()
 
 
 def _beside_the_repository(name):

@@ -3,11 +3,10 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 import torch
-from commands import ROOT, commands_in, stub_python
+from commands import ROOT, commands_in, stub_python, warm_python
 from reranking import NETWORK, make_test_world
 
 from rrt.checkpoint import save_checkpoint
@@ -133,7 +132,7 @@ def test_a_script_measures_a_small_data_folder(tmp_path):
     neighbors_path(data, "r50_gldv2").unlink()
     torch.manual_seed(0)
     save_checkpoint(tmp_path / "r50_gldv2.pt", RRT(**NETWORK))
-    environment = os.environ | {"RRT_PYTHON": sys.executable, "DATA": str(tmp_path / "data"), "LOGS": str(tmp_path / "logs"),
+    environment = os.environ | {"RRT_PYTHON": str(warm_python("torch")), "DATA": str(tmp_path / "data"), "LOGS": str(tmp_path / "logs"),
                                 "CHECKPOINTS": str(tmp_path), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     network = [f"model.{name}={value}" for name, value in NETWORK.items()]
     done = subprocess.run(["bash", str(SCRIPTS / "eval_r50_gldv2_rpar_rerank.sh"), *network, "cpu=True"], env=environment,

@@ -4,7 +4,6 @@ import hashlib
 import io
 import re
 import runpy
-import subprocess
 import sys
 import time
 from contextlib import redirect_stderr
@@ -12,7 +11,7 @@ from contextlib import redirect_stderr
 import numpy as np
 import pytest
 from builders import make_store
-from commands import ROOT, run_on_terminal, warm_python
+from commands import ROOT, run_on_terminal, run_tool
 from PIL import Image
 
 from rrt import progress
@@ -38,12 +37,6 @@ def terminal(monkeypatch):
     progress.set_quiet(False)
 
 
-@pytest.fixture(scope="module")
-def python():
-    with warm_python("tensorflow", "torch") as run:
-        yield run
-
-
 def torch_command(folder):
     """Arguments that find neighbours of twenty images, and what the bar says."""
     store = make_store(folder, n=20)
@@ -62,19 +55,18 @@ def tensorflow_command(folder):
 
 
 @pytest.mark.parametrize("command_of", [torch_command, tensorflow_command])
-def test_a_command_shows_a_bar_on_a_terminal_and_none_when_quiet_or_elsewhere(python, command_of, tmp_path):
+def test_a_command_shows_a_bar_on_a_terminal_and_none_when_quiet_or_elsewhere(command_of, tmp_path):
     runs = {"shown": {}, "quiet": {}, "environment": {"RRT_QUIET": "1"}}
     sent = {}
     for name, environment in runs.items():
         (tmp_path / name).mkdir()
         arguments, title, rate = command_of(tmp_path / name)
-        status, _, sent[name] = run_on_terminal(*arguments, *["--quiet"] * (name == "quiet"), python=python, **environment)
+        status, _, sent[name] = run_on_terminal(*arguments, *["--quiet"] * (name == "quiet"), **environment)
         assert status == 0, sent
     assert title in sent["shown"] and rate in sent["shown"] and re.search(r"\[\d\d:\d\d<\d\d:\d\d, ", sent["shown"]), sent["shown"]
     assert sent["quiet"] == sent["environment"] == ""
     (tmp_path / "log").mkdir()
-    script, *rest = command_of(tmp_path / "log")[0]
-    log = subprocess.run([python, ROOT / script, *rest], text=True, capture_output=True, timeout=60)
+    log = run_tool(*command_of(tmp_path / "log")[0])
     assert log.returncode == 0 and log.stdout and log.stderr == "" and "\r" not in log.stdout
 
 

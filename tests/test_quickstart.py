@@ -24,8 +24,7 @@ def quickstart(folder, python, *arguments, **environment):
 
 @pytest.fixture(scope="module")
 def python():
-    with warm_python("tensorflow", "torch") as python:
-        yield python
+    return warm_python("tensorflow", "torch")
 
 
 @pytest.mark.slow

@@ -233,25 +233,24 @@ def test_small_data_folders_are_trained_on_and_measured_and_a_second_call_goes_o
         shutil.copy(data / "landmarks_test" / name, photographs)
     shutil.copy(data / "landmarks_test/gnd_toy.pkl", photographs / "gnd_landmarks.pkl")
 
-    with warm_python("torch") as python:
-        settings = {"RRT_PYTHON": str(python), "DATA": str(data), "LOGS": str(tmp_path / "logs"),
-                    "HELD_OUT": "--landmarks 2 --queries 2 --distractors 4"}
-        log = tmp_path / "logs/train_r50_gldv2"
-        for epochs in (1, 2):
-            done = call("train_r50_gldv2.sh", *TRAINING, f"epochs={epochs}", **settings)
-            assert done.returncode == 0, done.stdout + done.stderr
-            history = json.loads((log / "history.json").read_text())
-            assert [figures["epoch"] for figures in history] == list(range(1, epochs + 1))
-            assert all({"val_M_map", "roxford5k_M_map", "roxford5k_H_map"} <= figures.keys() for figures in history)
-        checkpoint = load_checkpoint(log / "best.pt")
-        assert checkpoint.settings["training"]["max_norm"] == 0.0 and checkpoint.settings["selection"]["select_on"] == "val"
-        assert "RRT" in json.loads((log / "roxf/results.json").read_text())
-        assert "paris6k/delg_r50_gldv2.h5: no such store" in done.stdout
-        held_out = set(read_image_list(data / "gldv2_val/test_query.txt").labels.tolist())
-        assert held_out.isdisjoint(read_image_list(data / "gldv2_train/train.txt").labels.tolist())
-
-        done = call("train_landmarks.sh", photographs, **settings, TRAINING=" ".join(TRAINING), WHITENING="--dim 10")
+    settings = {"RRT_PYTHON": str(warm_python("torch")), "DATA": str(data), "LOGS": str(tmp_path / "logs"),
+                "HELD_OUT": "--landmarks 2 --queries 2 --distractors 4"}
+    log = tmp_path / "logs/train_r50_gldv2"
+    for epochs in (1, 2):
+        done = call("train_r50_gldv2.sh", *TRAINING, f"epochs={epochs}", **settings)
         assert done.returncode == 0, done.stdout + done.stderr
-        results = json.loads((tmp_path / "logs/rrt_landmarks/results.json").read_text())
-        assert results["protocol"]["selected"]["select_on"] == "val" and "whitening_r50.npz" in results["protocol"]["whitening"]
-        assert (tmp_path / "logs/rrt_landmarks/alone/results.json").exists()
+        history = json.loads((log / "history.json").read_text())
+        assert [figures["epoch"] for figures in history] == list(range(1, epochs + 1))
+        assert all({"val_M_map", "roxford5k_M_map", "roxford5k_H_map"} <= figures.keys() for figures in history)
+    checkpoint = load_checkpoint(log / "best.pt")
+    assert checkpoint.settings["training"]["max_norm"] == 0.0 and checkpoint.settings["selection"]["select_on"] == "val"
+    assert "RRT" in json.loads((log / "roxf/results.json").read_text())
+    assert "paris6k/delg_r50_gldv2.h5: no such store" in done.stdout
+    held_out = set(read_image_list(data / "gldv2_val/test_query.txt").labels.tolist())
+    assert held_out.isdisjoint(read_image_list(data / "gldv2_train/train.txt").labels.tolist())
+
+    done = call("train_landmarks.sh", photographs, **settings, TRAINING=" ".join(TRAINING), WHITENING="--dim 10")
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "logs/rrt_landmarks/results.json").read_text())
+    assert results["protocol"]["selected"]["select_on"] == "val" and "whitening_r50.npz" in results["protocol"]["whitening"]
+    assert (tmp_path / "logs/rrt_landmarks/alone/results.json").exists()

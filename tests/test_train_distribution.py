@@ -18,13 +18,12 @@ from rrt.errors import InputError  # noqa: E402
 
 @pytest.fixture(scope="module")
 def start():
-    with warm_python("tensorflow") as python:
-        def start(script, *arguments, **environment):
-            environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-            return subprocess.Popen([python, str(ROOT / script), *map(str, arguments)], cwd=ROOT, env=environment, text=True,
-                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    def start(script, *arguments, **environment):
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
+        return subprocess.Popen([warm_python("tensorflow"), str(ROOT / script), *map(str, arguments)], cwd=ROOT, env=environment, text=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
-        yield start
+    return start
 
 
 def finish(process):

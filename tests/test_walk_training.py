@@ -11,9 +11,9 @@ from commands import ROOT, warm_python  # noqa: E402
 
 @pytest.mark.slow
 def test_the_whole_way_from_a_mirror_to_matched_pictures(tmp_path):
-    with warm_python("tensorflow") as python:
-        done = subprocess.run(["bash", str(ROOT / "tests/walk_training.sh"), str(tmp_path / "walk")], text=True, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=590,
-                              env=os.environ | {"RRT_PYTHON": str(python), "OMP_NUM_THREADS": "1"})
+    python = warm_python("tensorflow")
+    done = subprocess.run(["bash", str(ROOT / "tests/walk_training.sh"), str(tmp_path / "walk")], text=True, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=590,
+                          env=os.environ | {"RRT_PYTHON": str(python), "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout
     assert "walked the whole way" in done.stdout

@@ -123,4 +123,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(sys.argv[2], sys.argv[3:])
     else:
-        sys.exit(run(sys.argv[2], sys.argv[3:]))
+        status = run(sys.argv[2], sys.argv[3:])
+        if status == 128 + 9:  # killed like the command
+            os.kill(os.getpid(), 9)
+        sys.exit(status)
