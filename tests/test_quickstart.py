@@ -7,7 +7,9 @@ import subprocess
 import pytest
 
 from commands import ROOT, warm_python
+from report_page import check_report
 from rrt.lists import read_image_list
+from rrt.viz.report import make_report
 
 pytest.importorskip("tensorflow")
 
@@ -27,13 +29,21 @@ def python():
     return warm_python("tensorflow", "torch")
 
 
-@pytest.mark.slow
-def test_pictures_go_in_and_a_measured_result_comes_out(tmp_path, python):
-    scenes = "--num_train_landmarks 4 --views 4 --num_test_landmarks 4 --test_views 4 --family 2 --num_distractors 0 --size 160"
-    done = quickstart(tmp_path, python, SCENES=scenes)
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory, python):
+    """(folder of a quickstart on scenes, what it printed)"""
+    folder = tmp_path_factory.mktemp("quickstart")
+    drawn = "--num_train_landmarks 4 --views 4 --num_test_landmarks 4 --test_views 4 --family 2 --num_distractors 0 --size 160"
+    done = quickstart(folder, python, SCENES=drawn)
     assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+@pytest.mark.slow
+def test_pictures_go_in_and_a_measured_result_comes_out(scenes, python):
+    tmp_path, printed = scenes
     for row in ("| global | Easy", "| global | Hard", "| RRT    | Medium"):
-        assert row in done.stdout
+        assert row in printed
     results = json.loads((tmp_path / "logs/quickstart_scenes/results.json").read_text())
     assert {"global", "RRT", "ms_per_query", "protocol"} <= results.keys()
 
@@ -47,6 +57,13 @@ def test_pictures_go_in_and_a_measured_result_comes_out(tmp_path, python):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "broken.jpg" in done.stdout
     assert "| RRT    | Medium" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_report_of_its_result_works_in_a_browser(scenes, browser, tmp_path):
+    folder, _ = scenes
+    make_report([folder / "logs/quickstart_scenes"], tmp_path / "report", folder / "data/scenes_test")
+    check_report(browser, tmp_path / "report", read_image_list(folder / "data/scenes_test/test_query.txt").names)
 
 
 def test_a_missing_folder_is_one_line(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from browser import console_errors, requested_addresses
 from evaluations import HOSTILE, make_evaluation, make_pictures
 from PIL import Image
+from report_page import Page
 
 from rrt.metrics import PROTOCOLS
 from rrt.saved_rankings import load_rankings
@@ -45,54 +46,6 @@ def made(tmp_path_factory):
         report.make_report([root / "rrt", root / "more"], root / "out", root / "pictures", pairs=[f"{queries[0]}:{gallery[best]}"])
     comparison = combine([load_rankings(root / name) for name in ("rrt", "more")])
     return SimpleNamespace(out=root / "out", queries=queries, gallery=gallery, gnd=gnd, comparison=comparison)
-
-
-class Page:
-    """The browser on a report, in the words of these tests."""
-
-    def __init__(self, browser, out):
-        self.browser, self.out = browser, out
-
-    def open(self, address=""):
-        self.browser.get("about:blank")
-        self.browser.get((self.out / "index.html").as_uri() + address)
-        self.wait("return document.querySelector('#main').childElementCount > 2")
-        return self
-
-    def wait(self, script, seconds=20):
-        end = time.monotonic() + seconds
-        while not self.run(script):
-            assert time.monotonic() < end, f"never true: {script}"
-            time.sleep(0.02)
-
-    def run(self, script, *arguments):
-        return self.browser.execute_script(script, *arguments)
-
-    def all(self, selector):
-        return self.run("return [...document.querySelectorAll(arguments[0])].map((each) => each.textContent.trim())", selector)
-
-    def count(self, selector):
-        return self.run("return document.querySelectorAll(arguments[0]).length", selector)
-
-    def click(self, selector):
-        self.browser.find_element("css selector", selector).click()
-
-    def press(self, *keys):
-        from selenium.webdriver import ActionChains
-
-        for key in keys:
-            ActionChains(self.browser).send_keys(key).perform()
-
-    @property
-    def title(self):
-        return (self.all("#query-title") or [None])[0]
-
-    def rows(self):
-        return self.all("#query-rows th")
-
-    def query(self, name):
-        self.run("go({ q: arguments[0] })", name)
-        self.wait("return document.querySelectorAll('.tiles li').length > 0")
 
 
 @pytest.fixture

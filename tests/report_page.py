@@ -1,0 +1,75 @@
+"""A report in the browser, in the words of the tests, and what holds of every report."""
+
+import time
+from urllib.parse import unquote
+
+from browser import console_errors, requested_addresses
+
+
+class Page:
+    """The browser on a report, in the words of these tests."""
+
+    def __init__(self, browser, out):
+        self.browser, self.out = browser, out
+
+    def open(self, address=""):
+        self.browser.get("about:blank")
+        self.browser.get((self.out / "index.html").as_uri() + address)
+        self.wait("return document.querySelector('#main').childElementCount > 2")
+        return self
+
+    def wait(self, script, seconds=20):
+        end = time.monotonic() + seconds
+        while not self.run(script):
+            assert time.monotonic() < end, f"never true: {script}"
+            time.sleep(0.02)
+
+    def run(self, script, *arguments):
+        return self.browser.execute_script(script, *arguments)
+
+    def all(self, selector):
+        return self.run("return [...document.querySelectorAll(arguments[0])].map((each) => each.textContent.trim())", selector)
+
+    def count(self, selector):
+        return self.run("return document.querySelectorAll(arguments[0]).length", selector)
+
+    def click(self, selector):
+        self.browser.find_element("css selector", selector).click()
+
+    def press(self, *keys):
+        from selenium.webdriver import ActionChains
+
+        for key in keys:
+            ActionChains(self.browser).send_keys(key).perform()
+
+    @property
+    def title(self):
+        return (self.all("#query-title") or [None])[0]
+
+    def rows(self):
+        return self.all("#query-rows th")
+
+    def query(self, name):
+        self.run("go({ q: arguments[0] })", name)
+        self.wait("return document.querySelectorAll('.tiles li').length > 0")
+
+
+def check_report(browser, out, queries):
+    """The report of a real run works: all queries in the table, sorting and filtering, a query with its results, pictures that
+    load, no errors in the console, and nothing asked for from elsewhere."""
+    console_errors(browser), requested_addresses(browser)
+    page = Page(browser, out).open()
+    assert len(page.rows()) == len(queries)
+    page.click('[data-sort="name"]')
+    rows = page.rows()
+    page.click('[data-sort="name"]')
+    assert page.rows() == rows[::-1] and sorted(rows) == sorted(queries)
+    page.press("/", queries[0])
+    assert page.rows() == queries[:1]
+    page.query(queries[0])
+    assert page.title == queries[0]
+    page.wait("return [...document.querySelectorAll('#main img')].filter((img) => img.complete && img.naturalWidth).length >= 10")
+    assert page.count(".tiles .missing") == 0
+    assert console_errors(browser) == []
+    asked = [unquote(address) for address in requested_addresses(browser) if not address.startswith("about:")]
+    assert asked and all(address.startswith(unquote(out.as_uri())) for address in asked)
