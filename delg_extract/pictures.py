@@ -1,6 +1,7 @@
 """The pictures of an extraction: which ones, cropped to which box, decoded ahead of the network."""
 from __future__ import annotations
 
+import json
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Iterable, Iterator
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from delg_extract.inference import Extractor, Resized
 from rrt.errors import InputError
@@ -18,11 +19,13 @@ from rrt.lists import read_image_list
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to extract: its name in the store, its file, and the box (x1, y1, x2, y2) it is cropped to, if any."""
+    """A picture to extract: its name in the store, its file, and the box (x1, y1, x2, y2) it is cropped to, if any. upright: turned
+    as its EXIF orientation says, first."""
 
     name: str
     file: Path
     box: tuple[int, int, int, int] | None = None
+    upright: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,11 @@ class Picture:
 
 
 def read_picture(job: Job) -> Picture:
-    """Decodes to RGB and crops as the reference does; EXIF orientation is ignored. Never raises for a bad file."""
+    """Decodes to RGB and crops as the reference does, which ignores EXIF orientation; ``job.upright`` does not. Never raises for a bad
+    file."""
     try:
         with Image.open(job.file) as image:
-            image = image.convert("RGB")
+            image = (upright(image) if job.upright else image).convert("RGB")
     except FileNotFoundError:
         return Picture(job, None, reason="no such file")
     except UnidentifiedImageError:
@@ -52,6 +56,27 @@ def read_picture(job: Job) -> Picture:
     if min(crop.size) < 1:
         return Picture(job, None, reason=f"the box {job.box} is empty")
     return Picture(job, np.asarray(crop), max(crop.size) / max(image.size))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says; as it is where EXIF is damaged."""
+    image.load()  # outside of the try: a damaged picture is another matter than damaged EXIF
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises many kinds for damaged EXIF
+        return image
+
+
+def read_table(path: str | Path) -> list[Job]:
+    """The pictures of a table: a JSON object {name in the store: path of the file}. Raises InputError naming the file."""
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
+            raise ValueError("no object of names and files")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: not a table of pictures ({reason}); expected JSON of the form {{name: path}}") from None
+    return [Job(name, Path(file)) for name, file in table.items()]
 
 
 def collect_jobs(lists: list[str], query_lists: list[str], ground_truth: str | None, image_dir: str, crop: bool = True) -> list[Job]:
