@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -143,7 +142,8 @@ def _calibrate(plan: Plan, features: int, sample: list[str]) -> Calibration:
 def end_with_stdin() -> None:
     """Have this process end, its workers with it, as soon as the one that holds the other end of standard input has ended."""
     def wait():
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # not sys.stdin, whose lock a thread may not hold when the interpreter ends
+            pass
         os._exit(1)
     threading.Thread(target=wait, daemon=True).start()
 
