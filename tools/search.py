@@ -164,9 +164,9 @@ def _is_photograph(manifest, picture):
 
 
 def serve(args):
-    from rrt.photo_index.server import ServerSettings, serve_index
+    from rrt.photo_index.server import serve_index
 
-    serve_index(args.index, ServerSettings.of(args))
+    serve_index(args)
 
 
 def run_measure(args):
