@@ -97,6 +97,7 @@ def _add_ranking(p):
                                       "chain of them as a+b, or none")
     how.add_argument("--reranker", metavar="CHECKPOINT", help="checkpoint of rrt (default: the one shipped with the shipped model)")
     how.add_argument("--fusion", metavar="FILE", help="fusion.json of tools/tune_fusion.py: blend with the global similarity")
+    how.add_argument("--max_local", type=int, default=100, help="local descriptors that rrt reads of a picture (default %(default)s)")
     how.add_argument("--num_rerank", type=int, help="candidates that are reranked (default: the method's own number)")
 
 
@@ -136,12 +137,12 @@ def query(args):
                 raise InputError(f"{args.picture}: neither a file nor a photograph of the index {args.index}")
             describer.start()  # TensorFlow and PyTorch load at the same time
         from rrt.photo_index.engine import answer_file, answer_photograph, parse_box
-        from rrt.photo_index.query import PhotoIndex, make_ranker
+        from rrt.photo_index.query import PhotoIndex, ranker_of
         from rrt.photo_index.report import as_html, as_json, as_text
 
         box = parse_box(args.crop) if args.crop else None
         index = PhotoIndex(args.index)
-        ranker = make_ranker(index.manifest, args.method, args.reranker, args.fusion, args.num_rerank)
+        ranker = ranker_of(index.manifest, args)
         number = index.find(args.picture)
         if number is not None:
             answer = answer_photograph(index, number, ranker, describer, args.k, box)

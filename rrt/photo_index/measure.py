@@ -13,7 +13,7 @@ from rrt.errors import InputError
 from rrt.joined_store import JoinedStore
 from rrt.metrics import evaluate, format_table
 from rrt.photo_index.extraction import command_line, reason_of, working_environment
-from rrt.photo_index.query import PhotoIndex, Ranker, make_ranker
+from rrt.photo_index.query import PhotoIndex, Ranker, ranker_of
 from rrt.picture_jobs import write_json
 from rrt.revisited import load_revisited_set
 from rrt.store import Store
@@ -59,7 +59,7 @@ def measure(args) -> None:
     """The command: prints precision and mean average precision of global search and of the reranked one."""
     images = load_revisited_set(args.query_list, args.gallery_list, args.ground_truth)
     index = PhotoIndex(args.index)
-    chosen = make_ranker(index.manifest, args.method, args.reranker, args.fusion, args.num_rerank)
+    chosen = ranker_of(index.manifest, args)
     rankers = [Ranker("none")] + [chosen] * (chosen.name != "none")
     with TemporaryDirectory(prefix="rrt_measure_") as folder:
         queries = extract_queries(index, args, Path(folder) / "queries.h5")

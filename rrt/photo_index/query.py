@@ -29,6 +29,7 @@ from rrt.store import Store
 
 SHIPPED_RERANKER = SHIPPED_MODEL.with_name("rrt_small.pt")
 SHIPPED_FUSION = SHIPPED_MODEL.with_name("rrt_small.fusion.json")
+MAX_LOCAL = 100  # that rrt_scripts/ measure with; time grows with it
 # What the score of a method means, where it means something to people.
 _SCORES = {"rrt": "probability", "geometric": "inliers"}
 
@@ -210,16 +211,23 @@ class PhotoIndex:
         return self.whitening.apply(rows) if self.whitening else rows
 
 
+def ranker_of(manifest: Manifest, args) -> Ranker:
+    """The method that the options of tools/search.py ask for."""
+    return make_ranker(manifest, args.method, args.reranker, args.fusion, args.num_rerank, args.max_local)
+
+
 def make_ranker(manifest: Manifest, method: str | None = None, checkpoint: str | None = None, fusion: str | None = None,
-                num_rerank: int | None = None) -> Ranker:
+                num_rerank: int | None = None, max_local: int = MAX_LOCAL) -> Ranker:
     """The method asked for; without one the transformer where a checkpoint is given or ships with the model, else search alone.
 
-    fusion: a fusion.json of tools/tune_fusion.py. Raises InputError for what does not go together.
+    fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of a picture. Raises InputError for what does not go together.
     """
     if checkpoint and method not in (None, "rrt"):
         raise InputError(f"--reranker {checkpoint}: a checkpoint is for --method rrt, not {method}; leave one of the two out")
     if num_rerank is not None and num_rerank < 1:
         raise InputError(f"--num_rerank {num_rerank}: expected 1 or more; --method none is search alone")
+    if max_local < 1:
+        raise InputError(f"--max_local {max_local}: expected 1 or more")
     shipped = not checkpoint and SHIPPED_MODEL.exists() and manifest.extraction["model_sha256"] == sha256_of_file(SHIPPED_MODEL)
     if shipped and SHIPPED_RERANKER.exists():
         checkpoint = str(SHIPPED_RERANKER)
@@ -231,7 +239,7 @@ def make_ranker(manifest: Manifest, method: str | None = None, checkpoint: str |
         if not checkpoint:
             raise InputError("--method rrt: no checkpoint for this model; train one with experiment.py and give it by --reranker")
         chosen = read_fusion({"fusion": fusion, "lambda": 0.0, "temperature": 1.0})
-        return Ranker("rrt", Reranker.from_checkpoint(checkpoint), chosen, depth=num_rerank)
+        return Ranker("rrt", Reranker.from_checkpoint(checkpoint, max_local=max_local), chosen, depth=num_rerank)
     if fusion:
         raise InputError(f"--fusion {fusion}: fusion is for --method rrt, not {method}; leave it out")
     return Ranker(method, method=make_chain(method), depth=num_rerank)

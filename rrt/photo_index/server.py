@@ -11,7 +11,7 @@ from http.server import ThreadingHTTPServer
 
 from rrt.errors import InputError, check_count
 from rrt.photo_index.extraction import Describer
-from rrt.photo_index.query import PhotoIndex, make_ranker
+from rrt.photo_index.query import PhotoIndex, ranker_of
 from rrt.photo_index.service import Service
 from rrt.photo_index.web import Handler
 
@@ -105,7 +105,7 @@ def serve_index(args) -> None:
     index = PhotoIndex(args.index)
     describer = Describer(index.manifest.extraction["flags"])
     try:
-        ranker = make_ranker(index.manifest, args.method, args.reranker, args.fusion, args.num_rerank)
+        ranker = ranker_of(index.manifest, args)
         server = PageServer(Service(index, ranker, describer, args.k, int(args.max_megapixels * 1e6)), settings)
         describer.start()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
