@@ -88,7 +88,7 @@ class FakeDescriber:
             self.wait.wait(20)
         record = describe(Job("query", Path(picture), upright=True), box)
         if isinstance(record, Skipped):
-            raise InputError(f"{Path(picture).name}: {record.reason}")
+            raise InputError(record.reason)
         write_store(output, [record])
         return record.size
 

@@ -37,19 +37,22 @@ def answer_photograph(index: PhotoIndex, number: int, ranker: Ranker, describer:
         return Answer(entry.name, index.search(number, ranker, k), number, number, file)
     if file is None:
         raise InputError(f"{shown(entry.name)}: the photograph is no longer there or has changed; run tools/search.py build again")
-    hits = [hit for hit in _described(index, file, ranker, describer, k + 1, box) if hit.entry.content != entry.content]
+    hits = [hit for hit in _described(index, file, entry.name, ranker, describer, k + 1, box) if hit.entry.content != entry.content]
     return Answer(entry.name, hits[:k], number, number, file, box)
 
 
 def answer_file(index: PhotoIndex, file: Path, name: str, ranker: Ranker, describer: Describer, k: int, box: Box | None = None) -> Answer:
     """Photographs like a picture from anywhere, called ``name``; one of the same bytes is found, too."""
     same = index.contents.get(sha256_of_file(file), -1)
-    return Answer(name, _described(index, file, ranker, describer, k, box), -1, same, file, box)
+    return Answer(name, _described(index, file, name, ranker, describer, k, box), -1, same, file, box)
 
 
-def _described(index, file, ranker, describer, k, box):
+def _described(index, file, name, ranker, describer, k, box):
     with TemporaryDirectory(prefix="rrt_query_") as folder:
         path = Path(folder) / "query.h5"
-        describer.describe(Path(file).absolute(), path, box)
+        try:
+            describer.describe(Path(file).absolute(), path, box)
+        except InputError as error:
+            raise InputError(f"{shown(name)}: {error}") from None
         with Store(path) as store:
             return index.search(store, ranker, k)

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from delg_extract.options import add_model_option, add_pca_options, add_settings_options, requested_extraction
 from rrt.errors import InputError
-from rrt.photo_index.manifest import shown
 from rrt.store_schema import canonical_settings, first_difference, parts_path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,8 +149,8 @@ class Describer:
             self._alive()
 
     def describe(self, picture: str | Path, output: str | Path, box: tuple[int, int, int, int] | None = None) -> tuple[int, int]:
-        """Writes a store of the picture (upright, cropped to ``box``) to ``output`` -> (width, height) described. Raises InputError when
-        the picture cannot be described, or the process cannot be kept alive."""
+        """Writes a store of the picture (upright, cropped to ``box``) to ``output`` -> (width, height) described. Raises InputError with
+        the reason alone when the picture cannot be described, or the process cannot be kept alive."""
         request = json.dumps({"picture": str(picture), "box": box, "output": str(output)}) + "\n"
         with self._turn:
             for _ in range(2):  # one that died since the last request, or by this one
@@ -159,9 +158,9 @@ class Describer:
                 if answer is not None:
                     break
             else:
-                raise InputError(f"{shown(Path(picture).name)}: cannot be described: {self._last_words()}")
+                raise InputError(f"cannot be described: {self._last_words()}")
         if "error" in answer:
-            raise InputError(f"{shown(Path(picture).name)}: {answer['error']}")
+            raise InputError(answer["error"])
         return tuple(answer["size"])
 
     def _ask(self, request: str) -> dict | None:

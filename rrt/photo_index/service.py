@@ -20,7 +20,7 @@ from rrt.photo_index.thumbnails import small_jpeg, thumbnail
 VIEW_SIDE = 1200  # pixels of a photograph that is shown large
 LARGEST_PAGE = 200
 # What is taken as a picture; Pillow knows more kinds, some of which start other programs.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 
 class Refusal(Exception):
