@@ -157,6 +157,8 @@ class Describer:
                 answer = self._ask(request)
                 if answer is not None:
                     break
+                self._process.kill()
+                self._process.wait()  # its pipes close before it is seen to have ended
             else:
                 raise InputError(f"cannot be described: {self._last_words()}")
         if "error" in answer:
