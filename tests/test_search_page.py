@@ -174,7 +174,7 @@ def test_every_control_has_a_name_and_nothing_but_this_server_was_asked(page):
     browser, server, _ = page
     nameless = browser.execute_script("""
         return [...document.querySelectorAll("button, input")].filter((control) => control.offsetParent !== null
-          && !(control.innerText || (control.labels && control.labels[0] && control.labels[0].innerText))).map((control) => control.outerHTML)""")
+          && !(control.innerText || control.labels?.[0]?.innerText)).map((control) => control.outerHTML)""")
     assert nameless == []
     addresses = [address for address in requested_addresses(browser) if not address.startswith("blob:")]
     assert addresses and all(address.startswith(server.address) for address in addresses)

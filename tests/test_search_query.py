@@ -127,7 +127,8 @@ def test_without_a_checkpoint_for_the_model_search_alone_is_done_and_said(index)
     ranker = make_ranker(index.manifest)
     assert ranker.name == "none" and "no checkpoint for this model" in ranker.note
     assert make_ranker(index.manifest, "none").note == ""
-    for wrong, part in (({"method": "rrt"}, "no checkpoint"), ({"method": "nonsense"}, "no such method"), ({"num_rerank": 0}, "--num_rerank"),
+    for wrong, part in (({"method": "rrt"}, "no checkpoint"), ({"method": "nonsense"}, "no such method"),
+                        ({"num_rerank": 0}, "--num_rerank"),
                         ({"method": "geometric", "checkpoint": "x.pt"}, "a checkpoint is for"), ({"checkpoint": "no.pt"}, "no.pt"),
                         ({"method": "aqe", "fusion": "f.json"}, "fusion is for"), ({"max_local": 0}, "--max_local")):
         with pytest.raises(InputError, match=part):
@@ -164,7 +165,7 @@ def test_precision_is_that_of_the_labels(folder, index, tmp_path):
     write_image_list(tmp_path / "g.txt", gallery, [0] * len(gallery), [(80, 60)] * len(gallery))
     write_image_list(tmp_path / "q.txt", ["q0.png", "q1.png"], [0, 0], [(80, 60)] * 2)
     of = lambda scene: [i for i, name in enumerate(gallery) if name.startswith(f"s{scene}")]  # noqa: E731
-    truth = [{"bbx": [0, 0, 80, 60], "easy": of(2), "hard": [], "junk": []}, {"bbx": [0, 0, 80, 60], "easy": of(0), "hard": [], "junk": []}]
+    truth = [{"bbx": [0, 0, 80, 60], "easy": of(scene), "hard": [], "junk": []} for scene in (2, 0)]
     save_ground_truth(tmp_path / "gnd.pkl", [name[:-4] for name in gallery], ["q0", "q1"], truth)
     images = load_revisited_set(tmp_path / "q.txt", tmp_path / "g.txt", tmp_path / "gnd.pkl")
     records = [describe(Job(f"q{i}.png", draw(tmp_path / f"{i}.png", 80 + i, scene=2))) for i in range(2)]
@@ -173,8 +174,9 @@ def test_precision_is_that_of_the_labels(folder, index, tmp_path):
     assert results["medium"].mp[0] == 0.5  # the second query is of scene 2, its label says scene 0
     write_image_list(tmp_path / "g.txt", [*gallery[:-1], "away.png"], [0] * len(gallery), [(80, 60)] * len(gallery))
     save_ground_truth(tmp_path / "gnd.pkl", [*(name[:-4] for name in gallery[:-1]), "away"], ["q0", "q1"], truth)
+    images = load_revisited_set(tmp_path / "q.txt", tmp_path / "g.txt", tmp_path / "gnd.pkl")
     with pytest.raises(InputError, match=r"has no 'away.png' \(line 12 of g.txt"):
-        measure_index(index, load_revisited_set(tmp_path / "q.txt", tmp_path / "g.txt", tmp_path / "gnd.pkl"), queries, [Ranker("none")], True)
+        measure_index(index, images, queries, [Ranker("none")], True)
 
 
 ECHO = """
@@ -211,7 +213,8 @@ def test_a_process_that_died_is_started_again(tmp_path):
 
 def test_given_options_replace_known_ones():
     known = [["--model", "/a"], ["--max_features", "10"], ["--no-block3_strides"]]
-    assert merged_flags(known, [["--block3_strides"], ["--model", "/b"]]) == [["--max_features", "10"], ["--block3_strides"], ["--model", "/b"]]
+    given = [["--block3_strides"], ["--model", "/b"]]
+    assert merged_flags(known, given) == [["--max_features", "10"], *given]
     args = dict.fromkeys("model preset config scales max_features score_threshold max_image_size min_image_size global_scales precision "
                          "pca_dir pca_dim block3_strides normalize_scales use_local use_global".split()) | {"pca_whitening": False}
     assert flags_of(SimpleNamespace(**args)) == []

@@ -191,9 +191,8 @@ def test_a_page_of_another_name_is_refused(server):
 def test_other_machines_may_come_by_number_and_by_allowed_names_alone(folder):
     with serving(folder / "index", settings=ServerSettings("0.0.0.0", 0, ("photos.lan",))) as server:
         port = server.server_port
-        for host, status in ((f"192.168.0.9:{port}", 200), (f"photos.lan:{port}", 200), (f"Photos.LAN:{port}", 200), (f"[fe80::1]:{port}", 200),
-                             (f"attacker.example:{port}", 403)):
-            assert request(server, "GET", "/", Host=host)[0] == status, host
+        for host, status in (("192.168.0.9", 200), ("photos.lan", 200), ("Photos.LAN", 200), ("[fe80::1]", 200), ("attacker.example", 403)):
+            assert request(server, "GET", "/", Host=f"{host}:{port}")[0] == status, host
 
 
 def test_searches_come_from_the_page_alone(server):
@@ -243,7 +242,8 @@ def test_an_upload_without_a_size_is_refused(server, length):
     refused(server, 411, "size", "POST", "/search", b"", Content_Length=length, Transfer_Encoding="chunked")
 
 
-@pytest.mark.parametrize("box", ["[1,2,3]", "[5,5,1,9]", "[0,0,0,0]", "[0,0,1.5,2]", "[-1,0,5,5]", "x", "[0,0,9999999,5]", "[" * 5000, "{}", "7"])
+@pytest.mark.parametrize("box", ["[1,2,3]", "[5,5,1,9]", "[0,0,0,0]", "[0,0,1.5,2]", "[-1,0,5,5]", "x", "[0,0,9999999,5]", "[" * 5000,
+                                 "{}", "7"])
 def test_a_box_that_is_none_is_refused(server, box):
     refused(server, 400, "the box", "POST", f"/search?box={box.replace('{', '%7B').replace('}', '%7D')}", picture())
 

@@ -135,5 +135,6 @@ def _search(args, folder):
                 times.append(time.perf_counter() - began)
             taken[name] = times
     rows = [Row("opening the index", opening, "s")]
-    rows += [Row(f"a query, {name}", 1e3 * float(np.median(times)), "ms", f"slowest {1e3 * max(times):.0f}") for name, times in taken.items()]
+    rows += [Row(f"a query, {name}", 1e3 * float(np.median(times)), "ms", f"slowest {1e3 * max(times):.0f}")
+             for name, times in taken.items()]
     return rows + [Row("peak memory of searching", memory.total, "MB", "without page cache")]

@@ -13,6 +13,7 @@ descriptors and reranked. What an interrupted build has finished is not done aga
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -28,11 +29,13 @@ def add_build(commands):
     p.add_argument("photos", help="folder of photographs; sub-folders belong to it, hidden ones do not")
     p.add_argument("--index", required=True, metavar="INDEX_DIR", help="folder of the index")
     p.add_argument("--list", metavar="FILE", help="only the photographs of an image list (path,label,width,height)")
-    p.add_argument("--follow_links", action=argparse.BooleanOptionalAction, help="follow links to folders and out of the folder (default no)")
+    p.add_argument("--follow_links", action=argparse.BooleanOptionalAction,
+                   help="follow links to folders and out of the folder (default: as the index does, at first not)")
     p.add_argument("--moved", action="store_true", help="the folder of photographs was moved or renamed")
     p.add_argument("--rehash", action="store_true", help="read every file again instead of trusting its size and time")
     p.add_argument("--num_workers", type=int, default=0, help="processes that describe pictures (default: one a core or GPU)")
-    white = p.add_argument_group("whitening of global descriptors (default: as it is in the index, at first none)").add_mutually_exclusive_group()
+    white = p.add_argument_group("whitening of global descriptors", "default: as it is in the index, at first none")
+    white = white.add_mutually_exclusive_group()
     white.add_argument("--whitening", metavar="FILE", help="one of tools/learn_whitening.py")
     white.add_argument("--whiten", type=int, metavar="DIM", help="learn one on the index, again with every update; at most DIM dimensions")
     white.add_argument("--no_whitening", action="store_true", help="none any more")
@@ -93,8 +96,8 @@ def _add_quiet(p):
 
 def _add_ranking(p):
     how = p.add_argument_group("reranking")
-    how.add_argument("--method", help="rrt (default where there is a checkpoint for the model), geometric or another method of rrt.rerankers, a "
-                                      "chain of them as a+b, or none")
+    how.add_argument("--method", help="rrt (default where there is a checkpoint for the model), geometric or another method of "
+                                      "rrt.rerankers, a chain of them as a+b, or none")
     how.add_argument("--reranker", metavar="CHECKPOINT", help="checkpoint of rrt (default: the one shipped with the shipped model)")
     how.add_argument("--fusion", metavar="FILE", help="fusion.json of tools/tune_fusion.py: blend with the global similarity")
     how.add_argument("--max_local", type=int, default=100, help="local descriptors that rrt reads of a picture (default %(default)s)")
@@ -158,8 +161,6 @@ def query(args):
 
 
 def _is_photograph(manifest, picture):
-    import os
-
     path = os.path.relpath(os.path.realpath(picture), manifest.root)
     return picture in manifest.photographs or path in manifest.photographs
 

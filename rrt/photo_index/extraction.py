@@ -70,8 +70,8 @@ def command_line(flags: list[list[str]]) -> list[str]:
 
 
 def describe_extraction(flags: list[list[str]]) -> dict:
-    """What a manifest keeps of how pictures are described: {"flags", "model_sha256", "settings"}. Raises InputError for flags that cannot
-    be and for a model that is not there."""
+    """What a manifest keeps of how pictures are described: {"flags", "model_sha256", "settings"}. Raises InputError for flags that
+    cannot be and for a model that is not there."""
     parser = argparse.ArgumentParser()
     add_extraction_options(parser)
     asked = requested_extraction(parser.parse_args(command_line(flags)))
@@ -100,8 +100,8 @@ def working_environment() -> dict:
 def extract(flags: list[list[str]], table: Path, output: Path, count: int, num_workers: int, lock: int, bar_off) -> None:
     """Describes the pictures of a table (see delg_extract/extract.py --table), ``count`` of them, into a store. What an earlier run
     had finished is kept. lock: a descriptor that the process holds open as long as it lives. Raises InputError when it fails."""
-    command = [sys.executable, "-m", "delg_extract.extract", *command_line(flags), "--table", str(table), "--output", str(output), "--exif_rotation",
-               "--allow_missing", "--block", str(BLOCK), "--num_workers", str(num_workers), "--end_with_stdin"]
+    command = [sys.executable, "-m", "delg_extract.extract", *command_line(flags), "--table", str(table), "--output", str(output),
+               "--exif_rotation", "--allow_missing", "--block", str(BLOCK), "--num_workers", str(num_workers), "--end_with_stdin"]
     parts = parts_path(output)
     with TemporaryFile() as messages, tqdm(total=count, desc="describing", unit="picture", disable=bar_off) as bar:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages, env=working_environment(),

@@ -6,6 +6,8 @@ from pathlib import Path
 from rrt.photo_index.manifest import PENDING, read_manifest, segment_path
 from rrt.photo_index.segments import alive_rows, open_segments
 
+SHIPPED = "those of the shipped model"
+
 
 def describe(folder: str | Path) -> dict:
     """{what: number or text} of an index. Raises InputError when there is none or it is damaged."""
@@ -29,6 +31,6 @@ def describe(folder: str | Path) -> dict:
         "local descriptors a picture": round(float(store.local_counts()[alive].mean()), 1) if len(alive) else 0,
         "whitening": None if not whitening else whitening["from"] if whitening["from"] != "learned" else
         f"learned on the index, at most {whitening['dim']} dimensions, power {whitening['power']}",
-        "options of the extraction": " ".join(word for flag in manifest.extraction["flags"] for word in flag) or "those of the shipped model",
+        "options of the extraction": " ".join(word for flag in manifest.extraction["flags"] for word in flag) or SHIPPED,
         "SHA-256 of the model": manifest.extraction["model_sha256"],
     }

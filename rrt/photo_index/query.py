@@ -220,7 +220,8 @@ def make_ranker(manifest: Manifest, method: str | None = None, checkpoint: str |
                 num_rerank: int | None = None, max_local: int = MAX_LOCAL) -> Ranker:
     """The method asked for; without one the transformer where a checkpoint is given or ships with the model, else search alone.
 
-    fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of a picture. Raises InputError for what does not go together.
+    fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of a picture. Raises
+    InputError for what does not go together.
     """
     if checkpoint and method not in (None, "rrt"):
         raise InputError(f"--reranker {checkpoint}: a checkpoint is for --method rrt, not {method}; leave one of the two out")

@@ -51,15 +51,16 @@ def _names(hit: Hit) -> str:
 
 def as_json(index: PhotoIndex, answer: Answer, ranker: Ranker) -> dict:
     """Plain values; the names as text that JSON can hold."""
-    results = [{"rank": rank, "name": _text(hit.entry.name), "paths": [_text(path) for path in hit.entry.paths],
+    results = [{"rank": rank, "name": json_text(hit.entry.name), "paths": [json_text(path) for path in hit.entry.paths],
                 "sha256": hit.entry.content, "size": list(hit.entry.size), "similarity": round(hit.similarity, 6),
                 "score": None if hit.score is None else round(hit.score, 6)} for rank, hit in enumerate(answer.hits, 1)]
-    return {"picture": _text(answer.picture), "box": list(answer.box) if answer.box else None, "method": ranker.name,
+    return {"picture": json_text(answer.picture), "box": list(answer.box) if answer.box else None, "method": ranker.name,
             "score": ranker.score_name, "note": ranker.note,
-            "same_file": _text(index.entries[answer.same].name) if answer.same >= 0 else None, "results": results}
+            "same_file": json_text(index.entries[answer.same].name) if answer.same >= 0 else None, "results": results}
 
 
-def _text(name: str) -> str:
+def json_text(name: str) -> str:
+    """A file's name with a replacement character for every byte that is no text."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -14,7 +14,7 @@ from rrt.errors import InputError
 from rrt.photo_index.engine import Box, answer_file, answer_photograph
 from rrt.photo_index.extraction import Describer
 from rrt.photo_index.query import PhotoIndex, Ranker
-from rrt.photo_index.report import as_json
+from rrt.photo_index.report import as_json, json_text
 from rrt.photo_index.thumbnails import small_jpeg, thumbnail
 
 VIEW_SIDE = 1200  # pixels of a photograph that is shown large
@@ -63,7 +63,7 @@ class Service:
         index, wanted = self.current(), text.casefold()
         found = [entry for entry in index.entries if any(wanted in path.casefold() for path in entry.paths)] if text else index.entries
         page = found[offset:offset + min(limit, LARGEST_PAGE)]
-        shown = [{"id": entry.content, "name": _text(entry.name), "more": len(entry.paths) - 1, "size": entry.size} for entry in page]
+        shown = [{"id": entry.content, "name": json_text(entry.name), "more": len(entry.paths) - 1, "size": entry.size} for entry in page]
         return {"total": len(found), "all": len(index.entries), "method": self.ranker.name, "note": self.ranker.note, "photographs": shown}
 
     def jpeg(self, content: str, large: bool) -> bytes:
@@ -131,10 +131,6 @@ class Service:
         for result in found["results"]:
             result["id"], result["more"] = result.pop("sha256"), len(result.pop("paths")) - 1
         return found | {"seconds": round(time.perf_counter() - began, 3)}
-
-
-def _text(name: str) -> str:
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def parse_json_box(text: str) -> Box | None:

@@ -33,7 +33,9 @@ LEARNED = "learned"  # where a whitening is from
 @dataclass(frozen=True)
 class BuildSettings:
     """flags: options of the extraction, [] = those of the index, or the shipped model. whitening: a file of tools/learn_whitening.py;
-    whiten: most dimensions of a PCA whitening learned on the index itself, with eigenvalues to the power -power; both None: as it is. image_list: only the photographs of this list. moved: the folder of the index is another now.
+    whiten: most dimensions of a PCA whitening learned on the index itself, with eigenvalues to the power -power; both None: as it is.
+    image_list: only the photographs of this list. moved: the folder of photographs is another now. rehash: read every file again.
+    num_workers: processes that describe, 0 = a sensible number. bar_off: of tqdm.
     """
 
     flags: tuple[list[str], ...] = ()
@@ -96,8 +98,8 @@ def _opened(folder, root, settings) -> Manifest:
     asked = extraction.describe_extraction(extraction.merged_flags(known.extraction["flags"], list(settings.flags)))
     extraction.check_same_extraction(folder, known.extraction, asked)
     if real != known.root and not settings.moved:
-        raise InputError(f"{folder}: an index of {known.root}, not of {shown(real)}; give --moved if the folder has moved, or build another "
-                         "index")
+        raise InputError(f"{folder}: an index of {known.root}, not of {shown(real)}; give --moved if the folder has moved, or build "
+                         "another index")
     links = known.follow_links if settings.follow_links is None else settings.follow_links
     return replace(known, root=real, extraction=asked, follow_links=links)
 
