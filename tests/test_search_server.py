@@ -62,7 +62,7 @@ def request(server, method, path, body=None, **headers):
     host = f"127.0.0.1:{server.server_port}"
     given = {"Host": host} | ({"Origin": f"http://{host}", "Content-Type": "application/octet-stream"} if method == "POST" else {})
     given |= {name.replace("_", "-"): value for name, value in headers.items()}
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=120)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         if body is not None or method == "POST":
