@@ -10,6 +10,8 @@ on where it was. Pictures that cannot be read are listed in <output>.skipped.csv
 from __future__ import annotations
 
 import argparse
+import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from delg_extract.calibration import (Calibration, calibrate_threshold, calibrat
 from delg_extract.networks import in_another_process
 from delg_extract.options import add_model_option, add_pca_options, add_settings_options, requested_extraction
 from delg_extract.parts import PartExtractor, Plan
-from delg_extract.pictures import collect_jobs, decode_ahead
+from delg_extract.pictures import collect_jobs, decode_ahead, read_table
 from delg_extract.workers import LocalWorkers, default_batch, default_workers, run_on_ray
 from rrt.command_line import CommandParser
 from rrt.errors import InputError, check_count, run_command
@@ -53,9 +55,12 @@ def extract(plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers
 def parser() -> argparse.ArgumentParser:
     p = CommandParser(__doc__)
     add_model_option(p)
-    p.add_argument("--image_dir", required=True, help="the folder the names of the lists are relative to")
+    p.add_argument("--image_dir", help="the folder the names of the lists are relative to")
     p.add_argument("--list", action="append", default=[], help="image list, extracted whole; may be given several times")
     p.add_argument("--query_list", action="append", default=[], help="image list of queries, cropped to their box")
+    p.add_argument("--table", help="instead of lists, pictures from anywhere under any name: JSON of the form {name: path}")
+    p.add_argument("--exif_rotation", action="store_true", help="turn pictures as their EXIF orientation says (default: as stored, the "
+                                                                "reference's way)")
     p.add_argument("--ground_truth", help="Revisited ground truth (.pkl, .json, .mat) with the boxes of the queries")
     p.add_argument("--crop_queries", action=argparse.BooleanOptionalAction, default=True, help="crop queries (default) or take them whole")
     p.add_argument("--output", required=True, help="the store to write, data/<dataset>/delg_<desc_name>.h5")
@@ -76,22 +81,30 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--local_dtype", choices=LOCAL_DTYPES, help="type of the stored local descriptors (default float16)")
     how.add_argument("--compression", choices=COMPRESSIONS, help="compress the local descriptors: smaller, slower to read (default: not)")
     how.add_argument("--allow_missing", action="store_true", help="exit status 0 although some pictures could not be read")
+    how.add_argument("--end_with_stdin", action="store_true", help="end when standard input does: for programs that start this one")
     how.add_argument("--overwrite", action="store_true", help="delete an existing store and its parts first")
     return p
 
 
 def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
     """(what to extract and how, SHA-256 of the model) of the command line; a calibration of the threshold happens here."""
-    if not args.list and not args.query_list:
-        raise InputError("nothing to extract; give --list or --query_list")
+    if args.table and (args.list or args.query_list):
+        raise InputError("--table stands instead of lists; give one or the other")
+    if not args.table and not args.list and not args.query_list:
+        raise InputError("nothing to extract; give --list, --query_list or --table")
+    if not args.table and not args.image_dir:
+        raise InputError("lists name pictures relative to a folder; give --image_dir")
     for name in ("block", "calibration_images", "batch_size", "calibrate_threshold"):
         if getattr(args, name) is not None:
             check_count(name, getattr(args, name))
     if args.num_workers < 0:
         raise InputError(f"--num_workers {args.num_workers}: give 1 or more, or 0 for a sensible number")
     asked = requested_extraction(args)
-    jobs = collect_jobs(args.list, args.query_list, args.ground_truth, args.image_dir, args.crop_queries)
+    jobs = read_table(args.table) if args.table else collect_jobs(args.list, args.query_list, args.ground_truth, args.image_dir,
+                                                                  args.crop_queries)
     identity = {**asked.identity, "crop_queries": args.crop_queries}
+    if args.exif_rotation:  # stores of before know no such setting
+        jobs, identity = [replace(job, upright=True) for job in jobs], identity | {"exif_rotation": True}
     plan = Plan(asked.model, asked.settings, tuple(jobs), args.output, identity, asked.override, asked.precision, args.block,
                 args.batch_size or default_batch(),
                 {"local_dtype": args.local_dtype or ("float32" if args.format == "delf" else "float16"), "compression": args.compression})
@@ -125,8 +138,19 @@ def _calibrate(plan: Plan, features: int, sample: list[str]) -> Calibration:
     return calibrate_threshold(extractor.network, plan.settings, (resized.pixels for _, resized in shown if resized), features)
 
 
+def end_with_stdin() -> None:
+    """Have this process end, its workers with it, as soon as the one that holds the other end of standard input has ended."""
+    def wait():
+        while os.read(0, 4096):  # not sys.stdin, whose lock a thread may not hold when the interpreter ends
+            pass
+        os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main() -> int:
     args = parser().parse_args()
+    if args.end_with_stdin:
+        end_with_stdin()
     plan, sha256 = make_plan(args)
     names = [job.name for job in plan.jobs]
     skipped = []

@@ -1,6 +1,7 @@
 """The pictures of an extraction: which ones, cropped to which box, decoded ahead of the network."""
 from __future__ import annotations
 
+import json
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ from rrt.picture_files import Unreadable, decode
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to extract: its name in the store, its file, and the box (x1, y1, x2, y2) it is cropped to, if any."""
+    """A picture to extract: its name in the store, its file, and the box (x1, y1, x2, y2) it is cropped to, if any. upright: turned
+    as its EXIF orientation says, first."""
 
     name: str
     file: Path
     box: tuple[int, int, int, int] | None = None
+    upright: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,25 @@ class Picture:
 
 
 def read_picture(job: Job) -> Picture:
-    """Decodes to RGB and crops as the reference does; EXIF orientation is ignored. Never raises for a bad file."""
+    """Decodes to RGB and crops as the reference does, which ignores EXIF orientation; ``job.upright`` does not. Never raises for a bad
+    file."""
     try:
-        found = decode(job.file, job.box)
+        found = decode(job.file, job.box, job.upright)
     except Unreadable as unreadable:
         return Picture(job, None, reason=str(unreadable))
     return Picture(job, found.pixels, max(found.size) / max(found.whole_size))
+
+
+def read_table(path: str | Path) -> list[Job]:
+    """The pictures of a table: a JSON object {name in the store: path of the file}. Raises InputError naming the file."""
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
+            raise ValueError("no object of names and files")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: not a table of pictures ({reason}); expected JSON of the form {{name: path}}") from None
+    return [Job(name, Path(file)) for name, file in table.items()]
 
 
 def collect_jobs(lists: list[str], query_lists: list[str], ground_truth: str | None, image_dir: str, crop: bool = True) -> list[Job]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Box = tuple[int, int, int, int]
 
@@ -25,11 +25,12 @@ class Decoded(NamedTuple):
         return self.pixels.shape[1::-1]
 
 
-def decode(path: str | Path, box: Box | None = None) -> Decoded:
-    """RGB, cropped to the box (x1, y1, x2, y2) in pixels; EXIF orientation is ignored. Raises Unreadable."""
+def decode(path: str | Path, box: Box | None = None, turned: bool = False) -> Decoded:
+    """RGB, cropped to the box (x1, y1, x2, y2) in pixels. turned: upright, as EXIF says, which the reference ignores. Raises
+    Unreadable."""
     try:
         with Image.open(path) as image:
-            image = image.convert("RGB")
+            image = (upright(image) if turned else image).convert("RGB")
         crop = image if box is None else image.crop(box)
     except FileNotFoundError:
         raise Unreadable("no such file") from None
@@ -40,3 +41,12 @@ def decode(path: str | Path, box: Box | None = None) -> Decoded:
     if min(crop.size) < 1:
         raise Unreadable(f"the box {box} is empty")
     return Decoded(np.asarray(crop), image.size)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says; as it is where EXIF is damaged."""
+    image.load()  # outside of the try: a damaged picture is another matter than damaged EXIF
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises many kinds for damaged EXIF
+        return image

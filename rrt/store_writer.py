@@ -208,6 +208,7 @@ def write_finished(path, sizes, skipped, blocks, local_dtype, compression, attri
     """
     _remove_leftovers(path)
     if not sizes.names:
+        _write_skipped(path, skipped)
         raise InputError(f"{path}: none of the {len(skipped)} pictures gave descriptors (first: "
                          f"'{skipped[0].name}', {skipped[0].reason}); check the folder the list is read against")
     with atomic_path(path) as temporary:

@@ -20,7 +20,7 @@ from tools.benchmarking import Row, format_rows, machine
 
 # Imported when called, because some need TensorFlow and others PyTorch.
 BENCHMARKS = (
-    "extract", "geometric", "input", "loader", "metrics", "rerank", "scale", "store", "topk", "train", "train_rrt",
+    "extract", "geometric", "input", "loader", "metrics", "photos", "rerank", "scale", "store", "topk", "train", "train_rrt",
 )
 
 

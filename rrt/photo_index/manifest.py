@@ -1,0 +1,131 @@
+"""What an index knows: a folder with
+
+    index.json                 the manifest, replaced as a whole: an index that is being read never changes under the reader
+    segments/segment-00001.h5  descriptor stores, never changed; an image's name is the SHA-256 of its file's bytes
+    whitening-00001.npz        where search is whitened
+    pending.json               the pictures that an extraction is at work on, until their segment belongs to the index
+    thumbnails/                small pictures, made when they are first shown
+    skipped.csv                the photographs that could not be read, and why
+    lock                       held by the one process that changes the index
+
+Descriptors belong to contents, not to paths: a renamed or copied photograph keeps them, a removed one leaves a row that nothing refers to
+until segments are merged.
+"""
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from rrt.errors import InputError, atomic_path
+
+SCHEMA, VERSION = "rrt-photo-index", 1
+MANIFEST, PENDING, SKIPPED = "index.json", "pending.json", "skipped.csv"
+
+
+class Photograph(NamedTuple):
+    """A file as it was last seen: bytes, time of change (ns), SHA-256 of its content."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """root: the folder of photographs. follow_links: whether links that lead out of it count. extraction: how pictures are described
+    (rrt.photo_index.extraction). photographs {path below root: Photograph}. failed {SHA-256: why its picture has no descriptors}.
+    unread {path: why its file could not be read at all}. segments: names of stores. whitening: {"file", "from", "dim", "power"} or
+    None. number: of the last file that was made; names are not used twice.
+    """
+
+    root: str
+    extraction: dict
+    follow_links: bool = False
+    photographs: dict[str, Photograph] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+    segments: tuple[str, ...] = ()
+    whitening: dict | None = None
+    number: int = 0
+
+    def contents(self) -> dict[str, list[str]]:
+        """{SHA-256: paths, sorted} of all photographs, in the order of their first paths."""
+        found: dict[str, list[str]] = {}
+        for path in sorted(self.photographs):
+            found.setdefault(self.photographs[path].sha256, []).append(path)
+        return found
+
+    def skipped(self) -> dict[str, str]:
+        """{path: reason} of the photographs without descriptors."""
+        failed = {path: self.failed[seen.sha256] for path, seen in self.photographs.items() if seen.sha256 in self.failed}
+        return dict(sorted((self.unread | failed).items()))
+
+
+def segment_path(folder: Path, name: str) -> Path:
+    return Path(folder) / "segments" / name
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """The manifest of an index. Raises InputError when there is none or it is damaged."""
+    path = Path(folder) / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{folder}: no index there; make one with tools/search.py build PHOTOS --index {folder}") from None
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
+        raise _damaged(path, f"no schema {SCHEMA!r}")
+    version = content.pop("version", None)
+    if version != VERSION:
+        raise InputError(f"{path}: an index of version {version}, this program reads {VERSION}; build it again into another folder")
+    try:
+        manifest = Manifest(**content)
+        manifest = replace(manifest, segments=tuple(map(str, manifest.segments)),
+                           photographs={path: Photograph(*seen) for path, seen in manifest.photographs.items()})
+        manifest.extraction["flags"], manifest.extraction["model_sha256"], manifest.failed.items(), manifest.unread.items()
+    except (TypeError, KeyError, AttributeError) as error:
+        raise _damaged(path, error) from None
+    return manifest
+
+
+def write_manifest(folder: str | Path, manifest: Manifest) -> None:
+    """Replaces manifest and skipped.csv, each whole or not at all."""
+    folder = Path(folder)
+    with atomic_path(folder / SKIPPED) as temporary, open(temporary, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
+        writer = csv.writer(file)
+        writer.writerow(("name", "reason"))
+        writer.writerows(manifest.skipped().items())
+    with atomic_path(folder / MANIFEST) as temporary:
+        # Escapes alone keep names that are no UTF-8.
+        temporary.write_text(json.dumps({"schema": SCHEMA, "version": VERSION, **asdict(manifest)}, ensure_ascii=True, indent=0),
+                             encoding="ascii")
+
+
+def _damaged(path, reason) -> InputError:
+    return InputError(f"{path}: damaged ({reason}); delete the folder of the index and build it again")
+
+
+@contextmanager
+def locked(folder: Path):
+    """Holds the index for changing; yields the descriptor of the lock, for processes that work for this one. InputError when another
+    process has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another process is changing this index; wait for it to end") from None
+        except OSError:
+            pass  # a network file system without locks
+        yield file.fileno()
+
+
+def shown(name: str) -> str:
+    """A file's name as it can be printed on one line: control characters and bytes that are no text become escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)

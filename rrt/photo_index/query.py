@@ -1,0 +1,246 @@
+"""An index opened for searching: exact search by global descriptors, then a reranking method."""
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit
+
+from rrt.datasets import read_globals
+from rrt.errors import InputError, sha256_of_file
+from rrt.evaluation import Fusion
+from rrt.evaluation_run import read_fusion
+from rrt.joined_store import JoinedStore
+from rrt.neighbors import l2_normalize, load_whitening, search
+from rrt.photo_index.extraction import SHIPPED_MODEL
+from rrt.photo_index.manifest import Manifest, read_manifest
+from rrt.photo_index.scan import inside
+from rrt.photo_index.segments import alive_rows, open_segments
+from rrt.reranker import Reranker
+from rrt.rerankers import make_chain
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
+from rrt.rerankers.transformer import Transformer
+from rrt.store import Store
+
+SHIPPED_RERANKER = SHIPPED_MODEL.with_name("rrt_small.pt")
+SHIPPED_FUSION = SHIPPED_MODEL.with_name("rrt_small.fusion.json")
+MAX_LOCAL = 100  # that rrt_scripts/ measure with; time grows with it
+# What the score of a method means, where it means something to people.
+_SCORES = {"rrt": "probability", "geometric": "inliers"}
+
+
+class Entry(NamedTuple):
+    """A content of the index: SHA-256 of its bytes, the paths of the photographs that have it, width and height (upright)."""
+
+    content: str
+    paths: list[str]
+    size: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        return self.paths[0]
+
+
+class Hit(NamedTuple):
+    """A result: cosine of the (whitened) global descriptors, and the method's score, None where it gave none."""
+
+    entry: Entry
+    similarity: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """How candidates are reranked. name: rrt, none, or methods of rrt.rerankers; depth: candidates, None = the method's own number;
+    note: what a user should know of the choice."""
+
+    name: str
+    reranker: Reranker | None = None
+    fusion: Fusion = Fusion()
+    method: RerankMethod | None = None
+    depth: int | None = None
+    note: str = ""
+
+    @property
+    def score_name(self) -> str | None:
+        return _SCORES.get(self.name)
+
+    @property
+    def candidates(self) -> int | None:
+        """How many are looked at, None: all."""
+        own = Transformer.depth if self.reranker else self.method.depth if self.method else 0
+        return self.depth or own
+
+
+class PhotoIndex:
+    """An index as it was when it was opened; ``changed()`` tells of an update since.
+
+    entries: contents with descriptors, by their first paths. Raises InputError when there is no index or it is damaged.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        for attempt in range(5):
+            self.manifest, self._seen = read_manifest(self.folder), self._state()
+            try:
+                self._open()
+                break
+            except InputError:  # an update may have merged the segments a moment ago
+                if attempt == 4 or not self.changed():
+                    raise
+                time.sleep(0.05)
+
+    def _open(self) -> None:
+        manifest = self.manifest
+        self.store = open_segments(self.folder, manifest.segments)
+        if self.store is None:
+            raise InputError(f"{self.folder}: no photograph of this index has descriptors yet; run tools/search.py build again")
+        self.whitening = load_whitening(self.folder / manifest.whitening["file"]) if manifest.whitening else None
+        names, contents = self.store.names, manifest.contents()
+        row_of = {names[row]: row for row in alive_rows(self.store, manifest).tolist()}
+        described = [(content, paths) for content, paths in contents.items() if content in row_of]
+        if not described:
+            raise InputError(f"{self.folder}: no photograph of this index has descriptors; run tools/search.py build")
+        self.rows = np.array([row_of[content] for content, _ in described], np.int64)
+        sizes = self.store.image_size[self.rows].tolist()
+        self.entries = [Entry(content, paths, tuple(size)) for (content, paths), size in zip(described, sizes)]
+
+    def _state(self):
+        status = os.stat(self.folder / "index.json")
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def changed(self) -> bool:
+        """Whether the index was updated since it was opened."""
+        try:
+            return self._state() != self._seen
+        except OSError:
+            return False
+
+    @cached_property
+    def gallery(self) -> np.ndarray:
+        """Global descriptors of the entries, float32 [N, D] of unit length, whitened."""
+        return self._globals(self.store, self.rows)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """{path of a photograph: number of its entry}."""
+        return {path: number for number, entry in enumerate(self.entries) for path in entry.paths}
+
+    @cached_property
+    def contents(self) -> dict[str, int]:
+        """{SHA-256: number of the entry}."""
+        return {entry.content: number for number, entry in enumerate(self.entries)}
+
+    def find(self, picture: str) -> int | None:
+        """The entry that a user means by the name of a photograph, or by the path of a file below the index's folder; None for others.
+        InputError for a photograph of the index that has no descriptors."""
+        for name in (picture, self._below_root(picture)):
+            if name in self.places:
+                return self.places[name]
+            reason = self.manifest.skipped().get(name)
+            if reason:
+                raise InputError(f"{picture}: this photograph of the index has no descriptors: {reason}")
+        return None
+
+    def _below_root(self, picture):
+        try:
+            return os.path.relpath(os.path.realpath(picture, strict=True), self.manifest.root)
+        except (OSError, ValueError):
+            return None
+
+    def file_of(self, number: int) -> Path | None:
+        """The file of an entry, unchanged since it was indexed and not behind a link that leads out; None when there is none."""
+        root = self.manifest.root
+        for path in self.entries[number].paths:
+            file = Path(root) / path
+            try:
+                status = os.stat(file)
+                if (status.st_size, status.st_mtime_ns) == self.manifest.photographs[path][:2]:
+                    if self.manifest.follow_links or inside(file, root):
+                        return file
+            except OSError:
+                continue
+        return None
+
+    def search(self, query: int | Store, ranker: Ranker, k: int | None = 20) -> list[Hit]:
+        """The k best entries (None: all) for an entry, which is left out, or for the image of a store of one image."""
+        own = query if isinstance(query, int | np.integer) else -1
+        store = self.store if own >= 0 else JoinedStore(self.store, query)
+        place = int(self.rows[own]) if own >= 0 else len(self.store)
+        found, scores = self.ranked(store, place, ranker, k, own)
+        return [Hit(self.entries[number], float(similarity), None if np.isnan(score) else float(score))
+                for number, similarity, score in zip(found.candidates[:k], found.similarities[:k], scores[:k])]
+
+    def ranked(self, store, place: int, ranker: Ranker, k: int | None, own: int = -1, among: np.ndarray | None = None):
+        """(Shortlist of entries' numbers, the best first; its scores float [n], NaN where the method gave none) for the image ``place``
+        of a store that begins as the index's does. own: the entry that is the query; among: entries searched, None = all."""
+        gallery = self.gallery if among is None else self.gallery[among]
+        depth = ranker.candidates
+        wanted = None if k is None or depth is None else max(k, depth) + (own >= 0)
+        similarities, found = search(gallery, self._globals(store, np.array([place])), wanted)
+        found = found[0] if among is None else np.asarray(among)[found[0]]
+        keep = found != own
+        candidates, similarities = found[keep], similarities[0][keep]
+        scores = np.full(len(candidates), np.nan)
+        if ranker.name != "none":
+            head = Shortlist(0, candidates[:depth], similarities[:depth])
+            keys, values = self._scored(store, place, ranker, head)
+            order = np.argsort(-np.asarray(keys), kind="stable")
+            scores[: len(order)] = values[order]
+            order = np.concatenate([order, np.arange(len(order), len(scores))])
+            candidates, similarities = candidates[order], similarities[order]
+        return Shortlist(0, candidates, similarities), scores
+
+    def _scored(self, store, place, ranker, head: Shortlist):
+        """(what orders the candidates, what is told of them), both [n]."""
+        if ranker.reranker:
+            logits, = ranker.reranker.scorer(store).score([place], [self.rows[head.candidates]])
+            return ranker.fusion.scores(head.similarities, logits), expit(logits)
+        space = SearchSpace(store, np.array([place]), self.rows, self.whitening)
+        vars(space)["gallery"] = self.gallery  # known already
+        scores, = ranker.method.scores(space, [head])
+        return scores, scores
+
+    def _globals(self, store, places) -> np.ndarray:
+        rows = l2_normalize(read_globals(store, places))
+        return self.whitening.apply(rows) if self.whitening else rows
+
+
+def ranker_of(manifest: Manifest, args) -> Ranker:
+    """The method that the options of tools/search.py ask for."""
+    return make_ranker(manifest, args.method, args.reranker, args.fusion, args.num_rerank, args.max_local)
+
+
+def make_ranker(manifest: Manifest, method: str | None = None, checkpoint: str | None = None, fusion: str | None = None,
+                num_rerank: int | None = None, max_local: int = MAX_LOCAL) -> Ranker:
+    """The method asked for; without one the transformer where a checkpoint is given or ships with the model, else search alone.
+
+    fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of a picture. Raises
+    InputError for what does not go together.
+    """
+    if checkpoint and method not in (None, "rrt"):
+        raise InputError(f"--reranker {checkpoint}: a checkpoint is for --method rrt, not {method}; leave one of the two out")
+    if num_rerank is not None and num_rerank < 1:
+        raise InputError(f"--num_rerank {num_rerank}: expected 1 or more; --method none is search alone")
+    if max_local < 1:
+        raise InputError(f"--max_local {max_local}: expected 1 or more")
+    shipped = not checkpoint and SHIPPED_MODEL.exists() and manifest.extraction["model_sha256"] == sha256_of_file(SHIPPED_MODEL)
+    if shipped and SHIPPED_RERANKER.exists():
+        checkpoint = str(SHIPPED_RERANKER)
+        fusion = fusion or (str(SHIPPED_FUSION) if SHIPPED_FUSION.exists() else None)
+    if method == "none" or method is None and not checkpoint:
+        note = "" if method else "no reranker: there is no checkpoint for this model, give one by --reranker; global search alone"
+        return Ranker("none", note=note)
+    if method in (None, "rrt"):
+        if not checkpoint:
+            raise InputError("--method rrt: no checkpoint for this model; train one with experiment.py and give it by --reranker")
+        chosen = read_fusion({"fusion": fusion, "lambda": 0.0, "temperature": 1.0})
+        return Ranker("rrt", Reranker.from_checkpoint(checkpoint, max_local=max_local), chosen, depth=num_rerank)
+    if fusion:
+        raise InputError(f"--fusion {fusion}: fusion is for --method rrt, not {method}; leave it out")
+    return Ranker(method, method=make_chain(method), depth=num_rerank)

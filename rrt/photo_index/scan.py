@@ -1,0 +1,147 @@
+"""What is in a folder of photographs: which files are pictures, and what is in them."""
+from __future__ import annotations
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rrt.errors import InputError, sha256_of_file
+from rrt.lists import read_image_list
+from rrt.photo_index.manifest import Photograph, shown
+from rrt.progress import bar
+
+SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .webp .tif .tiff .bmp .gif .ppm .pgm .pbm .avif .jp2".split())
+_RAW = "a camera's raw file, which cannot be read; export it as JPEG"
+_OTHER = {".heic": "HEIC cannot be read; convert it to JPEG", ".heif": "HEIF cannot be read; convert it to JPEG",
+          ".jxl": "JPEG XL cannot be read; convert it to JPEG", ".psd": "a Photoshop file, which cannot be read; export it as JPEG"}
+UNSUPPORTED = dict.fromkeys(".dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw".split(), _RAW) | _OTHER
+
+
+@dataclass
+class Found:
+    """files {path below the folder: (bytes, time of change in ns)}; unread {path: reason}; ignored: other files, counted; closed: folders
+    that could not be listed, each with a / at its end."""
+
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+    ignored: int = 0
+    closed: list[str] = field(default_factory=list)
+
+
+def scan(root: Path, apart: Path, follow_links: bool = False) -> Found:
+    """All pictures below ``root``, but hidden files and folders and the folder ``apart``.
+
+    Links to files count when they lead to a file below ``root``; links to folders, and those that lead out, when ``follow_links`` is
+    set, a folder once however many links lead to it.
+    """
+    found, top = Found(), os.path.realpath(root)
+    seen = {_identity(os.stat(top))}
+    if apart.exists():
+        seen.add(_identity(os.stat(apart)))
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = sorted(os.scandir(os.path.join(top, folder)), key=lambda entry: entry.name)
+        except OSError as error:
+            found.unread[folder or "."] = error.strerror
+            found.closed.append(folder)
+            continue
+        for entry in entries:
+            name = folder + entry.name
+            if entry.name.startswith("."):
+                continue
+            try:
+                if entry.is_dir():
+                    if entry.is_symlink() and not follow_links:
+                        continue
+                    identity = _identity(entry.stat())
+                    if identity not in seen:
+                        seen.add(identity)
+                        waiting.append(name + "/")
+                else:
+                    _take(found, name, entry, top, follow_links)
+            except OSError as error:  # a link that leads nowhere or round in a circle, a file that went away
+                if _suffix(name) in SUFFIXES:
+                    found.unread[name] = error.strerror or str(error)
+    return found
+
+
+def _take(found: Found, name: str, entry, top: str, follow_links: bool) -> None:
+    if _suffix(name) in UNSUPPORTED:
+        found.unread[name] = UNSUPPORTED[_suffix(name)]
+    elif _suffix(name) not in SUFFIXES:
+        found.ignored += 1
+    elif entry.is_symlink() and not follow_links and not inside(entry.path, top):
+        found.unread[name] = "a link that leads out of the folder; give --follow_links if it shall count"
+    else:
+        _add(found, name, entry.stat())
+
+
+def scan_list(root: Path, path: str, follow_links: bool = False) -> Found:
+    """The pictures of an image list (lines ``path,label,width,height``)."""
+    found = Found()
+    for name in read_image_list(path).names:
+        try:
+            if not follow_links and not inside(root / name, os.path.realpath(root)):
+                found.unread[name] = "lies outside of the folder"
+            else:
+                _add(found, name, os.stat(root / name))
+        except OSError as error:
+            found.unread[name] = error.strerror
+    return found
+
+
+def _add(found: Found, name: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        found.unread[name] = "not a file"
+    else:
+        found.files[name] = status.st_size, status.st_mtime_ns
+
+
+def inside(path, top: str) -> bool:
+    """Whether a path, its links followed, leads below the folder ``top`` (a real path). OSError for a link that leads nowhere."""
+    return Path(os.path.realpath(path, strict=True)).is_relative_to(top)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def hash_new(root: Path, found: Found, known: dict[str, Photograph], again: bool, threads: int) -> dict[str, Photograph]:
+    """The photographs found; only files whose size or time changed since they were ``known`` are read, all of them ``again``.
+    Those that cannot be read join ``found.unread``."""
+    photographs, todo = {}, []
+    for path, (size, mtime_ns) in found.files.items():
+        old = known.get(path)
+        if old and not again and (old.size, old.mtime_ns) == (size, mtime_ns):
+            photographs[path] = old
+        else:
+            todo.append(path)
+
+    def read(path):
+        try:
+            return Photograph(*found.files[path], sha256_of_file(root / path))
+        except OSError as error:
+            return error.strerror or type(error).__name__
+
+    with ThreadPoolExecutor(threads) as pool:
+        for path, result in zip(todo, bar(pool.map(read, todo), "reading", "file", len(todo))):
+            if isinstance(result, Photograph):
+                photographs[path] = result
+            else:
+                found.unread[path] = result
+    return photographs
+
+
+def photographs_folder(path: str) -> Path:
+    """The folder of photographs a user names. Raises InputError when there is none."""
+    if not os.path.isdir(path):
+        raise InputError(f"{shown(path)}: no such folder; give the folder with the photographs")
+    return Path(path)

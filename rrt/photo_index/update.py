@@ -1,0 +1,292 @@
+"""Building an index and having it follow its folder. Each step leaves an index that is whole: a run that was killed anywhere is gone on
+with by the next one.
+
+1. The folder is looked through; new and changed files are hashed; the manifest knows them now, removed ones are gone from it.
+2. Contents without descriptors are listed in pending.json and described into a new segment (in parts, by another process).
+3. The manifest takes the segment in. A file that changed meanwhile keeps its old descriptors out of it.
+4. Segments are merged when there are many; the whitening is learned again where one is wanted.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from rrt.errors import InputError, atomic_path
+from rrt.neighbors import Whitening, fit_pca_whitening, load_whitening
+from rrt.photo_index import extraction
+from rrt.photo_index.manifest import MANIFEST, PENDING, SKIPPED, Manifest, locked, read_manifest, segment_path, shown, write_manifest
+from rrt.photo_index.scan import Found, hash_new, photographs_folder, scan, scan_list
+from rrt.photo_index.segments import alive_rows, open_segments, wants_merging, write_rows
+from rrt.picture_jobs import default_workers
+from rrt.store import Store, read_skipped, remove_store
+
+TABLE = "pending-table.json"
+LEARNED = "learned"  # where a whitening is from
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """flags: options of the extraction, [] = those of the index, or the shipped model. whitening: a file of tools/learn_whitening.py;
+    whiten: most dimensions of a PCA whitening learned on the index itself, with eigenvalues to the power -power; both None: as it is.
+    image_list: only the photographs of this list. moved: the folder of photographs is another now. rehash: read every file again.
+    num_workers: processes that describe, 0 = a sensible number.
+    """
+
+    flags: tuple[list[str], ...] = ()
+    whitening: str | None = None
+    whiten: int | None = None
+    power: float = 0.5
+    no_whitening: bool = False
+    image_list: str | None = None
+    follow_links: bool | None = None
+    moved: bool = False
+    rehash: bool = False
+    num_workers: int = 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an update did, counted in paths: new, changed, removed (with their content), renamed or copied; described: contents that
+    got descriptors; ignored: files that are no pictures; merged: whether segments were."""
+
+    manifest: Manifest
+    new: int
+    changed: int
+    removed: int
+    renamed: int
+    described: int
+    ignored: int
+    merged: bool
+
+
+def update(folder: str | Path, photos: str, settings: BuildSettings = BuildSettings()) -> Summary:
+    """Makes the index of ``photos`` in ``folder``, or brings it up to date. Raises InputError naming what is wrong."""
+    folder, root = Path(folder), photographs_folder(photos)
+    if folder.is_dir() and not (folder / MANIFEST).exists():
+        others = [path.name for path in folder.iterdir() if path.name not in ("lock", SKIPPED) and ".tmp." not in path.name]
+        if others:
+            raise InputError(f"{folder}: holds other files ({shown(others[0])}), but no index; give a new folder")
+    with locked(folder) as lock:
+        old = _opened(folder, root, settings)
+        _remove_leftovers(folder, old)
+        before = _described_names(folder, old)
+        manifest = _take_pending(folder, old, settings, lock)
+        manifest, found = _look(folder, root, manifest, settings)
+        while _without_descriptors(folder, manifest):
+            manifest = _describe(folder, manifest, settings, lock)
+        described = len(_described_names(folder, manifest) - before)
+        manifest, merged = _merged(folder, manifest)
+        manifest = _whitened(folder, manifest, settings)
+        _remove_leftovers(folder, manifest)
+    return _summary(old, manifest, described, found, merged)
+
+
+def _opened(folder, root, settings) -> Manifest:
+    """The manifest as it is, or that of an index without photographs; checked against what is asked for."""
+    real = os.path.realpath(root)
+    if not (folder / MANIFEST).exists():
+        asked = extraction.describe_extraction(list(settings.flags))
+        return Manifest(real, asked, bool(settings.follow_links))
+    known = read_manifest(folder)
+    asked = extraction.describe_extraction(extraction.merged_flags(known.extraction["flags"], list(settings.flags)))
+    extraction.check_same_extraction(folder, known.extraction, asked)
+    if real != known.root and not settings.moved:
+        raise InputError(f"{folder}: an index of {known.root}, not of {shown(real)}; give --moved if the folder has moved, or build "
+                         "another index")
+    links = known.follow_links if settings.follow_links is None else settings.follow_links
+    return replace(known, root=real, extraction=asked, follow_links=links)
+
+
+def _look(folder: Path, root: Path, manifest: Manifest, settings) -> tuple[Manifest, Found]:
+    if settings.image_list:
+        found = scan_list(root, settings.image_list, manifest.follow_links)
+    else:
+        found = scan(root, folder, manifest.follow_links)
+    if not found.files and not found.closed:
+        there = f"{len(manifest.photographs)} photographs were there before; " if manifest.photographs else ""
+        raise InputError(f"{shown(str(root))}: no pictures in this folder ({found.ignored} other files, {len(found.unread)} that cannot "
+                         f"be read); {there}give the folder with the photographs")
+    photographs = hash_new(root, found, manifest.photographs, settings.rehash, default_workers())
+    for path, seen in manifest.photographs.items():  # in folders that cannot be listed now
+        if path.startswith(tuple(found.closed)):
+            photographs[path] = seen
+    held = {seen.sha256 for seen in photographs.values()}
+    failed = {sha256: reason for sha256, reason in manifest.failed.items() if sha256 in held}
+    manifest = replace(manifest, photographs=dict(sorted(photographs.items())), unread=dict(sorted(found.unread.items())), failed=failed)
+    write_manifest(folder, manifest)
+    return manifest, found
+
+
+# ---- descriptors ---------------------------------------------------------------------------------------------------------
+
+
+def _described_names(folder, manifest) -> set[str]:
+    return {name for segment in manifest.segments for name in Store(segment_path(folder, segment)).names}
+
+
+def _without_descriptors(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """{SHA-256: path} of the contents that are still to be described."""
+    done = _described_names(folder, manifest) | manifest.failed.keys()
+    return {sha256: paths[0] for sha256, paths in manifest.contents().items() if sha256 not in done}
+
+
+def _describe(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
+    """Describes what has no descriptors into a segment of its own."""
+    todo = _without_descriptors(folder, manifest)
+    number = manifest.number + 1
+    pending = {"number": number, "table": {sha256: os.path.join(manifest.root, path) for sha256, path in todo.items()},
+               "seen": {sha256: manifest.photographs[path][:2] for sha256, path in todo.items()}}
+    with atomic_path(folder / PENDING) as temporary:
+        temporary.write_text(json.dumps(pending), encoding="ascii")
+    return _take_pending(folder, manifest, settings, lock)
+
+
+def _take_pending(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
+    """Finishes the extraction that pending.json tells of, if there is one, and takes its segment into the manifest."""
+    path = folder / PENDING
+    try:
+        pending = json.loads(path.read_text(encoding="ascii"))
+        number, table, seen = pending["number"], pending["table"], pending["seen"]
+    except FileNotFoundError:
+        return manifest
+    except (ValueError, KeyError, TypeError):
+        path.unlink()  # nothing is lost but the parts of one extraction
+        return manifest
+    name = f"segment-{number:05d}.h5"
+    output = segment_path(folder, name)
+    if name in manifest.segments:  # killed between the two
+        path.unlink()
+        return manifest
+    with atomic_path(folder / TABLE) as temporary:
+        temporary.write_text(json.dumps(table), encoding="ascii")
+    try:
+        extraction.extract(manifest.extraction["flags"], folder / TABLE, output, len(table), settings.num_workers, lock)
+    except InputError:
+        if len(read_skipped(output)) < len(table):
+            raise
+    reasons = {skipped.name: skipped.reason for skipped in read_skipped(output)}
+    changed = {sha256 for sha256, file in table.items() if not _as_it_was(file, seen[sha256])}
+    failed = {sha256: reason for sha256, reason in reasons.items() if sha256 not in changed}
+    kept = set(table) - reasons.keys() - changed
+    segments = manifest.segments
+    if kept:
+        if len(kept) < len(table) - len(reasons):
+            number += 1
+            name = f"segment-{number:05d}.h5"
+            with Store(output) as store:
+                rows = [row for row, sha256 in enumerate(store.names) if sha256 in kept]
+                write_rows(store, rows, segment_path(folder, name), store.config, manifest.extraction["model_sha256"])
+        segments += (name,)
+    # A file that changed or went away is to be looked at anew, by this run or the next.
+    photographs = {place: photograph for place, photograph in manifest.photographs.items() if photograph.sha256 not in changed}
+    manifest = replace(manifest, segments=segments, failed=manifest.failed | failed, photographs=photographs, number=number)
+    write_manifest(folder, manifest)
+    path.unlink()
+    _remove_leftovers(folder, manifest)
+    return manifest
+
+
+def _as_it_was(file: str, seen) -> bool:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return False
+    return [status.st_size, status.st_mtime_ns] == list(seen)
+
+
+# ---- upkeep --------------------------------------------------------------------------------------------------------------
+
+
+def _merged(folder: Path, manifest: Manifest) -> tuple[Manifest, bool]:
+    store = open_segments(folder, manifest.segments)
+    alive = alive_rows(store, manifest)
+    if not wants_merging(manifest, store, len(alive)):
+        return manifest, False
+    number = manifest.number + 1
+    names = ()
+    if len(alive):
+        names = (f"segment-{number:05d}.h5",)
+        config = Store(segment_path(folder, manifest.segments[0])).config
+        write_rows(store, alive, segment_path(folder, names[0]), config, manifest.extraction["model_sha256"])
+    manifest = replace(manifest, segments=names, number=number)
+    write_manifest(folder, manifest)
+    return manifest, True
+
+
+def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings) -> Manifest:
+    """The manifest with the whitening asked for, else the one it has; one learned on the index is learned anew where that changed."""
+    known = manifest.whitening
+    if settings.no_whitening or not manifest.segments:
+        return _with_whitening(folder, manifest, None)
+    if settings.whitening:
+        asked = {"from": os.path.abspath(settings.whitening)}
+    elif settings.whiten is not None:
+        asked = {"from": LEARNED, "dim": settings.whiten, "power": settings.power}
+    elif known and known["from"] == LEARNED:
+        asked = {name: known[name] for name in ("from", "dim", "power")}
+    else:
+        return manifest
+    store = open_segments(folder, manifest.segments)
+    rows = alive_rows(store, manifest)
+    if asked["from"] == LEARNED:
+        names = store.names
+        asked["learned_on"] = hashlib.sha256("".join(sorted(names[row] for row in rows)).encode()).hexdigest()
+        if known and asked == {name: value for name, value in known.items() if name != "file"}:
+            return manifest
+        if len(rows) < 2:
+            return _with_whitening(folder, manifest, None)
+        whitening = fit_pca_whitening(np.asarray(store.global_descriptors[rows]), None, asked["power"])
+        # Few photographs vary in few directions.
+        whitening = Whitening(whitening.mean, whitening.projection[:, : asked["dim"]])
+    else:
+        whitening = load_whitening(asked["from"])
+        whitening.apply(np.asarray(store.global_descriptors[rows[:1]]))  # refuses descriptors of another size
+    number = manifest.number + 1
+    name = f"whitening-{number:05d}.npz"
+    whitening.save(folder / name)
+    return _with_whitening(folder, replace(manifest, number=number), {"file": name, **asked})
+
+
+def _with_whitening(folder, manifest, whitening) -> Manifest:
+    if whitening != manifest.whitening:
+        manifest = replace(manifest, whitening=whitening)
+        write_manifest(folder, manifest)
+    return manifest
+
+
+def _remove_leftovers(folder: Path, manifest: Manifest) -> None:
+    """Removes what killed runs, merges and removed photographs left; what is pending stays."""
+    pending = f"segment-{_pending_number(folder):05d}.h5"
+    kept = {*manifest.segments, pending, f"{pending}.parts", f"{pending}.skipped.csv", (manifest.whitening or {}).get("file")}
+    held = {seen.sha256 for seen in manifest.photographs.values()}
+    for path in [*(folder / "segments").glob("*"), *folder.glob("whitening-*.npz"), *folder.glob("*.tmp.*")]:
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in (folder / "thumbnails").glob("*"):
+        if path.name.partition(".")[0] not in held:
+            path.unlink()
+    if not (folder / PENDING).exists():
+        (folder / TABLE).unlink(missing_ok=True)
+
+
+def _pending_number(folder) -> int:
+    try:
+        return int(json.loads((folder / PENDING).read_text(encoding="ascii"))["number"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _summary(old: Manifest, new: Manifest, described: int, found: Found, merged: bool) -> Summary:
+    before, after = old.photographs, new.photographs
+    known, held = ({seen.sha256 for seen in photographs.values()} for photographs in (before, after))
+    fresh = after.keys() - before.keys()
+    renamed = sum(after[path].sha256 in known for path in fresh)
+    changed = sum(after[path].sha256 != before[path].sha256 for path in after.keys() & before.keys())
+    removed = sum(before[path].sha256 not in held for path in before.keys() - after.keys())
+    return Summary(new, len(fresh) - renamed, changed, removed, renamed, described, found.ignored, merged)
