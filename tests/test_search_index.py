@@ -13,6 +13,8 @@ from photo_folders import build, draw, use_fakes
 
 from rrt.errors import InputError, sha256_of_file
 from rrt.lists import write_image_list
+from rrt.neighbors import Whitening
+from rrt.photo_index import extraction
 from rrt.photo_index.info import describe
 from rrt.photo_index.manifest import locked, read_manifest, shown, write_manifest
 from rrt.photo_index.query import PhotoIndex, Ranker
@@ -231,6 +233,21 @@ def test_another_model_or_setting_is_refused_and_another_folder_too(photos, tmp_
     with pytest.raises(InputError, match="no pictures in this folder.*5 photographs were there before"):
         build(tmp_path / "i", tmp_path / "empty", moved=True)
     assert len(names(tmp_path / "i")) == 5
+
+
+def test_an_index_of_the_shipped_model_begins_with_the_whitening_that_ships_with_it(photos, tmp_path, described, monkeypatch):
+    build(tmp_path / "i", photos)
+    plain = PhotoIndex(tmp_path / "i").gallery
+    whitened = Whitening(np.zeros(plain.shape[1], np.float32), np.eye(plain.shape[1], 7, dtype=np.float32))
+    whitened.save(tmp_path / "shipped.npz")
+    monkeypatch.setattr(extraction, "SHIPPED_WHITENING", tmp_path / "shipped.npz")
+    monkeypatch.setattr(extraction, "is_shipped", lambda known: True)
+    assert build(tmp_path / "i", photos).manifest.whitening is None  # one that was built without it stays as it is
+    assert build(tmp_path / "j", photos).manifest.whitening["from"] == "shipped"
+    assert np.allclose(PhotoIndex(tmp_path / "j").gallery, whitened.apply(plain))
+    build(tmp_path / "j", photos, no_whitening=True)
+    assert build(tmp_path / "j", photos).manifest.whitening is None
+    assert build(tmp_path / "k", photos, no_whitening=True).manifest.whitening is None
 
 
 def test_whitening_is_learned_on_the_index_and_again_when_it_changes(photos, tmp_path, described):

@@ -123,6 +123,21 @@ def test_fusion_and_other_methods_are_taken(folder, index, checkpoint, tmp_path)
     assert "s1v0.png" not in names(answer_photograph(index, number, make_ranker(index.manifest, "diffusion"), FakeDescriber(), 20))
 
 
+def test_a_chain_verifies_what_the_transformer_ordered_and_keeps_its_order_where_inliers_are_equal(folder, index, checkpoint):
+    def search(method):
+        given = str(checkpoint) if method.startswith("rrt") else None
+        ranker = make_ranker(index.manifest, method, given, num_rerank=9)
+        return answer_file(index, folder / "new.png", "n", ranker, FakeDescriber(), 12), ranker
+
+    (alone, _), (verified, _), (chained, ranker) = map(search, ("rrt", "geometric", "rrt+geometric"))
+    inliers = {hit.entry.name: hit.score for hit in verified.hits[:9]}
+    assert names(chained)[:9] == sorted(names(alone)[:9], key=lambda name: -inliers[name])
+    assert [hit.score for hit in chained.hits[:9]] == [inliers[name] for name in names(chained)[:9]]
+    assert names(chained)[9:] == names(alone)[9:] and ranker.score_name == "inliers"
+    with pytest.raises(InputError, match="rrt can only be the first"):
+        make_ranker(index.manifest, "aqe+rrt")
+
+
 def test_without_a_checkpoint_for_the_model_search_alone_is_done_and_said(index):
     ranker = make_ranker(index.manifest)
     assert ranker.name == "none" and "no checkpoint for this model" in ranker.note
@@ -170,13 +185,13 @@ def test_precision_is_that_of_the_labels(folder, index, tmp_path):
     images = load_revisited_set(tmp_path / "q.txt", tmp_path / "g.txt", tmp_path / "gnd.pkl")
     records = [describe(Job(f"q{i}.png", draw(tmp_path / f"{i}.png", 80 + i, scene=2))) for i in range(2)]
     queries = Store(write_store(tmp_path / "q.h5", records))
-    results = measure_index(index, images, queries, [Ranker("none")], True)["global search"]
+    results = measure_index(index, images, queries, [Ranker("none")])["global search"]
     assert results["medium"].mp[0] == 0.5  # the second query is of scene 2, its label says scene 0
     write_image_list(tmp_path / "g.txt", [*gallery[:-1], "away.png"], [0] * len(gallery), [(80, 60)] * len(gallery))
     save_ground_truth(tmp_path / "gnd.pkl", [*(name[:-4] for name in gallery[:-1]), "away"], ["q0", "q1"], truth)
     images = load_revisited_set(tmp_path / "q.txt", tmp_path / "g.txt", tmp_path / "gnd.pkl")
     with pytest.raises(InputError, match=r"has no 'away.png' \(line 12 of g.txt"):
-        measure_index(index, images, queries, [Ranker("none")], True)
+        measure_index(index, images, queries, [Ranker("none")])
 
 
 ECHO = """

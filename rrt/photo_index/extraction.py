@@ -14,12 +14,13 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from delg_extract.options import add_model_option, add_pca_options, add_settings_options, requested_extraction
-from rrt.errors import InputError
+from rrt.errors import InputError, sha256_of_file
 from rrt.progress import bar
 from rrt.store_schema import canonical_settings, first_difference, parts_path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED_MODEL = ROOT / "rrt_gld_ckpts" / "delg_small.h5"
+SHIPPED_WHITENING = SHIPPED_MODEL.with_name("whitening_small.npz")
 # Those of rrt_scripts/quickstart.sh.
 SHIPPED_FLAGS = [["--max_image_size", "320"], ["--max_features", "200"], ["--no-block3_strides"]]
 BLOCK = 32  # pictures a part: what a kill can cost
@@ -76,6 +77,11 @@ def describe_extraction(flags: list[list[str]]) -> dict:
     asked = requested_extraction(parser.parse_args(command_line(flags)))
     settings = canonical_settings("index", {**asked.identity, **asked.settings.as_json(), "exif_rotation": True})
     return {"flags": flags, "model_sha256": asked.model_sha256, "settings": settings}
+
+
+def is_shipped(known: dict) -> bool:
+    """Whether what describe_extraction() gave is of the shipped model."""
+    return SHIPPED_MODEL.exists() and known["model_sha256"] == sha256_of_file(SHIPPED_MODEL)
 
 
 def check_same_extraction(folder: Path, known: dict, asked: dict) -> None:

@@ -27,13 +27,15 @@ from rrt.picture_jobs import default_workers
 from rrt.store import Store, read_skipped, remove_store
 
 TABLE = "pending-table.json"
-LEARNED = "learned"  # where a whitening is from
+# Where a whitening is from, if not from a file that was given.
+LEARNED, SHIPPED = "learned", "shipped"
 
 
 @dataclass(frozen=True)
 class BuildSettings:
     """flags: options of the extraction, [] = those of the index, or the shipped model. whitening: a file of tools/learn_whitening.py;
-    whiten: most dimensions of a PCA whitening learned on the index itself, with eigenvalues to the power -power; both None: as it is.
+    whiten: most dimensions of a PCA whitening learned on the index itself, with eigenvalues to the power -power; both None: as it is,
+    at first the one that ships with the shipped model.
     image_list: only the photographs of this list. moved: the folder of photographs is another now. rehash: read every file again.
     num_workers: processes that describe, 0 = a sensible number.
     """
@@ -82,7 +84,7 @@ def update(folder: str | Path, photos: str, settings: BuildSettings = BuildSetti
             manifest = _describe(folder, manifest, settings, lock)
         described = len(_described_names(folder, manifest) - before)
         manifest, merged = _merged(folder, manifest)
-        manifest = _whitened(folder, manifest, settings)
+        manifest = _whitened(folder, manifest, settings, first=not old.segments)
         _remove_leftovers(folder, manifest)
     return _summary(old, manifest, described, found, merged)
 
@@ -219,7 +221,7 @@ def _merged(folder: Path, manifest: Manifest) -> tuple[Manifest, bool]:
     return manifest, True
 
 
-def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings) -> Manifest:
+def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings, first: bool) -> Manifest:
     """The manifest with the whitening asked for, else the one it has; one learned on the index is learned anew where that changed."""
     known = manifest.whitening
     if settings.no_whitening or not manifest.segments:
@@ -230,6 +232,8 @@ def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings) -> Mani
         asked = {"from": LEARNED, "dim": settings.whiten, "power": settings.power}
     elif known and known["from"] == LEARNED:
         asked = {name: known[name] for name in ("from", "dim", "power")}
+    elif first and not known and extraction.is_shipped(manifest.extraction) and extraction.SHIPPED_WHITENING.exists():
+        asked = {"from": SHIPPED}
     else:
         return manifest
     store = open_segments(folder, manifest.segments)
@@ -245,7 +249,7 @@ def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings) -> Mani
         # Few photographs vary in few directions.
         whitening = Whitening(whitening.mean, whitening.projection[:, : asked["dim"]])
     else:
-        whitening = load_whitening(asked["from"])
+        whitening = load_whitening(extraction.SHIPPED_WHITENING if asked["from"] == SHIPPED else asked["from"])
         whitening.apply(np.asarray(store.global_descriptors[rows[:1]]))  # refuses descriptors of another size
     number = manifest.number + 1
     name = f"whitening-{number:05d}.npz"
