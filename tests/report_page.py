@@ -65,6 +65,7 @@ def check_report(browser, out, queries):
     page.click('[data-sort="name"]')
     assert page.rows() == rows[::-1] and sorted(rows) == sorted(queries)
     page.press("/", queries[0])
+    page.wait("return document.querySelectorAll('#query-rows th').length === 1")  # the table follows the typing
     assert page.rows() == queries[:1]
     page.query(queries[0])
     assert page.title == queries[0]

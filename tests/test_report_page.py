@@ -116,6 +116,7 @@ def test_those_that_changed_most_come_first(page, made):
 
 def test_queries_are_filtered_by_name_and_by_what_became_of_them(page, made):
     page.press("/", "Q_00")
+    page.wait("return document.querySelectorAll('#query-rows th').length === 1")
     assert page.rows() == ["jpg/q_005.jpg"] and page.all("#query-count") == ["1 of 6 queries"]
     page.run("go({ f: '', show: 'lost' })")
     page.wait("return byId('show').value === 'lost'")
