@@ -116,8 +116,8 @@ def test_those_that_changed_most_come_first(page, made):
 
 def test_queries_are_filtered_by_name_and_by_what_became_of_them(page, made):
     page.press("/", "Q_00")
-    page.wait("return document.querySelectorAll('#query-rows th').length === 1")
-    assert page.rows() == ["jpg/q_005.jpg"] and page.all("#query-count") == ["1 of 6 queries"]
+    page.wait_for(page.rows, ["jpg/q_005.jpg"])
+    assert page.all("#query-count") == ["1 of 6 queries"]
     page.run("go({ f: '', show: 'lost' })")
     page.wait("return byId('show').value === 'lost'")
     found = gains(made)
@@ -241,17 +241,18 @@ def test_a_result_is_shown_beside_the_query_with_its_rank_in_every_method(page, 
     page.query(made.queries[1])
     picture = page.run("return Number(document.querySelector('.tiles[data-method=\"1\"] .result').dataset.picture)")
     page.click('.tiles[data-method="1"] .result')
+    page.wait_for(lambda: page.all("dialog .ranks dt"), ["global", "RRT", "aqe"])
     ranks = page.all("dialog .ranks dd")
-    assert page.all("dialog .ranks dt") == ["global", "RRT", "aqe"]
     data = query_data(made.comparison, 1)["results"]
     for text, found in zip(ranks, data):
         listed = dict(zip(found["medium"]["pictures"], found["medium"]["ranks"]))
         assert text == (str(listed[picture]) if listed.get(picture) else "not counted" if picture in listed else text)
     page.press("\ue014")
-    assert page.all("dialog h2") == [made.comparison.names[data[1]["medium"]["pictures"][1]]]
+    page.wait_for(lambda: page.all("dialog h2"), [made.comparison.names[data[1]["medium"]["pictures"][1]]])
     page.press("\ue00c")
-    assert page.count("dialog") == 0 and page.title == made.queries[1]
-    assert page.run("return document.activeElement.dataset.place") == "1"
+    page.wait_for(lambda: page.count("dialog"), 0)
+    page.wait_for(lambda: page.run("return document.activeElement.dataset.place"), "1")
+    assert page.title == made.queries[1]
 
 
 # ---- keys, colours, accessibility ----
@@ -259,20 +260,17 @@ def test_a_result_is_shown_beside_the_query_with_its_rank_in_every_method(page, 
 
 def test_keys_go_through_the_queries_in_the_order_of_the_table(page, made):
     order = page.rows()
-    page.press("j")
-    page.wait("return byId('query-title')")
-    seen = [page.title]
-    for key in ("j", "\ue014", "k", "\ue012"):  # right, left
+    for key, place in (("j", 0), ("j", 1), ("\ue014", 2), ("k", 1), ("\ue012", 0)):  # right, left
         page.press(key)
-        seen.append(page.title)
-    assert seen == [order[i] for i in (0, 1, 2, 1, 0)]
+        page.wait_for(lambda: page.title, order[place])
     page.press("3", "h", "c")
     page.wait("return document.querySelectorAll('.tiles li').length === 300")
     assert page.all('#tools [aria-pressed="true"]')[0] == "Hard"
     page.press("?")
-    assert page.all("dialog h2") == ["Keys"]
+    page.wait_for(lambda: page.all("dialog h2"), ["Keys"])
     page.press("\ue00c")
-    assert page.count("dialog") == 0 and page.title == order[0]
+    page.wait_for(lambda: page.count("dialog"), 0)
+    assert page.title == order[0]
     page.press("\ue00c")
     page.wait("return !byId('query-title') && document.activeElement.closest('#query-rows')")
     assert page.run("return document.activeElement.textContent") == order[0]

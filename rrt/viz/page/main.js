@@ -132,8 +132,10 @@ function keyAction(key, target) {
     setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]);
     renderTools();
   } else if (key === "/") {
-    if (results) go({ q: "" });
-    setTimeout(() => byId("filter")?.focus(), results ? 60 : 0);
+    if (results) {
+      go({ q: "" });
+      setTimeout(() => byId("filter")?.focus(), 60);
+    } else byId("filter")?.focus();
   } else if (!results && key === "j") openRow(queryOrder()[0]);
   else if (results && "123".includes(key)) change({ n: ["10", "25", "100"][Number(key) - 1] });
   else if (results && key === "c") change({ junk: state.junk === "1" ? "0" : "1" });
