@@ -17,6 +17,7 @@ from rrt.model import RRT
 from rrt.neighbor_origin import describe_origin
 from rrt.neighbors import search
 from rrt.planted import PlantedSettings, PlantedSource
+from rrt.rerankers import METHODS, default_settings
 from rrt.sampler import TripletSampler
 from rrt.store import ImageRecord, Store, write_store
 
@@ -97,6 +98,17 @@ def make_measured_world(root):
     torch.manual_seed(0)
     save_checkpoint(root / "published.pt", RRT(**NETWORK))
     return root
+
+
+def toy_dataset(root):
+    """The dataset configuration of the test set in ``root``/test."""
+    return DATASET_DEFAULTS | {"test_data_dir": str(root / "test"), "test_gnd_file": "gnd_toy.pkl", "desc_name": "toy", "max_sequence_len": 20}
+
+
+def compare_settings(table, root):
+    """The defaults of a comparing command ({setting: (default, meaning)}) and of all methods, with results in ``root``/out."""
+    methods = {name: default_settings(name) for name in METHODS if name != "rrt"}
+    return {name: value for name, (value, _) in table.items()} | methods | {"temp_dir": str(root / "out"), "cpu": True}
 
 
 def save_table(folder, desc_name, table, *lists):

@@ -8,14 +8,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from reranking import NETWORK, make_test_world
+from reranking import NETWORK, compare_settings, make_test_world, toy_dataset
 
 from rrt.checkpoint import save_checkpoint
 from rrt.errors import InputError
 from rrt.evaluation_run import EVALUATION_SETTINGS, evaluate_run
-from rrt.ingredients import DATASET_DEFAULTS, MODEL_DEFAULTS
+from rrt.ingredients import MODEL_DEFAULTS
 from rrt.model import RRT
-from rrt.rerankers import METHODS, default_settings
 from tools import compare as tool
 
 NAMES = ["aqe", "superglobal", "geometric", "superglobal+rrt", "rrt"]
@@ -31,19 +30,13 @@ def world(tmp_path_factory):
     return root
 
 
-def dataset(root):
-    return DATASET_DEFAULTS | {"test_data_dir": str(root / "test"), "test_gnd_file": "gnd_toy.pkl", "desc_name": "toy", "max_sequence_len": 20}
-
-
 def settings(root, **given):
-    methods = {name: default_settings(name) for name in METHODS if name != "rrt"}
-    defaults = {name: value for name, (value, _) in tool.SETTINGS.items()}
-    return defaults | methods | {"resume": str(root / "rrt.pt"), "temp_dir": str(root / "out"), "cpu": True} | given
+    return compare_settings(tool.SETTINGS, root) | {"resume": str(root / "rrt.pt")} | given
 
 
 @pytest.fixture(scope="module")
 def rows(world):
-    return tool.compare(dataset(world), MODEL_DEFAULTS | NETWORK, settings(world, methods=NAMES))
+    return tool.compare(toy_dataset(world), MODEL_DEFAULTS | NETWORK, settings(world, methods=NAMES))
 
 
 def test_every_row_has_the_figures_that_the_evaluation_has(world, rows, tmp_path):
@@ -53,7 +46,7 @@ def test_every_row_has_the_figures_that_the_evaluation_has(world, rows, tmp_path
         given = {name: default for name, (default, _) in EVALUATION_SETTINGS.items()}
         given |= {"reranker": name, "temp_dir": str(tmp_path), "cpu": True}
         given["resume"] = str(world / "rrt.pt") if "rrt" in name else None
-        numbers = evaluate_run(dataset(world), MODEL_DEFAULTS | NETWORK, given).numbers
+        numbers = evaluate_run(toy_dataset(world), MODEL_DEFAULTS | NETWORK, given).numbers
         for protocol in ("easy", "medium", "hard"):
             assert row["map"][protocol] == numbers[row["method"]][f"{protocol[0].upper()}_map"]
             assert rows[0]["map"][protocol] == numbers["global"][f"{protocol[0].upper()}_map"]
@@ -98,4 +91,4 @@ def test_without_methods_all_that_have_what_they_need_are_compared(world):
         with pytest.raises(InputError, match="expected a list of names"):
             tool._names(settings(world, methods=wrong))
     with pytest.raises(InputError, match="'nosuch': no such method"):
-        tool.compare(dataset(world), MODEL_DEFAULTS, settings(world, methods=["nosuch"]))
+        tool.compare(toy_dataset(world), MODEL_DEFAULTS, settings(world, methods=["nosuch"]))

@@ -5,11 +5,10 @@ import io
 import json
 
 import pytest
-from reranking import make_test_world
+from reranking import compare_settings, make_test_world, toy_dataset
 
 from rrt.errors import InputError
-from rrt.ingredients import DATASET_DEFAULTS, MODEL_DEFAULTS
-from rrt.rerankers import METHODS, default_settings
+from rrt.ingredients import MODEL_DEFAULTS
 from rrt.store import Store
 from tools import compare
 from tools import compare_stores as tool
@@ -23,28 +22,21 @@ def world(tmp_path_factory):
     return root
 
 
-def dataset(root):
-    return DATASET_DEFAULTS | {"test_data_dir": str(root / "test"), "test_gnd_file": "gnd_toy.pkl", "desc_name": "toy", "max_sequence_len": 20}
-
-
 def settings(root, **given):
-    methods = {name: default_settings(name) for name in METHODS if name != "rrt"}
-    defaults = {name: value for name, (value, _) in tool.SETTINGS.items()}
-    return defaults | methods | {"temp_dir": str(root / "out"), "cpu": True} | given
+    return compare_settings(tool.SETTINGS, root) | given
 
 
 @pytest.fixture(scope="module")
 def rows(world):
     given = settings(world, variants=["whole", "2", "int8", "bits 4"], methods=["geometric"])
-    return tool.compare_stores(dataset(world), MODEL_DEFAULTS, given)
+    return tool.compare_stores(toy_dataset(world), MODEL_DEFAULTS, given)
 
 
 def test_every_store_is_measured_and_the_whole_one_as_by_compare(world, rows, tmp_path):
     assert [(row["store"], row["method"]) for row in rows] == [
         ("", "global"), ("whole", "geometric"), ("2", "geometric"), ("int8", "geometric"), ("bits 4", "geometric")]  # fmt: skip
-    given = {name: value for name, (value, _) in compare.SETTINGS.items()}
-    given |= {name: default_settings(name) for name in METHODS if name != "rrt"} | {"methods": ["geometric"], "cpu": True, "temp_dir": str(tmp_path)}
-    plain = compare.compare(dataset(world), MODEL_DEFAULTS, given)
+    given = compare_settings(compare.SETTINGS, tmp_path) | {"methods": ["geometric"]}
+    plain = compare.compare(toy_dataset(world), MODEL_DEFAULTS, given)
     assert rows[0]["map"] == plain[0]["map"] and rows[1]["map"] == plain[1]["map"]
     assert rows[1]["held_bytes"] == plain[1]["bytes_per_image"]
     assert set(rows[1]["gain"].values()) == {0.0}
@@ -86,5 +78,5 @@ def test_the_command_writes_its_tables(world, tmp_path, monkeypatch, rows, capsy
 ])
 def test_wrong_settings_are_named_before_any_store_is_made(world, tmp_path, given, named):
     with pytest.raises(InputError, match=named):
-        tool.compare_stores(dataset(world), MODEL_DEFAULTS, settings(world, temp_dir=str(tmp_path / "new"), **given))
+        tool.compare_stores(toy_dataset(world), MODEL_DEFAULTS, settings(world, temp_dir=str(tmp_path / "new"), **given))
     assert not (tmp_path / "new").exists()
