@@ -1,10 +1,11 @@
 """Attention within sequences that are kept packed: the rows of all sequences end to end, without padding.
 
-The attention matrix is never stored: every path is one of PyTorch's fused kernels.
+The attention matrix is not stored: every path is one of PyTorch's fused kernels, but for one. Training on a processor with a
+bfloat16 unit keeps it, because matrix products use that unit and PyTorch's kernel for processors does not.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 
 import torch
@@ -13,6 +14,10 @@ import torch.nn.functional as F
 # Sequences of this many different lengths are still taken length by length on a GPU, where every call costs a launch.
 _FEW_RUNS = 8
 _HALF = (torch.float16, torch.bfloat16)
+# Elements of the attention matrices computed at a time by matrix products: one for 1,000 tokens (2 MB, of which a core's cache
+# keeps the most). Below the second number of a run, PyTorch's kernel is faster.
+_MATRIX_ELEMENTS = 2**20
+_FEWEST_ELEMENTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -46,29 +51,45 @@ def attend(query, key, value, packing: Packing, queries: int | None = None, scal
         if query.dtype in _HALF and not dropout:
             return _attend_varlen(query, key, value, packing, queries, scale)
         return _attend_padded(query, key, value, packing, queries, scale, dropout)
-    dtype = query.dtype
-    if not query.is_cuda and dtype in _HALF:
-        # PyTorch's kernel for processors is no faster in half precision, and much slower where there is no unit for it.
-        query, key, value = query.float(), key.float(), value.float()
     with torch.autocast("cpu", enabled=False):
-        return _attend_runs(query, key, value, packing, queries, scale, dropout).to(dtype)
+        return _attend_runs(query, key, value, packing, queries, scale, dropout)
 
 
 def _attend_runs(query, key, value, packing, queries, scale, dropout):
     """A call for every run of sequences of one length."""
+    training = query.dtype == torch.bfloat16 and torch.is_grad_enabled() and not dropout
+    by_matrices = training and not query.is_cuda and _has_bfloat16_unit()
     parts, query_row, row = [], 0, 0
     for count, length in packing.runs:
         query_end, end = query_row + count * (queries or length), row + count * length
-        part = F.scaled_dot_product_attention(
-            _grid(query[query_row:query_end], count),
-            _grid(key[row:end], count),
-            _grid(value[row:end], count),
-            dropout_p=dropout,
-            scale=scale,
-        )
+        grids = [_grid(x, count) for x in (query[query_row:query_end], key[row:end], value[row:end])]
+        if by_matrices and count * query.shape[1] * (queries or length) * length >= _FEWEST_ELEMENTS:
+            part = _attend_by_matrices(*grids, scale)
+        elif not query.is_cuda and query.dtype in _HALF:
+            # PyTorch's kernel for processors is no faster in half precision, and much slower where there is no unit for it.
+            grids = [grid.float() for grid in grids]
+            part = F.scaled_dot_product_attention(*grids, dropout_p=dropout, scale=scale).to(query.dtype)
+        else:
+            part = F.scaled_dot_product_attention(*grids, dropout_p=dropout, scale=scale)
         parts.append(part.transpose(1, 2).flatten(0, 1))
         query_row, row = query_end, end
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _attend_by_matrices(query, key, value, scale):
+    """[n, h, q, e], [n, h, k, e] twice -> [n, h, q, e], a few attention matrices at a time; autograd keeps them."""
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    at_a_time = max(1, _MATRIX_ELEMENTS // (query.shape[2] * key.shape[2]))
+    groups = zip(*(x.flatten(0, 1).split(at_a_time) for x in (query * scale, key, value)))
+    parts = [torch.softmax(q @ k.transpose(1, 2), -1) @ v for q, k, v in groups]
+    return torch.cat(parts).view(query.shape)
+
+
+@cache
+def _has_bfloat16_unit() -> bool:
+    """Whether this processor multiplies bfloat16 by instructions of its own."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest PyTorch this project takes
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _grid(x, count):

@@ -1,10 +1,13 @@
 """rrt/attention.py: every path against the softmax written out, sequence by sequence."""
 
+from unittest.mock import MagicMock
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rrt import attention
 from rrt.attention import Packing, _attend_padded, attend
 
 HEADS, WIDTH = 2, 4
@@ -56,6 +59,29 @@ def test_half_precision_comes_back_as_it_went_in(dtype):
     out = attend(*inputs, Packing.of([4, 2]))
     assert out.dtype == dtype
     torch.testing.assert_close(out.float(), attend(*(x.float() for x in inputs), Packing.of([4, 2])), atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("queries", [None, 3])
+@pytest.mark.parametrize("matrix_elements", [1, 150, 2**20])
+def test_training_in_bfloat16_by_matrix_products_has_the_gradients_of_the_formula(monkeypatch, queries, matrix_elements):
+    monkeypatch.setattr(attention, "_has_bfloat16_unit", lambda: True)
+    monkeypatch.setattr(attention, "_FEWEST_ELEMENTS", 100)
+    monkeypatch.setattr(attention, "_MATRIX_ELEMENTS", matrix_elements)
+    by_matrices = MagicMock(wraps=attention._attend_by_matrices)
+    monkeypatch.setattr(attention, "_attend_by_matrices", by_matrices)
+    lengths = [30, 30, 25, 2]  # the last is too small for matrix products
+    exact = [x.bfloat16().float().requires_grad_() for x in draw(lengths, queries)]
+    rounded = [x.detach().bfloat16().requires_grad_() for x in exact]
+    expected = plain(*exact, lengths, queries, WIDTH**-0.5)
+    found = attend(*rounded, Packing.of(lengths), queries)
+    assert by_matrices.call_count == 2 and found.dtype == torch.bfloat16
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    gradients = zip(torch.autograd.grad((found.float() * weights).sum(), rounded), torch.autograd.grad((expected * weights).sum(), exact))
+    for one, other in [(found, expected), *gradients]:
+        assert (one.float() - other).norm() < 0.015 * other.norm()
+    with torch.no_grad():
+        attend(*rounded, Packing.of(lengths), queries)
+    assert by_matrices.call_count == 2  # what is not trained takes the more exact kernel
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
