@@ -1,7 +1,7 @@
 """Attention within sequences that are kept packed: the rows of all sequences end to end, without padding.
 
-The attention matrix is not stored: every path is one of PyTorch's fused kernels, but for one. Training on a processor with a
-bfloat16 unit keeps it, because matrix products use that unit and PyTorch's kernel for processors does not.
+The attention matrix is not stored: every path is one of PyTorch's fused kernels, but for bfloat16 on a processor with a unit
+for it. There plain matrix products are faster, because PyTorch's kernel for processors does not use that unit.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,11 @@ import torch.nn.functional as F
 _FEW_RUNS = 8
 _HALF = (torch.float16, torch.bfloat16)
 # Elements of the attention matrices computed at a time by matrix products: one for 1,000 tokens (2 MB, of which a core's cache
-# keeps the most). Below the second number of a run, PyTorch's kernel is faster.
+# keeps the most). PyTorch's kernel takes runs of fewer than the second number, where it is faster, and matrices of more than
+# the third, which would take too much memory.
 _MATRIX_ELEMENTS = 2**20
 _FEWEST_ELEMENTS = 100_000
+_LARGEST_MATRIX = 2**22
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,16 @@ def attend(query, key, value, packing: Packing, queries: int | None = None, scal
 
 def _attend_runs(query, key, value, packing, queries, scale, dropout):
     """A call for every run of sequences of one length."""
-    training = query.dtype == torch.bfloat16 and torch.is_grad_enabled() and not dropout
-    by_matrices = training and not query.is_cuda and _has_bfloat16_unit()
+    by_matrices = query.dtype == torch.bfloat16 and not query.is_cuda and not dropout and _has_bfloat16_unit()
     parts, query_row, row = [], 0, 0
     for count, length in packing.runs:
         query_end, end = query_row + count * (queries or length), row + count * length
         grids = [_grid(x, count) for x in (query[query_row:query_end], key[row:end], value[row:end])]
-        if by_matrices and count * query.shape[1] * (queries or length) * length >= _FEWEST_ELEMENTS:
+        matrix = (queries or length) * length
+        if by_matrices and matrix <= _LARGEST_MATRIX and count * query.shape[1] * matrix >= _FEWEST_ELEMENTS:
             part = _attend_by_matrices(*grids, scale)
         elif not query.is_cuda and query.dtype in _HALF:
-            # PyTorch's kernel for processors is no faster in half precision, and much slower where there is no unit for it.
+            # The kernel for processors is no faster in half precision, and much slower where there is no unit for it.
             grids = [grid.float() for grid in grids]
             part = F.scaled_dot_product_attention(*grids, dropout_p=dropout, scale=scale).to(query.dtype)
         else:
@@ -77,7 +79,7 @@ def _attend_runs(query, key, value, packing, queries, scale, dropout):
 
 
 def _attend_by_matrices(query, key, value, scale):
-    """[n, h, q, e], [n, h, k, e] twice -> [n, h, q, e], a few attention matrices at a time; autograd keeps them."""
+    """[n, h, q, e], [n, h, k, e] twice -> [n, h, q, e], a few attention matrices at a time; in training autograd keeps them."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     at_a_time = max(1, _MATRIX_ELEMENTS // (query.shape[2] * key.shape[2]))
     groups = zip(*(x.flatten(0, 1).split(at_a_time) for x in (query * scale, key, value)))

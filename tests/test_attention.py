@@ -63,7 +63,7 @@ def test_half_precision_comes_back_as_it_went_in(dtype):
 
 @pytest.mark.parametrize("queries", [None, 3])
 @pytest.mark.parametrize("matrix_elements", [1, 150, 2**20])
-def test_training_in_bfloat16_by_matrix_products_has_the_gradients_of_the_formula(monkeypatch, queries, matrix_elements):
+def test_bfloat16_by_matrix_products_has_the_values_and_gradients_of_the_formula(monkeypatch, queries, matrix_elements):
     monkeypatch.setattr(attention, "_has_bfloat16_unit", lambda: True)
     monkeypatch.setattr(attention, "_FEWEST_ELEMENTS", 100)
     monkeypatch.setattr(attention, "_MATRIX_ELEMENTS", matrix_elements)
@@ -79,9 +79,11 @@ def test_training_in_bfloat16_by_matrix_products_has_the_gradients_of_the_formul
     gradients = zip(torch.autograd.grad((found.float() * weights).sum(), rounded), torch.autograd.grad((expected * weights).sum(), exact))
     for one, other in [(found, expected), *gradients]:
         assert (one.float() - other).norm() < 0.015 * other.norm()
-    with torch.no_grad():
-        attend(*rounded, Packing.of(lengths), queries)
-    assert by_matrices.call_count == 2  # what is not trained takes the more exact kernel
+    for name, value in {"_LARGEST_MATRIX": 1, "_has_bfloat16_unit": lambda: False}.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(attention, name, value)
+            torch.testing.assert_close(attend(*rounded, Packing.of(lengths), queries), found, atol=0.02, rtol=0.02)
+    assert by_matrices.call_count == 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
