@@ -1,9 +1,19 @@
 """A report in the browser, in the words of the tests, and what holds of every report."""
 
+import sys
 import time
+from contextlib import contextmanager
+from types import SimpleNamespace
 from urllib.parse import unquote
 
+import pytest
 from browser import console_errors, requested_addresses
+from evaluations import make_evaluation, make_pictures
+from PIL import Image
+
+from rrt.saved_rankings import load_rankings
+from rrt.viz import report
+from rrt.viz.report_data import combine
 
 
 class Page:
@@ -61,6 +71,42 @@ class Page:
         self.wait("return document.querySelectorAll('.tiles li').length > 0")
 
 
+def make_hostile_report(root):
+    """A report in ``root`` of three methods in two evaluations, hostile names, one missing picture and a drawn pair."""
+    queries, gallery, gnd, rankings = make_evaluation(root / "rrt", hostile=True, gallery=150)
+    make_evaluation(root / "more", hostile=True, gallery=150, rankings={"global": rankings["global"], "aqe": rankings["RRT"][:, ::-1]})
+    make_pictures(root / "pictures", [*queries, *gallery[:-1]])
+
+    def write_pair(folder, *args, **kwargs):
+        Image.new("RGB", (60, 20), "navy").save(folder / "matches #1.png")
+        picture = {"file": "matches #1.png", "title": "Matches", "caption": "12 <of> 40"}
+        return {"pictures": [picture], "numbers": {"inliers": 12, "logit": 1.2345678}}
+
+    best = int(rankings["RRT"][0, 0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "rrt.viz.pair", SimpleNamespace(write_pair=write_pair))
+        patch.setattr("rrt.viz.report_pairs._reranker", lambda *args: None)
+        patch.setattr("rrt.store.Store", lambda path: contextmanager(lambda: iter([None]))())
+        report.make_report([root / "rrt", root / "more"], root / "out", root / "pictures", pairs=[f"{queries[0]}:{gallery[best]}"])
+    comparison = combine([load_rankings(root / name) for name in ("rrt", "more")])
+    return SimpleNamespace(out=root / "out", queries=queries, gallery=gallery, gnd=gnd, comparison=comparison)
+
+
+@contextmanager
+def watched(browser, out):
+    """A Page of the report; afterwards: no errors in the console, and nothing was asked for from elsewhere."""
+    browser.set_window_size(1400, 1000)
+    console_errors(browser), requested_addresses(browser)
+    yield Page(browser, out).open()
+    _assert_at_peace(browser, out)
+
+
+def _assert_at_peace(browser, out):
+    assert console_errors(browser) == []
+    asked = [unquote(address) for address in requested_addresses(browser) if not address.startswith("about:")]
+    assert asked and all(address.startswith(unquote(out.as_uri())) for address in asked), asked
+
+
 def check_report(browser, out, queries):
     """The report of a real run works: all queries in the table, sorting and filtering, a query with its results, pictures that
     load, no errors in the console, and nothing asked for from elsewhere."""
@@ -77,6 +123,4 @@ def check_report(browser, out, queries):
     assert page.title == queries[0]
     page.wait("return [...document.querySelectorAll('#main img')].filter((img) => img.complete && img.naturalWidth).length >= 10")
     assert page.count(".tiles .missing") == 0
-    assert console_errors(browser) == []
-    asked = [unquote(address) for address in requested_addresses(browser) if not address.startswith("about:")]
-    assert asked and all(address.startswith(unquote(out.as_uri())) for address in asked)
+    _assert_at_peace(browser, out)

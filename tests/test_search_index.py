@@ -220,6 +220,15 @@ def test_two_builders_at_once_are_refused(photos, tmp_path, described):
         build(tmp_path / "i", photos)
 
 
+def test_of_a_refused_first_build_nothing_is_left(tmp_path, described):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "there").mkdir()
+    for index in ("new", "there"):
+        with pytest.raises(InputError, match="no pictures in this folder"):
+            build(tmp_path / index, tmp_path / "empty")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "there"]
+
+
 def test_another_model_or_setting_is_refused_and_another_folder_too(photos, tmp_path, described):
     build(tmp_path / "i", photos, flags=(["--max_features", "50"],))
     build(tmp_path / "i", photos)

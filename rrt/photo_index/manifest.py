@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
+import os
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -114,7 +115,8 @@ def _damaged(path, reason) -> InputError:
 @contextmanager
 def locked(folder: Path):
     """Holds the index for changing; yields the descriptor of the lock, for processes that work for this one. InputError when another
-    process has it."""
+    process has it. Of a first build that was refused nothing is left, and no folder that was not there."""
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "ab") as file:
         try:
@@ -123,7 +125,15 @@ def locked(folder: Path):
             raise InputError(f"{folder}: another process is changing this index; wait for it to end") from None
         except OSError:
             pass  # a network file system without locks
-        yield file.fileno()
+        if not os.fstat(file.fileno()).st_nlink:
+            raise InputError(f"{folder}: another process gave this index up just now; try again")
+        try:
+            yield file.fileno()
+        finally:
+            if [path.name for path in folder.iterdir()] == ["lock"]:
+                (folder / "lock").unlink()
+                if new:
+                    folder.rmdir()
 
 
 def shown(name: str) -> str:
