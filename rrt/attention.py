@@ -4,6 +4,7 @@ The attention matrix is not stored: every path is one of PyTorch's fused kernels
 for it. There plain matrix products are faster, because PyTorch's kernel for processors does not use that unit.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import groupby
@@ -81,10 +82,32 @@ def _attend_runs(query, key, value, packing, queries, scale, dropout):
 def _attend_by_matrices(query, key, value, scale):
     """[n, h, q, e], [n, h, k, e] twice -> [n, h, q, e], a few attention matrices at a time; in training autograd keeps them."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
+    mix = _mix if torch.is_grad_enabled() else _mix_by_powers_of_two
+    scaled = query * (scale if mix is _mix else scale / math.log(2))
     at_a_time = max(1, _MATRIX_ELEMENTS // (query.shape[2] * key.shape[2]))
-    groups = zip(*(x.flatten(0, 1).split(at_a_time) for x in (query * scale, key, value)))
-    parts = [torch.softmax(q @ k.transpose(1, 2), -1) @ v for q, k, v in groups]
-    return torch.cat(parts).view(query.shape)
+    return mix(*(x.flatten(0, 1).split(at_a_time) for x in (scaled, key, value))).view(query.shape)
+
+
+def _mix(queries, keys, values):
+    """softmax(query key^T) value of groups of [m, q, e], [m, k, e], [m, k, e] -> [sum of m, q, e]."""
+    return torch.cat([torch.softmax(q @ k.transpose(1, 2), -1) @ v for q, k, v in zip(queries, keys, values)])
+
+
+def _mix_by_powers_of_two(queries, keys, values):
+    """The same of queries that were divided by ln 2, without gradient. Powers are as exact without the greatest subtracted first,
+    as long as they keep clear of the ends of the type's range, and powers of two are computed quickest."""
+    space, out = None, []
+    for query, key, value in zip(queries, keys, values):
+        # The first group is the largest; memory that was just used is still in the cache.
+        weights = torch.bmm(query, key.transpose(1, 2), out=None if space is None else space[: len(query)])
+        space = weights if space is None else space
+        sums = weights.exp2_().sum(-1, keepdim=True)
+        smallest, largest = (bound.item() for bound in torch.aminmax(sums))
+        if 2**-100 < smallest and largest < 2**100:
+            out.append(torch.bmm(weights, value).div_(sums))
+        else:
+            out += [_mix([query * math.log(2)], [key], [value])]
+    return torch.cat(out)
 
 
 @cache

@@ -137,16 +137,17 @@ class EncoderLayer(nn.Module):
 
     def _feedforward(self, x: torch.Tensor) -> torch.Tensor:
         on_cpu = not x.is_cuda and not torch.compiler.is_compiling()
+        rows_at_a_time = CACHED_ROWS * 4 // self.linear1.weight.element_size()
         training = torch.is_grad_enabled()
         if on_cpu and training and self.activation is _relu and not self.dropout:
             tensors = (x, self.linear1.weight, self.linear1.bias, self.linear2.weight, self.linear2.bias)
             if torch.is_autocast_enabled("cpu"):
                 tensors = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in tensors)
             return CachedFeedForward.apply(*tensors)
-        if not on_cpu or training or len(x) <= CACHED_ROWS:
+        if not on_cpu or training or len(x) <= rows_at_a_time:
             return self._drop(self.linear2(self._drop(self.activation(self.linear1(x)))))
         # Four times as wide as long in the middle: in pieces it stays in the processor's cache.
-        return torch.cat([self._feedforward(rows) for rows in x.split(CACHED_ROWS)])
+        return torch.cat([self._feedforward(rows) for rows in x.split(rows_at_a_time)])
 
     def _drop(self, x: torch.Tensor) -> torch.Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

@@ -137,7 +137,8 @@ class Scorer:
                 f"memory_mb={self.memory_mb}: a pair of {pair} tokens in each of {self.threads} workers needs"
                 f" {least / 2**20:.0f} MiB; give more, or a smaller max_sequence_len"
             )
-        batch = self.settings.batch_tokens or BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
+        half = ", half precision" if not cuda and self.dtype != torch.float32 else ""
+        batch = self.settings.batch_tokens or BATCH_TOKENS[("cuda" if cuda else "cpu") + half]
         batch = max(1, min(batch, total // (4 * self.threads * token))) if self.settings.packed else 1
         step = max(pair, total // (4 * reading))
         rows = (total - self.threads * max(batch, pair) * token - step * reading) // row
@@ -269,7 +270,9 @@ class _Run:
         lengths = np.array([len(p.tokens) for p in prepared])[query] + self.counts[candidates]
         order = np.argsort(lengths, kind="stable")
         # Equal numbers of tokens, not of pairs: a batch of short pairs is as worthwhile as one of long ones.
-        batch_of = (np.cumsum(lengths[order]) - 1) // self.batch_tokens
+        total, workers = int(lengths.sum()), self.scorer.threads if self.pool else 1
+        batches = workers * -(-total // (workers * self.batch_tokens))
+        batch_of = (np.cumsum(lengths[order]) - 1) * batches // total
         for batch in np.split(order, np.flatnonzero(np.diff(batch_of)) + 1):
             needed, row = np.unique(query[batch], return_inverse=True)
             # Rows are looked up now: the bank may have moved on when a worker comes to it.

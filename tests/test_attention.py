@@ -1,5 +1,6 @@
 """rrt/attention.py: every path against the softmax written out, sequence by sequence."""
 
+import math
 from unittest.mock import MagicMock
 
 import pytest
@@ -79,11 +80,26 @@ def test_bfloat16_by_matrix_products_has_the_values_and_gradients_of_the_formula
     gradients = zip(torch.autograd.grad((found.float() * weights).sum(), rounded), torch.autograd.grad((expected * weights).sum(), exact))
     for one, other in [(found, expected), *gradients]:
         assert (one.float() - other).norm() < 0.015 * other.norm()
+    with torch.no_grad():
+        assert (attend(*rounded, Packing.of(lengths), queries).float() - expected).norm() < 0.015 * expected.norm()
+    assert by_matrices.call_count == 4
     for name, value in {"_LARGEST_MATRIX": 1, "_has_bfloat16_unit": lambda: False}.items():
         with monkeypatch.context() as patch:
             patch.setattr(attention, name, value)
             torch.testing.assert_close(attend(*rounded, Packing.of(lengths), queries), found, atol=0.02, rtol=0.02)
-    assert by_matrices.call_count == 2
+    assert by_matrices.call_count == 4
+
+
+@pytest.mark.parametrize("shift", [-300, -90, 0, 90, 300])
+def test_powers_of_two_are_left_where_they_leave_the_range(shift):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 20, WIDTH, generator=generator).bfloat16() for _ in range(3))
+    query[..., 0], key[..., 0] = 1.0, shift  # the same added to every score
+    expected = torch.softmax((query.float() @ key.float().transpose(1, 2)) * math.log(2), -1) @ value.float()
+    with torch.no_grad():
+        found = attention._mix_by_powers_of_two([query], [key], [value])
+    # Scores about 300 are even numbers in bfloat16, those about 90 halves of whole ones.
+    torch.testing.assert_close(found.float(), expected, atol=0.02 if abs(shift) < 2 else 0.5, rtol=0.02)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
