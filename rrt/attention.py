@@ -1,7 +1,7 @@
 """Attention within sequences that are kept packed: the rows of all sequences end to end, without padding.
 
-The attention matrix is not stored: every path is one of PyTorch's fused kernels, but for bfloat16 on a processor with a unit
-for it. There plain matrix products are faster, because PyTorch's kernel for processors does not use that unit.
+The attention matrix is not stored: every path is one of PyTorch's fused kernels, but for bfloat16 on a processor that multiplies
+it faster than float32. There plain matrix products are faster, because PyTorch's kernel for processors gains nothing by it.
 """
 
 import math
@@ -11,6 +11,8 @@ from itertools import groupby
 
 import torch
 import torch.nn.functional as F
+
+from rrt.scoring_settings import resolve_precision
 
 # Sequences of this many different lengths are still taken length by length on a GPU, where every call costs a launch.
 _FEW_RUNS = 8
@@ -60,7 +62,7 @@ def attend(query, key, value, packing: Packing, queries: int | None = None, scal
 
 def _attend_runs(query, key, value, packing, queries, scale, dropout):
     """A call for every run of sequences of one length."""
-    by_matrices = query.dtype == torch.bfloat16 and not query.is_cuda and not dropout and _has_bfloat16_unit()
+    by_matrices = query.dtype == torch.bfloat16 and not query.is_cuda and not dropout and _bfloat16_pays()
     parts, query_row, row = [], 0, 0
     for count, length in packing.runs:
         query_end, end = query_row + count * (queries or length), row + count * length
@@ -111,10 +113,9 @@ def _mix_by_powers_of_two(queries, keys, values):
 
 
 @cache
-def _has_bfloat16_unit() -> bool:
-    """Whether this processor multiplies bfloat16 by instructions of its own."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest PyTorch this project takes
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+def _bfloat16_pays() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32. Measured: some have the instructions, but slow ones."""
+    return resolve_precision("auto", torch.device("cpu")) == "bfloat16"
 
 
 def _grid(x, count):

@@ -65,7 +65,7 @@ def test_half_precision_comes_back_as_it_went_in(dtype):
 @pytest.mark.parametrize("queries", [None, 3])
 @pytest.mark.parametrize("matrix_elements", [1, 150, 2**20])
 def test_bfloat16_by_matrix_products_has_the_values_and_gradients_of_the_formula(monkeypatch, queries, matrix_elements):
-    monkeypatch.setattr(attention, "_has_bfloat16_unit", lambda: True)
+    monkeypatch.setattr(attention, "_bfloat16_pays", lambda: True)
     monkeypatch.setattr(attention, "_FEWEST_ELEMENTS", 100)
     monkeypatch.setattr(attention, "_MATRIX_ELEMENTS", matrix_elements)
     by_matrices = MagicMock(wraps=attention._attend_by_matrices)
@@ -83,7 +83,7 @@ def test_bfloat16_by_matrix_products_has_the_values_and_gradients_of_the_formula
     with torch.no_grad():
         assert (attend(*rounded, Packing.of(lengths), queries).float() - expected).norm() < 0.015 * expected.norm()
     assert by_matrices.call_count == 4
-    for name, value in {"_LARGEST_MATRIX": 1, "_has_bfloat16_unit": lambda: False}.items():
+    for name, value in {"_LARGEST_MATRIX": 1, "_bfloat16_pays": lambda: False}.items():
         with monkeypatch.context() as patch:
             patch.setattr(attention, name, value)
             torch.testing.assert_close(attend(*rounded, Packing.of(lengths), queries), found, atol=0.02, rtol=0.02)
