@@ -137,8 +137,8 @@ class Scorer:
                 f"memory_mb={self.memory_mb}: a pair of {pair} tokens in each of {self.threads} workers needs"
                 f" {least / 2**20:.0f} MiB; give more, or a smaller max_sequence_len"
             )
-        half = ", half precision" if not cuda and self.dtype != torch.float32 else ""
-        batch = self.settings.batch_tokens or BATCH_TOKENS[("cuda" if cuda else "cpu") + half]
+        kind = "cuda" if cuda else "cpu" if self.dtype == torch.float32 else "cpu, half precision"
+        batch = self.settings.batch_tokens or BATCH_TOKENS[kind]
         batch = max(1, min(batch, total // (4 * self.threads * token))) if self.settings.packed else 1
         step = max(pair, total // (4 * reading))
         rows = (total - self.threads * max(batch, pair) * token - step * reading) // row
