@@ -31,10 +31,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from delg_extract.dataset_plan import Pictures, Shard, deal_shards, read_test_pictures, read_train_pictures, stratified_split
-from rrt.command_line import CommandParser
+from delg_extract.data.dataset_plan import Pictures, Shard, deal_shards, read_test_pictures, read_train_pictures, stratified_split
+from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, atomic_path, run_command
-from rrt.picture_jobs import default_workers, guard_settings
+from rrt.files.jobs import default_workers, guard_settings
 
 # File names have five digits.
 _MOST_SHARDS = 99999
@@ -95,7 +95,7 @@ class Build:
         landmarks = self.part.landmarks
         if landmarks is not None:
             _write_csv(self.output / "relabeling.csv", ("new_label", "old_label"), enumerate(landmarks.tolist()))
-        from delg_extract.shards import ShardWriter
+        from delg_extract.data.shards import ShardWriter
         writer, left_out = ShardWriter(self.part.pictures, self.output, self.output / "build"), []
         for name, shards in self.part.shards.items():
             todo = writer.unfinished(shards)

@@ -33,11 +33,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from rrt.archives import ArchiveError, unpack_tar
-from rrt.command_line import CommandParser
-from rrt.downloads import check_address, download, fetch_each, file_address, locked_file
+from rrt.files.archives import ArchiveError, unpack_tar
+from rrt.command_line.parser import CommandParser
+from rrt.files.downloads import check_address, download, fetch_each, file_address, locked_file
 from rrt.errors import InputError, run_command
-from rrt.picture_jobs import read_json, write_json
+from rrt.files.jobs import read_json, write_json
 from rrt.progress import bar, report_progress
 
 BASE_URL = "https://s3.amazonaws.com/google-landmark"
@@ -87,7 +87,7 @@ def fetch_tar(split, number, folder, base_url=BASE_URL, keep_tar=False, retries=
     """Unpack tar file `number` of a split into `folder` -> its record {url, size in bytes, md5, pictures}, kept in <tar>.json.
 
     A tar file that has a record is neither fetched nor unpacked. Only regular files a/b/c/<id>.jpg are taken out of it. on_bytes:
-    as in rrt.downloads. Raises InputError.
+    as in rrt.files.downloads. Raises InputError.
     """
     tar = Path(folder) / tar_name(number)
     note = note_of(tar)

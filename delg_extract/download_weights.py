@@ -21,11 +21,11 @@ import os
 import shutil
 from pathlib import Path
 
-from rrt.archives import ArchiveError, unpack_tar
-from rrt.command_line import CommandParser
-from rrt.downloads import describe_download, download, fetch_each, file_address, parse_checksums
+from rrt.files.archives import ArchiveError, unpack_tar
+from rrt.command_line.parser import CommandParser
+from rrt.files.downloads import describe_download, download, fetch_each, file_address, parse_checksums
 from rrt.errors import InputError, run_command
-from rrt.picture_jobs import read_json, write_json
+from rrt.files.jobs import read_json, write_json
 
 BASE_URL = "https://storage.googleapis.com/delf"
 # DELG_SPEC section 8: the archives, and the file that makes each a model, as it lies in the model's folder.

@@ -21,11 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
 
-from delg_extract.config import ExtractionSettings
-from delg_extract.delf_config import delf_config_text
-from delg_extract.model_files import GRAPH_FILE
-from delg_extract.train_flags import Switch
-from rrt.command_line import CommandParser
+from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.extraction.delf_config import delf_config_text
+from delg_extract.network.model_files import GRAPH_FILE
+from delg_extract.training.flags import Switch
+from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, flush_to_disk, run_command
 from rrt.progress import waiting
 
@@ -128,8 +128,8 @@ def export(args: argparse.Namespace) -> Path:
     folder, fields = Path(args.export_path), requested_form(args)
     check_target(folder, args.overwrite)
     # TensorFlow is imported here, not before.
-    from delg_extract.checkpoints import load_trained
-    from delg_extract.serving import Form, save_serving
+    from delg_extract.training.checkpoints import load_trained
+    from delg_extract.extraction.serving import Form, save_serving
     override = {} if args.block3_strides is None else {"block3_strides": args.block3_strides}
     model, settings, source = load_trained(args.ckpt_path, **override)
     check_network(args, model, source)

@@ -15,18 +15,20 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from delg_extract.calibration import (Calibration, calibrate_threshold, calibration_guard, calibration_sample, read_calibration,
-                                      threshold_path, write_calibration)
-from delg_extract.networks import in_another_process
-from delg_extract.options import add_model_option, add_pca_options, add_settings_options, requested_extraction
-from delg_extract.parts import PartExtractor, Plan
-from delg_extract.pictures import collect_jobs, decode_ahead, read_table
-from delg_extract.workers import LocalWorkers, default_batch, default_workers, run_on_ray
-from rrt.command_line import CommandParser
+from delg_extract.extraction.calibration import Calibration, calibrate_threshold, calibration_guard, calibration_sample, read_calibration, threshold_path, write_calibration
+from delg_extract.extraction.open import in_another_process
+from delg_extract.extraction.options import add_model_option, add_pca_options, add_settings_options, requested_extraction
+from delg_extract.extraction.parts import PartExtractor, Plan
+from delg_extract.extraction.pictures import collect_jobs, decode_ahead, read_table
+from delg_extract.extraction.workers import LocalWorkers, default_batch, default_workers, run_on_ray
+from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, check_count, run_command
 from rrt.progress import bar
-from rrt.store import COMPRESSIONS, LOCAL_DTYPES, Skipped, is_complete, remove_store
-from rrt.store_export import export_delg
+from rrt.store.schema import COMPRESSIONS
+from rrt.store.values import LOCAL_DTYPES
+from rrt.store.records import Skipped
+from rrt.store.writer import is_complete, remove_store
+from rrt.store.export import export_delg
 
 
 def extract(plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 1, ray_address: str | None = None) -> list[Skipped]:

@@ -15,14 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from delg_extract.one_picture import add_options, check_options, describe, open_extractor, read_pixels
-from delg_extract.options import add_pca_options, requested_pca
-from rrt.command_line import CommandParser
-from rrt.delf_files import read_features
+from delg_extract.extraction.one_picture import add_options, check_options, describe, open_extractor, read_pixels
+from delg_extract.extraction.options import add_pca_options, requested_pca
+from rrt.command_line.parser import CommandParser
+from rrt.formats.delf import read_features
 from rrt.errors import InputError, run_command
-from rrt.picture_matching import (Matches, Picture, add_matching_options, check_matching_options, inner, match_pictures,
-                                  matching_settings, strongest)
-from rrt.store import Store
+from rrt.matching.pictures import Matches, Picture, add_matching_options, check_matching_options, inner, match_pictures, matching_settings, strongest
+from rrt.store.store import Store
 from rrt.viz.style import save_figure
 from rrt.viz.two_pictures import draw_matches, two_picture_figure
 

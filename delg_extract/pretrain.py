@@ -16,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from delg_extract.curves import CurveLog
-from delg_extract.data import read_labelled_pictures, training_batches, unreadable_picture_named
-from delg_extract.model import BACKBONES, Delg
-from delg_extract.quiet_tensorflow import tf
-from delg_extract.train_flags import add_list_flags
-from delg_extract.weights import restore_weights, save_weights
-from rrt.command_line import CommandParser
+from delg_extract.training.curves import CurveLog
+from delg_extract.data.batches import read_labelled_pictures, training_batches, unreadable_picture_named
+from delg_extract.network.model import BACKBONES, Delg
+from delg_extract.network.tensorflow import tf
+from delg_extract.training.flags import add_list_flags
+from delg_extract.network.weights import restore_weights, save_weights
+from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, run_command
-from rrt.picture_jobs import guard_settings
+from rrt.files.jobs import guard_settings
 from rrt.progress import bar, report_progress
 
 STRIDE = 16  # pixels between conv4 cells

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from delg_extract.inference import Descriptors
-from delg_extract.one_picture import add_options, check_options, describe, open_extractor, read_pixels
-from rrt.command_line import CommandParser
+from delg_extract.extraction.extractor import Descriptors
+from delg_extract.extraction.one_picture import add_options, check_options, describe, open_extractor, read_pixels
+from rrt.command_line.parser import CommandParser
 from rrt.errors import run_command
 from rrt.viz.style import MARKERS, label_pixels, save_figure
 

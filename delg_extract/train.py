@@ -10,13 +10,13 @@ Flags of the reference keep their names and defaults. A killed run continues fro
 """
 from __future__ import annotations
 
-from delg_extract.train_flags import parse
+from delg_extract.training.flags import parse
 from rrt.errors import run_command
 
 
 def main() -> None:
     args = parse(__doc__)
-    from delg_extract.train_run import train  # TensorFlow takes seconds to load: --help and wrong flags answer before
+    from delg_extract.training.run import train  # TensorFlow takes seconds to load: --help and wrong flags answer before
 
     print(f"wrote {train(args)}")
 

@@ -18,19 +18,20 @@ from pathlib import Path
 
 import numpy as np
 
-from delg_extract.calibration import calibration_sample
+from delg_extract.extraction.calibration import calibration_sample
 from delg_extract.extract import extract
-from delg_extract.inference import l2_normalize
-from delg_extract.options import add_model_option, add_settings_options, requested_extraction
-from delg_extract.parts import Plan
-from delg_extract.pca import MEAN_FILE, Moments, write_pca_folder
-from delg_extract.pictures import collect_jobs
-from delg_extract.workers import default_batch
-from rrt.command_line import CommandParser
+from delg_extract.extraction.extractor import l2_normalize
+from delg_extract.extraction.options import add_model_option, add_settings_options, requested_extraction
+from delg_extract.extraction.parts import Plan
+from delg_extract.extraction.pca import MEAN_FILE, Moments, write_pca_folder
+from delg_extract.extraction.pictures import collect_jobs
+from delg_extract.extraction.workers import default_batch
+from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, check_count, run_command
-from rrt.picture_jobs import guard_settings
+from rrt.files.jobs import guard_settings
 from rrt.progress import bar
-from rrt.store import Store, is_complete, remove_store
+from rrt.store.store import Store
+from rrt.store.writer import is_complete, remove_store
 
 SETTINGS_FILE, STORE_FILE = "settings.json", "descriptors.h5"
 _BLOCK = 16  # pictures that a kill can cost

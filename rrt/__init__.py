@@ -6,37 +6,37 @@ Importing this package loads neither torch nor faiss: each name below is loaded 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from rrt.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from rrt.errors import InputError as InputError
-    from rrt.evaluation import Fusion as Fusion
-    from rrt.memory_store import MemoryStore as MemoryStore
-    from rrt.model import RRT as RRT
-    from rrt.reranker import Reranked as Reranked
-    from rrt.reranker import Reranker as Reranker
+    from rrt.evaluation.reranking import Fusion as Fusion
+    from rrt.store.memory import MemoryStore as MemoryStore
+    from rrt.network.model import RRT as RRT
+    from rrt.network.reranker import Reranked as Reranked
+    from rrt.network.reranker import Reranker as Reranker
     from rrt.retriever import Retrieved as Retrieved
     from rrt.retriever import Retriever as Retriever
-    from rrt.scorer import Scorer as Scorer
-    from rrt.scoring_settings import ScoringSettings as ScoringSettings
-    from rrt.store import Store as Store
-    from rrt.store_records import ImageRecord as ImageRecord
-    from rrt.store_records import StoredImage as StoredImage
-
-__version__ = "0.1.0"
+    from rrt.network.scorer import Scorer as Scorer
+    from rrt.network.precision import ScoringSettings as ScoringSettings
+    from rrt.store.store import Store as Store
+    from rrt.store.records import ImageRecord as ImageRecord
+    from rrt.store.records import StoredImage as StoredImage
 
 _MODULE_OF = {
-    "Fusion": "evaluation",
-    "ImageRecord": "store_records",
+    "Fusion": "evaluation.reranking",
+    "ImageRecord": "store.records",
     "InputError": "errors",
-    "MemoryStore": "memory_store",
-    "RRT": "model",
-    "Reranked": "reranker",
-    "Reranker": "reranker",
+    "MemoryStore": "store.memory",
+    "RRT": "network.model",
+    "Reranked": "network.reranker",
+    "Reranker": "network.reranker",
     "Retrieved": "retriever",
     "Retriever": "retriever",
-    "Scorer": "scorer",
-    "ScoringSettings": "scoring_settings",
-    "Store": "store",
-    "StoredImage": "store_records",
+    "Scorer": "network.scorer",
+    "ScoringSettings": "network.precision",
+    "Store": "store.store",
+    "StoredImage": "store.records",
 }
 __all__ = [*_MODULE_OF, "__version__"]
 

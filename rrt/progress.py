@@ -1,6 +1,6 @@
 """The one progress bar: on standard error, where that is a terminal and --quiet was not given.
 
-Every command has --quiet (`rrt.command_line`, `rrt.sacred_cli`); RRT_QUIET=1 in the environment stands for it in all commands
+Every command has --quiet (`rrt.command_line.parser`, `rrt.command_line.sacred`); RRT_QUIET=1 in the environment stands for it in all commands
 of a script. Bars never get into a log: what matters is printed as lines, which are the same with and without a terminal.
 """
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rrt.datasets import read_globals
+from rrt.datasets.sets import read_globals
 from rrt.errors import InputError, check_count
-from rrt.evaluation import Fusion
-from rrt.memory_store import MemoryStore
-from rrt.neighbors import Whitening, load_whitening, search
+from rrt.evaluation.reranking import Fusion
+from rrt.store.memory import MemoryStore
+from rrt.search.exact import Whitening, load_whitening, search
 from rrt.progress import bar
-from rrt.reranker import Reranker
-from rrt.store import Store
-from rrt.store_records import ImageRecord, StoredImage
+from rrt.network.reranker import Reranker
+from rrt.store.store import Store
+from rrt.store.records import ImageRecord, StoredImage
 
 _ROWS_PER_BLOCK = 8192
 
@@ -38,7 +38,7 @@ class Retrieved:
 class Retriever:
     """Finds the images of a store most similar to a query: exact search by global descriptors, then reranking.
 
-    store: ``rrt.Store`` or the path of one. reranker: None = search alone. whitening: ``rrt.neighbors.Whitening`` or
+    store: ``rrt.Store`` or the path of one. reranker: None = search alone. whitening: ``rrt.search.exact.Whitening`` or
     the path of an .npz of tools/learn_whitening.py. fusion: ``rrt.Fusion`` of similarity and reranker, None = the
     reranker alone. gallery: names or places of the images to search among, None = all (the store of a test set holds
     its queries, too: ``gallery=read_image_list(path).names``). Raises InputError when the parts do not fit together.

@@ -45,7 +45,7 @@ $py tools/prepare_topk_revisited.py with data_dir="$test" feature_name=small gnd
 stage "training the reranking transformer"
 settings="dataset.scenes model.RRT dataset.name=$name"
 $py experiment.py -F "$log" with temp_dir="$log" $settings dataset.train_data_dir="$train" dataset.val_data_dir=None resume=auto \
-    ${TRAINING:-$(sed 's/#.*//' rrt_scripts/quickstart_training.txt)}
+    ${TRAINING:-$(sed 's/#.*//' rrt_scripts/recipes/quickstart.txt)}
 
 stage "reranking landmarks the network has never seen"
 $py evaluate_revisited.py -F "$log" with temp_dir="$log" $settings dataset.test_data_dir="$test" dataset.test_gnd_file="$gnd" \

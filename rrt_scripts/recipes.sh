@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Which ways of training the reranker pay: every recipe of recipes_scenes.txt and, with DATA, of recipes_landmarks.txt, over three seeds.
+# Which ways of training the reranker pay: every recipe of recipes/scenes.txt and, with DATA, of recipes/landmarks.txt, over three seeds.
 #   bash rrt_scripts/recipes.sh [DATA]
 # After rrt_scripts/quickstart.sh and, with DATA (its folder of photographs), rrt_scripts/real_photos.sh, whose stores it uses. Recipes
 # are compared on held-out training landmarks; TEST="NAME .." measures those recipes on the test set, too, once the choice is made.
@@ -26,7 +26,7 @@ views() { # list, folder of its pictures, data set, options of make_views
 compare() {
     stage "recipes of $1"
     # shellcheck disable=SC2086
-    "$py" tools/compare_recipes.py "rrt_scripts/recipes_$1.txt" --out "logs/recipes_$1" --seeds ${SEEDS:-0 1 2} --jobs ${JOBS:-1} ${TEST:+--test $TEST}
+    "$py" tools/compare_recipes.py "rrt_scripts/recipes/$1.txt" --out "logs/recipes_$1" --seeds ${SEEDS:-0 1 2} --jobs ${JOBS:-1} ${TEST:+--test $TEST}
 }
 
 stage "holding out 12 of the 60 training landmarks of the scenes"

@@ -6,7 +6,7 @@
 # Settings by environment (relative paths start from the repository):
 #   DATA, LOGS  folders of the data sets (data) and of the results (logs); those of this script are landmarks_* and rrt_landmarks below them
 #   WEIGHTS     DELG weight file of delg_extract/train.py; not needed where the stores are there
-#   TRAINING    settings of experiment.py instead of those in rrt_scripts/real_photos_training.txt
+#   TRAINING    settings of experiment.py instead of those in rrt_scripts/recipes/real_photos.txt
 #   HELD_OUT    options of tools/train_val_split.py (--landmarks 6 --queries 8 --distractors 400)
 #   WHITENING   options of tools/learn_whitening.py (--dim 700 --power 0.1)
 set -euo pipefail
@@ -55,7 +55,7 @@ common=(dataset.landmarks model.RRT dataset.max_sequence_len=100
 stage "training the reranking transformer"
 # shellcheck disable=SC2046,SC2086
 "$py" experiment.py -F "$log" with temp_dir="$log" "${common[@]}" resume=auto \
-    ${TRAINING:-$(sed 's/#.*//' rrt_scripts/real_photos_training.txt)} "$@"
+    ${TRAINING:-$(sed 's/#.*//' rrt_scripts/recipes/real_photos.txt)} "$@"
 stage "choosing the fusion with global similarity on the validation landmarks"
 "$py" tools/tune_fusion.py with temp_dir="$log" "${common[@]}" resume="$log/best.pt" whitening="$whitening"
 stage "measuring the test landmarks: RRT alone, and fused"

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from places import SHARED
+
 import builders
 import numpy as np
 import pytest
@@ -9,9 +11,9 @@ from commands import stop_warm_pythons
 from hypothesis import settings
 from PIL import Image
 
-from rrt.lists import write_image_list
+from rrt.formats.lists import write_image_list
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+
 
 # The same examples on every machine and every run; no deadline, because two busy cores would miss it now and then.
 settings.register_profile("steady", derandomize=True, deadline=None)

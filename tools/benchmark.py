@@ -4,7 +4,7 @@
     python tools/benchmark.py store --quick --json store.json
 
 A benchmark NAME is a module tools/bench_NAME.py with HELP (one line), add_arguments(parser) and run(args), which returns
-rows (label, value, unit, note, target; see tools/benchmarking.py), the last two optional, and, if it likes, with
+rows (label, value, unit, note, target; see tools/benchmarks/common.py), the last two optional, and, if it likes, with
 format_rows(rows), its own table. To add one, name it below.
 """
 
@@ -12,11 +12,11 @@ import importlib
 import sys
 from pathlib import Path
 
-from rrt.command_line import CommandParser
+from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, run_command
-from rrt.picture_jobs import write_json
+from rrt.files.jobs import write_json
 from rrt.progress import waiting
-from tools.benchmarking import Row, format_rows, machine
+from tools.benchmarks.common import Row, format_rows, machine
 
 # Imported when called, because some need TensorFlow and others PyTorch.
 BENCHMARKS = (

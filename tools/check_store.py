@@ -1,32 +1,7 @@
-"""Check a descriptor store: schema, offsets, finite values, unit length, falling attention, completeness.
+"""`python tools/check_store.py --help`; the command is rrt/commands/check_store.py."""
 
-Prints what the store holds and every problem found (the first 20, then their number); exit status 1 when there is one.
-
-    python tools/check_store.py data/oxford5k/delg_r50_gldv2.h5 --list data/oxford5k/test_gallery.txt
-"""
-
-from rrt.command_line import CommandParser
-from rrt.errors import InputError, run_command
-from rrt.lists import read_image_list
-from rrt.store_check import check_store
-
-
-def main():
-    parser = CommandParser(__doc__)
-    parser.add_argument("store", help="descriptor store (.h5)")
-    parser.add_argument("--list", action="append", default=[],
-                        help="image list whose images must all be there; may be given several times")
-    parser.add_argument("--show", type=int, default=20, help="problems printed (default %(default)s)")
-    args = parser.parse_args()
-    check = check_store(args.store, [read_image_list(path) for path in args.list], args.show)
-    for what, value in check.summary.items():
-        print(f"{what}: {value}")
-    for problem in check.problems:
-        print(f"problem: {problem}")
-    if check.num_problems:
-        raise InputError(f"{args.store}: {check.num_problems} problems, {len(check.problems)} of them shown; copy the "
-                         "file again or make it again")
-
+from rrt.command_line.parser import run_command
+from rrt.commands.check_store import main
 
 if __name__ == "__main__":
     run_command(main)

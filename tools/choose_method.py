@@ -1,59 +1,7 @@
-"""Which method is best on held-out landmarks: the mean of several comparisons of tools/compare.py, so that no single draw of queries decides.
+"""`python tools/choose_method.py --help`; the command is rrt/commands/choose_method.py."""
 
-    python tools/choose_method.py logs/compare_held_out_*/comparison.json --output logs/compare_held_out.md
-
-Prints (and writes) a Markdown table by falling mean of the Medium mAP, with the smallest and the largest.
-"""
-
-import json
-from pathlib import Path
-
-import numpy as np
-
-from rrt.command_line import CommandParser
-from rrt.errors import InputError, atomic_path, run_command
-
-
-def read_comparison(path) -> dict[str, float]:
-    """{method: Medium mAP in percent} of a comparison.json. InputError when the file is none."""
-    try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
-        return {row["method"]: float(row["map"]["medium"]) for row in rows}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); make it with tools/compare.py") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: no Medium mAP of methods in it ({error}); make it again with tools/compare.py") from None
-
-
-def ranked(comparisons: dict) -> dict[str, np.ndarray]:
-    """{method: its Medium mAP in each comparison}, the best mean first. comparisons {path: {method: %}}; InputError when they
-    are not of the same methods."""
-    (first, methods), *others = comparisons.items()
-    for path, other in others:
-        if different := sorted(set(methods) ^ set(other)):
-            raise InputError(f"{path}: other methods than {first}: {', '.join(different)}; compare the same in both")
-    values = {name: np.array([found[name] for found in comparisons.values()]) for name in methods}
-    return dict(sorted(values.items(), key=lambda entry: -entry[1].mean()))
-
-
-def table(values: dict[str, np.ndarray]) -> str:
-    count = len(next(iter(values.values())))
-    lines = [f"| method | Medium, mean of {count} | lowest to highest |\n| --- | ---: | ---: |\n"]
-    return "".join(lines + [f"| {name} | {each.mean():.2f} | {each.min():.2f}–{each.max():.2f} |\n" for name, each in values.items()])
-
-
-def main():
-    parser = CommandParser(__doc__)
-    parser.add_argument("comparisons", nargs="+", help="comparison.json files of tools/compare.py")
-    parser.add_argument("--output", type=Path, help="file for the table (.md)")
-    args = parser.parse_args()
-    text = table(ranked({path: read_comparison(path) for path in args.comparisons}))
-    print(text, end="")
-    if args.output:
-        with atomic_path(args.output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        print(f"wrote {args.output}")
-
+from rrt.command_line.parser import run_command
+from rrt.commands.choose_method import main
 
 if __name__ == "__main__":
     run_command(main)

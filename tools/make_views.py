@@ -1,39 +1,7 @@
-"""Makes views of photographs: `python tools/make_views.py --train_txt data/x/train.txt --out data/x_views`."""
+"""`python tools/make_views.py --help`; the command is rrt/commands/make_views.py."""
 
-import argparse
-from dataclasses import fields
-
-from rrt.command_line import CommandParser
-from rrt.errors import run_command
-from rrt.picture_jobs import default_workers
-from rrt.views import ViewSettings, make_views
-
-HELP = {
-    "views": "views of each photograph",
-    "size": "longest side of a view in pixels",
-    "smallest_crop": "least share of the photograph's area in a view",
-    "perspective": "largest shift of a corner, share of the side",
-    "rotation": "rotation in degrees, seldom more",
-    "strength": "0..1: light, colour, blur and noise",
-    "patches": "mean number of pieces of other photographs in a view",
-    "seed": "the same seed gives the same pictures",
-}
-
-
-def main():
-    parser = CommandParser(__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--train_txt", required=True, help="image list")
-    parser.add_argument("--image_dir", help="folder its names start from (default: the list's own)")
-    parser.add_argument("--out", required=True, help="folder for views/ and train.txt")
-    for field in fields(ViewSettings):
-        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=HELP[field.name])
-    parser.add_argument("--num_workers", type=int, default=default_workers(), help="processes")
-    parser.add_argument("--allow_missing", action="store_true",
-                        help="exit with status 0 although pictures could not be read")
-    arguments = vars(parser.parse_args())
-    given = {name: arguments.pop(name) for name in ("train_txt", "out", "image_dir", "num_workers", "allow_missing")}
-    print(f"wrote {make_views(settings=ViewSettings(**arguments), **given)}")
-
+from rrt.command_line.parser import run_command
+from rrt.commands.make_views import main
 
 if __name__ == "__main__":
     run_command(main)

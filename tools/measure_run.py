@@ -1,51 +1,7 @@
-"""Measure TREC run files (of evaluate_revisited.py with trec=True, or of another program) by Revisited ground truth.
+"""`python tools/measure_run.py --help`; the command is rrt/commands/measure_run.py."""
 
-    python tools/measure_run.py logs/NAME/trec/RRT_medium.run --data_dir data/oxford5k --ground_truth gnd_roxford5k.pkl
-
-A run whose tag ends with _easy, _medium, _hard or _classic was made for that protocol and is measured by it alone.
-"""
-
-from pathlib import Path
-
-from rrt.command_line import CommandParser
-from rrt.datasets import TEST_LISTS
-from rrt.errors import run_command
-from rrt.metrics import evaluate, format_table
-from rrt.revisited import load_revisited_set
-from rrt.trec import read_run, run_positions
-
-
-def measure_run(path, images, distractors=False, ks=(1, 5, 10)):
-    """(tag, {protocol: ProtocolResult}, queries the run does not name) of one run. images: RevisitedSet; distractors:
-    documents that are not in the gallery are wrong ones rather than an error. Raises InputError."""
-    run, tag = read_run(path)
-    queries = images.query.names
-    ranks, num_gallery = run_positions(path, run, queries, images.gallery.names, distractors)
-    results = evaluate(ranks, images.truth.gnd, ks, num_gallery)
-    protocol = tag.rpartition("_")[2]
-    return tag, {protocol: results[protocol]} if protocol in results else results, len(set(queries) - run.keys())
-
-
-def parse_arguments():
-    parser = CommandParser(__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUN")
-    parser.add_argument("--data_dir", default="data/oxford5k", help="folder of the test set (data/oxford5k)")
-    parser.add_argument("--ground_truth", default="gnd_roxford5k.pkl", help="ground truth in it (gnd_roxford5k.pkl)")
-    parser.add_argument("--lists", nargs=2, default=TEST_LISTS, metavar=("QUERIES", "GALLERY"),
-                        help=f"image lists in it ({' '.join(TEST_LISTS)})")
-    parser.add_argument("--distractors", action="store_true", help="pictures outside the gallery count as wrong ones")
-    return parser.parse_args()
-
-
-def main():
-    args = parse_arguments()
-    images = load_revisited_set(*(Path(args.data_dir) / name for name in (*args.lists, args.ground_truth)))
-    for path in args.runs:
-        tag, results, missing = measure_run(path, images, args.distractors)
-        note = f": {missing} of {len(images.query)} queries are not in it and count as nothing found" if missing else ""
-        print(path + note)
-        print(format_table({tag: results}, intervals=True))
-
+from rrt.command_line.parser import run_command
+from rrt.commands.measure_run import main
 
 if __name__ == "__main__":
     run_command(main)

@@ -9,7 +9,7 @@ from rrt.photo_index.extraction import Describer
 from rrt.photo_index.manifest import shown
 from rrt.photo_index.query import PhotoIndex, Ranker
 from rrt.photo_index.report import Answer
-from rrt.store import Store
+from rrt.store.store import Store
 
 Box = tuple[int, int, int, int]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from delg_extract.options import add_model_option, add_pca_options, add_settings_options, requested_extraction
+from delg_extract.extraction.options import add_model_option, add_pca_options, add_settings_options, requested_extraction
 from rrt.errors import InputError, sha256_of_file
 from rrt.progress import bar
-from rrt.store_schema import canonical_settings, first_difference, parts_path
+from rrt.store.schema import canonical_settings, first_difference, parts_path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED_MODEL = ROOT / "rrt_gld_ckpts" / "delg_small.h5"
@@ -136,13 +136,13 @@ def reason_of(messages: str, status: int) -> str:
 
 @dataclass
 class Describer:
-    """A process of delg_extract/answer.py that is started when it is first needed, and again when it has died.
+    """A process of delg_extract/extraction/answer.py that is started when it is first needed, and again when it has died.
 
     command: what is started; flags: how pictures are described. One request at a time; others wait. seconds: for an answer.
     """
 
     flags: list[list[str]]
-    command: tuple[str, ...] = (sys.executable, "-m", "delg_extract.answer")
+    command: tuple[str, ...] = (sys.executable, "-m", "delg_extract.extraction.answer")
     seconds: float = 120.0
 
     def __post_init__(self):

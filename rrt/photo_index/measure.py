@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from rrt.errors import InputError
-from rrt.joined_store import JoinedStore
-from rrt.metrics import evaluate, format_table
+from rrt.store.joined import JoinedStore
+from rrt.evaluation.metrics import evaluate, format_table
 from rrt.photo_index.extraction import command_line, reason_of, working_environment
 from rrt.photo_index.query import PhotoIndex, Ranker, ranker_of
-from rrt.picture_jobs import write_json
+from rrt.files.jobs import write_json
 from rrt.progress import bar
-from rrt.revisited import load_revisited_set
-from rrt.store import Store
+from rrt.formats.revisited import load_revisited_set
+from rrt.store.store import Store
 
 KS = (1, 5, 10)
 

@@ -11,21 +11,21 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from rrt.datasets import read_globals
+from rrt.datasets.sets import read_globals
 from rrt.errors import InputError
-from rrt.evaluation import Fusion
-from rrt.evaluation_run import read_fusion
-from rrt.joined_store import JoinedStore
-from rrt.neighbors import l2_normalize, load_whitening, search
+from rrt.evaluation.reranking import Fusion
+from rrt.evaluation.run import read_fusion
+from rrt.store.joined import JoinedStore
+from rrt.search.exact import l2_normalize, load_whitening, search
 from rrt.photo_index.extraction import SHIPPED_MODEL, is_shipped
 from rrt.photo_index.manifest import Manifest, read_manifest
 from rrt.photo_index.scan import inside
 from rrt.photo_index.segments import alive_rows, open_segments
-from rrt.reranker import Reranker
+from rrt.network.reranker import Reranker
 from rrt.rerankers import make_chain
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
 from rrt.rerankers.transformer import Transformer
-from rrt.store import Store
+from rrt.store.store import Store
 
 SHIPPED_RERANKER = SHIPPED_MODEL.with_name("rrt_small.pt")
 SHIPPED_FUSION = SHIPPED_MODEL.with_name("rrt_small.fusion.json")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rrt.errors import InputError, sha256_of_file
-from rrt.lists import read_image_list
+from rrt.formats.lists import read_image_list
 from rrt.photo_index.manifest import Photograph, shown
 from rrt.progress import bar
 

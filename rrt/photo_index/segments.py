@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.joined_store import JoinedStore
+from rrt.store.joined import JoinedStore
 from rrt.photo_index.manifest import Manifest, segment_path
-from rrt.store import LOCAL_COLUMNS, Store
-from rrt.store_file import Sizes
-from rrt.store_writer import write_finished
+from rrt.store.schema import LOCAL_COLUMNS
+from rrt.store.store import Store
+from rrt.store.file import Sizes
+from rrt.store.writer import write_finished
 
 MOST_SEGMENTS = 8
 # Rows that nothing refers to: as many, and this part of all, before it is worth copying the rest.

@@ -8,8 +8,8 @@ from PIL import Image
 
 from rrt.errors import describe_error
 from rrt.photo_index.query import PhotoIndex
-from rrt.picture_files import upright
-from rrt.picture_jobs import write_bytes
+from rrt.files.pictures import upright
+from rrt.files.jobs import write_bytes
 
 SIDE = 256  # pixels of the longest side
 _QUALITY = 82

@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError, atomic_path
-from rrt.neighbors import Whitening, fit_pca_whitening, load_whitening
+from rrt.search.exact import Whitening, fit_pca_whitening, load_whitening
 from rrt.photo_index import extraction
 from rrt.photo_index.manifest import MANIFEST, PENDING, SKIPPED, Manifest, locked, read_manifest, segment_path, shown, write_manifest
 from rrt.photo_index.scan import Found, hash_new, photographs_folder, scan, scan_list
 from rrt.photo_index.segments import alive_rows, open_segments, wants_merging, write_rows
-from rrt.picture_jobs import default_workers
-from rrt.store import Store, read_skipped, remove_store
+from rrt.files.jobs import default_workers
+from rrt.store.store import Store
+from rrt.store.writer import read_skipped, remove_store
 
 TABLE = "pending-table.json"
 # Where a whitening is from, if not from a file that was given.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.errors import check_count, check_number
-from rrt.neighbors import expand
+from rrt.search.exact import expand
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
 from rrt.rerankers.gallery import check_globals, similarities
 

@@ -21,13 +21,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from rrt.codebook import MAKE, Aggregated, Codebook, aggregate, load_codebook
-from rrt.datasets import read_descriptors
+from rrt.rerankers.codebook import MAKE, Aggregated, Codebook, aggregate, load_codebook
+from rrt.datasets.sets import read_descriptors
 from rrt.errors import InputError, check_count
-from rrt.pairs import concatenated_ranges
+from rrt.network.pairs import concatenated_ranges
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace
-from rrt.store_values import as_float32
+from rrt.store.values import as_float32
 
 _IMAGES_PER_BLOCK = 64
 _CANDIDATES_PER_BLOCK = 128

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from rrt.datasets import read_globals
-from rrt.neighbors import Whitening, l2_normalize
+from rrt.datasets.sets import read_globals
+from rrt.search.exact import Whitening, l2_normalize
 
 
 @dataclass(frozen=True)

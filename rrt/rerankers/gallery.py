@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from rrt.errors import InputError
-from rrt.neighbors import search
+from rrt.search.exact import search
 from rrt.progress import bar
 from rrt.rerankers.base import SearchSpace, Shortlist
 
@@ -116,7 +116,7 @@ class _Neighbours:
         self.known[rows] = True
 
     def _find_many(self, rows, k):
-        from rrt.large_search import SelfSearch  # loads torch
+        from rrt.search.self_search import SelfSearch  # loads torch
 
         with TemporaryDirectory() as folder, bar(
             what="neighbours", total=1.0, passing=True, bar_format="{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"

@@ -7,7 +7,7 @@ p of a query q and a candidate x of the shortlist
     M(q, x)     = {(i, j): j = argmin_j |d_i^q - d_j^x|, |d_i^q - d_j^x| < max_distance}
     score(q, x) = max_T |{(i, j) in M(q, x): |p_i^q - T p_j^x| <= threshold}|
 
-where T is an affine transform or a homography, estimated by MAGSAC++ (rrt/matching.py). DELG_SPEC 6.2 has the published
+where T is an affine transform or a homography, estimated by MAGSAC++ (rrt/matching/matches.py). DELG_SPEC 6.2 has the published
 settings: mode one_way, max_distance 0.9 or 1.0, threshold 10 or 20, max_trials 1000, border 0. The defaults here were
 chosen on held-out training landmarks in pictures of 640 pixels, where a border of 0 ranks worse than global search.
 """
@@ -22,13 +22,13 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from rrt.datasets import not_finite
+from rrt.datasets.sets import not_finite
 from rrt.errors import InputError
-from rrt.matching import MODELS, MODES, Verification, half_squares, match_in, verify
-from rrt.picture_matching import is_inner
+from rrt.matching.matches import MODELS, MODES, Verification, half_squares, match_in, verify
+from rrt.matching.pictures import is_inner
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
-from rrt.store_values import all_finite, as_float32
+from rrt.store.values import all_finite, as_float32
 
 # Cells of a matrix product: small ones stay in a core's cache, a GPU wants large ones.
 _CELLS = {"cpu": 2**21, "cuda": 2**26}
@@ -201,7 +201,7 @@ class Geometric(RerankMethod):
         """Matches (row of the query, row of the image) int64 [k, 2] with each image, by one matrix product for all."""
         device = self._device()
         if device.type == "cuda":
-            # Fewer bits than rrt.matching.rounding() reckons with.
+            # Fewer bits than rrt.matching.matches.rounding() reckons with.
             torch.backends.cuda.matmul.allow_tf32 = False
         rows = torch.from_numpy(images.descriptors).to(device)
         halves = torch.from_numpy(half_squares(images.descriptors)).to(device)

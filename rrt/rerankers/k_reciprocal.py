@@ -21,15 +21,7 @@ from scipy.sparse import csr_array, vstack
 
 from rrt.errors import check_count, check_number
 from rrt.rerankers.base import RerankMethod, SearchSpace
-from rrt.rerankers.gallery import (
-    check_globals,
-    gallery_neighbours,
-    is_kept,
-    kept,
-    pair_similarities,
-    similarities,
-    sparse_rows,
-)
+from rrt.rerankers.gallery import check_globals, gallery_neighbours, is_kept, kept, pair_similarities, similarities, sparse_rows
 
 _ROWS = 4096
 _SHARE = np.float32(2 / 3 - 1e-6)  # of whole numbers

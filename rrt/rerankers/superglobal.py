@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from rrt.errors import check_count, check_number
-from rrt.neighbors import l2_normalize
+from rrt.search.exact import l2_normalize
 from rrt.rerankers.base import RerankMethod
 from rrt.rerankers.gallery import check_globals
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rrt.errors import InputError, check_types
-from rrt.evaluation import Fusion
+from rrt.evaluation.reranking import Fusion
 from rrt.rerankers.base import RerankMethod, local_bytes
-from rrt.reranker import Reranker
-from rrt.scorer import Scorer
+from rrt.network.reranker import Reranker
+from rrt.network.scorer import Scorer
 
 
 @dataclass(frozen=True)

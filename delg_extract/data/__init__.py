@@ -1,0 +1,1 @@
+"""Training images: TFRecord shards, decoding, batches."""

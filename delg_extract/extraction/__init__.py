@@ -1,0 +1,1 @@
+"""From images to descriptors: image pyramid, DELG, PCA, parts of a store."""

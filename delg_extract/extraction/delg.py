@@ -1,0 +1,121 @@
+"""This project's networks as sources of descriptors: every scale through a trained network (level.py), the strongest features kept.
+
+- conv5 runs only at the scales that feed the global descriptor.
+- One graph serves every picture size: nothing is retraced.
+- ``bfloat16`` halves the bytes and, on processors and GPUs that multiply it natively, the time; the heads stay in float32.
+
+Weights are captured tensors: as constants inside the graph they gained nothing in float32, took a gigabyte more and made the first call
+last eight seconds.
+"""
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.extraction.extractor import LocalAndGlobal
+from delg_extract.network.level import Level, level_weights
+from delg_extract.network.model import Delg, normalize_pixels
+from delg_extract.extraction.pyramid import level_size, receptive_boxes, usable_scales
+from delg_extract.network.tensorflow import tf
+
+PRECISIONS = ("float32", "bfloat16")
+# A reduced precision must be worth its rounding.
+_WORTH = 1.2
+
+
+class DelgNetwork:
+    """A trained network for extraction; ``precision``, one of PRECISIONS, is that of the convolutions."""
+
+    def __init__(self, model: Delg, precision: str = "float32"):
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+        self.model, self.precision = model, precision
+        self._level = Level(model, tf.nest.map_structure(tf.constant, level_weights(model, precision)))
+        spec = (tf.TensorSpec([None, None, None, 3], tf.float32), tf.TensorSpec([2], tf.int32))
+        self._local, self._both, self._global = (tf.function(level, input_signature=spec, autograph=False)
+                                                 for level in (self._local_level, self._both_level, self._global_level))
+
+    # ---- the pyramid -----------------------------------------------------------------------------------------------------
+
+    def local_and_global(self, images: np.ndarray, settings: ExtractionSettings) -> list[LocalAndGlobal]:
+        """Features of uint8 [B, H, W, 3]: those of all scales with attention >= the threshold, the strongest first, for each.
+        Scales at which the pictures are under MIN_LEVEL_SIDE pixels are left out."""
+        normalized = normalize_pixels(images)
+        positions = settings.global_positions
+        levels, globals_ = [], []
+        for index in usable_scales(*images.shape[1:3], settings.scales):
+            scale = settings.scales[index]
+            size = tf.constant([level_size(side, scale) for side in images.shape[1:3]], tf.int32)
+            if not settings.use_local:
+                if index in positions:
+                    globals_.append(self._global(normalized, size).numpy())
+                continue
+            if index in positions:
+                attention, descriptors, embedding = (x.numpy() for x in self._both(normalized, size))
+                globals_.append(embedding)
+            else:
+                attention, descriptors = (x.numpy() for x in self._local(normalized, size))
+            levels.append(_LevelMaps(scale, attention, descriptors, receptive_boxes(*attention.shape[1:], self.model.stride)))
+        by_picture = np.stack(globals_, 1) if globals_ else np.empty((len(images), 0, 0), np.float32)
+        return [_strongest(levels, picture, by_picture[picture], settings) for picture in range(len(images))]
+
+    # ---- one level -------------------------------------------------------------------------------------------------------
+
+    def _local_level(self, images, size):
+        return self._level.heads(self._level.conv4(images, size))
+
+    def _both_level(self, images, size):
+        conv4 = self._level.conv4(images, size)
+        return *self._level.heads(conv4), self._level.embedding(conv4)
+
+    def _global_level(self, images, size):
+        return self._level.embedding(self._level.conv4(images, size))
+
+
+class _LevelMaps:
+    """The local maps of one scale for a batch: attention [B, h, w], descriptors [B, h, w, D], boxes [h * w, 4] of its grid."""
+
+    def __init__(self, scale, attention, descriptors, boxes):
+        self.attention = attention.reshape(len(attention), -1)
+        self.descriptors = descriptors.reshape(*self.attention.shape, -1)
+        self.boxes = boxes / np.float32(scale)
+        self.inverse_scale = np.float32(1.0) / np.float32(scale)
+
+
+def _strongest(levels: list[_LevelMaps], picture: int, global_descriptors: np.ndarray, settings: ExtractionSettings) -> LocalAndGlobal:
+    """The features of one picture whose attention reaches the threshold, over all levels, the strongest first."""
+    boxes, features, scales, scores = [np.empty((0, 4), np.float32)], [], [np.empty(0, np.float32)], [np.empty(0, np.float32)]
+    for level in levels:
+        attention = level.attention[picture]
+        keep = np.flatnonzero(attention >= settings.score_threshold)
+        boxes.append(level.boxes[keep])
+        features.append(level.descriptors[picture, keep])
+        scores.append(attention[keep])
+        scales.append(np.full(len(keep), level.inverse_scale, np.float32))
+    scores = np.concatenate(scores)
+    boxes = np.concatenate(boxes)
+    if settings.iou_threshold < 1:
+        best = tf.image.non_max_suppression(boxes, scores, settings.max_features, settings.iou_threshold).numpy()
+    else:
+        best = np.argsort(-scores, kind="stable")[:settings.max_features]
+    features = np.concatenate(features)[best] if features else np.empty((0, 0), np.float32)
+    return LocalAndGlobal(boxes[best], features, np.concatenate(scales)[best], scores[best], global_descriptors)
+
+
+def fastest_precision() -> str:
+    """bfloat16 where convolutions of a middle stage run clearly faster in it on this machine, else float32 (a quarter of a second)."""
+    seconds = {}
+    for precision in ("float32", "bfloat16"):
+        x = tf.ones([1, 64, 64, 256], precision)
+        kernel = tf.fill([3, 3, 256, 256], tf.constant(1e-3, precision))
+        convolve = tf.function(lambda x, kernel=kernel: tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME")))
+        convolve(x)
+        took = []
+        for _ in range(5):
+            began = time.perf_counter()
+            convolve(x).numpy()
+            took.append(time.perf_counter() - began)
+        seconds[precision] = min(took)
+    return "bfloat16" if seconds["float32"] > _WORTH * seconds["bfloat16"] else "float32"

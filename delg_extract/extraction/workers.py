@@ -1,0 +1,205 @@
+"""Extracting the parts of a store with many workers: processes of this machine, or a Ray cluster (extra ``cluster``).
+
+A part is the unit of work. A worker that dies costs the part it was at: the part is tried again by a fresh worker, and after
+``ATTEMPTS`` failures the run ends and says which part it was. The workers share nothing but the folder of parts, which must lie
+on a file system that all machines see.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections import Counter, deque
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Callable
+
+from delg_extract.extraction.parts import PartExtractor, Plan
+from rrt.errors import InputError, describe_error
+from rrt.files.jobs import default_workers as cores
+
+ATTEMPTS = 3
+# Tasks handed to Ray at once; it keeps what a task needs in memory until it runs.
+RAY_WINDOW = 256
+_state: dict = {}
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that TensorFlow would see, as CUDA_VISIBLE_DEVICES names them; found without loading it."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name not in ("", "-1")]
+    return [str(i) for i, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
+
+
+def default_workers(bytes_a_worker: float = 2.5e9) -> int:
+    """A worker for each GPU; without one, for each core, as many as two thirds of the free memory feed."""
+    if visible_gpus():
+        return len(visible_gpus())
+    fed = int(_free_memory() * 2 / 3 / bytes_a_worker)
+    return max(1, min(cores(), fed))
+
+
+def default_batch() -> int:
+    """Pictures of one size that go through the network together: more than one pays on a GPU alone."""
+    return 8 if visible_gpus() else 1
+
+
+def _free_memory() -> float:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return float("inf")
+
+
+# ---- inside a worker -----------------------------------------------------------------------------------------------------
+
+
+def _start(plan: Plan, gpu: str | None, threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    # TensorFlow reads these when it is first imported; operators side by side would only take cores from each other.
+    os.environ.update(TF_NUM_INTRAOP_THREADS=str(threads), TF_NUM_INTEROP_THREADS="1")
+    _state["plan"] = plan
+
+
+def _end_with_parent() -> None:
+    # A worker whose parent was killed would wait for work for ever.
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _extract(part: int) -> int:
+    # The network is loaded by the first part, not by the initialiser, whose errors an executor does not tell.
+    if "extractor" not in _state:
+        _state["extractor"] = PartExtractor(_state["plan"], threads=1)
+    extractor = _state["extractor"]
+    extractor.run([part])
+    return len(extractor.writer.block_names(part))
+
+
+# ---- processes of this machine -------------------------------------------------------------------------------------------
+
+
+class LocalWorkers:
+    """Worker processes of this machine, each with its share of the cores, or a GPU each. A context manager.
+
+    ``task(part)``: what a worker does with a part, and how many pictures that were; a function of a module.
+    """
+
+    def __init__(self, plan: Plan, num_workers: int, task: Callable[[int], int] = _extract):
+        self.plan, self.num_workers, self.threads, self.task = plan, num_workers, max(1, cores() // num_workers), task
+        self.gpus = visible_gpus()
+        self.executors = [self._executor(i) for i in range(num_workers)]
+
+    def _executor(self, index: int) -> ProcessPoolExecutor:
+        # An executor for each worker: one that breaks leaves the others at work.
+        gpu = self.gpus[index % len(self.gpus)] if self.gpus else None
+        return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start, (self.plan, gpu, self.threads))
+
+    def run(self, parts: list[int], on_pictures: Callable[[int], None]) -> None:
+        """Extracts the parts in any order. Raises InputError when one fails ``ATTEMPTS`` times."""
+        todo, failures, running = deque(parts), Counter(), {}
+        idle = list(range(self.num_workers))
+        while todo or running:
+            while idle and todo:
+                index, part = idle.pop(), todo.popleft()
+                running[self._submit(index, part)] = index, part
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                index, part = running.pop(future)
+                idle.append(index)
+                try:
+                    on_pictures(future.result())
+                    continue
+                except BrokenProcessPool:
+                    reason = "its worker died (out of memory? use fewer workers or a smaller --max_image_size)"
+                except OSError as error:  # a file system may come back
+                    reason = describe_error(error)
+                failures[part] += 1
+                if failures[part] == ATTEMPTS:
+                    raise gave_up(self.plan, part, reason)
+                todo.append(part)
+
+    def _submit(self, index: int, part: int):
+        try:
+            return self.executors[index].submit(self.task, part)
+        except BrokenProcessPool:  # its worker died
+            self.executors[index].shutdown(wait=False)
+            self.executors[index] = self._executor(index)
+            return self.executors[index].submit(self.task, part)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is not None:  # do not wait for parts that nobody wants any more
+            for child in multiprocessing.active_children():
+                child.terminate()
+        for executor in self.executors:
+            executor.shutdown(cancel_futures=True)
+
+
+def gave_up(plan: Plan, part: int, reason: str) -> InputError:
+    """The error that ends a run when a part cannot be done."""
+    first = plan.jobs[part * plan.block].name
+    return InputError(f"{plan.output}: part {part} (from {first!r}) failed {ATTEMPTS} times: {reason}; whole parts are kept, run again")
+
+
+# ---- Ray -----------------------------------------------------------------------------------------------------------------
+
+
+def _reach(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError("expected HOST:PORT, auto or local")
+    socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _extract_in_ray(plan: Plan, part: int) -> int:
+    if not _state:
+        os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
+        _state["plan"] = plan
+    return _extract(part)
+
+
+def run_on_ray(plan: Plan, parts: list[int], address: str, on_pictures: Callable[[int], None]) -> None:
+    """Extracts the parts as tasks of the Ray cluster at ``address`` ("local": started here, "auto": the one of this machine).
+
+    A task takes a core, or a GPU where the cluster has some. Tasks of lost workers are tried again by Ray. Every machine needs this
+    package and the same paths for pictures, model and output. Raises InputError when Ray is not there or a part fails for good.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise InputError("--ray_address: Ray is not installed; pip install 'rrt[cluster]'") from None
+    try:
+        if address not in ("auto", "local"):
+            _reach(address)  # Ray itself would knock for minutes
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"--ray_address {address}: no Ray cluster answers there ({describe_error(error)}); start one with "
+                         "'ray start --head', or give local") from None
+    try:
+        resources = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
+        task = ray.remote(**resources, max_retries=ATTEMPTS - 1, retry_exceptions=[OSError])(_extract_in_ray)
+        shared, todo, running = ray.put(plan), deque(parts), {}
+        while todo or running:
+            while todo and len(running) < RAY_WINDOW:
+                part = todo.popleft()
+                running[task.remote(shared, part)] = part
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            part = running.pop(done)
+            try:
+                on_pictures(ray.get(done))
+            except ray.exceptions.RayTaskError as error:
+                raise (error.cause if isinstance(error.cause, (InputError, OSError)) else error) from None
+            except ray.exceptions.RayError as error:
+                raise gave_up(plan, part, f"{describe_error(error)}") from None
+    finally:
+        ray.shutdown()

@@ -1,0 +1,1 @@
+"""The DELG network in TensorFlow and its weights."""

@@ -1,0 +1,1 @@
+"""Training of DELG: losses, steps, checkpoints."""

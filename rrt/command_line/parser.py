@@ -1,0 +1,29 @@
+"""The command line of the commands that are not on Sacred (`rrt.command_line.sacred`): argparse with what all of them have."""
+
+import argparse
+
+from rrt.progress import set_quiet
+
+QUIET_HELP = "no progress bars nor lines about the progress; results, warnings and errors are printed (also: RRT_QUIET=1)"
+
+
+class _Quiet(argparse.Action):
+    """Leaves nothing in the namespace: whoever draws a bar asks rrt.progress."""
+
+    def __init__(self, option_strings, dest, **options):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        set_quiet(True)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse's, with --quiet and the description printed as it is written; sub-parsers are of this kind, too."""
+
+    def __init__(self, description=None, *, formatter_class=argparse.RawDescriptionHelpFormatter, **options):
+        super().__init__(description=description, formatter_class=formatter_class, **options)
+        self.add_argument("--quiet", action=_Quiet, help=QUIET_HELP)
+
+    def parse_args(self, args=None, namespace=None):
+        set_quiet(False)  # of an earlier command of this process
+        return super().parse_args(args, namespace)

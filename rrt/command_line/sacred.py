@@ -1,0 +1,226 @@
+"""Sacred experiments as commands with one-line errors: `python tools/NAME.py [-F logs/NAME] with setting=value`."""
+
+import copy
+import difflib
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from docopt import DocoptExit, docopt
+
+from rrt.command_line.parser import QUIET_HELP
+from rrt.errors import InputError, describe_error
+from rrt.progress import set_quiet
+from rrt.command_line.records import DefaultRecord, is_mongo_address, mongo_record
+
+with warnings.catch_warnings():  # sacred 0.8.7 imports pkg_resources, which setuptools<81 has but warns of
+    warnings.simplefilter("ignore")
+    from sacred import SETTINGS, Experiment, Ingredient, cli_option
+    from sacred.arg_parser import get_config_updates
+    from sacred.config import ConfigDict
+    from sacred.dependencies import gather_sources_and_dependencies
+    from sacred.utils import ConfigAddedError, SacredError
+    from sacred.utils import apply_backspaces_and_linefeeds, get_by_dotted_path, iterate_flattened, join_paths
+
+__all__ = ["Ingredient", "add_settings", "make_experiment", "is_first_process", "plain_config", "run_sacred"]
+
+# "fd", the default, starts two `tee` processes that outlive a killed run and reorder standard output and error.
+SETTINGS.CAPTURE_MODE = "sys"
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# What Sacred reports of every run and what nobody can act on; `-l INFO` shows it all.
+_NOISE = ("No observers have been added", "Failed after", "Aborted after", "Changed type of config entry")
+
+# Options that say where a run is recorded, or that it is not.
+_RECORDS = ("file_storage", "mongo_db", "sql", "s3", "gcs", "tiny_db", "unobserved")
+
+_KINDS = {bool: "True or False", int: "an integer", float: "a number", str: "a text", dict: "a dict", list: "a list"}
+
+
+class _Console(logging.Handler):
+    """One line a message, to whatever sys.stderr is at that moment, so that a run's captured output has it too."""
+
+    def emit(self, record):
+        # The text of a failed observer is a traceback, whose last line says what happened.
+        lines = self.format(record).strip().splitlines()
+        print(f"{record.levelname}: {lines[-1] if lines else ''}", file=sys.stderr)
+
+
+def _logger():
+    logger = logging.getLogger("rrt.sacred")
+    if not logger.handlers:
+        handler = _Console()
+        handler.addFilter(_is_news)
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+    return logger
+
+
+def _is_news(record):
+    return _logger().level < logging.WARNING or not record.getMessage().startswith(_NOISE)
+
+
+def _set_quiet(args, run):
+    set_quiet(True)
+
+
+_set_quiet.__doc__ = QUIET_HELP[0].upper() + QUIET_HELP[1:] + "."
+_quiet_option = cli_option("-Q", "--quiet", is_flag=True)(_set_quiet)
+
+
+def make_experiment(name, ingredients=()):
+    """A sacred.Experiment for the calling module, whose docstring is the help text; sources it imports are recorded.
+
+    Run it with run_sacred, or from Python with `experiment.run(config_updates={...})`, which raises InputError as it
+    comes and records nothing.
+    """
+    caller = sys._getframe(1).f_globals
+    options = {"ingredients": ingredients, "base_dir": str(ROOT), "additional_cli_options": [_quiet_option]}
+    try:
+        experiment, save_git_info = Experiment(name, **options), True
+    except Exception:  # no git program, or git refuses a folder of another user: the run is worth more than its commit
+        save_git_info = False
+        experiment = Experiment(name, **options, save_git_info=False)
+    # Sacred took this module for the experiment's main file.
+    experiment.doc = caller.get("__doc__") or ""
+    experiment.save_git_info = save_git_info
+    found = gather_sources_and_dependencies(caller, save_git_info, str(ROOT))
+    experiment.mainfile, experiment.sources, experiment.dependencies = found
+    experiment.logger = _logger()
+    experiment.captured_out_filter = apply_backspaces_and_linefeeds
+    experiment.pre_run_hook(_check_types)
+    return experiment
+
+
+class _DocumentedConfig(ConfigDict):
+    """Settings whose meanings `print_config` shows."""
+
+    def __init__(self, defaults, meanings):
+        super().__init__(defaults)
+        self._meanings = meanings
+
+    def __call__(self, fixed=None, preset=None, fallback=None):
+        summary = super().__call__(fixed, preset, fallback)
+        summary.docs.update(self._meanings)
+        return summary
+
+
+def add_settings(ingredient, defaults, meanings):
+    """Add settings {name: default} to an experiment or ingredient, some of them explained: {name: meaning}."""
+    ingredient.configurations.append(_DocumentedConfig(defaults, meanings))
+
+
+def _check_types(_run):
+    """InputError for a setting of another kind than its default: a word for a number, a number for a dict."""
+    for name, (expected, found) in sorted(_run.config_modifications.typechanged.items()):
+        if {expected, found} != {int, float}:
+            value = get_by_dotted_path(_run.config, name)
+            remedy = f"; in quotes it is one: \"{name}='{value}'\"" if expected is str else ""
+            raise InputError(f"setting {name}={value!r}: expected {_KINDS.get(expected, expected.__name__)}{remedy}")
+
+
+def plain_config(config):
+    """Sacred's read-only settings as plain dicts and lists, which can be changed, pickled and put into checkpoints."""
+    return copy.deepcopy(config)
+
+
+def run_sacred(experiment, argv=None):
+    """Run the experiment's command line (default sys.argv); what a user got wrong ends as one line `error: ...`.
+
+    The run is recorded (FileStorage) in the folder of `-F DIR`, or in the MongoDB of `-m [HOST:PORT:]DB` and in files
+    where that fails, or without either in its temp_dir where it has one; `-u` records nothing. An InputError or OSError
+    of the command marks the run FAILED in its record. An unexpected exception keeps its traceback, and `-d` (debug)
+    shows one for every error.
+    """
+    argv = [str(a) for a in (sys.argv if argv is None else argv)]
+    set_quiet(False)  # of an earlier command of this process
+    _check_command_line(experiment, argv)
+    run, observers = experiment.run, list(experiment.observers)
+
+    def run_or_exit(*args, options, **kwargs):
+        if not is_first_process():
+            options = options | {f"--{name}": None for name in _RECORDS} | {"--unobserved": True}
+        if options["--mongo_db"]:
+            kwargs["meta_info"] = (kwargs.get("meta_info") or {}) | {"options": dict(options)}
+            record = mongo_record(options["--mongo_db"], bool(options["--file_storage"]), options["--id"] is not None)
+            experiment.observers.append(record)
+            options = options | {"--mongo_db": None}  # Sacred's own way to MongoDB ends a run where there is none
+        elif not any(options.get(f"--{name}") for name in _RECORDS):
+            experiment.observers.append(DefaultRecord())
+        try:
+            finished = run(*args, options=options, **kwargs)
+        except KeyboardInterrupt:
+            _exit("interrupted", 130)
+        except (InputError, OSError, SacredError) as error:
+            if options["--debug"] or options["--pdb"]:
+                raise
+            _exit(_unknown_setting(experiment, error) if isinstance(error, ConfigAddedError) else _describe(error))
+        for observer in finished.observers:
+            if getattr(observer, "dir", None):
+                print(f"run recorded in {observer.dir}")
+        return finished
+
+    experiment.run = run_or_exit
+    try:
+        experiment.run_commandline(argv)
+    finally:
+        del experiment.run  # the method of the class again
+        experiment.observers[:] = observers
+
+
+def is_first_process() -> bool:
+    """Whether this process is the only one, or of those of torchrun the one that writes and prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _exit(message, status=1):
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _check_command_line(experiment, argv):
+    """Exit with one line for a command line that Sacred would answer with its usage text or a traceback."""
+    try:
+        args = docopt(experiment.get_usage(argv[0])[2], argv[1:], default_help=False)
+    except DocoptExit:
+        _exit(f"cannot read the arguments {' '.join(argv[1:])!r}; see python {argv[0]} --help")
+    commands = [name for name, _ in experiment.gather_commands()]
+    if args["COMMAND"] and args["COMMAND"] not in commands:
+        hint = f"settings come after the word with: {argv[0]} with {args['COMMAND']}" if "=" in args["COMMAND"] else ""
+        _exit(f"unknown command {args['COMMAND']!r}; {hint or _suggest(args['COMMAND'], commands)}")
+    if args["--help"] or args["help"]:
+        return
+    known = [name for name, _ in experiment.gather_named_configs()]
+    for name in get_config_updates(args["UPDATE"])[1]:
+        if name not in known and not Path(name).is_file():
+            _exit(f"unknown named configuration {name!r} (a setting needs name=value); {_suggest(name, known)}")
+    if args["--mongo_db"] and not is_mongo_address(args["--mongo_db"]):
+        _exit(f"-m {args['--mongo_db']!r}: expected [HOST:PORT:]DB, for example localhost:27017:rrt")
+    if args["--file_storage"]:
+        try:
+            Path(args["--file_storage"]).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            _exit(describe_error(error))
+
+
+def _describe(error):
+    return " ".join(str(error).split()) if isinstance(error, SacredError) else describe_error(error)
+
+
+def _unknown_setting(experiment, error):
+    wrong = str(next(iter(error.__conflicting_configs__)))
+    paths = [ingredient.path for ingredient, _ in experiment.traverse_ingredients() if ingredient is not experiment]
+    owner = next((path for path in paths if wrong == path or wrong.startswith(path + ".")), "")
+    # The settings of that experiment or ingredient, the wrong one already among them.
+    known = [join_paths(owner, name) for name, _ in iterate_flattened(error.__config__) if name]
+    return f"unknown setting {wrong!r}; {_suggest(wrong, [name for name in known if name != wrong])}"
+
+
+def _suggest(name, known):
+    close = difflib.get_close_matches(name, known, n=1)
+    listing = ", ".join(sorted(known)) or "none"
+    return f"did you mean {close[0]!r}? known: {listing}" if close else f"known: {listing}"

@@ -1,0 +1,1 @@
+"""A module a command: it reads options, calls one function and prints."""

@@ -1,0 +1,55 @@
+"""Measure global search and its reranking on a test set in the Revisited format.
+
+    python evaluate_revisited.py [-F logs/NAME] with temp_dir=logs/NAME dataset.roxford_r50_gldv2 model.RRT
+        resume=rrt_gld_ckpts/r50_gldv2.pt
+    python evaluate_revisited.py with temp_dir=logs/NAME dataset.roxford_r50_gldv2 reranker=superglobal+geometric
+
+Needs the store, the lists, the ground truth and the neighbours of tools/prepare_topk_revisited.py in
+dataset.test_data_dir; resume=None measures global search alone. Writes results.json and queries.csv into temp_dir, and
+the run's record, where neither -F, -m nor -u says otherwise.
+"""
+
+from rrt.evaluation.run import EVALUATION_SETTINGS, evaluate_run, protocol_text
+from rrt.configs import dataset_ingredient, model_ingredient
+from rrt.evaluation.metrics import format_table
+from rrt.rerankers import METHODS, default_settings
+from rrt.command_line.sacred import add_settings, make_experiment, plain_config, run_sacred
+
+__doc__ += "\nSettings, given as `with name=value` (those of dataset and model: print_config):\n" + "\n".join(
+    f"  {name}={default}: {meaning}" for name, (default, meaning) in EVALUATION_SETTINGS.items()
+)
+
+__doc__ += "\nSettings of the rerankers, given as `with NAME.setting=value`:\n" + "\n".join(
+    f"  {name}: " + ", ".join(f"{setting}={value}" for setting, value in default_settings(name).items())
+    for name in METHODS
+    if name != "rrt"
+)
+
+dataset = dataset_ingredient()
+model = model_ingredient()
+ex = make_experiment("rrt_evaluation", ingredients=[dataset, model])
+add_settings(ex, *({name: entry[part] for name, entry in EVALUATION_SETTINGS.items()} for part in (0, 1)))
+
+# Those of rrt are the evaluation's own.
+ex.add_config({name: default_settings(name) for name in METHODS if name != "rrt"})
+
+
+@ex.main
+def main(_config, _run):
+    """Print the table and the protocol; the result has M_map, H_map, M_mp, H_mp and more, of the reranker where there is
+    one."""
+    settings = plain_config(_config)
+    report = evaluate_run(settings.pop("dataset"), settings.pop("model"), settings)
+    numbers = report.numbers
+    print(format_table(report.results, intervals=True))
+    print(protocol_text(numbers))
+    reranked = f"{numbers['ms_per_query']} ms a query, " if report.reranker else ""
+    print(f"{reranked}{numbers['peak_memory_mb']} MB of memory at most")
+    print("wrote " + " and ".join(map(str, report.paths)))
+    if report.trec:
+        print(f"wrote {len(report.trec)} TREC files in {report.trec[0].parent}")
+    _run.info["results"] = numbers
+    for path in report.paths:
+        ex.add_artifact(path)
+    best = numbers[report.reranker or "global"]
+    return best | {name: value for name, value in numbers.items() if name != report.reranker}

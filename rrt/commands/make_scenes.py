@@ -1,0 +1,35 @@
+"""Makes the synthetic landmark scenes: `python tools/make_scenes.py --out data` (see rrt/scenes/scenes.py)."""
+
+import argparse
+from dataclasses import fields
+
+from rrt.command_line.parser import CommandParser
+from rrt.errors import run_command
+from rrt.files.jobs import default_workers
+from rrt.scenes.scenes import SceneSettings, make_scenes
+
+HELP = {
+    "num_train_landmarks": "training landmarks",
+    "views": "pictures of each training landmark",
+    "num_test_landmarks": "test landmarks; the last of each family has no query",
+    "test_views": "gallery pictures of each test landmark",
+    "queries": "query pictures of each test landmark",
+    "num_distractors": "further buildings in the gallery",
+    "distractor_views": "pictures of each of these",
+    "family": "look-alikes in a family",
+    "size": "longest side of a picture in pixels",
+    "difficulty": "0..1: range of viewpoints, light, occlusion; shared ornaments",
+    "seed": "the same seed gives the same pictures",
+}
+
+
+def main():
+    parser = CommandParser(__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--out", default="data", help="folder for scenes_train and scenes_test")
+    for field in fields(SceneSettings):
+        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=HELP[field.name])
+    parser.add_argument("--num_workers", type=int, default=default_workers(), help="processes")
+    arguments = vars(parser.parse_args())
+    out, num_workers = arguments.pop("out"), arguments.pop("num_workers")
+    for folder in make_scenes(out, SceneSettings(**arguments), num_workers):
+        print(f"wrote {folder}")

@@ -1,0 +1,158 @@
+"""Find the nearest neighbours of every training image among the training images, the image itself left out.
+
+Reads data_dir/delg_<feature_name>.h5 and train_txt; writes nn_inds_<feature_name>.pkl, and in
+nn_inds_<feature_name>.pkl.json what it was made from, so that it is not used with another list or other descriptors.
+Finished blocks are kept in a folder beside it until all are there, so that a run that was stopped goes on where it was.
+The table is exact whatever the settings of speed and memory, which may change between a stop and the next start.
+
+    python tools/prepare_topk_gldv2.py with feature_name=r50_gldv2
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from rrt.search.rows import open_rows, summarize_rows
+from rrt.errors import InputError, atomic_path, check_count
+from rrt.formats.ground_truth import save_neighbors
+from rrt.search.self_search import SelfSearch, check_search_settings, plan_memory
+from rrt.formats.lists import read_image_list
+from rrt.search.table import describe_origin
+from rrt.search.exact import describe_whitening
+from rrt.progress import bar
+from rrt.command_line.sacred import make_experiment, run_sacred
+from rrt.store.store import Store
+from rrt.store.schema import first_difference
+
+MANIFEST = "settings.json"
+
+
+def prepare_topk_gldv2(data_dir, feature_name, train_txt="train.txt", k=100, block=4096, whitening=None,
+                       first_pass="auto", device="auto", memory_mb=2000):
+    """Write nn_inds_<feature_name>.pkl, int64 [N, min(k, N - 1)]: positions in train_txt by falling similarity -> path.
+
+    block: images searched, and saved, at a time. whitening: path of an .npz of tools/learn_whitening.py. first_pass,
+    device, memory_mb: of rrt.search.self_search.SelfSearch; the table does not depend on them. Raises InputError when blocks
+    of an earlier run were made with other settings or descriptors.
+    """
+    data_dir = Path(data_dir)
+    check_count("block", block)
+    check_search_settings(k, first_pass, device, memory_mb)
+    images = read_image_list(data_dir / train_txt)
+    store_path = data_dir / f"delg_{feature_name}.h5"
+    path = data_dir / f"nn_inds_{feature_name}.pkl"
+    folder = path.with_name(path.name + ".parts")
+    with Store(store_path) as store:
+        if not store.global_dim:
+            raise InputError(f"{store_path}: holds no global descriptors; import or extract them too")
+        index = store.indices(images.names, images)
+        if len(images) < 2:
+            raise InputError(f"{images.path}: one image has no neighbours; at least two are needed")
+        rows, summary = _read_rows(store, images, whitening, folder, (block, memory_mb, k))
+        # Of all descriptors, after whitening: blocks made before and after any number changed do not belong together.
+        blocks = _Blocks(folder, {"images": len(images), "neighbours": min(k, len(images) - 1), "block": block,
+                                  "descriptors": summary.sha256})
+        parts = rows.blocks(block)
+        missing = [number for number, own in enumerate(parts) if blocks.load(number, own) is None]
+        if missing:
+            search = SelfSearch(rows, k, folder, first_pass, device, memory_mb, block, summary)
+            _search_blocks(search, blocks, parts, missing)
+        table = np.empty((len(images), min(k, len(images) - 1)), dtype=np.int64)
+        for number, own in enumerate(parts):
+            table[own] = blocks.load(number, own)
+        save_neighbors(path, table, describe_origin(store, images, images), describe_whitening(whitening))
+    shutil.rmtree(folder)
+    return path
+
+
+def _read_rows(store, images, whitening, folder, memory):
+    """DescriptorRows and their summary; what cannot be searched leaves nothing behind."""
+    try:
+        rows = open_rows(store, images, whitening, folder)
+        plan_memory(rows.shape, *memory)
+        return rows, summarize_rows(rows, store.path, images.names)
+    except InputError:
+        if not (folder / MANIFEST).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _search_blocks(search, blocks, parts, missing):
+    """Search and save the blocks numbered `missing`; images already there count as done, not for the time left."""
+    total = parts[-1].stop
+    done = total - sum(parts[number].stop - parts[number].start for number in missing)
+    with bar(what=f"neighbours ({search.kind})", unit="image", total=total, initial=done, smoothing=0.1) as progress:
+        for number in missing:
+            own, shown = parts[number], 0.0
+
+            def advance(share):
+                nonlocal shown
+                shown += share * (own.stop - own.start)
+                progress.update(round(done + shown) - progress.n)
+
+            blocks.save(number, search.search(own, advance))
+            done += own.stop - own.start
+            progress.update(done - progress.n)
+
+
+class _Blocks:
+    """Finished rows in <path>.parts/block-00012.npy, with the settings they were made with in settings.json.
+    Rounded and whitened descriptors lie beside them; they are made anew at every start."""
+
+    def __init__(self, folder, settings):
+        self.folder = folder
+        self.width = settings["neighbours"]
+        manifest = self.folder / MANIFEST
+        if manifest.exists():
+            remedy = f"delete the folder {self.folder} to start again"
+            try:
+                difference = first_difference(json.loads(manifest.read_text(encoding="utf-8")), settings)
+            except (ValueError, AttributeError):
+                raise InputError(f"{manifest}: damaged; {remedy}") from None
+            if difference:
+                name, old, new = difference
+                raise InputError(f"{self.folder}: its blocks were made with {name} = {old}, this run has {new};"
+                                 f" {remedy}")
+        else:
+            with atomic_path(manifest) as temporary:
+                temporary.write_text(json.dumps(settings), encoding="utf-8")
+
+    def load(self, number, rows):
+        """The block's neighbours, or None when it is not there whole."""
+        try:
+            table = np.load(self._path(number), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        return table if table.shape == (rows.stop - rows.start, self.width) else None
+
+    def save(self, number, table):
+        with atomic_path(self._path(number)) as temporary:
+            np.save(temporary, table)
+
+    def _path(self, number):
+        return self.folder / f"block-{number:05d}.npy"
+
+
+ex = make_experiment("prepare_topk_gldv2")
+
+
+@ex.config
+def config():
+    feature_name = "r50_gldv1"  # names the descriptor store: delg_<feature_name>.h5
+    data_dir = "data/gldv2"
+    train_txt = "train.txt"  # image list in data_dir
+    k = 100  # neighbours an image
+    block = 4096  # images searched, and saved, at a time
+    whitening = None  # an .npz of tools/learn_whitening.py
+    first_pass = "auto"  # numbers that find candidates: float32, faiss, bfloat16, float16, int8; auto: the fastest here
+    device = "auto"  # of the first pass: auto, cpu or cuda
+    memory_mb = 2000  # of the search's arrays, in millions of bytes
+
+
+@ex.main
+def main(feature_name, data_dir, train_txt, k, block, whitening, first_pass, device, memory_mb):
+    """Find the k nearest training images of every training image."""
+    path = prepare_topk_gldv2(data_dir, feature_name, train_txt, k, block, whitening, first_pass, device, memory_mb)
+    print(f"wrote {path}")

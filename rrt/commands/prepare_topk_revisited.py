@@ -1,0 +1,87 @@
+"""Rank the whole gallery of a Revisited test set for every query by its global descriptors, and measure the ranking.
+
+Reads data_dir/delg_<feature_name>.h5, test_query.txt, test_gallery.txt and gnd_name; writes nn_inds_<feature_name>.pkl,
+and in nn_inds_<feature_name>.pkl.json what it was made from, so that it is not used with other lists or descriptors.
+
+    python tools/prepare_topk_revisited.py with dataset_name=oxford5k feature_name=r50_gldv2 gnd_name=gnd_roxford5k.pkl
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrt.search.rows import listed_rows
+from rrt.errors import InputError
+from rrt.formats.ground_truth import save_neighbors
+from rrt.evaluation.metrics import evaluate, format_table
+from rrt.search.table import describe_origin
+from rrt.search.exact import describe_whitening, load_globals, load_whitening, query_expansion, search
+from rrt.formats.revisited import load_revisited_set
+from rrt.command_line.sacred import make_experiment, run_sacred
+from rrt.store.store import Store
+
+
+@dataclass(frozen=True)
+class RankedGallery:
+    """nn_inds int64 [Q, N] and sims float32 [Q, N] by falling similarity; results {protocol: ProtocolResult}; path: the
+    neighbour file written, or None."""
+
+    nn_inds: object
+    sims: object
+    results: dict
+    path: Path | None
+
+
+def prepare_topk_revisited(data_dir, feature_name, gnd_name, use_aqe=False, aqe_params=None, save_nn_inds=True,
+                           whitening=None):
+    """Rank all gallery images of the test set in data_dir for each query -> RankedGallery.
+
+    use_aqe: search a second time with expanded queries, aqe_params = {"k": 2, "alpha": 0.3}. whitening: path of an .npz
+    of tools/learn_whitening.py. Raises InputError before anything is written.
+    """
+    data_dir = Path(data_dir)
+    aqe_params = {"k": 2, "alpha": 0.3} | (aqe_params or {})
+    unknown = aqe_params.keys() - {"k", "alpha"}
+    if unknown:
+        raise InputError(f"aqe_params has an unknown entry {sorted(unknown)[0]!r}; it knows k and alpha")
+    test_set = load_revisited_set(data_dir / "test_query.txt", data_dir / "test_gallery.txt", data_dir / gnd_name)
+    store_path = data_dir / f"delg_{feature_name}.h5"
+    queries, = load_globals(store_path, test_set.query, whitening=whitening)
+    path = data_dir / f"nn_inds_{feature_name}.pkl" if save_nn_inds else None
+    with Store(store_path) as store:
+        # Read in blocks: a gallery with a million distractors would not fit in memory.
+        gallery = listed_rows(store, test_set.gallery, load_whitening(whitening) if whitening else None)
+        if use_aqe:
+            queries = query_expansion(queries, gallery, **aqe_params)
+        sims, nn_inds = search(gallery, queries)
+        results = evaluate(nn_inds, test_set.truth.gnd, num_gallery=len(gallery))
+        if path:
+            save_neighbors(path, nn_inds, describe_origin(store, test_set.query, test_set.gallery),
+                           {"aqe": aqe_params if use_aqe else None} | describe_whitening(whitening))
+    return RankedGallery(nn_inds, sims, results, path)
+
+
+ex = make_experiment("prepare_topk_revisited")
+
+
+@ex.config
+def config():
+    dataset_name = "oxford5k"
+    feature_name = "r50_gldv1"  # names the descriptor store: delg_<feature_name>.h5
+    gnd_name = "gnd_roxford5k.pkl"  # ground truth in data_dir
+    use_aqe = False  # query expansion
+    aqe_params = {"k": 2, "alpha": 0.3}
+    save_nn_inds = True
+    data_dir = f"data/{dataset_name}"
+    whitening = None  # an .npz of tools/learn_whitening.py
+
+
+@ex.main
+def main(feature_name, gnd_name, use_aqe, aqe_params, save_nn_inds, data_dir, whitening):
+    """Rank the gallery for every query and print mAP, mP@k and mR@k of Easy, Medium and Hard."""
+    ranked = prepare_topk_revisited(data_dir, feature_name, gnd_name, use_aqe, aqe_params, save_nn_inds, whitening)
+    method = "global" + " whitened" * bool(whitening) + " aQE" * use_aqe
+    print(f"{len(ranked.nn_inds)} queries, {ranked.nn_inds.shape[1]} gallery images")
+    print(format_table({method: ranked.results}))
+    if ranked.path:
+        print(f"wrote {ranked.path}")
+    return {f"{protocol[0].upper()}_map": round(100 * result.map, 2) for protocol, result in ranked.results.items()}

@@ -1,0 +1,188 @@
+"""Search in your own photographs: which of them show what is in a picture?
+
+    python tools/search.py build ~/Pictures --index ~/pictures.index     # again: takes in what was added, changed and removed since
+    python tools/search.py query ~/pictures.index holiday/tower.jpg --html found.html
+    python tools/search.py query ~/pictures.index new.jpg --crop 100,50,400,380
+    python tools/search.py serve ~/pictures.index                        # a page for the browser, on this machine alone
+    python tools/search.py info ~/pictures.index
+    python tools/search.py measure INDEX --query_list test_query.txt --gallery_list test_gallery.txt --ground_truth gnd.pkl --image_dir D
+
+Photographs are described by DELG (delg_extract/), the shipped small model unless --model names another, searched exactly by global
+descriptors and reranked. What an interrupted build has finished is not done again. COMMAND --help has the options.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from rrt.command_line.parser import CommandParser
+from rrt.errors import InputError, atomic_path, check_count, run_command
+
+MOST_TOLD = 10  # skipped photographs that build names on the console
+
+
+def add_build(commands):
+    from rrt.photo_index.extraction import add_extraction_options
+
+    p = commands.add_parser("build", help="make an index of a folder, or bring it up to date")
+    p.add_argument("photos", help="folder of photographs; sub-folders belong to it, hidden ones do not")
+    p.add_argument("--index", required=True, metavar="INDEX_DIR", help="folder of the index")
+    p.add_argument("--list", metavar="FILE", help="only the photographs of an image list (path,label,width,height)")
+    p.add_argument("--follow_links", action=argparse.BooleanOptionalAction,
+                   help="follow links to folders and out of the folder (default: as the index does, at first not)")
+    p.add_argument("--moved", action="store_true", help="the folder of photographs was moved or renamed")
+    p.add_argument("--rehash", action="store_true", help="read every file again instead of trusting its size and time")
+    p.add_argument("--num_workers", type=int, default=0, help="processes that describe pictures (default: one a core or GPU)")
+    white = p.add_argument_group("whitening of global descriptors", "default: as it is in the index, at first none")
+    white = white.add_mutually_exclusive_group()
+    white.add_argument("--whitening", metavar="FILE", help="one of tools/learn_whitening.py")
+    white.add_argument("--whiten", type=int, metavar="DIM", help="learn one on the index, again with every update; at most DIM dimensions")
+    white.add_argument("--no_whitening", action="store_true", help="none any more")
+    p.add_argument("--power", type=float, default=0.5, help="of --whiten: 0.5 whitens, 0 only turns (default %(default)s)")
+    add_extraction_options(p)
+    p.set_defaults(run=build)
+
+
+def add_query(commands):
+    p = commands.add_parser("query", help="the photographs most like a picture")
+    p.add_argument("index", metavar="INDEX_DIR")
+    p.add_argument("picture", help="a file from anywhere, or the name of a photograph of the index, which is then left out")
+    p.add_argument("--crop", metavar="X1,Y1,X2,Y2", help="search for this box alone, pixels of the upright picture")
+    p.add_argument("-k", type=int, default=20, help="results (default %(default)s)")
+    _add_ranking(p)
+    p.add_argument("--html", metavar="FILE", help="write a page with the results and their thumbnails")
+    p.add_argument("--json", metavar="FILE", help="write the results as JSON; - prints them instead of the table")
+    p.set_defaults(run=query)
+
+
+def add_serve(commands):
+    p = commands.add_parser("serve", help="a web page for searching")
+    p.add_argument("index", metavar="INDEX_DIR")
+    p.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s: this machine alone)")
+    p.add_argument("--port", type=int, default=8000, help="(default %(default)s; 0: any free one)")
+    p.add_argument("--allow_host", action="append", default=[], metavar="NAME", help="a further name the page may be called by")
+    p.add_argument("--max_upload_mb", type=float, default=32, help="largest picture file taken (default %(default)s)")
+    p.add_argument("--max_megapixels", type=float, default=80, help="largest picture taken (default %(default)s)")
+    p.add_argument("-k", type=int, default=30, help="results (default %(default)s)")
+    _add_ranking(p)
+    p.set_defaults(run=serve)
+
+
+def add_measure(commands):
+    p = commands.add_parser("measure", help="how often the first result is right, on labelled pictures")
+    p.add_argument("index", metavar="INDEX_DIR", help="index with the gallery's pictures")
+    p.add_argument("--query_list", required=True)
+    p.add_argument("--gallery_list", required=True)
+    p.add_argument("--ground_truth", required=True, help="Revisited ground truth (.pkl, .json, .mat)")
+    p.add_argument("--image_dir", required=True, help="the folder the queries' names are relative to")
+    p.add_argument("--json", metavar="FILE", help="write the figures to this file, too")
+    _add_ranking(p)
+    p.set_defaults(run=run_measure)
+
+
+def add_info(commands):
+    p = commands.add_parser("info", help="what an index holds")
+    p.add_argument("index", metavar="INDEX_DIR")
+    p.add_argument("--json", action="store_true", help="as JSON")
+    p.set_defaults(run=info)
+
+
+def _add_ranking(p):
+    how = p.add_argument_group("reranking")
+    how.add_argument("--method", help="rrt (default where there is a checkpoint for the model), geometric or another method of "
+                                      "rrt.rerankers, a chain of them as a+b, or none")
+    how.add_argument("--reranker", metavar="CHECKPOINT", help="checkpoint of rrt (default: the one shipped with the shipped model)")
+    how.add_argument("--fusion", metavar="FILE", help="fusion.json of tools/tune_fusion.py: blend with the global similarity")
+    how.add_argument("--max_local", type=int, default=100, help="local descriptors that rrt reads of a picture (default %(default)s)")
+    how.add_argument("--num_rerank", type=int, help="candidates that are reranked (default: the method's own number)")
+
+
+def build(args):
+    from rrt.photo_index.extraction import flags_of
+    from rrt.photo_index.manifest import shown
+    from rrt.photo_index.update import BuildSettings, update
+
+    for name, least in (("num_workers", 0), ("whiten", 1), ("power", 0)):
+        if getattr(args, name) is not None and getattr(args, name) < least:
+            raise InputError(f"--{name} {getattr(args, name)}: expected {least} or more")
+    settings = BuildSettings(flags=tuple(flags_of(args)), whitening=args.whitening, whiten=args.whiten, power=args.power,
+                             no_whitening=args.no_whitening, image_list=args.list, follow_links=args.follow_links, moved=args.moved,
+                             rehash=args.rehash, num_workers=args.num_workers)
+    done = update(args.index, args.photos, settings)
+    skipped = done.manifest.skipped()
+    for name, reason in list(skipped.items())[:MOST_TOLD]:
+        print(f"skipped {shown(name)}: {reason}")
+    if len(skipped) > MOST_TOLD:
+        print(f"and {len(skipped) - MOST_TOLD} more")
+    count = sum(seen.sha256 not in done.manifest.failed for seen in done.manifest.photographs.values())
+    print(f"{args.index}: {count:,} photographs; {done.new:,} new, {done.changed:,} changed, {done.removed:,} removed, "
+          f"{done.renamed:,} renamed or copied; {done.described:,} pictures described"
+          + f"; {len(skipped):,} skipped, see {Path(args.index) / 'skipped.csv'}" * bool(skipped)
+          + f"; {done.ignored:,} other files ignored" * bool(done.ignored) + "; segments merged" * done.merged)
+
+
+def query(args):
+    from rrt.photo_index.extraction import describing
+    from rrt.photo_index.manifest import read_manifest
+
+    check_count("k", args.k)
+    manifest = read_manifest(args.index)
+    with describing(manifest.extraction["flags"]) as describer:
+        if args.crop or not _is_photograph(manifest, args.picture):
+            if not Path(args.picture).exists() and args.picture not in manifest.photographs:
+                raise InputError(f"{args.picture}: neither a file nor a photograph of the index {args.index}")
+            describer.start()  # TensorFlow and PyTorch load at the same time
+        from rrt.photo_index.engine import answer_file, answer_photograph, parse_box
+        from rrt.photo_index.query import PhotoIndex, ranker_of
+        from rrt.photo_index.report import as_html, as_json, as_text
+
+        box = parse_box(args.crop) if args.crop else None
+        index = PhotoIndex(args.index)
+        ranker = ranker_of(index.manifest, args)
+        number = index.find(args.picture)
+        if number is not None:
+            answer = answer_photograph(index, number, ranker, describer, args.k, box)
+        else:
+            answer = answer_file(index, Path(args.picture), args.picture, ranker, describer, args.k, box)
+    found = json.dumps(as_json(index, answer, ranker), indent=1, ensure_ascii=False)
+    print(found if args.json == "-" else as_text(index, answer, ranker))
+    for path, content in ((args.html, as_html), (args.json, lambda *_: found + "\n")):
+        if path and path != "-":
+            with atomic_path(path) as temporary:
+                temporary.write_text(content(index, answer, ranker), encoding="utf-8")
+            print(f"wrote {path}", file=sys.stderr)
+
+
+def _is_photograph(manifest, picture):
+    path = os.path.relpath(os.path.realpath(picture), manifest.root)
+    return picture in manifest.photographs or path in manifest.photographs
+
+
+def serve(args):
+    from rrt.photo_index.server import serve_index
+
+    serve_index(args)
+
+
+def run_measure(args):
+    from rrt.photo_index import measure
+
+    measure.measure(args)
+
+
+def info(args):
+    from rrt.photo_index.info import describe
+
+    facts = describe(args.index)
+    print(json.dumps(facts, indent=1) if args.json else "\n".join(f"{name}: {value}" for name, value in facts.items()))
+
+
+def main():
+    parser = CommandParser(__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for add in (add_build, add_query, add_serve, add_measure, add_info):
+        add(commands)
+    args = parser.parse_args()
+    return args.run(args)

@@ -1,0 +1,111 @@
+"""Choose how global similarity and reranker are blended (lambda and temperature), on a validation set.
+
+    python tools/tune_fusion.py with temp_dir=logs/NAME dataset.scenes model.RRT resume=logs/NAME/best.pt
+
+Reads the validation set of the dataset (val_data_dir, val_gnd_file). The best Medium mAP wins; of equal ones the more
+global. Writes fusion.json into temp_dir, for evaluate_revisited.py with fusion=PATH.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rrt.errors import InputError
+from rrt.evaluation.reranking import Fusion, evaluate_global, rerank, score_shortlists
+from rrt.evaluation.run import EVALUATION_SETTINGS, open_scorer, write_json
+from rrt.configs import dataset_ingredient, model_ingredient
+from rrt.evaluation.metrics import evaluate, percent
+from rrt.search.exact import load_whitening
+from rrt.progress import bar
+from rrt.training.run import open_test
+from rrt.command_line.sacred import add_settings, make_experiment, plain_config, run_sacred
+
+LAMBDAS = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+TEMPERATURES = [0.1, 0.2, 0.5, 1.0, 2.0]
+
+
+@dataclass(frozen=True)
+class TunedFusion:
+    """fusion: the chosen one. grid [lambdas, temperatures]: Medium mAP of each, fractions; before: that of global
+    search; alone: of the reranker without it."""
+
+    fusion: Fusion
+    grid: np.ndarray
+    before: float
+    alone: float
+
+
+def tune_fusion(validation, scored, lambdas, temperatures) -> TunedFusion:
+    """Try every pair of lambda and temperature on scored shortlists (``rrt.evaluation.reranking.score_shortlists``)."""
+
+    def measure(fusion):
+        ranks = rerank(scored, "medium", fusion)
+        return evaluate(ranks, validation.gnd, (1,), len(validation.gallery_index))["medium"].map
+
+    fusions = make_grid(lambdas, temperatures)
+    shown = bar([fusion for row in fusions for fusion in row], "fusion", "pair", passing=True)
+    grid = np.array([measure(fusion) for fusion in shown]).reshape(len(fusions), -1)
+    # Rounded, so that a difference of the last bit does not decide; the last best row is the most global.
+    best = np.round(grid, 6) == np.round(grid.max(), 6)
+    row = int(np.flatnonzero(best.any(axis=1))[-1])
+    chosen = fusions[row][int(np.flatnonzero(best[row])[0])]
+    return TunedFusion(chosen, grid, evaluate_global(validation)["medium"].map, measure(Fusion()))
+
+
+def make_grid(lambdas, temperatures) -> list[list[Fusion]]:
+    """Rows of rising lambda, columns of rising temperature; InputError for impossible values."""
+    if not lambdas or not temperatures:
+        raise InputError("lambdas and temperatures: at least one value of each is needed")
+    try:
+        return [[Fusion(weight, temperature) for temperature in sorted(temperatures)] for weight in sorted(lambdas)]
+    except TypeError:
+        raise InputError(f"lambdas={lambdas} and temperatures={temperatures}: expected two lists of numbers") from None
+
+
+dataset = dataset_ingredient()
+model = model_ingredient()
+ex = make_experiment("tune_fusion", ingredients=[dataset, model])
+# {setting: (default, meaning)}; the others are those of evaluate_revisited.py.
+SETTINGS = {
+    "temp_dir": ("logs/tune_fusion", "folder for fusion.json and the record of the run"),
+    "lambdas": (LAMBDAS, "shares of the global similarity to try"),
+    "temperatures": (TEMPERATURES, "factors of the logit to try"),
+}
+_SHARED = ("resume", "num_rerank", "scale_binning", "whitening", "precision", "compile", "memory_mb", "seed", "cpu")
+SETTINGS |= {name: EVALUATION_SETTINGS[name] for name in _SHARED}
+SETTINGS["num_rerank"] = (100, "candidates of a query that are scored; more than there are means all")
+add_settings(ex, *({name: entry[part] for name, entry in SETTINGS.items()} for part in (0, 1)))
+
+
+@ex.main
+def main(_config):
+    """Print Medium mAP over the grid and write the best pair."""
+    settings = plain_config(_config)
+    data, network = settings.pop("dataset"), settings.pop("model")
+    if not settings["resume"]:
+        raise InputError("resume is not set: name the checkpoint whose scores are to be blended")
+    make_grid(settings["lambdas"], settings["temperatures"])
+    whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
+    validation = open_test(data, "val", data["max_sequence_len"], selects=True)
+    scorer, checkpoint = open_scorer(validation.store, data, network, settings)
+    scored = score_shortlists(validation, scorer, settings["num_rerank"], whitening)
+    tuned = tune_fusion(validation, scored, settings["lambdas"], settings["temperatures"])
+    print("Medium mAP, rows lambda, columns temperature")
+    print("lambda " + " ".join(f"{temperature:>7}" for temperature in sorted(settings["temperatures"])))
+    for weight, row in zip(sorted(settings["lambdas"]), tuned.grid):
+        print(f"{weight:>6} " + " ".join(f"{percent(value):>7}" for value in row))
+    chosen = {"lambda": tuned.fusion.weight, "temperature": tuned.fusion.temperature}
+    figures = {"M_map": tuned.grid.max(), "global_M_map": tuned.before, "alone_M_map": tuned.alone}
+    figures = {name: round(100 * float(value), 2) for name, value in figures.items()}
+    source = {
+        "validation": str(validation.folder),
+        "checkpoint_sha256": checkpoint.sha256,
+        "whitening": settings["whitening"],
+    }
+    path = write_json(settings["temp_dir"], "fusion.json", chosen | figures | source)
+    print(
+        f"lambda {chosen['lambda']}, temperature {chosen['temperature']}: {figures['M_map']},"
+        f" global {figures['global_M_map']}, reranker alone {figures['alone_M_map']}"
+    )
+    print(f"wrote {path}")
+    return chosen | figures

@@ -1,0 +1,1 @@
+"""A folder of store, lists, ground truth and neighbours that fit together."""

@@ -1,0 +1,177 @@
+"""A dataset folder opened and checked as a whole: store, lists, ground truth and neighbours that belong together.
+
+Everything that can be wrong with the files is found here, before the long work starts.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rrt.errors import InputError, check_count
+from rrt.formats.ground_truth import load_neighbors
+from rrt.formats.lists import ImageList, read_image_list
+from rrt.search.table import check_origin
+from rrt.formats.revisited import RevisitedSet, load_revisited_set
+from rrt.store.store import Store
+from rrt.store.values import all_finite
+
+TEST_LISTS = ("test_query.txt", "test_gallery.txt")
+# Local descriptors checked for NaN before training starts; every batch is checked again as it is read.
+CHECKED_IMAGES = 20_000
+_IMAGES_PER_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Queries and gallery in the Revisited format. query_index [Q], gallery_index [G]: places in the store;
+    ranks int64 [Q, R]: gallery positions by falling global similarity; search: how they were found (query expansion,
+    whitening), None where nothing beside the table says so."""
+
+    __test__ = False  # not a test class, whatever its name says to pytest
+
+    folder: Path
+    images: RevisitedSet
+    store: Store
+    query_index: np.ndarray
+    gallery_index: np.ndarray
+    ranks: np.ndarray
+    search: dict | None = None
+
+    @property
+    def gnd(self) -> list[dict]:
+        return self.images.truth.gnd
+
+
+@dataclass(frozen=True)
+class TrainSet:
+    """Training images. index [N]: places in the store; neighbors int32 [N, k] rows of the list, or None."""
+
+    folder: Path
+    store: Store
+    images: ImageList
+    index: np.ndarray
+    neighbors: np.ndarray | None
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.images.labels
+
+
+def store_path(folder, desc_name: str) -> Path:
+    return Path(folder) / f"delg_{desc_name}.h5"
+
+
+def neighbors_path(folder, desc_name: str) -> Path:
+    return Path(folder) / f"nn_inds_{desc_name}.pkl"
+
+
+def open_test_set(folder, desc_name: str, gnd_file: str, lists=TEST_LISTS, max_local: int | None = None) -> TestSet:
+    """Raises InputError when a file is missing or the parts do not fit together."""
+    folder = Path(folder)
+    images = load_revisited_set(*(folder / name for name in lists), folder / gnd_file)
+    query, gallery = images.query, images.gallery
+    store = Store(store_path(folder, desc_name))
+    table = neighbors_path(folder, desc_name)
+    ranks = load_neighbors(table, rows=len(query), columns_below=len(gallery))
+    query_index, gallery_index = store.indices(query.names, query), store.indices(gallery.names, gallery)
+    search = check_origin(table, store, query, gallery)
+    check_finite(store, np.unique(np.concatenate([query_index, gallery_index])), max_local)
+    return TestSet(folder, images, store, query_index, gallery_index, ranks, search)
+
+
+def open_train_set(
+    folder, desc_name: str, train_txt: str, with_neighbors: bool, max_local: int | None = None
+) -> TrainSet:
+    """Raises InputError when a file is missing or the parts do not fit together."""
+    folder = Path(folder)
+    images = read_image_list(folder / train_txt)
+    store = Store(store_path(folder, desc_name))
+    index = store.indices(images.names, images)
+    neighbors = None
+    if with_neighbors:
+        table = neighbors_path(folder, desc_name)
+        neighbors = load_neighbors(table, rows=len(images), columns_below=len(images))
+        check_origin(table, store, images, images)
+        _refuse_own_neighbors(table, neighbors)
+        # Of 1.6 million images half a gigabyte less, for as long as the training lasts.
+        neighbors = neighbors.astype(np.int32)
+    check_finite(store, index[:: max(1, len(index) // CHECKED_IMAGES)], max_local)
+    return TrainSet(folder, store, images, index, neighbors)
+
+
+def _refuse_own_neighbors(path, neighbors: np.ndarray) -> None:
+    """InputError for a table of plain search, every image its own nearest: pairs of an image with itself teach nothing.
+
+    Some rows may: published tables leave out the first column, which is not the image where a duplicate came first.
+    """
+    own = (neighbors == np.arange(len(neighbors))[:, None]).any(axis=1)
+    if 2 * np.count_nonzero(own) > len(own):
+        raise InputError(
+            f"{path}: {np.count_nonzero(own)} of {len(own)} rows list the image itself, the first is row"
+            f" {np.argmax(own)}; leave it out, or make the table again with tools/prepare_topk_gldv2.py"
+        )
+
+
+def check_num_rerank(test: TestSet, num_rerank: int) -> int:
+    """``num_rerank``, or the size of a smaller gallery; InputError when it asks for more than the ranking lists."""
+    check_count("num_rerank", num_rerank)
+    listed, num_gallery = test.ranks.shape[1], len(test.gallery_index)
+    if min(num_rerank, num_gallery) > listed:
+        raise InputError(
+            f"{test.folder}: the neighbour table lists {listed} of {num_gallery} gallery images, num_rerank={num_rerank}"
+            f" asks for more; give num_rerank={listed} or make the table again with tools/prepare_topk_revisited.py"
+        )
+    return min(num_rerank, num_gallery)
+
+
+def check_finite(store: Store, indices: np.ndarray, max_local: int | None = None) -> None:
+    """InputError naming the first of the images whose global or local descriptors are not all finite numbers."""
+    for start in range(0, len(indices), _IMAGES_PER_BLOCK):
+        block = indices[start : start + _IMAGES_PER_BLOCK]
+        read_globals(store, block)
+        read_descriptors(store, block, max_local)
+
+
+def read_globals(store, indices: np.ndarray) -> np.ndarray:
+    """Global descriptors float32 [n, Dg] of the images; InputError for NaN or infinity in them."""
+    rows = np.asarray(store.global_descriptors[indices], dtype=np.float32)
+    bad = ~np.isfinite(rows).all(axis=1)
+    if bad.any():
+        raise not_finite(store, indices[np.argmax(bad)], "global descriptor")
+    return rows
+
+
+def read_descriptors(store, indices: np.ndarray, max_local: int | None):
+    """``store.read_packed`` of the local descriptors, in the type it keeps, and of their scales; other columns are
+    None. InputError for NaN or infinity in the descriptors."""
+    packed = store.read_packed(indices, max_local, ("descriptors", "scales"))
+    if not all_finite(packed.descriptors):
+        row = int(np.argmin(np.isfinite(packed.descriptors).all(axis=1)))
+        raise not_finite(store, indices[np.searchsorted(packed.offsets, row, side="right") - 1], "local descriptors")
+    return packed
+
+
+def not_finite(store, index: int, what: str) -> InputError:
+    return InputError(
+        f"{store.path}: {what} of '{store.names[int(index)]}' hold NaN or infinity; extract the image again"
+    )
+
+
+def check_sizes(store: Store, model_settings: dict, checkpoint=None) -> None:
+    """InputError when the model of these settings takes descriptors of other sizes than the store has.
+
+    checkpoint: path of the one the model comes from, whose sizes no setting can change; None for a new model.
+    """
+    pairs = (("num_global_features", store.global_dim, "global"), ("num_local_features", store.local_dim, "local"))
+    for setting, size, what in pairs:
+        if model_settings[setting] == size:
+            continue
+        held = f"{what} descriptors have {size} dimensions" if size else f"holds no {what} descriptors"
+        if checkpoint:
+            wanted = f"{checkpoint} was trained on {model_settings[setting]}"
+            remedy = "take the checkpoint that belongs to these descriptors, or the other way round"
+        else:
+            wanted = f"model.{setting} is {model_settings[setting]}"
+            remedy = f"give model.{setting}={size} or another store" if size else "extract or import them too"
+        raise InputError(f"{store.path}: {held}, {wanted}; {remedy}")

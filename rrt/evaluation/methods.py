@@ -1,0 +1,87 @@
+"""A method measured on a test set by the Revisited protocol."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from rrt.datasets.sets import TestSet, check_num_rerank
+from rrt.evaluation.reranking import Fusion, global_similarities, rerank, score_pairwise
+from rrt.evaluation.metrics import ProtocolResult, evaluate, protocols_of
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
+from rrt.rerankers.chain import Chain, reorder
+
+
+@dataclass(frozen=True)
+class Measured:
+    """results {protocol: ProtocolResult}; rankings {protocol: integers [Q, R]}; prepare_seconds: what is done once for
+    the gallery; seconds: of scoring all queries; num_scored: candidates scored, num_rerank: of each query by the last
+    method, None = all."""
+
+    results: dict[str, ProtocolResult]
+    rankings: dict[str, np.ndarray]
+    prepare_seconds: float
+    seconds: float
+    num_scored: int
+    num_rerank: int | None
+
+
+def measure_method(
+    test: TestSet, method: RerankMethod, whitening=None, num_rerank: int | None = None, ks=(1, 5, 10)
+) -> Measured:
+    """Rerank the ranking of the neighbours file.
+
+    num_rerank: candidates that the method, or the last one of a chain, reorders; None = its own number. What a protocol
+    ignores stands behind the gallery before a pairwise method chooses its candidates, as the published program has it;
+    methods that learn from the ranking see it as it is. Raises InputError when the ranking lists too few images.
+    """
+    space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
+    stages, last = (method.methods[:-1], method.methods[-1]) if isinstance(method, Chain) else ((), method)
+    depth = last.depth if num_rerank is None else num_rerank
+    if depth is not None:
+        depth = check_num_rerank(test, depth)
+    # The search has read and whitened the global descriptors before: not the method's time.
+    lists = _shortlists(test, space, whitening) if stages or not last.pairwise else []
+    start = time.perf_counter()
+    method.prepare(space)
+    prepared = time.perf_counter()
+    for stage in stages:
+        lists = reorder(space, stage, lists)
+    if last.pairwise:
+
+        def score(candidates, similarities):
+            heads = [Shortlist(query, *each) for query, each in enumerate(zip(candidates, similarities))]
+            return last.scores(space, heads)
+
+        width = len(test.gallery_index) if depth is None else depth
+        ranks = _table(lists, test.ranks.shape) if stages else test.ranks
+        scored = score_pairwise(test, score, width, whitening, ranks=ranks)
+        rankings = {protocol: rerank(scored, protocol, Fusion()) for protocol in scored.orders}
+        num_scored = scored.num_pairs
+    else:
+        lists = reorder(space, last, lists, depth)
+        ranking = _table(lists, test.ranks.shape)
+        rankings = {protocol: ranking for protocol in protocols_of(test.gnd)}
+        num_scored = sum(min(len(each.candidates), depth or len(each.candidates)) for each in lists)
+    seconds = time.perf_counter() - prepared
+    gallery = len(test.gallery_index)
+    results = {name: evaluate(ranking, test.gnd, ks, gallery)[name] for name, ranking in rankings.items()}
+    return Measured(results, rankings, prepared - start, seconds, num_scored, depth)
+
+
+def _shortlists(test, space, whitening):
+    """The whole ranking of every query."""
+    listed = [row[row >= 0] for row in test.ranks]
+    if sum(map(len, listed)) < len(test.gallery_index):
+        # Rankings among many distractors list few images of a gallery that need not be read whole.
+        similarities = global_similarities(test, listed, whitening)
+    else:
+        similarities = [space.gallery[row] @ query for row, query in zip(listed, space.queries)]
+    return [Shortlist(query, *each) for query, each in enumerate(zip(listed, similarities))]
+
+
+def _table(lists, shape):
+    ranks = np.full(shape, -1, np.int64)
+    for row, each in enumerate(lists):
+        ranks[row, : len(each.candidates)] = each.candidates
+    return ranks

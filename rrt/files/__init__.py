@@ -1,0 +1,1 @@
+"""Bytes on disk or from the net, whatever they mean."""

@@ -1,0 +1,1 @@
+"""Matches between the local descriptors of two images."""

@@ -1,0 +1,1 @@
+"""The reranking transformer and what scores with it."""

@@ -1,0 +1,108 @@
+"""From store records to the network's input: scale indices, positions, packed batches of images, layouts of pairs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rrt.datasets.sets import read_descriptors, read_globals
+from rrt.errors import InputError
+
+SCALE_BINNINGS = ("published", "exact")
+# The seven DELG scales as stored (1 / image scale), ascending.
+SCALES = (0.5, 0.70710677, 1.0, 1.41421354, 2.0, 2.82842708, 4.0)
+# Tokens of a pair beside its local descriptors: CLS, SEP and two globals.
+TOKENS_BESIDE_LOCALS = 4
+
+
+def scale_index(scales: np.ndarray, binning: str = "published") -> np.ndarray:
+    """Index 0..6 of each stored scale [...] -> int64 [...].
+
+    ``published``: bisection from the right, minus one, as the published checkpoints were trained: rounding of the
+    stored float32 puts three of the seven scales one bin too low (RRT_SPEC section 1). ``exact``: nearest of the seven
+    in log scale.
+    """
+    check_binning(binning)
+    values = np.asarray(scales, dtype=np.float32).astype(np.float64)
+    if binning == "published":
+        index = np.searchsorted(np.array(SCALES), values, side="right") - 1
+    else:
+        index = np.rint(2 * np.log2(np.maximum(values, 1e-6) / SCALES[0])).astype(np.int64)
+    return np.clip(index, 0, len(SCALES) - 1).astype(np.int64)
+
+
+def check_binning(binning: str) -> None:
+    if binning not in SCALE_BINNINGS:
+        raise InputError(f"scale_binning={binning!r}: choose one of {', '.join(SCALE_BINNINGS)}")
+
+
+def normalised_positions(keypoints: np.ndarray, image_size: np.ndarray) -> np.ndarray:
+    """Keypoints [n, 2] (x, y) in pixels and (width, height) [2] or [n, 2] of their picture -> float32 [n, 2] in
+    0..1."""
+    return np.asarray(keypoints, np.float32) / np.asarray(image_size, np.float32)
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Some images' descriptors as the network takes them, but for local ones in half precision.
+
+    global_: float32 [n, Dg]; descriptors: float32 or, as a store keeps them, float16 [m, Dl], the images' locals end to
+    end (half as much to copy; on the device they become float32); scales: int64 [m], index in 0..6; these three may be
+    tensors of the host; offsets: int64 [n + 1], image i owns rows offsets[i] to offsets[i + 1].
+    """
+
+    global_: np.ndarray
+    descriptors: np.ndarray
+    scales: np.ndarray
+    offsets: np.ndarray
+
+    @property
+    def counts(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    def part(self, start: int, end: int) -> "ImageBatch":
+        """Images start to end alone."""
+        first, last = self.offsets[start], self.offsets[end]
+        rows = (self.descriptors[first:last], self.scales[first:last])
+        return ImageBatch(self.global_[start:end], *rows, self.offsets[start : end + 1] - first)
+
+
+@dataclass(frozen=True)
+class PairLayout:
+    """Packed sequences of pairs over an image bank (``RRT.image_bank``): row of the bank and segment of every token."""
+
+    rows: np.ndarray
+    segments: np.ndarray
+    lengths: np.ndarray
+
+
+def read_images(store, indices: np.ndarray, max_local: int | None, binning: str = "published") -> ImageBatch:
+    """The images ``indices`` of a store, in that order, each with its first ``max_local`` local descriptors."""
+    packed = read_descriptors(store, indices, max_local)
+    scales = scale_index(packed.scales, binning)
+    return ImageBatch(read_globals(store, indices), packed.descriptors, scales, np.asarray(packed.offsets))
+
+
+def lay_out_pairs(offsets: np.ndarray, query: np.ndarray, candidate: np.ndarray) -> PairLayout:
+    """Sequences ``[CLS, Gq, Lq.., SEP, Gc, Lc..]`` of pairs (query[i], candidate[i]) of images of one bank, end to end.
+
+    offsets: int64 [n + 1] of the images' locals; the bank's rows are 0 (zero), 1.. n (globals), then the locals.
+    """
+    counts = np.diff(offsets)
+    num_images = len(counts)
+    # A pair is six runs of consecutive bank rows; each run has a first row, a length and a segment.
+    zero, one = np.zeros_like(query), np.ones_like(query)
+    first_local = 1 + num_images + offsets[:-1]
+    starts = np.stack([zero, 1 + query, first_local[query], zero, 1 + candidate, first_local[candidate]], axis=1)
+    sizes = np.stack([one, one, counts[query], one, one, counts[candidate]], axis=1)
+    segments = np.tile(np.array([2, 4, 0, 3, 5, 1]), (len(query), 1))
+    return PairLayout(
+        rows=concatenated_ranges(starts.ravel(), sizes.ravel()),
+        segments=np.repeat(segments.ravel(), sizes.ravel()),
+        lengths=sizes.sum(1),
+    )
+
+
+def concatenated_ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """``starts[0], starts[0] + 1, ..`` (sizes[0] numbers), then the next range: int64 [sum(sizes)]."""
+    ends = np.cumsum(sizes)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)

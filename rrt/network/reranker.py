@@ -1,0 +1,134 @@
+"""The reranking transformer in Python:
+
+    reranker = rrt.Reranker.from_checkpoint("rrt_gld_ckpts/r50_gldv2.pt")
+    logit = reranker.score(store["all_souls_000013"], store["all_souls_000026"])
+    best = reranker.rerank(store["all_souls_000013"], store[shortlist]).images[:10]
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from rrt.network.checkpoint import load_checkpoint, load_weights
+from rrt.datasets.sets import check_sizes
+from rrt.errors import InputError
+from rrt.network.model import DEFAULT_SETTINGS
+from rrt.store.memory import MemoryStore
+from rrt.network.pairs import check_binning
+from rrt.training.run import build_model, pick_device, recorded_model
+from rrt.network.scorer import Scorer
+from rrt.network.precision import ScoringSettings
+from rrt.store.records import ImageRecord, StoredImage
+
+Image = StoredImage | ImageRecord
+
+
+@dataclass(frozen=True)
+class Reranked:
+    """Candidates by falling logit, equal ones in the order given; all fields begin with the best.
+
+    images: the candidates; order int64 [n]: where each stood in the list given; logits float32 [n].
+    """
+
+    images: list[Image]
+    order: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """sigmoid(logit), float32 [n]: how sure the network is that both pictures show the same object."""
+        return expit(self.logits)
+
+
+class Reranker:
+    """Scores pairs of images, which are images of a store (``store["all_souls_000013"]``, ``store[7]``) or ImageRecords
+    with descriptors of your own; only their global and local descriptors and scales are looked at.
+
+    model: ``rrt.network.model.RRT``; max_local: local descriptors used of each image, those of highest attention, None = all;
+    binning: ``published`` or ``exact``, the scale index it was trained with (``rrt.network.pairs.scale_index``); device: None =
+    the GPU where there is one; scoring: ``rrt.ScoringSettings`` (precision, memory, compile). An image without local descriptors is
+    scored from its global one. Images of one store are the fast case: they are read as the scorer needs them.
+    """
+
+    def __init__(
+        self, model, max_local=500, binning="published", device=None, checkpoint=None, scoring: ScoringSettings | None = None
+    ):
+        check_binning(binning)
+        if max_local is not None and (not isinstance(max_local, int) or max_local < 0):
+            raise InputError(f"max_local={max_local!r}: give a number of local descriptors, or None for all")
+        self.model = model.eval()
+        self.max_local = max_local
+        self.binning = binning
+        self.device = device or pick_device(cpu=False)
+        self.checkpoint = checkpoint
+        self.scoring = scoring
+        self._scorer = None
+
+    @classmethod
+    def from_checkpoint(
+        cls, path, device=None, max_local=None, binning=None, model=None, precision="float32", compile=False, memory_mb=None
+    ) -> "Reranker":
+        """A reranker with the weights of a checkpoint, published or of experiment.py.
+
+        What the checkpoint records of its training is taken from there: architecture, binning and max_local; what it
+        does not record (published files) is as published. model: settings of ``rrt.network.model.RRT`` that differ, for files
+        that record none. precision, compile, memory_mb: see ``rrt.ScoringSettings``. Raises InputError for a missing, damaged or different file.
+        """
+        checkpoint = load_checkpoint(path)
+        unknown = sorted((model or {}).keys() - DEFAULT_SETTINGS.keys())
+        if unknown:
+            raise InputError(f"model has an unknown setting '{unknown[0]}'; known: {', '.join(DEFAULT_SETTINGS)}")
+        network = build_model(recorded_model(checkpoint, DEFAULT_SETTINGS | (model or {})))
+        load_weights(network, checkpoint)
+        recorded = checkpoint.settings
+        if max_local is None:
+            max_local = recorded.get("max_sequence_len", 500)
+        binning = binning or recorded.get("scale_binning", "published")
+        scoring = ScoringSettings(precision, compile, memory_mb)
+        return cls(network, max_local, binning, device, checkpoint.path, scoring)
+
+    def score(self, a: Image, b: Image) -> float:
+        """The logit that query a and candidate b show the same object (not symmetric: the network tells them apart)."""
+        return float(self.logits(a, [b])[0])
+
+    def rerank(self, query: Image, candidates: Iterable[Image]) -> Reranked:
+        """Candidates ordered by the logit of their pair with the query."""
+        candidates = _images(candidates)
+        logits = self.logits(query, candidates)
+        order = np.argsort(-logits, kind="stable")
+        return Reranked([candidates[place] for place in order], order, logits[order])
+
+    def logits(self, query: Image, candidates: Iterable[Image]) -> np.ndarray:
+        """float32 [n], in the order of the candidates."""
+        images = _images([query]) + _images(candidates)
+        stores = {id(image.store): image.store for image in images if isinstance(image, StoredImage)}
+        if len(stores) == 1 and all(isinstance(image, StoredImage) for image in images):
+            (store,) = stores.values()
+            places = np.array([image.index for image in images])
+        else:
+            store = MemoryStore.of(images, self.model.settings["num_local_features"])
+            places = np.arange(len(images))
+        return self.scorer(store).score(places[:1], [places[1:]])[0]
+
+    def scorer(self, store) -> Scorer:
+        """The ``rrt.Scorer`` behind it, for many shortlists of one store at a time:
+        ``reranker.scorer(store).score(query_indices, shortlists)``."""
+        if self._scorer is None or self._scorer.store is not store:
+            check_sizes(store, self.model.settings, self.checkpoint)
+            if self._scorer is None:
+                self._scorer = Scorer(self.model, store, self.max_local, self.binning, self.device, self.scoring)
+            self._scorer = self._scorer.over(store)
+        return self._scorer
+
+
+def _images(images) -> list[Image]:
+    if isinstance(images, Image | str) or not np.iterable(images):
+        raise InputError(f"{images!r}: expected a list of candidates; for one pair there is score(a, b)")
+    images = list(images)
+    for image in images:
+        if not isinstance(image, Image):
+            kind = f"a {type(image).__name__}" if np.iterable(image) and not isinstance(image, str) else repr(image)
+            raise InputError(f"{kind} is no image: give store[...] of an rrt.Store, or an rrt.ImageRecord")
+    return images

@@ -1,0 +1,330 @@
+"""Scores shortlists: the logit of every (query, candidate) pair, with as little computing as the result allows.
+
+Pairs are packed without padding; attention is fused (no attention matrix is stored) and the last layer computes the CLS
+row alone; an image is read and embedded once for all pairs it is in, within a memory budget, and the next query's
+images are read while this one's pairs are computed. On a processor each worker thread computes batches of its own:
+small ones stay in a core's cache, and nobody waits for the other after every operation.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from rrt.network.attention import Packing
+from rrt.errors import InputError
+from rrt.network.image_bank import ImageBank
+from rrt.network.model import SEGMENT_CANDIDATE_GLOBAL, SEGMENT_CANDIDATE_LOCAL, SEGMENT_CLS, SEGMENT_QUERY_GLOBAL, SEGMENT_QUERY_LOCAL, SEGMENT_SEP, halve
+from rrt.network.pairs import check_binning
+from rrt.progress import bar
+from rrt.network.precision import BATCH_TOKENS, DTYPES, ScoringSettings, default_memory_mb, resolve_precision
+
+
+class Scorer:
+    """Logits of image pairs of one store.
+
+    store: ``rrt.store.store.Store``, or anything with its ``path``, ``names``, ``global_descriptors``, ``local_counts`` and
+    ``read_packed``. max_local: local descriptors used of each image, the first in stored order; binning: the scale
+    index the model was trained with (``rrt.network.pairs.scale_index``). In half precision or compiled, a copy of the model as
+    it is now. precision: what ``settings.precision`` came to.
+    """
+
+    def __init__(
+        self, model, store, max_local=500, binning="published", device="cpu", settings: ScoringSettings | None = None
+    ):
+        check_binning(binning)
+        self.settings = settings = settings or ScoringSettings()
+        self.device = torch.device(device)
+        self.precision = resolve_precision(settings.precision, self.device)
+        self.dtype = DTYPES[self.precision]
+        self.store = store
+        self.max_local = max_local
+        self.binning = binning
+        self.model = self.network = model.to(device)
+        if self.dtype != torch.float32 or settings.compile:
+            self.network = copy.deepcopy(self.model).eval()
+            halve(self.network, self.dtype)
+        if settings.compile:
+            for layer in self.network.encoder.layers:
+                layer.after_attention = torch.compile(layer.after_attention, dynamic=True)
+        self.threads = 1 if self.device.type == "cuda" else settings.threads or torch.get_num_threads()
+        self.memory_mb = settings.memory_mb or default_memory_mb(self.device)
+
+    def over(self, store) -> "Scorer":
+        """The same scorer for another store; what was compiled or halved is shared."""
+        other = copy.copy(self)
+        other.store = store
+        return other
+
+    def score(self, query_indices: np.ndarray, shortlists: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Logits float32 [len(shortlists[i])] for query i against each image of its shortlist; all are store
+        indices. InputError for an index the store does not have."""
+        queries = np.asarray(query_indices, np.int64)
+        shortlists = [np.asarray(shortlist, np.int64) for shortlist in shortlists]
+        sizes = np.array([len(shortlist) for shortlist in shortlists], np.int64)
+        logits = np.empty(sizes.sum(), np.float32)
+        shown = bar(what="rerank", unit="pair", total=len(logits), passing=True)
+        with shown, torch.inference_mode(), self._modes():
+            if len(logits):
+                self._check(queries, shortlists)
+                run = _Run(self, queries, shortlists, np.cumsum(sizes) - sizes)
+                for places, values in run.results():
+                    logits[places] = values
+                    shown.update(len(places))
+        return np.split(logits, np.cumsum(sizes)[:-1]) if len(sizes) else []
+
+    def score_pairs(self, pairs: np.ndarray) -> np.ndarray:
+        """Logits float32 [P] of pairs int64 [P, 2] (query, candidate), store indices."""
+        pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
+        # Sorted by query, because what a query's pairs share is computed once for a shortlist.
+        order = np.argsort(pairs[:, 0], kind="stable")
+        queries, starts = np.unique(pairs[order, 0], return_index=True)
+        shortlists = np.split(pairs[order, 1], starts[1:]) if len(pairs) else []
+        logits = np.empty(len(pairs), np.float32)
+        logits[order] = np.concatenate([*self.score(queries, shortlists), np.empty(0, np.float32)])
+        return logits
+
+    def _check(self, queries, shortlists):
+        everything = np.concatenate([queries, *shortlists])
+        outside = (everything < 0) | (everything >= len(self.store.names))
+        if outside.any():
+            raise InputError(
+                f"{self.store.path}: there is no image {everything[outside][0]}, the store holds"
+                f" {len(self.store.names)}; were lists or neighbours made for another store?"
+            )
+
+    @contextmanager
+    def _modes(self):
+        training, threads = self.model.training, torch.get_num_threads()
+        self.model.eval()
+        try:
+            with nullcontext() if self.settings.fused_attention else sdpa_kernel(SDPBackend.MATH):
+                yield
+        finally:
+            self.model.train(training)
+            # The worker threads' number of one would be that of every thread made from now on.
+            torch.set_num_threads(threads)
+
+    def budget(self, counts: np.ndarray) -> "Budget":
+        """How memory_mb is shared when images of ``counts`` rows are scored: a quarter for reading, a quarter or less
+        for computing, the rest for embedded images. InputError when it does not hold a single pair."""
+        width, cuda = self.network.seg_encoder.embedding_dim, self.device.type == "cuda"
+        row = width * self.dtype.itemsize
+        # Tokens, projections, attention and its float32 copies, sums; the feed-forward's middle on a GPU.
+        token = 12 * width * (self.dtype.itemsize if cuda else 4)
+        if cuda:
+            token += 2 * self.network.encoder.layers[0].linear1.out_features * self.dtype.itemsize
+        # As stored, as float32, normalised, embedded; of two steps, one being read and one embedded.
+        reading = 2 * width * (2 + 3 * 4)
+        pair, total = 2 * int(counts.max()) + 2, self.memory_mb * 2**20
+        least = pair * (row + self.threads * token + reading)
+        if least > total:
+            raise InputError(
+                f"memory_mb={self.memory_mb}: a pair of {pair} tokens in each of {self.threads} workers needs"
+                f" {least / 2**20:.0f} MiB; give more, or a smaller max_sequence_len"
+            )
+        kind = "cuda" if cuda else "cpu" if self.dtype == torch.float32 else "cpu, half precision"
+        batch = self.settings.batch_tokens or BATCH_TOKENS[kind]
+        batch = max(1, min(batch, total // (4 * self.threads * token))) if self.settings.packed else 1
+        step = max(pair, total // (4 * reading))
+        rows = (total - self.threads * max(batch, pair) * token - step * reading) // row
+        return Budget(max(rows, pair), step, batch)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """rows: of embedded images kept; step: of images read at a time; batch: tokens computed at a time by a worker."""
+
+    rows: int
+    step: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One query against some of its shortlist (``candidates``, store indices; ``places`` in the flat result); first
+    the images ``new`` must be read, after all others were forgotten where ``forget``."""
+
+    query: int
+    candidates: np.ndarray
+    places: np.ndarray
+    new: np.ndarray
+    forget: bool
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What all pairs of a query share: tokens ``[CLS, Gq, Lq_1.., SEP]`` [n, d], and their projection [n, 3 d] in the
+    first layer."""
+
+    tokens: torch.Tensor
+    projected: torch.Tensor | None
+
+
+class _Run:
+    """One call of ``Scorer.score``: steps, their batches, and the results in any order."""
+
+    def __init__(self, scorer: Scorer, queries, shortlists, starts):
+        self.scorer, self.settings, self.network = scorer, scorer.settings, scorer.network
+        self.queries, self.shortlists, self.starts = queries, shortlists, starts
+        everything = np.unique(np.concatenate([queries, *shortlists]))
+        counts = scorer.store.local_counts(scorer.max_local) + 1
+        budget = scorer.budget(counts[everything])
+        self.batch_tokens, self.step_rows = budget.batch, budget.step
+        self.capacity = min(budget.rows, int(counts[everything].sum()))
+        self.bank = ImageBank(
+            scorer.model, scorer.store, scorer.max_local, scorer.binning, self.capacity, scorer.dtype, scorer.device,
+            self.settings.overlap,
+        )  # fmt: skip
+        self.counts = counts
+        self.segments = self.network.seg_encoder.weight
+        self.waiting: deque = deque()
+        # Few pairs are computed by all threads together, many by each thread alone.
+        many = scorer.threads > 1 and sum(map(len, shortlists)) * counts.mean() > self.batch_tokens
+        self.pool = ThreadPoolExecutor(scorer.threads, initializer=torch.set_num_threads, initargs=(1,)) if many else None
+
+    def results(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(places in the flat result, their logits) batch by batch."""
+        try:
+            gathered, tokens = [], 0
+            steps = self._steps()
+            step = next(steps, None)
+            reading = self.bank.read(step.new) if step else None
+            while step:
+                if step.forget:
+                    yield from self._compute(gathered)
+                    yield from self._finished(keep=0)
+                    gathered, tokens = [], 0
+                    self.bank.forget()
+                self.bank.add(reading)
+                gathered.append((step, self._prepare(step.query)))
+                tokens += int(self.counts[step.candidates].sum()) + len(step.candidates) * len(gathered[-1][1].tokens)
+                step = next(steps, None)
+                # Read while the pairs gathered so far are computed.
+                reading = self.bank.read(step.new) if step else None
+                if tokens >= self.batch_tokens * self.scorer.threads or not step:
+                    yield from self._compute(gathered)
+                    gathered, tokens = [], 0
+            yield from self._finished(keep=0)
+        finally:
+            self.bank.close()
+            if self.pool:
+                self.pool.shutdown(cancel_futures=True)
+
+    def _steps(self) -> Iterator[_Step]:
+        here, used = np.zeros(len(self.counts), bool), 0
+        for query, shortlist, start in zip(self.queries, self.shortlists, self.starts):
+            for part in self._parts(query, shortlist):
+                images = np.unique(np.append(shortlist[part], query))
+                new = images[~here[images]]
+                forget = used > 0 and (not self.settings.cached or used + self.counts[new].sum() > self.capacity)
+                if forget:
+                    here[:], used, new = False, 0, images
+                here[new] = True
+                used += int(self.counts[new].sum())
+                yield _Step(query, shortlist[part], start + part, new, forget)
+
+    def _parts(self, query, shortlist):
+        """Places of the shortlist in pieces that can be read at a time and fit the bank beside the query."""
+        if not len(shortlist):
+            return []
+        room = min(self.capacity, self.step_rows)
+        if self.counts[np.unique(np.append(shortlist, query))].sum() <= room:
+            return [np.arange(len(shortlist))]
+        sizes = self.counts[shortlist]
+        # An image that straddles two pieces belongs to the second: a piece is at most one image larger than `width`.
+        width = max(1, room - self.counts[query] - sizes.max())
+        piece = (np.cumsum(sizes) - 1) // width
+        return np.split(np.arange(len(shortlist)), np.flatnonzero(np.diff(piece)) + 1)
+
+    def _prepare(self, query) -> _Prepared:
+        segments, first = self.segments, self.bank.places[query]
+        image = self.bank.rows[first : first + self.counts[query]]
+        tokens = torch.cat([
+            segments[SEGMENT_CLS, None], image[:1] + segments[SEGMENT_QUERY_GLOBAL],
+            image[1:] + segments[SEGMENT_QUERY_LOCAL], segments[SEGMENT_SEP, None],
+        ])  # fmt: skip
+        return _Prepared(tokens, self.network.encoder.layers[0].project(tokens) if self.settings.prepared else None)
+
+    def _compute(self, gathered) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Have the pairs of these steps computed in batches of like length; results as they come."""
+        if not gathered:
+            return
+        steps, prepared = zip(*gathered)
+        query = np.repeat(np.arange(len(steps)), [len(step.candidates) for step in steps])
+        candidates, places = (np.concatenate([getattr(s, name) for s in steps]) for name in ("candidates", "places"))
+        lengths = np.array([len(p.tokens) for p in prepared])[query] + self.counts[candidates]
+        order = np.argsort(lengths, kind="stable")
+        # Equal numbers of tokens, not of pairs: a batch of short pairs is as worthwhile as one of long ones.
+        total, workers = int(lengths.sum()), self.scorer.threads if self.pool else 1
+        batches = workers * -(-total // (workers * self.batch_tokens))
+        batch_of = (np.cumsum(lengths[order]) - 1) * batches // total
+        for batch in np.split(order, np.flatnonzero(np.diff(batch_of)) + 1):
+            needed, row = np.unique(query[batch], return_inverse=True)
+            # Rows are looked up now: the bank may have moved on when a worker comes to it.
+            work = [prepared[i] for i in needed], row, self.bank.places[candidates[batch]], self.counts[candidates[batch]]
+            result = self.pool.submit(self._logits, *work) if self.pool else self._logits(*work)
+            self.waiting.append((places[batch], result))
+            yield from self._finished(keep=4 * self.scorer.threads)
+
+    def _finished(self, keep: int):
+        """Wait until no more than ``keep`` batches are under way."""
+        while len(self.waiting) > keep:
+            places, result = self.waiting.popleft()
+            yield places, (result.result() if self.pool else result).float().cpu().numpy()
+
+    def _logits(self, prepared: list[_Prepared], query, candidate_rows, candidate_counts) -> torch.Tensor:
+        """Logits of pairs (prepared[query[i]], the image of ``candidate_counts[i]`` rows from ``candidate_rows[i]``)."""
+        try:
+            with torch.inference_mode():
+                return self._forward(prepared, query, candidate_rows, candidate_counts)
+        except torch.cuda.OutOfMemoryError:
+            if len(query) == 1:
+                raise
+        torch.cuda.empty_cache()
+        half = len(query) // 2
+        parts = (slice(half), slice(half, None))
+        return torch.cat([self._logits(prepared, query[p], candidate_rows[p], candidate_counts[p]) for p in parts])
+
+    def _forward(self, prepared, query, candidate_rows, candidate_counts):
+        network, device = self.network, self.scorer.device
+        sizes = np.array([len(p.tokens) for p in prepared])
+        query_counts, query_rows = sizes[query], (np.cumsum(sizes) - sizes)[query]
+        lengths = query_counts + candidate_counts
+        first = np.cumsum(lengths) - lengths
+        source = _ranges(candidate_rows, candidate_counts, device)
+        target = _ranges(first + query_counts, candidate_counts, device)
+        candidates = self.bank.rows.index_select(0, source).float().add_(self.segments[SEGMENT_CANDIDATE_LOCAL])
+        globals_ = _on(candidate_rows, device)
+        heads = _on(np.cumsum(candidate_counts) - candidate_counts, device)
+        candidates[heads] = self.bank.rows[globals_] + self.segments[SEGMENT_CANDIDATE_GLOBAL]
+        query_source, query_target = _ranges(query_rows, query_counts, device), _ranges(first, query_counts, device)
+
+        def join(query_part, candidate_part):
+            joined = candidate_part.new_empty(int(lengths.sum()), candidate_part.shape[1])
+            joined.index_copy_(0, query_target, query_part.index_select(0, query_source))
+            return joined.index_copy_(0, target, candidate_part)
+
+        tokens, projected = join(torch.cat([p.tokens for p in prepared]), candidates), None
+        if prepared[0].projected is not None:
+            own = network.encoder.layers[0].project(candidates)
+            projected = join(torch.cat([p.projected for p in prepared]), own)
+        packing = Packing.of(lengths, device)
+        return network.classifier(network.encoder(tokens, packing, self.settings.cls_only, projected)).squeeze(1)
+
+
+def _ranges(starts, sizes, device):
+    """``rrt.network.pairs.concatenated_ranges`` made on the device: only a number a range travels there."""
+    ends = np.cumsum(sizes)
+    shift, total = _on(starts - (ends - sizes), device), int(ends[-1])
+    return torch.arange(total, device=device) + torch.repeat_interleave(shift, _on(sizes, device), output_size=total)
+
+
+def _on(array, device):
+    return torch.from_numpy(array).to(device, non_blocking=True)

@@ -1,0 +1,234 @@
+"""What the report shows, computed: methods of several evaluations side by side, frames, rank changes, gains.
+
+A rank is counted as the measures count it: pictures that the protocol ignores (junk) stand in the list without one.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from rrt.errors import InputError
+from rrt.formats.ground_truth import grades_of
+from rrt.evaluation.metrics import POSITIVE_GRADES, bootstrap_interval, ignored_positions
+from rrt.evaluation.rankings import SavedRankings
+
+SHOWN = 100
+NEGATIVE = "negative"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the report. before: place in ``Comparison.methods`` of the global search it started from (its own for
+    global search); evaluation: place in ``Comparison.evaluations``; rankings {protocol: [Q, R]}: pictures of the
+    comparison, -1 filling rows up."""
+
+    label: str
+    before: int
+    evaluation: int
+    aps: dict[str, np.ndarray]
+    ps: dict[str, np.ndarray]
+    rankings: dict[str, np.ndarray]
+    details: dict
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods measured on one test set. names: of all pictures, the gallery first, then distractors; a picture is its
+    place here."""
+
+    evaluations: list[SavedRankings]
+    names: list[str]
+    methods: list[Method]
+
+    @property
+    def queries(self) -> list[str]:
+        return self.evaluations[0].queries
+
+    @property
+    def gnd(self) -> list[dict]:
+        return self.evaluations[0].gnd
+
+    @cached_property
+    def protocols(self) -> tuple:
+        return self.evaluations[0].protocols
+
+
+def combine(evaluations: list[SavedRankings]) -> Comparison:
+    """Evaluations of one test set side by side. Global search that several share is one method; other labels that occur
+    twice are told apart by the folder. Raises InputError for different test sets or cut-offs."""
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        if other.test_set() != first.test_set():
+            raise InputError(
+                f"{other.path}: measured on another test set than {first.path} (names, boxes or grades differ); make a"
+                " report for each"
+            )
+        if other.ks != first.ks:
+            raise InputError(f"{other.path}: mP@k at {list(other.ks)}, {first.path} has {list(first.ks)}; measure both alike")
+    folders = [each.path.resolve().parent for each in evaluations]
+    if len(set(folders)) < len(folders):
+        raise InputError(f"{max(folders, key=folders.count)}: given twice; give every evaluation once")
+    names = list(first.gallery)
+    place_of: dict[str, int] = {}
+    methods: list[Method] = []
+    for number, evaluation in enumerate(evaluations):
+        for name in evaluation.others.values():
+            if name not in place_of:
+                place_of[name] = len(names)
+                names.append(name)
+        places = {position: place_of[name] for position, name in evaluation.others.items()}
+        before = len(methods)
+        for saved in evaluation.methods:
+            rankings = _renumbered(saved.rankings, len(first.gallery), places)
+            method = Method(saved.label, before, number, saved.aps, saved.ps, rankings, saved.details)
+            same = next((i for i, other in enumerate(methods) if saved is evaluation.methods[0] and _same(other, method)), None)
+            if same is None:
+                methods.append(method)
+            else:
+                before = same
+    return Comparison(evaluations, names, _with_own_labels(methods, folders))
+
+
+def _renumbered(rankings, num_gallery, places):
+    """The same tables with the comparison's numbers for distractors; equal tables stay one."""
+    changed = {}
+    for table in rankings.values():
+        if id(table) not in changed:
+            new = table.copy()
+            for row, column in np.argwhere(table >= num_gallery):
+                new[row, column] = places[int(table[row, column])]
+            changed[id(table)] = new
+    return {protocol: changed[id(table)] for protocol, table in rankings.items()}
+
+
+def _same(one, other):
+    """Whether two methods are one global search, measured twice."""
+    return one.label == other.label and all(
+        np.array_equal(one.rankings[protocol], other.rankings[protocol])
+        and np.array_equal(one.aps[protocol], other.aps[protocol], equal_nan=True)
+        for protocol in one.rankings
+    )
+
+
+def _with_own_labels(methods, folders):
+    counts = Counter(method.label for method in methods)
+    short = Counter(folder.name for folder in folders)
+    named = []
+    for method in methods:
+        folder = folders[method.evaluation]
+        label = method.label
+        if counts[label] > 1:
+            label += f" ({folder.name if short[folder.name] == 1 else folder})"
+        named.append(Method(**{**vars(method), "label": label}))
+    return named
+
+
+def frames(entry: dict) -> dict[int, str]:
+    """{picture: grade} of a query's graded pictures; all others are NEGATIVE."""
+    return {int(picture): grade for grade in grades_of(entry) for picture in entry[grade]}
+
+
+def measured_ranks(ranking: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    """int [R]: the rank, from 1, of each picture of a ranking [R], 0 for ignored ones and for the -1 that fill it up."""
+    counted = (ranking >= 0) & ~np.isin(ranking, ignored)
+    return np.where(counted, np.cumsum(counted), 0)
+
+
+def results(ranking: np.ndarray, before: np.ndarray, ignored: np.ndarray, shown: int = SHOWN) -> dict[str, list[int]]:
+    """The first ``shown`` ranked pictures, and the ignored ones between them: {"pictures", "ranks", "before"}, lists of one
+    length. before: the rank in the ranking before, 0 where it does not list the picture; both are 0 for ignored ones."""
+    ranks, ranks_before = measured_ranks(ranking, ignored), measured_ranks(before, ignored)
+    end = int(np.searchsorted(np.cumsum(ranks > 0), shown)) + 1
+    head = ranking[:end] >= 0
+    was = dict(zip(before.tolist(), ranks_before.tolist()))
+    pictures, ranks = ranking[:end][head].tolist(), ranks[:end][head].tolist()
+    return {"pictures": pictures, "ranks": ranks, "before": [was.get(p, 0) if r else 0 for p, r in zip(pictures, ranks)]}
+
+
+def query_data(comparison: Comparison, row: int, shown: int = SHOWN) -> dict:
+    """All that the page of one query needs but the thumbnails: {"names" {picture: name}, "grades" {picture: grade},
+    "results" [method] {protocol: results()}, "positives" {protocol: pictures}, "places" [method] {protocol: their ranks, 0
+    for those not listed}}."""
+    entry = comparison.gnd[row]
+    found, places = [], []
+    positives = {p: np.sort(np.concatenate([entry[g] for g in POSITIVE_GRADES[p]])).tolist() for p in comparison.protocols}
+    seen = set().union(*positives.values())
+    for method in comparison.methods:
+        before = comparison.methods[method.before].rankings
+        found.append({})
+        places.append({})
+        for protocol in comparison.protocols:
+            ignored, ranking = ignored_positions(entry, protocol), method.rankings[protocol][row]
+            found[-1][protocol] = results(ranking, before[protocol][row], ignored, shown)
+            rank_of = dict(zip(ranking.tolist(), measured_ranks(ranking, ignored).tolist()))
+            places[-1][protocol] = [rank_of.get(picture, 0) for picture in positives[protocol]]
+            seen.update(found[-1][protocol]["pictures"])
+    graded = frames(entry)
+    return {
+        "names": {picture: comparison.names[picture] for picture in sorted(seen)},
+        "grades": {picture: graded.get(picture, NEGATIVE) for picture in sorted(seen)},
+        "results": found,
+        "positives": positives,
+        "places": places,
+    }
+
+
+def gains_order(gains: np.ndarray) -> list[int]:
+    """Queries by falling gain [Q], equal ones in the order of the list; those without positives (NaN) are left out."""
+    return [int(row) for row in np.argsort(-gains, kind="stable") if np.isfinite(gains[row])]
+
+
+def summary_data(comparison: Comparison) -> dict:
+    """Fractions for the summary: {"methods": [{"map", "interval", "mp", "mp_interval", each {protocol: ...}}], "gains": [a][b] {protocol:
+    [mean, low, high]} of b over a, paired by query}; None where no query has positives."""
+    methods = [
+        {
+            "map": {p: _plain(_mean(method.aps[p])) for p in comparison.protocols},
+            "interval": {p: _plain(bootstrap_interval(method.aps[p])) for p in comparison.protocols},
+            "mp": {p: _plain(_mean(method.ps[p])) for p in comparison.protocols},
+            "mp_interval": {p: [_plain(bootstrap_interval(column)) for column in method.ps[p].T] for p in comparison.protocols},
+        }
+        for method in comparison.methods
+    ]
+    count = len(comparison.methods)
+    gains = [[None] * count for _ in range(count)]
+    for a in range(count):
+        for b in range(a, count):
+            gains[a][b], gains[b][a] = {}, {}
+            for protocol in comparison.protocols:
+                difference = comparison.methods[b].aps[protocol] - comparison.methods[a].aps[protocol]
+                mean, (low, high) = _mean(difference), bootstrap_interval(difference)
+                gains[a][b][protocol] = _plain([mean, low, high])
+                gains[b][a][protocol] = _plain([-mean, -high, -low])
+    return {"methods": methods, "gains": gains}
+
+
+def _mean(values):
+    """Over the queries that have positives."""
+    counted = values[np.isfinite(values.reshape(len(values), -1)[:, 0])]
+    return counted.mean(axis=0) if len(counted) else np.full(values.shape[1:], np.nan)
+
+
+def _plain(value):
+    """Python floats for JSON, which has no NaN."""
+    if np.ndim(value):
+        return [_plain(each) for each in value]
+    return float(value) if np.isfinite(value) else None
+
+
+def aps_data(method: Method) -> dict:
+    """{protocol: average precision of each query, None without positives}."""
+    return {protocol: _plain(aps) for protocol, aps in method.aps.items()}
+
+
+def picture_folder(evaluation: SavedRankings, given=None) -> Path:
+    """Where the pictures lie: as given, else the data set's folder, or that of the list when it is a link to elsewhere."""
+    if given is not None:
+        if not Path(given).is_dir():
+            raise InputError(f"{given}: no such folder; give as --image_dir the folder that the names in the lists begin in")
+        return Path(given)
+    folders = [Path(evaluation.about["data_dir"]), evaluation.find(evaluation.about["lists"][0]).resolve().parent]
+    return next((f for f in folders if any((f / name).is_file() for name in evaluation.queries[:20])), folders[0])

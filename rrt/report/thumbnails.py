@@ -1,0 +1,87 @@
+"""Small pictures for pages, made once: the name of a thumbnail says which file, of which size and time, it was made from."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from rrt.errors import atomic_path
+from rrt.files.jobs import run_jobs
+
+EDGE = 256
+_NAME = re.compile(r"([0-9a-f]{24})_(\d+)x(\d+)\.jpg")
+# Below this many, starting processes takes longer than the pictures.
+_FEW = 100
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to be shown: its file, and the box (x1, y1, x2, y2) it is cropped to, in its pixels, if any."""
+
+    file: Path
+    box: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """file: its name in the folder of thumbnails; size: width and height of the whole picture it was made from."""
+
+    file: str
+    size: tuple[int, int]
+
+
+def make_thumbnails(folder, jobs: list[Job], num_workers: int = 1, edge: int = EDGE) -> dict[Job, Thumbnail]:
+    """A JPEG of at most ``edge`` pixels a side for every job, except where the file is missing or no picture.
+
+    What the folder holds already is taken as it is: a second run, or one after a kill, makes what is missing or was made of
+    another file. EXIF orientation is ignored, as in the extraction, whose boxes it would turn.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    there = {match[1]: match for match in map(_NAME.fullmatch, (file.name for file in folder.iterdir())) if match}
+    keys = {job: key for job in dict.fromkeys(jobs) if (key := _key(job, edge))}
+    missing = [(job, folder, key, edge) for job, key in keys.items() if key not in there]
+    if missing:
+        made = run_jobs(_make, missing, num_workers if len(missing) >= _FEW else 1, "thumbnails")
+        there |= {match[1]: match for match in map(_NAME.fullmatch, filter(None, made))}
+    return {job: Thumbnail(there[key][0], (int(there[key][2]), int(there[key][3]))) for job, key in keys.items() if key in there}
+
+
+def remove_others(folder, kept) -> None:
+    """Remove the thumbnails of a folder that are not among the names ``kept``."""
+    for file in Path(folder).iterdir():
+        if _NAME.fullmatch(file.name) and file.name not in kept:
+            file.unlink()
+
+
+def _key(job, edge):
+    """None for what is no file."""
+    try:
+        status = job.file.stat()
+    except (OSError, ValueError):
+        return None
+    told = f"{job.file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0{job.box}\0{edge}"
+    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def _make(task) -> str | None:
+    """Write one thumbnail; its name, or None when the file is no picture that can be read."""
+    job, folder, key, edge = task
+    try:
+        with Image.open(job.file) as image:
+            size = image.size
+            if job.box is None:
+                # A JPEG decoder can halve the picture as it reads.
+                image.draft("RGB", (2 * edge, 2 * edge))
+            picture = image.convert("RGB")
+        if job.box is not None:
+            picture = picture.crop(job.box)
+        picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    name = f"{key}_{size[0]}x{size[1]}.jpg"
+    with atomic_path(folder / name) as temporary:
+        picture.save(temporary, quality=82, optimize=True)
+    return name

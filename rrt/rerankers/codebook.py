@@ -1,0 +1,163 @@
+"""Codebooks of visual words (centres of local descriptors, learned by k-means), and images aggregated by them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from rrt.datasets.sets import read_descriptors
+from rrt.errors import InputError, atomic_path
+from rrt.progress import bar, waiting
+from rrt.store.values import as_float32
+
+_IMAGES_PER_BLOCK = 64
+MAKE = "make it with: python tools/train_codebook.py STORE CODEBOOK.npz"
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """words: float32 [K, D], one visual word a row; origin: {what: text} of the training; path: of its file."""
+
+    words: np.ndarray
+    origin: dict
+    path: Path | None = None
+
+    def __len__(self):
+        return len(self.words)
+
+    @property
+    def dim(self) -> int:
+        return self.words.shape[1]
+
+    def assign(self, rows: np.ndarray, count: int = 1) -> np.ndarray:
+        """The ``count`` nearest words (L2 distance, the nearest first; all when there are fewer) of descriptors [n, D]
+        -> int64 [n, min(count, K)]."""
+        if not len(rows):
+            return np.empty((0, min(count, len(self))), np.int64)
+        return faiss.knn(np.ascontiguousarray(rows, np.float32), self.words, min(count, len(self)))[1]
+
+    def check_fits(self, store) -> None:
+        """InputError when the store holds no local descriptors or those of another size."""
+        if not store.local_dim or not store.local_counts().any():
+            raise InputError(f"{store.path}: holds no local descriptors; import or extract them too")
+        if store.local_dim != self.dim:
+            raise InputError(f"{self.path or 'codebook'}: words of {self.dim} dimensions, the local descriptors of "
+                             f"{store.path} have {store.local_dim}; {MAKE}")
+
+    def save(self, path) -> Path:
+        """Write an .npz, whole or not at all."""
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, words=self.words, **{f"origin_{what}": np.array(text) for what, text in self.origin.items()})
+        return Path(path)
+
+
+def load_codebook(path) -> Codebook:
+    """Read what Codebook.save wrote; InputError for a missing, damaged or different file."""
+    path = Path(str(path))
+    if not path.is_file():
+        raise InputError(f"{path}: no such codebook; {MAKE}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            words = file["words"]
+            origin = {name.removeprefix("origin_"): str(file[name]) for name in file.files if name.startswith("origin_")}
+    except Exception as error:  # zipfile, numpy and struct raise many kinds for a damaged file
+        raise InputError(f"{path}: not a codebook ({error}); {MAKE}") from error
+    if words.ndim != 2 or not words.size or words.dtype != np.float32 or not np.isfinite(words).all():
+        raise InputError(f"{path}: its words are {words.dtype} of shape {words.shape}, or not finite; expected float32 "
+                         f"[words, dimensions]; {MAKE}")
+    return Codebook(np.ascontiguousarray(words), origin, path)
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """Several images by visual words: image i holds words[offsets[i]:offsets[i + 1]], rising. vectors: the sum of the
+    residuals of the descriptors at each, as a unit vector, float16 [E, D], or its signs as bits, uint64 [E, ceil(D / 64)]."""
+
+    offsets: np.ndarray
+    words: np.ndarray
+    vectors: np.ndarray
+
+
+def aggregate(
+    codebook: Codebook, rows: np.ndarray, offsets: np.ndarray, assignments: int = 1, binary: bool = False
+) -> Aggregated:
+    """Local descriptors rows [m, D] of images that own rows offsets[i] to offsets[i + 1], each descriptor counted for
+    its ``assignments`` nearest words. A word whose residuals cancel out is left out."""
+    rows, num_images = as_float32(rows), len(offsets) - 1
+    nearest = codebook.assign(rows, assignments)
+    keys = (np.repeat(np.arange(num_images), np.diff(offsets))[:, None] * len(codebook) + nearest).ravel()
+    order = np.argsort(keys, kind="stable")
+    heads = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    keys = keys[order][heads]
+    residuals = rows[order // max(1, nearest.shape[1])] - codebook.words[nearest.ravel()[order]]
+    sums = np.add.reduceat(residuals, heads) if len(heads) else residuals
+    lengths = np.linalg.norm(sums, axis=1)
+    kept = lengths > 0
+    keys, sums = keys[kept], sums[kept]
+    if binary:
+        bits = np.zeros((len(sums), -(-codebook.dim // 64) * 64), bool)
+        bits[:, :codebook.dim] = sums > 0
+        vectors = np.packbits(bits, axis=1).view(np.uint64)
+    else:
+        vectors = (sums / lengths[kept, None]).astype(np.float16)
+    owners = keys // len(codebook)
+    return Aggregated(np.searchsorted(owners, np.arange(num_images + 1)), (keys % len(codebook)).astype(np.int32), vectors)
+
+
+def train_codebook(
+    store, size: int, images=None, sample: int | None = None, seed: int = 0, iterations: int = 20
+) -> Codebook:
+    """k-means of ``size`` words on local descriptors of a store, the same for the same seed.
+
+    images: places in the store to learn from (None: all). sample: descriptors learned from, chosen at random among all
+    of these images, each as likely as any other (None: 256 a word, as many as faiss deems useful). Memory: those and as
+    many rows again. InputError when there are fewer descriptors than words.
+    """
+    settings = (("size", size, 1), ("iterations", iterations, 1), ("sample", sample, 1), ("seed", seed, 0))
+    for name, value, least in settings:
+        if value is not None and value < least:
+            raise InputError(f"codebook with {name} {value}: expected at least {least}")
+    sample = 256 * size if sample is None else sample
+    if sample < size:
+        raise InputError(f"codebook of {size} words from a sample of {sample} descriptors: give a sample as large at least")
+    rows = sample_descriptors(store, sample, images, seed)
+    if len(rows) < size:
+        raise InputError(f"{store.path}: {len(rows)} local descriptors make no {size} words; give a size of at most {len(rows)}")
+    # faiss would warn of few points, and take a sample of its own of many.
+    settings = faiss.ClusteringParameters()
+    settings.niter, settings.seed = iterations, seed
+    settings.min_points_per_centroid, settings.max_points_per_centroid = 1, -(-len(rows) // size)
+    means = faiss.Clustering(store.local_dim, size, settings)
+    with waiting("k-means", lambda: min(means.iteration_stats.size(), iterations), unit="iteration", total=iterations):
+        means.train(rows, faiss.IndexFlatL2(store.local_dim))
+    words = faiss.vector_to_array(means.centroids).reshape(size, -1)
+    made_by = {name: store.attributes[name] for name in ("desc_name", "model_sha256")}
+    origin = {"store": store.path, **made_by, "images": len(store) if images is None else len(images),
+              "descriptors": len(rows), "seed": seed, "iterations": iterations,
+              "error": f"{means.iteration_stats.at(means.iteration_stats.size() - 1).obj / len(rows):.6f}", "faiss": faiss.__version__}
+    return Codebook(words, {what: str(value) for what, value in origin.items()})
+
+
+def sample_descriptors(store, count: int, images=None, seed: int = 0) -> np.ndarray:
+    """float32 [min(count, all), D]: local descriptors of a store's images (None: all) in stored order, a random choice
+    among all of them. Reads image after image: memory for the result and a block."""
+    images = np.arange(len(store)) if images is None else np.asarray(images, np.int64)
+    counts = store.local_counts()[images] if len(images) else np.empty(0, np.int64)
+    total = int(counts.sum())
+    if not total:
+        raise InputError(f"{store.path}: holds no local descriptors; import or extract them too")
+    chosen = np.arange(total)
+    if count < total:
+        chosen = np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
+    rows = np.empty((len(chosen), store.local_dim), np.float32)
+    start = filled = 0
+    for first in bar(range(0, len(images), _IMAGES_PER_BLOCK), "reading descriptors", "block", passing=True):
+        block = slice(first, first + _IMAGES_PER_BLOCK)
+        end = start + int(counts[block].sum())
+        wanted = chosen[np.searchsorted(chosen, start):np.searchsorted(chosen, end)] - start
+        if len(wanted):
+            found = read_descriptors(store, images[block], None).descriptors
+            rows[filled:filled + len(wanted)] = as_float32(found[wanted])
+        start, filled = end, filled + len(wanted)
+    return rows

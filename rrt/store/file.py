@@ -1,0 +1,102 @@
+"""Making the HDF5 file of a store: equal content gives equal bytes, columns are mapped or compressed by whole chunks."""
+
+import os
+from dataclasses import dataclass, field
+
+import h5py
+import numpy as np
+
+from rrt.store.records import offsets_of
+from rrt.store.schema import text_array
+
+# Of a compressed column: small enough to read one image for little, large enough to compress.
+CHUNK_BYTES = 65536
+
+
+@dataclass
+class Sizes:
+    """What a store will hold: names [N], local descriptors in all, dimensions (0 where no image has any)."""
+
+    names: list = field(default_factory=list)
+    num_local: int = 0
+    global_dim: int = 0
+    local_dim: int = 0
+
+
+def create_file(path):
+    """A new HDF5 file in which nothing depends on the clock, so that equal content makes equal bytes."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    # The 1.10 format has checksums on everything but the numbers.
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    # A mapped column must start at a multiple of its type.
+    access.set_alignment(1, 64)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    root, group = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    for properties in (root, group):
+        properties.set_obj_track_times(False)
+    file = h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, root, access))
+    h5py.h5g.create(file.id, b"local", gcpl=group)
+    return file
+
+
+def write_columns(file, sizes, blocks, local_dtype, compression=None, global_dtype=np.float32):
+    """Write all columns of a store, block after block, so that memory is bounded by one block.
+
+    blocks: iterable of {dataset: rows} of all datasets but the names, with `local/offsets` counted from the block's
+    first row, descriptors in the types given (bits: np.uint8, and of the width of their codes in ``sizes``). compression:
+    None, "gzip" or "lzf" for the local columns.
+    """
+    num_images = len(sizes.names)
+    file["names"] = text_array(sizes.names)
+    columns = {
+        "image_size": _Column(file, "image_size", (num_images, 2), np.int32),
+        "global": _Column(file, "global", (num_images, sizes.global_dim), global_dtype),
+        "local/descriptors": _Column(file, "local/descriptors", (sizes.num_local, sizes.local_dim), local_dtype,
+                                     compression),
+        "local/keypoints": _Column(file, "local/keypoints", (sizes.num_local, 2), np.float32, compression),
+        "local/scales": _Column(file, "local/scales", (sizes.num_local,), np.float32, compression),
+        "local/attention": _Column(file, "local/attention", (sizes.num_local,), np.float32, compression),
+    }
+    counts = [np.empty(0, np.int64)]
+    for block in blocks:
+        counts.append(np.diff(block["local/offsets"]))
+        for name, column in columns.items():
+            column.append(block[name])
+    for column in columns.values():
+        column.finish()
+    file["local/offsets"] = offsets_of(np.concatenate(counts))
+
+
+class _Column:
+    """A dataset that is filled from its first row to its last."""
+
+    def __init__(self, file, name, shape, dtype, compression=None):
+        options = {}
+        if compression and 0 not in shape:
+            row_bytes = np.dtype(dtype).itemsize * int(np.prod(shape[1:]))
+            self.step = min(shape[0], max(1, CHUNK_BYTES // row_bytes))
+            options = {"chunks": (self.step, *shape[1:]), "compression": compression, "shuffle": True}
+        else:
+            self.step = 1
+        # Every row is written: filling with zeros first would write the file twice.
+        self.dataset = file.create_dataset(name, shape, dtype, fill_time="never", **options)
+        self.filled = 0
+        self.rest = np.empty((0, *shape[1:]), dtype)
+
+    def append(self, rows):
+        """Add rows at the end; what does not fill a chunk waits, because a chunk written twice leaves a gap."""
+        if len(rows) == 0:
+            return
+        if len(self.rest):
+            rows = np.concatenate([self.rest, rows])
+        whole = len(rows) // self.step * self.step
+        self._write(rows[:whole])
+        self.rest = rows[whole:]
+
+    def finish(self):
+        self._write(self.rest)
+
+    def _write(self, rows):
+        if rows.size:
+            self.dataset[self.filled:self.filled + len(rows)] = rows
+        self.filled += len(rows)

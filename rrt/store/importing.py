@@ -1,0 +1,87 @@
+"""What the importers of other programs' descriptors share: options of the command line, the store, the image list."""
+
+from pathlib import Path
+
+import numpy as np
+
+from rrt.errors import InputError
+from rrt.formats.lists import read_image_list, write_image_list
+from rrt.progress import bar
+from rrt.store.schema import COMPRESSIONS
+from rrt.store.values import LOCAL_DTYPES
+from rrt.store.writer import PartWriter, is_complete, remove_store
+from rrt.store.store import Store
+
+# Images a part.
+BLOCK = 256
+UNKNOWN_LABEL = -1
+
+
+def add_arguments(parser):
+    """The options that import_records and image_sizes take."""
+    parser.add_argument("--list", dest="list_path", help="image list: the images to import, in its order, and their sizes")
+    parser.add_argument("--image_size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"),
+                        help="size of every picture, where neither the descriptors nor --list tell it")
+    parser.add_argument("--write_list", help=f"write an image list of what was imported, every label {UNKNOWN_LABEL}")
+    parser.add_argument("--local_dtype", choices=LOCAL_DTYPES, default="float16",
+                        help="type of the stored local descriptors (default %(default)s)")
+    parser.add_argument("--max_local", type=int, help="local descriptors of an image at most (default: all)")
+    parser.add_argument("--compression", choices=COMPRESSIONS,
+                        help="compress the local descriptors: smaller, slower to read (default: not)")
+    parser.add_argument("--overwrite", action="store_true", help="delete an existing store and its parts first")
+
+
+def image_sizes(names, list_path, image_size):
+    """{name: (width, height)} from the image list where one is given, else image_size for each; empty without both."""
+    if list_path:
+        images = read_image_list(list_path)
+        return dict(zip(images.names, map(tuple, images.sizes.tolist())))
+    return dict.fromkeys(names, tuple(image_size)) if image_size else {}
+
+
+def import_records(output, names, read_record, settings, write_list=None, overwrite=False, **layout):
+    """Write the store `output` of the images `names`, read_record(name) -> ImageRecord -> the opened Store.
+
+    settings: what shaped the numbers, so that a run that was stopped goes on only with the same. layout: local_dtype,
+    max_local, compression of PartWriter. A finished store is left as it is. The image list is written last.
+    """
+    output = Path(output)
+    if overwrite:
+        remove_store(output)
+    if not is_complete(output, names, settings, **layout):
+        writer = PartWriter(output, names, settings, BLOCK, **layout)
+        write_missing_parts(writer, names, read_record)
+        writer.merge(desc_name=output.stem.removeprefix("delg_"))
+    store = Store(output)
+    if write_list:
+        write_image_list(Path(write_list), store.names, np.full(len(store), UNKNOWN_LABEL), store.image_size)
+    return store
+
+
+def write_missing_parts(writer, names, read_record):
+    """Write what the PartWriter of the images `names` lacks, read_record(name) -> ImageRecord or Skipped, with a progress bar."""
+    missing = writer.missing_parts()
+    left = sum(len(writer.block_names(part)) for part in missing)
+    with bar(what="import", unit="image", total=len(names), initial=len(names) - left) as shown:
+        for part in missing:
+            records = []
+            for name in writer.block_names(part):
+                records.append(read_record(name))
+                shown.update()
+            writer.write_part(part, records)
+
+
+def size_of(where, stored, known):
+    """(width, height) of an image: `stored` [2] by the descriptors' program, else `known`; InputError without both."""
+    if stored is None:
+        if known is None:
+            raise InputError(f"{where} has no image size; give --list with the sizes, or --image_size WIDTH HEIGHT")
+        return known
+    if stored.shape != (2,) or not (np.isfinite(stored) & (stored >= 1)).all():
+        raise InputError(f"{where} has the image size {stored.tolist()}; expected width and height")
+    return tuple(stored.astype(int).tolist())
+
+
+def describe(store):
+    """What the commands print of the store they wrote, or found finished."""
+    return f"{store.path}: {len(store)} images, {store.offsets[-1]} local descriptors"

@@ -1,0 +1,322 @@
+"""Reading the descriptor store: one HDF5 file per dataset and descriptor version (layout: rrt/store/schema.py).
+
+Large columns are contiguous and uncompressed in a finished store and are read through memory maps at their place in
+the file, so that any number of processes share one copy in the page cache; compressed ones through h5py. Nothing of
+HDF5 stays open between calls except, for the second way, a handle that belongs to the process that reads.
+"""
+
+import operator
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from rrt.errors import InputError
+from rrt.store.records import ImageRecord, Skipped, StoredImage, limited
+from rrt.store.schema import COMPRESSIONS, EXTRACT, LOCAL_COLUMNS, damage_named, open_checked, read_codes, read_config, read_names, read_text
+from rrt.store.values import LOCAL_DTYPES, Float32Rows, to_float32
+from rrt.store.writer import PartWriter, is_complete, read_skipped, remove_store, write_store
+
+__all__ = ["COMPRESSIONS", "LOCAL_COLUMNS", "LOCAL_DTYPES", "ImageRecord", "Local", "Packed", "PartWriter", "Skipped",
+           "Store", "StoredImage", "is_complete", "read_skipped", "remove_store", "write_store"]
+
+
+@dataclass(frozen=True)
+class Local:
+    """Local descriptors of one image by falling attention: descriptors float32 [n, Dl], keypoints [n, 2] (x, y in
+    pixels), scales [n], attention [n]."""
+
+    descriptors: np.ndarray
+    keypoints: np.ndarray
+    scales: np.ndarray
+    attention: np.ndarray
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Local descriptors of several images end to end; image i owns rows offsets[i] to offsets[i+1].
+
+    descriptors [m, Dl] in the type the store keeps, but float32 unit rows of a store of int8 or bits; keypoints [m, 2],
+    scales [m], attention [m] float32, offsets int64. A column that was not asked for is None.
+    """
+
+    offsets: np.ndarray
+    descriptors: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
+    scales: np.ndarray | None = None
+    attention: np.ndarray | None = None
+
+
+class Store:
+    """A finished descriptor store. May be sent to other processes (it is reopened there) and used in a `with` block.
+
+    store["jpg/x.jpg"], store["x"] and store[7] are its images, StoredImage; store[[7, 9]] and store[:10] lists of them.
+    names: list of N paths. image_size int32 [N, 2] width, height. global_dim, local_dim: descriptor sizes.
+    config: dict of every setting that shaped the numbers. attributes: desc_name, model_sha256, software.
+    offsets: int64 [N+1], the rows of each image in the packed columns. local_dtype: type of the stored local
+    descriptors, one of LOCAL_DTYPES or "bits", whose codes are then a BinaryCodes, else None; global_dtype: of
+    the stored global ones; compression: of the local columns, None, "gzip", "lzf" or another that h5py can read.
+    Raises InputError when the file is missing, cut short, no store, or unfinished.
+    """
+
+    def __init__(self, path):
+        self._open(path)
+        self.names  # read now, where a name that stands twice is found before the work starts
+
+    def _open(self, path):
+        self.path = Path(path)
+        with open_checked(self.path) as file, damage_named(self.path):
+            self.image_size = file["image_size"][:]
+            self.offsets = file["local/offsets"][:]
+            self.global_dim = file["global"].shape[1]
+            self.codes = read_codes(self.path, file)
+            self.local_dim = self.codes.dim if self.codes else file["local/descriptors"].shape[1]
+            self.global_dtype = file["global"].dtype.name
+            self.config = read_config(file)
+            self.attributes = {key: read_text(file, key) for key in ("desc_name", "model_sha256", "software")}
+            columns = ["global", *(f"local/{column}" for column in LOCAL_COLUMNS)]
+            self._layouts = {column: _Layout.of(file[column]) for column in columns}
+            self.local_dtype = "bits" if self.codes else file["local/descriptors"].dtype.name
+            self.compression = file["local/descriptors"].compression
+        self._maps = {}
+        self._file, self._file_process, self._datasets = None, None, {}
+        self._places = self._stem_places = None
+
+    def __reduce__(self):
+        return _reopened, (self.path,)
+
+    @cached_property
+    def names(self):
+        with h5py.File(self.path, "r", locking=False) as file:
+            return read_names(self.path, file)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        """Let go of the file; a later read opens it again."""
+        self._maps.clear()
+        self._datasets.clear()
+        if self._file is not None and self._file_process == os.getpid():
+            self._file.close()
+        self._file = None
+
+    def __len__(self):
+        return len(self.offsets) - 1
+
+    def __iter__(self):
+        return (StoredImage(self, place) for place in range(len(self)))
+
+    def __contains__(self, name):
+        try:
+            self.index(name)
+        except InputError:
+            return False
+        return True
+
+    def __getitem__(self, key):
+        """The image of a name (see index()) or place, or a list of images for a slice or several of these.
+
+        Raises InputError for what is not there; so is -1, which searches give for "nothing found".
+        """
+        if isinstance(key, str):
+            return StoredImage(self, self.index(key))
+        if isinstance(key, slice):
+            return [StoredImage(self, place) for place in range(len(self))[key]]
+        try:
+            place = operator.index(key)
+        except TypeError:
+            if not np.iterable(key):
+                raise InputError(f"{self.path}: {key!r} is neither a name nor a place in the store") from None
+            return [self[each] for each in key]
+        if not 0 <= place < len(self):
+            raise self._no_such_place(place)
+        return StoredImage(self, place)
+
+    @property
+    def num_images(self):
+        return len(self)
+
+    @property
+    def global_descriptors(self):
+        """float32 [N, Dg], unit rows; read-only and mapped from the file where its layout allows, else read once. Of a
+        store that keeps halves, a table that gives float32 rows (rrt.store.values.Float32Rows)."""
+        return Float32Rows(self._column("global")) if self.global_dtype == "float16" else self._column("global")
+
+    @property
+    def local_descriptors(self):
+        """[M, Dl] of all images end to end, in the stored type (bits: [M, B / 8]); read-only and mapped from the file where
+        possible."""
+        return np.asarray(self._column("local/descriptors")[:])
+
+    def index(self, name, source=None):
+        """Position of an image by its path, or by its file stem where only one image has it.
+
+        source: the ImageList that asks for it, for the message. Raises InputError when there is no such image.
+        """
+        if self._places is None:
+            self._places = {known: place for place, known in enumerate(self.names)}
+        place = self._places.get(name)
+        return self._index_by_stem(name, source) if place is None else place
+
+    def indices(self, names, source=None):
+        """Positions int64 [n] of several images; see index()."""
+        return np.fromiter((self.index(name, source) for name in names), dtype=np.int64, count=len(names))
+
+    def _index_by_stem(self, name, source):
+        if self._stem_places is None:
+            self._stem_places = {}
+            for place, known in enumerate(self.names):
+                self._stem_places.setdefault(_stem(known), []).append(place)
+        places = self._stem_places.get(name, [])
+        if len(places) == 1:
+            return places[0]
+        asked = f"'{name}'" + (f" ({source.where(name)})" if source is not None else "")
+        if places:
+            raise InputError(f"{self.path}: {asked} may be '{self.names[places[0]]}' or '{self.names[places[1]]}'; "
+                             "use the path")
+        reasons = {skipped.name: skipped.reason for skipped in read_skipped(self.path)}
+        if name in reasons:
+            raise InputError(f"{self.path}: no descriptors for {asked}, it was skipped: {reasons[name]}; mend the "
+                             f"picture and {EXTRACT}, or take it out of the list")
+        raise InputError(f"{self.path}: no descriptors for {asked}; {EXTRACT}")
+
+    def local_counts(self, max_local=None):
+        """int64 [N]: local descriptors per image, at most max_local."""
+        return _limited(np.diff(self.offsets), max_local)
+
+    def read(self, i, max_local=None):
+        """Local descriptors of image i, the max_local of highest attention (all when None)."""
+        if not 0 <= i < self.num_images:
+            raise self._no_such_place(i)
+        start = self.offsets[i]
+        end = start + _limited(self.offsets[i + 1] - start, max_local)
+        with damage_named(self.path):
+            columns = {name: self._column(f"local/{name}")[start:end] for name in LOCAL_COLUMNS}
+        return Local(self.to_float32(columns.pop("descriptors")), **{name: np.array(rows) for name, rows in columns.items()})
+
+    def read_packed(self, indices, max_local=None, columns=LOCAL_COLUMNS):
+        """Local descriptors of the images `indices` (any order, repeats allowed), at most max_local of each.
+
+        The file is read in its own order; the result has the order asked for. columns: those to read.
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        outside = (indices < 0) | (indices >= self.num_images)
+        if outside.any():
+            raise self._no_such_place(indices[outside][0])
+        starts = self.offsets[indices]
+        counts = _limited(self.offsets[indices + 1] - starts, max_local)
+        offsets = np.zeros(len(indices) + 1, dtype=np.int64)
+        np.cumsum(counts, out=offsets[1:])
+        runs = _copy_runs(starts, counts, offsets)
+        gathered = {name: self._gather(f"local/{name}", runs, offsets[-1]) for name in columns}
+        if self.local_dtype in ("int8", "bits") and "descriptors" in gathered:
+            gathered["descriptors"] = self.to_float32(gathered["descriptors"])
+        return Packed(offsets, **gathered)
+
+    def to_float32(self, stored):
+        """Local descriptors as this store keeps them, rows of local_rows("descriptors", ...) -> float32 [n, Dl]."""
+        return self.codes.decode(stored) if self.codes else to_float32(stored)
+
+    def local_rows(self, name, start, end):
+        """Rows start to end of a local column (a name of LOCAL_COLUMNS) as stored."""
+        with damage_named(self.path):
+            return self._column(f"local/{name}")[start:end]
+
+    def _no_such_place(self, place):
+        return InputError(f"{self.path}: there is no image {place}, the store holds {self.num_images}; were lists or "
+                          "neighbours made for another store?")
+
+    def _gather(self, column, runs, num_rows):
+        source = self._column(column)
+        gathered = np.empty((num_rows, *source.shape[1:]), dtype=source.dtype)
+        with damage_named(self.path):
+            for start, end, target in runs:
+                gathered[target:target + end - start] = source[start:end]
+        return gathered
+
+    def _column(self, name):
+        """The column as an array mapped from the file, or the h5py dataset where it cannot be mapped."""
+        column = self._maps.get(name)
+        return self._open_column(name) if column is None else column
+
+    def _open_column(self, name):
+        layout = self._layouts[name]
+        if 0 in layout.shape:
+            column = np.empty(layout.shape, layout.dtype)
+        elif layout.offset is not None:
+            # A plain view on the map: np.memmap's own slicing costs more than copying a short row.
+            with damage_named(self.path):
+                column = np.asarray(np.memmap(self.path, layout.dtype, "r", layout.offset, layout.shape))
+        elif name == "global":
+            # Asked for row by row by some and as a whole by others: h5py would be slow for the one, wasteful for all.
+            with damage_named(self.path):
+                column = self._dataset(name)[:]
+            column.flags.writeable = False
+        else:
+            return self._dataset(name)
+        self._maps[name] = column
+        return column
+
+    def _dataset(self, name):
+        # HDF5 state does not survive a fork: each process opens the file for itself. Datasets stay open, because their
+        # cache of unpacked chunks goes with them.
+        with damage_named(self.path):
+            if self._file is None or self._file_process != os.getpid():
+                self._file, self._file_process = h5py.File(self.path, "r", locking=False), os.getpid()
+                self._datasets = {}
+            if name not in self._datasets:
+                self._datasets[name] = self._file[name]
+            return self._datasets[name]
+
+
+def _reopened(path):
+    """The store in another process, without its names, which are large, until they are asked for."""
+    store = Store.__new__(Store)
+    store._open(path)
+    return store
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a column lies in the file; offset is None when it cannot be mapped."""
+
+    offset: int | None
+    dtype: np.dtype
+    shape: tuple
+
+    @classmethod
+    def of(cls, dataset):
+        offset = dataset.id.get_offset()
+        if offset is not None and (offset % dataset.dtype.itemsize or not dataset.dtype.isnative):
+            offset = None
+        return cls(offset, dataset.dtype, dataset.shape)
+
+
+def _copy_runs(starts, counts, offsets):
+    """Row ranges to copy as (start, end, target), in file order; images that follow each other make one range."""
+    if len(starts) == 0:
+        return []
+    ends = starts + counts
+    heads = np.flatnonzero(np.concatenate([[True], starts[1:] != ends[:-1]]))
+    lasts = np.append(heads[1:], len(starts)) - 1
+    order = np.argsort(starts[heads], kind="stable")
+    return list(zip(starts[heads][order].tolist(), ends[lasts][order].tolist(), offsets[heads][order].tolist()))
+
+
+def _limited(counts, max_local):
+    if max_local is not None and not (isinstance(max_local, int | np.integer) and max_local >= 0):
+        raise InputError(f"max_local is {max_local!r}: expected 0 or more local descriptors of an image"
+                         " (dataset.max_sequence_len, max_train_local)")
+    return limited(counts, max_local)
+
+
+def _stem(name):
+    file_name = name.rsplit("/", 1)[-1]
+    return file_name.rsplit(".", 1)[0] or file_name

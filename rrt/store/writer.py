@@ -1,0 +1,331 @@
+"""Writing the descriptor store in parts that are whole or not there, and merging them (layout: rrt/store/schema.py).
+
+A part holds the images of one block of the list. Any number of processes may write different parts; one that is killed
+loses at most the part it was writing. The merge copies part after part, so that memory is bounded by one part.
+"""
+
+import csv
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+
+from rrt.version import __version__
+from rrt.errors import InputError, atomic_path
+from rrt.progress import bar
+from rrt.store.file import Sizes, create_file, write_columns
+from rrt.store.records import ImageRecord, Skipped, check_equal_sizes, limited, packed_columns, shaped_record
+from rrt.store.schema import COMPRESSIONS, PART_SCHEMA, SCHEMA, VERSION, canonical_settings, first_difference, open_checked, parts_path, read_config, read_names, read_text, refuse_repeated_names, skipped_path, write_attributes
+from rrt.store.values import LOCAL_DTYPES
+
+PART_NAME = re.compile(r"part-(\d{5,})\.h5")
+MANIFEST = "settings.json"
+# Images that write_store packs at a time.
+_BLOCK = 32
+
+
+class PartWriter:
+    """Writes the store `store_path` for the images `names` (in order, unique) part by part.
+
+    settings: dict of every setting that shapes the numbers (JSON-able). block: images per part. local_dtype: type of
+    the stored local descriptors, one of rrt.store.values.LOCAL_DTYPES. max_local: local descriptors kept of an image,
+    those of highest attention (None: all); it becomes a setting. compression: of the local columns in the finished
+    store, None (they can be mapped), "gzip" or "lzf" (which only h5py reads). Parts of an earlier run are kept;
+    InputError when they were made with other settings, for another list or with another block, naming the first
+    difference and the remedy. After merge(), `skipped` lists the pictures left out.
+    """
+
+    def __init__(self, store_path, names, settings, block=64, local_dtype="float16", max_local=None, compression=None):
+        self.path = Path(store_path)
+        self.names = list(names)
+        self.settings = canonical_settings(self.path, _with_limit(settings, max_local))
+        self.block = block
+        self.local_dtype = local_dtype
+        self.max_local = max_local
+        self.compression = compression
+        self.folder = parts_path(self.path)
+        self.skipped = []
+        if block < 1:
+            raise InputError(f"{self.path}: cannot write parts of {block} images; use a block of at least 1")
+        _check_request(self.path, self.names, local_dtype, max_local, compression)
+        self._identity = {"names_sha256": _hash_names(self.names), "block": block, "local_dtype": self.local_dtype}
+        self._claim_folder()
+
+    @property
+    def num_parts(self):
+        return -(-len(self.names) // self.block)
+
+    def block_names(self, part):
+        """The images of part number `part`."""
+        return self.names[part * self.block:(part + 1) * self.block]
+
+    def missing_parts(self):
+        """Numbers of the parts that are not on disk yet."""
+        present = {int(match[1]) for match in map(PART_NAME.fullmatch, (path.name for path in self.folder.glob("*.h5")))
+                   if match}
+        return [part for part in range(self.num_parts) if part not in present]
+
+    def write_part(self, part, records):
+        """Write one part: an ImageRecord or Skipped for each image of the block, in any order.
+
+        Raises InputError naming the image when numbers are not finite or shapes do not fit.
+        """
+        by_name = {record.name: record for record in records}
+        expected = self.block_names(part)
+        if len(by_name) != len(records) or by_name.keys() != set(expected):
+            wrong = sorted(by_name.keys() ^ set(expected)) or [records[0].name]
+            raise InputError(f"{self._part_path(part)}: the records are not those of the block (first difference "
+                             f"'{wrong[0]}')")
+        ordered = [by_name[name] for name in expected]
+        kept = [shaped_record(self.path, record) for record in ordered if isinstance(record, ImageRecord)]
+        columns = packed_columns(self.path, kept, self.local_dtype, self.max_local)
+        left_out = [[record.name, record.reason] for record in ordered if isinstance(record, Skipped)]
+        with atomic_path(self._part_path(part)) as temporary:
+            with create_file(temporary) as file:
+                for name, column in columns.items():
+                    file[name] = column
+                write_attributes(file, schema=PART_SCHEMA, version=VERSION, part=part, skipped=json.dumps(left_out),
+                                 identity=self._identity_text(), complete=True)
+
+    def merge(self, model_sha256="", desc_name=""):
+        """Join all parts to the finished store, remove them, and return its path.
+
+        Pictures that were skipped are left out, listed in `<store>.skipped.csv` and in `self.skipped`.
+        """
+        missing = self.missing_parts()
+        if missing:
+            raise InputError(f"{self.folder}: {len(missing)} of {self.num_parts} parts are missing (first: "
+                             f"{self._part_path(missing[0]).name}); run the extraction again")
+        sizes = self._survey_parts()
+        attributes = {"desc_name": desc_name, "model_sha256": model_sha256, "config": json.dumps(self.settings)}
+        write_finished(self.path, sizes, self.skipped, self._part_columns(), self.local_dtype, self.compression,
+                        attributes)
+        return self.path
+
+    def _part_path(self, part):
+        return self.folder / f"part-{part:05d}.h5"
+
+    def _identity_text(self):
+        return json.dumps({"settings": self.settings, **self._identity})
+
+    def _claim_folder(self):
+        """Compare with the parts that are there, or leave a note of what this run's parts are made with."""
+        # Looked at in this order, because another process that starts now writes its note before its first part.
+        has_parts = len(self.missing_parts()) < self.num_parts
+        manifest = self.folder / MANIFEST
+        remedy = f"delete the folder {self.folder} or give --overwrite"
+        if not manifest.exists():
+            if has_parts:
+                raise InputError(f"{self.folder}: parts without their {MANIFEST}; {remedy}")
+            with atomic_path(manifest) as temporary:
+                temporary.write_text(self._identity_text(), encoding="utf-8")
+            return
+        try:
+            known = json.loads(manifest.read_text(encoding="utf-8"))
+            settings = known.pop("settings")
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise InputError(f"{manifest}: damaged; {remedy}") from None
+        difference = first_difference(settings, self.settings)
+        if not difference and known.get("names_sha256") != self._identity["names_sha256"]:
+            raise InputError(f"{self.folder}: its parts were made for another list of images; {remedy}")
+        difference = difference or first_difference(known, self._identity)
+        if difference:
+            setting, old, new = difference
+            raise InputError(f"{self.folder}: its parts were made with {setting} = {json.dumps(old)}, this run has "
+                             f"{json.dumps(new)}; {remedy}")
+
+    def _open_part(self, part):
+        path = self._part_path(part)
+        remedy = "delete it and run the extraction again"
+        try:
+            file = open_checked(path, PART_SCHEMA)
+        except InputError:
+            raise InputError(f"{path}: this part is damaged; {remedy}") from None
+        if read_text(file, "identity") != self._identity_text():
+            file.close()
+            raise InputError(f"{path}: this part was made with other settings or for another list; {remedy}")
+        return file
+
+    def _survey_parts(self):
+        """What the finished store will hold: names, counts and dimensions, without reading any descriptor."""
+        sizes = Sizes()
+        self.skipped = []
+        for part in bar(range(self.num_parts), "looking at parts", "part", passing=True):
+            path = self._part_path(part)
+            with self._open_part(part) as file:
+                sizes.names += read_names(path, file)
+                self.skipped += [Skipped(*entry) for entry in json.loads(read_text(file, "skipped"))]
+                sizes.num_local += len(file["local/descriptors"])
+                sizes.global_dim = _agreed(path, "global", sizes.global_dim, file["global"].shape[1])
+                sizes.local_dim = _agreed(path, "local", sizes.local_dim, file["local/descriptors"].shape[1])
+        return sizes
+
+    def _part_columns(self):
+        for part in bar(range(self.num_parts), "merging", "part", leave=False):
+            # Checked by the survey a moment ago.
+            with h5py.File(self._part_path(part), "r", locking=False) as file:
+                yield {name: file[name][:] for name in ("image_size", "global", *(f"local/{n}" for n in file["local"]))}
+
+
+def _agreed(path, kind, known, found):
+    # Zero stands for "no image of the part has any", which fits every dimension.
+    if known and found and known != found:
+        raise InputError(f"{path}: {kind} descriptors of {found} dimensions, the parts before have {known}; delete the "
+                         "folder and extract all pictures with one model")
+    return known or found
+
+
+def write_store(path, records, desc_name="", settings=None, local_dtype="float16", model_sha256="", max_local=None,
+                compression=None):
+    """Write a store in one go from a list of ImageRecord (and Skipped), replacing what stands at `path` -> path.
+
+    The other arguments are those of PartWriter and its merge; the bytes are those that parts would give.
+    """
+    path = Path(path)
+    _check_request(path, [record.name for record in records], local_dtype, max_local, compression)
+    settings = canonical_settings(path, _with_limit(settings or {}, max_local))
+    kept = [shaped_record(path, record) for record in records if isinstance(record, ImageRecord)]
+    skipped = [record for record in records if isinstance(record, Skipped)]
+    num_local = sum(int(limited(len(record.attention), max_local)) for record in kept)
+    sizes = Sizes([record.name for record in kept], num_local, *check_equal_sizes(path, kept))
+    blocks = (packed_columns(path, kept[start:start + _BLOCK], local_dtype, max_local)
+              for start in range(0, len(kept), _BLOCK))
+    attributes = {"desc_name": desc_name, "model_sha256": model_sha256, "config": json.dumps(settings)}
+    write_finished(path, sizes, skipped, blocks, local_dtype, compression, attributes)
+    return path
+
+
+def write_finished(path, sizes, skipped, blocks, local_dtype, compression, attributes, global_dtype="float32", codes=None):
+    """Write the whole store beside its place, check it, move it there, and remove what earlier runs left.
+
+    sizes, blocks, the types and compression: as rrt.store.file.write_columns takes them. skipped: list of Skipped.
+    attributes: desc_name, model_sha256, config. codes: BinaryCodes of local descriptors that are bits.
+    """
+    _remove_leftovers(path)
+    if not sizes.names:
+        _write_skipped(path, skipped)
+        raise InputError(f"{path}: none of the {len(skipped)} pictures gave descriptors (first: "
+                         f"'{skipped[0].name}', {skipped[0].reason}); check the folder the list is read against")
+    with atomic_path(path) as temporary:
+        with create_file(temporary) as file:
+            write_columns(file, sizes, blocks, local_dtype, compression, global_dtype)
+            if codes:
+                file["local/code_mean"], file["local/code_axes"] = codes.mean, codes.axes
+            write_attributes(file, schema=SCHEMA, version=VERSION, **attributes, software=f"rrt {__version__}",
+                             complete=True)
+        with open_checked(temporary) as file:
+            read_names(path, file)
+        _write_skipped(path, skipped)
+    _remove_parts(parts_path(path))
+
+
+def _check_request(path, names, local_dtype, max_local, compression):
+    if not names:
+        raise InputError(f"{path}: no images to write; is the image list empty?")
+    if local_dtype not in LOCAL_DTYPES:
+        raise InputError(f"{path}: local descriptors cannot be kept as {local_dtype}; use {' or '.join(LOCAL_DTYPES)}")
+    if compression not in (None, *COMPRESSIONS):
+        raise InputError(f"{path}: unknown compression '{compression}'; use {' or '.join(COMPRESSIONS)}, or none")
+    if max_local is not None and max_local < 0:
+        raise InputError(f"{path}: at most {max_local} local descriptors an image; give 0 or more, or no limit")
+    refuse_repeated_names(path, names)
+    for name in names:
+        if not name or "\0" in name or not _is_utf8(name):
+            raise InputError(f"{path}: {name!r} cannot be kept as an image name; rename the picture")
+
+
+def _with_limit(settings, max_local):
+    return settings if max_local is None else {**settings, "max_local": max_local}
+
+
+def is_complete(store_path, names, settings, local_dtype=None, max_local=None, compression=None):
+    """True when a finished store with these settings holds (or skipped) all these images; False when there is none.
+
+    local_dtype, compression: None takes what is there. Raises InputError when the store that is there was made with
+    other settings (naming the first) or lacks images. Parts left by a run that was killed just after its merge are
+    removed.
+    """
+    store_path = Path(store_path)
+    if not store_path.exists():
+        return False
+    with open_checked(store_path) as file:
+        known = read_config(file)
+        present = set(read_names(store_path, file))
+        descriptors = file["local/descriptors"]
+        layout = {"local_dtype": descriptors.dtype.name, "compression": descriptors.compression}
+        # What holds nothing cannot be compressed.
+        asked = {"local_dtype": local_dtype, "compression": compression if descriptors.size else None}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    difference = (first_difference(known, canonical_settings(store_path, _with_limit(settings, max_local)))
+                  or first_difference({name: layout[name] for name in asked}, asked))
+    if difference:
+        setting, old, new = difference
+        raise InputError(f"{store_path}: made with {setting} = {json.dumps(old)}, this run has {json.dumps(new)}; "
+                         "delete the file or give --overwrite")
+    present.update(skipped.name for skipped in read_skipped(store_path))
+    lacking = [name for name in names if name not in present]
+    if lacking:
+        raise InputError(f"{store_path}: finished, but lacks {len(lacking)} of {len(names)} images (first: "
+                         f"'{lacking[0]}'); delete the file or give --overwrite")
+    _remove_parts(parts_path(store_path))
+    return True
+
+
+def remove_store(store_path):
+    """Remove a store, its list of skipped pictures and its parts, as far as they are there (`--overwrite`)."""
+    store_path = Path(store_path)
+    store_path.unlink(missing_ok=True)
+    skipped_path(store_path).unlink(missing_ok=True)
+    _remove_leftovers(store_path)
+    _remove_parts(parts_path(store_path))
+
+
+def read_skipped(store_path):
+    """The pictures that were left out of a store: list of Skipped, empty when there is no `<store>.skipped.csv`."""
+    path = skipped_path(Path(store_path))
+    if not path.exists():
+        return []
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [Skipped(row["name"], row["reason"]) for row in csv.DictReader(file)]
+    except (ValueError, KeyError, csv.Error):
+        raise InputError(f"{path}: damaged; delete it, or make the store again") from None
+
+
+def _write_skipped(store_path, skipped):
+    path = skipped_path(store_path)
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "reason"])
+        writer.writerows([entry.name, entry.reason] for entry in skipped)
+
+
+def _remove_parts(folder):
+    # The parts go before their manifest: a run killed between the two leaves a folder that can still be understood.
+    for part in folder.glob("part-*"):
+        part.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(store_path):
+    # Temporary files of merges that were killed; see atomic_path.
+    for leftover in store_path.parent.glob(f"{store_path.stem}.????????.tmp{store_path.suffix}"):
+        leftover.unlink(missing_ok=True)
+
+
+def _hash_names(names):
+    return hashlib.sha256(json.dumps(names).encode("ascii")).hexdigest()
+
+
+def _is_utf8(name):
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,188 @@
+"""Planted correspondences: pairs whose answer is known because both sides are cut from one image's own descriptors.
+
+Training from nothing on labelled triplets is slow to leave chance (RRT_SPEC section 8): what the network must find
+first is that *matching local descriptors* decide. Here a positive pair is two random, overlapping subsets of one
+image's descriptors, each disturbed by itself; a negative pair is a subset of the same image against a subset of another
+one. Every image is thus an identity of its own, and labels serve only to keep true matches out of the negatives.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rrt.datasets.sets import read_descriptors
+from rrt.errors import InputError, check_types
+from rrt.network.pairs import SCALES, ImageBatch, concatenated_ranges, scale_index
+from rrt.store.values import as_float32
+
+
+@dataclass(frozen=True)
+class PlantedSettings:
+    """How pairs are planted. Ranges are drawn uniformly per view (one side of a pair) or, where said, per pair.
+
+    min_local, max_local: descriptors in a view; min_overlap, max_overlap: share of a positive's descriptors that the
+    anchor has too (per pair; more where an image has too few descriptors); noise: largest length of the random vector
+    added to a unit descriptor before it is normalised again; mixing: largest weight of another picture's descriptor
+    added likewise, which disturbs along the directions in which real descriptors differ; distractors: largest share of
+    a view replaced by descriptors of other images; scale_shift: largest shift of all scales of a view, in steps of the
+    image pyramid (half octaves); global_noise: like noise, for the global descriptor; lookalike: probability (per
+    triplet) that positive and negative swap their globals, so that the global tells nothing; hard_negatives: a negative
+    is one of this many nearest global neighbours with another label, where neighbours are known.
+    """
+
+    min_local: int = 16
+    max_local: int = 48
+    min_overlap: float = 0.3
+    max_overlap: float = 1.0
+    noise: float = 0.6
+    mixing: float = 0.0
+    distractors: float = 0.3
+    scale_shift: int = 2
+    global_noise: float = 0.8
+    lookalike: float = 0.4
+    hard_negatives: int = 20
+
+    def __post_init__(self):
+        check_types(self, "planted.")
+        if not 1 <= self.min_local <= self.max_local:
+            raise InputError(
+                f"planted: 1 <= min_local <= max_local must hold, got {self.min_local} and {self.max_local}"
+            )
+        if not 0 <= self.min_overlap <= self.max_overlap <= 1:
+            raise InputError("planted: 0 <= min_overlap <= max_overlap <= 1 must hold")
+        for name in ("distractors", "lookalike"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"planted: {name} must lie in 0..1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class PlantedSource:
+    """Planted triplets from the images ``indices`` of a store.
+
+    labels: int64 [len(indices)] or None (every image its own); neighbors: int64 [len(indices), k] rows into
+    ``indices``, or None. Images with fewer than two local descriptors are left out.
+    """
+
+    store: object
+    indices: np.ndarray
+    settings: PlantedSettings
+    labels: np.ndarray | None = None
+    neighbors: np.ndarray | None = None
+    binning: str = "published"
+    max_read: int | None = None
+
+    def __post_init__(self):
+        counts = self.store.local_counts(self.max_read)[self.indices]
+        anchors = np.flatnonzero(counts >= 2)
+        labels = np.arange(len(self.indices)) if self.labels is None else self.labels
+        if len(anchors) < 2 or len(np.unique(labels)) < 2:
+            raise InputError(
+                f"{self.store.path}: planted pairs need two images of different labels with local descriptors"
+            )
+        object.__setattr__(self, "anchors", anchors)
+        object.__setattr__(self, "labels", labels)
+
+    def triplets(self, num_triplets: int, rng: np.random.Generator) -> ImageBatch:
+        """3 * num_triplets views: view 3 i is an anchor, 3 i + 1 its positive, 3 i + 2 its negative."""
+        anchor = rng.choice(self.anchors, num_triplets)
+        negative = self._negatives(anchor, rng)
+        images, place = np.unique(np.stack([anchor, negative], axis=1), return_inverse=True)
+        place = place.reshape(-1, 2)
+        packed = read_descriptors(self.store, self.indices[images], self.max_read)
+        bounds = np.asarray(packed.offsets)
+        rows, offsets, owner = self._views(bounds, place, rng)
+        share = self._per_view(rng, self.settings.distractors, offsets)
+        replaced = np.flatnonzero(rng.random(len(rows)) < share)
+        rows[replaced] = self._of_other_images(replaced, bounds, owner, offsets, rng)
+        views = unit_rows(as_float32(packed.descriptors[rows]))
+        if self.settings.mixing:
+            others = self._of_other_images(np.arange(len(rows)), bounds, owner, offsets, rng)
+            mixed = unit_rows(as_float32(packed.descriptors[others]))
+            views += self._per_view(rng, self.settings.mixing, offsets)[:, None] * mixed
+        return ImageBatch(
+            self._globals(self.store.global_descriptors[self.indices[images]], place, rng),
+            disturbed(views, self._per_view(rng, self.settings.noise, offsets), rng),
+            self._shifted_scales(np.asarray(packed.scales)[rows], offsets, rng),
+            offsets,
+        )
+
+    def _negatives(self, anchor, rng):
+        """For each anchor an image with another label: one of its nearest global neighbours, else any."""
+        negative = self.anchors[rng.integers(0, len(self.anchors), len(anchor))]
+        for _ in range(100):
+            wrong = self.labels[negative] == self.labels[anchor]
+            if not wrong.any():
+                break
+            negative[wrong] = rng.choice(self.anchors, int(wrong.sum()))
+        if self.neighbors is None or self.settings.hard_negatives < 1:
+            return negative
+        candidates = self.neighbors[anchor]
+        other = self.labels[candidates] != self.labels[anchor][:, None]
+        other &= np.cumsum(other, axis=1) <= self.settings.hard_negatives
+        has_other = other.any(1)
+        keys = np.where(other, rng.random(other.shape), -1.0)
+        return np.where(has_other, candidates[np.arange(len(anchor)), keys.argmax(1)], negative)
+
+    def _views(self, bounds, place, rng):
+        """Which pool rows each view holds: rows int64 [m], offsets int64 [3 T + 1], owner (pool image) int64 [3 T]."""
+        counts = np.diff(bounds)[place]
+        size_anchor, size_positive, size_negative = (self._sizes(counts[:, column], rng) for column in (0, 0, 1))
+        overlap = rng.uniform(self.settings.min_overlap, self.settings.max_overlap, len(place))
+        shared = np.minimum(np.rint(overlap * size_positive).astype(np.int64), size_anchor)
+        shared = np.maximum(shared, size_anchor + size_positive - counts[:, 0])
+        # Each triplet shuffles its two images' rows once; anchor and positive are overlapping slices of one shuffle.
+        shuffled = _shuffle_within(bounds[place].ravel(), counts.ravel(), rng)
+        first = (np.cumsum(counts.ravel()) - counts.ravel()).reshape(-1, 2)
+        starts = np.stack([first[:, 0], first[:, 0] + size_anchor - shared, first[:, 1]], axis=1).ravel()
+        sizes = np.stack([size_anchor, size_positive, size_negative], axis=1).ravel()
+        rows = shuffled[concatenated_ranges(starts, sizes)]
+        return rows, np.concatenate([[0], np.cumsum(sizes)]), place[:, [0, 0, 1]].ravel()
+
+    def _sizes(self, counts, rng):
+        low = np.minimum(self.settings.min_local, (counts + 1) // 2)
+        high = np.minimum(self.settings.max_local, counts)
+        return rng.integers(low, high + 1)
+
+    @staticmethod
+    def _of_other_images(places, bounds, owner, offsets, rng):
+        """For each of the views' rows ``places`` a random pool row of an image that is not its view's."""
+        image = np.repeat(owner, np.diff(offsets))[places]
+        others = bounds[-1] - (bounds[image + 1] - bounds[image])
+        return (bounds[image + 1] + rng.integers(0, np.maximum(others, 1))) % bounds[-1]
+
+    def _shifted_scales(self, scales, offsets, rng):
+        steps = rng.integers(-self.settings.scale_shift, self.settings.scale_shift + 1, len(offsets) - 1)
+        shifted = scales * np.repeat(2.0 ** (steps / 2), np.diff(offsets)).astype(np.float32)
+        return scale_index(np.clip(shifted, SCALES[0], SCALES[-1]), self.binning)
+
+    def _globals(self, pool, place, rng):
+        """Disturbed globals [3 T, Dg]; in some triplets positive and negative wear each other's."""
+        wearer = place[:, [0, 0, 1]]
+        swapped = rng.random(len(place)) < self.settings.lookalike
+        wearer[swapped] = place[swapped][:, [0, 1, 0]]
+        length = rng.uniform(0, self.settings.global_noise, wearer.size).astype(np.float32)
+        return disturbed(pool[wearer.ravel()].astype(np.float32), length, rng)
+
+    @staticmethod
+    def _per_view(rng, largest, offsets):
+        """A number in 0..largest per view, repeated for each of its rows, float32 [m]."""
+        return np.repeat(rng.uniform(0, largest, len(offsets) - 1).astype(np.float32), np.diff(offsets))
+
+
+def disturbed(x: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows of x [m, D] plus a random vector of about length[i] times their own, made unit; cosine to x about
+    1 / sqrt(1 + length[i]^2)."""
+    noise = rng.standard_normal(x.shape, dtype=np.float32)
+    noise *= (length * np.linalg.norm(x, axis=1) / np.float32(np.sqrt(x.shape[1])))[:, None]
+    noise += x
+    return unit_rows(noise)
+
+
+def unit_rows(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def _shuffle_within(starts, sizes, rng):
+    """For each range of rows a random order of it, the ranges end to end."""
+    rows = concatenated_ranges(starts, sizes)
+    return rows[np.lexsort((rng.random(len(rows)), np.repeat(np.arange(len(sizes)), sizes)))]

@@ -1,0 +1,218 @@
+"""What the command ``experiment.py`` does, as functions of plain settings; test sets and networks of other commands."""
+
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from rrt.training.batches import BatchSource
+from rrt.network.checkpoint import Checkpoint, load_checkpoint, load_weights
+from rrt.datasets.sets import TEST_LISTS, TestSet, check_sizes, open_test_set, open_train_set
+from rrt.training.distributed import join_processes
+from rrt.errors import InputError, sha256_of_file
+from rrt.network.initialisation import initialise
+from rrt.evaluation.metrics import PROTOCOLS, protocols_of
+from rrt.network.model import DEFAULT_SETTINGS, RRT
+from rrt.network.pairs import check_binning
+from rrt.training.planted import PlantedSettings, PlantedSource
+from rrt.progress import waiting
+from rrt.training.sampler import TripletSampler
+from rrt.network.scorer import Scorer
+from rrt.datasets.configured import check_apart, open_watched, resolve_split, selection_note, split_command
+from rrt.training.settings import TrainSettings
+from rrt.training.trainer import Trainer, TrainResult
+
+_TRAINING_RECORDED = (
+    "weights",
+    "max_train_local",
+    "min_train_local",
+    "min_positives",
+    "negatives",
+    "hard_negatives",
+    "planted",
+)
+_DATASET_RECORDED = ("name", "desc_name", "train_data_dir", "train_txt", "val_data_dir")
+_DATASET_RECORDED += ("batch_size", "sampler", "num_candidates")
+
+
+def pick_device(cpu: bool) -> str:
+    return "cuda" if torch.cuda.is_available() and not cpu else "cpu"
+
+
+def build_model(model: dict) -> RRT:
+    """An RRT from a ``model`` configuration, freshly initialised."""
+    return RRT(**{name: model[name] for name in DEFAULT_SETTINGS})
+
+
+def recorded_model(checkpoint: Checkpoint, model: dict) -> dict:
+    """The architecture a checkpoint records, else that of the settings (published checkpoints record nothing).
+
+    A setting that is neither the recorded value nor the default was meant: then InputError instead of overruling it.
+    """
+    recorded = checkpoint.settings.get("model", {})
+    for name, default in DEFAULT_SETTINGS.items():
+        if model[name] not in (recorded.get(name, model[name]), default):
+            raise InputError(
+                f"{checkpoint.path}: another architecture: it was made with model.{name}={recorded[name]}, the settings"
+                f" say {model[name]}; leave model.{name} out"
+            )
+    return model | recorded
+
+
+def open_test(dataset: dict, part: str = "test", max_local: int | None = None, selects: bool = False) -> TestSet:
+    """The ``test`` or ``val`` set of a ``dataset`` configuration. selects: settings or epochs will be chosen by it."""
+    if part == "val":
+        configured, dataset = dataset, resolve_split(dataset)
+        if not dataset["val_data_dir"] and configured["val_data_dir"] and configured["train_data_dir"]:
+            raise InputError(f"no validation landmarks; hold some out with: {split_command(configured)}")
+    for setting in (f"{part}_data_dir", f"{part}_gnd_file", "desc_name"):
+        if not dataset[setting]:
+            raise InputError(f"dataset.{setting} is not set; set it, or name a dataset that has it, as dataset.scenes")
+    if not isinstance(dataset["test_txt"], (list, tuple)) or len(dataset["test_txt"]) != 2:
+        raise InputError(
+            f"dataset.test_txt={dataset['test_txt']}: expected the lists of queries and gallery, {list(TEST_LISTS)}"
+        )
+    test = open_test_set(
+        dataset[f"{part}_data_dir"], dataset["desc_name"], dataset[f"{part}_gnd_file"], dataset["test_txt"], max_local
+    )
+    if selects and protocols_of(test.gnd) != PROTOCOLS:
+        raise InputError(
+            f"{test.images.truth.path}: graded good and ok, but the choice is made by the Medium mAP; choose on a set"
+            " graded easy and hard"
+        )
+    return test
+
+
+def train_run(
+    dataset: dict, model: dict, settings: dict, log: Callable[[str, float, int], None] | None = None
+) -> TrainResult:
+    """Train a reranking transformer. dataset, model: configurations of ``rrt.configs``; settings: those of
+    ``experiment.py``. Under torchrun, together with the other processes (``rrt.training.distributed``).
+
+    Everything is opened and checked before training starts. Raises InputError.
+    """
+    with join_processes(settings["cpu"]) as processes:
+        with waiting("opening the data"), processes.agreeing():
+            trainer = _make_trainer(dataset, model, settings, processes, log or (lambda name, value, step: None))
+        # Read by one: the folder may be on the first machine alone.
+        checkpoint = processes.from_first(lambda: _resumed(settings["resume"], trainer.last_path))
+        if checkpoint:
+            with processes.agreeing():
+                trainer.resume(checkpoint)
+        return trainer.run()
+
+
+def _make_trainer(dataset, model, settings, processes, log) -> Trainer:
+    train_settings = _pick(TrainSettings, settings)
+    check_binning(settings["scale_binning"])
+    max_local = dataset["max_sequence_len"]
+    torch.backends.cudnn.benchmark = settings["cudnn_flag"] == "benchmark"
+    torch.manual_seed(train_settings.seed)
+    network = build_model(model)
+    initialise(network, model["initialisation"])
+    if settings["weights"]:
+        load_weights(network, load_checkpoint(settings["weights"]))
+    configured, dataset = dataset, resolve_split(dataset, train_settings.select_on)
+    source = open_source(dataset, settings, train_settings)
+    test_needed = train_settings.select_on == "test"
+    validation = open_test(dataset, "val", max_local, selects=True) if dataset["val_data_dir"] else None
+    watch = settings["watch_test"]
+    test = open_test(dataset, "test", max_local, selects=test_needed) if test_needed or watch is True else None
+    watched = open_watched(dataset, watch, max_local)
+    for store in [source.train.store, *(data.store for data in (validation, test, *watched.values()) if data)]:
+        check_sizes(store, network.settings)
+    if validation:
+        check_apart(source.train, validation)
+    recorded = {
+        "model": network.settings,
+        "initialisation": model["initialisation"],
+        "dataset": {name: dataset[name] for name in _DATASET_RECORDED},
+        "scale_binning": settings["scale_binning"],
+        "max_sequence_len": max_local,
+        # Another list under the same name may hold what this run has held out.
+        "train_list_sha256": sha256_of_file(source.train.images.path),
+    } | {name: settings[name] for name in _TRAINING_RECORDED}
+
+    def make_scorer(scored_model, store):
+        return Scorer(scored_model, store, max_local, settings["scale_binning"], processes.device)
+
+    logged = [*watched, *(["test"] if watch is True and not test_needed else [])]
+    if processes.is_first:
+        print(selection_note(configured, dataset, train_settings.select_on, logged), flush=True)
+    loading = {"num_workers": 0}
+    # A processor that trains has no cores to spare for reading, which takes it a hundredth of the time.
+    if processes.device != "cpu":
+        cores = (os.cpu_count() or 2) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        loading = {"num_workers": min(dataset["num_workers"], max(1, cores - 1)), "pin_memory": dataset["pin_memory"]}
+    return Trainer(
+        network, source, train_settings, settings["temp_dir"], recorded, make_scorer, validation, test, processes,
+        loading, log, watched,
+    )  # fmt: skip
+
+
+def _resumed(resume, last_path: Path) -> Checkpoint | None:
+    """The checkpoint that ``resume`` names: a path, ``auto`` for the run's own if it is there, or None."""
+    if resume == "auto":
+        resume = last_path if last_path.exists() else None
+    return load_checkpoint(resume) if resume else None
+
+
+def open_source(dataset: dict, settings: dict, train_settings: TrainSettings) -> BatchSource:
+    """Everything the batches of a training run are drawn from. Raises InputError."""
+    if not dataset["train_data_dir"] or not dataset["desc_name"]:
+        raise InputError(
+            "dataset.train_data_dir or dataset.desc_name is not set; name a dataset, for example dataset.scenes"
+        )
+    planted_wanted = train_settings.planted_steps > 0 or train_settings.planted_fraction > 0
+    triplets_wanted = train_settings.epochs > 0
+    max_local = settings["max_train_local"] or dataset["max_sequence_len"]
+    planted_settings = _pick(PlantedSettings, settings["planted"], strict=True)
+    # Planted pairs can do without neighbours, but only when told to: other negatives make another training.
+    neighbors_wanted = triplets_wanted or (planted_wanted and planted_settings.hard_negatives > 0)
+    train = open_train_set(
+        dataset["train_data_dir"], dataset["desc_name"], dataset["train_txt"], neighbors_wanted, max_local
+    )
+    sampler = planted = None
+    if triplets_wanted:
+        sampler = TripletSampler(
+            train.labels,
+            train.neighbors,
+            dataset["num_candidates"],
+            settings["min_positives"],
+            dataset["sampler"],
+            settings["negatives"],
+            settings["hard_negatives"],
+        )
+    if planted_wanted:
+        planted = PlantedSource(
+            train.store,
+            train.index,
+            planted_settings,
+            train.labels,
+            train.neighbors,
+            settings["scale_binning"],
+            dataset["max_sequence_len"],
+        )
+    return BatchSource(
+        train,
+        sampler,
+        planted,
+        dataset["batch_size"],
+        max_local,
+        settings["min_train_local"],
+        settings["scale_binning"],
+        train_settings.steps_per_epoch,
+        train_settings.planted_steps,
+        train_settings.planted_fraction,
+    )
+
+
+def _pick(kind, settings: dict, strict: bool = False):
+    """A settings dataclass from the entries of ``settings`` it knows."""
+    known = {entry.name for entry in fields(kind)}
+    unknown = sorted(settings.keys() - known)
+    if strict and unknown:
+        raise InputError(f"unknown setting '{unknown[0]}'; known: {', '.join(sorted(known))}")
+    return kind(**{name: value for name, value in settings.items() if name in known})

@@ -1,0 +1,156 @@
+"""Running the project's commands as a user does, for tests."""
+
+import os
+import pty
+import subprocess
+import sys
+import termios
+import time
+from contextlib import ExitStack, suppress
+from functools import lru_cache
+from pathlib import Path
+
+from places import ROOT
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from rrt.errors import run_command
+
+
+_SERVER = Path(__file__).with_name("warm_python.py")
+
+
+def run_tool(*arguments, cwd=ROOT):
+    """`python arguments...` -> subprocess.CompletedProcess with text output; the script is named from the root.
+
+    It starts with its libraries loaded (warm_python), which takes a tenth of the time.
+    """
+    return subprocess.run(_warm_command(arguments), cwd=cwd, env=_environment(), text=True, stdin=subprocess.DEVNULL,
+                          capture_output=True, timeout=300)
+
+
+def run_on_terminal(*arguments, cwd=ROOT, **environment):
+    """The same with standard error on a terminal of 80 columns -> (exit status, standard output, all that the terminal was sent)."""
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, 80))
+    process = subprocess.Popen(_warm_command(arguments), cwd=cwd, env=_environment() | environment, text=True,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=end)
+    os.close(end)
+    sent = b""
+    with suppress(OSError):  # so it ends on Linux
+        while data := os.read(terminal, 1 << 16):
+            sent += data
+    os.close(terminal)
+    printed = process.communicate(timeout=60)[0]
+    return process.returncode, printed, sent.decode()
+
+
+def error_of(main, arguments, monkeypatch, capsys):
+    """The one `error: ...` line with which a command's `main` ends in this process, where starting TensorFlow anew would take long."""
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "\r" not in line and "%|" not in line]
+    assert ended.value.code == 1 and len(lines) == 1 and lines[0].startswith("error: "), (arguments, lines)
+    return lines[0]
+
+
+def kill_tool_when(happened, *arguments, cwd=ROOT):
+    """Starts `python arguments...` and ends it with SIGKILL as soon as `happened()` is true; it must still be running then."""
+    process = subprocess.Popen(_command(arguments), cwd=cwd, env=_environment(), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not happened() and time.time() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() < 0, "the command ended before it could be killed"
+
+
+def _command(arguments):
+    script, *rest = (str(argument) for argument in arguments)
+    return [sys.executable, str(ROOT / script), *rest]
+
+
+def _warm_command(arguments):
+    script, first, *_ = (*map(str, arguments), None)
+    uses_tensorflow = "delg_extract/" in script or script == "tools/benchmark.py" and first in _TENSORFLOW_BENCHMARKS
+    return [warm_python("tensorflow" if uses_tensorflow else "torch"), *_command(arguments)[1:]]
+
+
+def _environment():
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def assert_one_line_error(finished, *parts):
+    """Exit status 1, nothing but one `error: ...` line on standard error, and every part in it."""
+    assert finished.returncode == 1, finished.stdout + finished.stderr
+    lines = finished.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), finished.stderr
+    for part in parts:
+        assert part in lines[0], lines[0]
+
+
+def files_below(folder):
+    """Relative paths of everything in a folder, to see what a command left."""
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
+
+
+def stub_python(folder):
+    """A Python for scripts (RRT_PYTHON=) that only prints what it was asked to do; read its output with `commands_in`."""
+    stub = Path(folder) / "py thon"
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@" END\n')
+    stub.chmod(0o755)
+    return stub
+
+
+def commands_in(printed):
+    """What a `stub_python` was asked to do, a list of arguments each; headings of the script in between are left out."""
+    blocks = [block.strip("\n").split("\n") for block in printed.split("END\n")[:-1]]
+    return [block[max((i + 1 for i, line in enumerate(block) if line.startswith("== ")), default=0):] for block in blocks]
+
+
+# {library: (commands that use it, what they load)}; the first that fits counts.
+_SIDES = {"tensorflow": ("*delg_extract/*|*two_replicas.py", ("tensorflow", "h5py", "cv2", "PIL.Image", "tqdm")),
+          "torch": ("*", ("torch", "faiss", "sacred", "h5py", "cv2", "pandas", "scipy.stats", "PIL.Image", "tqdm"))}
+_TENSORFLOW_BENCHMARKS = ("extract", "input", "train")
+_started = ExitStack()
+
+
+@lru_cache
+def warm_python(*sides):
+    """A Python for scripts (RRT_PYTHON=) that has its libraries loaded (warm_python.py) -> its path.
+
+    sides: "tensorflow" (for the commands of delg_extract), "torch" (for all others), in this order; what belongs to
+    neither is started anew. A side is loaded once for all tests of this process, until stop_warm_pythons().
+    """
+    folder, cases = _folder(), ["-*) ;;"]
+    for side in sides:
+        cases.append(f"{_SIDES[side][0]}) exec '{sys.executable}' -I -S '{_SERVER}' run '{_loaded(side)}' \"$@\" ;;")
+    run = folder / "python"
+    run.write_text(f"#!/bin/sh\ncase $1 in\n{chr(10).join(cases)}\nesac\nexec '{sys.executable}' \"$@\"\n")
+    run.chmod(0o755)
+    return run
+
+
+@lru_cache
+def _loaded(side):
+    """The socket of a process that has loaded the libraries of a side."""
+    socket = _folder() / "socket"
+    process = subprocess.Popen([sys.executable, str(_SERVER), "serve", str(socket), *_SIDES[side][1]], text=True,
+                               env=_environment() | {"TF_CPP_MIN_LOG_LEVEL": "3"}, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    _started.callback(process.wait)
+    _started.callback(process.stdin.close)
+    assert process.stdout.readline() == "ready\n"
+    return socket
+
+
+def _folder():
+    return Path(_started.enter_context(TemporaryDirectory()))  # a short path, as a socket needs it
+
+
+def stop_warm_pythons():
+    _started.close()
+    warm_python.cache_clear()
+    _loaded.cache_clear()

@@ -1,0 +1,45 @@
+"""A Sacred command for tests/rrt/command_line/test_sacred.py.
+
+Its second paragraph.
+"""
+
+import sys
+
+from rrt.errors import InputError
+from rrt.command_line.sacred import Ingredient, make_experiment, plain_config, run_sacred
+
+dataset = Ingredient("dataset")
+dataset.add_config({"name": "oxford", "size": 3})
+dataset.add_named_config("paris", {"name": "paris"})
+
+ex = make_experiment("example_command", [dataset])
+
+
+@ex.config
+def config():
+    rate = 0.5
+    params = {"k": 2}
+    flag = False
+    fail = None
+
+
+@ex.main
+def main(dataset, rate, params, flag, fail, _config):
+    """Print the settings, or fail as told."""
+    changed = plain_config(_config)
+    changed["params"]["k"] += 1
+    print(dataset["name"], rate, params["k"], changed["params"]["k"], flag)
+    print("to standard error", file=sys.stderr)
+    if fail == "input":
+        raise InputError("data/x.h5: no such file; make it")
+    if fail == "file":
+        open("absent/file").close()
+    if fail == "interrupt":
+        raise KeyboardInterrupt
+    if fail == "bug":
+        raise ZeroDivisionError("a bug")
+    return {"rate": rate}
+
+
+if __name__ == "__main__":
+    run_sacred(ex)

@@ -1,0 +1,49 @@
+"""The page of a photo index at work, and requests to it."""
+
+import http.client
+import threading
+from contextlib import contextmanager
+
+from photo_folders import FakeDescriber
+
+from rrt.photo_index.query import PhotoIndex, Ranker
+from rrt.photo_index.server import PageServer, ServerSettings
+from rrt.photo_index.service import Service
+
+MAX_UPLOAD = 300_000
+
+
+@contextmanager
+def serving(folder, describer=None, settings=ServerSettings(port=0, max_upload=MAX_UPLOAD), **more):
+    """A PageServer at work."""
+    service = Service(PhotoIndex(folder), Ranker("none"), describer or FakeDescriber(), k=5, max_pixels=1_000_000, **more)
+    with PageServer(service, settings) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def request(server, method, path, body=None, **headers):
+    """-> (status, headers, body). A POST has the headers of the page's own unless others are given; None leaves one out."""
+    host = f"127.0.0.1:{server.server_port}"
+    given = {"Host": host} | ({"Origin": f"http://{host}", "Content-Type": "application/octet-stream"} if method == "POST" else {})
+    given |= {name.replace("_", "-"): value for name, value in headers.items()}
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=120)
+    try:
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        if body is not None or method == "POST":
+            given.setdefault("Content-Length", str(len(body or b"")))
+        for name, value in given.items():
+            if value is not None:
+                connection.putheader(name, value)
+        connection.endheaders()
+        if body:
+            connection.send(body)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+    finally:
+        connection.close()

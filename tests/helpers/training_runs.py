@@ -1,0 +1,47 @@
+"""Short trainings of the reranking transformer on made-up descriptors, for tests."""
+
+from pathlib import Path
+
+import torch
+from reranking import NETWORK
+
+from rrt.configs import MODEL_DEFAULTS
+from rrt.network.checkpoint import load_checkpoint
+from rrt.training.run import train_run
+
+RUN = {
+    "resume": None,
+    "weights": None,
+    "cpu": True,
+    "cudnn_flag": "benchmark",
+    "scale_binning": "published",
+    "max_train_local": None,
+    "min_train_local": None,
+    "min_positives": 2,
+    "negatives": 1,
+    "hard_negatives": 0,
+    "watch_test": False,
+    "planted": {"min_local": 2, "max_local": 6},
+    "epochs": 2,
+    "steps_per_epoch": 3,
+    "lr": 1e-3,
+    "curves": False,
+}
+
+
+def with_validation(world):
+    return world | {"val_data_dir": str(Path(world["test_data_dir"]).parent / "val"), "val_gnd_file": "gnd_toy.pkl"}
+
+
+def run(dataset, folder, model=None, **settings):
+    return train_run(dataset, MODEL_DEFAULTS | NETWORK | (model or {}), RUN | {"temp_dir": str(folder)} | settings)
+
+
+def weights(path):
+    return load_checkpoint(path).state
+
+
+def assert_same_weights(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name

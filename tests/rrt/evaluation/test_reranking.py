@@ -1,0 +1,141 @@
+"""rrt/evaluation/reranking.py: the published protocol on the small golden set, and reordering by hand."""
+
+from pathlib import Path
+
+from places import GOLDEN as GOLDEN_FILES
+
+import numpy as np
+import pytest
+from builders import copy_golden_set
+
+from rrt.network.checkpoint import load_checkpoint, load_weights
+from rrt.datasets.sets import open_test_set
+from rrt.errors import InputError
+from rrt.evaluation.reranking import Fusion, ScoredShortlists, evaluate_global, evaluate_reranked, junk_last, rerank, score_shortlists, summary
+from rrt.formats.ground_truth import save_neighbors
+from rrt.network.model import RRT
+from rrt.search.exact import fit_pca_whitening
+from rrt.network.scorer import Scorer
+from rrt.commands.import_delg import import_delg
+
+GOLDEN = GOLDEN_FILES / "legacy_mini"
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return np.load(GOLDEN / "expected.npz")
+
+
+@pytest.fixture(scope="module")
+def golden_set(tmp_path_factory, expected):
+    """The small set of published files as a dataset folder of ours."""
+    folder = copy_golden_set(tmp_path_factory.mktemp("legacy"))
+    save_neighbors(folder / "nn_inds_r50_gldv2.pkl", expected["nn_inds"])
+    import_delg(folder, "r50_gldv2")
+    return open_test_set(folder, "r50_gldv2", "gnd_mini.pkl")
+
+
+def test_golden_figures_of_global_search(golden_set, expected):
+    for protocol, result in evaluate_global(golden_set).items():
+        assert round(100 * result.map, 2) == expected[f"global_{protocol[0].upper()}_map"]
+
+
+@pytest.fixture(scope="module")
+def golden_scorer(golden_set, shared_golden):
+    model = RRT()
+    load_weights(model, load_checkpoint(shared_golden / "rrt_full.pt"))
+    return Scorer(model, golden_set.store)
+
+
+def test_golden_logits_of_the_first_twenty_neighbours(golden_set, golden_scorer, expected):
+    shortlists = [golden_set.gallery_index[row[:20]] for row in golden_set.ranks]
+    logits = np.stack(golden_scorer.score(golden_set.query_index, shortlists))
+    np.testing.assert_allclose(logits, expected["rrt_logits_top20"], atol=1e-3)
+
+
+def test_golden_figures_after_reranking(golden_set, golden_scorer, expected):
+    scored = score_shortlists(golden_set, golden_scorer)
+    numbers = summary(evaluate_reranked(golden_set, scored))
+    for protocol in "MH":
+        assert numbers[f"{protocol}_map"] == pytest.approx(expected[f"rrt_{protocol}_map"], abs=0.0051)
+        np.testing.assert_allclose(numbers[f"{protocol}_mp"], expected[f"rrt_{protocol}_mp"], atol=0.0051)
+    # Each of 6 x 84 candidates once, though all three protocols rerank them.
+    assert scored.num_pairs == 6 * 84
+
+
+GND = [{"easy": np.array([4]), "hard": np.array([2]), "junk": np.array([0, 3])}]
+RANKS = np.array([[3, 1, 2, 0, 4, 5]])
+
+
+@pytest.mark.parametrize(
+    "protocol, order", [("easy", [1, 4, 5, 3, 2, 0]), ("medium", [1, 2, 4, 5, 3, 0]), ("hard", [1, 2, 5, 3, 0, 4])]
+)
+def test_what_a_protocol_ignores_goes_to_the_end_in_its_old_order(protocol, order):
+    assert junk_last(RANKS, GND, protocol).tolist() == [order]
+
+
+def scored_by(logits, similarities=None, num_rerank=4):
+    """Shortlists of the one query above, with logits of gallery images 0..5."""
+    orders = {protocol: junk_last(RANKS, GND, protocol) for protocol in ("easy", "medium", "hard")}
+    similarities = np.zeros(6) if similarities is None else np.array(similarities)
+    return ScoredShortlists(num_rerank, orders, [np.arange(6)], [np.array(logits)], [similarities], 0.0, 6)
+
+
+def test_the_first_candidates_are_sorted_by_logit_and_the_rest_stay():
+    ranks = rerank(scored_by([9.0, 0.1, 0.3, 9.0, 0.2, 0.4]), "medium")
+    assert ranks.tolist() == [[5, 2, 4, 1, 3, 0]]
+
+
+def test_only_num_rerank_candidates_move():
+    ranks = rerank(scored_by([9.0, 0.1, 0.3, 9.0, 0.2, 0.4], num_rerank=2), "medium")
+    assert ranks.tolist() == [[2, 1, 4, 5, 3, 0]]
+
+
+def test_equal_logits_keep_the_global_order():
+    assert rerank(scored_by([0.0] * 6), "medium").tolist() == [[1, 2, 4, 5, 3, 0]]
+
+
+def test_fusion_blends_similarity_and_probability():
+    fusion = Fusion(0.25, 2.0)
+    scores = fusion.scores(np.array([0.8, 0.1]), np.array([0.0, 0.5]))
+    np.testing.assert_allclose(scores, [0.25 * 0.8 + 0.75 * 0.5, 0.25 * 0.1 + 0.75 / (1 + np.exp(-1))])
+
+
+def test_fusion_of_weight_one_is_the_order_of_similarities():
+    scored = scored_by([9.0, 1, 2, 3, 4, 5], similarities=[0, 0.4, 0.1, 0, 0.3, 0.2])
+    assert rerank(scored, "medium", Fusion(1.0)).tolist() == [[1, 4, 5, 2, 3, 0]]
+
+
+def test_without_fusion_saturated_logits_do_not_tie():
+    assert rerank(scored_by([0, 100.0, 101, 0, 102, 103]), "medium").tolist() == [[5, 4, 2, 1, 3, 0]]
+
+
+@pytest.mark.parametrize("settings", [(-0.1, 1.0), (1.1, 1.0), (0.5, 0.0)])
+def test_impossible_fusions_are_refused(settings):
+    with pytest.raises(InputError, match="fusion"):
+        Fusion(*settings)
+
+
+def test_similarities_are_taken_under_the_whitening(golden_set):
+    class NoScorer:
+        def score(self, queries, shortlists):
+            return [np.zeros(len(shortlist), np.float32) for shortlist in shortlists]
+
+    descriptors = golden_set.store.global_descriptors
+    whitening = fit_pca_whitening(descriptors, 8)
+    scored = score_shortlists(golden_set, NoScorer(), 5, whitening)
+    query, gallery = (
+        whitening.apply(descriptors[index]) for index in (golden_set.query_index, golden_set.gallery_index)
+    )
+    for row, (candidates, similarities) in enumerate(zip(scored.candidates, scored.similarities)):
+        np.testing.assert_allclose(similarities, gallery[candidates] @ query[row], atol=1e-6)
+
+
+def test_the_summary_has_paired_gains():
+    class Result:
+        def __init__(self, aps):
+            self.aps, self.map = np.array(aps), float(np.mean(aps))
+            self.mp = self.mr = np.array([0.5])
+
+    numbers = summary({"medium": Result([0.5, 0.7])}, {"medium": Result([0.4, 0.6])})
+    assert numbers["M_map"] == 60.0 and numbers["M_gain"] == 10.0 and numbers["M_gain_95"] == [10.0, 10.0]

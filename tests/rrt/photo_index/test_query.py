@@ -1,0 +1,253 @@
+"""Queries of an index: the same results as plain arithmetic, the query's forms, methods, reports, measures."""
+
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from commands import assert_one_line_error, run_tool
+from photo_folders import GLOBAL, LOCAL, FakeDescriber, build, describe, draw, use_fakes
+
+from delg_extract.extraction.pictures import Job
+from rrt.network.checkpoint import save_checkpoint
+from rrt.errors import InputError
+from rrt.formats.ground_truth import save_ground_truth
+from rrt.formats.lists import write_image_list
+from rrt.network.model import DEFAULT_SETTINGS, RRT
+from rrt.photo_index.engine import answer_file, answer_photograph, parse_box
+from rrt.photo_index.extraction import Describer, flags_of, merged_flags
+from rrt.photo_index.measure import measure_index
+from rrt.photo_index.query import PhotoIndex, Ranker, make_ranker
+from rrt.photo_index.report import as_html, as_json, as_text
+from rrt.network.reranker import Reranker
+from rrt.formats.revisited import load_revisited_set
+from rrt.store.store import Store
+from rrt.store.writer import write_store
+
+SCENES, VIEWS = 4, 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve photographs of four scenes, a copy of one, their index, and a picture of scene 2 that is not among them."""
+    folder = tmp_path_factory.mktemp("query")
+    for scene in range(SCENES):
+        for view in range(VIEWS):
+            draw(folder / "photos" / f"s{scene}v{view}.png", 10 * scene + view, scene=scene)
+    (folder / "photos" / "z copy <b>.png").write_bytes((folder / "photos" / "s0v0.png").read_bytes())
+    draw(folder / "new.png", 77, scene=2)
+    (folder / "photos" / "text.jpg").write_text("no picture")
+    with pytest.MonkeyPatch.context() as patched:
+        use_fakes(patched)
+        build(folder / "index", folder / "photos")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(folder):
+    return PhotoIndex(folder / "index")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    settings = DEFAULT_SETTINGS | {"num_global_features": GLOBAL, "num_local_features": LOCAL, "dim_K": 16, "dim_feedforward": 16,
+                                   "num_encoder_layers": 1}
+    settings = {name: value for name, value in settings.items() if name in DEFAULT_SETTINGS}
+    path = tmp_path_factory.mktemp("model") / "best.pt"
+    return save_checkpoint(path, RRT(**settings), settings={"model": settings})
+
+
+def names(answer):
+    return [hit.entry.name for hit in answer.hits]
+
+
+def test_global_search_orders_as_plain_cosines_do(folder, index):
+    answer = answer_file(index, folder / "new.png", "new.png", Ranker("none"), FakeDescriber(), 12)
+    query = describe(Job("q", folder / "new.png")).global_
+    cosines = {entry.name: float(describe(Job("p", folder / "photos" / entry.name)).global_ @ query) for entry in index.entries}
+    assert names(answer) == sorted(cosines, key=cosines.get, reverse=True) and len(index.entries) == 12
+    assert np.allclose([hit.similarity for hit in answer.hits], sorted(cosines.values(), reverse=True), atol=1e-5)
+    assert all(name.startswith("s2") for name in names(answer)[:3])
+
+
+def test_a_photograph_is_meant_by_name_or_path_and_is_left_out(folder, index, monkeypatch):
+    monkeypatch.chdir(folder)
+    for picture in ("s1v0.png", "photos/s1v0.png", str(folder / "photos" / "s1v0.png")):
+        number = index.find(picture)
+        assert index.entries[number].name == "s1v0.png", picture
+    assert index.find("z copy <b>.png") == index.find("s0v0.png")
+    assert index.find("new.png") is None and index.find("nowhere.png") is None
+    describer = FakeDescriber()
+    answer = answer_photograph(index, number, Ranker("none"), describer, 20)
+    assert "s1v0.png" not in names(answer) and len(answer.hits) == 11 and describer.asked == []
+    assert {*names(answer)[:2]} == {"s1v1.png", "s1v2.png"}
+    with pytest.raises(InputError, match="has no descriptors: not a picture"):
+        index.find("text.jpg")
+
+
+def test_a_file_with_the_bytes_of_a_photograph_finds_it(folder, index):
+    copied = folder / "elsewhere.png"
+    copied.write_bytes((folder / "photos" / "s3v1.png").read_bytes())
+    answer = answer_file(index, copied, "elsewhere.png", Ranker("none"), FakeDescriber(), 3)
+    assert names(answer)[0] == "s3v1.png" and answer.hits[0].similarity > 0.9999
+    assert "the index has the same file: s3v1.png" in as_text(index, answer, Ranker("none"))
+
+
+def test_the_transformer_reranks_as_scores_of_single_pairs_do(folder, index, checkpoint):
+    ranker = make_ranker(index.manifest, checkpoint=str(checkpoint), num_rerank=6)
+    reranker = Reranker.from_checkpoint(checkpoint)
+    answer = answer_file(index, folder / "new.png", "new.png", ranker, FakeDescriber(), 12)
+    before = names(answer_file(index, folder / "new.png", "new.png", Ranker("none"), FakeDescriber(), 12))
+    write_store(folder / "q.h5", [describe(Job("q", folder / "new.png"))])
+    query = Store(folder / "q.h5")[0]
+    logits = {name: reranker.score(query, index.store[int(index.rows[index.places[name]])]) for name in before[:6]}
+    assert names(answer)[:6] == sorted(logits, key=logits.get, reverse=True) and names(answer)[6:] == before[6:]
+    wanted = 1 / (1 + np.exp(-np.array([logits[name] for name in names(answer)[:6]])))
+    assert np.allclose([hit.score for hit in answer.hits[:6]], wanted, atol=1e-4)
+    assert all(hit.score is None for hit in answer.hits[6:])
+
+
+def test_fusion_and_other_methods_are_taken(folder, index, checkpoint, tmp_path):
+    (tmp_path / "fusion.json").write_text('{"lambda": 1.0, "temperature": 1.0}')
+    plain = names(answer_file(index, folder / "new.png", "n", Ranker("none"), FakeDescriber(), 12))
+    fused = make_ranker(index.manifest, checkpoint=str(checkpoint), fusion=str(tmp_path / "fusion.json"))
+    assert names(answer_file(index, folder / "new.png", "n", fused, FakeDescriber(), 12)) == plain
+    for method in ("geometric", "alpha_qe", "k_reciprocal", "geometric+aqe"):
+        ranker = make_ranker(index.manifest, method)
+        answer = answer_file(index, folder / "new.png", "n", ranker, FakeDescriber(), 12)
+        assert sorted(names(answer)) == sorted(plain)
+        assert (ranker.score_name == "inliers") == (method == "geometric")
+    number = index.find("s1v0.png")
+    assert "s1v0.png" not in names(answer_photograph(index, number, make_ranker(index.manifest, "diffusion"), FakeDescriber(), 20))
+
+
+def test_a_chain_verifies_what_the_transformer_ordered_and_keeps_its_order_where_inliers_are_equal(folder, index, checkpoint):
+    def search(method):
+        given = str(checkpoint) if method.startswith("rrt") else None
+        ranker = make_ranker(index.manifest, method, given, num_rerank=9)
+        return answer_file(index, folder / "new.png", "n", ranker, FakeDescriber(), 12), ranker
+
+    (alone, _), (verified, _), (chained, ranker) = map(search, ("rrt", "geometric", "rrt+geometric"))
+    inliers = {hit.entry.name: hit.score for hit in verified.hits[:9]}
+    assert names(chained)[:9] == sorted(names(alone)[:9], key=lambda name: -inliers[name])
+    assert [hit.score for hit in chained.hits[:9]] == [inliers[name] for name in names(chained)[:9]]
+    assert names(chained)[9:] == names(alone)[9:] and ranker.score_name == "inliers"
+    with pytest.raises(InputError, match="rrt can only be the first"):
+        make_ranker(index.manifest, "aqe+rrt")
+
+
+def test_without_a_checkpoint_for_the_model_search_alone_is_done_and_said(index):
+    ranker = make_ranker(index.manifest)
+    assert ranker.name == "none" and "no checkpoint for this model" in ranker.note
+    assert make_ranker(index.manifest, "none").note == ""
+    for wrong, part in (({"method": "rrt"}, "no checkpoint"), ({"method": "nonsense"}, "no such method"),
+                        ({"num_rerank": 0}, "--num_rerank"),
+                        ({"method": "geometric", "checkpoint": "x.pt"}, "a checkpoint is for"), ({"checkpoint": "no.pt"}, "no.pt"),
+                        ({"method": "aqe", "fusion": "f.json"}, "fusion is for"), ({"max_local": 0}, "--max_local")):
+        with pytest.raises(InputError, match=part):
+            make_ranker(index.manifest, **wrong)
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,x", "5,5,5,9", "9,0,5,5", "-1,0,5,5", "1.5,2,3,4"])
+def test_a_crop_that_is_none_is_refused(text):
+    with pytest.raises(InputError, match="expected"):
+        parse_box(text)
+
+
+def test_the_page_of_results_needs_nothing_beside_it_and_names_are_no_markup(folder, index):
+    answer = answer_photograph(index, index.find("s1v0.png"), Ranker("none", note="a <note>"), FakeDescriber(), 20)
+    page = as_html(index, answer, Ranker("none", note="a <note>"))
+    found = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            found.append((tag, dict(attributes)))
+
+    Reader().feed(page)
+    sources = [attributes["src"] for tag, attributes in found if tag == "img"]
+    assert len(sources) == 12 and all(source.startswith("data:image/jpeg;base64,") for source in sources)
+    assert not {"script", "link", "b>", "note"} & {tag for tag, _ in found}
+    assert "s0v0.png (and 1 more of the same content)" in page and "a &lt;note&gt;" in page
+    values = as_json(index, answer, Ranker("none"))
+    assert json.loads(json.dumps(values)) == values and [r["rank"] for r in values["results"]] == list(range(1, 12))
+    assert {"z copy <b>.png"} <= {path for result in values["results"] for path in result["paths"]}
+
+
+def test_precision_is_that_of_the_labels(folder, index, tmp_path):
+    gallery = [f"s{scene}v{view}.png" for scene in range(SCENES) for view in range(VIEWS)][:-1] + ["z copy <b>.png"]
+    write_image_list(tmp_path / "g.txt", gallery, [0] * len(gallery), [(80, 60)] * len(gallery))
+    write_image_list(tmp_path / "q.txt", ["q0.png", "q1.png"], [0, 0], [(80, 60)] * 2)
+    of = lambda scene: [i for i, name in enumerate(gallery) if name.startswith(f"s{scene}")]  # noqa: E731
+    truth = [{"bbx": [0, 0, 80, 60], "easy": of(scene), "hard": [], "junk": []} for scene in (2, 0)]
+    save_ground_truth(tmp_path / "gnd.pkl", [name[:-4] for name in gallery], ["q0", "q1"], truth)
+    images = load_revisited_set(tmp_path / "q.txt", tmp_path / "g.txt", tmp_path / "gnd.pkl")
+    records = [describe(Job(f"q{i}.png", draw(tmp_path / f"{i}.png", 80 + i, scene=2))) for i in range(2)]
+    queries = Store(write_store(tmp_path / "q.h5", records))
+    results = measure_index(index, images, queries, [Ranker("none")])["global search"]
+    assert results["medium"].mp[0] == 0.5  # the second query is of scene 2, its label says scene 0
+    write_image_list(tmp_path / "g.txt", [*gallery[:-1], "away.png"], [0] * len(gallery), [(80, 60)] * len(gallery))
+    save_ground_truth(tmp_path / "gnd.pkl", [*(name[:-4] for name in gallery[:-1]), "away"], ["q0", "q1"], truth)
+    images = load_revisited_set(tmp_path / "q.txt", tmp_path / "g.txt", tmp_path / "gnd.pkl")
+    with pytest.raises(InputError, match=r"has no 'away.png' \(line 12 of g.txt"):
+        measure_index(index, images, queries, [Ranker("none")])
+
+
+ECHO = """
+import json, os, sys
+print(json.dumps({"ready": True}), flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["picture"].endswith("deadly"): os._exit(3)
+    if asked["picture"].endswith("once") and not os.path.exists(asked["output"]):
+        open(asked["output"], "w").close()
+        os._exit(3)
+    print(json.dumps({"size": [os.getpid(), 1]} if not asked["picture"].endswith("bad") else {"error": "is bad"}), flush=True)
+"""
+
+
+def test_a_process_that_died_is_started_again(tmp_path):
+    describer = Describer([], command=(sys.executable, "-c", ECHO))
+    try:
+        first = describer.describe("/x/a", tmp_path / "o")[0]
+        assert describer.describe("/x/b", tmp_path / "o")[0] == first
+        with pytest.raises(InputError, match="^is bad$"):
+            describer.describe("/x/bad", tmp_path / "o")
+        describer._process.kill()
+        second = describer.describe("/x/a", tmp_path / "o")[0]
+        assert second != first
+        assert describer.describe("/x/once", tmp_path / "once")[0] != second
+        with pytest.raises(InputError, match="cannot be described"):
+            describer.describe("/x/deadly", tmp_path / "o")
+        assert describer.describe("/x/a", tmp_path / "o")[0]
+    finally:
+        describer.close()
+    assert describer._process is None
+
+
+def test_given_options_replace_known_ones():
+    known = [["--model", "/a"], ["--max_features", "10"], ["--no-block3_strides"]]
+    given = [["--block3_strides"], ["--model", "/b"]]
+    assert merged_flags(known, given) == [["--max_features", "10"], *given]
+    args = dict.fromkeys("model preset config scales max_features score_threshold max_image_size min_image_size global_scales precision "
+                         "pca_dir pca_dim block3_strides normalize_scales use_local use_global".split()) | {"pca_whitening": False}
+    assert flags_of(SimpleNamespace(**args)) == []
+    args |= {"scales": [0.5, 1.0], "normalize_scales": False, "global_scales": []}
+    assert flags_of(SimpleNamespace(**args)) == [["--scales", "0.5", "1.0"], ["--global_scales"], ["--no-normalize_scales"]]
+
+
+def test_importing_the_index_loads_neither_tensorflow_nor_the_network():
+    code = "import sys, rrt.photo_index.update, rrt.photo_index.manifest; print([m for m in ('tensorflow', 'torch') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = "import sys, rrt.photo_index.server, rrt.photo_index.measure; print('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_wrong_queries_are_one_line(folder):
+    for arguments, part in ((("query", folder / "index", "nowhere.jpg"), "neither a file nor a photograph"),
+                            (("query", folder / "nowhere", "x.jpg"), "no index there"),
+                            (("query", folder / "index", "s1v0.png", "--crop", "1,2,3"), "--crop 1,2,3"),
+                            (("serve", folder / "index", "--port", "99999"), "--port 99999")):
+        assert_one_line_error(run_tool("tools/search.py", *arguments), part)

@@ -1,0 +1,111 @@
+"""Supervised whitening against loops over all matching pairs, and its defining property."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from rrt.errors import InputError
+from rrt.search.exact import fit_pca_whitening, search
+from rrt.search.whitening import fit_supervised_whitening
+
+
+def landmarks(seed=0, count=60, width=8, classes=6):
+    """Descriptors [count, width] that differ within a class mostly in the first directions, and their labels."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, count)
+    centres = generator.standard_normal((classes, width))
+    noise = generator.standard_normal((count, width)) * np.geomspace(3, 0.1, width)
+    return np.float32(centres[labels] + noise + 5), labels
+
+
+def pairs_of(labels):
+    return [pair for pair in combinations(range(len(labels)), 2) if labels[pair[0]] == labels[pair[1]]]
+
+
+def slow_supervised_whitening(x, pairs, dim, power, shrinkage):
+    """(mean, projection up to the signs of its columns): the module's formulas, a pair at a time."""
+    x = x.astype(np.float64)
+    covariance = np.zeros((x.shape[1], x.shape[1]))
+    for first, second in pairs:
+        difference = x[first] - x[second]
+        covariance += np.outer(difference, difference) / 2 / len(pairs)
+    covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    values, vectors = np.linalg.eigh(covariance)
+    whiten = sum(np.outer(vector, vector) / value**power for value, vector in zip(values, vectors.T))
+    whitened = (x - x.mean(axis=0)) @ whiten
+    values, vectors = np.linalg.eigh(np.cov(whitened.T))
+    return x.mean(axis=0), whiten @ vectors[:, np.argsort(-values)[:dim]]
+
+
+@pytest.mark.parametrize("power, shrinkage, dim", [(0.5, 0.0, 8), (0.5, 0.5, 3), (0.25, 0.1, 5), (0, 0.3, 4), (0.5, 1.0, 4)])
+def test_labels_and_all_their_pairs_give_the_projection_of_a_loop_over_pairs(power, shrinkage, dim):
+    x, labels = landmarks()
+    pairs = pairs_of(labels)
+    mean, projection = slow_supervised_whitening(x, pairs, dim, power, shrinkage)
+    for given in ({"labels": labels}, {"pairs": np.array(pairs)}):
+        found = fit_supervised_whitening(x, dim, power=power, shrinkage=shrinkage, **given)
+        np.testing.assert_allclose(found.mean, mean, rtol=1e-5)
+        np.testing.assert_allclose(np.abs(found.projection), np.abs(projection), atol=2e-4 * np.abs(projection).max())
+        # Relative signs within a column are those of the loop, too.
+        cosines = np.vecdot(found.projection.T, projection.T) / np.linalg.norm(projection, axis=0) ** 2
+        np.testing.assert_allclose(np.abs(cosines), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("dim", [8, 3])
+def test_differences_of_matching_pairs_have_unit_covariance_before_normalisation(dim):
+    x, labels = landmarks()
+    whitening = fit_supervised_whitening(x, dim, labels=labels, shrinkage=0)
+    projected = (x - whitening.mean) @ whitening.projection
+    differences = np.array([projected[first] - projected[second] for first, second in pairs_of(labels)])
+    np.testing.assert_allclose(differences.T @ differences / (2 * len(differences)), np.eye(dim), atol=1e-3)
+    # And the whole varies along the axes, most along the first.
+    spread = np.cov(projected.T)
+    np.testing.assert_allclose(spread, np.diag(np.diag(spread)), atol=1e-3 * spread[0, 0])
+    assert (np.diff(np.diag(spread)) < 0).all()
+
+
+def test_a_full_shrinkage_is_pca_alone_up_to_scale():
+    x, labels = landmarks()
+    whitening = fit_supervised_whitening(x, 5, labels=labels, shrinkage=1)
+    pca = fit_pca_whitening(x, 5, power=0)
+    np.testing.assert_allclose(np.abs(whitening.apply(x)), np.abs(pca.apply(x)), atol=1e-4)
+
+
+def test_matching_pictures_are_found_that_strong_irrelevant_directions_hide():
+    x, labels = landmarks(seed=1, count=120)
+    whitening = fit_supervised_whitening(x[:60], 6, labels=labels[:60], shrinkage=0.05)
+
+    def precision(rows):
+        nearest = search(rows, rows, 6)[1][:, 1:]
+        return (labels[60:][nearest] == labels[60:][:, None]).mean()
+
+    assert precision(whitening.apply(x[60:])) > precision(fit_pca_whitening(x[:60], 6).apply(x[60:])) + 0.2
+
+
+def test_few_pairs_of_many_dimensions_need_shrinkage_and_with_it_work():
+    x = np.random.default_rng(0).standard_normal((30, 100))
+    pairs = np.array([[0, 1], [2, 3], [4, 4]])
+    with pytest.raises(InputError, match="differ in 2 of 29 directions only; give a shrinkage above 0"):
+        fit_supervised_whitening(x, 5, pairs=pairs, shrinkage=0)
+    whitening = fit_supervised_whitening(x, 29, pairs=pairs, shrinkage=0.1)
+    assert whitening.projection.shape == (100, 29) and np.isfinite(whitening.projection).all()
+
+
+def test_it_is_a_function_of_its_input():
+    x, labels = landmarks()
+    one, two = (fit_supervised_whitening(x, 4, labels=labels) for _ in range(2))
+    assert (one.projection == two.projection).all()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"dim": 9}, "60 images of 8 dimensions vary in 8 directions only; give a dim of at most 8"),
+    ({"dim": 0}, "dim must be at least 1"), ({"shrinkage": 1.5}, "shrinkage within 0..1"), ({"power": -1}, "power not negative"),
+    ({"shrinkage": float("nan")}, "shrinkage within 0..1"),
+    ({"labels": np.arange(60)}, "no two images have the same label"),
+    ({"labels": None, "pairs": np.empty((0, 2), int)}, "no matching pairs"),
+])
+def test_impossible_requests_say_why(arguments, message):
+    x, labels = landmarks()
+    with pytest.raises(InputError, match=message):
+        fit_supervised_whitening(x, **({"dim": 4, "labels": labels} | arguments))

@@ -1,0 +1,58 @@
+"""Scoring, training batches and search give the same from every kind of store, from int8 nearly the same."""
+
+import numpy as np
+import pytest
+import torch
+from builders import records_in
+from reranking import LOCAL_DIM, NETWORK, make_dataset, make_source
+
+from rrt.datasets.sets import store_path
+from rrt.network.model import RRT
+from rrt.search.exact import load_globals
+from rrt.network.scorer import Scorer
+from rrt.store.store import Store
+from rrt.store.writer import write_store
+
+EXACT = [{"local_dtype": "float32"}, {"compression": "gzip"}, {"local_dtype": "float32", "compression": "lzf"}]
+INT8 = {"local_dtype": "int8", "compression": "gzip"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A made-up dataset and the records of its training store, float16 as they are read."""
+    dataset = make_dataset(tmp_path_factory.mktemp("world"))
+    return dataset, list(records_in(Store(store_path(dataset["train_data_dir"], "toy"))))
+
+
+def results(world, **layout):
+    """The training store written again -> logits of some pairs, arrays of two training batches, global descriptors."""
+    dataset, records = world
+    path = write_store(store_path(dataset["train_data_dir"], "toy"), records, **layout)
+    torch.manual_seed(0)
+    model = RRT(**NETWORK)
+    logits = Scorer(model, Store(path), max_local=7).score(np.arange(4), [np.arange(48)] * 4)
+    source = make_source(dataset, planted_steps=1)
+    batches = [source.batch(source.plan(0, epoch), 0) for epoch in (0, 1)]
+    arrays = [getattr(batch.images, name) for batch in batches for name in ("global_", "scales", "offsets")]
+    # Descriptors travel to the device in the type of the store.
+    arrays += [np.asarray(batch.images.descriptors, np.float32) for batch in batches]
+    return np.concatenate(logits), [*arrays, *load_globals(path, None)]
+
+
+@pytest.mark.parametrize("layout", EXACT, ids=str)
+def test_the_type_and_the_compression_of_a_store_change_nothing(world, layout):
+    logits, arrays = results(world)
+    others, other_arrays = results(world, **layout)
+    np.testing.assert_array_equal(logits, others)
+    for first, second in zip(arrays, other_arrays, strict=True):
+        np.testing.assert_array_equal(first, second)
+        assert first.dtype == second.dtype
+
+
+def test_int8_changes_logits_and_batches_by_its_rounding_alone(world):
+    logits, arrays = results(world)
+    others, other_arrays = results(world, **INT8)
+    assert 0 < np.abs(logits - others).max() < 0.02 * np.ptp(logits)
+    for first, second in zip(arrays, other_arrays, strict=True):
+        np.testing.assert_allclose(first, second, atol=np.sqrt(LOCAL_DIM) / 254)
+        assert first.dtype == second.dtype

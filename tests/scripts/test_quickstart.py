@@ -1,0 +1,72 @@
+"""The walk from pictures to a reranked, measured result, by the script of the README, at a small size."""
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from commands import ROOT, warm_python
+from report_page import check_report
+from rrt.formats.lists import read_image_list
+from rrt.report.pages import make_report
+
+pytest.importorskip("tensorflow")
+
+TRAINING = ("model.num_global_features=512 model.dim_feedforward=64 model.num_encoder_layers=2 model.initialisation=matching "
+            "planted_steps=2 planted.max_local=16 epochs=1 steps_per_epoch=2 max_train_local=16 min_positives=1 select_on=last")
+
+
+def quickstart(folder, python, *arguments, **environment):
+    environment = os.environ | {"RRT_PYTHON": str(python), "DATA": str(folder / "data"), "LOGS": str(folder / "logs"),
+                                "SIZE": "160", "TRAINING": TRAINING} | environment
+    return subprocess.run(["bash", str(ROOT / "rrt_scripts/quickstart.sh"), *map(str, arguments)], env=environment, text=True,
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=580)
+
+
+@pytest.fixture(scope="module")
+def python():
+    return warm_python("tensorflow", "torch")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory, python):
+    """(folder of a quickstart on scenes, what it printed)"""
+    folder = tmp_path_factory.mktemp("quickstart")
+    drawn = "--num_train_landmarks 4 --views 4 --num_test_landmarks 4 --test_views 4 --family 2 --num_distractors 0 --size 160"
+    done = quickstart(folder, python, SCENES=drawn)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+@pytest.mark.slow
+def test_pictures_go_in_and_a_measured_result_comes_out(scenes, python):
+    tmp_path, printed = scenes
+    for row in ("| global | Easy", "| global | Hard", "| RRT    | Medium"):
+        assert row in printed
+    results = json.loads((tmp_path / "logs/quickstart_scenes/results.json").read_text())
+    assert {"global", "RRT", "ms_per_query", "protocol"} <= results.keys()
+
+    photos = tmp_path / "my photos"
+    images = read_image_list(tmp_path / "data/scenes_train/train.txt")
+    for name, label in zip(images.names, images.labels):
+        (photos / f"landmark {label}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "data/scenes_train" / name, photos / f"landmark {label}")
+    (photos / "landmark 0" / "broken.jpg").write_bytes(b"no picture")
+    done = quickstart(tmp_path, python, photos, QUERIES="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "broken.jpg" in done.stdout
+    assert "| RRT    | Medium" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_report_of_its_result_works_in_a_browser(scenes, browser, tmp_path):
+    folder, _ = scenes
+    make_report([folder / "logs/quickstart_scenes"], tmp_path / "report", folder / "data/scenes_test")
+    check_report(browser, tmp_path / "report", read_image_list(folder / "data/scenes_test/test_query.txt").names)
+
+
+def test_a_missing_folder_is_one_line(tmp_path):
+    done = quickstart(tmp_path, "unused", tmp_path / "nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

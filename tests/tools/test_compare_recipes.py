@@ -1,0 +1,131 @@
+"""tools/compare_recipes.py: recipes over seeds on a made-up world, in the test's own process."""
+
+import importlib
+import json
+import threading
+
+import numpy as np
+import pytest
+from reranking import NETWORK, make_dataset
+
+from rrt.errors import InputError
+from rrt.command_line.sacred import run_sacred
+from rrt.commands import compare_recipes
+from rrt.commands.compare_recipes import figures, read_recipes, table
+
+MODULES = {"experiment.py": "experiment", "tools/tune_fusion.py": "rrt.commands.tune_fusion", "evaluate_revisited.py": "evaluate_revisited"}
+
+
+@pytest.fixture
+def recipes(tmp_path):
+    dataset = make_dataset(tmp_path)
+    data = {name: dataset[name] for name in ("desc_name", "train_data_dir", "test_data_dir", "test_gnd_file", "sampler")}
+    data |= {"val_data_dir": str(tmp_path / "val"), "val_gnd_file": "gnd_toy.pkl", "batch_size": 12}
+    shared = [f"dataset.{name}={value}" for name, value in data.items()] + [f"model.{n}={v}" for n, v in NETWORK.items()]
+    path = tmp_path / "recipes.txt"
+    path.write_text(f"""# a comment
+all: {' '.join(shared)} cpu=True min_positives=2 epochs=1 steps_per_epoch=4 log_every=2 dataset.num_workers=0
+evaluation: cpu=True
+plain:
+planted: planted_steps=6 planted.min_local=2 planted.max_local=6  # the same with a curriculum
+""")
+    return path
+
+
+def run_main(monkeypatch, *arguments):
+    """The commands it was told to run, and what main() printed nothing of: runs happen in this process."""
+    calls = []
+
+    def run(command, *words, log, threads):
+        calls.append((command, *words))
+        module = importlib.import_module(MODULES[command])
+        run_sacred(module.ex, [command, *map(str, words)])
+
+    monkeypatch.setattr(compare_recipes, "run", run)
+    monkeypatch.setattr("sys.argv", ["compare_recipes.py", *map(str, arguments)])
+    compare_recipes.main()
+    return calls
+
+
+def test_recipes_are_trained_tabulated_and_drawn_and_not_done_twice(recipes, tmp_path, monkeypatch, capsys):
+    arguments = (recipes, "--out", tmp_path / "out", "--seeds", 0, 1)
+    calls = run_main(monkeypatch, *arguments)
+    assert [call[0] for call in calls] == ["experiment.py", "tools/tune_fusion.py"] * 4
+    found = json.loads((tmp_path / "out/recipes.json").read_text())
+    assert {name: len(runs) for name, runs in found.items()} == {"plain": 2, "planted": 2}
+    assert "test_alone" not in found["plain"][0] and 0 < found["plain"][0]["val"] <= 100
+    assert (tmp_path / "out/recipes.png").read_bytes().startswith(b"\x89PNG")
+    calls = run_main(monkeypatch, *arguments, "--test", "planted")
+    assert [call[0] for call in calls] == ["evaluate_revisited.py"] * 4
+    last = capsys.readouterr().out
+    assert "| recipe | seeds | val | val_fused | val_global | test_alone | test_fused | test_global | accuracy | pairs to 68 % | minutes |" in last
+    seen, accuracy, planted = compare_recipes.curve(tmp_path / "out/planted-0")
+    assert seen.tolist() == [16, 32, 48, 64, 80] and planted == 48
+    assert ((0 <= accuracy) & (accuracy <= 1)).all()
+
+
+def test_runs_side_by_side_share_the_cores_and_stand_in_the_same_order(recipes, tmp_path, monkeypatch):
+    begun, together = [], threading.Barrier(2)
+
+    def train(recipe, seed, out, threads):
+        together.wait(timeout=60)  # passes when two run at a time
+        begun.append((recipe.name, seed, threads))
+        return out / f"{recipe.name}-{seed}"
+
+    drawn = {}
+    monkeypatch.setattr(compare_recipes, "train", train)
+    monkeypatch.setattr(compare_recipes, "figures", lambda folder: {"minutes": 0.0, "accuracy": 0.0, "pairs_to_68": None})
+    monkeypatch.setattr(compare_recipes, "draw", lambda folders, path: drawn.update(folders))
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    run_main(monkeypatch, recipes, "--out", tmp_path, "--seeds", 0, 1, "--jobs", 2)
+    assert sorted(begun) == [("plain", 0, 3), ("plain", 1, 3), ("planted", 0, 3), ("planted", 1, 3)]
+    assert {name: [folder.name for folder in runs] for name, runs in drawn.items()} == {
+        "plain": ["plain-0", "plain-1"], "planted": ["planted-0", "planted-1"]}  # fmt: skip
+
+
+def test_another_recipe_of_the_same_name_is_refused(recipes, tmp_path, monkeypatch):
+    run_main(monkeypatch, recipes, "--out", tmp_path / "out", "--seeds", 0, "--only", "plain")
+    recipes.write_text(recipes.read_text().replace("plain:", "plain: lr=1e-3"))
+    with pytest.raises(InputError, match="trained by another recipe of this name"):
+        run_main(monkeypatch, recipes, "--out", tmp_path / "out", "--seeds", 0, "--only", "plain")
+
+
+def test_the_table_has_the_mean_and_the_range_over_seeds():
+    same = {"val_fused": 60.0, "val_global": 40.0, "accuracy": 70.0}
+    runs = [same | {"val": 50.0, "pairs_to_68": 480, "minutes": 1.0}, same | {"val": 52.0, "pairs_to_68": 240, "minutes": 2.0}]
+    row = "| x | 2 | 51.00 (50.00–52.00) | 60.00 (60.00–60.00) | 40.00 (40.00–40.00) | 70.00 (70.00–70.00) | 240–480 | 1.5 |"
+    assert table({"x": runs}).splitlines()[2] == row
+    assert "| 1 of 2 seeds |" in table({"x": [runs[0], runs[1] | {"pairs_to_68": None}]})
+
+
+def test_figures_are_of_the_checkpoint_whose_fusion_was_tuned(tmp_path, monkeypatch):
+    (tmp_path / "history.json").write_text(json.dumps([{"val_M_map": 31.0, "seconds": 60}, {"seconds": 60}]))
+    (tmp_path / "fusion.json").write_text(json.dumps({"M_map": 33.0, "global_M_map": 29.0, "alone_M_map": 30.0}))
+    # The first two points are of planted pairs.
+    curve = np.array([100, 200, 300, 400, 500]), np.array([0.5, 0.9, 0.6, 0.7, 0.65]), 200
+    monkeypatch.setattr(compare_recipes, "curve", lambda folder: curve)
+    expected = {"val": 30.0, "val_fused": 33.0, "val_global": 29.0, "accuracy": 65.0, "pairs_to_68": 400, "minutes": 2.0}
+    assert figures(tmp_path) == expected
+
+
+def test_a_recipe_may_take_the_settings_of_one_above(tmp_path):
+    (tmp_path / "recipes.txt").write_text("all: lr=1\ntraining: z=0\na: x=1\nb: @a y=2\nc: @b @a\n")
+    assert [recipe.settings for recipe in read_recipes(tmp_path / "recipes.txt")] == [
+        ("lr=1", "z=0", "x=1"), ("lr=1", "z=0", "x=1", "y=2"), ("lr=1", "z=0", "x=1", "y=2", "x=1")]
+    assert {recipe.evaluation for recipe in read_recipes(tmp_path / "recipes.txt")} == {("model.RRT",)}  # fmt: skip
+    for text in ("a: @b\nb: x=1", "a: @a"):
+        (tmp_path / "recipes.txt").write_text(text)
+        with pytest.raises(InputError, match="recipes.txt:1: @[ab]: no recipe of that name stands above"):
+            read_recipes(tmp_path / "recipes.txt")
+
+
+@pytest.mark.parametrize("text, named", [("", "no recipe"), ("a b: x=1", "recipes.txt:1"), ("a: x=1\na: x=2", "recipes.txt:2"), ("x=1", "recipes.txt:1")])
+def test_a_file_that_is_no_table_of_recipes_is_named(tmp_path, text, named):
+    (tmp_path / "recipes.txt").write_text(text)
+    with pytest.raises(InputError, match=named):
+        read_recipes(tmp_path / "recipes.txt")
+
+
+def test_a_failed_run_is_one_line_with_its_own_error(tmp_path):
+    with pytest.raises(InputError, match=r"x.log: experiment.py ended with status 1: unknown setting 'nonsense'"):
+        compare_recipes.run("experiment.py", "-u", "with", "nonsense=1", log=tmp_path / "x.log")

@@ -1,0 +1,207 @@
+"""The extraction benchmark: the plain way, one picture at a time and every scale through the whole network in float32, against
+delg_extract/extract.py with its worker processes. All ways take turns over the same pictures of one run."""
+
+import multiprocessing
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from PIL import Image
+
+from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.extraction.extractor import Extractor, LocalAndGlobal
+from delg_extract.extraction.parts import Plan
+from delg_extract.extraction.pictures import Job, read_picture
+from delg_extract.extraction.pyramid import level_size, receptive_boxes
+from delg_extract.extraction.workers import LocalWorkers, default_workers
+from rrt.errors import InputError, check_count
+from rrt.store.store import Store
+
+HELP = "extraction of 1024x768 pictures: speed, memory and agreement with the plain way (TensorFlow)"
+_plain = {}
+
+
+def add_arguments(parser):
+    parser.add_argument("--model", help="weight file of delg_extract/train.py (default: a ResNet-50 with made-up weights)")
+    parser.add_argument("--images", help="folder with pictures, those of 1024x768 are taken (default: made-up ones)")
+    parser.add_argument("--rounds", type=int, default=3, help="times that the ways take turns (default %(default)s)")
+    parser.add_argument("--pictures", type=int, default=4, help="pictures of each turn (default %(default)s)")
+    parser.add_argument("--max_features", type=int, default=1000, help="local descriptors a picture (default %(default)s)")
+    parser.add_argument("--num_workers", type=int, default=0, help="worker processes of extract.py (default: its own choice)")
+    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"],
+                        help="precisions of extract.py to measure (default both)")
+    parser.add_argument("--quick", action="store_true", help="the small network and pictures of 256x192: tries the benchmark itself")
+
+
+def run(args):
+    """Rows of the benchmark."""
+    for name in ("rounds", "pictures", "max_features"):
+        check_count(name, getattr(args, name))
+    size = (256, 192) if args.quick else (1024, 768)
+    settings = ExtractionSettings(max_features=args.max_features)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        needed = args.pictures * (args.rounds + 1)
+        jobs = _found(args.images, size, needed) if args.images else _made_up(folder, size, needed)
+        model = args.model or _made_up_weights(folder / "weights.h5", "small" if args.quick else "resnet50")
+        num_workers = args.num_workers or default_workers()
+        return _rows(folder, model, settings, jobs, args, num_workers)
+
+
+def _rows(folder, model, settings, jobs, args, num_workers):
+    block = -(-args.pictures // num_workers)
+    plans = {precision: Plan(str(model), settings, jobs, str(folder / f"{precision}.h5"), {}, precision=precision, block=block,
+                             layout={"local_dtype": "float32"}) for precision in args.precision}
+    turns = [range(first, min(first + args.pictures, len(jobs))) for first in range(0, len(jobs), args.pictures)]
+    parts_of = [sorted({index // block for index in turn}) for turn in turns]
+    if sum(len(parts) for parts in parts_of) != len({part for parts in parts_of for part in parts}):
+        raise InputError(f"{args.pictures} pictures of a turn do not divide among {num_workers} workers; give another --pictures")
+    seconds, memory, plain = {name: [] for name in ("plain", *plans)}, {}, []
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as reference:
+        pools = {precision: LocalWorkers(plan, num_workers) for precision, plan in plans.items()}
+        for turn, parts in zip(turns, parts_of):  # the first turn warms everything up
+            began = time.perf_counter()
+            plain += reference.submit(extract_plainly, str(model), settings, [jobs[index] for index in turn]).result()
+            seconds["plain"].append(time.perf_counter() - began)
+            memory["plain"] = _peak_memory(reference)
+            for precision, pool in pools.items():
+                began = time.perf_counter()
+                pool.run(parts, lambda count: None)
+                seconds[precision].append(time.perf_counter() - began)
+                memory[precision] = max(map(_peak_memory, pool.executors))
+        for pool in pools.values():
+            pool.__exit__(None)
+    seconds = {name: [took / args.pictures for took in turns[1:]] for name, turns in seconds.items()}
+    rows = [("plain way", statistics.median(seconds["plain"]), "s a picture", f"{memory['plain']:.0f} MB at most")]
+    for precision, plan in plans.items():
+        took = statistics.median(seconds[precision])
+        ratio = statistics.median(slow / fast for slow, fast in zip(seconds["plain"], seconds[precision]))
+        rows.append((f"extract.py, {precision}", ratio, "times as fast",
+                     f"{took:.2f} s a picture, {num_workers} workers of at most {memory[precision]:.0f} MB",
+                     {"float32": ">= 1.3", "bfloat16": ">= 2.5"}[precision]))
+        plan.writer().merge()
+        rows += _agreement(precision, plain, plan.output)
+    return rows
+
+
+def _agreement(precision, plain, store_path):
+    """Rows: how far a store is from the descriptors of the plain way."""
+    shares, global_cosines, local_cosines = [], [], []
+    with Store(store_path) as store:
+        for i, exact in enumerate(plain):
+            global_cosines.append(float(exact.global_descriptor @ store.global_descriptors[i]))
+            local = store.read(i)
+            ours = {place: row for row, place in enumerate(_places(local.keypoints, local.scales))}
+            places = _places(exact.locations[:, ::-1], exact.scales)
+            both = [(row, ours[place]) for row, place in enumerate(places) if place in ours]
+            shares.append(len(both) / max(1, len(places)))
+            local_cosines += [float(exact.descriptors[a] @ local.descriptors[b]) for a, b in both]
+    return [(f"{precision}: same keypoints", float(np.mean(shares)), "share", f"worst picture {min(shares):.4f}", ">= 0.98"),
+            (f"{precision}: cosine of global descriptors", min(global_cosines), "worst", f"{len(plain)} pictures", ">= 0.999"),
+            (f"{precision}: cosine of local descriptors", float(np.mean(local_cosines)), "mean",
+             f"worst of {len(local_cosines)}: {min(local_cosines):.5f}", ">= 0.999")]
+
+
+def _places(keypoints, scales):
+    return [(round(float(x), 1), round(float(y), 1), round(float(scale), 3)) for (x, y), scale in zip(keypoints, scales)]
+
+
+def _peak_memory(executor):
+    """MB (most so far) of an executor's one process."""
+    process, = executor._processes.values()
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+# ---- the plain way -------------------------------------------------------------------------------------------------------
+
+
+class _PlainNetwork:
+    """Every scale through the whole network as it was trained."""
+
+    def __init__(self, model):
+        from delg_extract.network.tensorflow import tf
+        self.model = model
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None, 3]), tf.TensorSpec([2], tf.int32)])
+        def level(image, size):
+            conv4 = model.conv4(tf.image.resize(image[None], size))
+            maps = model.local(model.block3(conv4))
+            return maps.attention[0], maps.descriptors[0], model.embed(model.conv5(conv4))[0]
+
+        self.level = level
+
+    def local_and_global(self, images, settings):
+        from delg_extract.network.model import normalize_pixels
+        return [self._one(normalize_pixels(image), settings) for image in images]
+
+    def _one(self, image, settings):
+        levels = []
+        for scale in settings.scales:
+            size = [level_size(side, scale) for side in image.shape[:2]]
+            attention, descriptors, embedding = (x.numpy() for x in self.level(image, size))
+            levels.append(SimpleNamespace(boxes=receptive_boxes(*attention.shape, self.model.stride) / scale, scores=attention.ravel(),
+                                          features=descriptors.reshape(attention.size, -1), embedding=embedding,
+                                          scales=np.full(attention.size, 1 / scale, np.float32)))
+        scores = np.concatenate([level.scores for level in levels])
+        best = np.argsort(-scores, kind="stable")[:settings.max_features]
+        boxes, features, scales = (np.concatenate([getattr(level, name) for level in levels])[best]
+                                   for name in ("boxes", "features", "scales"))
+        return LocalAndGlobal(boxes, features, scales, scores[best], np.array([levels[i].embedding for i in settings.global_positions]))
+
+
+def extract_plainly(weights, settings, jobs):
+    """Descriptors of pictures one after the other; the network is kept from call to call."""
+    if "extractor" not in _plain:
+        from delg_extract.network.weights import load_weights
+        _plain["extractor"] = Extractor(_PlainNetwork(load_weights(weights)), settings)
+    return [_plain["extractor"](read_picture(job).pixels) for job in jobs]
+
+
+# ---- what is extracted ---------------------------------------------------------------------------------------------------
+
+
+def _found(folder, size, count):
+    jobs = []
+    for path in sorted(Path(folder).rglob("*.jpg")):
+        job = Job(path.name, path)
+        pixels = read_picture(job).pixels  # None for a picture that cannot be read
+        if pixels is not None and pixels.shape[1::-1] == size:
+            jobs.append(job)
+        if len(jobs) == count:
+            return tuple(jobs)
+    raise InputError(f"{folder}: {len(jobs)} pictures of {size[0]}x{size[1]}, {count} are needed; give fewer --pictures or --rounds")
+
+
+def _made_up(folder, size, count):
+    rng, jobs = np.random.default_rng(0), []
+    for i in range(count):
+        layers = [np.asarray(Image.fromarray(rng.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC), float)
+                  for n in (6, 24, 96)]
+        path = folder / f"{i}.jpg"
+        Image.fromarray(np.mean(layers, axis=0).astype(np.uint8)).save(path, quality=90)
+        jobs.append(Job(path.name, path))
+    return tuple(jobs)
+
+
+def _made_up_weights(path, backbone):
+    # In a process of its own, so that this one never loads TensorFlow.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_write_weights, path, backbone).result()
+
+
+def _write_weights(path, backbone):
+    from delg_extract.network.model import Delg
+    from delg_extract.network.weights import save_weights
+    model = Delg(backbone)
+    rng = np.random.default_rng(0)
+    for name, variable in model.variables_by_name.items():
+        if name.endswith("/kernel") and len(variable.shape) == 4:  # He: the signal keeps its size from layer to layer
+            variable.assign((rng.standard_normal(variable.shape) * np.sqrt(2 / np.prod(variable.shape[:3]))).astype(np.float32))
+        if name.endswith("2c/gamma"):
+            variable.assign(np.full(variable.shape, 0.3, np.float32))
+    return save_weights(path, model)

@@ -1,0 +1,133 @@
+"""Geometric verification of pairs: rrt/rerankers/geometric.py against a KD-tree and scikit-image's RANSAC."""
+
+import time
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from rrt.errors import InputError, check_count
+from rrt.store.memory import MemoryStore
+from rrt.rerankers.base import SearchSpace, Shortlist
+from rrt.rerankers.geometric import Geometric
+from rrt.store.records import ImageRecord
+from tools.benchmarks.common import Row
+
+HELP = "milliseconds a pair of geometric verification, against scipy's KD-tree and scikit-image's RANSAC"
+SIZE = (1024, 768)
+TRIALS, THRESHOLD, MAX_DISTANCE = 1000, 20.0, 1.0  # DELG_SPEC 6.2
+SHARED = 0.2  # of the features lie on the planted transform; as many resemble features that lie elsewhere
+MISSED = 0.9  # of the planted matches that a way may not stay below in half of the pairs
+
+
+def add_arguments(parser):
+    parser.add_argument("--descriptors", type=int, nargs="+", default=[500, 1000],
+                        help="of each picture (default: 500 1000)")
+    parser.add_argument("--dimensions", type=int, default=128)
+    parser.add_argument("--pairs", type=int, default=200, help="a query and its shortlist (default %(default)s)")
+    parser.add_argument("--plain_pairs", type=int, default=6,
+                        help="of them that the plain way verifies (default %(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true",
+                        help="few small pairs, to see that it works; the figures mean nothing")
+
+
+def run(args):
+    """Rows of milliseconds a pair. Raises InputError without scikit-image, and for a way that misses the plant."""
+    for name in ("dimensions", "pairs", "plain_pairs"):
+        check_count(name, getattr(args, name))
+    if args.quick:
+        args.descriptors, args.pairs, args.plain_pairs = [150], 6, 2
+    if min(args.descriptors) < 50:
+        raise InputError(f"--descriptors {min(args.descriptors)}: at least 50 are needed")
+    if find_spec("skimage") is None:
+        raise InputError("benchmark geometric: scikit-image is not installed; pip install '.[bench]'")
+    return [row for count in args.descriptors for row in _measure(args, count)]
+
+
+def _measure(args, count):
+    rng = np.random.default_rng(args.seed)
+    store = planted_pairs(rng, args.pairs, count, args.dimensions)
+    space = SearchSpace(store, np.array([0]), np.arange(1, args.pairs + 1))
+    candidates = np.arange(args.pairs)
+    shortlist = Shortlist(0, candidates, np.zeros(args.pairs, np.float32))
+    chosen = dict(mode="one_way", max_distance=MAX_DISTANCE, threshold=THRESHOLD, max_trials=TRIALS, max_local=None,
+                  border=0, seed=args.seed)
+    plain = candidates[: args.plain_pairs]
+    images = [store.read(place) for place in range(len(plain) + 1)]
+    threads = torch.get_num_threads()
+    seconds, inliers = {}, {}
+    # The plain way between two runs of ours, so that both meet the same disturbances of a busy machine.
+    ways = [("before", args.device, None), ("plain", None, None), ("after", args.device, None)]
+    ways += [("one thread", "cpu", 1)] + [("cpu", "cpu", None)] * (args.device != "cpu")
+    Geometric(**chosen, device=args.device).scores(space, [shortlist])  # libraries are loaded, memory is there
+    for name, device, own_threads in ways:
+        began = time.perf_counter()
+        if name == "plain":
+            found = [plain_inliers(images[0], image, args.seed) for image in images[1:]]
+        else:
+            found = Geometric(**chosen, device=device, threads=own_threads).scores(space, [shortlist])[0]
+        seconds[name], inliers[name] = (time.perf_counter() - began) / len(found), np.asarray(found)
+        if np.median(inliers[name]) < MISSED * SHARED * count:
+            raise InputError(f"{name}: {np.median(inliers[name]):g} inliers where {SHARED * count:g} are planted; do not use"
+                             " it here")
+    ours, where = (seconds["before"] + seconds["after"]) / 2, args.device
+    label = f"{count} descriptors"
+    rows = [
+        Row(f"{label}: KD-tree and RANSAC", 1e3 * seconds["plain"], "ms a pair",
+            f"scipy and scikit-image, {TRIALS} trials; median {np.median(inliers['plain']):g} inliers of {len(plain)}"
+            " pairs"),
+        Row(f"{label}: geometric, {where}", 1e3 * ours, "ms a pair",
+            f"{threads} threads; median {np.median(inliers['before']):g} inliers of {args.pairs} pairs"),
+        Row(f"{label}: geometric, {where}, against it", seconds["plain"] / ours, "times as fast", "", ">= 10"),
+        Row(f"{label}: geometric, one thread", 1e3 * seconds["one thread"], "ms a pair"),
+    ]
+    if "cpu" in seconds:
+        rows.append(Row(f"{label}: geometric, cpu", 1e3 * seconds["cpu"], "ms a pair"))
+    return rows
+
+
+def planted_pairs(rng, pairs, count, dimensions) -> MemoryStore:
+    """A query and ``pairs`` pictures of ``count`` features each: SHARED of them are the query's, moved by an affine map
+    of the picture's own, with noise; as many resemble features of the query and lie anywhere; others are foreign."""
+    part = int(SHARED * count)
+    query, places = _unit(rng.standard_normal((count, dimensions))), rng.uniform(0, SIZE, (count, 2))
+    records = [_record("query", query, places)]
+    for pair in range(pairs):
+        descriptors, points = _unit(rng.standard_normal((count, dimensions))), rng.uniform(0, SIZE, (count, 2))
+        alike = rng.permutation(count)[: 2 * part]
+        descriptors[: 2 * part] = _unit(query[alike] + 0.3 * descriptors[: 2 * part])
+        matrix, shift = np.eye(2) + rng.uniform(-0.2, 0.2, (2, 2)), rng.uniform(-50, 50, 2)
+        # From the picture to the query, as residuals count in pixels of the query.
+        points[:part] = (places[alike[:part]] + rng.normal(0, 3, (part, 2)) - shift) @ np.linalg.inv(matrix)
+        order = rng.permutation(count)
+        records.append(_record(f"picture {pair}", descriptors[order], points[order]))
+    return MemoryStore.of(records)
+
+
+def plain_inliers(query, picture, seed) -> int:
+    """Inliers of DELG_SPEC 6.2, for two images as ``Store.read`` gives them: the nearest feature of the picture to each
+    of the query within MAX_DISTANCE, and the best of TRIALS random affine transforms, residuals in its pixels."""
+    from skimage.measure import ransac
+    from skimage.transform import AffineTransform
+
+    tree = cKDTree(picture.descriptors)
+    distances, nearest = tree.query(query.descriptors, distance_upper_bound=MAX_DISTANCE, workers=-1)
+    matched = np.isfinite(distances)
+    if matched.sum() <= 3:
+        return 0
+    points = picture.keypoints[nearest[matched]], query.keypoints[matched]
+    chosen = {"min_samples": 3, "residual_threshold": THRESHOLD, "max_trials": TRIALS, "rng": seed}
+    _, inliers = ransac(points, AffineTransform, **chosen)
+    return 0 if inliers is None else int(inliers.sum())
+
+
+def _unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _record(name, descriptors, points):
+    count = len(points)
+    return ImageRecord(name, SIZE, np.ones(1), descriptors, points, np.ones(count), np.zeros(count))
