@@ -1,25 +1,29 @@
-"""Makes the TFRecord files that training reads from the pictures and CSV files of Google Landmarks v2, or of any other data set.
+"""Makes the TFRecord files that training reads from the pictures and CSV files of Google Landmarks v2, or of any other
+data set.
 
     python delg_extract/build_image_dataset.py --train_clean_csv_path gldv2_dataset/train/train_clean.csv \\
         --generate_train_validation_splits
-    python delg_extract/build_image_dataset.py --train_directory mine --train_csv_path mine.csv --output_directory mine_tfrecord
+    python delg_extract/build_image_dataset.py --train_directory mine --train_csv_path mine.csv --output_directory
+    mine_tfrecord
 
-With train_clean.csv (landmark_id,images): its pictures, labels 0 to C-1 by ascending landmark_id, and relabeling.csv, which says
-what they stand for. Without: every picture of the folder that train.csv (id,landmark_id; more columns do no harm) names, sorted by
-id, labelled with its landmark_id as it is. An id is the name of a .jpg file without folder and ending. A test folder gives records
-without labels, in the order of --test_csv_path or, without it, sorted by id. JPEG files are decoded to see that they are whole,
-and stored as they are.
+With train_clean.csv (landmark_id,images): its pictures, labels 0 to C-1 by ascending landmark_id, and relabeling.csv,
+which says what they stand for. Without: every picture of the folder that train.csv (id,landmark_id; more columns do no
+harm) names, sorted by id, labelled with its landmark_id as it is. An id is the name of a .jpg file without folder and
+ending. A test folder gives records without labels, in the order of --test_csv_path or, without it, sorted by id. JPEG
+files are decoded to see that they are whole, and stored as they are.
 
---generate_train_validation_splits gives max(1, int(validation_split_size * n)) pictures of each landmark of n pictures to
-validation; a landmark of one picture has none left for training. The split is made over all pictures of train_clean.csv (without
-it: all labelled files on disk): a missing or broken picture is left out of its place and moves no other one, so that a later run
-with more of the pictures of train_clean.csv has the same validation part.
+--generate_train_validation_splits gives max(1, int(validation_split_size * n)) pictures of each landmark of n pictures
+to validation; a landmark of one picture has none left for training. The split is made over all pictures of
+train_clean.csv (without it: all labelled files on disk): a missing or broken picture is left out of its place and moves
+no other one, so that a later run with more of the pictures of train_clean.csv has the same validation part.
 
-What is missing or broken is listed in missing.csv (id,reason; of the test part in missing_test.csv). Then the exit status is 1
-unless --allow_missing is given: missing files are told before anything is written, broken ones at the end, when the rest is made.
+What is missing or broken is listed in missing.csv (id,reason; of the test part in missing_test.csv). Then the exit
+status is 1 unless --allow_missing is given: missing files are told before anything is written, broken ones at the end,
+when the rest is made.
 
-A killed run is continued by the same command: finished shards are kept. So are they in a run after a repair, which makes only
-those again that lacked a picture. build/ below the output folder remembers the settings, and other ones are refused.
+A killed run is continued by the same command: finished shards are kept. So are they in a run after a repair, which
+makes only those again that lacked a picture. build/ below the output folder remembers the settings, and other ones are
+refused.
 """
 
 import argparse
@@ -31,10 +35,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from delg_extract.data.dataset_plan import Pictures, Shard, deal_shards, read_test_pictures, read_train_pictures, stratified_split
-from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, atomic_path, run_command
-from rrt.files.jobs import default_workers, guard_settings
+from delg_extract.data.dataset_plan import (
+    Pictures,
+    Shard,
+    deal_shards,
+    read_test_pictures,
+    read_train_pictures,
+    stratified_split,
+)
+from rrt.command_line.parser import CommandParser, run_command
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path, guard_settings
+from rrt.files.jobs import default_workers
 
 # File names have five digits.
 _MOST_SHARDS = 99999
@@ -42,8 +54,9 @@ _SHOWN = 3
 
 
 class Part(NamedTuple):
-    """What a run makes of a folder of pictures. shards: {train, validation or test: its shards}, in the order they are written.
-    settings: all that shapes them. landmarks: what the new labels stand for. unlabelled: ids of files that the CSV file lacks."""
+    """What a run makes of a folder of pictures. shards: {train, validation or test: its shards}, in the order they are
+    written. settings: all that shapes them. landmarks: what the new labels stand for. unlabelled: ids of files that the
+    CSV file lacks."""
 
     pictures: Pictures
     shards: dict[str, list[Shard]]
@@ -54,11 +67,17 @@ class Part(NamedTuple):
 
 def plan_train(args: argparse.Namespace) -> Part:
     """The train and validation shards of the command line."""
-    pictures, landmarks, unlabelled = read_train_pictures(args.train_directory, args.train_csv_path, args.train_clean_csv_path)
+    pictures, landmarks, unlabelled = read_train_pictures(
+        args.train_directory, args.train_csv_path, args.train_clean_csv_path
+    )
     rows = {"train": np.arange(len(pictures.ids))}
-    settings = {"directory": os.path.abspath(args.train_directory), "pictures": pictures.fingerprint(),
-                "num_shards": args.num_shards, "relabelled": landmarks is not None,
-                "generate_train_validation_splits": args.generate_train_validation_splits}
+    settings = {
+        "directory": os.path.abspath(args.train_directory),
+        "pictures": pictures.fingerprint(),
+        "num_shards": args.num_shards,
+        "relabelled": landmarks is not None,
+        "generate_train_validation_splits": args.generate_train_validation_splits,
+    }
     if args.generate_train_validation_splits:
         settings |= {"validation_split_size": args.validation_split_size, "seed": args.seed}
         train, validation = stratified_split(pictures.labels, args.validation_split_size, args.seed)
@@ -70,8 +89,11 @@ def plan_train(args: argparse.Namespace) -> Part:
 def plan_test(args: argparse.Namespace) -> Part:
     """The test shards of the command line."""
     pictures = read_test_pictures(args.test_directory, args.test_csv_path)
-    settings = {"directory": os.path.abspath(args.test_directory), "pictures": pictures.fingerprint(),
-                "num_shards": args.num_shards}
+    settings = {
+        "directory": os.path.abspath(args.test_directory),
+        "pictures": pictures.fingerprint(),
+        "num_shards": args.num_shards,
+    }
     return Part(pictures, {"test": deal_shards("test", np.arange(len(pictures.ids)), args.num_shards)}, settings)
 
 
@@ -83,30 +105,39 @@ class Build:
         is_test = "test" in part.shards
         self.missing_csv = output / ("missing_test.csv" if is_test else "missing.csv")
         self._settings_file = output / "build" / ("test.json" if is_test else "train.json")
-        self._shard_name = re.compile(("test" if is_test else "(train|validation)") + r"-\d{5}-of-\d{5}(\.[0-9a-f]{8}\.tmp)?")
+        self._shard_name = re.compile(
+            ("test" if is_test else "(train|validation)") + r"-\d{5}-of-\d{5}(\.[0-9a-f]{8}\.tmp)?"
+        )
 
     def list_missing(self) -> list[tuple[str, str]]:
-        """(id, reason) of what is known to be missing before a picture is opened, written to ``missing_csv`` as well."""
+        """(id, reason) of what is known to be missing before a picture is opened, written to ``missing_csv`` as
+        well."""
         return self._list([(image, "not found") for image in self.part.pictures.missing()])
 
     def run(self) -> list[tuple[str, str]]:
-        """Writes the shards that are not there yet -> (id, reason) of every picture in no shard, written to ``missing_csv``."""
+        """Writes the shards that are not there yet -> (id, reason) of every picture in no shard, written to
+        ``missing_csv``."""
         self._guard()
         landmarks = self.part.landmarks
         if landmarks is not None:
             _write_csv(self.output / "relabeling.csv", ("new_label", "old_label"), enumerate(landmarks.tolist()))
         from delg_extract.data.shards import ShardWriter
+
         writer, left_out = ShardWriter(self.part.pictures, self.output, self.output / "build"), []
         for name, shards in self.part.shards.items():
             todo = writer.unfinished(shards)
             writer.write_all(todo, self.num_workers, name)
             without = [pair for shard in shards for pair in writer.left_out(shard)]
             left_out += without
-            print(f"{name}: {sum(len(shard.rows) for shard in shards) - len(without)} pictures in {len(shards)} shards"
-                  + f", {len(shards) - len(todo)} of them were there" * (len(todo) < len(shards)))
+            print(
+                f"{name}: {sum(len(shard.rows) for shard in shards) - len(without)} pictures in {len(shards)} shards"
+                + f", {len(shards) - len(todo)} of them were there" * (len(todo) < len(shards))
+            )
         if self.part.pictures.labels is not None:
-            print(f"labels up to {self.part.pictures.labels.max()}"
-                  + ", their landmarks in relabeling.csv" * (landmarks is not None))
+            print(
+                f"labels up to {self.part.pictures.labels.max()}"
+                + ", their landmarks in relabeling.csv" * (landmarks is not None)
+            )
         return self._list(left_out)
 
     def _guard(self) -> None:
@@ -116,8 +147,9 @@ class Build:
                 path.unlink(missing_ok=True)
         shards = sorted(path.name for path in present if path.suffix != ".tmp")
         if shards and not self._settings_file.is_file():
-            raise InputError(f"{self.output / shards[0]}: a shard that this program did not make; "
-                             "choose another --output_directory")
+            raise InputError(
+                f"{self.output / shards[0]}: a shard that this program did not make; choose another --output_directory"
+            )
         if not shards:  # settings of which nothing came bind nobody
             self._settings_file.unlink(missing_ok=True)
         guard_settings(self._settings_file, self.part.settings)
@@ -133,7 +165,10 @@ class Build:
 
 def _write_csv(path: Path, header, rows) -> None:
     # csv ends lines with CR LF, as the reference's relabeling.csv has them.
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
@@ -148,29 +183,53 @@ def _check_left_out(builds: list[Build], left_out: list[list[tuple[str, str]]], 
         pairs = [pair for _, pairs in lacking for pair in pairs]
         named = ", ".join(f"{image!r}: {reason}" for image, reason in pairs[:_SHOWN]) + ", …" * (len(pairs) > _SHOWN)
         count = sum(len(build.part.pictures.ids) + len(build.part.unlabelled) for build in builds)
-        raise InputError(f"{lacking[0][0].missing_csv}: {len(pairs)} of {count} pictures are missing or broken ({named}); {rest}; "
-                         "fetch them and run again, or give --allow_missing")
+        raise InputError(
+            f"{lacking[0][0].missing_csv}: {len(pairs)} of {count} pictures are missing or broken ({named}); {rest}; "
+            "fetch them and run again, or give --allow_missing"
+        )
 
 
 def parser() -> argparse.ArgumentParser:
     p = CommandParser(__doc__)
-    p.add_argument("--train_directory", default="gldv2_dataset/train",
-                   help="folder of the training pictures, searched with all folders below, or a pattern of folders in quotes, "
-                        "as 'gldv2_dataset/train/*/*/*/'; '' builds no training part (default %(default)s)")
+    p.add_argument(
+        "--train_directory",
+        default="gldv2_dataset/train",
+        help="folder of the training pictures, searched with all folders below, or a pattern of folders in quotes, "
+        "as 'gldv2_dataset/train/*/*/*/'; '' builds no training part (default %(default)s)",
+    )
     p.add_argument("--test_directory", help="likewise of the test pictures (default: no test part)")
-    p.add_argument("--output_directory", default="gldv2_dataset/tfrecord", help="folder for the shards (default %(default)s)")
-    p.add_argument("--train_csv_path", default="gldv2_dataset/train/train.csv",
-                   help="CSV file with id and landmark_id; not read with --train_clean_csv_path (default %(default)s)")
-    p.add_argument("--train_clean_csv_path", help="CSV file with landmark_id and images (ids with spaces between); one with id and "
-                                                  "landmark_id does as well (default: none, nothing is relabelled)")
+    p.add_argument(
+        "--output_directory", default="gldv2_dataset/tfrecord", help="folder for the shards (default %(default)s)"
+    )
+    p.add_argument(
+        "--train_csv_path",
+        default="gldv2_dataset/train/train.csv",
+        help="CSV file with id and landmark_id; not read with --train_clean_csv_path (default %(default)s)",
+    )
+    p.add_argument(
+        "--train_clean_csv_path",
+        help="CSV file with landmark_id and images (ids with spaces between); one with id and "
+        "landmark_id does as well (default: none, nothing is relabelled)",
+    )
     p.add_argument("--test_csv_path", help="CSV file with id (default: every picture of --test_directory)")
-    p.add_argument("--num_shards", type=int, default=128, help="files of each of train, validation and test (default %(default)s)")
-    p.add_argument("--generate_train_validation_splits", action="store_true",
-                   help="put a part of the training pictures aside for validation")
-    p.add_argument("--validation_split_size", type=float, default=0.2, help="that part, above 0 and below 1 (default %(default)s)")
+    p.add_argument(
+        "--num_shards", type=int, default=128, help="files of each of train, validation and test (default %(default)s)"
+    )
+    p.add_argument(
+        "--generate_train_validation_splits",
+        action="store_true",
+        help="put a part of the training pictures aside for validation",
+    )
+    p.add_argument(
+        "--validation_split_size", type=float, default=0.2, help="that part, above 0 and below 1 (default %(default)s)"
+    )
     p.add_argument("--seed", type=int, default=0, help="of the split (default %(default)s)")
-    p.add_argument("--num_workers", type=int, default=default_workers(),
-                   help="shards made side by side (default: one a core, %(default)s)")
+    p.add_argument(
+        "--num_workers",
+        type=int,
+        default=default_workers(),
+        help="shards made side by side (default: one a core, %(default)s)",
+    )
     p.add_argument("--allow_missing", action="store_true", help="exit status 0 although pictures are missing or broken")
     return p
 
@@ -189,7 +248,11 @@ def check(args: argparse.Namespace) -> None:
 def main() -> int:
     args = parser().parse_args()
     check(args)
-    parts = [plan(args) for directory, plan in ((args.train_directory, plan_train), (args.test_directory, plan_test)) if directory]
+    parts = [
+        plan(args)
+        for directory, plan in ((args.train_directory, plan_train), (args.test_directory, plan_test))
+        if directory
+    ]
     Path(args.output_directory).mkdir(parents=True, exist_ok=True)
     builds = [Build(part, Path(args.output_directory), args.num_workers) for part in parts]
     if not args.allow_missing:

@@ -10,22 +10,24 @@ The short names are those of the data sets' configurations; the published ones a
 
 and, by their published names alone: rn101_af_gldv2clean_20200814, delf_gld_20190411, resnet50_imagenet_weights.
 
-We know no published checksums of these archives. What is checked without one: the length that the server announces, the archive's own
-checksum (gzip), and that the model's main file is in it. SHA-256, size and address of what came are printed and kept in <name>.json beside
-the model; --sha256 compares with a checksum from elsewhere, for example from another machine's <name>.json.
+We know no published checksums of these archives. What is checked without one: the length that the server announces, the
+archive's own checksum (gzip), and that the model's main file is in it. SHA-256, size and address of what came are
+printed and kept in <name>.json beside the model; --sha256 compares with a checksum from elsewhere, for example from
+another machine's <name>.json.
 
-A cut download is continued by the next run, and a model that is there is left alone. The exit status is 1 when a model is missing.
+A cut download is continued by the next run, and a model that is there is left alone. The exit status is 1 when a model
+is missing.
 """
 
 import os
 import shutil
 from pathlib import Path
 
+from rrt.command_line.parser import CommandParser, run_command
+from rrt.errors import InputError
 from rrt.files.archives import ArchiveError, unpack_tar
-from rrt.command_line.parser import CommandParser
+from rrt.files.atomic import read_json, write_json
 from rrt.files.downloads import describe_download, download, fetch_each, file_address, parse_checksums
-from rrt.errors import InputError, run_command
-from rrt.files.jobs import read_json, write_json
 
 BASE_URL = "https://storage.googleapis.com/delf"
 # DELG_SPEC section 8: the archives, and the file that makes each a model, as it lies in the model's folder.
@@ -48,8 +50,8 @@ NAMES = {**SHORT_NAMES, **{name: name for name in MAIN_FILES}}
 
 
 def fetch_model(name, output_dir, base_url=BASE_URL, sha256=None, keep_archive=False):
-    """Make output_dir/name of a published model -> (its record {url, size, sha256} or None where a hand put it there, whether it was
-    there already).
+    """Make output_dir/name of a published model -> (its record {url, size, sha256} or None where a hand put it there,
+    whether it was there already).
 
     sha256: of the archive, hexadecimal. keep_archive: leave output_dir/name.tar.gz. Raises InputError.
     """
@@ -85,7 +87,9 @@ def _record_of(folder, note, main_file, sha256):
     record = read_json(note)
     if sha256 and (not isinstance(record, dict) or record.get("sha256") != sha256):
         found = record.get("sha256") if isinstance(record, dict) else "not known"
-        raise InputError(f"{note}: the SHA-256 of the archive is {found}, expected {sha256}; delete {folder} and run again")
+        raise InputError(
+            f"{note}: the SHA-256 of the archive is {found}, expected {sha256}; delete {folder} and run again"
+        )
     return record
 
 
@@ -93,7 +97,9 @@ def _find_model(archive, unpacked, main_file):
     """The folder below which the main file lies as it should, whatever folders the archive has around it."""
     found = [path for path in unpacked.rglob(Path(main_file).name) if path.as_posix().endswith(f"/{main_file}")]
     if not found:
-        raise ArchiveError(f"{archive}: no {main_file} in it; it is not the published model, name a mirror with --base_url")
+        raise ArchiveError(
+            f"{archive}: no {main_file} in it; it is not the published model, name a mirror with --base_url"
+        )
     shallowest = min(found, key=lambda path: (len(path.parts), path))
     return shallowest.parents[main_file.count("/")]
 
@@ -101,12 +107,24 @@ def _find_model(archive, unpacked, main_file):
 def parser():
     p = CommandParser(__doc__)
     p.add_argument("names", nargs="+", metavar="NAME", help="short or published names, or all: the four DELG models")
-    p.add_argument("--output_dir", default=os.environ.get("DELG_MODELS") or "data/models",
-                   help="folder for the models' folders (default $DELG_MODELS, else data/models; now %(default)s)")
-    p.add_argument("--base_url", default=BASE_URL, help="address the archives lie below, for a mirror (default %(default)s)")
-    p.add_argument("--sha256", action="append", default=[], metavar="NAME=HEX",
-                   help="SHA-256 the archive of a model must have; may be given several times (default: not compared)")
-    p.add_argument("--keep_archives", action="store_true", help="keep the .tar.gz files beside the folders (default: deleted)")
+    p.add_argument(
+        "--output_dir",
+        default=os.environ.get("DELG_MODELS") or "data/models",
+        help="folder for the models' folders (default $DELG_MODELS, else data/models; now %(default)s)",
+    )
+    p.add_argument(
+        "--base_url", default=BASE_URL, help="address the archives lie below, for a mirror (default %(default)s)"
+    )
+    p.add_argument(
+        "--sha256",
+        action="append",
+        default=[],
+        metavar="NAME=HEX",
+        help="SHA-256 the archive of a model must have; may be given several times (default: not compared)",
+    )
+    p.add_argument(
+        "--keep_archives", action="store_true", help="keep the .tar.gz files beside the folders (default: deleted)"
+    )
     return p
 
 
@@ -115,7 +133,11 @@ def main():
     unknown = [name for name in args.names if name != "all" and name not in NAMES]
     if unknown:
         raise InputError(f"{unknown[0]!r} is no published model; expected all or one of {', '.join(NAMES)}")
-    chosen = list(dict.fromkeys(full for name in args.names for full in (SHORT_NAMES.values() if name == "all" else [NAMES[name]])))
+    chosen = list(
+        dict.fromkeys(
+            full for name in args.names for full in (SHORT_NAMES.values() if name == "all" else [NAMES[name]])
+        )
+    )
     sums = parse_checksums(args.sha256, NAMES)
 
     def fetch(name):

@@ -1,12 +1,15 @@
 """Extracts DELG descriptors of the pictures of image lists into one HDF5 store.
 
-    python delg_extract/extract.py --model data/models/r50delg_gldv2clean_20200914 --preset r50_gldv2 --image_dir data/oxford5k \
+    python delg_extract/extract.py --model data/models/r50delg_gldv2clean_20200914 --preset r50_gldv2 --image_dir
+    data/oxford5k \
         --list data/oxford5k/test_gallery.txt --query_list data/oxford5k/test_query.txt \
         --ground_truth data/oxford5k/gnd_roxford5k.pkl --output data/oxford5k/delg_r50_gldv2.h5
 
-Pictures of --query_list are cropped to their box in the ground truth. The store is written in parts: a run that was killed goes
-on where it was. Pictures that cannot be read are listed in <output>.skipped.csv, and the exit status is 1 unless --allow_missing.
+Pictures of --query_list are cropped to their box in the ground truth. The store is written in parts: a run that was
+killed goes on where it was. Pictures that cannot be read are listed in <output>.skipped.csv, and the exit status is 1
+unless --allow_missing.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -15,32 +18,50 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from delg_extract.extraction.calibration import Calibration, calibrate_threshold, calibration_guard, calibration_sample, read_calibration, threshold_path, write_calibration
+from delg_extract.extraction.calibration import (
+    Calibration,
+    calibrate_threshold,
+    calibration_guard,
+    calibration_sample,
+    read_calibration,
+    threshold_path,
+    write_calibration,
+)
 from delg_extract.extraction.open import in_another_process
-from delg_extract.extraction.options import add_model_option, add_pca_options, add_settings_options, requested_extraction
+from delg_extract.extraction.options import (
+    add_model_option,
+    add_pca_options,
+    add_settings_options,
+    requested_extraction,
+)
 from delg_extract.extraction.parts import PartExtractor, Plan
 from delg_extract.extraction.pictures import collect_jobs, decode_ahead, read_table
 from delg_extract.extraction.workers import LocalWorkers, default_batch, default_workers, run_on_ray
-from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, check_count, run_command
+from rrt.command_line.parser import CommandParser, run_command
+from rrt.errors import InputError, check_count
 from rrt.progress import bar
+from rrt.store.export import export_delg
+from rrt.store.records import Skipped
 from rrt.store.schema import COMPRESSIONS
 from rrt.store.values import LOCAL_DTYPES
-from rrt.store.records import Skipped
 from rrt.store.writer import is_complete, remove_store
-from rrt.store.export import export_delg
 
 
-def extract(plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 1, ray_address: str | None = None) -> list[Skipped]:
+def extract(
+    plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 1, ray_address: str | None = None
+) -> list[Skipped]:
     """Extracts what the store of ``plan`` still lacks and returns the pictures left out.
 
-    ``num_workers``: processes of this machine (0: a sensible number; 1: this process); ``ray_address``: a Ray cluster instead.
+    ``num_workers``: processes of this machine (0: a sensible number; 1: this process); ``ray_address``: a Ray cluster
+    instead.
     """
     writer = plan.writer()
     missing = writer.missing_parts()
     todo = sum(len(writer.block_names(part)) for part in missing)
     num_workers = min(num_workers or default_workers(), max(1, len(missing)))
-    with bar(what=f"extract {Path(plan.output).name}", unit="picture", total=len(plan.jobs), initial=len(plan.jobs) - todo) as shown:
+    with bar(
+        what=f"extract {Path(plan.output).name}", unit="picture", total=len(plan.jobs), initial=len(plan.jobs) - todo
+    ) as shown:
         if not missing:
             pass
         elif ray_address:
@@ -58,38 +79,85 @@ def parser() -> argparse.ArgumentParser:
     p = CommandParser(__doc__)
     add_model_option(p)
     p.add_argument("--image_dir", help="the folder the names of the lists are relative to")
-    p.add_argument("--list", action="append", default=[], help="image list, extracted whole; may be given several times")
+    p.add_argument(
+        "--list", action="append", default=[], help="image list, extracted whole; may be given several times"
+    )
     p.add_argument("--query_list", action="append", default=[], help="image list of queries, cropped to their box")
-    p.add_argument("--table", help="instead of lists, pictures from anywhere under any name: JSON of the form {name: path}")
-    p.add_argument("--exif_rotation", action="store_true", help="turn pictures as their EXIF orientation says (default: as stored, the "
-                                                                "reference's way)")
+    p.add_argument(
+        "--table", help="instead of lists, pictures from anywhere under any name: JSON of the form {name: path}"
+    )
+    p.add_argument(
+        "--exif_rotation",
+        action="store_true",
+        help="turn pictures as their EXIF orientation says (default: as stored, the reference's way)",
+    )
     p.add_argument("--ground_truth", help="Revisited ground truth (.pkl, .json, .mat) with the boxes of the queries")
-    p.add_argument("--crop_queries", action=argparse.BooleanOptionalAction, default=True, help="crop queries (default) or take them whole")
+    p.add_argument(
+        "--crop_queries",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="crop queries (default) or take them whole",
+    )
     p.add_argument("--output", required=True, help="the store to write, data/<dataset>/delg_<desc_name>.h5")
     what = add_settings_options(p)
-    what.add_argument("--calibrate_threshold", type=int, metavar="N",
-                      help="choose the threshold so that N descriptors a picture remain on average over a sample of the pictures")
-    what.add_argument("--calibration_images", type=int, default=100, help="pictures of that sample (default %(default)s)")
+    what.add_argument(
+        "--calibrate_threshold",
+        type=int,
+        metavar="N",
+        help="choose the threshold so that N descriptors a picture remain on average over a sample of the pictures",
+    )
+    what.add_argument(
+        "--calibration_images", type=int, default=100, help="pictures of that sample (default %(default)s)"
+    )
     add_pca_options(what)
     how = p.add_argument_group("how it is done")
-    how.add_argument("--num_workers", type=int, default=0,
-                     help="worker processes, each with its share of the cores or a GPU (default: one a core or GPU, as memory allows)")
-    how.add_argument("--ray_address", help="work on a Ray cluster: its address, auto for the one of this machine, local to start one")
-    how.add_argument("--batch_size", type=int, help="pictures of one size that go through the network together (default 1, on a GPU 8)")
-    how.add_argument("--block", type=int, default=64, help="pictures a part: what a kill can cost (default %(default)s)")
-    how.add_argument("--format", choices=("store", "delf"), default="store",
-                     help="delf: also write .delg_global and .delg_local files to the folder named like the store without .h5, and "
-                          "keep float32 in the store")
-    how.add_argument("--local_dtype", choices=LOCAL_DTYPES, help="type of the stored local descriptors (default float16)")
-    how.add_argument("--compression", choices=COMPRESSIONS, help="compress the local descriptors: smaller, slower to read (default: not)")
-    how.add_argument("--allow_missing", action="store_true", help="exit status 0 although some pictures could not be read")
-    how.add_argument("--end_with_stdin", action="store_true", help="end when standard input does: for programs that start this one")
+    how.add_argument(
+        "--num_workers",
+        type=int,
+        default=0,
+        help=(
+            "worker processes, each with its share of the cores or a GPU (default: one a core or GPU, as memory allows)"
+        ),
+    )
+    how.add_argument(
+        "--ray_address", help="work on a Ray cluster: its address, auto for the one of this machine, local to start one"
+    )
+    how.add_argument(
+        "--batch_size",
+        type=int,
+        help="pictures of one size that go through the network together (default 1, on a GPU 8)",
+    )
+    how.add_argument(
+        "--block", type=int, default=64, help="pictures a part: what a kill can cost (default %(default)s)"
+    )
+    how.add_argument(
+        "--format",
+        choices=("store", "delf"),
+        default="store",
+        help="delf: also write .delg_global and .delg_local files to the folder named like the store without .h5, and "
+        "keep float32 in the store",
+    )
+    how.add_argument(
+        "--local_dtype", choices=LOCAL_DTYPES, help="type of the stored local descriptors (default float16)"
+    )
+    how.add_argument(
+        "--compression",
+        choices=COMPRESSIONS,
+        help="compress the local descriptors: smaller, slower to read (default: not)",
+    )
+    how.add_argument(
+        "--allow_missing", action="store_true", help="exit status 0 although some pictures could not be read"
+    )
+    how.add_argument(
+        "--end_with_stdin", action="store_true", help="end when standard input does: for programs that start this one"
+    )
     how.add_argument("--overwrite", action="store_true", help="delete an existing store and its parts first")
     return p
 
 
 def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
-    """(what to extract and how, SHA-256 of the model) of the command line; a calibration of the threshold happens here."""
+    """(what to extract and how, SHA-256 of the model) of the command line; a calibration of the threshold happens
+    here."""
     if args.table and (args.list or args.query_list):
         raise InputError("--table stands instead of lists; give one or the other")
     if not args.table and not args.list and not args.query_list:
@@ -102,28 +170,45 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
     if args.num_workers < 0:
         raise InputError(f"--num_workers {args.num_workers}: give 1 or more, or 0 for a sensible number")
     asked = requested_extraction(args)
-    jobs = read_table(args.table) if args.table else collect_jobs(args.list, args.query_list, args.ground_truth, args.image_dir,
-                                                                  args.crop_queries)
+    jobs = (
+        read_table(args.table)
+        if args.table
+        else collect_jobs(args.list, args.query_list, args.ground_truth, args.image_dir, args.crop_queries)
+    )
     identity = {**asked.identity, "crop_queries": args.crop_queries}
     if args.exif_rotation:  # stores of before know no such setting
         jobs, identity = [replace(job, upright=True) for job in jobs], identity | {"exif_rotation": True}
-    plan = Plan(asked.model, asked.settings, tuple(jobs), args.output, identity, asked.override, asked.precision, args.block,
-                args.batch_size or default_batch(),
-                {"local_dtype": args.local_dtype or ("float32" if args.format == "delf" else "float16"), "compression": args.compression})
+    plan = Plan(
+        asked.model,
+        asked.settings,
+        tuple(jobs),
+        args.output,
+        identity,
+        asked.override,
+        asked.precision,
+        args.block,
+        args.batch_size or default_batch(),
+        {
+            "local_dtype": args.local_dtype or ("float32" if args.format == "delf" else "float16"),
+            "compression": args.compression,
+        },
+    )
     if args.overwrite:
         remove_store(plan.output)
         threshold_path(plan.output).unlink(missing_ok=True)
     if args.calibrate_threshold:
         found = remembered_calibration(plan, args.calibrate_threshold, args.calibration_images)
-        print(f"attention threshold {found.threshold:.6g}: {found.kept_mean:.1f} descriptors a picture "
-              f"({found.kept_fewest} to {found.kept_most}) over {found.num_pictures} pictures")
+        print(
+            f"attention threshold {found.threshold:.6g}: {found.kept_mean:.1f} descriptors a picture "
+            f"({found.kept_fewest} to {found.kept_most}) over {found.num_pictures} pictures"
+        )
         plan = replace(plan, settings=replace(plan.settings, score_threshold=found.threshold))
     return replace(plan, identity={**identity, **plan.settings.as_json()}), asked.model_sha256
 
 
 def remembered_calibration(plan: Plan, features: int, num_pictures: int) -> Calibration:
-    """The threshold that leaves ``features`` descriptors a picture, from a sample of the plan's pictures; the one of an earlier run
-    where there is one, so that a restart goes on with it."""
+    """The threshold that leaves ``features`` descriptors a picture, from a sample of the plan's pictures; the one of an
+    earlier run where there is one, so that a restart goes on with it."""
     sample = calibration_sample([job.name for job in plan.jobs], num_pictures)
     guard = calibration_guard(settings=plan.settings, features_per_image=features, sample=sample, **plan.identity)
     found = read_calibration(plan.output, guard)
@@ -137,15 +222,20 @@ def _calibrate(plan: Plan, features: int, sample: list[str]) -> Calibration:
     extractor = plan.extractor()
     pictures = decode_ahead([job for job in plan.jobs if job.name in set(sample)], extractor, ahead=4, threads=2)
     shown = bar(pictures, "calibrating", "picture", len(sample))
-    return calibrate_threshold(extractor.network, plan.settings, (resized.pixels for _, resized in shown if resized), features)
+    return calibrate_threshold(
+        extractor.network, plan.settings, (resized.pixels for _, resized in shown if resized), features
+    )
 
 
 def end_with_stdin() -> None:
-    """Have this process end, its workers with it, as soon as the one that holds the other end of standard input has ended."""
+    """Have this process end, its workers with it, as soon as the one that holds the other end of standard input has
+    ended."""
+
     def wait():
         while os.read(0, 4096):  # not sys.stdin, whose lock a thread may not hold when the interpreter ends
             pass
         os._exit(1)
+
     threading.Thread(target=wait, daemon=True).start()
 
 
@@ -159,7 +249,9 @@ def main() -> int:
     if is_complete(plan.output, names, plan.identity, **plan.layout):
         print(f"{plan.output}: complete, nothing to do")
     else:
-        skipped = extract(plan, sha256, Path(plan.output).stem.removeprefix("delg_"), args.num_workers, args.ray_address)
+        skipped = extract(
+            plan, sha256, Path(plan.output).stem.removeprefix("delg_"), args.num_workers, args.ray_address
+        )
         print(f"wrote {plan.output}: {len(names) - len(skipped)} pictures")
     if args.format == "delf":
         folder = Path(plan.output).with_suffix("")
@@ -169,8 +261,10 @@ def main() -> int:
     for picture in skipped:
         print(f"skipped {picture.name}: {picture.reason}")
     if skipped and not args.allow_missing:
-        raise InputError(f"{plan.output}.skipped.csv: {len(skipped)} of {len(names)} pictures have no descriptors, first "
-                         f"{skipped[0].name!r}; mend them and use --overwrite, or accept with --allow_missing")
+        raise InputError(
+            f"{plan.output}.skipped.csv: {len(skipped)} of {len(names)} pictures have no descriptors, first "
+            f"{skipped[0].name!r}; mend them and use --overwrite, or accept with --allow_missing"
+        )
     return 0
 
 

@@ -2,12 +2,14 @@
 
     python delg_extract/match_images.py jpg/a.jpg jpg/b.jpg --output match.png
     python delg_extract/match_images.py jpg/a.jpg jpg/b.jpg --features1 a.delg_local --features2 b.delg_local
-    python delg_extract/match_images.py jpg/a.jpg jpg/b.jpg --image_dir data/oxford5k --store data/oxford5k/delg_small.h5
+    python delg_extract/match_images.py jpg/a.jpg jpg/b.jpg --image_dir data/oxford5k --store
+    data/oxford5k/delg_small.h5
 
-Descriptors are extracted with --model, or read from feature files, or from a store (where the pictures have the names given here).
-Pictures that do not match are an answer too: 0 inliers, a picture without lines, exit status 0. A few inliers prove nothing:
-unrelated photographs reach some by chance, the more the weaker the descriptors are.
+Descriptors are extracted with --model, or read from feature files, or from a store (where the pictures have the names
+given here). Pictures that do not match are an answer too: 0 inliers, a picture without lines, exit status 0. A few
+inliers prove nothing: unrelated photographs reach some by chance, the more the weaker the descriptors are.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -17,21 +19,28 @@ import numpy as np
 
 from delg_extract.extraction.one_picture import add_options, check_options, describe, open_extractor, read_pixels
 from delg_extract.extraction.options import add_pca_options, requested_pca
-from rrt.command_line.parser import CommandParser
+from rrt.command_line.parser import CommandParser, run_command
+from rrt.errors import InputError
 from rrt.formats.delf import read_features
-from rrt.errors import InputError, run_command
-from rrt.matching.pictures import Matches, Picture, add_matching_options, check_matching_options, inner, match_pictures, matching_settings, strongest
+from rrt.matching.pictures import (
+    Picture,
+    add_matching_options,
+    check_matching_options,
+    inner,
+    match_pictures,
+    matching_settings,
+    strongest,
+)
 from rrt.store.store import Store
 from rrt.viz.style import save_figure
 from rrt.viz.two_pictures import draw_matches, two_picture_figure
 
-
-# ---- where features come from --------------------------------------------------------------------------------------------
+# ---- where features come from ----------------------------------------------------------------------------------------
 
 
 def read_pictures(args: argparse.Namespace) -> tuple[list[Picture], list[np.ndarray]]:
-    """The two pictures with the features that the options name, and their pixels uint8 [H, W, 3]. Raises InputError naming the file
-    at fault."""
+    """The two pictures with the features that the options name, and their pixels uint8 [H, W, 3]. Raises InputError
+    naming the file at fault."""
     files = [Path(args.image_dir, name) for name in (args.image1, args.image2)]
     pixels = [read_pixels(file) for file in files]
     sizes = [picture.shape[1::-1] for picture in pixels]
@@ -42,17 +51,26 @@ def read_pictures(args: argparse.Namespace) -> tuple[list[Picture], list[np.ndar
             for place, name, file, size in zip(places, (args.image1, args.image2), files, sizes):
                 stored, shown = (f"{width} x {height}" for width, height in (store.image_size[place], size))
                 if stored != shown:
-                    raise InputError(f"{args.store}: {name!r} was extracted from {stored} pixels, {file} has {shown}; give the "
-                                     "same picture (of a query: its crop)")
-            pictures = [strongest(file.name, size, store.read(place), **chosen) for file, size, place in zip(files, sizes, places)]
+                    raise InputError(
+                        f"{args.store}: {name!r} was extracted from {stored} pixels, {file} has {shown}; give the "
+                        "same picture (of a query: its crop)"
+                    )
+            pictures = [
+                strongest(file.name, size, store.read(place), **chosen)
+                for file, size, place in zip(files, sizes, places)
+            ]
     elif args.features1:
-        pictures = [_checked(strongest(file.name, size, read_features(features), **chosen), features, file)
-                    for file, size, features in zip(files, sizes, (args.features1, args.features2))]
+        pictures = [
+            _checked(strongest(file.name, size, read_features(features), **chosen), features, file)
+            for file, size, features in zip(files, sizes, (args.features1, args.features2))
+        ]
     else:
         extractor, _ = open_extractor(args, local_pca=requested_pca(args))
         found = [describe(extractor, picture, file) for picture, file in zip(pixels, files)]
-        pictures = [Picture(file.name, size, one.locations[:, ::-1], one.descriptors)
-                    for file, size, one in zip(files, sizes, found)]
+        pictures = [
+            Picture(file.name, size, one.locations[:, ::-1], one.descriptors)
+            for file, size, one in zip(files, sizes, found)
+        ]
     return [inner(picture, args.border) for picture in pictures], pixels
 
 
@@ -62,12 +80,14 @@ def _checked(picture: Picture, features: str, image: Path) -> Picture:
     inside = ((picture.points >= -1) & (picture.points <= (width + 1, height + 1))).all(1)
     if not inside.all():
         x, y = picture.points[np.flatnonzero(~inside)[0]]
-        raise InputError(f"{features}: a keypoint at ({x:.0f}, {y:.0f}) lies outside {image} of {width} x {height} pixels; give "
-                         "the picture that the features were extracted from")
+        raise InputError(
+            f"{features}: a keypoint at ({x:.0f}, {y:.0f}) lies outside {image} of {width} x {height} pixels; give "
+            "the picture that the features were extracted from"
+        )
     return picture
 
 
-# ---- the command ---------------------------------------------------------------------------------------------------------
+# ---- the command -----------------------------------------------------------------------------------------------------
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,7 +97,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--image_dir", default=".", help="the folder the pictures are relative to (default %(default)s)")
     add_options(p, output="match.png")
     add_pca_options(p)
-    p.add_argument("--features1", help="feature file of the first picture (.delf, .delg_local), instead of an extraction")
+    p.add_argument(
+        "--features1", help="feature file of the first picture (.delf, .delg_local), instead of an extraction"
+    )
     p.add_argument("--features2", help="feature file of the second picture")
     p.add_argument("--store", help="store that holds both pictures by name, instead of an extraction")
     add_matching_options(p)
@@ -90,7 +112,11 @@ def check_arguments(args: argparse.Namespace) -> None:
     check_options(args)
     if bool(args.features1) != bool(args.features2):
         raise InputError("--features1 and --features2 belong together; give both")
-    given = [name for name, value in (("--model", args.model), ("--features1", args.features1), ("--store", args.store)) if value]
+    given = [
+        name
+        for name, value in (("--model", args.model), ("--features1", args.features1), ("--store", args.store))
+        if value
+    ]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)}: descriptors can come from one place only; give one of them")
     if args.pca_dir and (args.features1 or args.store):
@@ -105,8 +131,10 @@ def main() -> int:
     matches = match_pictures(*pictures, **matching_settings(args), seed=args.seed)
     counts = [f"{picture.name}: {len(picture.points)} features" for picture in pictures]
     ends = [picture.points[rows] for picture, rows in zip(pictures, matches.inliers.T)]
-    found = (f"{len(matches.inliers)} inliers of {len(matches.pairs)} matches ({args.geometry}, "
-             f"residual up to {matches.residual:g} pixels)")
+    found = (
+        f"{len(matches.inliers)} inliers of {len(matches.pairs)} matches ({args.geometry}, "
+        f"residual up to {matches.residual:g} pixels)"
+    )
     figure = two_picture_figure(pixels, " and ".join(picture.name for picture in pictures))
     draw_matches(figure, pixels, counts, *ends, title=found)
     save_figure(figure, args.output)

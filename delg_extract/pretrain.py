@@ -2,12 +2,14 @@
 
     python delg_extract/pretrain.py --train_list data/x/train.txt --image_dir data/x --logdir logs/pretrained
 
-A label says one thing about a crop; a crop and a warped copy of it in another light say of every cell where its partner is. Both go
-through the trunk, and each cell of the copy has to find the place it came from among all places of the batch (InfoNCE, van den Oord et
-al., 2018, over the cells of a feature map). Hours of classification from noise do less for local descriptors than minutes of this.
-A killed run continues from its last checkpoint. <logdir>/weights.h5 holds the trunk and the encoder of the local descriptors;
-conv5 and the other heads are still noise: train.py --init_weights goes on from there.
+A label says one thing about a crop; a crop and a warped copy of it in another light say of every cell where its partner
+is. Both go through the trunk, and each cell of the copy has to find the place it came from among all places of the
+batch (InfoNCE, van den Oord et al., 2018, over the cells of a feature map). Hours of classification from noise do less
+for local descriptors than minutes of this. A killed run continues from its last checkpoint. <logdir>/weights.h5 holds
+the trunk and the encoder of the local descriptors; conv5 and the other heads are still noise: train.py --init_weights
+goes on from there.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -16,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from delg_extract.training.curves import CurveLog
 from delg_extract.data.batches import read_labelled_pictures, training_batches, unreadable_picture_named
 from delg_extract.network.model import BACKBONES, Delg
 from delg_extract.network.tensorflow import tf
-from delg_extract.training.flags import add_list_flags
 from delg_extract.network.weights import restore_weights, save_weights
-from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, run_command
-from rrt.files.jobs import guard_settings
+from delg_extract.training.curves import CurveLog
+from delg_extract.training.flags import add_list_flags
+from rrt.command_line.parser import CommandParser, run_command
+from rrt.errors import InputError
+from rrt.files.atomic import guard_settings
 from rrt.progress import bar, report_progress
 
 STRIDE = 16  # pixels between conv4 cells
@@ -34,20 +36,25 @@ FREE_SETTINGS = {"save_interval", "report_interval"}
 
 
 def random_warps(count: int, size: int, border: int, generator: tf.random.Generator) -> tf.Tensor:
-    """Projective maps [count, 8] from pixels of a size x size view to pixels of a crop that is ``border`` larger on every side.
+    """Projective maps [count, 8] from pixels of a size x size view to pixels of a crop that is ``border`` larger on
+    every side.
 
-    About the middle: rotation up to 20 degrees, scale up to 1.4 both ways, shear, perspective and shift. The eight numbers are those
-    of ImageProjectiveTransformV3: (x, y) -> ((a0 x + a1 y + a2) / k, (b0 x + b1 y + b2) / k) with k = c0 x + c1 y + 1.
+    About the middle: rotation up to 20 degrees, scale up to 1.4 both ways, shear, perspective and shift. The eight
+    numbers are those of ImageProjectiveTransformV3: (x, y) -> ((a0 x + a1 y + a2) / k, (b0 x + b1 y + b2) / k) with k =
+    c0 x + c1 y + 1.
     """
-    u = lambda limit: generator.uniform((count,), -limit, limit)  # noqa: E731
+    u = lambda limit: generator.uniform((count,), -limit, limit)
     angle, scale, shear, stretch = u(np.pi / 9), tf.exp(u(0.35)), u(0.2), tf.exp(u(0.15))
     cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
     one, zero = tf.ones((count,)), tf.zeros((count,))
     middle = (size - 1) / 2
-    matrix = lambda *rows: tf.stack([tf.stack(row, -1) for row in rows], -2)  # noqa: E731
+    matrix = lambda *rows: tf.stack([tf.stack(row, -1) for row in rows], -2)
     to_middle = matrix((one, zero, one * -middle), (zero, one, one * -middle), (zero, zero, one))
-    affine = matrix((cos * stretch, cos * shear - sin, u(size / 10) + middle + border),
-                    (sin * stretch, sin * shear + cos, u(size / 10) + middle + border), (zero, zero, one))
+    affine = matrix(
+        (cos * stretch, cos * shear - sin, u(size / 10) + middle + border),
+        (sin * stretch, sin * shear + cos, u(size / 10) + middle + border),
+        (zero, zero, one),
+    )
     perspective = matrix((one, zero, zero), (zero, one, zero), (u(0.15 / size), u(0.15 / size), one))
     whole = affine @ perspective @ to_middle
     return tf.reshape(whole / whole[:, 2:, 2:], (count, 9))[:, :8]
@@ -61,7 +68,8 @@ def warp_points(warps: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
 
 
 def other_light(images: tf.Tensor, generator: tf.random.Generator) -> tf.Tensor:
-    """Normalised pictures [B, s, s, 3] under a random gain of each channel, contrast and brightness; one in ten grey."""
+    """Normalised pictures [B, s, s, 3] under a random gain of each channel, contrast and brightness; one in ten
+    grey."""
     batch = tf.shape(images)[0]
     gain = tf.exp(generator.normal((batch, 1, 1, 3), stddev=0.15) + generator.normal((batch, 1, 1, 1), stddev=0.15))
     grey = tf.cast(generator.uniform((batch, 1, 1, 1)) < 0.1, tf.float32)
@@ -70,7 +78,8 @@ def other_light(images: tf.Tensor, generator: tf.random.Generator) -> tf.Tensor:
 
 
 def sample_cells(features: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Bilinear values [B, N, D] of feature maps [B, h, w, D] at places [B, N, 2] (x, y) in cells; outside: the nearest border."""
+    """Bilinear values [B, N, D] of feature maps [B, h, w, D] at places [B, N, 2] (x, y) in cells; outside: the nearest
+    border."""
     height, width = tf.shape(features)[1], tf.shape(features)[2]
     limit = tf.cast(tf.stack([width, height]) - 1, tf.float32)
     places = tf.clip_by_value(places, 0.0, limit - 1e-3)
@@ -78,7 +87,7 @@ def sample_cells(features: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     fraction = (places - low)[..., None]
     x, y = tf.unstack(tf.cast(low, tf.int32), axis=-1)
     flat = tf.reshape(features, (tf.shape(features)[0], -1, features.shape[-1]))
-    at = lambda dx, dy: tf.gather(flat, (y + dy) * width + x + dx, batch_dims=1)  # noqa: E731
+    at = lambda dx, dy: tf.gather(flat, (y + dy) * width + x + dx, batch_dims=1)
     fx, fy = fraction[:, :, 0], fraction[:, :, 1]
     return (1 - fy) * ((1 - fx) * at(0, 0) + fx * at(1, 0)) + fy * ((1 - fx) * at(0, 1) + fx * at(1, 1))
 
@@ -100,17 +109,25 @@ class Pretrainer:
 
     @tf.function(reduce_retracing=True)
     def train_step(self, crops):
-        """One Adam step. Returns the loss, and the share of cells whose nearest descriptor in the batch is their partner."""
+        """One Adam step. Returns the loss, and the share of cells whose nearest descriptor in the batch is their
+        partner."""
         size, border = self.args.image_size, int(self.args.image_size * MARGIN / 2)
         batch = tf.shape(crops)[0]
         warps = random_warps(batch, size, border, self.generator)
-        warped = tf.raw_ops.ImageProjectiveTransformV3(images=crops, transforms=warps, output_shape=(size, size), fill_value=0.0,
-                                                       interpolation="BILINEAR", fill_mode="REFLECT")
-        plain = crops[:, border:border + size, border:border + size]
+        warped = tf.raw_ops.ImageProjectiveTransformV3(
+            images=crops,
+            transforms=warps,
+            output_shape=(size, size),
+            fill_value=0.0,
+            interpolation="BILINEAR",
+            fill_mode="REFLECT",
+        )
+        plain = crops[:, border : border + size, border : border + size]
         views = other_light(tf.concat([warped, plain], 0), self.generator)
         with tf.GradientTape() as tape:
             features = self.descriptors(views)
-            # The outermost cells see more padding than picture; of the others those count whose partner lies inside as well.
+            # The outermost cells see more padding than picture; of the others those count whose partner lies inside as
+            # well.
             last = tf.cast(tf.shape(features)[1] - 2, tf.float32)
             cells = tf.range(1.0, last + 0.5)
             grid = tf.reshape(tf.stack(tf.meshgrid(cells, cells), -1), (-1, 2))
@@ -130,8 +147,12 @@ class Pretrainer:
         return loss, tf.reduce_mean(hits)
 
     def checkpoint(self) -> tf.train.Checkpoint:
-        return tf.train.Checkpoint(variables=self.model.variables_by_name, step=self.step_count,
-                                   optimizer=list(self.optimizer.variables), generator=self.generator)
+        return tf.train.Checkpoint(
+            variables=self.model.variables_by_name,
+            step=self.step_count,
+            optimizer=list(self.optimizer.variables),
+            generator=self.generator,
+        )
 
 
 def pretrain(args: argparse.Namespace) -> Path:
@@ -148,8 +169,14 @@ def pretrain(args: argparse.Namespace) -> Path:
         manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
         report_progress(f"{logdir}: continues at step {int(trainer.step_count)}")
     start = int(trainer.step_count)
-    data = training_batches(pictures, args.batch_size, int(args.image_size * (1 + MARGIN)), args.seed,
-                            area=(args.min_crop_area, args.max_crop_area), skip_steps=start)
+    data = training_batches(
+        pictures,
+        args.batch_size,
+        int(args.image_size * (1 + MARGIN)),
+        args.seed,
+        area=(args.min_crop_area, args.max_crop_area),
+        skip_steps=start,
+    )
     log = CurveLog(logdir / "train.csv", ("step", "loss", "matched"), start)
     recent, began = [], time.time()
     with unreadable_picture_named(pictures):
@@ -158,8 +185,10 @@ def pretrain(args: argparse.Namespace) -> Path:
             recent.append([float(x) for x in trainer.train_step(crops)])
             step = int(trainer.step_count)
             if not np.isfinite(recent[-1][0]):
-                raise InputError(f"{logdir}: the loss at step {step} is not finite; start again in another --logdir "
-                                 "with a lower --initial_lr")
+                raise InputError(
+                    f"{logdir}: the loss at step {step} is not finite; start again in another --logdir "
+                    "with a lower --initial_lr"
+                )
             if step % args.report_interval == 0 or step == args.max_iters:
                 loss, matched = np.mean(recent, axis=0)
                 speed = (step - start) * args.batch_size / (time.time() - began)
@@ -176,17 +205,19 @@ def parser() -> argparse.ArgumentParser:
     add_list_flags(p, required=True)
     p.add_argument("--backbone", choices=tuple(BACKBONES), default="small", help="trunk (default %(default)s)")
     p.add_argument("--init_weights", help="weight file of this project to start from")
-    for name, default, text in (("logdir", "logs/pretrained", "folder for checkpoints, the curve and the final weights"),
-                                ("max_iters", 2500, "steps"),
-                                ("batch_size", 24, "crops a step, each seen twice"),
-                                ("image_size", 128, "side of a view, pixels"),
-                                ("min_crop_area", 0.1, "smallest share of a picture in a crop (of 1.5 times the view's side)"),
-                                ("max_crop_area", 0.6, "largest share"),
-                                ("temperature", 0.07, "divides the cosines in the loss"),
-                                ("initial_lr", 0.001, "learning rate of Adam, falling as a half cosine"),
-                                ("seed", 0, "seed of weights, order, crops, warps and light"),
-                                ("report_interval", 50, "steps between lines of train.csv"),
-                                ("save_interval", 250, "steps between checkpoints")):
+    for name, default, text in (
+        ("logdir", "logs/pretrained", "folder for checkpoints, the curve and the final weights"),
+        ("max_iters", 2500, "steps"),
+        ("batch_size", 24, "crops a step, each seen twice"),
+        ("image_size", 128, "side of a view, pixels"),
+        ("min_crop_area", 0.1, "smallest share of a picture in a crop (of 1.5 times the view's side)"),
+        ("max_crop_area", 0.6, "largest share"),
+        ("temperature", 0.07, "divides the cosines in the loss"),
+        ("initial_lr", 0.001, "learning rate of Adam, falling as a half cosine"),
+        ("seed", 0, "seed of weights, order, crops, warps and light"),
+        ("report_interval", 50, "steps between lines of train.csv"),
+        ("save_interval", 250, "steps between checkpoints"),
+    ):
         p.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default %(default)s)")
     return p
 

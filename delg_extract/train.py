@@ -1,22 +1,29 @@
 """Trains DELG or DELF: TFRecords or image lists in, a weight file out.
 
-    python delg_extract/train.py --train_file_pattern 'gldv2/tfrecord/train*' --validation_file_pattern 'gldv2/tfrecord/validation*' \
-        --dataset_version gld_v2_clean --imagenet_checkpoint resnet50_notop.h5 --delg_global_features --logdir logs/delg_r50
-    python delg_extract/train.py --train_list data/mine/train.txt --image_dir data/mine --delg_global_features --logdir logs/mine
+    python delg_extract/train.py --train_file_pattern 'gldv2/tfrecord/train*' --validation_file_pattern
+    'gldv2/tfrecord/validation*' \
+        --dataset_version gld_v2_clean --imagenet_checkpoint resnet50_notop.h5 --delg_global_features --logdir
+        logs/delg_r50
+    python delg_extract/train.py --train_list data/mine/train.txt --image_dir data/mine --delg_global_features --logdir
+    logs/mine
 
-Flags of the reference keep their names and defaults. A killed run continues from its last checkpoint in --logdir. At the end
-<logdir>/weights.h5 holds the network without its classifiers, <logdir>/train.csv the curves and <logdir>/curves.png a picture;
-<logdir>/train_logs is for TensorBoard. All GPUs of the machine are used; several machines by TF_CONFIG.
+Flags of the reference keep their names and defaults. A killed run continues from its last checkpoint in --logdir. At
+the end <logdir>/weights.h5 holds the network without its classifiers, <logdir>/train.csv the curves and
+<logdir>/curves.png a picture; <logdir>/train_logs is for TensorBoard. All GPUs of the machine are used; several
+machines by TF_CONFIG.
 """
+
 from __future__ import annotations
 
 from delg_extract.training.flags import parse
-from rrt.errors import run_command
+from rrt.command_line.parser import run_command
 
 
 def main() -> None:
     args = parse(__doc__)
-    from delg_extract.training.run import train  # TensorFlow takes seconds to load: --help and wrong flags answer before
+    from delg_extract.training.run import (
+        train,
+    )  # TensorFlow takes seconds to load: --help and wrong flags answer before
 
     print(f"wrote {train(args)}")
 

@@ -10,18 +10,18 @@ from rrt.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from rrt.errors import InputError as InputError
-    from rrt.evaluation.reranking import Fusion as Fusion
-    from rrt.store.memory import MemoryStore as MemoryStore
     from rrt.network.model import RRT as RRT
+    from rrt.network.precision import ScoringSettings as ScoringSettings
     from rrt.network.reranker import Reranked as Reranked
     from rrt.network.reranker import Reranker as Reranker
+    from rrt.network.scorer import Scorer as Scorer
+    from rrt.rerankers.fusion import Fusion as Fusion
     from rrt.retriever import Retrieved as Retrieved
     from rrt.retriever import Retriever as Retriever
-    from rrt.network.scorer import Scorer as Scorer
-    from rrt.network.precision import ScoringSettings as ScoringSettings
-    from rrt.store.store import Store as Store
+    from rrt.store.memory import MemoryStore as MemoryStore
     from rrt.store.records import ImageRecord as ImageRecord
     from rrt.store.records import StoredImage as StoredImage
+    from rrt.store.store import Store as Store
 
 _MODULE_OF = {
     "Fusion": "evaluation.reranking",

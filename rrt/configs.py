@@ -4,10 +4,10 @@
 for example ``dataset.max_sequence_len=200``.
 """
 
-from rrt.datasets.sets import TEST_LISTS
-from rrt.network.model import DEFAULT_SETTINGS
 from rrt.command_line.sacred import Ingredient, add_settings
 from rrt.datasets.configured import AUTO
+from rrt.datasets.sets import TEST_LISTS
+from rrt.network.model import DEFAULT_SETTINGS
 
 DATASET_DEFAULTS = {
     "name": None,
@@ -44,7 +44,9 @@ DATASET_MEANINGS = {
     "test_batch_size": "accepted and unused: the scorer finds its own",
     "max_sequence_len": "local descriptors used of an image, the first in stored order",
     "sampler": "random | triplet",
-    "num_workers": "processes that read batches for a GPU, at most its share of the cores; a processor reads in a thread",
+    "num_workers": (
+        "processes that read batches for a GPU, at most its share of the cores; a processor reads in a thread"
+    ),
     "pin_memory": "batches for a GPU lie in memory from which it copies while it computes",
     "recalls": "cut-offs k of mP@k and mR@k",
     "num_candidates": "neighbours of an anchor that triplets are drawn from",
@@ -65,7 +67,12 @@ def dataset_configs() -> dict[str, dict]:
             name = f"{test}_{descriptors}"
             configs[name] = {"name": name, "desc_name": descriptors, **folder}
         name = f"gldv2_roxford_{descriptors}"
-        training = {"train_data_dir": "data/gldv2", "train_txt": "train.txt", "val_data_dir": AUTO, "sampler": "triplet"}
+        training = {
+            "train_data_dir": "data/gldv2",
+            "train_txt": "train.txt",
+            "val_data_dir": AUTO,
+            "sampler": "triplet",
+        }
         configs[name] = {"name": name, "desc_name": descriptors, **training, **_TEST_FOLDERS["roxford"]}
     for name, descriptors in (("scenes", "small"), ("landmarks", "r50")):
         configs[name] = {"name": name, "desc_name": descriptors, "sampler": "triplet"}

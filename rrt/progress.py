@@ -1,7 +1,8 @@
 """The one progress bar: on standard error, where that is a terminal and --quiet was not given.
 
-Every command has --quiet (`rrt.command_line.parser`, `rrt.command_line.sacred`); RRT_QUIET=1 in the environment stands for it in all commands
-of a script. Bars never get into a log: what matters is printed as lines, which are the same with and without a terminal.
+Every command has --quiet (`rrt.command_line.parser`, `rrt.command_line.sacred`); RRT_QUIET=1 in the environment stands
+for it in all commands of a script. Bars never get into a log: what matters is printed as lines, which are the same with
+and without a terminal.
 """
 
 import os
@@ -30,10 +31,12 @@ def is_quiet() -> bool:
 
 
 def bar(items=None, what="", unit="it", total=None, *, passing=False, shown=True, **options) -> tqdm:
-    """A bar over `items`, or of a `total` that the caller moves with update(n): tqdm, whose other options are taken, too.
+    """A bar over `items`, or of a `total` that the caller moves with update(n): tqdm, whose other options are taken,
+    too.
 
-    what: said before the bar. unit: of the numbers and the rate; "B" counts in kB, MB and GB. passing: a step of something
-    larger; it appears after PATIENCE seconds and goes when it is done. shown: False where another bar or process tells of it.
+    what: said before the bar. unit: of the numbers and the rate; "B" counts in kB, MB and GB. passing: a step of
+    something larger; it appears after PATIENCE seconds and goes when it is done. shown: False where another bar or
+    process tells of it.
     """
     if unit == "B":
         options = {"unit_scale": True, "unit_divisor": 1024} | options
@@ -45,8 +48,8 @@ def bar(items=None, what="", unit="it", total=None, *, passing=False, shown=True
 
 @contextmanager
 def waiting(what, done=lambda: 0, **options):
-    """A passing bar for work in one piece: the seconds that have passed, as `solving: 00:12`, or, with the options of bar(), how
-    far done() says the work is; it is asked every second in another thread."""
+    """A passing bar for work in one piece: the seconds that have passed, as `solving: 00:12`, or, with the options of
+    bar(), how far done() says the work is; it is asked every second in another thread."""
     options = options or {"bar_format": "{desc}: {elapsed}"}
     with bar(what=what, passing=True, **options) as shown:
         if shown.disable:

@@ -1,22 +1,23 @@
 """Search and reranking over a store in Python:
 
-    retriever = rrt.Retriever(store, rrt.Reranker.from_checkpoint("rrt_gld_ckpts/r50_gldv2.pt"))
-    retriever.retrieve("all_souls_000013", k=10).names
+retriever = rrt.Retriever(store, rrt.Reranker.from_checkpoint("rrt_gld_ckpts/r50_gldv2.pt"))
+retriever.retrieve("all_souls_000013", k=10).names
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from rrt.datasets.sets import read_globals
 from rrt.errors import InputError, check_count
-from rrt.evaluation.reranking import Fusion
-from rrt.store.memory import MemoryStore
-from rrt.search.exact import Whitening, load_whitening, search
-from rrt.progress import bar
 from rrt.network.reranker import Reranker
-from rrt.store.store import Store
+from rrt.progress import bar
+from rrt.rerankers.fusion import Fusion
+from rrt.search.exact import search
+from rrt.search.whitening import Whitening, load_whitening
+from rrt.store.checked import read_globals
+from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord, StoredImage
+from rrt.store.store import Store
 
 _ROWS_PER_BLOCK = 8192
 
@@ -38,7 +39,7 @@ class Retrieved:
 class Retriever:
     """Finds the images of a store most similar to a query: exact search by global descriptors, then reranking.
 
-    store: ``rrt.Store`` or the path of one. reranker: None = search alone. whitening: ``rrt.search.exact.Whitening`` or
+    store: ``rrt.Store`` or the path of one. reranker: None = search alone. whitening: ``rrt.search.whitening.Whitening`` or
     the path of an .npz of tools/learn_whitening.py. fusion: ``rrt.Fusion`` of similarity and reranker, None = the
     reranker alone. gallery: names or places of the images to search among, None = all (the store of a test set holds
     its queries, too: ``gallery=read_image_list(path).names``). Raises InputError when the parts do not fit together.

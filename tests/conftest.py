@@ -1,19 +1,14 @@
 """Fixtures of all tests. Photographs and golden vectors that may not be copied here lie beside the repository."""
 
-from pathlib import Path
-
-from places import SHARED
-
 import builders
 import numpy as np
 import pytest
 from commands import stop_warm_pythons
 from hypothesis import settings
 from PIL import Image
+from places import SHARED
 
 from rrt.formats.lists import write_image_list
-
-
 
 # The same examples on every machine and every run; no deadline, because two busy cores would miss it now and then.
 settings.register_profile("steady", derandomize=True, deadline=None)

@@ -3,33 +3,48 @@
     python tools/benchmark.py store
     python tools/benchmark.py store --quick --json store.json
 
-A benchmark NAME is a module tools/bench_NAME.py with HELP (one line), add_arguments(parser) and run(args), which returns
-rows (label, value, unit, note, target; see tools/benchmarks/common.py), the last two optional, and, if it likes, with
-format_rows(rows), its own table. To add one, name it below.
+A benchmark NAME is a module tools/benchmarks/NAME.py with HELP (one line), add_arguments(parser) and run(args), which
+returns rows (label, value, unit, note, target; see tools/benchmarks/common.py), the last two optional, and, if it
+likes, with format_rows(rows), its own table. To add one, name it below.
 """
 
 import importlib
 import sys
 from pathlib import Path
 
-from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, run_command
-from rrt.files.jobs import write_json
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools is no installed package
+
+from rrt.command_line.parser import CommandParser, run_command
+from rrt.errors import InputError
+from rrt.files.atomic import write_json
 from rrt.progress import waiting
 from tools.benchmarks.common import Row, format_rows, machine
 
 # Imported when called, because some need TensorFlow and others PyTorch.
 BENCHMARKS = (
-    "extract", "geometric", "input", "loader", "metrics", "photos", "rerank", "scale", "store", "topk", "train", "train_rrt",
+    "extract",
+    "geometric",
+    "input",
+    "loader",
+    "metrics",
+    "photos",
+    "rerank",
+    "scale",
+    "store",
+    "topk",
+    "train",
+    "train_rrt",
 )
 
 
 def load(name):
     """The module of a benchmark. Raises InputError when it or a package it needs is not there."""
     try:
-        return importlib.import_module(f"tools.bench_{name}")
+        return importlib.import_module(f"tools.benchmarks.{name}")
     except ModuleNotFoundError as error:
-        raise InputError(f"benchmark {name}: {error.name} is not installed; install it or measure something else") from None
+        raise InputError(
+            f"benchmark {name}: {error.name} is not installed; install it or measure something else"
+        ) from None
 
 
 def _help_line(name):
@@ -62,8 +77,10 @@ def main():
     print(", ".join(f"{what} {value}" for what, value in machine().items()))
     print(getattr(module, "format_rows", format_rows)(rows))
     if args.json:
-        write_json(Path(args.json), {"benchmark": name, "machine": machine(),
-                                     "rows": [row._asdict() | {"met": row.met} for row in rows]})
+        write_json(
+            Path(args.json),
+            {"benchmark": name, "machine": machine(), "rows": [row._asdict() | {"met": row.met} for row in rows]},
+        )
 
 
 if __name__ == "__main__":

@@ -1,42 +1,53 @@
 """Training pictures for DELG in batches, from image lists or TFRecord shards (DELG_SPEC 2.3).
 
-The pictures of step N follow from the seed and N alone: an epoch is one permutation of all pictures, a crop is drawn from the
-seed and the picture's place in the run. So a resumed run reads on at its step, and several workers share the batches of one.
+The pictures of step N follow from the seed and N alone: an epoch is one permutation of all pictures, a crop is drawn
+from the seed and the picture's place in the run. So a resumed run reads on at its step, and several workers share the
+batches of one.
 
 Deliberate differences from the reference:
-- the order is a permutation of all pictures, not a buffer of 100 filled file by file: shards need not be mixed beforehand;
+- the order is a permutation of all pictures, not a buffer of 100 filled file by file: shards need not be mixed
+beforehand;
 - reading and decoding run in parallel and ahead of the network;
 - grey and CMYK pictures become RGB (there a grey one breaks the run); PNG, GIF and BMP are read as well;
 - a label that is no class is an error which names the picture (there it is clamped, and one too many slips through);
 - a picture or record that cannot be read is an error which names it;
 - validation is one pass over its pictures in order (there an endless shuffled stream).
 """
+
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Callable, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from delg_extract.data.decoding import AREA, decode, random_crop, resized
 from delg_extract.network.tensorflow import tf
 from rrt.errors import InputError, describe_error
-from rrt.formats.lists import read_image_list
 from rrt.files.jobs import default_workers
+from rrt.formats.lists import read_image_list
 
-_READ_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError,
-                tf.errors.UnknownError)
+_READ_ERRORS = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.DataLossError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.UnknownError,
+)
 
 
 class PictureSource(Protocol):
-    """Numbered pictures with labels 0..num_classes-1. Numbers become addresses in NumPy, addresses become bytes in the graph.
+    """Numbered pictures with labels 0..num_classes-1. Numbers become addresses in NumPy, addresses become bytes in the
+    graph.
 
-    recent: for each use the pictures asked for lately, see ``unreadable_picture_named``. remedy: what to do about a bad picture.
+    recent: for each use the pictures asked for lately, see ``unreadable_picture_named``. remedy: what to do about a bad
+    picture.
     """
 
     num_classes: int
@@ -67,7 +78,8 @@ class PictureSource(Protocol):
 
 @dataclass(frozen=True)
 class LabelledPictures:
-    """Files and class numbers 0..num_classes-1, whether each belongs to the validation part, and how often an epoch shows it."""
+    """Files and class numbers 0..num_classes-1, whether each belongs to the validation part, and how often an epoch
+    shows it."""
 
     files: np.ndarray
     labels: np.ndarray
@@ -102,24 +114,34 @@ class LabelledPictures:
         return str(self.files[index])
 
 
-def read_labelled_pictures(lists: list[str], image_dirs: list[str], repeats: list[int] | None = None,
-                           validation_fraction: float = 0.05, seed: int = 0) -> LabelledPictures:
+def read_labelled_pictures(
+    lists: list[str],
+    image_dirs: list[str],
+    repeats: list[int] | None = None,
+    validation_fraction: float = 0.05,
+    seed: int = 0,
+) -> LabelledPictures:
     """Joins image lists whose labels are separate classes; of each class ``validation_fraction`` goes to validation.
 
     ``repeats``: how often an epoch shows each picture of each list (default once).
 
-    A class with one picture has no validation picture. Raises InputError naming list and line when a picture is missing.
+    A class with one picture has no validation picture. Raises InputError naming list and line when a picture is
+    missing.
     """
     repeats = repeats or [1] * len(lists)
     for flag, values in (("--image_dir", image_dirs), ("--repeat", repeats)):
         if len(values) != len(lists):
-            raise InputError(f"--train_list is given {len(lists)} times and {flag} {len(values)} times; give one for each list")
+            raise InputError(
+                f"--train_list is given {len(lists)} times and {flag} {len(values)} times; give one for each list"
+            )
     files, labels, shown, first_label = [], [], [], 0
     for list_path, folder, times in zip(lists, image_dirs, repeats):
         images = read_image_list(list_path)
         for line, name in enumerate(images.names, 1):
             if not (Path(folder) / name).is_file():
-                raise InputError(f"{list_path}:{line}: no picture {name!r} in {folder}; give the folder the list is relative to")
+                raise InputError(
+                    f"{list_path}:{line}: no picture {name!r} in {folder}; give the folder the list is relative to"
+                )
             files.append(str(Path(folder) / name))
         classes, numbers = np.unique(images.labels, return_inverse=True)
         labels.append(numbers + first_label)
@@ -130,21 +152,32 @@ def read_labelled_pictures(lists: list[str], image_dirs: list[str], repeats: lis
     is_validation = np.zeros(len(labels), bool)
     for members in np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1]):
         members = rng.permutation(members)
-        is_validation[members[:int(np.ceil(validation_fraction * len(members))) if len(members) > 1 else 0]] = True
+        is_validation[members[: int(np.ceil(validation_fraction * len(members))) if len(members) > 1 else 0]] = True
     return LabelledPictures(np.array(files), labels.astype(np.int32), is_validation, np.array(shown), first_label)
 
 
-def training_batches(source: PictureSource, batch_size: int, size: int, seed: int, augment: bool = True,
-                     area: tuple[float, float] = AREA, skip_steps: int = 0, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
-    """Endless batches (images float32 [B, size, size, 3] normalised, labels int32 [B]) in a random order that ``seed`` fixes.
+def training_batches(
+    source: PictureSource,
+    batch_size: int,
+    size: int,
+    seed: int,
+    augment: bool = True,
+    area: tuple[float, float] = AREA,
+    skip_steps: int = 0,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Endless batches (images float32 [B, size, size, 3] normalised, labels int32 [B]) in a random order that ``seed``
+    fixes.
 
-    ``skip_steps`` batches are passed over without reading them, so that a resumed run sees what an undisturbed one would see.
-    ``shard=(i, n)``: worker i of n gets the i-th of n equal parts of each batch of n * batch_size pictures that one worker alone
-    would get.
+    ``skip_steps`` batches are passed over without reading them, so that a resumed run sees what an undisturbed one
+    would see. ``shard=(i, n)``: worker i of n gets the i-th of n equal parts of each batch of n * batch_size pictures
+    that one worker alone would get.
     """
     order, (worker, workers) = source.training_order(), shard
     if not len(order):
-        raise InputError(f"none of the {len(source)} pictures is for training; give more pictures or hold fewer out for validation")
+        raise InputError(
+            f"none of the {len(source)} pictures is for training; give more pictures or hold fewer out for validation"
+        )
 
     @lru_cache(maxsize=2)
     def epoch(number: int) -> np.ndarray:
@@ -164,8 +197,11 @@ def training_batches(source: PictureSource, batch_size: int, size: int, seed: in
     return _batches(source, "training", steps, pictures_of_step, load, batch_size, drop_remainder=True)
 
 
-def validation_batches(source: PictureSource, batch_size: int, size: int, at_most: int | None = None) -> tf.data.Dataset:
-    """One pass over the validation pictures (``at_most`` of them, evenly spread), resized whole; the last batch may be smaller.
+def validation_batches(
+    source: PictureSource, batch_size: int, size: int, at_most: int | None = None
+) -> tf.data.Dataset:
+    """One pass over the validation pictures (``at_most`` of them, evenly spread), resized whole; the last batch may be
+    smaller.
 
     Images and labels as of ``training_batches``.
     """
@@ -185,13 +221,21 @@ def validation_batches(source: PictureSource, batch_size: int, size: int, at_mos
     return _batches(source, "validation", steps, pictures_of_step, load, batch_size, drop_remainder=False)
 
 
-def _batches(source: PictureSource, use: str, steps: tf.data.Dataset, pictures_of_step: Callable, load: Callable, batch_size: int,
-             drop_remainder: bool) -> tf.data.Dataset:
+def _batches(
+    source: PictureSource,
+    use: str,
+    steps: tf.data.Dataset,
+    pictures_of_step: Callable,
+    load: Callable,
+    batch_size: int,
+    drop_remainder: bool,
+) -> tf.data.Dataset:
     """Batches of ``load(position, *address)`` of the pictures of all steps, computed side by side and ahead, in order.
 
     ``pictures_of_step(step)``: numbers and positions in the run of a step's pictures.
     """
-    # More than are ever on their way at once: batches in the buffers, and pictures being read and waiting for their turn.
+    # More than are ever on their way at once: batches in the buffers, and pictures being read and waiting for their
+    # turn.
     recent = source.recent[use] = deque(maxlen=24 + 4 * default_workers() // batch_size)
 
     def rows(step):
@@ -214,7 +258,8 @@ def _batches(source: PictureSource, use: str, steps: tf.data.Dataset, pictures_o
 
 @contextmanager
 def unreadable_picture_named(*sources: PictureSource):
-    """Turns TensorFlow's error for a picture that cannot be read, which does not say which, into an InputError that does."""
+    """Turns TensorFlow's error for a picture that cannot be read, which does not say which, into an InputError that
+    does."""
     try:
         yield
     except _READ_ERRORS:

@@ -1,9 +1,12 @@
-"""Which pictures become which records: found on disk, labelled by the CSV files, split, and dealt out to shards (DELG_SPEC 3.3).
+"""Which pictures become which records: found on disk, labelled by the CSV files, split, and dealt out to shards
+(DELG_SPEC 3.3).
 
-Everything here is fixed by the CSV files, the seed and the flags (without a CSV file of what there should be: also by the names of
-the files on disk). A picture that is missing or broken changes none of it: it keeps its place in the split and in its shard, and is
-only not written. So no download that is cut short moves a picture between train and validation.
+Everything here is fixed by the CSV files, the seed and the flags (without a CSV file of what there should be: also by
+the names of the files on disk). A picture that is missing or broken changes none of it: it keeps its place in the split
+and in its shard, and is only not written. So no download that is cut short moves a picture between train and
+validation.
 """
+
 from __future__ import annotations
 
 import glob
@@ -23,7 +26,8 @@ SUFFIX = ".jpg"
 
 @dataclass(frozen=True)
 class Pictures:
-    """N pictures: ``ids``, the folder each lies in (None: no such picture), and ``labels`` int64 [N] (None: the test part)."""
+    """N pictures: ``ids``, the folder each lies in (None: no such picture), and ``labels`` int64 [N] (None: the test
+    part)."""
 
     ids: list[str]
     folders: list[str | None]
@@ -55,8 +59,8 @@ class Shard(NamedTuple):
 def find_pictures(directory: str, wanted=None, flag: str = "train_directory") -> dict[str, str]:
     """{id: folder} of the .jpg files of a folder and all folders below, only of the ids in ``wanted`` when given.
 
-    ``directory`` is a folder, or a pattern of folders as in the reference's instructions (``train/*/*/*/``), or the beginning of
-    the files' paths (``photos/IMG_``). Raises InputError when there are none, or two of one id.
+    ``directory`` is a folder, or a pattern of folders as in the reference's instructions (``train/*/*/*/``), or the
+    beginning of the files' paths (``photos/IMG_``). Raises InputError when there are none, or two of one id.
     """
     found, empty = {}, True
     shown = bar(what=f"pictures of {directory}", unit="file")
@@ -66,25 +70,34 @@ def find_pictures(directory: str, wanted=None, flag: str = "train_directory") ->
             if not name.endswith(SUFFIX):
                 continue
             empty = False
-            image = name[:-len(SUFFIX)]
+            image = name[: -len(SUFFIX)]
             if wanted is not None and image not in wanted:
                 continue
             if found.setdefault(image, folder) is not folder:
                 shown.close()
-                raise InputError(f"{os.path.join(folder, name)}: {found[image]} has a picture of this name as well; keep one")
+                raise InputError(
+                    f"{os.path.join(folder, name)}: {found[image]} has a picture of this name as well; keep one"
+                )
     shown.close()
     if empty:
-        raise InputError(f"{directory}: no {SUFFIX} files there; give --{flag} the folder that holds them, or a pattern of folders "
-                         "in quotes")
+        raise InputError(
+            f"{directory}: no {SUFFIX} files there; give --{flag} the folder that holds them, or a pattern of folders "
+            "in quotes"
+        )
     return found
 
 
 def _listings(directory: str):
     """(folder, names of its files) of all folders that ``directory`` stands for."""
+
     def stop(error):
         raise error
 
-    roots = [directory] if os.path.isdir(directory) else sorted(path for path in glob.glob(directory) if os.path.isdir(path))
+    roots = (
+        [directory]
+        if os.path.isdir(directory)
+        else sorted(path for path in glob.glob(directory) if os.path.isdir(path))
+    )
     for root in roots:
         for folder, _, names in os.walk(root, onerror=stop, followlinks=True):
             yield folder, names
@@ -96,12 +109,14 @@ def _listings(directory: str):
         yield from by_folder.items()
 
 
-def read_train_pictures(directory: str, train_csv: str,
-                        clean_csv: str | None) -> tuple[Pictures, np.ndarray | None, list[str]]:
+def read_train_pictures(
+    directory: str, train_csv: str, clean_csv: str | None
+) -> tuple[Pictures, np.ndarray | None, list[str]]:
     """The training pictures -> (pictures, landmarks int64 [C] or None, ids of files without a label).
 
-    With ``clean_csv``: its pictures in its order, whether they are on disk or not; label c stands for ``landmarks[c]``, ascending.
-    Without: the pictures on disk sorted by id, their labels as in ``train_csv``; files it does not name are left out (the third).
+    With ``clean_csv``: its pictures in its order, whether they are on disk or not; label c stands for ``landmarks[c]``,
+    ascending. Without: the pictures on disk sorted by id, their labels as in ``train_csv``; files it does not name are
+    left out (the third).
     """
     if clean_csv:
         ids, old_labels = read_train_csv(clean_csv, any_ids=True)
@@ -114,10 +129,15 @@ def read_train_pictures(directory: str, train_csv: str,
     ids, labels = read_train_csv(train_csv, any_ids=True)
     row_of = {image: row for row, image in enumerate(ids) if image in found}
     if not row_of:
-        raise InputError(f"{train_csv}: names none of the {len(found)} pictures of {directory}; is it the CSV file of this folder?")
+        raise InputError(
+            f"{train_csv}: names none of the {len(found)} pictures of {directory}; is it the CSV file of this folder?"
+        )
     chosen = sorted(row_of)
-    return (Pictures(chosen, [found[image] for image in chosen], labels[[row_of[image] for image in chosen]]), None,
-            sorted(found.keys() - row_of.keys()))
+    return (
+        Pictures(chosen, [found[image] for image in chosen], labels[[row_of[image] for image in chosen]]),
+        None,
+        sorted(found.keys() - row_of.keys()),
+    )
 
 
 def read_test_pictures(directory: str, test_csv: str | None) -> Pictures:
@@ -134,13 +154,16 @@ def read_test_pictures(directory: str, test_csv: str | None) -> Pictures:
 
 
 def _not_there(directory, ids, csv_file):
-    return InputError(f"{directory}: none of the {len(ids)} pictures of {csv_file} lies there; is it the folder of this CSV file?")
+    return InputError(
+        f"{directory}: none of the {len(ids)} pictures of {csv_file} lies there; is it the folder of this CSV file?"
+    )
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(train, validation): rows of both parts in the order of their records, for labels [N] (DELG_SPEC 3.3).
 
-    Of each class of n pictures max(1, int(fraction * n)) go to validation, so that a class of one picture has none for training.
+    Of each class of n pictures max(1, int(fraction * n)) go to validation, so that a class of one picture has none for
+    training.
     """
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
     by_class = np.argsort(labels, kind="stable")
@@ -161,5 +184,7 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
 def deal_shards(part: str, rows: np.ndarray, num_shards: int) -> list[Shard]:
     """``num_shards`` shards ``<part>-00000-of-00128`` of nearly equal size, in the order of ``rows``."""
     bounds = np.linspace(0, len(rows), num_shards + 1).astype(np.int64)
-    return [Shard(f"{part}-{i:05d}-of-{num_shards:05d}", rows[begin:end])
-            for i, (begin, end) in enumerate(zip(bounds, bounds[1:]))]
+    return [
+        Shard(f"{part}-{i:05d}-of-{num_shards:05d}", rows[begin:end])
+        for i, (begin, end) in enumerate(zip(bounds, bounds[1:]))
+    ]

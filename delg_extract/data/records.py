@@ -1,9 +1,11 @@
 """Training pictures from TFRecord shards (build_image_dataset.py; DELG_SPEC 3.4), read in any order.
 
-A shard is a row of records: length (8 bytes), its checksum (4), a tf.Example, its checksum (4). Hopping from length to length
-finds where every record stands without reading the pictures, so that an epoch's order is an exact permutation instead of a buffer
-of a hundred shuffled records, and a resumed run goes on at its place without reading what went before.
+A shard is a row of records: length (8 bytes), its checksum (4), a tf.Example, its checksum (4). Hopping from length to
+length finds where every record stands without reading the pictures, so that an epoch's order is an exact permutation
+instead of a buffer of a hundred shuffled records, and a resumed run goes on at its place without reading what went
+before.
 """
+
 from __future__ import annotations
 
 import glob
@@ -23,17 +25,19 @@ from rrt.progress import bar
 
 HEADER, FOOTER = 12, 4  # bytes around a record: its length and the checksum of that; the checksum of the record
 INDEX_THREADS = 32  # files looked through at once: hopping waits for the disk, not for the processor
-FEATURES = {"image/encoded": tf.io.FixedLenFeature((), tf.string),
-            "image/class/label": tf.io.FixedLenFeature((), tf.int64, 0),  # test shards have none
-            "image/id": tf.io.FixedLenFeature((), tf.string, "")}
+FEATURES = {
+    "image/encoded": tf.io.FixedLenFeature((), tf.string),
+    "image/class/label": tf.io.FixedLenFeature((), tf.int64, 0),  # test shards have none
+    "image/id": tf.io.FixedLenFeature((), tf.string, ""),
+}
 
 
 @dataclass(frozen=True)
 class RecordPictures:
     """Where the pictures of a set of shards stand; a source of pictures as ``data.PictureSource`` describes it.
 
-    Record i is ``lengths[i]`` bytes of ``shards[shard_numbers[i]]``, its header at byte ``offsets[i]``; labels must lie in
-    0..num_classes-1. An epoch shows every record once, and a validation pass, too.
+    Record i is ``lengths[i]`` bytes of ``shards[shard_numbers[i]]``, its header at byte ``offsets[i]``; labels must lie
+    in 0..num_classes-1. An epoch shows every record once, and a validation pass, too.
     """
 
     shards: list[str]
@@ -59,7 +63,8 @@ class RecordPictures:
         return np.array(self.shards)[self.shard_numbers[indices]], self.offsets[indices], self.lengths[indices]
 
     def read(self, shard: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The picture file and int32 label of a record. A label that is no class is an error; the reference clamps it."""
+        """The picture file and int32 label of a record. A label that is no class is an error; the reference clamps
+        it."""
         example = tf.io.parse_single_example(_record_at(shard, offset, length), FEATURES)
         label = example["image/class/label"]
         with tf.control_dependencies([tf.debugging.Assert((label >= 0) & (label < self.num_classes), [label])]):
@@ -76,17 +81,24 @@ class RecordPictures:
         try:
             record = _record_at(*self._address(index))
         except tf.errors.OpError:
-            raise InputError(f"{self._place(index)} at byte {self.offsets[index]} cannot be read: its checksum is wrong or the "
-                             "shard was changed; build the shard again") from None
+            raise InputError(
+                f"{self._place(index)} at byte {self.offsets[index]} cannot be read: its checksum is wrong or the "
+                "shard was changed; build the shard again"
+            ) from None
         try:
             example = tf.io.parse_single_example(record, FEATURES)
         except tf.errors.InvalidArgumentError:
-            raise InputError(f"{self._place(index)} is no tf.Example with one image/encoded and at most one image/class/label; "
-                             "build the shards with build_image_dataset.py") from None
+            raise InputError(
+                f"{self._place(index)} is no tf.Example with one image/encoded and at most one image/class/label; "
+                "build the shards with build_image_dataset.py"
+            ) from None
         label = int(example["image/class/label"])
         if not 0 <= label < self.num_classes:
-            raise InputError(f"{self.name(index)} has label {label}, the classes are 0..{self.num_classes - 1}; raise --num_classes, "
-                             "or build the shards with --train_clean_csv_path, which numbers the classes from 0")
+            raise InputError(
+                f"{self.name(index)} has label {label}, the classes are 0..{self.num_classes - 1}; raise "
+                "--num_classes, "
+                "or build the shards with --train_clean_csv_path, which numbers the classes from 0"
+            )
         return example["image/encoded"].numpy()
 
     def _address(self, index: int) -> tuple:
@@ -100,31 +112,43 @@ class RecordPictures:
 def read_record_pictures(pattern: str, num_classes: int, flag: str = "--train_file_pattern") -> RecordPictures:
     """Finds the records of all files that match a glob pattern, in the order of the files' names.
 
-    Raises InputError, naming the file, for a pattern without files, a shard that is cut or none, two sets of shards in one
-    folder, and shards without any record.
+    Raises InputError, naming the file, for a pattern without files, a shard that is cut or none, two sets of shards in
+    one folder, and shards without any record.
     """
-    shards = sorted(path for path in glob.glob(pattern, recursive=True)
-                    if os.path.isfile(path) and not re.search(r"\.tmp\b", Path(path).name))  # what a killed build left
+    shards = sorted(
+        path
+        for path in glob.glob(pattern, recursive=True)
+        if os.path.isfile(path) and not re.search(r"\.tmp\b", Path(path).name)
+    )  # what a killed build left
     if not shards:
-        raise InputError(f"{flag} {pattern}: no such file; give a pattern of TFRecord shards, as 'gldv2_tfrecord/train*'")
+        raise InputError(
+            f"{flag} {pattern}: no such file; give a pattern of TFRecord shards, as 'gldv2_tfrecord/train*'"
+        )
     _check_one_set(shards)
     with ThreadPoolExecutor(INDEX_THREADS) as pool:
         found = list(bar(pool.map(_find_records, shards), "find records", "shard", len(shards)))
     counts = [len(offsets) for offsets, _ in found]
     if not sum(counts):
-        raise InputError(f"{flag} {pattern}: no record in {len(shards)} files; build the shards with build_image_dataset.py")
+        raise InputError(
+            f"{flag} {pattern}: no record in {len(shards)} files; build the shards with build_image_dataset.py"
+        )
     offsets, lengths = (np.concatenate(column) for column in zip(*found))
-    return RecordPictures(shards, np.repeat(np.arange(len(shards), dtype=np.int32), counts), offsets, lengths, num_classes)
+    return RecordPictures(
+        shards, np.repeat(np.arange(len(shards), dtype=np.int32), counts), offsets, lengths, num_classes
+    )
 
 
 def _check_one_set(shards: list[str]) -> None:
-    """InputError when a folder's shards are numbered to different ends, as after a second build with another --num_shards."""
+    """InputError when a folder's shards are numbered to different ends, as after a second build with another
+    --num_shards."""
     ends = {}
     for path in shards:
         if match := re.fullmatch(r"(.*)-\d{5}-of-(\d{5})", path):
             first = ends.setdefault(match[1], path)
             if not first.endswith(match[2]):
-                raise InputError(f"{first} and {path} belong to different sets of shards; delete one set or give a narrower pattern")
+                raise InputError(
+                    f"{first} and {path} belong to different sets of shards; delete one set or give a narrower pattern"
+                )
 
 
 def _find_records(path: str) -> tuple[np.ndarray, np.ndarray]:
@@ -138,9 +162,15 @@ def _find_records(path: str) -> tuple[np.ndarray, np.ndarray]:
             length = struct.unpack("<Q", header)[0] if len(header) == 8 else size
             if position + HEADER + length + FOOTER > size:
                 if not offsets:
-                    raise InputError(f"{path}: no TFRecord file, or cut within its first record; give a pattern that matches shards only "
-                                     "(they must not be compressed), or build the shard again")
-                raise InputError(f"{path}: cut or damaged at record {len(offsets)} (byte {position} of {size}); build the shard again")
+                    raise InputError(
+                        f"{path}: no TFRecord file, or cut within its first record; give a pattern that matches "
+                        "shards only "
+                        "(they must not be compressed), or build the shard again"
+                    )
+                raise InputError(
+                    f"{path}: cut or damaged at record {len(offsets)} (byte {position} of {size}); build the shard "
+                    "again"
+                )
             offsets.append(position)
             lengths.append(length)
             position += HEADER + length + FOOTER
@@ -152,10 +182,11 @@ def _find_records(path: str) -> tuple[np.ndarray, np.ndarray]:
 def _record_at(shard: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
     """The bytes of the record whose header stands at ``offset``, both checksums compared.
 
-    TensorFlow's own reader, started at the place: unlike a Python function it never waits for the interpreter's lock, which
-    takes up to 5 ms a record whenever another thread computes (a record takes the reader 0.3 ms).
+    TensorFlow's own reader, started at the place: unlike a Python function it never waits for the interpreter's lock,
+    which takes up to 5 ms a record whenever another thread computes (a record takes the reader 0.3 ms).
     """
-    reader = tf.raw_ops.TFRecordDatasetV2(filenames=shard, compression_type="", byte_offsets=offset,
-                                          buffer_size=length + (HEADER + FOOTER))
+    reader = tf.raw_ops.TFRecordDatasetV2(
+        filenames=shard, compression_type="", byte_offsets=offset, buffer_size=length + (HEADER + FOOTER)
+    )
     record = tf.data.experimental.from_variant(reader, tf.TensorSpec((), tf.string))
     return record.take(1).get_single_element()

@@ -1,7 +1,9 @@
-"""Writing TFRecord shards from pictures (DELG_SPEC 3.4): whole or not there, side by side, what cannot be read noted beside them.
+"""Writing TFRecord shards from pictures (DELG_SPEC 3.4): whole or not there, side by side, what cannot be read noted
+beside them.
 
 Threads, not processes: decoding, reading and writing leave the interpreter's lock, and one TensorFlow serves all.
 """
+
 from __future__ import annotations
 
 import os
@@ -9,11 +11,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-
 from delg_extract.data.dataset_plan import Pictures, Shard
 from delg_extract.network.tensorflow import native_messages_hidden, tf
-from rrt.errors import InputError, atomic_path
-from rrt.files.jobs import read_json, write_json
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path, read_json, write_json
 from rrt.progress import bar
 
 NOT_FOUND = "not found"
@@ -30,8 +31,8 @@ class _Stopped(Exception):
 def read_example(file: str | None, image: str, label: int | None = None) -> tf.train.Example:
     """The record of a JPEG file: its unchanged bytes, its size in pixels, and ``label`` unless None. Raises Unreadable.
 
-    The picture is decoded to the end with TensorFlow's decoder, which training uses too; the eighth of the size finds the same
-    faults as the whole in half the time.
+    The picture is decoded to the end with TensorFlow's decoder, which training uses too; the eighth of the size finds
+    the same faults as the whole in half the time.
     """
     if file is None:
         raise Unreadable(NOT_FOUND)
@@ -51,9 +52,15 @@ def read_example(file: str | None, image: str, label: int | None = None) -> tf.t
         begins = "cut or damaged JPEG" if encoded.startswith(b"\xff\xd8") else "not a JPEG"
         raise Unreadable(f"{begins}, {len(encoded)} bytes") from None
     # The reference writes 3, RGB and JPEG for every picture, grey ones included.
-    features = {"image/height": _integer(height), "image/width": _integer(width), "image/channels": _integer(3),
-                "image/colorspace": _bytes(b"RGB"), "image/format": _bytes(b"JPEG"), "image/id": _bytes(os.fsencode(image)),
-                "image/encoded": _bytes(encoded)}
+    features = {
+        "image/height": _integer(height),
+        "image/width": _integer(width),
+        "image/channels": _integer(3),
+        "image/colorspace": _bytes(b"RGB"),
+        "image/format": _bytes(b"JPEG"),
+        "image/id": _bytes(os.fsencode(image)),
+        "image/encoded": _bytes(encoded),
+    }
     if label is not None:
         features["image/class/label"] = _integer(label)
     return tf.train.Example(features=tf.train.Features(feature=features))
@@ -70,8 +77,8 @@ def _bytes(value):
 class ShardWriter:
     """Writes the shards of ``pictures`` to the folder ``output``.
 
-    ``notes``: folder where <shard>.json lists what was left out of a shard. The note is there before the shard is, and a shard
-    without a note has all its pictures.
+    ``notes``: folder where <shard>.json lists what was left out of a shard. The note is there before the shard is, and
+    a shard without a note has all its pictures.
     """
 
     def __init__(self, pictures: Pictures, output: Path, notes: Path):
@@ -85,8 +92,9 @@ class ShardWriter:
             value = read_json(note)
             return [] if value is None else [(image, reason) for image, reason in value["left_out"]]
         except (KeyError, TypeError, ValueError):
-            raise InputError(f"{note}: not a note of this program; delete it and {self.output / shard.name}, "
-                             "then run again") from None
+            raise InputError(
+                f"{note}: not a note of this program; delete it and {self.output / shard.name}, then run again"
+            ) from None
 
     def unfinished(self, shards: list[Shard]) -> list[Shard]:
         """Those that are not there, or lack a picture that can be had by now."""
@@ -130,8 +138,9 @@ class ShardWriter:
                         with self._lock:
                             shown.update()
             except tf.errors.OpError as error:
-                raise InputError(f"{path}: cannot be written ({error.message}); make room, then run again: "
-                                 "finished shards are kept") from None
+                raise InputError(
+                    f"{path}: cannot be written ({error.message}); make room, then run again: finished shards are kept"
+                ) from None
             if left_out:
                 write_json(note, {"left_out": left_out})
             else:
@@ -142,7 +151,9 @@ class ShardWriter:
 
     def _example(self, row: int) -> tf.train.Example:
         pictures = self.pictures
-        return read_example(pictures.file(row), pictures.ids[row], None if pictures.labels is None else int(pictures.labels[row]))
+        return read_example(
+            pictures.file(row), pictures.ids[row], None if pictures.labels is None else int(pictures.labels[row])
+        )
 
     def _can_be_read(self, row: int) -> bool:
         try:

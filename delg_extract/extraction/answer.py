@@ -1,26 +1,36 @@
-"""Describes single pictures for a program that asks: the network stays loaded, a picture takes as long as its convolutions.
+"""Describes single pictures for a program that asks: the network stays loaded, a picture takes as long as its
+convolutions.
 
     python -m delg_extract.extraction.answer --model rrt_gld_ckpts/delg_small.h5 --max_image_size 320
 
-A request is a line of JSON on standard input, {"picture": path, "box": [x1, y1, x2, y2] or null, "output": path}: the picture, turned as
-its EXIF orientation says, cropped to the box (pixels of the upright picture) and described as a picture of its own, becomes a store of
-one image at "output". The answer is a line on standard output, {"size": [width, height] of the described pixels} or {"error": reason}.
-The first line is {"ready": true}; the program ends with its standard input.
+A request is a line of JSON on standard input, {"picture": path, "box": [x1, y1, x2, y2] or null, "output": path}: the
+picture, turned as its EXIF orientation says, cropped to the box (pixels of the upright picture) and described as a
+picture of its own, becomes a store of one image at "output". The answer is a line on standard output, {"size": [width,
+height] of the described pixels} or {"error": reason}. The first line is {"ready": true}; the program ends with its
+standard input.
 """
+
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import Iterable, TextIO
+from collections.abc import Iterable
+from typing import TextIO
 
 from delg_extract.extraction.extractor import Extractor
 from delg_extract.extraction.open import open_network
-from delg_extract.extraction.options import Extraction, add_model_option, add_pca_options, add_settings_options, requested_extraction
+from delg_extract.extraction.options import (
+    Extraction,
+    add_model_option,
+    add_pca_options,
+    add_settings_options,
+    requested_extraction,
+)
 from delg_extract.extraction.parts import to_record
 from delg_extract.extraction.pictures import Job, Picture, read_picture
-from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, describe_error, run_command
+from rrt.command_line.parser import CommandParser, run_command
+from rrt.errors import InputError, describe_error
 from rrt.store.records import Skipped
 from rrt.store.writer import write_store
 
@@ -45,12 +55,15 @@ def answer_one(extractor: Extractor, asked: Extraction, request: dict) -> dict:
     pixels = picture.pixels
     if request.get("box"):
         x1, y1, x2, y2 = request["box"]
-        # A picture of its own: the reference's factor for crops would leave a small object of a large photograph few pixels.
-        pixels = pixels[max(0, y1):y2, max(0, x1):x2]
+        # A picture of its own: the reference's factor for crops would leave a small object of a large photograph few
+        # pixels.
+        pixels = pixels[max(0, y1) : y2, max(0, x1) : x2]
         if 0 in pixels.shape:
-            return {"error": f"the box {x1},{y1},{x2},{y2} lies outside of the picture of {picture.pixels.shape[1]} x "
-                             f"{picture.pixels.shape[0]} pixels"}
-    described, = extractor.describe([extractor.resize(pixels)])
+            return {
+                "error": f"the box {x1},{y1},{x2},{y2} lies outside of the picture of {picture.pixels.shape[1]} x "
+                f"{picture.pixels.shape[0]} pixels"
+            }
+    (described,) = extractor.describe([extractor.resize(pixels)])
     record = to_record(Picture(picture.job, pixels), described)
     if isinstance(record, Skipped):
         return {"error": record.reason}

@@ -1,4 +1,6 @@
-"""DelfConfig files (.pbtxt, proto2 text; DELG_SPEC 7.2) as of the published programs: read with the PCA files they name, and written."""
+"""DelfConfig files (.pbtxt, proto2 text; DELG_SPEC 7.2) as of the published programs: read with the PCA files they
+name, and written."""
+
 from __future__ import annotations
 
 import math
@@ -10,24 +12,46 @@ from pathlib import Path
 import numpy as np
 from google.protobuf import text_format
 
-from delg_extract.extraction.settings import PRESETS, ExtractionSettings
 from delg_extract.extraction.pca import MEAN_FILE, Pca, read_pca, read_pca_folder
+from delg_extract.extraction.settings import PRESETS, ExtractionSettings
 from rrt.errors import InputError
 from rrt.formats.protobuf import message_classes
 
 # As message_classes() takes them.
 _MESSAGES = {
-    "DelfPcaParameters": {"mean_path": (1, "string"), "projection_matrix_path": (2, "string"), "pca_dim": (3, "int32"),
-                          "use_whitening": (4, "bool", "false"), "pca_variances_path": (5, "string")},
-    "DelfLocalFeatureConfig": {"use_pca": (1, "bool", "true"), "layer_name": (2, "string", ""), "iou_threshold": (3, "float", "1"),
-                               "max_feature_num": (4, "int32", "1000"), "score_threshold": (5, "float", "100"),
-                               "pca_parameters": (6, "DelfPcaParameters"), "use_resized_coordinates": (7, "bool", "false")},
-    "DelfGlobalFeatureConfig": {"use_pca": (1, "bool", "true"), "pca_parameters": (2, "DelfPcaParameters"),
-                                "image_scales_ind": (3, ["int32"])},
-    "DelfConfig": {"model_path": (1, "string"), "image_scales": (2, ["float"]), "delf_local_config": (3, "DelfLocalFeatureConfig"),
-                   "max_image_size": (4, "int32", "-1"), "min_image_size": (5, "int32", "-1"), "use_square_images": (6, "bool", "false"),
-                   "use_local_features": (7, "bool", "true"), "use_global_features": (8, "bool", "false"),
-                   "delf_global_config": (9, "DelfGlobalFeatureConfig"), "is_tf2_exported": (10, "bool", "false")},
+    "DelfPcaParameters": {
+        "mean_path": (1, "string"),
+        "projection_matrix_path": (2, "string"),
+        "pca_dim": (3, "int32"),
+        "use_whitening": (4, "bool", "false"),
+        "pca_variances_path": (5, "string"),
+    },
+    "DelfLocalFeatureConfig": {
+        "use_pca": (1, "bool", "true"),
+        "layer_name": (2, "string", ""),
+        "iou_threshold": (3, "float", "1"),
+        "max_feature_num": (4, "int32", "1000"),
+        "score_threshold": (5, "float", "100"),
+        "pca_parameters": (6, "DelfPcaParameters"),
+        "use_resized_coordinates": (7, "bool", "false"),
+    },
+    "DelfGlobalFeatureConfig": {
+        "use_pca": (1, "bool", "true"),
+        "pca_parameters": (2, "DelfPcaParameters"),
+        "image_scales_ind": (3, ["int32"]),
+    },
+    "DelfConfig": {
+        "model_path": (1, "string"),
+        "image_scales": (2, ["float"]),
+        "delf_local_config": (3, "DelfLocalFeatureConfig"),
+        "max_image_size": (4, "int32", "-1"),
+        "min_image_size": (5, "int32", "-1"),
+        "use_square_images": (6, "bool", "false"),
+        "use_local_features": (7, "bool", "true"),
+        "use_global_features": (8, "bool", "false"),
+        "delf_global_config": (9, "DelfGlobalFeatureConfig"),
+        "is_tf2_exported": (10, "bool", "false"),
+    },
 }
 _CLASSES = message_classes("delf.protos", _MESSAGES)
 _UNKNOWN = re.compile(r'Message type "([^"]*)" has no field named "([^"]*)"')
@@ -35,8 +59,8 @@ _UNKNOWN = re.compile(r'Message type "([^"]*)" has no field named "([^"]*)"')
 
 @dataclass(frozen=True)
 class DelfConfig:
-    """A DelfConfig file. layer_name, iou_threshold and is_tf2_exported changed nothing in the published extractor and change
-    nothing here; they are kept for the record."""
+    """A DelfConfig file. layer_name, iou_threshold and is_tf2_exported changed nothing in the published extractor and
+    change nothing here; they are kept for the record."""
 
     path: Path
     model_path: Path
@@ -49,39 +73,61 @@ class DelfConfig:
 def read_delf_config(path: str | Path) -> DelfConfig:
     """The settings of a DelfConfig file, the PCA read with them.
 
-    Fields left out take the defaults of the format (among them use_pca: true). Paths in the file are relative to the working
-    directory, as they were, or else to the file's own folder; the model itself is not looked at. Raises InputError naming the
-    line or the field for anything that cannot be read, is contradictory, or would extract nothing.
+    Fields left out take the defaults of the format (among them use_pca: true). Paths in the file are relative to the
+    working directory, as they were, or else to the file's own folder; the model itself is not looked at. Raises
+    InputError naming the line or the field for anything that cannot be read, is contradictory, or would extract
+    nothing.
     """
     path = Path(path)
     message = _parse(path)
     local, global_ = message.delf_local_config, message.delf_global_config
     if not message.model_path:
-        raise InputError(f"{path}: no model_path; add a line model_path: \"FOLDER OF THE SAVEDMODEL\"")
+        raise InputError(f'{path}: no model_path; add a line model_path: "FOLDER OF THE SAVEDMODEL"')
     if not message.use_local_features and not message.use_global_features:
-        raise InputError(f"{path}: use_local_features is false and use_global_features is not true; set one of them to true")
+        raise InputError(
+            f"{path}: use_local_features is false and use_global_features is not true; set one of them to true"
+        )
     _check_sizes(path, message)
     settings = ExtractionSettings(
-        scales=_scales(path, message), global_scales=_global_scales(path, message),
-        max_features=local.max_feature_num, score_threshold=_shortest(local.score_threshold),
-        max_image_size=message.max_image_size, min_image_size=message.min_image_size,
-        square_images=message.use_square_images, resized_coordinates=local.use_resized_coordinates,
-        use_local=message.use_local_features, use_global=message.use_global_features,
+        scales=_scales(path, message),
+        global_scales=_global_scales(path, message),
+        max_features=local.max_feature_num,
+        score_threshold=_shortest(local.score_threshold),
+        max_image_size=message.max_image_size,
+        min_image_size=message.min_image_size,
+        square_images=message.use_square_images,
+        resized_coordinates=local.use_resized_coordinates,
+        use_local=message.use_local_features,
+        use_global=message.use_global_features,
         local_pca=_pca(path, "delf_local_config", local) if message.use_local_features else None,
-        global_pca=_pca(path, "delf_global_config", global_) if message.use_global_features else None)
-    return DelfConfig(path, _located(path, message.model_path), settings, local.layer_name, _shortest(local.iou_threshold),
-                      message.is_tf2_exported)
+        global_pca=_pca(path, "delf_global_config", global_) if message.use_global_features else None,
+    )
+    return DelfConfig(
+        path,
+        _located(path, message.model_path),
+        settings,
+        local.layer_name,
+        _shortest(local.iou_threshold),
+        message.is_tf2_exported,
+    )
 
 
 def delf_config_text(settings: ExtractionSettings, model_path: str) -> str:
-    """The DelfConfig file that ``read_delf_config`` gives these settings and this model for. It can say nothing of a PCA, whose files it
-    would have to name, of iou_threshold, or of normalize_scales (ValueError unless the last two are as they are without it)."""
+    """The DelfConfig file that ``read_delf_config`` gives these settings and this model for. It can say nothing of a
+    PCA, whose files it would have to name, of iou_threshold, or of normalize_scales (ValueError unless the last two are
+    as they are without it)."""
     if settings.local_pca or settings.global_pca or settings.iou_threshold != 1 or not settings.normalize_scales:
         raise ValueError("settings that a DelfConfig file does not tell")
     message = _CLASSES["DelfConfig"](
-        model_path=model_path, image_scales=settings.scales, max_image_size=settings.max_image_size,
-        min_image_size=settings.min_image_size, use_square_images=settings.square_images, use_local_features=settings.use_local,
-        use_global_features=settings.use_global, is_tf2_exported=True)
+        model_path=model_path,
+        image_scales=settings.scales,
+        max_image_size=settings.max_image_size,
+        min_image_size=settings.min_image_size,
+        use_square_images=settings.square_images,
+        use_local_features=settings.use_local,
+        use_global_features=settings.use_global,
+        is_tf2_exported=True,
+    )
     local = message.delf_local_config
     local.use_pca, local.max_feature_num, local.score_threshold = False, settings.max_features, settings.score_threshold
     local.use_resized_coordinates = settings.resized_coordinates
@@ -93,8 +139,8 @@ def delf_config_text(settings: ExtractionSettings, model_path: str) -> str:
 def preset_settings(name: str, model_dir: str | Path) -> ExtractionSettings:
     """The settings of a preset, with the PCA published beside the model in ``model_dir`` where the preset has one.
 
-    Raises InputError when the PCA files (mean.datum, pca_proj_mat.datum) are neither in ``model_dir``, nor beside it, nor in a
-    folder ``pca`` there.
+    Raises InputError when the PCA files (mean.datum, pca_proj_mat.datum) are neither in ``model_dir``, nor beside it,
+    nor in a folder ``pca`` there.
     """
     preset = PRESETS[name]
     if not preset.local_pca_dim:
@@ -103,7 +149,10 @@ def preset_settings(name: str, model_dir: str | Path) -> ExtractionSettings:
     for folder in (model_dir, model_dir / "pca", model_dir.parent, model_dir.parent / "pca"):
         if (folder / MEAN_FILE).exists():
             return replace(preset.settings, local_pca=read_pca_folder(folder, preset.local_pca_dim))
-    raise InputError(f"{model_dir}: no mean.datum in it, beside it or in a folder pca there; unpack the whole archive of {preset.model}")
+    raise InputError(
+        f"{model_dir}: no mean.datum in it, beside it or in a folder pca there; unpack the whole archive of "
+        f"{preset.model}"
+    )
 
 
 def _parse(path: Path):
@@ -131,8 +180,10 @@ def _check_sizes(path, message):
         if getattr(message, name) == 0:
             raise InputError(f"{path}: {name} is 0; give pixels of the longest side, or -1 for no limit")
     if 0 < message.max_image_size < message.min_image_size:
-        raise InputError(f"{path}: min_image_size {message.min_image_size} is above max_image_size {message.max_image_size}; "
-                         "raise the one or lower the other")
+        raise InputError(
+            f"{path}: min_image_size {message.min_image_size} is above max_image_size {message.max_image_size}; "
+            "raise the one or lower the other"
+        )
     local = message.delf_local_config
     if message.use_local_features and local.max_feature_num < 1:
         raise InputError(f"{path}: delf_local_config.max_feature_num is {local.max_feature_num}; give at least 1")
@@ -147,7 +198,9 @@ def _scales(path, message):
         raise InputError(f"{path}: no image_scales; add a line image_scales: 1.0 for every scale to extract at")
     for position, scale in enumerate(message.image_scales):
         if not (math.isfinite(scale) and scale > 0):
-            raise InputError(f"{path}: image_scales at position {position} (from 0) is {_shortest(scale)}; give a scale above 0")
+            raise InputError(
+                f"{path}: image_scales at position {position} (from 0) is {_shortest(scale)}; give a scale above 0"
+            )
     return tuple(_shortest(scale) for scale in message.image_scales)
 
 
@@ -155,8 +208,11 @@ def _global_scales(path, message):
     indices = tuple(message.delf_global_config.image_scales_ind)
     for index in indices if message.use_global_features else ():
         if not 0 <= index < len(message.image_scales):
-            raise InputError(f"{path}: delf_global_config.image_scales_ind {index} is no position among the {len(message.image_scales)} "
-                             "image_scales; they count from 0")
+            raise InputError(
+                f"{path}: delf_global_config.image_scales_ind {index} is no position among the "
+                f"{len(message.image_scales)} "
+                "image_scales; they count from 0"
+            )
     return indices
 
 
@@ -169,16 +225,23 @@ def _pca(path: Path, name: str, config) -> Pca | None:
     switched = f"{name}.use_pca is true" + ("" if config.HasField("use_pca") else " when left out")
     for field in ("mean_path", "projection_matrix_path", "pca_dim"):
         if not getattr(parameters, field):
-            raise InputError(f"{path}: {switched}, but {name}.pca_parameters.{field} is not given; give it or set {name}.use_pca to false")
+            raise InputError(
+                f"{path}: {switched}, but {name}.pca_parameters.{field} is not given; give it or set {name}.use_pca "
+                "to false"
+            )
     if parameters.use_whitening and not parameters.pca_variances_path:
-        raise InputError(f"{path}: {name}.pca_parameters.use_whitening is true, but pca_variances_path is not given; "
-                         "give it or set use_whitening to false")
+        raise InputError(
+            f"{path}: {name}.pca_parameters.use_whitening is true, but pca_variances_path is not given; "
+            "give it or set use_whitening to false"
+        )
     files = ["mean_path", "projection_matrix_path", *(["pca_variances_path"] if parameters.use_whitening else [])]
     mean, matrix, *variances = (_located(path, getattr(parameters, field)) for field in files)
     for field, file in zip(files, (mean, matrix, *variances)):
         if not os.path.exists(file):
-            raise InputError(f"{path}: {name}.pca_parameters.{field} {str(file)!r} is neither below the working directory nor below "
-                             f"{path.parent}; copy the file there or mend the path")
+            raise InputError(
+                f"{path}: {name}.pca_parameters.{field} {str(file)!r} is neither below the working directory nor below "
+                f"{path.parent}; copy the file there or mend the path"
+            )
     return read_pca(mean, matrix, parameters.pca_dim, *variances)
 
 

@@ -1,23 +1,26 @@
-"""This project's networks as sources of descriptors: every scale through a trained network (level.py), the strongest features kept.
+"""This project's networks as sources of descriptors: every scale through a trained network (level.py), the strongest
+features kept.
 
 - conv5 runs only at the scales that feed the global descriptor.
 - One graph serves every picture size: nothing is retraced.
-- ``bfloat16`` halves the bytes and, on processors and GPUs that multiply it natively, the time; the heads stay in float32.
+- ``bfloat16`` halves the bytes and, on processors and GPUs that multiply it natively, the time; the heads stay in
+float32.
 
-Weights are captured tensors: as constants inside the graph they gained nothing in float32, took a gigabyte more and made the first call
-last eight seconds.
+Weights are captured tensors: as constants inside the graph they gained nothing in float32, took a gigabyte more and
+made the first call last eight seconds.
 """
+
 from __future__ import annotations
 
 import time
 
 import numpy as np
 
-from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.extraction.extractor import LocalAndGlobal
+from delg_extract.extraction.pyramid import level_size, receptive_boxes, usable_scales
+from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.network.level import Level, level_weights
 from delg_extract.network.model import Delg, normalize_pixels
-from delg_extract.extraction.pyramid import level_size, receptive_boxes, usable_scales
 from delg_extract.network.tensorflow import tf
 
 PRECISIONS = ("float32", "bfloat16")
@@ -34,14 +37,16 @@ class DelgNetwork:
         self.model, self.precision = model, precision
         self._level = Level(model, tf.nest.map_structure(tf.constant, level_weights(model, precision)))
         spec = (tf.TensorSpec([None, None, None, 3], tf.float32), tf.TensorSpec([2], tf.int32))
-        self._local, self._both, self._global = (tf.function(level, input_signature=spec, autograph=False)
-                                                 for level in (self._local_level, self._both_level, self._global_level))
+        self._local, self._both, self._global = (
+            tf.function(level, input_signature=spec, autograph=False)
+            for level in (self._local_level, self._both_level, self._global_level)
+        )
 
-    # ---- the pyramid -----------------------------------------------------------------------------------------------------
+    # ---- the pyramid -------------------------------------------------------------------------------------------------
 
     def local_and_global(self, images: np.ndarray, settings: ExtractionSettings) -> list[LocalAndGlobal]:
-        """Features of uint8 [B, H, W, 3]: those of all scales with attention >= the threshold, the strongest first, for each.
-        Scales at which the pictures are under MIN_LEVEL_SIDE pixels are left out."""
+        """Features of uint8 [B, H, W, 3]: those of all scales with attention >= the threshold, the strongest first, for
+        each. Scales at which the pictures are under MIN_LEVEL_SIDE pixels are left out."""
         normalized = normalize_pixels(images)
         positions = settings.global_positions
         levels, globals_ = [], []
@@ -57,11 +62,13 @@ class DelgNetwork:
                 globals_.append(embedding)
             else:
                 attention, descriptors = (x.numpy() for x in self._local(normalized, size))
-            levels.append(_LevelMaps(scale, attention, descriptors, receptive_boxes(*attention.shape[1:], self.model.stride)))
+            levels.append(
+                _LevelMaps(scale, attention, descriptors, receptive_boxes(*attention.shape[1:], self.model.stride))
+            )
         by_picture = np.stack(globals_, 1) if globals_ else np.empty((len(images), 0, 0), np.float32)
         return [_strongest(levels, picture, by_picture[picture], settings) for picture in range(len(images))]
 
-    # ---- one level -------------------------------------------------------------------------------------------------------
+    # ---- one level ---------------------------------------------------------------------------------------------------
 
     def _local_level(self, images, size):
         return self._level.heads(self._level.conv4(images, size))
@@ -75,7 +82,8 @@ class DelgNetwork:
 
 
 class _LevelMaps:
-    """The local maps of one scale for a batch: attention [B, h, w], descriptors [B, h, w, D], boxes [h * w, 4] of its grid."""
+    """The local maps of one scale for a batch: attention [B, h, w], descriptors [B, h, w, D], boxes [h * w, 4] of its
+    grid."""
 
     def __init__(self, scale, attention, descriptors, boxes):
         self.attention = attention.reshape(len(attention), -1)
@@ -84,9 +92,16 @@ class _LevelMaps:
         self.inverse_scale = np.float32(1.0) / np.float32(scale)
 
 
-def _strongest(levels: list[_LevelMaps], picture: int, global_descriptors: np.ndarray, settings: ExtractionSettings) -> LocalAndGlobal:
+def _strongest(
+    levels: list[_LevelMaps], picture: int, global_descriptors: np.ndarray, settings: ExtractionSettings
+) -> LocalAndGlobal:
     """The features of one picture whose attention reaches the threshold, over all levels, the strongest first."""
-    boxes, features, scales, scores = [np.empty((0, 4), np.float32)], [], [np.empty(0, np.float32)], [np.empty(0, np.float32)]
+    boxes, features, scales, scores = (
+        [np.empty((0, 4), np.float32)],
+        [],
+        [np.empty(0, np.float32)],
+        [np.empty(0, np.float32)],
+    )
     for level in levels:
         attention = level.attention[picture]
         keep = np.flatnonzero(attention >= settings.score_threshold)
@@ -99,13 +114,14 @@ def _strongest(levels: list[_LevelMaps], picture: int, global_descriptors: np.nd
     if settings.iou_threshold < 1:
         best = tf.image.non_max_suppression(boxes, scores, settings.max_features, settings.iou_threshold).numpy()
     else:
-        best = np.argsort(-scores, kind="stable")[:settings.max_features]
+        best = np.argsort(-scores, kind="stable")[: settings.max_features]
     features = np.concatenate(features)[best] if features else np.empty((0, 0), np.float32)
     return LocalAndGlobal(boxes[best], features, np.concatenate(scales)[best], scores[best], global_descriptors)
 
 
 def fastest_precision() -> str:
-    """bfloat16 where convolutions of a middle stage run clearly faster in it on this machine, else float32 (a quarter of a second)."""
+    """bfloat16 where convolutions of a middle stage run clearly faster in it on this machine, else float32 (a quarter
+    of a second)."""
     seconds = {}
     for precision in ("float32", "bfloat16"):
         x = tf.ones([1, 64, 64, 256], precision)

@@ -1,18 +1,21 @@
-"""From one picture to its global and local descriptors, whatever network makes them (DELG_SPEC 4 and 5; DELG paper 4.2)."""
+"""From one picture to its global and local descriptors, whatever network makes them (DELG_SPEC 4 and 5; DELG paper
+4.2)."""
+
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.extraction.pca import l2_normalize
 from delg_extract.extraction.pyramid import MIN_LEVEL_SIDE, MIN_SIDE, resize_for_extraction, usable_scales
+from delg_extract.extraction.settings import ExtractionSettings
 
 
 class LocalAndGlobal(NamedTuple):
-    """What a network gives for one picture: boxes [N, 4] (ymin, xmin, ymax, xmax) in its pixels, features [N, D] not normalised,
-    scales [N] = 1 / image scale, scores [N] by falling attention, global_descriptors [G, E] not normalised, a row for each
-    scale of ``settings.global_positions``."""
+    """What a network gives for one picture: boxes [N, 4] (ymin, xmin, ymax, xmax) in its pixels, features [N, D] not
+    normalised, scales [N] = 1 / image scale, scores [N] by falling attention, global_descriptors [G, E] not normalised,
+    a row for each scale of ``settings.global_positions``."""
 
     boxes: np.ndarray
     features: np.ndarray
@@ -36,12 +39,8 @@ class Network(Protocol):
     """Anything that describes pictures: this project's own networks (network.py) and SavedModels (saved_models.py)."""
 
     def local_and_global(self, images: np.ndarray, settings: ExtractionSettings) -> list[LocalAndGlobal]:
-        """Features of uint8 RGB pictures of one size [B, H, W, 3] with attention >= the threshold, the strongest first."""
-
-
-def l2_normalize(x: np.ndarray) -> np.ndarray:
-    """Unit length along the last axis; squared norms below 1e-12 are taken as 1e-12, as TensorFlow does."""
-    return x / np.sqrt(np.maximum((x * x).sum(-1, keepdims=True), 1e-12))
+        """Features of uint8 RGB pictures of one size [B, H, W, 3] with attention >= the threshold, the strongest
+        first."""
 
 
 class Resized(NamedTuple):
@@ -61,9 +60,12 @@ class Extractor:
         self.settings = settings
 
     def resize(self, image: np.ndarray, resize_factor: float = 1.0) -> Resized:
-        """uint8 [H, W, 3] at the size it is described at; ``resize_factor``: longest side of a crop over that of the original."""
+        """uint8 [H, W, 3] at the size it is described at; ``resize_factor``: longest side of a crop over that of the
+        original."""
         s = self.settings
-        return Resized(*resize_for_extraction(image, s.max_image_size, s.min_image_size, resize_factor, s.square_images))
+        return Resized(
+            *resize_for_extraction(image, s.max_image_size, s.min_image_size, resize_factor, s.square_images)
+        )
 
     def describe(self, pictures: list[Resized]) -> list[Descriptors | None]:
         """Descriptors of pictures of one resized size, locations in the pixels they had before; None when they
@@ -78,7 +80,8 @@ class Extractor:
         return [self._finished(out, picture.factors) for out, picture in zip(found, pictures)]
 
     def __call__(self, image: np.ndarray, resize_factor: float = 1.0) -> Descriptors | None:
-        """Descriptors of uint8 [H, W, 3], locations in its own pixels; None when a side is under 10 pixels after resizing."""
+        """Descriptors of uint8 [H, W, 3], locations in its own pixels; None when a side is under 10 pixels after
+        resizing."""
         return self.describe([self.resize(image, resize_factor)])[0]
 
     def _finished(self, out: LocalAndGlobal, factors: np.ndarray) -> Descriptors:

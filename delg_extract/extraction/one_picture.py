@@ -1,4 +1,5 @@
 """What the commands that look at single pictures share: their options, the network and the pixels."""
+
 from __future__ import annotations
 
 import argparse
@@ -6,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.extraction.extractor import Descriptors, Extractor
-from delg_extract.network.model_files import is_saved_model, read_settings
 from delg_extract.extraction.open import open_network
 from delg_extract.extraction.pictures import Job, read_picture
 from delg_extract.extraction.pyramid import SCALES
+from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.network.model_files import is_saved_model, read_settings
 from rrt.errors import InputError
 from rrt.matching.pictures import MAX_FEATURES
 from rrt.progress import waiting
@@ -22,16 +23,33 @@ DEFAULT_MODEL = Path(__file__).resolve().parents[2] / "rrt_gld_ckpts" / "delg_sm
 
 def add_options(parser: argparse.ArgumentParser, output: str) -> None:
     """The options of both commands; ``output``: the default file."""
-    parser.add_argument("--model", help="weight file (.h5) or folder of a SavedModel "
-                                        f"(default {DEFAULT_MODEL.parent.name}/{DEFAULT_MODEL.name})")
-    parser.add_argument("--output", default=output, help="the picture to write: .png, .jpg, .svg or .pdf (default %(default)s)")
-    parser.add_argument("--max_features", type=int, default=MAX_FEATURES,
-                        help="local descriptors a picture at most (default %(default)s)")
-    parser.add_argument("--score_threshold", type=float,
-                        help="smallest attention of a local descriptor (default: the one of the weight file, else none)")
-    parser.add_argument("--max_image_size", type=int, default=1024,
-                        help="longer pictures are described at this longest side, pixels (default %(default)s; -1: never shrunk)")
-    parser.add_argument("--scales", type=float, nargs="+", default=list(SCALES), help="image scales (default the seven of DELG)")
+    parser.add_argument(
+        "--model",
+        help=f"weight file (.h5) or folder of a SavedModel (default {DEFAULT_MODEL.parent.name}/{DEFAULT_MODEL.name})",
+    )
+    parser.add_argument(
+        "--output", default=output, help="the picture to write: .png, .jpg, .svg or .pdf (default %(default)s)"
+    )
+    parser.add_argument(
+        "--max_features",
+        type=int,
+        default=MAX_FEATURES,
+        help="local descriptors a picture at most (default %(default)s)",
+    )
+    parser.add_argument(
+        "--score_threshold",
+        type=float,
+        help="smallest attention of a local descriptor (default: the one of the weight file, else none)",
+    )
+    parser.add_argument(
+        "--max_image_size",
+        type=int,
+        default=1024,
+        help="longer pictures are described at this longest side, pixels (default %(default)s; -1: never shrunk)",
+    )
+    parser.add_argument(
+        "--scales", type=float, nargs="+", default=list(SCALES), help="image scales (default the seven of DELG)"
+    )
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -46,19 +64,27 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def open_extractor(args: argparse.Namespace, **settings) -> tuple[Extractor, float]:
-    """An extractor of local descriptors by the options, and the smallest attention asked for; ``settings`` replace the options'."""
+    """An extractor of local descriptors by the options, and the smallest attention asked for; ``settings`` replace the
+    options'."""
     model = args.model or DEFAULT_MODEL
     with waiting("opening the network"):
         network = open_network(model)
     threshold = 0.0 if is_saved_model(model) else read_settings(model).get("score_threshold", 0.0)
     threshold = threshold if args.score_threshold is None else args.score_threshold
-    asked = {"scales": tuple(args.scales), "max_features": args.max_features, "score_threshold": threshold,
-             "max_image_size": args.max_image_size, "use_global": False, **settings}
+    asked = {
+        "scales": tuple(args.scales),
+        "max_features": args.max_features,
+        "score_threshold": threshold,
+        "max_image_size": args.max_image_size,
+        "use_global": False,
+        **settings,
+    }
     return Extractor(network, ExtractionSettings(**asked)), threshold
 
 
 def read_pixels(path: str | Path) -> np.ndarray:
-    """A picture as uint8 RGB [H, W, 3], as the extraction reads it: EXIF orientation is ignored. Raises InputError naming the file."""
+    """A picture as uint8 RGB [H, W, 3], as the extraction reads it: EXIF orientation is ignored. Raises InputError
+    naming the file."""
     picture = read_picture(Job(str(path), Path(path)))
     if picture.pixels is None:
         raise InputError(f"{path}: {picture.reason}; give a photograph (JPEG, PNG, ...)")

@@ -1,13 +1,15 @@
-"""A store's parts, one after the other: decoding ahead of the network, writing behind it (DESIGN: one part is whole or not there)."""
+"""A store's parts, one after the other: decoding ahead of the network, writing behind it (DESIGN: one part is whole or
+not there)."""
+
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Callable, Iterable
 
-from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.extraction.extractor import Descriptors, Extractor, Resized
 from delg_extract.extraction.pictures import Job, Picture, decode_ahead
+from delg_extract.extraction.settings import ExtractionSettings
 from rrt.store.records import ImageRecord, Skipped
 from rrt.store.writer import PartWriter
 
@@ -16,9 +18,9 @@ from rrt.store.writer import PartWriter
 class Plan:
     """Everything that extracts a store, as plain data that can be sent to another process or machine.
 
-    model: weight file or SavedModel folder. override: settings of the network that replace those of the weight file. identity:
-    all that shapes the numbers, as kept in the store. layout: local_dtype and compression of the store. batch: pictures of one
-    size that go through the network together.
+    model: weight file or SavedModel folder. override: settings of the network that replace those of the weight file.
+    identity: all that shapes the numbers, as kept in the store. layout: local_dtype and compression of the store.
+    batch: pictures of one size that go through the network together.
     """
 
     model: str
@@ -39,6 +41,7 @@ class Plan:
     def extractor(self) -> Extractor:
         """The network, loaded (TensorFlow is imported here, not before)."""
         from delg_extract.extraction.open import open_network
+
         return Extractor(open_network(self.model, self.precision, **self.override), self.settings)
 
 
@@ -97,6 +100,12 @@ def to_record(picture: Picture, descriptors: Descriptors | None) -> ImageRecord 
     if descriptors is None:
         return Skipped(picture.job.name, Extractor.TOO_SMALL)
     height, width = picture.pixels.shape[:2]
-    return ImageRecord(name=picture.job.name, size=(width, height), global_=descriptors.global_descriptor,
-                       descriptors=descriptors.descriptors, keypoints=descriptors.locations[:, ::-1], scales=descriptors.scales,
-                       attention=descriptors.attention)
+    return ImageRecord(
+        name=picture.job.name,
+        size=(width, height),
+        global_=descriptors.global_descriptor,
+        descriptors=descriptors.descriptors,
+        keypoints=descriptors.locations[:, ::-1],
+        scales=descriptors.scales,
+        attention=descriptors.attention,
+    )

@@ -1,26 +1,27 @@
 """The pictures of an extraction: which ones, cropped to which box, decoded ahead of the network."""
+
 from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Iterator
 
 import numpy as np
 
 from delg_extract.extraction.extractor import Extractor, Resized
 from rrt.errors import InputError
+from rrt.files.pictures import Unreadable, decode
 from rrt.formats.ground_truth import load_ground_truth, query_boxes
 from rrt.formats.lists import read_image_list
-from rrt.files.pictures import Unreadable, decode
 
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to extract: its name in the store, its file, and the box (x1, y1, x2, y2) it is cropped to, if any. upright: turned
-    as its EXIF orientation says, first."""
+    """A picture to extract: its name in the store, its file, and the box (x1, y1, x2, y2) it is cropped to, if any.
+    upright: turned as its EXIF orientation says, first."""
 
     name: str
     file: Path
@@ -30,7 +31,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture or the reason there is none. ``resize_factor``: longest side of the crop over that of the original."""
+    """A decoded picture or the reason there is none. ``resize_factor``: longest side of the crop over that of the
+    original."""
 
     job: Job
     pixels: np.ndarray | None
@@ -39,8 +41,8 @@ class Picture:
 
 
 def read_picture(job: Job) -> Picture:
-    """Decodes to RGB and crops as the reference does, which ignores EXIF orientation; ``job.upright`` does not. Never raises for a bad
-    file."""
+    """Decodes to RGB and crops as the reference does, which ignores EXIF orientation; ``job.upright`` does not. Never
+    raises for a bad file."""
     try:
         found = decode(job.file, job.box, job.upright)
     except Unreadable as unreadable:
@@ -49,23 +51,31 @@ def read_picture(job: Job) -> Picture:
 
 
 def read_table(path: str | Path) -> list[Job]:
-    """The pictures of a table: a JSON object {name in the store: path of the file}. Raises InputError naming the file."""
+    """The pictures of a table: a JSON object {name in the store: path of the file}. Raises InputError naming the
+    file."""
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
             raise ValueError("no object of names and files")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path}: not a table of pictures ({reason}); expected JSON of the form {{name: path}}") from None
+        raise InputError(
+            f"{path}: not a table of pictures ({reason}); expected JSON of the form {{name: path}}"
+        ) from None
     return [Job(name, Path(file)) for name, file in table.items()]
 
 
-def collect_jobs(lists: list[str], query_lists: list[str], ground_truth: str | None, image_dir: str, crop: bool = True) -> list[Job]:
-    """The pictures of all lists in order, each once; those of ``query_lists`` with their rounded box of the ground truth."""
+def collect_jobs(
+    lists: list[str], query_lists: list[str], ground_truth: str | None, image_dir: str, crop: bool = True
+) -> list[Job]:
+    """The pictures of all lists in order, each once; those of ``query_lists`` with their rounded box of the ground
+    truth."""
     boxes = {}
     if query_lists and crop:
         if not ground_truth:
-            raise InputError(f"{query_lists[0]}: queries are cropped to their box; give --ground_truth, or --no-crop_queries")
+            raise InputError(
+                f"{query_lists[0]}: queries are cropped to their box; give --ground_truth, or --no-crop_queries"
+            )
         boxes = query_boxes(load_ground_truth(ground_truth))
     jobs: dict[str, Job] = {}
     for path in [*lists, *query_lists]:
@@ -75,19 +85,27 @@ def collect_jobs(lists: list[str], query_lists: list[str], ground_truth: str | N
             if boxes and path in query_lists:
                 box = boxes.get(Path(name).stem)
                 if box is None:
-                    raise InputError(f"{ground_truth}: no query {Path(name).stem!r} ({images.where(name)}); "
-                                     "give the ground truth that belongs to the list")
+                    raise InputError(
+                        f"{ground_truth}: no query {Path(name).stem!r} ({images.where(name)}); "
+                        "give the ground truth that belongs to the list"
+                    )
             job = Job(name, Path(image_dir) / name, box)
             if jobs.setdefault(name, job) != job:
-                raise InputError(f"{path}: {name!r} is a cropped query and a gallery picture at once; extract the lists into two stores")
+                raise InputError(
+                    f"{path}: {name!r} is a cropped query and a gallery picture at once; extract the lists into two "
+                    "stores"
+                )
     return list(jobs.values())
 
 
-def decode_ahead(jobs: Iterable[Job], extractor: Extractor, ahead: int, threads: int) -> Iterator[tuple[Picture, Resized | None]]:
+def decode_ahead(
+    jobs: Iterable[Job], extractor: Extractor, ahead: int, threads: int
+) -> Iterator[tuple[Picture, Resized | None]]:
     """Pictures in order with their resized form (None for one that cannot be read), at most ``ahead`` of them waiting.
 
     Pillow decodes and resizes outside the interpreter's lock, so that threads keep the network fed.
     """
+
     def prepare(job):
         picture = read_picture(job)
         return picture, None if picture.pixels is None else extractor.resize(picture.pixels, picture.resize_factor)

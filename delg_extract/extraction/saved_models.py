@@ -2,32 +2,40 @@
 
 Which of the two a folder holds, and what it can give, is told from the names of its tensors:
 
-- TF1-style: the graph is pruned to the published names (``input_image:0`` ... ``boxes:0`` ...), anew for local and global
+- TF1-style: the graph is pruned to the published names (``input_image:0`` ... ``boxes:0`` ...), anew for local and
+global
   descriptors together and for either alone, so that what nobody asks for is not computed;
-- TF2 exports are called through ``serving_default``: local, local and global, global a row for each scale or pooled, and the
+- TF2 exports are called through ``serving_default``: local, local and global, global a row for each scale or pooled,
+and the
   Kaggle form that knows its own scales.
 
-Both are concrete functions: pictures of any size run without tracing again. Freezing the variables into the graph was tried: it
-takes gigabytes and spares a TF1-style ResNet-50 a seventh of its time, a TF2 export none.
+Both are concrete functions: pictures of any size run without tracing again. Freezing the variables into the graph was
+tried: it takes gigabytes and spares a TF1-style ResNet-50 a seventh of its time, a TF2 export none.
 """
+
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable
 
 import numpy as np
 
-from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.extraction.extractor import LocalAndGlobal
-from delg_extract.network.model_files import saved_model_folder
 from delg_extract.extraction.pyramid import MIN_LEVEL_SIDE, usable_scales
+from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.network.model_files import saved_model_folder
 from delg_extract.network.tensorflow import tf, without_warnings
 from rrt.errors import InputError
 
 SIGNATURE = "serving_default"
 IMAGE, SCALES, THRESHOLD, COUNT, POSITIONS = INPUTS = (
-    "input_image", "input_scales", "input_abs_thres", "input_max_feature_num", "input_global_scales_ind")
+    "input_image",
+    "input_scales",
+    "input_abs_thres",
+    "input_max_feature_num",
+    "input_global_scales_ind",
+)
 LOCAL_OUTPUTS = ("boxes", "features", "scales", "scores")
 ROWS, POOLED = GLOBAL_OUTPUTS = ("global_descriptors", "global_descriptor")
 # Inputs besides the picture, and outputs; the first that fits is taken.
@@ -41,14 +49,17 @@ _FORMS = (
 )
 _NAMES_SHOWN, _LOADERS_OWN = 12, ("save/", "dummy_fetch")
 # Lines of a TensorFlow error that say where it happened.
-_WHERE = re.compile(r'\[\[|Graph execution error|Detected at node|File "|<stack traces|\d+ (root error|successful|derived)')
+_WHERE = re.compile(
+    r'\[\[|Graph execution error|Detected at node|File "|<stack traces|\d+ (root error|successful|derived)'
+)
 
 
 class SavedModelNetwork:
     """A SavedModel that describes pictures (``Network`` of inference.py); made by ``open_saved_model``.
 
-    ``outputs``: names of what it can give. A model with scales of its own (no ``input_scales``: the Kaggle form) heeds neither
-    ``scales`` nor ``global_scales`` of the settings. Descriptors pooled over the scales inside the model are one row [1, E].
+    ``outputs``: names of what it can give. A model with scales of its own (no ``input_scales``: the Kaggle form) heeds
+    neither ``scales`` nor ``global_scales`` of the settings. Descriptors pooled over the scales inside the model are
+    one row [1, E].
     """
 
     def __init__(self, folder: Path, loaded, inputs: dict[str, tf.DType], outputs: tuple[str, ...]):
@@ -77,21 +88,30 @@ class SavedModelNetwork:
     def check(self, settings: ExtractionSettings) -> None:
         """InputError when the model cannot give what the settings ask for, or they ask for nothing."""
         if not settings.use_local and not settings.use_global:
-            raise InputError(f"{self.folder}: neither local nor global descriptors are asked for; switch one of them on")
-        for asked, there, kind, other in ((settings.use_local, self.has_local, "local", "global"),
-                                          (settings.use_global, self.has_global, "global", "local")):
+            raise InputError(
+                f"{self.folder}: neither local nor global descriptors are asked for; switch one of them on"
+            )
+        for asked, there, kind, other in (
+            (settings.use_local, self.has_local, "local", "global"),
+            (settings.use_global, self.has_global, "global", "local"),
+        ):
             if asked and not there:
-                raise InputError(f"{self.folder}: gives no {kind} descriptors, only {', '.join(self.outputs)}; "
-                                 f"ask for {other} descriptors alone or give a model with both")
+                raise InputError(
+                    f"{self.folder}: gives no {kind} descriptors, only {', '.join(self.outputs)}; "
+                    f"ask for {other} descriptors alone or give a model with both"
+                )
         if settings.iou_threshold != 1:
-            raise InputError(f"{self.folder}: iou_threshold {settings.iou_threshold} has no effect on a SavedModel, it is fixed at its "
-                             "export; leave it at 1, export again with another, or extract with a weight file")
+            raise InputError(
+                f"{self.folder}: iou_threshold {settings.iou_threshold} has no effect on a SavedModel, it is fixed at "
+                "its "
+                "export; leave it at 1, export again with another, or extract with a weight file"
+            )
 
     def local_and_global(self, images: np.ndarray, settings: ExtractionSettings) -> list[LocalAndGlobal]:
         """Features of uint8 RGB [B, H, W, 3], one picture after the other: these models have no batch axis.
 
-        What the settings leave out comes back empty; so do the scales at which a picture is under MIN_LEVEL_SIDE. Raises InputError
-        as ``check`` does, and when the model fails on a picture.
+        What the settings leave out comes back empty; so do the scales at which a picture is under MIN_LEVEL_SIDE.
+        Raises InputError as ``check`` does, and when the model fails on a picture.
         """
         self.check(settings)
         return [self._describe(image, settings) for image in images]
@@ -99,16 +119,32 @@ class SavedModelNetwork:
     def _describe(self, image: np.ndarray, settings: ExtractionSettings) -> LocalAndGlobal:
         scales, positions = self._levels(image, settings)
         wanted = (LOCAL_OUTPUTS if settings.use_local else ()) + ((self._global_output,) if settings.use_global else ())
-        values = {IMAGE: image, SCALES: scales, THRESHOLD: settings.score_threshold, COUNT: settings.max_features, POSITIONS: positions}
+        values = {
+            IMAGE: image,
+            SCALES: scales,
+            THRESHOLD: settings.score_threshold,
+            COUNT: settings.max_features,
+            POSITIONS: positions,
+        }
         try:
             found = self._run(wanted, {name: tf.cast(values[name], dtype) for name, dtype in self._inputs.items()})
         except tf.errors.OpError as error:
-            raise InputError(f"{self.folder}: the model fails on a picture of {image.shape[1]}x{image.shape[0]} pixels ({_gist(error)}); "
-                             "leave the picture out or change its size; if it fails on each, export the model again") from error
+            raise InputError(
+                f"{self.folder}: the model fails on a picture of {image.shape[1]}x{image.shape[0]} pixels "
+                f"({_gist(error)}); "
+                "leave the picture out or change its size; if it fails on each, export the model again"
+            ) from error
         out = {name: found[name].numpy() for name in wanted}
-        if settings.use_global and self._global_output == ROWS and SCALES in self._inputs and len(out[ROWS]) != len(positions):
-            raise InputError(f"{self.folder}: gives {len(out[ROWS])} global descriptors for {len(positions)} scales; "
-                             "export it again, with a row for each scale asked for")
+        if (
+            settings.use_global
+            and self._global_output == ROWS
+            and SCALES in self._inputs
+            and len(out[ROWS]) != len(positions)
+        ):
+            raise InputError(
+                f"{self.folder}: gives {len(out[ROWS])} global descriptors for {len(positions)} scales; "
+                "export it again, with a row for each scale asked for"
+            )
         nothing = np.empty((0, 0), np.float32)
         return LocalAndGlobal(
             boxes=out.get("boxes", nothing).reshape(-1, 4),
@@ -124,7 +160,9 @@ class SavedModelNetwork:
             return self._loaded.signatures[SIGNATURE](**values)
         if wanted not in self._pruned:
             with without_warnings():
-                self._pruned[wanted] = self._loaded.prune([f"{name}:0" for name in values], {name: f"{name}:0" for name in wanted})
+                self._pruned[wanted] = self._loaded.prune(
+                    [f"{name}:0" for name in values], {name: f"{name}:0" for name in wanted}
+                )
         return self._pruned[wanted](*values.values())
 
     def _levels(self, image: np.ndarray, settings: ExtractionSettings) -> tuple[list[float], list[int]]:
@@ -133,20 +171,23 @@ class SavedModelNetwork:
         # Given only the scales that matter for it, a model does not describe the others and drop them.
         kept = [i for i in usable_scales(height, width, settings.scales) if settings.use_local or i in asked]
         positions = [n for n, i in enumerate(kept) if i in asked]
-        if SCALES in self._inputs and (not kept or settings.use_global and not positions):
-            raise InputError(f"{self.folder}: a picture of {width}x{height} pixels is under {MIN_LEVEL_SIDE} pixels at each scale "
-                             "asked for; leave it out or add larger scales")
+        if SCALES in self._inputs and (not kept or (settings.use_global and not positions)):
+            raise InputError(
+                f"{self.folder}: a picture of {width}x{height} pixels is under {MIN_LEVEL_SIDE} pixels at each scale "
+                "asked for; leave it out or add larger scales"
+            )
         # Exports fail without a position: the first stands in where no global descriptor is wanted.
         return [settings.scales[i] for i in kept], positions or [0]
 
 
-# ---- opening -------------------------------------------------------------------------------------------------------------
+# ---- opening ---------------------------------------------------------------------------------------------------------
 
 
 def open_saved_model(path: str | Path) -> SavedModelNetwork:
     """The network of a SavedModel: its folder, one folder above it, or its saved_model.pb.
 
-    Raises InputError when there is none or several, when it cannot be read, and when its tensors are not those of DELG_SPEC 4.
+    Raises InputError when there is none or several, when it cannot be read, and when its tensors are not those of
+    DELG_SPEC 4.
     """
     folder = saved_model_folder(path)
     try:
@@ -154,10 +195,16 @@ def open_saved_model(path: str | Path) -> SavedModelNetwork:
             loaded = tf.saved_model.load(str(folder))
     # The loader's complaint about a damaged folder may be of any type, from DecodeError to KeyError.
     except Exception as error:
-        raise InputError(f"{folder}: not a SavedModel that can be read ({_gist(error)}); unpack, copy or export it again") from error
+        raise InputError(
+            f"{folder}: not a SavedModel that can be read ({_gist(error)}); unpack, copy or export it again"
+        ) from error
     signature = getattr(loaded, "signatures", {}).get(SIGNATURE)
     if _is_tf1(loaded):
-        tensors = {operation.name: operation.outputs[0].dtype for operation in loaded.graph.get_operations() if operation.outputs}
+        tensors = {
+            operation.name: operation.outputs[0].dtype
+            for operation in loaded.graph.get_operations()
+            if operation.outputs
+        }
         inputs = {name: tensors[name] for name in INPUTS if name in tensors}
         outputs = _recognise(inputs, tensors)
     elif signature is not None:
@@ -166,8 +213,11 @@ def open_saved_model(path: str | Path) -> SavedModelNetwork:
     else:
         outputs = ()
     if not outputs:
-        raise InputError(f"{folder}: no DELF or DELG model, it has {_found(loaded)}; give one with {', '.join(INPUTS)} or some of them, "
-                         f"and {', '.join(LOCAL_OUTPUTS)} or {' or '.join(GLOBAL_OUTPUTS)}")
+        raise InputError(
+            f"{folder}: no DELF or DELG model, it has {_found(loaded)}; give one with {', '.join(INPUTS)} or some of "
+            "them, "
+            f"and {', '.join(LOCAL_OUTPUTS)} or {' or '.join(GLOBAL_OUTPUTS)}"
+        )
     return SavedModelNetwork(folder, loaded, inputs, outputs)
 
 
@@ -179,22 +229,38 @@ def _recognise(inputs: Iterable[str], outputs: Iterable[str]) -> tuple[str, ...]
     """The outputs of the first form that has these inputs and outputs, () when none does."""
     inputs, outputs = set(inputs), set(outputs)
     for others, gives in _FORMS:
-        if {IMAGE, *others} <= inputs <= set(INPUTS) and (SCALES in others) == (SCALES in inputs) and outputs.issuperset(gives):
+        if (
+            {IMAGE, *others} <= inputs <= set(INPUTS)
+            and (SCALES in others) == (SCALES in inputs)
+            and outputs.issuperset(gives)
+        ):
             return gives
     return ()
 
 
 def _found(loaded) -> str:
     """The signatures and, TF1-style, the tensors of a model that is none of ours."""
-    found = [f"signature {key} ({', '.join(function.structured_input_signature[1])} -> {', '.join(function.structured_outputs)})"
-             for key, function in getattr(loaded, "signatures", {}).items()]
+    found = [
+        f"signature {key} ({', '.join(function.structured_input_signature[1])} -> "
+        f"{', '.join(function.structured_outputs)})"
+        for key, function in getattr(loaded, "signatures", {}).items()
+    ]
     if _is_tf1(loaded):
         operations = loaded.graph.get_operations()
         starts = [operation.name for operation in operations if operation.type == "Placeholder"]
-        ends = [operation.name for operation in operations if operation.outputs and not any(out.consumers() for out in operation.outputs)
-                and not operation.name.startswith(_LOADERS_OWN) and not operation.type.startswith("Assign")]
-        found += [f"{what} {', '.join(names[:_NAMES_SHOWN])}{' ...' if len(names) > _NAMES_SHOWN else ''}"
-                  for what, names in (("inputs", starts), ("last tensors", ends)) if names]
+        ends = [
+            operation.name
+            for operation in operations
+            if operation.outputs
+            and not any(out.consumers() for out in operation.outputs)
+            and not operation.name.startswith(_LOADERS_OWN)
+            and not operation.type.startswith("Assign")
+        ]
+        found += [
+            f"{what} {', '.join(names[:_NAMES_SHOWN])}{' ...' if len(names) > _NAMES_SHOWN else ''}"
+            for what, names in (("inputs", starts), ("last tensors", ends))
+            if names
+        ]
     return "; ".join(found) or "neither signatures nor a graph"
 
 

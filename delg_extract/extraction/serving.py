@@ -1,4 +1,5 @@
-"""What an exported SavedModel computes (DELG_SPEC 4): a picture and scales in, local and global descriptors out, as one graph.
+"""What an exported SavedModel computes (DELG_SPEC 4): a picture and scales in, local and global descriptors out, as one
+graph.
 
 Inputs and outputs have the names, types and shapes of the reference's exports, without a batch axis. Unlike there
 - local features have the depth that the network gives, with and without the autoencoder;
@@ -6,20 +7,33 @@ Inputs and outputs have the names, types and shapes of the reference's exports, 
 - scales at which the picture has fewer than MIN_LEVEL_SIDE pixels are left out (TensorFlow would end the process);
 - ``input_global_scales_ind`` that names none of the scales gives no row; pooling over none is an error.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from delg_extract.extraction.pyramid import MIN_LEVEL_SIDE, PADDING, RECEPTIVE_FIELD
+from delg_extract.extraction.saved_models import (
+    COUNT,
+    IMAGE,
+    LOCAL_OUTPUTS,
+    POOLED,
+    POSITIONS,
+    ROWS,
+    SCALES,
+    SIGNATURE,
+    THRESHOLD,
+)
 from delg_extract.network.level import Level, level_weights
 from delg_extract.network.model import Delg, normalize_pixels
-from delg_extract.extraction.pyramid import MIN_LEVEL_SIDE, PADDING, RECEPTIVE_FIELD
 from delg_extract.network.tensorflow import tf, without_warnings
-from delg_extract.extraction.saved_models import COUNT, IMAGE, LOCAL_OUTPUTS, POOLED, POSITIONS, ROWS, SCALES, SIGNATURE, THRESHOLD
 
 SPECS = {
-    IMAGE: tf.TensorSpec([None, None, 3], tf.uint8, IMAGE), SCALES: tf.TensorSpec([None], tf.float32, SCALES),
-    COUNT: tf.TensorSpec([], tf.int32, COUNT), THRESHOLD: tf.TensorSpec([], tf.float32, THRESHOLD),
+    IMAGE: tf.TensorSpec([None, None, 3], tf.uint8, IMAGE),
+    SCALES: tf.TensorSpec([None], tf.float32, SCALES),
+    COUNT: tf.TensorSpec([], tf.int32, COUNT),
+    THRESHOLD: tf.TensorSpec([], tf.float32, THRESHOLD),
     POSITIONS: tf.TensorSpec([None], tf.int32, POSITIONS),
 }
 SUM, AVERAGE = POOLINGS = ("sum", "average")
@@ -27,10 +41,10 @@ SUM, AVERAGE = POOLINGS = ("sum", "average")
 
 @dataclass(frozen=True)
 class Form:
-    """What a SavedModel gives. local, global_: which descriptors. iou: weaker local features whose receptive fields overlap more are
-    left out (1: none). scales: fixed at export, all of them for the global descriptor; None: an input. pooling: of the global
-    descriptors over the scales, one of POOLINGS, None: a row for each. normalize: global descriptors get unit length, pooled ones
-    after the pooling."""
+    """What a SavedModel gives. local, global_: which descriptors. iou: weaker local features whose receptive fields
+    overlap more are left out (1: none). scales: fixed at export, all of them for the global descriptor; None: an input.
+    pooling: of the global descriptors over the scales, one of POOLINGS, None: a row for each. normalize: global
+    descriptors get unit length, pooled ones after the pooling."""
 
     local: bool = True
     global_: bool = True
@@ -43,7 +57,12 @@ class Form:
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs."""
         own = self.scales is not None
-        return (IMAGE, *(SCALES,) * (not own), *(COUNT, THRESHOLD) * self.local, *(POSITIONS,) * (self.global_ and not own))
+        return (
+            IMAGE,
+            *(SCALES,) * (not own),
+            *(COUNT, THRESHOLD) * self.local,
+            *(POSITIONS,) * (self.global_ and not own),
+        )
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -52,9 +71,9 @@ class Form:
 
 
 def describe(level: Level, form: Form, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The outputs of ``form`` by name, as graph operations: boxes [N, 4] (ymin, xmin, ymax, xmax) in pixels of the picture, features
-    [N, D] not normalised, scales [N] = 1 / image scale, scores [N, 1] by falling attention; global_descriptors [G, E] in the order
-    of the scales, or pooled global_descriptor [E]."""
+    """The outputs of ``form`` by name, as graph operations: boxes [N, 4] (ymin, xmin, ymax, xmax) in pixels of the
+    picture, features [N, D] not normalised, scales [N] = 1 / image scale, scores [N, 1] by falling attention;
+    global_descriptors [G, E] in the order of the scales, or pooled global_descriptor [E]."""
     image = normalize_pixels(inputs[IMAGE])[None]
     scales = inputs[SCALES] if form.scales is None else tf.constant(form.scales, tf.float32)
     wanted = tf.ones_like(scales, tf.bool)
@@ -76,18 +95,27 @@ def describe(level: Level, form: Form, inputs: dict[str, tf.Tensor]) -> dict[str
             found[ROWS] = level.embedding(conv4)
         return i + 1, {name: array.write(i, found[name]) for name, array in arrays.items()}
 
-    arrays = {name: tf.TensorArray(tf.float32, tf.size(scales), element_shape=[None, *width], infer_shape=False)
-              for name, width in widths.items()}
+    arrays = {
+        name: tf.TensorArray(tf.float32, tf.size(scales), element_shape=[None, *width], infer_shape=False)
+        for name, width in widths.items()
+    }
     _, arrays = tf.while_loop(lambda i, _: i < tf.size(scales), step, (tf.constant(0), arrays), parallel_iterations=1)
     found = {name: tf.ensure_shape(array.concat(), [None, *widths[name]]) for name, array in arrays.items()}
-    return (_strongest(found, form, inputs[COUNT]) if form.local else {}) | (_pooled(found[ROWS], form) if form.global_ else {})
+    return (_strongest(found, form, inputs[COUNT]) if form.local else {}) | (
+        _pooled(found[ROWS], form) if form.global_ else {}
+    )
 
 
 def _widths(model: Delg, form: Form) -> dict[str, list[int]]:
     """Shapes of a row of everything that the scales give."""
     widths = {}
     if form.local:
-        widths = {"boxes": [4], "features": [model.local_dim or model.sizes.local_channels], "scales": [], "scores": [1]}
+        widths = {
+            "boxes": [4],
+            "features": [model.local_dim or model.sizes.local_channels],
+            "scales": [],
+            "scores": [1],
+        }
     if form.global_:
         widths[ROWS] = [model.embedding_dim if model.use_global else model.sizes.global_channels]
     return widths
@@ -102,10 +130,12 @@ def _local_features(level: Level, conv4, scale, threshold):
     ahead = RECEPTIVE_FIELD - 1 - PADDING
     attention = tf.reshape(attention, [-1])
     keep = tf.where(attention >= threshold)[:, 0]
-    return {"boxes": (tf.gather(corners, keep) + [-PADDING, -PADDING, ahead, ahead]) / scale,
-            "scores": tf.gather(attention, keep)[:, None],
-            "features": tf.gather(tf.reshape(descriptors, [-1, descriptors.shape[-1]]), keep),
-            "scales": tf.fill([tf.size(keep)], 1.0 / scale)}
+    return {
+        "boxes": (tf.gather(corners, keep) + [-PADDING, -PADDING, ahead, ahead]) / scale,
+        "scores": tf.gather(attention, keep)[:, None],
+        "features": tf.gather(tf.reshape(descriptors, [-1, descriptors.shape[-1]]), keep),
+        "scales": tf.fill([tf.size(keep)], 1.0 / scale),
+    }
 
 
 def _strongest(found, form, max_features):
@@ -121,7 +151,10 @@ def _strongest(found, form, max_features):
 
 def _pooled(rows, form):
     if form.pooling:
-        message = "no global descriptor to pool: input_global_scales_ind names none of the scales, or the picture is too small"
+        message = (
+            "no global descriptor to pool: input_global_scales_ind names none of the scales, or the picture is "
+            "too small"
+        )
         with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(rows)[0], message)]):
             rows = tf.identity(rows)
         rows = tf.reduce_sum(rows, 0) if form.pooling == SUM else tf.reduce_mean(rows, 0)
@@ -133,11 +166,14 @@ def _pooled(rows, form):
 def save_serving(folder: str | Path, model: Delg, form: Form) -> None:
     """Writes the SavedModel, signature ``serving_default``, with those weights alone that the form needs."""
     module = tf.Module()
-    module.weights = tf.nest.map_structure(lambda array: tf.Variable(array, trainable=False),
-                                           level_weights(model, local=form.local, global_=form.global_))
+    module.weights = tf.nest.map_structure(
+        lambda array: tf.Variable(array, trainable=False), level_weights(model, local=form.local, global_=form.global_)
+    )
     # Without local features nothing but every second cell is looked at.
     level = Level(model, module.weights, block3_strides=model.block3_strides or not form.local)
     specs = [SPECS[name] for name in form.inputs]
-    serve = tf.function(lambda *tensors: describe(level, form, dict(zip(form.inputs, tensors))), input_signature=specs, autograph=False)
+    serve = tf.function(
+        lambda *tensors: describe(level, form, dict(zip(form.inputs, tensors))), input_signature=specs, autograph=False
+    )
     with without_warnings():
         tf.saved_model.save(module, str(folder), signatures={SIGNATURE: serve})

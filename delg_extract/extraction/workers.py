@@ -1,9 +1,10 @@
 """Extracting the parts of a store with many workers: processes of this machine, or a Ray cluster (extra ``cluster``).
 
-A part is the unit of work. A worker that dies costs the part it was at: the part is tried again by a fresh worker, and after
-``ATTEMPTS`` failures the run ends and says which part it was. The workers share nothing but the folder of parts, which must lie
-on a file system that all machines see.
+A part is the unit of work. A worker that dies costs the part it was at: the part is tried again by a fresh worker, and
+after ``ATTEMPTS`` failures the run ends and says which part it was. The workers share nothing but the folder of parts,
+which must lie on a file system that all machines see.
 """
+
 from __future__ import annotations
 
 import multiprocessing
@@ -12,10 +13,10 @@ import signal
 import socket
 import threading
 from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Callable
 
 from delg_extract.extraction.parts import PartExtractor, Plan
 from rrt.errors import InputError, describe_error
@@ -56,7 +57,7 @@ def _free_memory() -> float:
         return float("inf")
 
 
-# ---- inside a worker -----------------------------------------------------------------------------------------------------
+# ---- inside a worker -------------------------------------------------------------------------------------------------
 
 
 def _start(plan: Plan, gpu: str | None, threads: int) -> None:
@@ -84,7 +85,7 @@ def _extract(part: int) -> int:
     return len(extractor.writer.block_names(part))
 
 
-# ---- processes of this machine -------------------------------------------------------------------------------------------
+# ---- processes of this machine ---------------------------------------------------------------------------------------
 
 
 class LocalWorkers:
@@ -148,10 +149,13 @@ class LocalWorkers:
 def gave_up(plan: Plan, part: int, reason: str) -> InputError:
     """The error that ends a run when a part cannot be done."""
     first = plan.jobs[part * plan.block].name
-    return InputError(f"{plan.output}: part {part} (from {first!r}) failed {ATTEMPTS} times: {reason}; whole parts are kept, run again")
+    return InputError(
+        f"{plan.output}: part {part} (from {first!r}) failed {ATTEMPTS} times: {reason}; whole parts are kept, run "
+        "again"
+    )
 
 
-# ---- Ray -----------------------------------------------------------------------------------------------------------------
+# ---- Ray -------------------------------------------------------------------------------------------------------------
 
 
 def _reach(address: str) -> None:
@@ -169,10 +173,12 @@ def _extract_in_ray(plan: Plan, part: int) -> int:
 
 
 def run_on_ray(plan: Plan, parts: list[int], address: str, on_pictures: Callable[[int], None]) -> None:
-    """Extracts the parts as tasks of the Ray cluster at ``address`` ("local": started here, "auto": the one of this machine).
+    """Extracts the parts as tasks of the Ray cluster at ``address`` ("local": started here, "auto": the one of this
+    machine).
 
-    A task takes a core, or a GPU where the cluster has some. Tasks of lost workers are tried again by Ray. Every machine needs this
-    package and the same paths for pictures, model and output. Raises InputError when Ray is not there or a part fails for good.
+    A task takes a core, or a GPU where the cluster has some. Tasks of lost workers are tried again by Ray. Every
+    machine needs this package and the same paths for pictures, model and output. Raises InputError when Ray is not
+    there or a part fails for good.
     """
     try:
         import ray
@@ -183,8 +189,10 @@ def run_on_ray(plan: Plan, parts: list[int], address: str, on_pictures: Callable
             _reach(address)  # Ray itself would knock for minutes
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"--ray_address {address}: no Ray cluster answers there ({describe_error(error)}); start one with "
-                         "'ray start --head', or give local") from None
+        raise InputError(
+            f"--ray_address {address}: no Ray cluster answers there ({describe_error(error)}); start one with "
+            "'ray start --head', or give local"
+        ) from None
     try:
         resources = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
         task = ray.remote(**resources, max_retries=ATTEMPTS - 1, retry_exceptions=[OSError])(_extract_in_ray)

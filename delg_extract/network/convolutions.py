@@ -1,11 +1,14 @@
 """Convolutions as the network trains with them: the numbers of tf.nn.conv2d, in less time on a processor.
 
-- A 1x1 convolution is a matrix product over the cells; oneDNN's product is faster than its convolution and that one's gradients.
-- A 3x3 convolution of many channels, in float32 and without a GPU, is Winograd's F(2x2, 3x3) (Lavin and Gray, "Fast Algorithms for
-  Convolutional Neural Networks", CVPR 2016, section 4.1): 16 products where the sums over the windows take 36, for each tile of 2x2
-  cells, at an error of a few float32 roundings.
+- A 1x1 convolution is a matrix product over the cells; oneDNN's product is faster than its convolution and that one's
+gradients.
+- A 3x3 convolution of many channels, in float32 and without a GPU, is Winograd's F(2x2, 3x3) (Lavin and Gray, "Fast
+Algorithms for
+  Convolutional Neural Networks", CVPR 2016, section 4.1): 16 products where the sums over the windows take 36, for each
+  tile of 2x2 cells, at an error of a few float32 roundings.
 - Taking every second cell is a pooling forward and a padding backward; TensorFlow's slices take ten times as long.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +17,8 @@ from delg_extract.network.tensorflow import tf
 
 # With fewer channels the transforms take longer than the products they save.
 WINOGRAD_CHANNELS = 256
-# The transforms of an axis of a tile: four input cells, three kernel taps and two output cells to and from four products.
+# The transforms of an axis of a tile: four input cells, three kernel taps and two output cells to and from four
+# products.
 _INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], np.float32)
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
 _OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], np.float32)
@@ -36,6 +40,7 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int = 1, padding: str = "S
 @tf.custom_gradient
 def every_second(x: tf.Tensor):
     """Every second cell of both axes, [B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), C]."""
+
     def gradient(upstream):
         _, height, width, channels = tf.unstack(tf.shape(x))
         _, rows, columns, _ = tf.unstack(tf.shape(upstream))
@@ -47,7 +52,8 @@ def every_second(x: tf.Tensor):
 
 @tf.custom_gradient
 def winograd(x: tf.Tensor, kernel: tf.Tensor):
-    """The 3x3 convolution of [B, H, W, C] with [3, 3, C, D] at stride one and padding "SAME", [B, H, W, D], in float32."""
+    """The 3x3 convolution of [B, H, W, C] with [3, 3, C, D] at stride one and padding "SAME", [B, H, W, D], in
+    float32."""
     height, width = tf.unstack(tf.shape(x))[1:3]
     kernels = _transform(_KERNEL, kernel)
     inputs = _transform(_INPUT, _tiles(x))
@@ -55,7 +61,9 @@ def winograd(x: tf.Tensor, kernel: tf.Tensor):
     def gradient(upstream):
         # The gradient of the input is the convolution of the upstream with the turned kernel.
         products = tf.matmul(_transform(_INPUT[_TURNED], _tiles(upstream)), kernels, transpose_b=True)
-        blocks = tf.reshape(tf.space_to_batch(upstream, (2, 2), _missing_cells(height, width)), (2, 2, -1, upstream.shape[3]))
+        blocks = tf.reshape(
+            tf.space_to_batch(upstream, (2, 2), _missing_cells(height, width)), (2, 2, -1, upstream.shape[3])
+        )
         of_kernels = tf.matmul(inputs, _transform(_OUTPUT.T, blocks), transpose_a=True)
         of_kernel = tf.reshape(_transform(_KERNEL.T, of_kernels), tf.shape(kernel))
         return _untile(products, _OUTPUT[:, _TURNED], height, width), of_kernel

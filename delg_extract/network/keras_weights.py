@@ -7,15 +7,18 @@
 | its batch norm | bn4c_branch2b | bn4b2_branch2b, then scale4b2_branch2b | conv4_block3_2_bn |
 | shortcut of its first block | res4a_branch1 | res4a_branch1 | conv4_block1_0_conv |
 
-The classic names are this project's. Files are weights alone or whole models (group ``model_weights``) of Keras 1 to 3, and the
-``.weights.h5`` of a Keras 3 that wrote the layers' names; nothing but the names of groups and datasets is relied on otherwise.
+The classic names are this project's. Files are weights alone or whole models (group ``model_weights``) of Keras 1 to 3,
+and the ``.weights.h5`` of a Keras 3 that wrote the layers' names; nothing but the names of groups and datasets is
+relied on otherwise.
 """
+
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -24,17 +27,34 @@ from rrt.errors import InputError
 
 _CLASSIC = re.compile(r"(res|bn|scale)([2-5])([a-z])(\d*)_branch(1|2a|2b|2c)")
 _MODERN = re.compile(r"conv([2-5])_block(\d+)_([0-3])_(conv|bn)")
-_STEM = {"conv1": "conv1", "conv1_conv": "conv1", "bn_conv1": "bn_conv1", "conv1_bn": "bn_conv1", "scale_conv1": "scale_conv1"}
+_STEM = {
+    "conv1": "conv1",
+    "conv1_conv": "conv1",
+    "bn_conv1": "bn_conv1",
+    "conv1_bn": "bn_conv1",
+    "scale_conv1": "scale_conv1",
+}
 _BRANCHES = {"0": "1", "1": "2a", "2": "2b", "3": "2c"}
-_KINDS = {"kernel": "kernel", "bias": "bias", "gamma": "gamma", "beta": "beta", "moving_mean": "moving_mean",
-          "moving_variance": "moving_variance", "W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
+_KINDS = {
+    "kernel": "kernel",
+    "bias": "bias",
+    "gamma": "gamma",
+    "beta": "beta",
+    "moving_mean": "moving_mean",
+    "moving_variance": "moving_variance",
+    "W": "kernel",
+    "b": "bias",
+    "running_mean": "moving_mean",
+    "running_std": "moving_variance",
+}
 CONVOLUTION = ("kernel", "bias")
 BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 class KerasTrunk(NamedTuple):
-    """values: arrays by this project's variable names, for a network with the file's batch norm and input; datasets: where in the
-    file each stands; unused: the file's other datasets; without_bias: convolutions that the file holds no bias of, here zeros."""
+    """values: arrays by this project's variable names, for a network with the file's batch norm and input; datasets:
+    where in the file each stands; unused: the file's other datasets; without_bias: convolutions that the file holds no
+    bias of, here zeros."""
 
     values: dict[str, np.ndarray]
     datasets: dict[str, str]
@@ -65,7 +85,9 @@ def read_keras_trunk(path: str | Path) -> KerasTrunk:
         raise InputError(f"{path}: no such file; give the path of a Keras ResNet .h5 file")
     with _damage_named(path), h5py.File(path, "r") as file:
         if "schema" in file.attrs:
-            raise InputError(f"{path}: a file of this project, not of Keras; weights written by train.py go to --init_weights")
+            raise InputError(
+                f"{path}: a file of this project, not of Keras; weights written by train.py go to --init_weights"
+            )
         root = file["model_weights"] if isinstance(file.get("model_weights"), h5py.Group) else file
         every: list[h5py.Dataset] = []
         root.visititems(lambda _, item: every.append(item) if isinstance(item, h5py.Dataset) else None)
@@ -73,8 +95,10 @@ def read_keras_trunk(path: str | Path) -> KerasTrunk:
         for dataset in every:
             name = _variable(dataset)
             if name in chosen:
-                raise InputError(f"{path}: holds {name} twice, as {chosen[name].name} and {dataset.name}; "
-                                 "give the file of a single network")
+                raise InputError(
+                    f"{path}: holds {name} twice, as {chosen[name].name} and {dataset.name}; "
+                    "give the file of a single network"
+                )
             if name:
                 chosen[name] = dataset
         _refuse_foreign(path, [dataset.name for dataset in every], bool(chosen))
@@ -118,16 +142,22 @@ def _refuse_foreign(path, names: list[str], some_chosen: bool) -> None:
     if any("_preact_" in name for name in names):
         raise InputError(f"{path}: a ResNet V2, whose blocks are built otherwise; give the weights of a ResNet (V1)")
     if not some_chosen and any(re.search(r"/vars/\d+$", name) for name in names):
-        raise InputError(f"{path}: Keras 3 numbered the layers of this .weights.h5 and left their names out; load it in Keras and "
-                         "write it again with model.save(\"NAME.h5\")")
+        raise InputError(
+            f"{path}: Keras 3 numbered the layers of this .weights.h5 and left their names out; load it in Keras and "
+            'write it again with model.save("NAME.h5")'
+        )
     if not some_chosen:
-        raise InputError(f"{path}: holds no variable of a ResNet trunk; the names of Keras are needed "
-                         "(res2a_branch2a or conv2_block1_1_conv)")
+        raise InputError(
+            f"{path}: holds no variable of a ResNet trunk; the names of Keras are needed "
+            "(res2a_branch2a or conv2_block1_1_conv)"
+        )
 
 
 def _read(path, dataset: h5py.Dataset) -> np.ndarray:
     if dataset.dtype.kind != "f" or dataset.nbytes > 1 << 28:
-        raise InputError(f"{path}: {dataset.name} holds {dataset.dtype} {dataset.shape}, no weights; copy or download the file again")
+        raise InputError(
+            f"{path}: {dataset.name} holds {dataset.dtype} {dataset.shape}, no weights; copy or download the file again"
+        )
     values = dataset[()]
     if not np.isfinite(values).all():
         raise InputError(f"{path}: {dataset.name} holds values that are not finite; copy or download the file again")
@@ -135,7 +165,8 @@ def _read(path, dataset: h5py.Dataset) -> np.ndarray:
 
 
 def _fold_scales(values: dict[str, np.ndarray]) -> None:
-    """Files made from Caffe's keep the factors of a batch norm in a layer after it: y = gamma' (gamma x + beta) + beta'."""
+    """Files made from Caffe's keep the factors of a batch norm in a layer after it: y = gamma' (gamma x + beta) +
+    beta'."""
     for name in [name for name in values if name.startswith("scale") and name.endswith("/gamma")]:
         scale = name.removesuffix("/gamma")
         norm = scale.replace("scale", "bn", 1)
@@ -146,7 +177,8 @@ def _fold_scales(values: dict[str, np.ndarray]) -> None:
 
 
 def _completed(path, values: dict[str, np.ndarray]) -> list[str]:
-    """Gives convolutions without bias zeros and returns their names. Raises InputError for layers of which something is missing."""
+    """Gives convolutions without bias zeros and returns their names. Raises InputError for layers of which something is
+    missing."""
     without_bias = []
     for layer in sorted({name.split("/")[0] for name in values}):
         kinds = CONVOLUTION if layer.startswith(("conv", "res")) else BATCH_NORM
@@ -155,5 +187,7 @@ def _completed(path, values: dict[str, np.ndarray]) -> list[str]:
             values[f"{layer}/bias"] = np.zeros(values[f"{layer}/kernel"].shape[-1], np.float32)
             without_bias.append(layer)
         elif lacking:
-            raise InputError(f"{path}: layer {layer} is there without {', '.join(lacking)}; copy or download the file again")
+            raise InputError(
+                f"{path}: layer {layer} is there without {', '.join(lacking)}; copy or download the file again"
+            )
     return without_bias

@@ -1,13 +1,18 @@
-"""One level of the image pyramid through a trained network: the numbers of delg_extract/network/model.py with far less work.
+"""One level of the image pyramid through a trained network: the numbers of delg_extract/network/model.py with far less
+work.
 
-- Batch norms are folded into the convolutions before them, so that TensorFlow fuses convolution, bias, addition and ReLU.
-- Every stage begins with 1x1 convolutions of stride two, which read a quarter of the cells of the stage before it. Here the last
+- Batch norms are folded into the convolutions before them, so that TensorFlow fuses convolution, bias, addition and
+ReLU.
+- Every stage begins with 1x1 convolutions of stride two, which read a quarter of the cells of the stage before it. Here
+the last
   block of that stage computes only those: its 3x3 convolution takes the stride (the cells of block3_strides likewise).
-- oneDNN's 3x3 convolution slows down two- or threefold when its kernel does not stay in a core's cache; those of 256 and more
+- oneDNN's 3x3 convolution slows down two- or threefold when its kernel does not stay in a core's cache; those of 256
+and more
   channels are computed 64 output channels at a time, which gives the same bits.
 
 The weights are given: captured tensors for extraction (network.py), variables for an export (serving.py).
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -22,15 +27,16 @@ _LOCAL_HEADS = ("attn_conv1", "attn_conv2", "autoenc_conv1")
 
 
 class Level:
-    """The graph of one level. ``weights``: tensors or variables in the structure of ``level_weights``. ``block3_strides``: whether
-    only every second cell of conv4 is computed (default: the model's)."""
+    """The graph of one level. ``weights``: tensors or variables in the structure of ``level_weights``.
+    ``block3_strides``: whether only every second cell of conv4 is computed (default: the model's)."""
 
     def __init__(self, model: Delg, weights: dict, block3_strides: bool | None = None):
         self.model, self.weights = model, weights
         self.block3_strides = model.block3_strides if block3_strides is None else block3_strides
 
     def conv4(self, images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        """Normalised images [B, H, W, 3] and the level's size (height, width) -> conv4 [B, h, w, C] at the cells of block3."""
+        """Normalised images [B, H, W, 3] and the level's size (height, width) -> conv4 [B, h, w, C] at the cells of
+        block3."""
         # Bilinear without antialiasing on the normalised float picture, as the published exports do.
         x = tf.cast(tf.image.resize(images, size), self._pieces("conv1")[0][0].dtype)
         x = self._conv_relu(x, "conv1", 2, "SAME")
@@ -51,7 +57,10 @@ class Level:
         block4 = tf.cast(self._stage(cells, 5, thinned=False), tf.float32)
         if not self.model.use_global:
             return tf.reduce_mean(block4, axis=(1, 2))
-        return gem(block4, self.model.gem_power) @ self.weights["embedding_layer/kernel"] + self.weights["embedding_layer/bias"]
+        return (
+            gem(block4, self.model.gem_power) @ self.weights["embedding_layer/kernel"]
+            + self.weights["embedding_layer/bias"]
+        )
 
     def _head(self, x, name):
         return tf.nn.conv2d(x, self.weights[f"{name}/kernel"], 1, "VALID") + self.weights[f"{name}/bias"]
@@ -61,11 +70,14 @@ class Level:
         return list(zip(self.weights[f"{name}/kernel"], self.weights[f"{name}/bias"]))
 
     def _conv(self, x, name, stride=1):
-        (kernel, bias), = self._pieces(name)
+        ((kernel, bias),) = self._pieces(name)
         return tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, "VALID"), bias)
 
     def _conv_relu(self, x, name, stride=1, padding="VALID"):
-        pieces = [tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, padding), bias)) for kernel, bias in self._pieces(name)]
+        pieces = [
+            tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, padding), bias))
+            for kernel, bias in self._pieces(name)
+        ]
         return pieces[0] if len(pieces) == 1 else tf.concat(pieces, -1)
 
     def _stage(self, x, stage, thinned):
@@ -83,28 +95,35 @@ class Level:
         return x
 
 
-def level_weights(model: Delg, precision: str = "float32", local: bool = True,
-                  global_: bool = True) -> dict[str, np.ndarray | list[np.ndarray]]:
+def level_weights(
+    model: Delg, precision: str = "float32", local: bool = True, global_: bool = True
+) -> dict[str, np.ndarray | list[np.ndarray]]:
     """What a ``Level`` needs, by name: batch norms folded, the trunk in ``precision``, the heads in float32.
 
-    A kernel or bias of the trunk is a list: of one array, or of several with a part of the output channels each, where the
-    convolution is faster in parts. ``local``, ``global_``: with the local heads, with conv5 and the embedding.
+    A kernel or bias of the trunk is a list: of one array, or of several with a part of the output channels each, where
+    the convolution is faster in parts. ``local``, ``global_``: with the local heads, with conv5 and the embedding.
     """
     dtype, weights = tf.as_dtype(precision).as_numpy_dtype, {}
     for name, value in folded_weights(model).items():
         layer = name.split("/")[0]
-        if layer == "conv1" or layer.startswith("res") and (global_ or not layer.startswith("res5")):
+        if layer == "conv1" or (layer.startswith("res") and (global_ or not layer.startswith("res5"))):
             kernel = model.variables_by_name[f"{layer}/kernel"].shape
             at_once = _channels_at_once(kernel, np.dtype(dtype).itemsize)
-            weights[name] = [value.astype(dtype)[..., start:start + at_once] for start in range(0, kernel[-1], at_once)]
-        elif local and layer in _LOCAL_HEADS or global_ and layer == "embedding_layer":
+            weights[name] = [
+                value.astype(dtype)[..., start : start + at_once] for start in range(0, kernel[-1], at_once)
+            ]
+        elif (local and layer in _LOCAL_HEADS) or (global_ and layer == "embedding_layer"):
             weights[name] = value
     return weights
 
 
 def _channels_at_once(kernel_shape: tf.TensorShape, itemsize: int) -> int:
     cached = kernel_shape.num_elements() * itemsize <= _CACHED_KERNEL
-    return kernel_shape[-1] if kernel_shape[0] != 3 or cached or tf.config.list_physical_devices("GPU") else _CHANNELS_AT_ONCE
+    return (
+        kernel_shape[-1]
+        if kernel_shape[0] != 3 or cached or tf.config.list_physical_devices("GPU")
+        else _CHANNELS_AT_ONCE
+    )
 
 
 def folded_weights(model: Delg) -> dict[str, np.ndarray]:
@@ -114,8 +133,10 @@ def folded_weights(model: Delg) -> dict[str, np.ndarray]:
         if name.endswith("/gamma"):
             norm = name.removesuffix("/gamma")
             conv = convolution_before(norm)
-            gamma, beta, mean, variance = (values.pop(f"{norm}/{part}").astype("float64")
-                                           for part in ("gamma", "beta", "moving_mean", "moving_variance"))
+            gamma, beta, mean, variance = (
+                values.pop(f"{norm}/{part}").astype("float64")
+                for part in ("gamma", "beta", "moving_mean", "moving_variance")
+            )
             factor = gamma / (variance + BATCH_NORM_EPSILON) ** 0.5
             values[f"{conv}/bias"] = ((values[f"{conv}/bias"] - mean) * factor + beta).astype("float32")
             values[f"{conv}/kernel"] = (values[f"{conv}/kernel"] * factor).astype("float32")

@@ -1,14 +1,17 @@
 """The DELG network (Cao, Araujo, Sim, "Unifying Deep Local and Global Features for Image Search", ECCV 2020).
 
-A ResNet trunk in the first Keras layout (stride in the first 1x1 convolution, biases, batch norm epsilon 1e-3) with two heads:
+A ResNet trunk in the first Keras layout (stride in the first 1x1 convolution, biases, batch norm epsilon 1e-3) with two
+heads:
 
     image ─ conv1..conv4 ─┬─ conv5 ─ GeM ─ embedding ─────────▶ global descriptor
-                          └─ attention + autoencoder ─────────▶ local descriptors (no gradient flows back into the trunk)
+                          └─ attention + autoencoder ─────────▶ local descriptors (no gradient flows back into the
+                          trunk)
 
-Layer and variable names are those of the classic Keras "notop" files and of the DELG reference (``res2a_branch2a/kernel``), so
-that weights can be exchanged by name; only the batch norm of the attention head is called ``attn_bn1`` because the reference
-uses ``bn_conv1`` twice.
+Layer and variable names are those of the classic Keras "notop" files and of the DELG reference
+(``res2a_branch2a/kernel``), so that weights can be exchanged by name; only the batch norm of the attention head is
+called ``attn_bn1`` because the reference uses ``bn_conv1`` twice.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -25,7 +28,8 @@ COMPUTE_DTYPES = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Backbone:
-    """Sizes of a trunk: channels of conv1, bottleneck widths and block counts of conv2..conv5, channels of the attention layer."""
+    """Sizes of a trunk: channels of conv1, bottleneck widths and block counts of conv2..conv5, channels of the
+    attention layer."""
 
     stem: int
     widths: tuple[int, int, int, int]
@@ -79,18 +83,27 @@ class Delg(tf.Module):
     """The network. ``use_global=False`` is DELF (spatial mean instead of GeM and embedding);
     ``local_dim=None`` leaves the autoencoder out, the local descriptors are then the conv4 channels themselves.
 
-    ``block3_strides=True`` (the published setting) keeps every second cell of conv4, so that local features lie on a grid of
-    32 pixels; ``False`` gives 16. The global descriptor is the same either way (DELG_SPEC 1.1).
+    ``block3_strides=True`` (the published setting) keeps every second cell of conv4, so that local features lie on a
+    grid of 32 pixels; ``False`` gives 16. The global descriptor is the same either way (DELG_SPEC 1.1).
 
     ``values``: arrays by variable name that variables start with, instead of noise from ``seed``.
 
-    ``compute_dtype="bfloat16"`` computes the trunk in it; variables, batch statistics and both heads stay in float32. It is a way
-    to compute and no property of the weights, and so not among ``settings``.
+    ``compute_dtype="bfloat16"`` computes the trunk in it; variables, batch statistics and both heads stay in float32.
+    It is a way to compute and no property of the weights, and so not among ``settings``.
     """
 
-    def __init__(self, backbone: str = "resnet50", local_dim: int | None = 128, embedding_dim: int | None = None,
-                 gem_power: float = 3.0, block3_strides: bool = True, use_global: bool = True, seed: int = 0,
-                 values: dict | None = None, compute_dtype: str = "float32"):
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        local_dim: int | None = 128,
+        embedding_dim: int | None = None,
+        gem_power: float = 3.0,
+        block3_strides: bool = True,
+        use_global: bool = True,
+        seed: int = 0,
+        values: dict | None = None,
+        compute_dtype: str = "float32",
+    ):
         super().__init__(name="delg")
         if backbone not in BACKBONES:
             raise ValueError(f"backbone {backbone!r} is not one of {', '.join(BACKBONES)}")
@@ -112,8 +125,14 @@ class Delg(tf.Module):
     @property
     def settings(self) -> dict:
         """What is needed to make the same network again."""
-        return {"backbone": self.backbone, "local_dim": self.local_dim, "embedding_dim": self.embedding_dim,
-                "gem_power": self.gem_power, "block3_strides": self.block3_strides, "use_global": self.use_global}
+        return {
+            "backbone": self.backbone,
+            "local_dim": self.local_dim,
+            "embedding_dim": self.embedding_dim,
+            "gem_power": self.gem_power,
+            "block3_strides": self.block3_strides,
+            "use_global": self.use_global,
+        }
 
     @property
     def stride(self) -> int:
@@ -121,19 +140,26 @@ class Delg(tf.Module):
         return 32 if self.block3_strides else 16
 
     def trained_variables(self, frozen: tuple[str, ...] = ()) -> list[tuple[str, tf.Variable]]:
-        """(name, variable) of what training changes: trainable, and the name begins with none of ``frozen``. Left out are the
-        biases in front of a batch norm, whose gradient is zero: the batch norm takes any constant away again."""
+        """(name, variable) of what training changes: trainable, and the name begins with none of ``frozen``. Left out
+        are the biases in front of a batch norm, whose gradient is zero: the batch norm takes any constant away
+        again."""
         norms = [name.removesuffix("/gamma") for name in self.variables_by_name if name.endswith("/gamma")]
         idle = {f"{convolution_before(norm)}/bias" for norm in norms}
-        return [(name, variable) for name, variable in self.variables_by_name.items()
-                if variable.trainable and name not in idle and not name.startswith(frozen)]
+        return [
+            (name, variable)
+            for name, variable in self.variables_by_name.items()
+            if variable.trainable and name not in idle and not name.startswith(frozen)
+        ]
 
-    # ---- variables -------------------------------------------------------------------------------------------------------
+    # ---- variables ---------------------------------------------------------------------------------------------------
 
     def _variable(self, name: str, value: tf.Tensor, trainable: bool = True) -> None:
         # Batch statistics differ between replicas and are averaged when read; nothing else is ever out of step.
-        sync = {} if trainable else {"synchronization": tf.VariableSynchronization.ON_READ,
-                                     "aggregation": tf.VariableAggregation.MEAN}
+        sync = (
+            {}
+            if trainable
+            else {"synchronization": tf.VariableSynchronization.ON_READ, "aggregation": tf.VariableAggregation.MEAN}
+        )
         value = self._values.get(name, value)
         self.variables_by_name[name] = tf.Variable(value, trainable=trainable, name=name.replace("/", "_"), **sync)
 
@@ -161,7 +187,11 @@ class Delg(tf.Module):
         for stage in (2, 3, 4, 5):
             width = self.sizes.widths[stage - 2]
             for block in self.stage_blocks(stage):
-                for branch, size, c_in, c_out in (("2a", 1, channels, width), ("2b", 3, width, width), ("2c", 1, width, 4 * width)):
+                for branch, size, c_in, c_out in (
+                    ("2a", 1, channels, width),
+                    ("2b", 3, width, width),
+                    ("2c", 1, width, 4 * width),
+                ):
                     self._add_conv(f"res{block}_branch{branch}", size, c_in, c_out)
                     self._add_batch_norm(f"bn{block}_branch{branch}", c_out)
                 if block.endswith("a"):
@@ -188,7 +218,7 @@ class Delg(tf.Module):
         self.add_matrix(f"{name}/kernel", features_in, features_out)
         self._variable(f"{name}/bias", tf.zeros(features_out))
 
-    # ---- layers ----------------------------------------------------------------------------------------------------------
+    # ---- layers ------------------------------------------------------------------------------------------------------
 
     def _conv(self, x: tf.Tensor, name: str, stride: int = 1, padding: str = "SAME") -> tf.Tensor:
         v = self.variables_by_name
@@ -202,10 +232,13 @@ class Delg(tf.Module):
         mean, variance = v[f"{norm}/moving_mean"], v[f"{norm}/moving_variance"]
         if not training:
             x = self._conv(x, conv, stride, padding)
-            return tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, mean, variance, BATCH_NORM_EPSILON, is_training=False)[0]
+            return tf.compat.v1.nn.fused_batch_norm(
+                x, gamma, beta, mean, variance, BATCH_NORM_EPSILON, is_training=False
+            )[0]
         # The bias would go with the mean of the batch: it is spared, and added where the mean is kept.
         x = convolve(x, tf.cast(v[f"{conv}/kernel"], x.dtype), stride, padding)
-        # The fused kernel normalises with the biased variance and returns the unbiased one for the moving average, as the reference.
+        # The fused kernel normalises with the biased variance and returns the unbiased one for the moving average, as
+        # the reference.
         y, batch_mean, batch_variance = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=BATCH_NORM_EPSILON)
         for moving, batch in ((mean, batch_mean + v[f"{conv}/bias"]), (variance, batch_variance)):
             moving.assign_sub((1.0 - BATCH_NORM_MOMENTUM) * (moving - tf.stop_gradient(batch)))
@@ -219,13 +252,15 @@ class Delg(tf.Module):
         return tf.nn.relu(y + shortcut)
 
     def _stage(self, x: tf.Tensor, stage: int, training: bool) -> tf.Tensor:
-        """The blocks of a stage, less the stride of two of its first 1x1 convolutions, which read ``every_second`` cell."""
+        """The blocks of a stage, less the stride of two of its first 1x1 convolutions, which read ``every_second``
+        cell."""
         for block in self.stage_blocks(stage):
             x = self._residual_block(x, block, training)
         return x
 
     def conv4(self, images: tf.Tensor, training: bool = False, taps: dict | None = None) -> tf.Tensor:
-        """Normalised images [B, H, W, 3] -> conv4 at stride 16, [B, ceil(H/16) or so, ., local_channels], in ``compute_dtype``.
+        """Normalised images [B, H, W, 3] -> conv4 at stride 16, [B, ceil(H/16) or so, ., local_channels], in
+        ``compute_dtype``.
 
         ``taps``, when given, receives the activations block0, block0mp, block1, block2.
         """
@@ -248,14 +283,16 @@ class Delg(tf.Module):
         return tf.cast(self._stage(every_second(conv4), 5, training), tf.float32)
 
     def embed(self, block4: tf.Tensor) -> tf.Tensor:
-        """block4 -> un-normalised global descriptor [B, embedding_dim]: GeM and the embedding layer; DELF: the spatial mean."""
+        """block4 -> un-normalised global descriptor [B, embedding_dim]: GeM and the embedding layer; DELF: the spatial
+        mean."""
         if not self.use_global:
             return tf.reduce_mean(block4, axis=(1, 2))
         v = self.variables_by_name
         return gem(block4, self.gem_power) @ v["embedding_layer/kernel"] + v["embedding_layer/bias"]
 
     def local(self, block3: tf.Tensor, training: bool = False) -> LocalMaps:
-        """Attention and reduced descriptors of block3 [B, h, w, local_channels]; the caller stops the gradient (DELG_SPEC 1.3 to 1.5)."""
+        """Attention and reduced descriptors of block3 [B, h, w, local_channels]; the caller stops the gradient
+        (DELG_SPEC 1.3 to 1.5)."""
         block3 = tf.cast(block3, tf.float32)
         x = tf.nn.relu(self._conv_norm(block3, "attn_bn1", training))
         score = self._conv(x, "attn_conv2")[..., 0]

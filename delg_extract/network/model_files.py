@@ -1,4 +1,6 @@
-"""Files of models, looked at without TensorFlow: this project's weight files (layout: delg_extract/network/weights.py), and SavedModels."""
+"""Files of models, looked at without TensorFlow: this project's weight files (layout: delg_extract/network/weights.py),
+and SavedModels."""
+
 from __future__ import annotations
 
 import hashlib
@@ -7,7 +9,8 @@ from pathlib import Path
 
 import h5py
 
-from rrt.errors import InputError, sha256_of_file
+from rrt.errors import InputError
+from rrt.files.atomic import sha256_of_file
 
 SCHEMA = "delg-weights"
 GRAPH_FILE = "saved_model.pb"
@@ -20,11 +23,15 @@ def open_weight_file(path: str | Path) -> h5py.File:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise InputError(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]}); copy or download it again") from error
+        raise InputError(
+            f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]}); copy or download it again"
+        ) from error
     if file.attrs.get("schema") != SCHEMA:
         file.close()
-        raise InputError(f"{path}: not a weight file of this project (no schema {SCHEMA!r}); "
-                         "ImageNet files go to --imagenet_checkpoint")
+        raise InputError(
+            f"{path}: not a weight file of this project (no schema {SCHEMA!r}); "
+            "ImageNet files go to --imagenet_checkpoint"
+        )
     return file
 
 
@@ -42,7 +49,8 @@ def local_depth(path: str | Path) -> int:
 
 
 def is_saved_model(path: str | Path) -> bool:
-    """Whether a path means a SavedModel, whole or not, and no weight file: a folder, or the file saved_model.pb in one."""
+    """Whether a path means a SavedModel, whole or not, and no weight file: a folder, or the file saved_model.pb in
+    one."""
     return Path(path).is_dir() or Path(path).name == GRAPH_FILE
 
 
@@ -56,7 +64,8 @@ def saved_model_sha256(path: str | Path) -> str:
 
 
 def saved_model_folder(path: str | Path) -> Path:
-    """The folder with saved_model.pb: the path, the folder around it, or the one below it. Raises InputError when there is none."""
+    """The folder with saved_model.pb: the path, the folder around it, or the one below it. Raises InputError when there
+    is none."""
     path = Path(path)
     if path.name == GRAPH_FILE:
         path = path.parent

@@ -2,6 +2,7 @@
 
 DELG_CPU_REPLICAS=2 divides the processor into two devices, to try training on several without GPUs.
 """
+
 import io
 import os
 import sys
@@ -10,7 +11,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def native_messages_hidden():
-    """Hides what C libraries print meanwhile (libjpeg: a line for each damaged picture, nameless), not what Python prints."""
+    """Hides what C libraries print meanwhile (libjpeg: a line for each damaged picture, nameless), not what Python
+    prints."""
     with _standard_error_discarded() as descriptor:
         ours = sys.stderr
         try:
@@ -20,7 +22,9 @@ def native_messages_hidden():
         if not is_descriptor_2:
             yield
             return
-        with open(descriptor, "w", buffering=1, encoding=ours.encoding, errors=ours.errors, closefd=False) as sys.stderr:
+        with open(
+            descriptor, "w", buffering=1, encoding=ours.encoding, errors=ours.errors, closefd=False
+        ) as sys.stderr:
             try:
                 yield
             finally:
@@ -50,9 +54,12 @@ def _imported_quietly():
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with _standard_error_discarded():
         import tensorflow
-        processor, = tensorflow.config.list_physical_devices("CPU")
+
+        (processor,) = tensorflow.config.list_physical_devices("CPU")
         if replicas > 1:
-            tensorflow.config.set_logical_device_configuration(processor, [tensorflow.config.LogicalDeviceConfiguration()] * replicas)
+            tensorflow.config.set_logical_device_configuration(
+                processor, [tensorflow.config.LogicalDeviceConfiguration()] * replicas
+            )
         if "TF_CONFIG" not in os.environ:  # a cluster must be joined before the first operation
             tensorflow.constant(0)
     return tensorflow
@@ -66,7 +73,8 @@ except ImportError:
 
 @contextmanager
 def without_warnings():
-    """Keeps TensorFlow's notes back: of each variable of a TF1 model that cannot be trained, and of where a model was saved."""
+    """Keeps TensorFlow's notes back: of each variable of a TF1 model that cannot be trained, and of where a model was
+    saved."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel("ERROR")

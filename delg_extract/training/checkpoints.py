@@ -1,19 +1,21 @@
 """What a training leaves, as a network: its weight file, or a checkpoint of a run that has not ended (or was killed).
 
-A log folder of delg_extract/train.py holds ``weights.h5`` at the end, ``settings.json`` with the flags, and ``checkpoints/`` with
-tf.train checkpoints of {variables by name, step, momenta}. They are read by key: no optimizer and no trainer is built for it.
+A log folder of delg_extract/train.py holds ``weights.h5`` at the end, ``settings.json`` with the flags, and
+``checkpoints/`` with tf.train checkpoints of {variables by name, step, momenta}. They are read by key: no optimizer and
+no trainer is built for it.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
 
-from delg_extract.training.losses import CLASSIFIERS
 from delg_extract.network.model import Delg
 from delg_extract.network.model_files import read_settings
 from delg_extract.network.tensorflow import tf, without_warnings
 from delg_extract.network.weights import fill_network, load_weights, restore_weights
+from delg_extract.training.losses import CLASSIFIERS
 from rrt.errors import InputError
-from rrt.files.jobs import read_json
+from rrt.files.atomic import read_json
 
 WEIGHT_FILE, SETTINGS_FILE, CHECKPOINTS = "weights.h5", "settings.json", "checkpoints"
 _PREFIX, _SUFFIX = "variables/", "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -22,9 +24,10 @@ _PREFIX, _SUFFIX = "variables/", "/.ATTRIBUTES/VARIABLE_VALUE"
 def load_trained(path: str | Path, **override) -> tuple[Delg, dict, Path]:
     """(network without classifiers, settings of the weight file or flags of the training, the file they came from).
 
-    ``path``: a weight file, a log folder (its weight file, or else its latest checkpoint), its folder of checkpoints, or one checkpoint
-    (the name without .index). ``override``: settings that have no variables (``block3_strides``). Raises InputError when there is
-    none, when it is damaged, and when it does not hold exactly the variables of its network.
+    ``path``: a weight file, a log folder (its weight file, or else its latest checkpoint), its folder of checkpoints,
+    or one checkpoint (the name without .index). ``override``: settings that have no variables (``block3_strides``).
+    Raises InputError when there is none, when it is damaged, and when it does not hold exactly the variables of its
+    network.
     """
     source = _source(Path(path))
     if source.is_file() and not _index(source).is_file():
@@ -38,7 +41,9 @@ def _source(path: Path) -> Path:
     if path.is_dir():
         return _latest_checkpoint(path)
     if not path.is_file() and not _index(path).is_file():
-        raise InputError(f"{path}: no such weight file, log folder or checkpoint; give what delg_extract/train.py wrote")
+        raise InputError(
+            f"{path}: no such weight file, log folder or checkpoint; give what delg_extract/train.py wrote"
+        )
     return path
 
 
@@ -48,9 +53,14 @@ def _index(prefix: Path) -> Path:
 
 def network_settings(flags: dict) -> dict:
     """The settings of ``Delg`` that flags of the training (by name) mean."""
-    return {"backbone": flags["backbone"], "local_dim": int(flags["autoencoder_dimensions"]) if flags["use_autoencoder"] else None,
-            "embedding_dim": flags["delg_embedding_layer_dim"], "gem_power": flags["delg_gem_power"],
-            "block3_strides": flags["block3_strides"], "use_global": flags["delg_global_features"]}
+    return {
+        "backbone": flags["backbone"],
+        "local_dim": int(flags["autoencoder_dimensions"]) if flags["use_autoencoder"] else None,
+        "embedding_dim": flags["delg_embedding_layer_dim"],
+        "gem_power": flags["delg_gem_power"],
+        "block3_strides": flags["block3_strides"],
+        "use_global": flags["delg_global_features"],
+    }
 
 
 def load_checkpoint_weights(prefix: str | Path, **override) -> Delg:
@@ -60,14 +70,17 @@ def load_checkpoint_weights(prefix: str | Path, **override) -> Delg:
     try:
         model = Delg(**{**network_settings(flags), **override})
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{_settings_path(prefix)}: does not describe a network ({error!r}); give the log folder of "
-                         "delg_extract/train.py") from None
+        raise InputError(
+            f"{_settings_path(prefix)}: does not describe a network ({error!r}); give the log folder of "
+            "delg_extract/train.py"
+        ) from None
     restore_checkpoint(prefix, model)
     return model
 
 
 def restore_trained(path: str | Path, model: Delg, partial: bool = False) -> list[str]:
-    """Fills ``model`` from what ``load_trained`` takes, as ``restore_weights``; returns the names left as initialised."""
+    """Fills ``model`` from what ``load_trained`` takes, as ``restore_weights``; returns the names left as
+    initialised."""
     source = _source(Path(path))
     return (restore_checkpoint if _index(source).is_file() else restore_weights)(source, model, partial)
 
@@ -76,15 +89,20 @@ def restore_checkpoint(prefix: Path, model: Delg, partial: bool = False) -> list
     """Fills ``model``, which has no classifiers, from a checkpoint, as ``restore_weights`` does from a weight file."""
     try:
         reader = tf.train.load_checkpoint(str(prefix))
-        shapes = {_name(key): tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()
-                  if key.startswith(_PREFIX) and key.endswith(_SUFFIX)}
+        shapes = {
+            _name(key): tuple(shape)
+            for key, shape in reader.get_variable_to_shape_map().items()
+            if key.startswith(_PREFIX) and key.endswith(_SUFFIX)
+        }
         shapes = {name: shape for name, shape in shapes.items() if name.split("/")[0] not in CLASSIFIERS}
         return fill_network(model, prefix, shapes, lambda name: reader.get_tensor(_key(name)), partial)
     except InputError:
         raise
     # The reader's complaint about a damaged file is an OpError, an IndexError or a ValueError.
     except Exception as error:
-        raise InputError(f"{prefix}: a damaged checkpoint ({str(error).strip().splitlines()[0][:200]}); give an earlier one") from None
+        raise InputError(
+            f"{prefix}: a damaged checkpoint ({str(error).strip().splitlines()[0][:200]}); give an earlier one"
+        ) from None
 
 
 def _latest_checkpoint(folder: Path) -> Path:
@@ -93,8 +111,10 @@ def _latest_checkpoint(folder: Path) -> Path:
             state = tf.train.get_checkpoint_state(str(place))
         if state:
             return Path(state.model_checkpoint_path)
-    raise InputError(f"{folder}: neither {WEIGHT_FILE} nor {CHECKPOINTS}/ with a checkpoint in it; give the --logdir of "
-                     "delg_extract/train.py, or a weight file")
+    raise InputError(
+        f"{folder}: neither {WEIGHT_FILE} nor {CHECKPOINTS}/ with a checkpoint in it; give the --logdir of "
+        "delg_extract/train.py, or a weight file"
+    )
 
 
 def _settings_path(prefix: Path) -> Path:
@@ -104,8 +124,11 @@ def _settings_path(prefix: Path) -> Path:
 def _flags(prefix: Path) -> dict:
     flags = read_json(_settings_path(prefix))
     if not isinstance(flags, dict):
-        raise InputError(f"{_settings_path(prefix)}: no settings of the training that wrote {prefix.name}; keep checkpoints in their "
-                         "log folder, or give a weight file")
+        raise InputError(
+            f"{_settings_path(prefix)}: no settings of the training that wrote {prefix.name}; keep checkpoints in "
+            "their "
+            "log folder, or give a weight file"
+        )
     return flags
 
 

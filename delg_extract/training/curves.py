@@ -1,4 +1,5 @@
 """The curves of a training run, as a table and as a picture."""
+
 from __future__ import annotations
 
 import csv
@@ -10,7 +11,8 @@ from rrt.viz.style import LINE_STYLES, MARKERS, save_figure
 
 LOSSES = ("total", "global", "attention", "reconstruction")
 HEADS = ("global", "local")
-POINTS = 15  # independent ones of a smoothed line; what is left of the noise of single batches is then smaller than the trend
+# independent ones of a smoothed line; what is left of the noise of single batches is then smaller than the trend
+POINTS = 15
 
 
 class CurveLog:
@@ -34,8 +36,8 @@ class CurveLog:
 def draw_curves(csv_path: str | Path, png_path: str | Path) -> Path:
     """Draws ``train.csv`` over the steps into one PNG: losses on the left, accuracies of the heads on the right.
 
-    Training values are faint, their running mean strong, validation has a mark at each measurement. Columns that are missing or
-    empty, as those of a head that is not trained, are left out.
+    Training values are faint, their running mean strong, validation has a mark at each measurement. Columns that are
+    missing or empty, as those of a head that is not trained, are left out.
     """
     from matplotlib.figure import Figure
 
@@ -49,8 +51,15 @@ def draw_curves(csv_path: str | Path, png_path: str | Path) -> Path:
         _draw_noisy(right, table, f"{head}_accuracy", f"C{number}", LINE_STYLES[number], f"{head}, training")
         points = _points(table, f"validation_{head}")
         if len(points):
-            right.plot(points.index, points, LINE_STYLES[number], color=f"C{number}", marker=MARKERS[number], markeredgecolor="black",
-                       label=f"{head}, validation")
+            right.plot(
+                points.index,
+                points,
+                LINE_STYLES[number],
+                color=f"C{number}",
+                marker=MARKERS[number],
+                markeredgecolor="black",
+                label=f"{head}, validation",
+            )
     right.set(xlabel="optimiser step", ylabel="accuracy (share of pictures)", ylim=(0, 1), title="Accuracy")
     for axis in (left, right):
         axis.grid(alpha=0.3)
@@ -60,7 +69,8 @@ def draw_curves(csv_path: str | Path, png_path: str | Path) -> Path:
 
 
 def running_mean(values: pd.Series) -> pd.Series:
-    """Centred mean over a window that leaves about POINTS independent values; at the ends over the half of it that there is."""
+    """Centred mean over a window that leaves about POINTS independent values; at the ends over the half of it that
+    there is."""
     reach = len(values) // POINTS // 2 if len(values) >= 2 * POINTS else 0
     return values.rolling(2 * reach + 1, center=True, min_periods=reach + 1).mean()
 

@@ -1,4 +1,6 @@
-"""The flags of delg_extract/train.py; those of the reference keep their names and, but for paths, their defaults (DELG_SPEC 2.1)."""
+"""The flags of delg_extract/train.py; those of the reference keep their names and, but for paths, their defaults
+(DELG_SPEC 2.1)."""
+
 from __future__ import annotations
 
 import argparse
@@ -13,12 +15,21 @@ STAGES = ("joint", "finetune", "keypoint")
 FREEZES = ("none", "conv4", "trunk")
 # May change when a run is continued.
 FREE_SETTINGS = {"save_interval", "eval_interval", "report_interval", "summary_interval", "eval_images"}
-DEBUG = {"max_iters": 100, "batch_size": 4, "image_size": 97, "report_interval": 10, "save_interval": 50, "eval_interval": 100,
-         "eval_images": 16, "summary_interval": 50}
+DEBUG = {
+    "max_iters": 100,
+    "batch_size": 4,
+    "image_size": 97,
+    "report_interval": 10,
+    "save_interval": 50,
+    "eval_interval": 100,
+    "eval_images": 16,
+    "summary_interval": 50,
+}
 
 
 class Switch(argparse.Action):
-    """``--flag``, ``--flag=false``, ``--noflag`` and ``--no-flag``: what the reference's commands and today's habits write."""
+    """``--flag``, ``--flag=false``, ``--noflag`` and ``--no-flag``: what the reference's commands and today's habits
+    write."""
 
     def __init__(self, option_strings, dest, **kwargs):
         name = option_strings[0][2:]
@@ -42,24 +53,46 @@ def add_flag(p, name: str, default, text: str) -> None:
 
 def add_list_flags(p, required: bool = False) -> None:
     """The flags that name training pictures by image lists."""
-    p.add_argument("--train_list", action="append", required=required,
-                   help="image list; may be given several times, classes are then joined")
-    p.add_argument("--image_dir", action="append", required=required, help="the folder the list's names are relative to, one for each list")
-    p.add_argument("--repeat", action="append", type=int, help="how often an epoch shows each picture of a list, a number for each list")
+    p.add_argument(
+        "--train_list",
+        action="append",
+        required=required,
+        help="image list; may be given several times, classes are then joined",
+    )
+    p.add_argument(
+        "--image_dir",
+        action="append",
+        required=required,
+        help="the folder the list's names are relative to, one for each list",
+    )
+    p.add_argument(
+        "--repeat",
+        action="append",
+        type=int,
+        help="how often an epoch shows each picture of a list, a number for each list",
+    )
 
 
 def parser(description: str) -> argparse.ArgumentParser:
     p = CommandParser(description)
 
     data = p.add_argument_group("pictures: TFRecords or image lists")
-    data.add_argument("--train_file_pattern", help="TFRecord shards of build_image_dataset.py, as 'gldv2/tfrecord/train*' (quoted)")
+    data.add_argument(
+        "--train_file_pattern", help="TFRecord shards of build_image_dataset.py, as 'gldv2/tfrecord/train*' (quoted)"
+    )
     data.add_argument("--validation_file_pattern", help="shards to validate with (default: no validation)")
     add_list_flags(data)
     add_flag(data, "validation_fraction", 0.05, "share of each class of the lists held out for validation")
-    data.add_argument("--dataset_version", choices=tuple(DATASET_CLASSES),
-                      help="sets the number of classes: " + ", ".join(f"{name} {count}" for name, count in DATASET_CLASSES.items()))
-    data.add_argument("--num_classes", type=int, help="classes of any other data set (default: those of the lists, or of the "
-                                                      "relabeling.csv beside the shards)")
+    data.add_argument(
+        "--dataset_version",
+        choices=tuple(DATASET_CLASSES),
+        help="sets the number of classes: " + ", ".join(f"{name} {count}" for name, count in DATASET_CLASSES.items()),
+    )
+    data.add_argument(
+        "--num_classes",
+        type=int,
+        help="classes of any other data set (default: those of the lists, or of the relabeling.csv beside the shards)",
+    )
     add_flag(data, "use_augmentation", True, "random crops")
     add_flag(data, "image_size", 321, "side of the square training crops, pixels")
     add_flag(data, "min_crop_area", 0.08, "smallest share of a picture in a training crop")
@@ -68,31 +101,64 @@ def parser(description: str) -> argparse.ArgumentParser:
 
     network = p.add_argument_group("network")
     network.add_argument("--backbone", choices=BACKBONES, default="resnet50", help="trunk (default %(default)s)")
-    add_flag(network, "delg_global_features", False, "DELG: GeM, embedding and ArcFace; without: DELF, whose trunk learns by softmax")
+    add_flag(
+        network,
+        "delg_global_features",
+        False,
+        "DELG: GeM, embedding and ArcFace; without: DELF, whose trunk learns by softmax",
+    )
     add_flag(network, "delg_gem_power", 3.0, "GeM exponent")
-    network.add_argument("--delg_embedding_layer_dim", type=int, help="global descriptor size (default: the backbone's, 2048)")
+    network.add_argument(
+        "--delg_embedding_layer_dim", type=int, help="global descriptor size (default: the backbone's, 2048)"
+    )
     add_flag(network, "use_autoencoder", True, "reduce local descriptors")
     add_flag(network, "autoencoder_dimensions", 128.0, "local descriptor size")
-    network.add_argument("--local_feature_map_channels", type=float,
-                         help="channels of the local feature map; given by the backbone (1024), another number is refused")
+    network.add_argument(
+        "--local_feature_map_channels",
+        type=float,
+        help="channels of the local feature map; given by the backbone (1024), another number is refused",
+    )
     add_flag(network, "block3_strides", True, "local features every 32 pixels instead of 16")
 
     start = p.add_argument_group("where training starts")
-    start.add_argument("--imagenet_checkpoint", help="Keras ResNet .h5 file the trunk starts from (classic or keras.applications names)")
-    start.add_argument("--init_weights", help="what to start from: a weight file of this project, a --logdir, or one of its checkpoints")
+    start.add_argument(
+        "--imagenet_checkpoint",
+        help="Keras ResNet .h5 file the trunk starts from (classic or keras.applications names)",
+    )
+    start.add_argument(
+        "--init_weights",
+        help="what to start from: a weight file of this project, a --logdir, or one of its checkpoints",
+    )
     add_flag(start, "partial_weights", False, "accept an ImageNet or weight file that lacks some variables")
-    start.add_argument("--conv5_start", choices=("random", "identity"), default="random",
-                       help="identity: conv5 passes conv4 on at first (for ImageNet files without conv5)")
-    add_flag(start, "init_heads_steps", 0, "batches from which the heads are set before training (principal components; after "
-             "--init_weights the class weights only); 0 starts them from noise")
+    start.add_argument(
+        "--conv5_start",
+        choices=("random", "identity"),
+        default="random",
+        help="identity: conv5 passes conv4 on at first (for ImageNet files without conv5)",
+    )
+    add_flag(
+        start,
+        "init_heads_steps",
+        0,
+        "batches from which the heads are set before training (principal components; after "
+        "--init_weights the class weights only); 0 starts them from noise",
+    )
 
     loss = p.add_argument_group("losses and optimisation")
-    loss.add_argument("--stage", choices=STAGES, default="joint",
-                      help="joint: all losses at once, as DELG; finetune: the global loss alone; keypoint: the local head alone on a "
-                           "frozen trunk, crops scaled by a random gamma: finetune, then keypoint is DELF's way in two stages "
-                           "(default %(default)s)")
-    loss.add_argument("--freeze", choices=FREEZES, default="none",
-                      help="what is not trained: nothing, conv1 to conv4, or the trunk up to the embedding (default %(default)s)")
+    loss.add_argument(
+        "--stage",
+        choices=STAGES,
+        default="joint",
+        help="joint: all losses at once, as DELG; finetune: the global loss alone; keypoint: the local head alone on a "
+        "frozen trunk, crops scaled by a random gamma: finetune, then keypoint is DELF's way in two stages "
+        "(default %(default)s)",
+    )
+    loss.add_argument(
+        "--freeze",
+        choices=FREEZES,
+        default="none",
+        help="what is not trained: nothing, conv1 to conv4, or the trunk up to the embedding (default %(default)s)",
+    )
     add_flag(loss, "min_gamma", 0.25, "smallest gamma of --stage keypoint")
     add_flag(loss, "batch_size", 32, "pictures a step, of all replicas together")
     add_flag(loss, "initial_lr", 0.01, "learning rate, falling linearly to zero at --max_iters")
@@ -104,8 +170,12 @@ def parser(description: str) -> argparse.ArgumentParser:
 
     run = p.add_argument_group("the run")
     add_flag(run, "logdir", "logs/delg", "folder for checkpoints, curves, TensorBoard and the final weights")
-    run.add_argument("--mixed_precision", choices=("none", "bfloat16"), default="none",
-                     help="type of the convolutions; weights, statistics and losses stay float32 (default %(default)s)")
+    run.add_argument(
+        "--mixed_precision",
+        choices=("none", "bfloat16"),
+        default="none",
+        help="type of the convolutions; weights, statistics and losses stay float32 (default %(default)s)",
+    )
     add_flag(run, "report_interval", 100, "steps between lines of train.csv")
     add_flag(run, "summary_interval", 100, "steps between TensorBoard summaries; 0: none")
     add_flag(run, "eval_interval", 1000, "steps between validations")
@@ -116,7 +186,8 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def parse(description: str, arguments: list[str] | None = None) -> argparse.Namespace:
-    """The flags of a command line, checked as far as that needs no file. Raises InputError for those that contradict each other."""
+    """The flags of a command line, checked as far as that needs no file. Raises InputError for those that contradict
+    each other."""
     p = parser(description)
     arguments = sys.argv[1:] if arguments is None else arguments
     if p.parse_args(arguments).debug:
@@ -125,7 +196,9 @@ def parse(description: str, arguments: list[str] | None = None) -> argparse.Name
     if bool(args.train_file_pattern) == bool(args.train_list):
         raise InputError("give the pictures by --train_file_pattern (TFRecords) or by --train_list and --image_dir")
     if args.validation_file_pattern and not args.train_file_pattern:
-        raise InputError("--validation_file_pattern goes with --train_file_pattern; of image lists --validation_fraction is held out")
+        raise InputError(
+            "--validation_file_pattern goes with --train_file_pattern; of image lists --validation_fraction is held out"
+        )
     for name in ("batch_size", "image_size", "report_interval", "eval_interval", "eval_images", "save_interval"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} {getattr(args, name)}: expected 1 or more")
@@ -133,17 +206,28 @@ def parse(description: str, arguments: list[str] | None = None) -> argparse.Name
         if getattr(args, name) < 0:
             raise InputError(f"--{name} {getattr(args, name)}: expected 0 or more")
     if args.image_size < 33:
-        raise InputError(f"--image_size {args.image_size}: expected at least 33 pixels, one cell of the local feature map")
-    if not 0 < args.min_gamma <= 1 or args.stage == "keypoint" and args.min_gamma * args.image_size < 33:
-        raise InputError(f"--min_gamma {args.min_gamma}: expected a factor up to 1 that leaves crops of at least 33 pixels")
+        raise InputError(
+            f"--image_size {args.image_size}: expected at least 33 pixels, one cell of the local feature map"
+        )
+    if not 0 < args.min_gamma <= 1 or (args.stage == "keypoint" and args.min_gamma * args.image_size < 33):
+        raise InputError(
+            f"--min_gamma {args.min_gamma}: expected a factor up to 1 that leaves crops of at least 33 pixels"
+        )
     if not 0 < args.min_crop_area <= args.max_crop_area <= 1:
-        raise InputError(f"--min_crop_area {args.min_crop_area}, --max_crop_area {args.max_crop_area}: expected shares of a picture, "
-                         "the first not above the second")
+        raise InputError(
+            f"--min_crop_area {args.min_crop_area}, --max_crop_area {args.max_crop_area}: expected shares of a "
+            "picture, "
+            "the first not above the second"
+        )
     if args.stage == "keypoint":
         if not (args.init_weights or args.imagenet_checkpoint):
-            raise InputError("--stage keypoint trains the local head alone; give the trunk by --init_weights (the weights.h5 of "
-                             "--stage finetune) or --imagenet_checkpoint")
+            raise InputError(
+                "--stage keypoint trains the local head alone; give the trunk by --init_weights (the weights.h5 of "
+                "--stage finetune) or --imagenet_checkpoint"
+            )
         args.freeze = "trunk"
     elif args.stage == "finetune" and args.freeze == "trunk":
-        raise InputError("--stage finetune --freeze trunk: nothing of the trunk would be trained; leave one of them out")
+        raise InputError(
+            "--stage finetune --freeze trunk: nothing of the trunk would be trained; leave one of them out"
+        )
     return args

@@ -1,21 +1,27 @@
-"""A starting point from data, for short schedules: the heads begin where principal components of ImageNet features stand.
+"""A starting point from data, for short schedules: the heads begin where principal components of ImageNet features
+stand.
 
 The published recipe starts conv5 and the heads from noise and needs hundreds of thousands of steps. Here
-- conv5 without ImageNet weights starts as the identity on conv4: the shortcut of l5a copies the conv4 channels, every residual
-  branch ends in a batch norm with gamma zero, so that block4 equals conv4 (and random mixtures of it in the second half);
-- the embedding starts as PCA whitening of the GeM vectors, the autoencoder as PCA whitening of conv4 cells and its inverse: it
+- conv5 without ImageNet weights starts as the identity on conv4: the shortcut of l5a copies the conv4 channels, every
+residual
+  branch ends in a batch norm with gamma zero, so that block4 equals conv4 (and random mixtures of it in the second
+  half);
+- the embedding starts as PCA whitening of the GeM vectors, the autoencoder as PCA whitening of conv4 cells and its
+inverse: it
   reconstructs what plain PCA would, but local descriptors compare better when every component weighs the same;
 - the attention starts as the magnitude of a cell: ImageNet features are strong on things and weak on sky and road;
-- a class's cosine weight starts as the mean embedding of its pictures ("imprinting", Qi et al., CVPR 2018), and its weights of
+- a class's cosine weight starts as the mean embedding of its pictures ("imprinting", Qi et al., CVPR 2018), and its
+weights of
   the attention classifier as its mean pooled vector less the mean of all, times the factor that fits the labels best.
 Every value is only a start: the joint loss trains it further.
 """
+
 from __future__ import annotations
 
 import numpy as np
 
-from delg_extract.network.model import BATCH_NORM_EPSILON, Delg, attention_pool, gem
 from delg_extract.extraction.pca import Moments
+from delg_extract.network.model import BATCH_NORM_EPSILON, Delg, attention_pool, gem
 from delg_extract.network.tensorflow import tf
 from rrt.progress import bar
 
@@ -35,7 +41,9 @@ def identity_conv5(model: Delg, seed: int = 0) -> None:
 
 
 def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, batch_statistics: bool, cells_per_image: int, seed: int):
-    """Samples of conv4 cells [M, C], GeM vectors [N, G], attention-pooled conv4 [N, C] and labels [N] of ``steps`` batches."""
+    """Samples of conv4 cells [M, C], GeM vectors [N, G], attention-pooled conv4 [N, C] and labels [N] of ``steps``
+    batches."""
+
     @tf.function(reduce_retracing=True)
     def forward(images):
         conv4 = model.conv4(images, batch_statistics)
@@ -73,13 +81,20 @@ def _calibrate_shortcut(model: Delg, cells: np.ndarray) -> None:
     v["bn5a_branch1/beta"].assign(mean)
 
 
-def initialise_heads(model: Delg, data: tf.data.Dataset, steps: int, classifier_only: bool = False, batch_statistics: bool = False,
-                     whitening_rank: int = 256, seed: int = 0) -> None:
+def initialise_heads(
+    model: Delg,
+    data: tf.data.Dataset,
+    steps: int,
+    classifier_only: bool = False,
+    batch_statistics: bool = False,
+    whitening_rank: int = 256,
+    seed: int = 0,
+) -> None:
     """Sets embedding, autoencoder and cosine weights from ``steps`` batches of (images, labels); see the module's text.
 
-    ``classifier_only``: only the cosine weights (the network comes from a weight file). ``batch_statistics``: batch norms
-    work as in training (for a trunk that starts from noise, whose moving averages mean nothing yet). ``whitening_rank``:
-    components weaker than this one are damped instead of blown up to unit variance.
+    ``classifier_only``: only the cosine weights (the network comes from a weight file). ``batch_statistics``: batch
+    norms work as in training (for a trunk that starts from noise, whose moving averages mean nothing yet).
+    ``whitening_rank``: components weaker than this one are damped instead of blown up to unit variance.
     """
     cells, pooled, pooled_local, labels = _pass_over(data, model, steps, batch_statistics, 16, seed)
     if not classifier_only:
@@ -101,8 +116,8 @@ def set_autoencoder(model: Delg, cells: np.ndarray) -> None:
         return
     v = model.variables_by_name
     mean, values, vectors = principal_components(cells)
-    basis = vectors[:, :model.local_dim]
-    deviation = np.sqrt(values[:model.local_dim] + 1e-8 * values[0])
+    basis = vectors[:, : model.local_dim]
+    deviation = np.sqrt(values[: model.local_dim] + 1e-8 * values[0])
     encoder, decoder = (basis / deviation).astype(np.float32), (basis * deviation).T.astype(np.float32)
     v["autoenc_conv1/kernel"].assign(encoder[None, None])
     v["autoenc_conv1/bias"].assign(-mean @ encoder)
@@ -111,7 +126,8 @@ def set_autoencoder(model: Delg, cells: np.ndarray) -> None:
 
 
 def set_attention(model: Delg, cells: np.ndarray) -> None:
-    """Every hidden unit sums its share of the (non-negative) channels; the score is the standardised mean of the units."""
+    """Every hidden unit sums its share of the (non-negative) channels; the score is the standardised mean of the
+    units."""
     v = model.variables_by_name
     channels, units = v["attn_conv1/kernel"].shape[2:]
     shares = (np.arange(channels)[:, None] % units == np.arange(units)).astype(np.float32)
@@ -131,7 +147,7 @@ def _set_embedding(model: Delg, pooled: np.ndarray, whitening_rank: int) -> None
     v = model.variables_by_name
     mean, values, vectors = principal_components(pooled)
     damping = values[min(whitening_rank, len(values)) - 1]
-    projection = (vectors / np.sqrt(values + damping))[:, :model.embedding_dim].astype(np.float32)
+    projection = (vectors / np.sqrt(values + damping))[:, : model.embedding_dim].astype(np.float32)
     v["embedding_layer/kernel"].assign(projection)
     v["embedding_layer/bias"].assign((-mean @ projection).astype(np.float32))
 

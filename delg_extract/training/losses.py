@@ -1,9 +1,11 @@
-"""The joint DELG loss (DELG paper section 3.2; DELG_SPEC 1.3 to 1.7) and the classifiers that exist only while training.
+"""The joint DELG loss (DELG paper section 3.2; DELG_SPEC 1.3 to 1.7) and the classifiers that exist only while
+training.
 
     L = L_global + attention_weight * L_attention + reconstruction_weight * L_reconstruction
 
 Only L_global reaches the trunk: the local head reads a conv4 whose gradient is stopped.
 """
+
 from __future__ import annotations
 
 import math
@@ -25,7 +27,8 @@ class Losses(NamedTuple):
 
 
 def add_classifiers(model: Delg, num_classes: int, stage: str = "joint") -> None:
-    """Adds the training-only variables: ``cosine_weights`` (DELG) or ``desc_fc`` (DELF), and ``att_fc``; those the stage trains."""
+    """Adds the training-only variables: ``cosine_weights`` (DELG) or ``desc_fc`` (DELF), and ``att_fc``; those the
+    stage trains."""
     if stage != "keypoint" and model.use_global:
         model.add_matrix("cosine_weights", model.embedding_dim, num_classes)
     elif stage != "keypoint":
@@ -50,16 +53,21 @@ def cosines(embedding: tf.Tensor, weights: tf.Tensor):
         scaled = upstream * inverse_norm
         # What points along a column would only change its length.
         along = tf.reduce_sum(scaled * cosine, axis=0) * inverse_norm
-        return tf.matmul(scaled, weights, transpose_b=True), tf.matmul(embedding, scaled, transpose_a=True) - weights * along
+        return tf.matmul(scaled, weights, transpose_b=True), tf.matmul(
+            embedding, scaled, transpose_a=True
+        ) - weights * along
 
     return cosine, gradient
 
 
-def arcface_logits(embedding: tf.Tensor, weights: tf.Tensor, labels: tf.Tensor | None, margin: float = 0.1,
-                   scale: float = SCALE_FACTOR) -> tf.Tensor:
-    """Cosine logits [B, C] with the additive angular margin of ArcFace on the true class; ``labels=None``: no margin (validation).
+def arcface_logits(
+    embedding: tf.Tensor, weights: tf.Tensor, labels: tf.Tensor | None, margin: float = 0.1, scale: float = SCALE_FACTOR
+) -> tf.Tensor:
+    """Cosine logits [B, C] with the additive angular margin of ArcFace on the true class; ``labels=None``: no margin
+    (validation).
 
-    The margin is left out where theta > pi - margin. The cosine is clamped before acos, whose gradient is infinite at +-1.
+    The margin is left out where theta > pi - margin. The cosine is clamped before acos, whose gradient is infinite at
+    +-1.
     """
     cosine = cosines(tf.nn.l2_normalize(embedding, axis=1), tf.convert_to_tensor(weights))
     if labels is not None:
@@ -71,7 +79,9 @@ def arcface_logits(embedding: tf.Tensor, weights: tf.Tensor, labels: tf.Tensor |
     return scale * cosine
 
 
-def global_logits(model: Delg, embedding: tf.Tensor, labels: tf.Tensor | None, margin: float, scale: float = SCALE_FACTOR) -> tf.Tensor:
+def global_logits(
+    model: Delg, embedding: tf.Tensor, labels: tf.Tensor | None, margin: float, scale: float = SCALE_FACTOR
+) -> tf.Tensor:
     """Class logits of the global branch: cosine with margin for DELG, a dense layer for DELF."""
     v = model.variables_by_name
     if model.use_global:
@@ -86,19 +96,30 @@ def local_logits(model: Delg, block3: tf.Tensor, maps: LocalMaps) -> tf.Tensor:
     return attention_pool(targets, maps.attention) @ v["att_fc/kernel"] + v["att_fc/bias"]
 
 
-def joint_loss(global_logits_: tf.Tensor | None, local_logits_: tf.Tensor | None, block3: tf.Tensor | None, maps: LocalMaps | None,
-               labels: tf.Tensor, global_batch: int | tf.Tensor, attention_weight: float = 1.0, reconstruction_weight: float = 10.0,
-               num_replicas: int = 1) -> Losses:
-    """The weighted sum above for one replica; what is None is left out. Cross entropies are summed here and divided by the batch of all
-    replicas.
+def joint_loss(
+    global_logits_: tf.Tensor | None,
+    local_logits_: tf.Tensor | None,
+    block3: tf.Tensor | None,
+    maps: LocalMaps | None,
+    labels: tf.Tensor,
+    global_batch: int | tf.Tensor,
+    attention_weight: float = 1.0,
+    reconstruction_weight: float = 10.0,
+    num_replicas: int = 1,
+) -> Losses:
+    """The weighted sum above for one replica; what is None is left out. Cross entropies are summed here and divided by
+    the batch of all replicas.
 
-    The reconstruction error is a mean over the replica's batch; it is divided by the number of replicas, because gradients are
-    summed over them (the reference forgets this, so that there the weight grows with the number of GPUs).
+    The reconstruction error is a mean over the replica's batch; it is divided by the number of replicas, because
+    gradients are summed over them (the reference forgets this, so that there the weight grows with the number of GPUs).
     """
+
     def cross_entropy(logits):
         if logits is None:
             return tf.constant(0.0)
-        return tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)) / tf.cast(global_batch, tf.float32)
+        return tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)) / tf.cast(
+            global_batch, tf.float32
+        )
 
     loss_global, loss_attention = cross_entropy(global_logits_), cross_entropy(local_logits_)
     loss_reconstruction = tf.constant(0.0)

@@ -1,4 +1,6 @@
-"""The reference's optimizer (DELG_SPEC 2.2), gradient descent with momentum and clipping, in one pass over the weights."""
+"""The reference's optimizer (DELG_SPEC 2.2), gradient descent with momentum and clipping, in one pass over the
+weights."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -7,8 +9,8 @@ from delg_extract.network.tensorflow import tf
 
 
 class ClippedMomentum:
-    """m <- momentum * m - rate * clip(gradient), variable <- variable + m: what tf.clip_by_global_norm and Keras' SGD give, which
-    go over every weight ten times. Make it in the scope of the tf.distribute strategy it is used with.
+    """m <- momentum * m - rate * clip(gradient), variable <- variable + m: what tf.clip_by_global_norm and Keras' SGD
+    give, which go over every weight ten times. Make it in the scope of the tf.distribute strategy it is used with.
 
     ``momenta`` is the state that a checkpoint keeps, in the order of ``variables``.
     """
@@ -22,6 +24,7 @@ class ClippedMomentum:
         norm = tf.linalg.global_norm(gradients)
         rate = learning_rate * self.clip_norm / tf.maximum(norm, self.clip_norm)
         for variable, accumulator, gradient in zip(self.variables, self.momenta, gradients, strict=True):
-            tf.raw_ops.ResourceApplyKerasMomentum(var=variable.handle, accum=accumulator.handle, lr=rate, grad=gradient,
-                                                  momentum=self.momentum)
+            tf.raw_ops.ResourceApplyKerasMomentum(
+                var=variable.handle, accum=accumulator.handle, lr=rate, grad=gradient, momentum=self.momentum
+            )
         return norm

@@ -1,4 +1,5 @@
 """A training run: what it starts from, the loop around the step, and what it leaves (the command is train.py)."""
+
 from __future__ import annotations
 
 import argparse
@@ -8,39 +9,55 @@ from pathlib import Path
 
 import numpy as np
 
-from delg_extract.training.checkpoints import network_settings, restore_trained
-from delg_extract.training.curves import CurveLog, draw_curves
-from delg_extract.data.batches import read_labelled_pictures, training_batches, unreadable_picture_named, validation_batches
-from delg_extract.training.distribution import check_shares, checkpoint_folder, distributed_batches, is_chief, make_strategy, share_of_each
-from delg_extract.training.initialise import identity_conv5, initialise_heads
-from delg_extract.training.losses import add_classifiers
+from delg_extract.data.batches import (
+    read_labelled_pictures,
+    training_batches,
+    unreadable_picture_named,
+    validation_batches,
+)
+from delg_extract.data.records import read_record_pictures
 from delg_extract.network.model import Delg
 from delg_extract.network.tensorflow import tf
-from delg_extract.data.records import read_record_pictures
-from delg_extract.training.summaries import TAGS, Summaries
-from delg_extract.training.flags import DATASET_CLASSES, FREE_SETTINGS
-from delg_extract.training.step import StepResult, Trainer
 from delg_extract.network.weights import load_keras_notop, save_weights
+from delg_extract.training.checkpoints import network_settings, restore_trained
+from delg_extract.training.curves import CurveLog, draw_curves
+from delg_extract.training.distribution import (
+    check_shares,
+    checkpoint_folder,
+    distributed_batches,
+    is_chief,
+    make_strategy,
+    share_of_each,
+)
+from delg_extract.training.flags import DATASET_CLASSES, FREE_SETTINGS
+from delg_extract.training.initialise import identity_conv5, initialise_heads
+from delg_extract.training.losses import add_classifiers
+from delg_extract.training.step import StepResult, Trainer
+from delg_extract.training.summaries import TAGS, Summaries
 from rrt.errors import InputError
-from rrt.files.jobs import guard_settings
+from rrt.files.atomic import guard_settings
 from rrt.progress import bar, report_progress
 
 COLUMNS = ("total", "global", "attention", "reconstruction", "gradient_norm", "global_accuracy", "local_accuracy")
 KEPT_CHECKPOINTS = 3
 
 
-
-# ---- what training starts from -------------------------------------------------------------------------------------------
+# ---- what training starts from ---------------------------------------------------------------------------------------
 
 
 def open_pictures(args: argparse.Namespace):
-    """Training and validation pictures (the same object for image lists, which hold out some; None without validation)."""
+    """Training and validation pictures (the same object for image lists, which hold out some; None without
+    validation)."""
     if args.train_list:
-        pictures = read_labelled_pictures(args.train_list, args.image_dir, args.repeat, args.validation_fraction, args.seed)
+        pictures = read_labelled_pictures(
+            args.train_list, args.image_dir, args.repeat, args.validation_fraction, args.seed
+        )
         return pictures, pictures
     num_classes = number_of_classes(args, args.train_file_pattern)
     flags = "train_file_pattern", "validation_file_pattern"
-    return tuple(getattr(args, flag) and read_record_pictures(getattr(args, flag), num_classes, f"--{flag}") for flag in flags)
+    return tuple(
+        getattr(args, flag) and read_record_pictures(getattr(args, flag), num_classes, f"--{flag}") for flag in flags
+    )
 
 
 def number_of_classes(args: argparse.Namespace, pattern: str) -> int:
@@ -49,42 +66,64 @@ def number_of_classes(args: argparse.Namespace, pattern: str) -> int:
         return args.num_classes or DATASET_CLASSES[args.dataset_version]
     numbering = Path(pattern).parent / "relabeling.csv"
     if not numbering.is_file():
-        raise InputError(f"{pattern}: no relabeling.csv beside the shards says how many classes there are; give --num_classes or "
-                         "--dataset_version")
+        raise InputError(
+            f"{pattern}: no relabeling.csv beside the shards says how many classes there are; give --num_classes or "
+            "--dataset_version"
+        )
     return len(numbering.read_text().splitlines()) - 1
 
 
 def starting_model(args: argparse.Namespace, pictures, num_classes: int, fresh: bool = True) -> Delg:
-    """A network with its classifiers, and with the starting weights that ``args`` name; a run that goes on (not ``fresh``) needs none."""
+    """A network with its classifiers, and with the starting weights that ``args`` name; a run that goes on (not
+    ``fresh``) needs none."""
     model = Delg(**network_settings(vars(args)), seed=args.seed)
     if args.local_feature_map_channels not in (None, model.sizes.local_channels):
-        raise InputError(f"--local_feature_map_channels {args.local_feature_map_channels:g}: a {args.backbone} has "
-                         f"{model.sizes.local_channels}; leave the flag out")
+        raise InputError(
+            f"--local_feature_map_channels {args.local_feature_map_channels:g}: a {args.backbone} has "
+            f"{model.sizes.local_channels}; leave the flag out"
+        )
     if fresh:
         _load_start(model, args)
     add_classifiers(model, num_classes, args.stage)
     if fresh and args.init_heads_steps:
         with unreadable_picture_named(pictures):
-            initialise_heads(model, batches_of(pictures, args, args.batch_size, seed=args.seed + 1), args.init_heads_steps,
-                             classifier_only=args.init_weights is not None and not args.partial_weights,
-                             batch_statistics=not (args.init_weights or args.imagenet_checkpoint), seed=args.seed)
+            initialise_heads(
+                model,
+                batches_of(pictures, args, args.batch_size, seed=args.seed + 1),
+                args.init_heads_steps,
+                classifier_only=args.init_weights is not None and not args.partial_weights,
+                batch_statistics=not (args.init_weights or args.imagenet_checkpoint),
+                seed=args.seed,
+            )
     return model
 
 
 def _load_start(model: Delg, args: argparse.Namespace) -> None:
     if args.init_weights:
         left = restore_trained(args.init_weights, model, args.partial_weights)
-        print(f"{args.init_weights}: loaded" + (f", left {', '.join(left)} as initialised" if left else " all variables"))
+        print(
+            f"{args.init_weights}: loaded" + (f", left {', '.join(left)} as initialised" if left else " all variables")
+        )
     if args.imagenet_checkpoint:
         print(load_keras_notop(args.imagenet_checkpoint, model, partial=args.partial_weights))
     if args.conv5_start == "identity":
         identity_conv5(model, args.seed)
 
 
-def batches_of(pictures, args: argparse.Namespace, batch_size: int, skip_steps: int = 0, shard=(0, 1), seed: int | None = None):
+def batches_of(
+    pictures, args: argparse.Namespace, batch_size: int, skip_steps: int = 0, shard=(0, 1), seed: int | None = None
+):
     """Training batches as the flags want them."""
-    return training_batches(pictures, batch_size, args.image_size, args.seed if seed is None else seed, args.use_augmentation,
-                            (args.min_crop_area, args.max_crop_area), skip_steps, shard)
+    return training_batches(
+        pictures,
+        batch_size,
+        args.image_size,
+        args.seed if seed is None else seed,
+        args.use_augmentation,
+        (args.min_crop_area, args.max_crop_area),
+        skip_steps,
+        shard,
+    )
 
 
 def build_trainer(args: argparse.Namespace, pictures, num_classes: int, strategy=None, fresh: bool = True) -> Trainer:
@@ -103,7 +142,7 @@ def _values(model: Delg) -> dict[str, np.ndarray]:
     return {name: variable.numpy() for name, variable in model.variables_by_name.items()}
 
 
-# ---- the run -------------------------------------------------------------------------------------------------------------
+# ---- the run ---------------------------------------------------------------------------------------------------------
 
 
 def train(args: argparse.Namespace) -> Path:
@@ -113,11 +152,15 @@ def train(args: argparse.Namespace) -> Path:
     check_shares(strategy, args.batch_size)
     training, validation = open_pictures(args)
     if args.train_list and args.num_classes and args.num_classes < training.num_classes:
-        raise InputError(f"{args.train_list[0]}: the lists have {training.num_classes} classes, --num_classes is {args.num_classes}; "
-                         "raise it or leave it out")
+        raise InputError(
+            f"{args.train_list[0]}: the lists have {training.num_classes} classes, --num_classes is "
+            f"{args.num_classes}; "
+            "raise it or leave it out"
+        )
     latest = tf.train.latest_checkpoint(str(logdir / "checkpoints"))
     trainer = build_trainer(args, training, args.num_classes or training.num_classes, strategy, fresh=not latest)
-    # Last, so that a run refused for its input leaves no claim on the folder; nor does one that ended before it saved anything.
+    # Last, so that a run refused for its input leaves no claim on the folder; nor does one that ended before it saved
+    # anything.
     if is_chief(strategy):
         if not latest and not (logdir / "weights.h5").exists():
             (logdir / "settings.json").unlink(missing_ok=True)
@@ -135,25 +178,34 @@ def train(args: argparse.Namespace) -> Path:
     if not is_chief(strategy):
         shutil.rmtree(folder)
         return logdir / "weights.h5"
-    return save_weights(logdir / "weights.h5", trained, image_size=args.image_size, steps=int(trainer.step_count.numpy()))
+    return save_weights(
+        logdir / "weights.h5", trained, image_size=args.image_size, steps=int(trainer.step_count.numpy())
+    )
 
 
 class Run:
-    """The loop around the step: progress, reports, validation, summaries, checkpoints. Only the chief prints and writes logs."""
+    """The loop around the step: progress, reports, validation, summaries, checkpoints. Only the chief prints and writes
+    logs."""
 
     def __init__(self, trainer: Trainer, training, validation, manager: tf.train.CheckpointManager, logdir: Path):
         self.trainer, self.args, self.manager, self.logdir = trainer, trainer.args, manager, logdir
         self.training, self.validation = training, validation
         self.chief = is_chief(trainer.strategy)
         self.start = int(trainer.step_count.numpy())
-        self.waiting: list[tuple[int, StepResult]] = []  # steps whose results were not looked at, so that a GPU need not wait
+        self.waiting: list[
+            tuple[int, StepResult]
+        ] = []  # steps whose results were not looked at, so that a GPU need not wait
 
     def until_the_end(self) -> None:
         args, trainer = self.args, self.trainer
         if self.chief:
-            self.log = CurveLog(self.logdir / "train.csv", ("step", *COLUMNS, "validation_global", "validation_local"), self.start)
+            self.log = CurveLog(
+                self.logdir / "train.csv", ("step", *COLUMNS, "validation_global", "validation_local"), self.start
+            )
         self.summaries = Summaries(self.logdir / "train_logs" if self.chief and args.summary_interval else None)
-        data = distributed_batches(trainer.strategy, lambda *rest: batches_of(self.training, args, *rest), args.batch_size, self.start)
+        data = distributed_batches(
+            trainer.strategy, lambda *rest: batches_of(self.training, args, *rest), args.batch_size, self.start
+        )
         self.bar = bar(what="train", unit="step", total=args.max_iters, initial=self.start, shown=self.chief)
         self.began, self.recent = (time.time(), self.start), []
         for step, batch in zip(range(self.start + 1, args.max_iters + 1), data):
@@ -188,9 +240,14 @@ class Run:
         # What a step saved is known to be good when the next step's loss was finite.
         good = [path for path in self.manager.checkpoints if int(path.rpartition("-")[2]) < step - 1]
         if not good:
-            return "no earlier checkpoint is known to be good; start again in another --logdir with a lower --initial_lr"
-        return (f"the last good checkpoint is {good[-1]}; start again in another --logdir with --init_weights {good[-1]} and a lower "
-                "--initial_lr")
+            return (
+                "no earlier checkpoint is known to be good; start again in another --logdir with a lower --initial_lr"
+            )
+        return (
+            f"the last good checkpoint is {good[-1]}; start again in another --logdir with --init_weights {good[-1]} "
+            "and a lower "
+            "--initial_lr"
+        )
 
     def _summarise(self, step: int, images, rate: float) -> None:
         self._look()
@@ -211,16 +268,21 @@ class Run:
         self._look()
         mean = dict(zip(COLUMNS, np.mean(self.recent, axis=0)))
         speed = self._speed(step) * self.args.batch_size
-        self.bar.set_postfix_str(f"loss {mean['total']:.2f} acc {mean['global_accuracy']:.2f}/{mean['local_accuracy']:.2f} "
-                                 f"{speed:.1f} images/s")
+        self.bar.set_postfix_str(
+            f"loss {mean['total']:.2f} acc {mean['global_accuracy']:.2f}/{mean['local_accuracy']:.2f} "
+            f"{speed:.1f} images/s"
+        )
         validation = ("", "")
         if self.validation is not None and self._due(step, self.args.eval_interval):
             validation = self._validate(step)
         if self.chief:
             if validation[0] != "":
-                report_progress(f"step {step}: loss {mean['total']:.3f} (global {mean['global']:.3f}, attention {mean['attention']:.3f}, "
-                                f"reconstruction {mean['reconstruction']:.4f}), validation accuracy global {validation[0]:.3f} "
-                                f"local {validation[1]:.3f}, {speed:.1f} images/s")
+                report_progress(
+                    f"step {step}: loss {mean['total']:.3f} (global {mean['global']:.3f}, attention "
+                    f"{mean['attention']:.3f}, "
+                    f"reconstruction {mean['reconstruction']:.4f}), validation accuracy global {validation[0]:.3f} "
+                    f"local {validation[1]:.3f}, {speed:.1f} images/s"
+                )
             self.log.write((step, *mean.values(), *validation))
         self.recent, self.began = [], (time.time(), step)
 
@@ -233,14 +295,19 @@ class Run:
 
 
 def validate(trainer: Trainer, pictures, args: argparse.Namespace) -> tuple[float, float]:
-    """Top-1 accuracy of the global and the local head without margin and augmentation, on at most ``eval_images`` pictures; NaN for a
-    head that the stage leaves out, or without pictures."""
+    """Top-1 accuracy of the global and the local head without margin and augmentation, on at most ``eval_images``
+    pictures; NaN for a head that the stage leaves out, or without pictures."""
     counts = np.zeros(3)
     batches = validation_batches(pictures, args.batch_size, args.image_size, args.eval_images)
     for images, labels in bar(batches, "validation", "batch", passing=True, shown=is_chief(trainer.strategy)):
         missing = args.batch_size - len(labels)  # the last batch is filled up, so that it divides by the replicas
-        images, labels = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))), np.pad(labels, (0, missing), constant_values=-1)
+        images, labels = (
+            np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
+            np.pad(labels, (0, missing), constant_values=-1),
+        )
         counts += [float(count) for count in trainer.validation_step(*share_of_each(trainer.strategy, images, labels))]
     global_, local_, total = counts
-    return tuple(right / total if total and args.stage != stage_without else float("nan")
-                 for right, stage_without in ((global_, "keypoint"), (local_, "finetune")))
+    return tuple(
+        right / total if total and args.stage != stage_without else float("nan")
+        for right, stage_without in ((global_, "keypoint"), (local_, "finetune"))
+    )

@@ -7,15 +7,16 @@ Deviations from the reference, all on purpose:
 - validation pools what training pools: the reconstruction, where there is an autoencoder;
 - gradients are clipped after they are summed over the replicas, so that the bound is the same for any number of them.
 """
+
 from __future__ import annotations
 
 from argparse import Namespace
 from typing import NamedTuple
 
-from delg_extract.training.losses import global_logits, joint_loss, local_logits
 from delg_extract.network.model import Delg
-from delg_extract.training.optimizer import ClippedMomentum
 from delg_extract.network.tensorflow import tf
+from delg_extract.training.losses import global_logits, joint_loss, local_logits
+from delg_extract.training.optimizer import ClippedMomentum
 
 CLIP_NORM = 10.0
 MOMENTUM = 0.9
@@ -37,7 +38,8 @@ class StepResult(NamedTuple):
 
 
 def is_of_stage(name: str, stage: str) -> bool:
-    """Whether a stage trains the variable of this name: finetune all but the local head, keypoint the local head alone."""
+    """Whether a stage trains the variable of this name: finetune all but the local head, keypoint the local head
+    alone."""
     return stage == "joint" or name.startswith(LOCAL_HEAD) == (stage == "keypoint")
 
 
@@ -53,23 +55,32 @@ class Trainer:
         trained = [v for name, v in model.trained_variables(FROZEN[args.freeze]) if is_of_stage(name, args.stage)]
         with self.strategy.scope():
             self.optimizer = ClippedMomentum(trained, MOMENTUM, CLIP_NORM)
-            self.step_count = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
-            self.data_seed = tf.Variable(args.seed, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+            self.step_count = tf.Variable(
+                0, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+            )
+            self.data_seed = tf.Variable(
+                args.seed, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+            )
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """All that a run needs to go on as if it had not stopped."""
-        return tf.train.Checkpoint(variables=self.model.variables_by_name, step=self.step_count, data_seed=self.data_seed,
-                                   momenta=self.optimizer.momenta)
+        return tf.train.Checkpoint(
+            variables=self.model.variables_by_name,
+            step=self.step_count,
+            data_seed=self.data_seed,
+            momenta=self.optimizer.momenta,
+        )
 
     @property
     def learning_rate(self) -> float:
         """That of the next step."""
         return self.args.initial_lr * (1.0 - int(self.step_count.numpy()) / self.args.max_iters)
 
-    # ---- forward ---------------------------------------------------------------------------------------------------------
+    # ---- forward -----------------------------------------------------------------------------------------------------
 
     def forward(self, images, labels, training):
-        """Global and local logits, block3 and local maps; None for what the stage leaves out. The margin is for training only."""
+        """Global and local logits, block3 and local maps; None for what the stage leaves out. The margin is for
+        training only."""
         args, model = self.args, self.model
         conv4 = model.conv4(images, training and args.freeze == "none")
         global_, local_, block3, maps = None, None, None, None
@@ -79,21 +90,33 @@ class Trainer:
             local_ = local_logits(model, block3, maps)
         if args.stage != "keypoint":
             embedding = model.embed(model.conv5(conv4, training and args.freeze != "trunk"))
-            global_ = global_logits(model, embedding, labels if training else None, args.delg_arcface_margin, args.delg_scale_factor_init)
+            global_ = global_logits(
+                model, embedding, labels if training else None, args.delg_arcface_margin, args.delg_scale_factor_init
+            )
         return global_, local_, block3, maps
 
     def losses(self, images, labels):
         """Losses of a replica's share of the batch, as ``joint_loss``, and the two accuracies."""
         replicas = self.strategy.num_replicas_in_sync
         global_, local_, block3, maps = self.forward(images, labels, training=True)
-        losses = joint_loss(global_, local_, block3, maps, labels, tf.shape(images)[0] * replicas, self.args.attention_loss_weight,
-                            self.args.reconstruction_loss_weight, replicas)
+        losses = joint_loss(
+            global_,
+            local_,
+            block3,
+            maps,
+            labels,
+            tf.shape(images)[0] * replicas,
+            self.args.attention_loss_weight,
+            self.args.reconstruction_loss_weight,
+            replicas,
+        )
         return losses, accuracy(global_, labels), accuracy(local_, labels)
 
-    # ---- one step --------------------------------------------------------------------------------------------------------
+    # ---- one step ----------------------------------------------------------------------------------------------------
 
     def gradients(self, images, labels):
-        """Losses, accuracies, and the gradients of the mean loss over the joined batch by the optimizer's variables; in replica context."""
+        """Losses, accuracies, and the gradients of the mean loss over the joined batch by the optimizer's variables; in
+        replica context."""
         with tf.GradientTape() as tape:
             losses, *accuracies = self.losses(images, labels)
         found = tape.gradient(losses.total, self.optimizer.variables)
@@ -108,7 +131,8 @@ class Trainer:
         return StepResult(*losses, norm, *accuracies)
 
     def _at_random_scale(self, images):
-        """Stage keypoint: the batch scaled by gamma, uniform from ``min_gamma`` to 1 (Noh et al., ICCV 2017, section 4.2)."""
+        """Stage keypoint: the batch scaled by gamma, uniform from ``min_gamma`` to 1 (Noh et al., ICCV 2017, section
+        4.2)."""
         if self.args.stage != "keypoint":
             return images
         seed = tf.stack([self.data_seed, self.step_count])
@@ -123,14 +147,20 @@ class Trainer:
         self.step_count.assign_add(1)
         summed = [self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in each[:4]]
         # The norm is that of the sum already; accuracies are of equal shares.
-        return StepResult(*summed, *(self.strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for value in each[4:]))
+        return StepResult(
+            *summed, *(self.strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for value in each[4:])
+        )
 
     @tf.function(reduce_retracing=True)
     def validation_step(self, images, labels):
         """How many pictures each head names right, and how many there are; labels below zero do not count."""
+
         def of_replica(images, labels):
             global_, local_, *_ = self.forward(images, labels, training=False)
-            return tuple(tf.reduce_sum(tf.cast(hits, tf.float32)) for hits in (right(global_, labels), right(local_, labels), labels >= 0))
+            return tuple(
+                tf.reduce_sum(tf.cast(hits, tf.float32))
+                for hits in (right(global_, labels), right(local_, labels), labels >= 0)
+            )
 
         counts = self.strategy.run(of_replica, args=(images, labels))
         return [self.strategy.reduce(tf.distribute.ReduceOp.SUM, count, axis=None) for count in counts]
@@ -138,6 +168,7 @@ class Trainer:
     @tf.function(reduce_retracing=True)
     def attention(self, images):
         """Attention maps [B, h, w] of each replica's pictures."""
+
         def of_replica(images):
             return self.model.local(self.model.block3(self.model.conv4(images))).attention
 

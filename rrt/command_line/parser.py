@@ -1,10 +1,15 @@
-"""The command line of the commands that are not on Sacred (`rrt.command_line.sacred`): argparse with what all of them have."""
+"""The command line of the commands that are not on Sacred (`rrt.command_line.sacred`): argparse with what all of them
+have."""
 
 import argparse
+import sys
 
+from rrt.errors import InputError, describe_error
 from rrt.progress import set_quiet
 
-QUIET_HELP = "no progress bars nor lines about the progress; results, warnings and errors are printed (also: RRT_QUIET=1)"
+QUIET_HELP = (
+    "no progress bars nor lines about the progress; results, warnings and errors are printed (also: RRT_QUIET=1)"
+)
 
 
 class _Quiet(argparse.Action):
@@ -27,3 +32,19 @@ class CommandParser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         set_quiet(False)  # of an earlier command of this process
         return super().parse_args(args, namespace)
+
+
+def run_command(main):
+    """Run `main()` as a command: its return value (None = 0) is the exit status.
+
+    InputError and OSError become one line `error: ...` on standard error and exit status 1; an interrupt becomes 130.
+    """
+    try:
+        status = main()
+    except (InputError, OSError) as error:
+        print(f"error: {describe_error(error)}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(status or 0)

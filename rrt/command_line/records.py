@@ -192,7 +192,7 @@ class StrictMongoObserver(MongoObserver):
 
 def mongo_record(where: str, has_files: bool, numbered: bool) -> MongoRecord:
     """The record for ``-m where`` = [HOST:PORT:]DB[.COLLECTION[:ID]][!PRIORITY]."""
-    timeouts = {name: PATIENCE_MS for name in ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS")}
+    timeouts = dict.fromkeys(("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS"), PATIENCE_MS)
     return MongoRecord(lambda: StrictMongoObserver(**parse_mongo_db_arg(where), **timeouts), has_files, numbered)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from docopt import DocoptExit, docopt
 
 from rrt.command_line.parser import QUIET_HELP
+from rrt.command_line.records import DefaultRecord, is_mongo_address, mongo_record
 from rrt.errors import InputError, describe_error
 from rrt.progress import set_quiet
-from rrt.command_line.records import DefaultRecord, is_mongo_address, mongo_record
 
 with warnings.catch_warnings():  # sacred 0.8.7 imports pkg_resources, which setuptools<81 has but warns of
     warnings.simplefilter("ignore")
@@ -21,10 +21,16 @@ with warnings.catch_warnings():  # sacred 0.8.7 imports pkg_resources, which set
     from sacred.arg_parser import get_config_updates
     from sacred.config import ConfigDict
     from sacred.dependencies import gather_sources_and_dependencies
-    from sacred.utils import ConfigAddedError, SacredError
-    from sacred.utils import apply_backspaces_and_linefeeds, get_by_dotted_path, iterate_flattened, join_paths
+    from sacred.utils import (
+        ConfigAddedError,
+        SacredError,
+        apply_backspaces_and_linefeeds,
+        get_by_dotted_path,
+        iterate_flattened,
+        join_paths,
+    )
 
-__all__ = ["Ingredient", "add_settings", "make_experiment", "is_first_process", "plain_config", "run_sacred"]
+__all__ = ["Ingredient", "add_settings", "is_first_process", "make_experiment", "plain_config", "run_sacred"]
 
 # "fd", the default, starts two `tee` processes that outlive a killed run and reorder standard output and error.
 SETTINGS.CAPTURE_MODE = "sys"

@@ -6,7 +6,7 @@ Prints what the store holds and every problem found (the first 20, then their nu
 """
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, run_command
+from rrt.errors import InputError
 from rrt.formats.lists import read_image_list
 from rrt.store.check import check_store
 
@@ -14,8 +14,12 @@ from rrt.store.check import check_store
 def main():
     parser = CommandParser(__doc__)
     parser.add_argument("store", help="descriptor store (.h5)")
-    parser.add_argument("--list", action="append", default=[],
-                        help="image list whose images must all be there; may be given several times")
+    parser.add_argument(
+        "--list",
+        action="append",
+        default=[],
+        help="image list whose images must all be there; may be given several times",
+    )
     parser.add_argument("--show", type=int, default=20, help="problems printed (default %(default)s)")
     args = parser.parse_args()
     check = check_store(args.store, [read_image_list(path) for path in args.list], args.show)
@@ -24,5 +28,7 @@ def main():
     for problem in check.problems:
         print(f"problem: {problem}")
     if check.num_problems:
-        raise InputError(f"{args.store}: {check.num_problems} problems, {len(check.problems)} of them shown; copy the "
-                         "file again or make it again")
+        raise InputError(
+            f"{args.store}: {check.num_problems} problems, {len(check.problems)} of them shown; copy the "
+            "file again or make it again"
+        )

@@ -1,4 +1,5 @@
-"""Which method is best on held-out landmarks: the mean of several comparisons of tools/compare.py, so that no single draw of queries decides.
+"""Which method is best on held-out landmarks: the mean of several comparisons of tools/compare.py, so that no single
+draw of queries decides.
 
     python tools/choose_method.py logs/compare_held_out_*/comparison.json --output logs/compare_held_out.md
 
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, atomic_path, run_command
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path
 
 
 def read_comparison(path) -> dict[str, float]:
@@ -22,12 +24,14 @@ def read_comparison(path) -> dict[str, float]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); make it with tools/compare.py") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: no Medium mAP of methods in it ({error}); make it again with tools/compare.py") from None
+        raise InputError(
+            f"{path}: no Medium mAP of methods in it ({error}); make it again with tools/compare.py"
+        ) from None
 
 
 def ranked(comparisons: dict) -> dict[str, np.ndarray]:
-    """{method: its Medium mAP in each comparison}, the best mean first. comparisons {path: {method: %}}; InputError when they
-    are not of the same methods."""
+    """{method: its Medium mAP in each comparison}, the best mean first. comparisons {path: {method: %}}; InputError
+    when they are not of the same methods."""
     (first, methods), *others = comparisons.items()
     for path, other in others:
         if different := sorted(set(methods) ^ set(other)):
@@ -39,7 +43,10 @@ def ranked(comparisons: dict) -> dict[str, np.ndarray]:
 def table(values: dict[str, np.ndarray]) -> str:
     count = len(next(iter(values.values())))
     lines = [f"| method | Medium, mean of {count} | lowest to highest |\n| --- | ---: | ---: |\n"]
-    return "".join(lines + [f"| {name} | {each.mean():.2f} | {each.min():.2f}–{each.max():.2f} |\n" for name, each in values.items()])
+    return "".join(
+        lines
+        + [f"| {name} | {each.mean():.2f} | {each.min():.2f}–{each.max():.2f} |\n" for name, each in values.items()]
+    )
 
 
 def main():

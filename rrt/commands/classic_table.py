@@ -1,12 +1,13 @@
 """Average precision of every query of the classic Oxford5k or Paris6k, from the original ground truth files.
 
     python tools/classic_table.py gt_files_170407 data/oxford5k_classic/nn_inds_r50.pkl --data_dir data/oxford5k_classic
-    python tools/classic_table.py gt_files_170407 logs/trec/RRT_classic.run --data_dir data/oxford5k_classic --out table.tex
+    python tools/classic_table.py gt_files_170407 logs/trec/RRT_classic.run --data_dir data/oxford5k_classic --out
+    table.tex
 
-A row a landmark with its five queries and their mean, and the mean of all, as published for DELF (Noh et al., ICCV 2017). A
-ranking is a neighbour table of tools/prepare_topk_revisited.py, or a TREC run of any program, whose names may lack folder and
-suffix, and which may name its queries as the files do (`all_souls_1`). The query picture, which is in the gallery, counts as
-the ground truth has it; good and ok are right, junk is left out (Philbin et al., CVPR 2007).
+A row a landmark with its five queries and their mean, and the mean of all, as published for DELF (Noh et al., ICCV
+2017). A ranking is a neighbour table of tools/prepare_topk_revisited.py, or a TREC run of any program, whose names may
+lack folder and suffix, and which may name its queries as the files do (`all_souls_1`). The query picture, which is in
+the gallery, counts as the ground truth has it; good and ok are right, junk is left out (Philbin et al., CVPR 2007).
 """
 
 import csv
@@ -16,13 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from rrt.command_line.parser import CommandParser
+from rrt.commands.prepare_gnd import read_classic
 from rrt.datasets.sets import TEST_LISTS
-from rrt.errors import InputError, atomic_path, run_command
-from rrt.formats.ground_truth import load_neighbors
-from rrt.formats.lists import read_image_list
+from rrt.errors import InputError
 from rrt.evaluation.metrics import evaluate, percent
 from rrt.evaluation.trec import read_run, run_positions
-from rrt.commands.prepare_gnd import read_classic
+from rrt.files.atomic import atomic_path
+from rrt.formats.lists import read_image_list
+from rrt.search.table import load_neighbors
 
 FORMATS = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
 
@@ -30,8 +32,8 @@ FORMATS = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
 def classic_precisions(texts, ranking, query, gallery, allow_missing=False):
     """({query as the files name it: average precision 0..1, NaN without right pictures}, mean) of one ranking.
 
-    texts: folder of the original files. query, gallery: ImageLists; those of the neighbour table where the ranking is one.
-    allow_missing: leave out pictures that the files name and the gallery lacks. Raises InputError.
+    texts: folder of the original files. query, gallery: ImageLists; those of the neighbour table where the ranking is
+    one. allow_missing: leave out pictures that the files name and the gallery lacks. Raises InputError.
     """
     stems = _unique_stems(gallery)
     truth = read_classic(texts, stems)
@@ -75,8 +77,8 @@ def _unique_stems(images):
 
 
 def landmark_table(precisions):
-    """Rows of text: header, a row a landmark (precision of its queries 1, 2, ... and their mean, in percent), and the last one
-    with the mean of all queries. precisions: {`all_souls_1`: 0..1, NaN = no right picture}."""
+    """Rows of text: header, a row a landmark (precision of its queries 1, 2, ... and their mean, in percent), and the
+    last one with the mean of all queries. precisions: {`all_souls_1`: 0..1, NaN = no right picture}."""
     landmarks = {}
     for name, value in precisions.items():
         landmark, _, number = name.rpartition("_")
@@ -108,16 +110,34 @@ def format_landmarks(tables, form):
 def _markdown(method, rows):
     widths = [max(map(len, column)) for column in zip(*rows)]
     rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    lines = (" | ".join(cell.ljust(width) if not column else cell.rjust(width)
-                        for column, (cell, width) in enumerate(zip(row, widths))) for row in rows)
+    lines = (
+        " | ".join(
+            cell.ljust(width) if not column else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        )
+        for row in rows
+    )
     return f"{method}\n\n" + "".join(f"| {line} |\n" for line in lines)
 
 
 def _latex(method, rows):
     lines = [" & ".join(cell.replace("_", r"\_") for cell in row) + r" \\" for row in rows]
     columns = "l" + "r" * (len(rows[0]) - 1)
-    return "\n".join([f"% {method}", rf"\begin{{tabular}}{{{columns}}}", r"\hline", lines[0], r"\hline", *lines[1:-1],
-                      r"\hline", lines[-1], r"\hline", r"\end{tabular}", ""])
+    return "\n".join(
+        [
+            f"% {method}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\hline",
+            lines[0],
+            r"\hline",
+            *lines[1:-1],
+            r"\hline",
+            lines[-1],
+            r"\hline",
+            r"\end{tabular}",
+            "",
+        ]
+    )
 
 
 def parse_arguments():
@@ -125,10 +145,16 @@ def parse_arguments():
     parser.add_argument("texts", help="folder with <landmark>_<n>_query.txt, _good.txt, _ok.txt and _junk.txt")
     parser.add_argument("rankings", nargs="+", metavar="RANKING", help="neighbour tables (.pkl) and TREC runs")
     parser.add_argument("--data_dir", default="data/oxford5k_classic", help="folder of the image lists (%(default)s)")
-    parser.add_argument("--lists", nargs=2, default=TEST_LISTS, metavar=("QUERIES", "GALLERY"),
-                        help=f"image lists in it ({' '.join(TEST_LISTS)})")
-    parser.add_argument("--allow_missing", action="store_true",
-                        help="leave out pictures that the files name and the gallery lacks")
+    parser.add_argument(
+        "--lists",
+        nargs=2,
+        default=TEST_LISTS,
+        metavar=("QUERIES", "GALLERY"),
+        help=f"image lists in it ({' '.join(TEST_LISTS)})",
+    )
+    parser.add_argument(
+        "--allow_missing", action="store_true", help="leave out pictures that the files name and the gallery lacks"
+    )
     parser.add_argument("--out", help="write the table to this file (.md, .csv or .tex) instead of printing it")
     return parser.parse_args()
 
@@ -141,8 +167,10 @@ def main():
         if not form:
             raise InputError(f"--out {args.out}: expected a name that ends in {', '.join(FORMATS)}")
     query, gallery = (read_image_list(Path(args.data_dir) / name) for name in args.lists)
-    tables = {path: landmark_table(classic_precisions(args.texts, path, query, gallery, args.allow_missing)[0])
-              for path in args.rankings}
+    tables = {
+        path: landmark_table(classic_precisions(args.texts, path, query, gallery, args.allow_missing)[0])
+        for path in args.rankings
+    }
     text = format_landmarks(tables, form)
     if args.out:
         with atomic_path(args.out) as temporary:

@@ -16,27 +16,50 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import permutation_test
 
-from rrt.errors import InputError, atomic_path
-from rrt.evaluation.reranking import evaluate_global, summary
-from rrt.evaluation.run import EVALUATION_SETTINGS, method_details, open_scorer, protocol_of_reranking, protocol_of_search, read_fusion, write_json  # fmt: skip
+from rrt.command_line.sacred import add_settings, make_experiment, plain_config
 from rrt.configs import dataset_ingredient, model_ingredient
-from rrt.search.exact import load_whitening
+from rrt.datasets.configured import open_test
+from rrt.errors import InputError
+from rrt.evaluation.methods import measure_method
+from rrt.evaluation.rankings import RankedMethod, save_rankings
+from rrt.evaluation.reranking import evaluate_global, summary
+from rrt.evaluation.run import (
+    EVALUATION_SETTINGS,
+    method_details,
+    open_scorer,
+    protocol_of_reranking,
+    protocol_of_search,
+    write_json,
+)
+from rrt.files.atomic import atomic_path
 from rrt.progress import bar
 from rrt.rerankers import METHODS, default_settings
 from rrt.rerankers.base import SearchSpace
 from rrt.rerankers.configured import configure
-from rrt.evaluation.methods import measure_method
-from rrt.training.run import open_test
-from rrt.evaluation.rankings import RankedMethod, save_rankings
-from rrt.command_line.sacred import add_settings, make_experiment, plain_config, run_sacred
+from rrt.rerankers.fusion import read_fusion
+from rrt.search.whitening import load_whitening
 from rrt.viz.style import MARKERS, save_figure
 
 SETTINGS = {
     "temp_dir": ("logs/compare", "folder for the tables and pictures and the record of the run"),
-    "methods": (None, "list of methods and chains, as ['diffusion','superglobal+rrt']; None: all that have what they need"),
+    "methods": (
+        None,
+        "list of methods and chains, as ['diffusion','superglobal+rrt']; None: all that have what they need",
+    ),
 }
-_SHARED = ("resume", "scale_binning", "lambda", "temperature", "fusion", "whitening", "precision", "compile", "memory_mb",
-           "seed", "cpu")  # fmt: skip
+_SHARED = (
+    "resume",
+    "scale_binning",
+    "lambda",
+    "temperature",
+    "fusion",
+    "whitening",
+    "precision",
+    "compile",
+    "memory_mb",
+    "seed",
+    "cpu",
+)
 SETTINGS |= {name: EVALUATION_SETTINGS[name] for name in _SHARED}
 
 dataset = dataset_ingredient()
@@ -48,7 +71,8 @@ ex.add_config({name: default_settings(name) for name in METHODS if name != "rrt"
 
 def compare(data: dict, network: dict, settings: dict) -> list[dict]:
     """A row for global search and each method: method, candidates (None = all), map {protocol: %}, interval {protocol:
-    [low, high]}, p (against global search; of Medium where there is one), ms_per_query, prepare_seconds, bytes_per_image.
+    [low, high]}, p (against global search; of Medium where there is one), ms_per_query, prepare_seconds,
+    bytes_per_image.
 
     Intervals are of a bootstrap over the queries; p is that of a paired randomisation test (the signs of the queries'
     differences drawn at random, two-sided). Writes rankings.npz into temp_dir. Raises InputError before the long work.
@@ -69,9 +93,11 @@ def compare(data: dict, network: dict, settings: dict) -> list[dict]:
     for each in bar(configured, "compare", "method"):
         method = each.method(scorer, fusion)
         measured = measure_method(test, method, whitening)
-        cost = {"ms_per_query": round(1000 * measured.seconds / len(test.query_index), 2),
-                "prepare_seconds": round(measured.prepare_seconds, 2),
-                "bytes_per_image": round(method.bytes_per_image(space))}  # fmt: skip
+        cost = {
+            "ms_per_query": round(1000 * measured.seconds / len(test.query_index), 2),
+            "prepare_seconds": round(measured.prepare_seconds, 2),
+            "bytes_per_image": round(method.bytes_per_image(space)),
+        }
         rows.append(_row(each.label, measured.num_rerank, measured.results, before) | cost)
         details = method_details(each, measured, len(test.query_index)) | (of_rrt if "rrt" in each.names else {})
         ranked.append(RankedMethod(each.label, measured.results, measured.rankings, details))
@@ -88,7 +114,13 @@ def _names(settings):
         names += ["database_augmentation+diffusion", "geometric+diffusion+database_augmentation"]
         names += ["superglobal+k_reciprocal", "database_augmentation+k_reciprocal"]
         if settings["resume"]:
-            names += ["superglobal+rrt", "aqe+rrt", "diffusion+rrt", "k_reciprocal+rrt", "rrt+diffusion+database_augmentation"]
+            names += [
+                "superglobal+rrt",
+                "aqe+rrt",
+                "diffusion+rrt",
+                "k_reciprocal+rrt",
+                "rrt+diffusion+database_augmentation",
+            ]
     if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"setting methods={names!r}: expected a list of names, as ['diffusion','superglobal+rrt']")
     return names
@@ -119,8 +151,9 @@ def randomisation_p(differences: np.ndarray) -> float | None:
     differences = differences[np.isfinite(differences)]
     if not differences.any():
         return None
-    found = permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=9999,
-                             rng=np.random.default_rng(0))  # fmt: skip
+    found = permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0)
+    )
     return float(found.pvalue)
 
 
@@ -138,8 +171,15 @@ def cells(row: dict) -> list[str]:
         maps.append("" if value is None else f"{value:.2f} ({interval[0]:.1f}–{interval[1]:.1f})")
     p = "" if row["p"] is None else "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
     candidates = "all" if row["candidates"] is None else str(row["candidates"])
-    return [row["method"], candidates, *maps, p, f"{row['ms_per_query']:.1f}", f"{row['prepare_seconds']:.1f}",
-            f"{row['bytes_per_image']:.0f}"]  # fmt: skip
+    return [
+        row["method"],
+        candidates,
+        *maps,
+        p,
+        f"{row['ms_per_query']:.1f}",
+        f"{row['prepare_seconds']:.1f}",
+        f"{row['bytes_per_image']:.0f}",
+    ]
 
 
 def as_markdown(rows: list[dict]) -> str:
@@ -158,8 +198,17 @@ def as_csv(rows: list[dict]) -> str:
         numbers = []
         for name, value in row["map"].items():
             numbers += [value, *row["interval"][name]]
-        writer.writerow([row["method"], row["candidates"], *numbers, row["p"], row["ms_per_query"],
-                         row["prepare_seconds"], row["bytes_per_image"]])  # fmt: skip
+        writer.writerow(
+            [
+                row["method"],
+                row["candidates"],
+                *numbers,
+                row["p"],
+                row["ms_per_query"],
+                row["prepare_seconds"],
+                row["bytes_per_image"],
+            ]
+        )
     return file.getvalue()
 
 
@@ -168,7 +217,16 @@ def as_latex(rows: list[dict]) -> str:
     escape = str.maketrans({"_": r"\_", "%": r"\%", "–": "--", "<": r"$<$"})
     lines = [" & ".join(line).translate(escape) + r" \\" for line in [header(rows), *map(cells, rows)]]
     body = [lines[0], r"\midrule", *lines[1:]]
-    return "\n".join([rf"\begin{{tabular}}{{l{'r' * (len(header(rows)) - 1)}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""])
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{l{'r' * (len(header(rows)) - 1)}}}",
+            r"\toprule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
 
 
 def draw(rows: list[dict], path: Path, key: str, label: str) -> None:
@@ -182,8 +240,15 @@ def draw(rows: list[dict], path: Path, key: str, label: str) -> None:
     shown = [row for row in rows if row["map"].get(protocol) is not None and row[key] > 0]
     for number, row in enumerate(shown):
         value, (low, high) = row["map"][protocol], row["interval"][protocol]
-        axis.errorbar(row[key], value, [[value - low], [high - value]], fmt=MARKERS[number % len(MARKERS)], capsize=3,
-                      color=f"C{number % 10}", label=row["method"])  # fmt: skip
+        axis.errorbar(
+            row[key],
+            value,
+            [[value - low], [high - value]],
+            fmt=MARKERS[number % len(MARKERS)],
+            capsize=3,
+            color=f"C{number % 10}",
+            label=row["method"],
+        )
     axis.axhline(rows[0]["map"][protocol], color="grey", linestyle="--", linewidth=0.9, label="global search")
     axis.set(xscale="log", xlabel=label, ylabel=f"{protocol.capitalize()} mAP, % (95 % interval over queries)")
     axis.grid(alpha=0.3)
@@ -202,9 +267,13 @@ def main(_config):
     for name, text in (("md", as_markdown(rows)), ("csv", as_csv(rows)), ("tex", as_latex(rows))):
         with atomic_path(folder / f"comparison.{name}") as temporary:
             temporary.write_text(text, encoding="utf-8")
-    write_json(folder, "comparison.json", {"rows": rows, "whitening": settings["whitening"], "resume": settings["resume"]})
+    write_json(
+        folder, "comparison.json", {"rows": rows, "whitening": settings["whitening"], "resume": settings["resume"]}
+    )
     draw(rows, folder / "accuracy_time.png", "ms_per_query", "milliseconds a query, search not counted")
     draw(rows, folder / "accuracy_memory.png", "bytes_per_image", "bytes held of a gallery image")
     print(as_markdown(rows), end="")
-    print(f"wrote comparison.md, .csv, .tex, .json, accuracy_time.png, accuracy_memory.png and rankings.npz in {folder}")
+    print(
+        f"wrote comparison.md, .csv, .tex, .json, accuracy_time.png, accuracy_memory.png and rankings.npz in {folder}"
+    )
     return {row["method"]: row["map"] for row in rows}

@@ -3,11 +3,12 @@
     python tools/compare_recipes.py rrt_scripts/recipes/landmarks.txt --out logs/recipes --seeds 0 1 2
     python tools/compare_recipes.py rrt_scripts/recipes/landmarks.txt --out logs/recipes --seeds 0 1 2 --test curriculum
 
-A recipe file has a line `name: settings of experiment.py` for each recipe (the word @OTHER stands for those of an earlier
-recipe), a line `all: settings` for what they share, a line `training: settings` for what experiment.py alone is told, and a line
-`evaluation: settings` for what tools/tune_fusion.py and evaluate_revisited.py are told beside the data set. Recipes are compared on the validation landmarks alone; --test
-measures the named ones on the test set, once the choice is made. What is finished is not done again, and an interrupted training goes on where it was.
-Writes OUT/NAME-SEED/ for each run, OUT/recipes.json and OUT/recipes.png (pair accuracy against pairs seen).
+A recipe file has a line `name: settings of experiment.py` for each recipe (the word @OTHER stands for those of an
+earlier recipe), a line `all: settings` for what they share, a line `training: settings` for what experiment.py alone is
+told, and a line `evaluation: settings` for what tools/tune_fusion.py and evaluate_revisited.py are told beside the data
+set. Recipes are compared on the validation landmarks alone; --test measures the named ones on the test set, once the
+choice is made. What is finished is not done again, and an interrupted training goes on where it was. Writes
+OUT/NAME-SEED/ for each run, OUT/recipes.json and OUT/recipes.png (pair accuracy against pairs seen).
 """
 
 import json
@@ -22,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, check_count, run_command
-from rrt.files.jobs import write_json
+from rrt.errors import InputError, check_count
+from rrt.files.atomic import write_json
 from rrt.progress import bar, report_progress
 from rrt.viz.style import MARKERS, save_figure
 
@@ -33,7 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Recipe:
-    """settings: words of experiment.py's command line, those of all recipes first; evaluation: those of the measures."""
+    """settings: words of experiment.py's command line, those of all recipes first; evaluation: those of the
+    measures."""
 
     name: str
     settings: tuple[str, ...]
@@ -47,14 +49,18 @@ def read_recipes(path) -> list[Recipe]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected lines 'name: settings of experiment.py'") from None
+        raise InputError(
+            f"{path}: cannot be read ({error}); expected lines 'name: settings of experiment.py'"
+        ) from None
     for number, line in enumerate(lines, start=1):
         line = line.partition("#")[0].strip()
         if not line:
             continue
         name, colon, settings = line.partition(":")
         if not colon or not re.fullmatch(r"[\w.-]+", name) or name in found:
-            raise InputError(f"{path}:{number}: {line!r}; expected 'name: settings', each name (letters, digits, - . _) once")
+            raise InputError(
+                f"{path}:{number}: {line!r}; expected 'name: settings', each name (letters, digits, - . _) once"
+            )
         if name in shared:
             shared[name] = tuple(settings.split())
         else:
@@ -68,7 +74,9 @@ def read_recipes(path) -> list[Recipe]:
     # The data set and its parts are the same for training and measures; the network is as its checkpoint records.
     data = [word for word in shared["all"] if word.startswith("dataset.")]
     evaluation = (*data, "model.RRT", *shared["evaluation"])
-    return [Recipe(name, (*shared["all"], *shared["training"], *settings), evaluation) for name, settings in found.items()]
+    return [
+        Recipe(name, (*shared["all"], *shared["training"], *settings), evaluation) for name, settings in found.items()
+    ]
 
 
 def run(*command, log: Path, threads: int | None = None) -> None:
@@ -77,7 +85,9 @@ def run(*command, log: Path, threads: int | None = None) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     with open(log, "w", encoding="utf-8") as file:
-        status = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, stdout=file, stderr=file).returncode
+        status = subprocess.run(
+            [sys.executable, *map(str, command)], cwd=ROOT, env=environment, stdout=file, stderr=file
+        ).returncode
     if status:
         lines = log.read_text(encoding="utf-8").strip().splitlines() or ["no output"]
         raise InputError(f"{log}: {command[0]} ended with status {status}: {lines[-1].removeprefix('error: ')}")
@@ -92,10 +102,27 @@ def train(recipe: Recipe, seed: int, out: Path, threads: int | None = None) -> P
         raise InputError(f"{recorded}: trained by another recipe of this name; give another --out, or delete {folder}")
     write_json(recorded, wanted)
     if not (folder / "fusion.json").exists():
-        run("experiment.py", "-u", "with", f"temp_dir={folder}", "resume=auto", *recipe.settings, f"seed={seed}",
-            log=folder / "train.log", threads=threads)  # fmt: skip
-        run("tools/tune_fusion.py", "-u", "with", f"temp_dir={folder}", f"resume={folder / 'best.pt'}",
-            *recipe.evaluation, log=folder / "fusion.log", threads=threads)  # fmt: skip
+        run(
+            "experiment.py",
+            "-u",
+            "with",
+            f"temp_dir={folder}",
+            "resume=auto",
+            *recipe.settings,
+            f"seed={seed}",
+            log=folder / "train.log",
+            threads=threads,
+        )
+        run(
+            "tools/tune_fusion.py",
+            "-u",
+            "with",
+            f"temp_dir={folder}",
+            f"resume={folder / 'best.pt'}",
+            *recipe.evaluation,
+            log=folder / "fusion.log",
+            threads=threads,
+        )
     return folder
 
 
@@ -103,8 +130,17 @@ def test(recipe: Recipe, folder: Path, threads: int | None = None) -> None:
     """Measure a trained run on the test set, alone and fused."""
     for name, fusion in (("alone", "None"), ("fused", folder / "fusion.json")):
         if not (folder / name / "results.json").exists():
-            run("evaluate_revisited.py", "-u", "with", f"temp_dir={folder / name}", f"resume={folder / 'best.pt'}",
-                f"fusion={fusion}", *recipe.evaluation, log=folder / f"{name}.log", threads=threads)  # fmt: skip
+            run(
+                "evaluate_revisited.py",
+                "-u",
+                "with",
+                f"temp_dir={folder / name}",
+                f"resume={folder / 'best.pt'}",
+                f"fusion={fusion}",
+                *recipe.evaluation,
+                log=folder / f"{name}.log",
+                threads=threads,
+            )
 
 
 def figures(folder: Path) -> dict:
@@ -149,7 +185,9 @@ def table(found: dict[str, list[dict]]) -> str:
     for name, runs in found.items():
         cells = [_spread([run_[c] for run_ in runs if c in run_]) for c in (*columns, "accuracy")]
         reached = sorted(run_["pairs_to_68"] for run_ in runs if run_["pairs_to_68"] is not None)
-        cells.append(f"{reached[0]}–{reached[-1]}" if len(reached) == len(runs) else f"{len(reached)} of {len(runs)} seeds")
+        cells.append(
+            f"{reached[0]}–{reached[-1]}" if len(reached) == len(runs) else f"{len(reached)} of {len(runs)} seeds"
+        )
         lines.append([name, str(len(runs)), *cells, f"{np.mean([run_['minutes'] for run_ in runs]):.1f}"])
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -162,8 +200,8 @@ def _spread(values) -> str:
 
 
 def draw(folders: dict[str, list[Path]], path: Path) -> None:
-    """Pair accuracy in training against pairs seen: the mean over the seeds, dotted while all pairs are planted, and the
-    range over them."""
+    """Pair accuracy in training against pairs seen: the mean over the seeds, dotted while all pairs are planted, and
+    the range over them."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
@@ -180,7 +218,9 @@ def draw(folders: dict[str, list[Path]], path: Path) -> None:
         axis.plot(seen[after], accuracy.mean(0)[after], label=name, **style, **marker)
         axis.fill_between(seen[after], accuracy.min(0)[after], accuracy.max(0)[after], color=style["color"], alpha=0.1)
     axis.axhline(50, color="grey", linewidth=0.8, label="chance")
-    axis.axhline(100 * PUBLISHED_ACCURACY, color="grey", linewidth=0.8, linestyle="--", label="published recipe at its end")
+    axis.axhline(
+        100 * PUBLISHED_ACCURACY, color="grey", linewidth=0.8, linestyle="--", label="published recipe at its end"
+    )
     axis.set(xlabel="pairs seen (dotted: planted ones alone)", ylabel="accuracy of the last 100 steps' pairs, %")
     axis.legend(frameon=False, fontsize=8, ncols=2)
     axis.grid(alpha=0.3)
@@ -194,8 +234,12 @@ def parse_arguments():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default 0 1 2)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these recipes alone")
     parser.add_argument("--test", nargs="+", metavar="NAME", default=[], help="measure these on the test set")
-    parser.add_argument("--jobs", type=int, default=1,
-                        help="runs at a time, which share the cores: small networks train faster side by side (default 1)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="runs at a time, which share the cores: small networks train faster side by side (default 1)",
+    )
     return parser.parse_args()
 
 

@@ -1,44 +1,50 @@
 """What fewer bytes for a picture cost: rerankers on a test set whose store is cut, rounded or coded, as one table.
 
-    python tools/compare_stores.py with temp_dir=logs/stores dataset.landmarks model.RRT resume=logs/rrt_landmarks/best.pt
-        fusion=logs/rrt_landmarks/fusion.json codes_from=data/landmarks_train/delg_r50.h5 "variants=['whole','int8','bits 50']"
+    python tools/compare_stores.py with temp_dir=logs/stores dataset.landmarks model.RRT
+    resume=logs/rrt_landmarks/best.pt
+        fusion=logs/rrt_landmarks/fusion.json codes_from=data/landmarks_train/delg_r50.h5
+        "variants=['whole','int8','bits 50']"
 
-Every variant is made of the test set's store with rrt.store.compress (words: float16 or int8 or bits, of local descriptors; a
-number, the local descriptors kept of a picture) and measured with the same neighbours, so that reranking alone differs. bits are
-128-bit codes by ITQ learned on codes_from (a store of training pictures; codes_list, a list of some of them), or a random rotation
-without it. Takes the settings of tools/compare.py and of the methods. Writes stores.md, stores.csv and stores.json into temp_dir, and
-the stores, each in a folder of its own.
+Every variant is made of the test set's store with rrt.store.compress (words: float16 or int8 or bits, of local
+descriptors; a number, the local descriptors kept of a picture) and measured with the same neighbours, so that reranking
+alone differs. bits are 128-bit codes by ITQ learned on codes_from (a store of training pictures; codes_list, a list of
+some of them), or a random rotation without it. Takes the settings of tools/compare.py and of the methods. Writes
+stores.md, stores.csv and stores.json into temp_dir, and the stores, each in a folder of its own.
 """
 
 import csv
 import io
 from pathlib import Path
 
-from rrt.datasets.sets import neighbors_path
-from rrt.errors import InputError, atomic_path
-from rrt.evaluation.reranking import evaluate_global, summary
-from rrt.evaluation.run import open_scorer, read_fusion, write_json
-from rrt.configs import dataset_ingredient, model_ingredient
-from rrt.search.table import origin_path
-from rrt.search.exact import load_whitening
-from rrt.rerankers import METHODS, default_settings
-from rrt.rerankers.base import SearchSpace
-from rrt.evaluation.methods import measure_method
-from rrt.training.run import open_test
-from rrt.command_line.sacred import add_settings, make_experiment, plain_config, run_sacred
-from rrt.store.values import LOCAL_DTYPES
-from rrt.store.store import Store
-from rrt.store.compress import compress_store
+from rrt.command_line.sacred import add_settings, make_experiment, plain_config
 from rrt.commands.compare import SETTINGS as COMPARE_SETTINGS
 from rrt.commands.compare import configure_method
 from rrt.commands.compress_store import make_codes
+from rrt.configs import dataset_ingredient, model_ingredient
+from rrt.datasets.configured import open_test
+from rrt.datasets.sets import neighbors_path
+from rrt.errors import InputError
+from rrt.evaluation.methods import measure_method
+from rrt.evaluation.reranking import evaluate_global, summary
+from rrt.evaluation.run import open_scorer, write_json
+from rrt.files.atomic import atomic_path
+from rrt.rerankers import METHODS, default_settings
+from rrt.rerankers.base import SearchSpace
+from rrt.rerankers.fusion import read_fusion
+from rrt.search.table import origin_path
+from rrt.search.whitening import load_whitening
+from rrt.store.compress import compress_store
+from rrt.store.values import LOCAL_DTYPES
 
 VARIANTS = ["whole", "100", "50", "25", "int8", "int8 50", "bits", "bits 100", "bits 50", "bits 25"]
 SETTINGS = COMPARE_SETTINGS | {
     "temp_dir": ("logs/compare_stores", "folder for the table, the stores and the record of the run"),
     "methods": (None, "list of methods; None: geometric, and rrt with resume="),
     "variants": (VARIANTS, "list of stores, each 'whole', or a type and a number of local descriptors, as 'int8 50'"),
-    "codes_from": (None, "store of training pictures on which the codes of 'bits' are learned; None: a random rotation"),
+    "codes_from": (
+        None,
+        "store of training pictures on which the codes of 'bits' are learned; None: a random rotation",
+    ),
     "codes_list": (None, "image list: which pictures of codes_from; None: all"),
 }
 
@@ -50,7 +56,8 @@ ex.add_config({name: default_settings(name) for name in METHODS if name != "rrt"
 
 
 def read_variant(text) -> tuple[str | None, int | None]:
-    """(type of the local descriptors, how many are kept of a picture) of a text like "int8 50"; None: as it is. InputError."""
+    """(type of the local descriptors, how many are kept of a picture) of a text like "int8 50"; None: as it is.
+    InputError."""
     local_dtype = max_local = None
     words = text.split() if isinstance(text, str) else []
     for word in [] if words == ["whole"] else words:
@@ -61,15 +68,17 @@ def read_variant(text) -> tuple[str | None, int | None]:
         else:
             words = []
     if not words:
-        raise InputError(f"setting variants: {text!r}; expected 'whole', or one of {', '.join(LOCAL_DTYPES)}, bits and a number"
-                         " of local descriptors, or one of the two, as 'int8 50'")
+        raise InputError(
+            f"setting variants: {text!r}; expected 'whole', or one of {', '.join(LOCAL_DTYPES)}, bits and a number"
+            " of local descriptors, or one of the two, as 'int8 50'"
+        )
     return local_dtype, max_local
 
 
 def compare_stores(data: dict, network: dict, settings: dict) -> list[dict]:
-    """A row for every variant and method: store, method, map {protocol: %}, gain {protocol: % against the first variant},
-    gain_interval {protocol: [low, high]} (of a bootstrap over queries, paired), file_bytes and held_bytes of a picture (in
-    the file; in memory for this method), ms_per_query. Raises InputError before the long work."""
+    """A row for every variant and method: store, method, map {protocol: %}, gain {protocol: % against the first
+    variant}, gain_interval {protocol: [low, high]} (of a bootstrap over queries, paired), file_bytes and held_bytes of
+    a picture (in the file; in memory for this method), ms_per_query. Raises InputError before the long work."""
     names = settings["methods"] or (["rrt"] if settings["resume"] else []) + ["geometric"]
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise InputError(f"setting methods={names!r}: expected a list of names, as ['geometric','rrt']")
@@ -96,11 +105,21 @@ def compare_stores(data: dict, network: dict, settings: dict) -> list[dict]:
             method = each.method(scorer, fusion)
             measured = measure_method(test, method, whitening)
             before = first.setdefault(each.label, measured.results)
-            rows.append({"store": text, "method": each.label} | _figures(measured.results, before) | {
-                "file_bytes": round(path.stat().st_size / len(test.store)), "held_bytes": round(method.bytes_per_image(space)),
-                "ms_per_query": round(1000 * measured.seconds / len(test.query_index), 2)})  # fmt: skip
+            rows.append(
+                {"store": text, "method": each.label}
+                | _figures(measured.results, before)
+                | {
+                    "file_bytes": round(path.stat().st_size / len(test.store)),
+                    "held_bytes": round(method.bytes_per_image(space)),
+                    "ms_per_query": round(1000 * measured.seconds / len(test.query_index), 2),
+                }
+            )
     search = evaluate_global(source)
-    search = _figures(search, search) | {"file_bytes": None, "held_bytes": 4 * space.gallery.shape[1], "ms_per_query": 0.0}
+    search = _figures(search, search) | {
+        "file_bytes": None,
+        "held_bytes": 4 * space.gallery.shape[1],
+        "ms_per_query": 0.0,
+    }
     return [{"store": "", "method": "global"} | search, *rows]
 
 
@@ -108,28 +127,46 @@ def _make_variant(source, data, folder, local_dtype, max_local, codes, note):
     """The store of a variant, beside links to all else of the test set -> its path."""
     folder.mkdir(parents=True, exist_ok=True)
     neighbors = neighbors_path(source.folder, data["desc_name"])
-    for path in (*(source.folder / name for name in (*data["test_txt"], data["test_gnd_file"])), neighbors, origin_path(neighbors)):
+    for path in (
+        *(source.folder / name for name in (*data["test_txt"], data["test_gnd_file"])),
+        neighbors,
+        origin_path(neighbors),
+    ):
         link = folder / path.name
         link.unlink(missing_ok=True)
         if path.exists():
             link.symlink_to(path.resolve())
     # Another compression of the same name is written over.
-    return compress_store(source.store, folder / Path(source.store.path).name, local_dtype, max_local, None, codes, note)
+    return compress_store(
+        source.store, folder / Path(source.store.path).name, local_dtype, max_local, None, codes, note
+    )
 
 
 def _figures(results, before) -> dict:
     numbers = summary(results, before)
     keys = {protocol: protocol[0].upper() for protocol in results}
-    return {"map": {name: numbers[f"{key}_map"] for name, key in keys.items()},
-            "gain": {name: numbers[f"{key}_gain"] for name, key in keys.items()},
-            "gain_interval": {name: numbers[f"{key}_gain_95"] for name, key in keys.items()}}  # fmt: skip
+    return {
+        "map": {name: numbers[f"{key}_map"] for name, key in keys.items()},
+        "gain": {name: numbers[f"{key}_gain"] for name, key in keys.items()},
+        "gain_interval": {name: numbers[f"{key}_gain_95"] for name, key in keys.items()},
+    }
 
 
 def as_markdown(rows: list[dict]) -> str:
     """The change is that of Medium (classic: of all) against the first store, with its interval."""
     protocols = list(rows[0]["map"])
     told = "medium" if "medium" in protocols else protocols[0]
-    lines = [["store", "bytes a picture in the file", "method", "held", *map(str.capitalize, protocols), "change", "ms a query"]]
+    lines = [
+        [
+            "store",
+            "bytes a picture in the file",
+            "method",
+            "held",
+            *map(str.capitalize, protocols),
+            "change",
+            "ms a query",
+        ]
+    ]
     lines.append(["---", "---:", "---", *["---:"] * (len(protocols) + 3)])
     for row in rows:
         change = ""
@@ -138,7 +175,9 @@ def as_markdown(rows: list[dict]) -> str:
             change = f"{row['gain'][told]:+.2f} ({low:+.1f} to {high:+.1f})"
         maps = ["" if value is None else f"{value:.2f}" for value in row["map"].values()]
         size = "" if row["file_bytes"] is None else f"{row['file_bytes']:,}"
-        lines.append([row["store"], size, row["method"], f"{row['held_bytes']:,}", *maps, change, f"{row['ms_per_query']:.1f}"])
+        lines.append(
+            [row["store"], size, row["method"], f"{row['held_bytes']:,}", *maps, change, f"{row['ms_per_query']:.1f}"]
+        )
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
@@ -151,7 +190,9 @@ def as_csv(rows: list[dict]) -> str:
     writer.writerow(["store", "method", *columns, "file_bytes", "held_bytes", "ms_per_query"])
     for row in rows:
         numbers = [v for name in protocols for v in (row["map"][name], row["gain"][name], *row["gain_interval"][name])]
-        writer.writerow([row["store"], row["method"], *numbers, row["file_bytes"], row["held_bytes"], row["ms_per_query"]])
+        writer.writerow(
+            [row["store"], row["method"], *numbers, row["file_bytes"], row["held_bytes"], row["ms_per_query"]]
+        )
     return file.getvalue()
 
 
@@ -165,8 +206,16 @@ def main(_config):
     for name, text in (("md", as_markdown(rows)), ("csv", as_csv(rows))):
         with atomic_path(folder / f"stores.{name}") as temporary:
             temporary.write_text(text, encoding="utf-8")
-    write_json(folder, "stores.json", {"rows": rows, "whitening": settings["whitening"], "resume": settings["resume"],
-                                       "codes_from": settings["codes_from"]})  # fmt: skip
+    write_json(
+        folder,
+        "stores.json",
+        {
+            "rows": rows,
+            "whitening": settings["whitening"],
+            "resume": settings["resume"],
+            "codes_from": settings["codes_from"],
+        },
+    )
     print(as_markdown(rows), end="")
     print(f"wrote stores.md, .csv, .json and a store of each variant in {folder}")
     return {f"{row['store']} {row['method']}": row["map"] for row in rows}

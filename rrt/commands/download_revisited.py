@@ -3,32 +3,35 @@
     python tools/download_revisited.py
     python tools/download_revisited.py oxford5k --base_url https://a.mirror/vgg --data_dir /disk/data
 
-Makes data/oxford5k/ and data/paris6k/ with jpg/, the ground truth, test_query.txt and test_gallery.txt. Some gigabytes are fetched for
-each; for a while the disk holds archives and pictures. A cut run is continued, and what is there is not fetched again.
+Makes data/oxford5k/ and data/paris6k/ with jpg/, the ground truth, test_query.txt and test_gallery.txt. Some gigabytes
+are fetched for each; for a while the disk holds archives and pictures. A cut run is continued, and what is there is not
+fetched again.
 
     <base_url>/oxbuildings/oxbuild_images.tgz                  5,063 pictures
-    <base_url>/parisbuildings/paris_1.tgz, paris_2.tgz         6,412 pictures, some of them damaged at their source; no list has those
-    <gnd_base_url>/roxford5k/gnd_roxford5k.pkl, <gnd_base_url>/rparis6k/gnd_rparis6k.pkl
+    <base_url>/parisbuildings/paris_1.tgz, paris_2.tgz         6,412 pictures, some of them damaged at their source; no
+    list has those <gnd_base_url>/roxford5k/gnd_roxford5k.pkl, <gnd_base_url>/rparis6k/gnd_rparis6k.pkl
 
-The default addresses are those the data sets were published at; such pages move. The remedy is a mirror with the same folders, or
-an archive from elsewhere: put under its name into data/oxford5k/ or data/paris6k/, it is used instead of being fetched.
+The default addresses are those the data sets were published at; such pages move. The remedy is a mirror with the same
+folders, or an archive from elsewhere: put under its name into data/oxford5k/ or data/paris6k/, it is used instead of
+being fetched.
 
-The ground truth is compared with the SHA-256 of the published files. Of the archives of pictures we know no published checksum: they are
-unpacked to the end (gzip's own checksum), every picture that the ground truth names must come out of them and have a picture's
-header, and their SHA-256 and size are kept in <archive>.json. --sha256 sets another checksum for a file, or none.
+The ground truth is compared with the SHA-256 of the published files. Of the archives of pictures we know no published
+checksum: they are unpacked to the end (gzip's own checksum), every picture that the ground truth names must come out of
+them and have a picture's header, and their SHA-256 and size are kept in <archive>.json. --sha256 sets another checksum
+for a file, or none.
 """
 
 from pathlib import Path
 from typing import NamedTuple
 
-from rrt.files.archives import ArchiveError, unpack_tar
 from rrt.command_line.parser import CommandParser
-from rrt.datasets.sets import TEST_LISTS
-from rrt.files.downloads import describe_download, download, fetch_each, file_address, parse_checksums
-from rrt.errors import InputError, run_command
-from rrt.formats.ground_truth import load_ground_truth
-from rrt.files.jobs import write_json
 from rrt.commands.prepare_data import list_revisited
+from rrt.datasets.sets import TEST_LISTS
+from rrt.errors import InputError
+from rrt.files.archives import ArchiveError, unpack_tar
+from rrt.files.atomic import write_json
+from rrt.files.downloads import describe_download, download, fetch_each, file_address, parse_checksums
+from rrt.formats.ground_truth import load_ground_truth
 
 BASE_URL = "https://www.robots.ox.ac.uk/~vgg/data"
 GND_BASE_URL = "http://cmp.felk.cvut.cz/revisitop/data/datasets"
@@ -43,17 +46,26 @@ class Source(NamedTuple):
 
 
 SOURCES = {
-    "oxford5k": Source(("oxbuildings/oxbuild_images.tgz",), "roxford5k/gnd_roxford5k.pkl",
-                       "ba7967754bd2d7d2210a5799f9c45ad5835e269a80ef9d3eba44caa35816c471"),
-    "paris6k": Source(("parisbuildings/paris_1.tgz", "parisbuildings/paris_2.tgz"), "rparis6k/gnd_rparis6k.pkl",
-                      "d2e729a5293dda7dda8a15c8383424a42e4964a2c4cfea2f32fa85d11d2df499"),
+    "oxford5k": Source(
+        ("oxbuildings/oxbuild_images.tgz",),
+        "roxford5k/gnd_roxford5k.pkl",
+        "ba7967754bd2d7d2210a5799f9c45ad5835e269a80ef9d3eba44caa35816c471",
+    ),
+    "paris6k": Source(
+        ("parisbuildings/paris_1.tgz", "parisbuildings/paris_2.tgz"),
+        "rparis6k/gnd_rparis6k.pkl",
+        "d2e729a5293dda7dda8a15c8383424a42e4964a2c4cfea2f32fa85d11d2df499",
+    ),
 }
 
 
-def fetch_revisited(name, data_dir="data", base_url=BASE_URL, gnd_base_url=GND_BASE_URL, sums=None, keep_archives=False):
+def fetch_revisited(
+    name, data_dir="data", base_url=BASE_URL, gnd_base_url=GND_BASE_URL, sums=None, keep_archives=False
+):
     """Make data_dir/name of a test set of SOURCES whole -> number of pictures unpacked, 0 when all were there.
 
-    sums: {file: SHA-256 or None for any}, over what is known here. keep_archives: leave the archives in the folder. Raises InputError.
+    sums: {file: SHA-256 or None for any}, over what is known here. keep_archives: leave the archives in the folder.
+    Raises InputError.
     """
     source, folder = SOURCES[name], Path(data_dir) / name
     ground_truth = folder / Path(source.ground_truth).name
@@ -71,8 +83,10 @@ def fetch_revisited(name, data_dir="data", base_url=BASE_URL, gnd_base_url=GND_B
             for archive in archives:
                 archive.unlink()
         if missing:
-            raise InputError(f"{folder / 'jpg'}: {len(missing)} pictures of {ground_truth} did not come out of the archives, first "
-                             f"{missing[0]}; name a whole mirror with --base_url")
+            raise InputError(
+                f"{folder / 'jpg'}: {len(missing)} pictures of {ground_truth} did not come out of the archives, first "
+                f"{missing[0]}; name a whole mirror with --base_url"
+            )
     if not all((folder / file).exists() for file in TEST_LISTS):
         try:
             list_revisited(folder, ground_truth, folder)
@@ -88,10 +102,16 @@ def _missing_pictures(folder, ground_truth):
 
 
 def _unpack_pictures(archive, url, folder):
-    """Unpack all pictures of an archive, whatever folders they are in, into folder/jpg, and note what the archive was."""
+    """Unpack all pictures of an archive, whatever folders they are in, into folder/jpg, and note what the archive
+    was."""
     try:
-        count = unpack_tar(archive, folder / "jpg", strip=None, merge=True,
-                           wanted=lambda name: name.endswith(".jpg") and not name.startswith("."))
+        count = unpack_tar(
+            archive,
+            folder / "jpg",
+            strip=None,
+            merge=True,
+            wanted=lambda name: name.endswith(".jpg") and not name.startswith("."),
+        )
     except ArchiveError:
         # Otherwise the next run would unpack it again.
         archive.unlink()
@@ -105,11 +125,24 @@ def main():
     parser = CommandParser(__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"test sets: {', '.join(SOURCES)} (default all)")
     parser.add_argument("--data_dir", default="data", help="folder for the test sets' folders (default %(default)s)")
-    parser.add_argument("--base_url", default=BASE_URL, help="address above the archives of pictures (default %(default)s)")
-    parser.add_argument("--gnd_base_url", default=GND_BASE_URL, help="address above the ground truth (default %(default)s)")
-    parser.add_argument("--sha256", action="append", default=[], metavar="FILE=HEX",
-                        help=f"SHA-256 a file must have, or FILE=none to take any; may be given several times; files: {', '.join(files)}")
-    parser.add_argument("--keep_archives", action="store_true", help="keep the archives beside the pictures (default: deleted)")
+    parser.add_argument(
+        "--base_url", default=BASE_URL, help="address above the archives of pictures (default %(default)s)"
+    )
+    parser.add_argument(
+        "--gnd_base_url", default=GND_BASE_URL, help="address above the ground truth (default %(default)s)"
+    )
+    parser.add_argument(
+        "--sha256",
+        action="append",
+        default=[],
+        metavar="FILE=HEX",
+        help=(
+            f"SHA-256 a file must have, or FILE=none to take any; may be given several times; files: {', '.join(files)}"
+        ),
+    )
+    parser.add_argument(
+        "--keep_archives", action="store_true", help="keep the archives beside the pictures (default: deleted)"
+    )
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in SOURCES]
     if unknown:

@@ -9,11 +9,11 @@ dataset.test_data_dir; resume=None measures global search alone. Writes results.
 the run's record, where neither -F, -m nor -u says otherwise.
 """
 
-from rrt.evaluation.run import EVALUATION_SETTINGS, evaluate_run, protocol_text
+from rrt.command_line.sacred import add_settings, make_experiment, plain_config
 from rrt.configs import dataset_ingredient, model_ingredient
 from rrt.evaluation.metrics import format_table
+from rrt.evaluation.run import EVALUATION_SETTINGS, evaluate_run, protocol_text
 from rrt.rerankers import METHODS, default_settings
-from rrt.command_line.sacred import add_settings, make_experiment, plain_config, run_sacred
 
 __doc__ += "\nSettings, given as `with name=value` (those of dataset and model: print_config):\n" + "\n".join(
     f"  {name}={default}: {meaning}" for name, (default, meaning) in EVALUATION_SETTINGS.items()
@@ -36,8 +36,8 @@ ex.add_config({name: default_settings(name) for name in METHODS if name != "rrt"
 
 @ex.main
 def main(_config, _run):
-    """Print the table and the protocol; the result has M_map, H_map, M_mp, H_mp and more, of the reranker where there is
-    one."""
+    """Print the table and the protocol; the result has M_map, H_map, M_mp, H_mp and more, of the reranker where there
+    is one."""
     settings = plain_config(_config)
     report = evaluate_run(settings.pop("dataset"), settings.pop("model"), settings)
     numbers = report.numbers

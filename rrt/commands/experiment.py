@@ -11,10 +11,10 @@ history.json and curves.png into temp_dir, and the run's record, where neither -
 
 from dataclasses import asdict
 
+from rrt.command_line.sacred import is_first_process, make_experiment, plain_config
 from rrt.configs import dataset_ingredient, model_ingredient
 from rrt.training.planted import PlantedSettings
 from rrt.training.run import train_run
-from rrt.command_line.sacred import is_first_process, make_experiment, plain_config, run_sacred
 from rrt.training.settings import TrainSettings
 
 dataset = dataset_ingredient()
@@ -36,7 +36,8 @@ ex.add_config(
         "negatives": 1,  # of an anchor in a batch; its images are batch_size / (2 + negatives) anchors with theirs
         "hard_negatives": 0,  # draw them from this many of the most similar of other labels; 0: from all candidates
         # Measured after every epoch, for the log alone: True: the test set; or ground truth files with commas between
-        # them, as data/oxford5k/gnd_roxford5k.pkl,data/paris6k/gnd_rparis6k.pkl (lists, store and neighbours beside each)
+        # them, as data/oxford5k/gnd_roxford5k.pkl,data/paris6k/gnd_rparis6k.pkl (lists, store and neighbours beside
+        # each)
         "watch_test": None,
         "planted": asdict(PlantedSettings()),
         "visdom_port": None,  # the two of visdom are accepted and unused: scalars go to Sacred's observers

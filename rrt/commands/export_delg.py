@@ -1,13 +1,13 @@
 """Write a descriptor store as a folder of DELG feature files, for programs that read those.
 
 Reads data_dir/delg_<feature_name>.h5 and writes data_dir/delg_<feature_name>/<picture>.delg_global and .delg_local for
-every picture of it (`<picture>` is its file name without folder and suffix). Values are those of the store: of a float32
-store every bit. A run that was stopped goes on where it was.
+every picture of it (`<picture>` is its file name without folder and suffix). Values are those of the store: of a
+float32 store every bit. A run that was stopped goes on where it was.
 
     python tools/export_delg.py with data_dir=data/oxford5k feature_name=r50_gldv2
 """
 
-from rrt.command_line.sacred import make_experiment, run_sacred
+from rrt.command_line.sacred import make_experiment
 from rrt.store.export import export_delg
 
 ex = make_experiment("export_delg")

@@ -1,7 +1,7 @@
 """Turn plain NumPy arrays of descriptors into a descriptor store.
 
-ARRAYS is a .npy file of global descriptors [N, Dg], an .npz file with the arrays below, or a folder that holds them as .npy
-files, which are read through memory maps whatever their size:
+ARRAYS is a .npy file of global descriptors [N, Dg], an .npz file with the arrays below, or a folder that holds them as
+.npy files, which are read through memory maps whatever their size:
 
     global       [N, Dg]
     names        [N] text, optional: image names; else give --names, or --list with a line for each row
@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, run_command, sha256_of_file
+from rrt.errors import InputError
+from rrt.files.atomic import sha256_of_file
 from rrt.formats.lists import read_image_list
-from rrt.store.records import ImageRecord
 from rrt.store.importing import add_arguments, describe, image_sizes, import_records, size_of
+from rrt.store.records import ImageRecord
 from rrt.store.schema import refuse_repeated_names
 
 LOCAL = ("descriptors", "keypoints", "attention", "scales")
@@ -38,16 +39,21 @@ def import_arrays(arrays, output, names_path=None, list_path=None, image_size=No
 
     names_path: a text file with the name of each row's image a line. list_path: an image list, which tells sizes and
     which images to import, and without names their order. image_size: (width, height) of every picture, used where
-    nothing else tells it. options: those of rrt.store.importing.import_records. Raises InputError naming file and array.
+    nothing else tells it. options: those of rrt.store.importing.import_records. Raises InputError naming file and
+    array.
     """
     path = Path(arrays)
     arrays, files = open_arrays(path)
     place, wanted = _names(path, arrays, names_path, list_path)
     sizes = image_sizes(wanted, list_path, image_size)
-    settings = {"imported": "arrays", "image_size": image_size and list(image_size),
-                "files": [{"name": file.name, "sha256": sha256_of_file(file)} for file in files]}
-    return import_records(output, wanted, lambda name: _record(path, arrays, name, place[name], sizes.get(name)), settings,
-                          **options)
+    settings = {
+        "imported": "arrays",
+        "image_size": image_size and list(image_size),
+        "files": [{"name": file.name, "sha256": sha256_of_file(file)} for file in files],
+    }
+    return import_records(
+        output, wanted, lambda name: _record(path, arrays, name, place[name], sizes.get(name)), settings, **options
+    )
 
 
 def open_arrays(path):
@@ -92,8 +98,11 @@ def _end_to_end(arrays):
     shape = arrays["descriptors"].shape if "descriptors" in arrays else ()
     if len(shape) != 3 or "offsets" in arrays:
         return arrays
-    flat = {key: array.reshape(-1, *array.shape[2:]) for key, array in arrays.items()
-            if key in LOCAL and array.shape[:2] == shape[:2]}
+    flat = {
+        key: array.reshape(-1, *array.shape[2:])
+        for key, array in arrays.items()
+        if key in LOCAL and array.shape[:2] == shape[:2]
+    }
     return arrays | flat | {"offsets": np.arange(shape[0] + 1) * shape[1]}
 
 
@@ -103,11 +112,18 @@ def _check_shapes(path, arrays):
     wanted = {"global": (num_images, "Dg"), "names": (num_images,), "image_size": (num_images, 2)}
     if "descriptors" in arrays:
         num_local = len(arrays["descriptors"]) if arrays["descriptors"].ndim else 0
-        wanted |= {"descriptors": (num_local, "Dl"), "offsets": (num_images + 1,), "keypoints": (num_local, 2),
-                   "attention": (num_local,), "scales": (num_local,)}
+        wanted |= {
+            "descriptors": (num_local, "Dl"),
+            "offsets": (num_images + 1,),
+            "keypoints": (num_local, 2),
+            "attention": (num_local,),
+            "scales": (num_local,),
+        }
         for key in ("offsets", "keypoints"):
             if key not in arrays:
-                raise InputError(f"{path}: array descriptors {arrays['descriptors'].shape} without an array {key}; add it")
+                raise InputError(
+                    f"{path}: array descriptors {arrays['descriptors'].shape} without an array {key}; add it"
+                )
     for key, array in arrays.items():
         if key not in wanted:
             raise InputError(f"{path}: array {key} without an array descriptors; add that or leave {key} out")
@@ -138,7 +154,9 @@ def _names(path, arrays, names_path, list_path):
         return place, names
     lacking = next((name for name in listed.names if name not in place), None)
     if lacking is not None:
-        raise InputError(f"{source}: no row for '{lacking}' ({listed.where(lacking)}); take it out of the list or add it")
+        raise InputError(
+            f"{source}: no row for '{lacking}' ({listed.where(lacking)}); take it out of the list or add it"
+        )
     return place, listed.names
 
 
@@ -166,8 +184,12 @@ def _record(path, arrays, name, row, size):
     stored_size = arrays["image_size"][row] if "image_size" in arrays else None
     offsets = arrays.get("offsets", np.zeros(row + 2, np.int64))
     start, end = int(offsets[row]), int(offsets[row + 1])
-    defaults = {"descriptors": np.empty((0, 0)), "keypoints": np.empty((0, 2)), "scales": np.ones(end - start),
-                "attention": np.ones(end - start)}
+    defaults = {
+        "descriptors": np.empty((0, 0)),
+        "keypoints": np.empty((0, 2)),
+        "scales": np.ones(end - start),
+        "attention": np.ones(end - start),
+    }
     local = {key: np.asarray(arrays[key][start:end]) if key in arrays else default for key, default in defaults.items()}
     return ImageRecord(name, size_of(where, stored_size, size), np.asarray(arrays["global"][row]), **local)
 

@@ -1,9 +1,9 @@
 """Turn the feature files of hloc (cvg/Hierarchical-Localization) into a descriptor store.
 
-A feature file is an HDF5 file with a group per image (slashes in its name make nested groups) that holds keypoints [n, 2]
-(x, y in pixels), descriptors [D, n], scores [n], image_size [2] and global_descriptor [Dg]. Local and global descriptors
-may lie in two files. Descriptors are scaled to unit length and sorted by falling score, which becomes their attention;
-their scale is 1. A run that was stopped goes on where it was.
+A feature file is an HDF5 file with a group per image (slashes in its name make nested groups) that holds keypoints [n,
+2] (x, y in pixels), descriptors [D, n], scores [n], image_size [2] and global_descriptor [Dg]. Local and global
+descriptors may lie in two files. Descriptors are scaled to unit length and sorted by falling score, which becomes their
+attention; their scale is 1. A run that was stopped goes on where it was.
 
     python tools/import_hloc.py feats-superpoint.h5 data/mine/delg_superpoint.h5 --global_features feats-netvlad.h5
 """
@@ -15,11 +15,12 @@ import h5py
 import numpy as np
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, run_command, sha256_of_file
+from rrt.errors import InputError
+from rrt.files.atomic import sha256_of_file
 from rrt.formats.lists import read_image_list
 from rrt.progress import bar
-from rrt.store.records import ImageRecord
 from rrt.store.importing import add_arguments, describe, image_sizes, import_records, size_of
+from rrt.store.records import ImageRecord
 from rrt.store.schema import fits_file
 
 # Axes of the datasets of an image.
@@ -38,9 +39,14 @@ def import_hloc(features, output, global_features=None, list_path=None, image_si
         files = [stack.enter_context(_open(path)) for path in paths]
         names = read_image_list(list_path).names if list_path else image_names(files[0])
         sizes = image_sizes(names, list_path, image_size)
-        settings = {"imported": "hloc", "image_size": image_size and list(image_size), "files": [
-            {"name": path.name, "sha256": sha256_of_file(path)} for path in dict.fromkeys(paths)]}
-        return import_records(output, names, lambda name: read_image(*files, name, sizes.get(name)), settings, **options)
+        settings = {
+            "imported": "hloc",
+            "image_size": image_size and list(image_size),
+            "files": [{"name": path.name, "sha256": sha256_of_file(path)} for path in dict.fromkeys(paths)],
+        }
+        return import_records(
+            output, names, lambda name: read_image(*files, name, sizes.get(name)), settings, **options
+        )
 
 
 def image_names(file):
@@ -67,11 +73,20 @@ def read_image(local_file, global_file, name, size=None):
     keypoints, descriptors, scores = (_read(local_file, name, key) for key in ("keypoints", "descriptors", "scores"))
     count = len(scores)
     if keypoints.shape != (count, 2) or descriptors.shape[1] != count:
-        raise InputError(f"{where} has keypoints {keypoints.shape}, descriptors {descriptors.shape} and scores "
-                         f"{scores.shape}; expected [n, 2], [D, n] and [n]")
+        raise InputError(
+            f"{where} has keypoints {keypoints.shape}, descriptors {descriptors.shape} and scores "
+            f"{scores.shape}; expected [n, 2], [D, n] and [n]"
+        )
     size = size_of(where, _read(local_file, name, "image_size", required=False), size)
-    return ImageRecord(name, size, _read(global_file, name, "global_descriptor"), descriptors.T, keypoints,
-                       np.ones(count, np.float32), scores)
+    return ImageRecord(
+        name,
+        size,
+        _read(global_file, name, "global_descriptor"),
+        descriptors.T,
+        keypoints,
+        np.ones(count, np.float32),
+        scores,
+    )
 
 
 def _read(file, name, key, required=True):
@@ -82,11 +97,15 @@ def _read(file, name, key, required=True):
         if not isinstance(dataset, h5py.Dataset):
             if not isinstance(file.get(name), h5py.Group):
                 raise InputError(f"{file.filename}: no image '{name}'; extract its features or take it out of the list")
-            remedy = "give the file that does as --global_features" if key == "global_descriptor" else "extract it again"
+            remedy = (
+                "give the file that does as --global_features" if key == "global_descriptor" else "extract it again"
+            )
             raise InputError(f"{file.filename}: '{name}' has no {key}; {remedy}")
         if dataset.dtype.kind not in "fiu" or dataset.ndim != _AXES[key] or not fits_file(dataset):
-            raise InputError(f"{file.filename}: '{name}' has {key} of type {dataset.dtype} and shape {dataset.shape}; "
-                             "extract it again")
+            raise InputError(
+                f"{file.filename}: '{name}' has {key} of type {dataset.dtype} and shape {dataset.shape}; "
+                "extract it again"
+            )
         return dataset[()]
 
 

@@ -2,8 +2,8 @@
 
 Learn it on training images: the search of a test set must not see its own statistics. `pca` (unsupervised) makes all
 directions equally strong; `supervised` those in which matching pictures differ (rrt/search/whitening.py). Matching are
-the pictures of a label of --list, or the pairs of --pairs, for example verified ones: a CSV file with the columns `first`
-and `second` (names in the store) and, for --min_inliers, `inliers`, as tools/verify_pairs.py writes it.
+the pictures of a label of --list, or the pairs of --pairs, for example verified ones: a CSV file with the columns
+`first` and `second` (names in the store) and, for --min_inliers, `inliers`, as tools/verify_pairs.py writes it.
 
     python tools/learn_whitening.py data/gldv2/delg_r50_gldv2.h5 data/gldv2/whitening_r50_gldv2.npz --dim 512
     python tools/learn_whitening.py data/gldv2/delg_r50_gldv2.h5 data/gldv2/whitening_r50_gldv2.npz --dim 512 \\
@@ -14,18 +14,27 @@ import numpy as np
 import pandas as pd
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, run_command
+from rrt.errors import InputError
 from rrt.formats.lists import read_image_list
-from rrt.search.exact import fit_pca_whitening, load_globals
 from rrt.progress import waiting
+from rrt.search.exact import load_globals
+from rrt.search.whitening import fit_pca_whitening, fit_supervised_whitening
 from rrt.store.store import Store
-from rrt.search.whitening import fit_supervised_whitening
 
 METHODS = ("pca", "supervised")
 
 
-def learn_whitening(store_path, out_path, list_path=None, dim=256, power=0.5, method="pca", pairs_path=None,
-                    shrinkage=None, min_inliers=0):
+def learn_whitening(
+    store_path,
+    out_path,
+    list_path=None,
+    dim=256,
+    power=0.5,
+    method="pca",
+    pairs_path=None,
+    shrinkage=None,
+    min_inliers=0,
+):
     """Learn a whitening on all images of the store, or on those of an image list, and write it -> path.
 
     dim: dimensions kept. power: exponent of the eigenvalue that is divided by (0.5 whitening, 0 PCA alone). method: one
@@ -45,14 +54,15 @@ def learn_whitening(store_path, out_path, list_path=None, dim=256, power=0.5, me
     images = read_image_list(list_path) if list_path else None
     pairs = _read_pairs(pairs_path, store_path, images, min_inliers) if pairs_path else None
     with waiting("reading descriptors"):
-        descriptors, = load_globals(store_path, images)
+        (descriptors,) = load_globals(store_path, images)
     with waiting(f"whitening ({method})"):
         if method == "pca":
             whitening = fit_pca_whitening(descriptors, dim, power)
         else:
             labels = images.labels if pairs is None else None
-            whitening = fit_supervised_whitening(descriptors, dim, labels, pairs, power,
-                                                 0.5 if shrinkage is None else shrinkage)
+            whitening = fit_supervised_whitening(
+                descriptors, dim, labels, pairs, power, 0.5 if shrinkage is None else shrinkage
+            )
     return whitening.save(out_path)
 
 
@@ -62,8 +72,10 @@ def _read_pairs(path, store_path, images, min_inliers):
     try:
         table = pd.read_csv(path, dtype={"first": str, "second": str}, keep_default_na=False)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise InputError(f"{path}: no table of pairs ({str(error).splitlines()[0]}); expected a CSV file with the columns"
-                         f" {', '.join(columns)}") from None
+        raise InputError(
+            f"{path}: no table of pairs ({str(error).splitlines()[0]}); expected a CSV file with the columns"
+            f" {', '.join(columns)}"
+        ) from None
     for column in columns:
         if column not in table:
             raise InputError(f"{path}: no column {column!r}; expected {', '.join(columns)}")
@@ -84,8 +96,10 @@ def _read_pairs(path, store_path, images, min_inliers):
     for column in columns[:2]:
         for name in table[column]:
             if name not in places:
-                raise InputError(f"{path}: names '{name}', which is not in {images.path if images else store_path};"
-                                 " leave the pair out")
+                raise InputError(
+                    f"{path}: names '{name}', which is not in {images.path if images else store_path};"
+                    " leave the pair out"
+                )
     pairs = np.array([[places[name] for name in table[column]] for column in columns[:2]], dtype=np.int64).T
     return pairs
 
@@ -96,14 +110,24 @@ def main():
     parser.add_argument("out", help="file to write (.npz)")
     parser.add_argument("--list", help="learn from the images of this list (default: all of the store)")
     parser.add_argument("--method", choices=METHODS, default="pca", help="(default pca)")
-    parser.add_argument("--pairs", metavar="CSV", help="matching pairs, for supervised (default: equal labels in --list)")
+    parser.add_argument(
+        "--pairs", metavar="CSV", help="matching pairs, for supervised (default: equal labels in --list)"
+    )
     parser.add_argument("--min_inliers", type=float, default=0, help="of the pairs to take from --pairs (default: all)")
-    parser.add_argument("--shrinkage", type=float, help="supervised: 0..1, the more the fewer pairs there are; 1 is PCA"
-                        " alone (default 0.5)")
+    parser.add_argument(
+        "--shrinkage",
+        type=float,
+        help="supervised: 0..1, the more the fewer pairs there are; 1 is PCA alone (default 0.5)",
+    )
     parser.add_argument("--dim", type=int, default=256, help="dimensions to keep (default 256)")
-    parser.add_argument("--power", type=float, default=0.5,
-                        help="exponent of the eigenvalue divided by: 0.5 whitens, 0 is PCA alone (default 0.5)")
+    parser.add_argument(
+        "--power",
+        type=float,
+        default=0.5,
+        help="exponent of the eigenvalue divided by: 0.5 whitens, 0 is PCA alone (default 0.5)",
+    )
     args = parser.parse_args()
-    path = learn_whitening(args.store, args.out, args.list, args.dim, args.power, args.method, args.pairs,
-                           args.shrinkage, args.min_inliers)
+    path = learn_whitening(
+        args.store, args.out, args.list, args.dim, args.power, args.method, args.pairs, args.shrinkage, args.min_inliers
+    )
     print(f"wrote {path}")

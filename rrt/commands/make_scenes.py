@@ -4,7 +4,6 @@ import argparse
 from dataclasses import fields
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import run_command
 from rrt.files.jobs import default_workers
 from rrt.scenes.scenes import SceneSettings, make_scenes
 

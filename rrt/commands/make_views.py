@@ -4,7 +4,6 @@ import argparse
 from dataclasses import fields
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import run_command
 from rrt.files.jobs import default_workers
 from rrt.scenes.photo_views import ViewSettings, make_views
 
@@ -28,8 +27,9 @@ def main():
     for field in fields(ViewSettings):
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=HELP[field.name])
     parser.add_argument("--num_workers", type=int, default=default_workers(), help="processes")
-    parser.add_argument("--allow_missing", action="store_true",
-                        help="exit with status 0 although pictures could not be read")
+    parser.add_argument(
+        "--allow_missing", action="store_true", help="exit with status 0 although pictures could not be read"
+    )
     arguments = vars(parser.parse_args())
     given = {name: arguments.pop(name) for name in ("train_txt", "out", "image_dir", "num_workers", "allow_missing")}
     print(f"wrote {make_views(settings=ViewSettings(**arguments), **given)}")

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
 from rrt.datasets.sets import TEST_LISTS
-from rrt.errors import run_command
 from rrt.evaluation.metrics import evaluate, format_table
-from rrt.formats.revisited import load_revisited_set
 from rrt.evaluation.trec import read_run, run_positions
+from rrt.formats.revisited import load_revisited_set
 
 
 def measure_run(path, images, distractors=False, ks=(1, 5, 10)):
@@ -31,8 +30,13 @@ def parse_arguments():
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--data_dir", default="data/oxford5k", help="folder of the test set (data/oxford5k)")
     parser.add_argument("--ground_truth", default="gnd_roxford5k.pkl", help="ground truth in it (gnd_roxford5k.pkl)")
-    parser.add_argument("--lists", nargs=2, default=TEST_LISTS, metavar=("QUERIES", "GALLERY"),
-                        help=f"image lists in it ({' '.join(TEST_LISTS)})")
+    parser.add_argument(
+        "--lists",
+        nargs=2,
+        default=TEST_LISTS,
+        metavar=("QUERIES", "GALLERY"),
+        help=f"image lists in it ({' '.join(TEST_LISTS)})",
+    )
     parser.add_argument("--distractors", action="store_true", help="pictures outside the gallery count as wrong ones")
     return parser.parse_args()
 

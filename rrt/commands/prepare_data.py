@@ -3,7 +3,8 @@
     python tools/prepare_data.py folder PHOTOS data/mine/train.txt
     python tools/prepare_data.py revisited data/oxford5k data/oxford5k/gnd_roxford5k.pkl data/oxford5k
     python tools/prepare_data.py gldv2_train GLDV2 GLDV2/train/train_clean.csv data/gldv2/train.txt --min_pictures 4
-    python tools/prepare_data.py gldv2_test GLDV2 GLDV2/index/index.csv GLDV2/test/retrieval_solution_v2.1.csv data/gldv2_test
+    python tools/prepare_data.py gldv2_test GLDV2 GLDV2/index/index.csv GLDV2/test/retrieval_solution_v2.1.csv
+    data/gldv2_test
 
 Sizes are read from the pictures' headers without decoding them. A picture that is missing or cannot be read is left out
 and listed with its reason in `<list>.skipped.csv`; then the exit status is 1 unless --allow_missing is given.
@@ -19,11 +20,12 @@ import numpy as np
 from PIL import Image
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, atomic_path, run_command
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path
+from rrt.files.jobs import default_workers, run_jobs
 from rrt.formats.gldv2 import USAGES, picture_name, read_index_csv, read_solution, read_train_csv
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import write_image_list
-from rrt.files.jobs import default_workers, run_jobs
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 # Headers are read within a fraction of a millisecond: fewer are not worth another process.
@@ -53,13 +55,19 @@ def picture_size(path):
 
 
 def picture_sizes(root, names, num_workers=None):
-    """Sizes of root/name for all names -> (rows of those that have one [K], sizes int64 [K, 2], {name: reason} of the rest).
+    """Sizes of root/name for all names -> (rows of those that have one [K], sizes int64 [K, 2], {name: reason} of the
+    rest).
 
     num_workers: processes, None: one a core. Raises InputError when not one of the pictures can be read.
     """
-    jobs = [(str(root), names[start:start + _NAMES_PER_JOB]) for start in range(0, len(names), _NAMES_PER_JOB)]
-    blocks = run_jobs(_sizes_of, jobs, default_workers() if num_workers is None else num_workers,
-                      "sizes", f"block of {_NAMES_PER_JOB}")
+    jobs = [(str(root), names[start : start + _NAMES_PER_JOB]) for start in range(0, len(names), _NAMES_PER_JOB)]
+    blocks = run_jobs(
+        _sizes_of,
+        jobs,
+        default_workers() if num_workers is None else num_workers,
+        "sizes",
+        f"block of {_NAMES_PER_JOB}",
+    )
     sizes = [size for block in blocks for size in block]
     skipped = {name: size for name, size in zip(names, sizes) if isinstance(size, str)}
     if len(skipped) == len(names):
@@ -82,10 +90,16 @@ def list_folder(photos, output, num_workers=None):
     if not photos.is_dir():
         raise InputError(f"{photos}: no such folder; give a folder with a sub-folder of pictures per landmark")
     folders = sorted(folder for folder in photos.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    files = [(path.relative_to(photos).as_posix(), label) for label, folder in enumerate(folders)
-             for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    files = [
+        (path.relative_to(photos).as_posix(), label)
+        for label, folder in enumerate(folders)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES and path.is_file()
+    ]
     if not files:
-        raise InputError(f"{photos}: no pictures in sub-folders; put the pictures of each landmark into a sub-folder of its own")
+        raise InputError(
+            f"{photos}: no pictures in sub-folders; put the pictures of each landmark into a sub-folder of its own"
+        )
     names, labels = [name for name, _ in files], np.array([label for _, label in files])
     rows, sizes, skipped = picture_sizes(photos, names, num_workers)
     written = Written()
@@ -114,8 +128,10 @@ def list_revisited(pictures, ground_truth, output, subfolder="jpg", query_size="
     sizes, skipped = picture_sizes(pictures, names[measured], num_workers)[1:]
     if skipped:
         name, reason = next(iter(skipped.items()))
-        raise InputError(f"{pictures}: {len(skipped)} of {len(names)} pictures of {ground_truth} cannot be read, first {name}:"
-                         f" {reason}; fetch them, all are needed")
+        raise InputError(
+            f"{pictures}: {len(skipped)} of {len(names)} pictures of {ground_truth} cannot be read, first {name}:"
+            f" {reason}; fetch them, all are needed"
+        )
     if query_size == "box":
         sizes = np.concatenate([[_box_size(entry["bbx"]) for entry in truth.gnd], sizes])
     written = Written()
@@ -129,7 +145,9 @@ def _find_picture(pictures, subfolder, name):
     name = name if "/" in name or not subfolder else f"{subfolder}/{name}"
     if Path(name).suffix.lower() in SUFFIXES:
         return name
-    return next((name + suffix for suffix in SUFFIXES if (Path(pictures) / (name + suffix)).exists()), name + SUFFIXES[0])
+    return next(
+        (name + suffix for suffix in SUFFIXES if (Path(pictures) / (name + suffix)).exists()), name + SUFFIXES[0]
+    )
 
 
 def _box_size(box):
@@ -144,8 +162,10 @@ def list_gldv2_train(images, train_csv, output, min_pictures=1, max_pictures=Non
     landmarks with fewer readable pictures are left out. max_pictures: of landmarks with more, so many drawn by `seed`.
     Raises InputError.
     """
-    if min_pictures < 1 or max_pictures is not None and max_pictures < min_pictures:
-        raise InputError(f"min_pictures {min_pictures}, max_pictures {max_pictures}: expected 1 <= min_pictures <= max_pictures")
+    if min_pictures < 1 or (max_pictures is not None and max_pictures < min_pictures):
+        raise InputError(
+            f"min_pictures {min_pictures}, max_pictures {max_pictures}: expected 1 <= min_pictures <= max_pictures"
+        )
     ids, labels = read_train_csv(train_csv)
     # Landmarks that are too small as listed cannot pass: their pictures need no look.
     possible = np.flatnonzero(_counts(labels) >= min_pictures)
@@ -155,12 +175,16 @@ def list_gldv2_train(images, train_csv, output, min_pictures=1, max_pictures=Non
     rows, sizes, skipped = picture_sizes(images, names, num_workers)
     chosen = _choose(labels[rows], min_pictures, max_pictures, seed)
     if not len(chosen):
-        raise InputError(f"{images}: no landmark has {min_pictures} readable pictures; {len(skipped)} are missing, fetch more of"
-                         " the data set or give a smaller min_pictures")
+        raise InputError(
+            f"{images}: no landmark has {min_pictures} readable pictures; {len(skipped)} are missing, fetch more of"
+            " the data set or give a smaller min_pictures"
+        )
     written = Written()
     _write_list(written, output, names, labels, rows[chosen], sizes[chosen], skipped)
-    written.notes.append(f"{len(np.unique(labels[rows[chosen]]))} landmarks; {len(ids) - len(names)} pictures listed for landmarks"
-                         f" with fewer than {min_pictures}, {len(rows) - len(chosen)} readable ones left out by the limits")
+    written.notes.append(
+        f"{len(np.unique(labels[rows[chosen]]))} landmarks; {len(ids) - len(names)} pictures listed for landmarks"
+        f" with fewer than {min_pictures}, {len(rows) - len(chosen)} readable ones left out by the limits"
+    )
     return written
 
 
@@ -194,23 +218,36 @@ def list_gldv2_test(images, index_csv, solution_csv, output, usages=USAGES, num_
         raise InputError(f"{solution_csv}: no row with the Usage {' or '.join(usages)}; fetch it again")
     missing = {right for answers in solution.values() for right in answers}.difference(index)
     if missing:
-        raise InputError(f"{solution_csv}: {len(missing)} right pictures are not in {index_csv}, first '{min(missing)}'; take the"
-                         " two files of one release")
+        raise InputError(
+            f"{solution_csv}: {len(missing)} right pictures are not in {index_csv}, first '{min(missing)}'; take the"
+            " two files of one release"
+        )
     output, written, queries = Path(output), Written(), list(solution)
-    names = {"test": [picture_name("test", image) for image in queries], "index": [picture_name("index", image) for image in index]}
+    names = {
+        "test": [picture_name("test", image) for image in queries],
+        "index": [picture_name("index", image) for image in index],
+    }
     found = {split: picture_sizes(images, names[split], num_workers) for split in names}
     for split, file in (("test", "test_query.txt"), ("index", "test_gallery.txt")):
         _write_list(written, output / file, names[split], np.full(len(names[split]), -1), *found[split])
     queries, index = [queries[row] for row in found["test"][0]], [index[row] for row in found["index"][0]]
     position = {image: row for row, image in enumerate(index)}
-    gnd = [{"bbx": [0.0, 0.0, width - 1.0, height - 1.0], "hard": [], "junk": [],
-            "easy": [position[right] for right in solution[query] if right in position]}
-           for query, (width, height) in zip(queries, found["test"][1])]
+    gnd = [
+        {
+            "bbx": [0.0, 0.0, width - 1.0, height - 1.0],
+            "hard": [],
+            "junk": [],
+            "easy": [position[right] for right in solution[query] if right in position],
+        }
+        for query, (width, height) in zip(queries, found["test"][1])
+    ]
     save_ground_truth(output / "gnd_gldv2.pkl", index, queries, gnd)
     lost = sum(len(solution[query]) - len(entry["easy"]) for query, entry in zip(queries, gnd))
     written.notes.append(f"wrote {output / 'gnd_gldv2.pkl'}: {sum(len(entry['easy']) for entry in gnd)} right pictures")
     if lost:
-        written.notes.append(f"{lost} right pictures are missing and not asked for: figures are not comparable with the full set's")
+        written.notes.append(
+            f"{lost} right pictures are missing and not asked for: figures are not comparable with the full set's"
+        )
     return written
 
 
@@ -241,25 +278,51 @@ def main():
         mode.set_defaults(function=function)
         return mode
 
-    folder = add_mode(list_folder, "a folder with a sub-folder per landmark", ("photos", "the folder"),
-                      ("output", "the list to write"))
-    revisited = add_mode(list_revisited, "query and gallery lists for a ground truth",
-                         ("pictures", "the folder the names in the lists start from"),
-                         ("ground_truth", "a .pkl, .json or .mat file"), ("output", "the folder to write to"))
+    folder = add_mode(
+        list_folder,
+        "a folder with a sub-folder per landmark",
+        ("photos", "the folder"),
+        ("output", "the list to write"),
+    )
+    revisited = add_mode(
+        list_revisited,
+        "query and gallery lists for a ground truth",
+        ("pictures", "the folder the names in the lists start from"),
+        ("ground_truth", "a .pkl, .json or .mat file"),
+        ("output", "the folder to write to"),
+    )
     revisited.add_argument("--subfolder", default="jpg", help="folder of the pictures below that (default %(default)s)")
-    revisited.add_argument("--query_size", choices=("published", "box", "picture"), default="published",
-                           help="width and height of a query: its box's, the picture's, or as the published lists have it")
-    train = add_mode(list_gldv2_train, "training list of Google Landmarks v2", ("images", "the folder that holds train/"),
-                     ("train_csv", "train.csv or train_clean.csv"), ("output", "the list to write"))
-    train.add_argument("--min_pictures", type=int, default=1, help="leave out landmarks with fewer (default %(default)s)")
+    revisited.add_argument(
+        "--query_size",
+        choices=("published", "box", "picture"),
+        default="published",
+        help="width and height of a query: its box's, the picture's, or as the published lists have it",
+    )
+    train = add_mode(
+        list_gldv2_train,
+        "training list of Google Landmarks v2",
+        ("images", "the folder that holds train/"),
+        ("train_csv", "train.csv or train_clean.csv"),
+        ("output", "the list to write"),
+    )
+    train.add_argument(
+        "--min_pictures", type=int, default=1, help="leave out landmarks with fewer (default %(default)s)"
+    )
     train.add_argument("--max_pictures", type=int, help="draw so many of landmarks with more (default all)")
     train.add_argument("--seed", type=int, default=0, help="of that draw (default %(default)s)")
-    test = add_mode(list_gldv2_test, "query and gallery lists and ground truth of Google Landmarks v2",
-                    ("images", "the folder that holds test/ and index/"), ("index_csv", "index.csv"),
-                    ("solution_csv", "retrieval_solution_v2.1.csv"), ("output", "the folder to write to"))
+    test = add_mode(
+        list_gldv2_test,
+        "query and gallery lists and ground truth of Google Landmarks v2",
+        ("images", "the folder that holds test/ and index/"),
+        ("index_csv", "index.csv"),
+        ("solution_csv", "retrieval_solution_v2.1.csv"),
+        ("output", "the folder to write to"),
+    )
     test.add_argument("--usages", nargs="+", choices=USAGES, default=USAGES, help="rows that are queries (default all)")
     for mode in (folder, train, test):
-        mode.add_argument("--allow_missing", action="store_true", help="exit status 0 although some pictures cannot be read")
+        mode.add_argument(
+            "--allow_missing", action="store_true", help="exit status 0 although some pictures cannot be read"
+        )
     args = vars(parser.parse_args())
     args.pop("mode")
     function, allow_missing = args.pop("function"), args.pop("allow_missing", False)
@@ -272,5 +335,7 @@ def main():
         print(f"skipped {name}: {reason}")
     if written.skipped and not allow_missing:
         name, reason = next(iter(written.skipped.items()))
-        raise InputError(f"{len(written.skipped)} pictures cannot be read, first {name}: {reason}; mend or remove them, or accept"
-                         " with --allow_missing")
+        raise InputError(
+            f"{len(written.skipped)} pictures cannot be read, first {name}: {reason}; mend or remove them, or accept"
+            " with --allow_missing"
+        )

@@ -1,12 +1,12 @@
-"""Ground truth from one form into another: Revisited files as .pkl, .mat (positions from 1) or .json, and the text files of
-the original Oxford5k and Paris6k.
+"""Ground truth from one form into another: Revisited files as .pkl, .mat (positions from 1) or .json, and the text
+files of the original Oxford5k and Paris6k.
 
     python tools/prepare_gnd.py convert gnd_roxford5k.mat data/oxford5k/gnd_roxford5k.pkl
     python tools/prepare_gnd.py classic gt_files_170407 data/oxford5k_classic/jpg data/oxford5k_classic/gnd_oxford5k.pkl
 
-The suffix of a file says its form. `classic` reads `<landmark>_<n>_query.txt` (picture and box of a query), `_good.txt`,
-`_ok.txt` and `_junk.txt`; the gallery is all pictures of the folder, in alphabetical order. What every tool then measures
-is the classic average precision: good and ok are right, junk is left out.
+The suffix of a file says its form. `classic` reads `<landmark>_<n>_query.txt` (picture and box of a query),
+`_good.txt`, `_ok.txt` and `_junk.txt`; the gallery is all pictures of the folder, in alphabetical order. What every
+tool then measures is the classic average precision: good and ok are right, junk is left out.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, run_command
-from rrt.formats.ground_truth import CLASSIC_GRADES, load_ground_truth, save_ground_truth
 from rrt.commands.prepare_data import SUFFIXES
+from rrt.errors import InputError
+from rrt.formats.ground_truth import CLASSIC_GRADES, load_ground_truth, save_ground_truth
 
 # Oxford5k's query files put this before the picture's name.
 _OXFORD_PREFIX = "oxc1_"
@@ -36,8 +36,8 @@ def convert(source, target):
 
 
 def convert_classic(texts, pictures, target, allow_missing=False):
-    """Write the ground truth of Oxford5k's or Paris6k's text files -> (number of queries, {picture: file that names it} of
-    those not in the folder).
+    """Write the ground truth of Oxford5k's or Paris6k's text files -> (number of queries, {picture: file that names it}
+    of those not in the folder).
 
     Queries stand in alphabetical order of their files. A picture that a file names and the folder `pictures` lacks is
     refused, or left out with allow_missing. Raises InputError naming the file.
@@ -53,8 +53,8 @@ def convert_classic(texts, pictures, target, allow_missing=False):
 
 @dataclass(frozen=True)
 class ClassicTruth:
-    """The text files' queries in alphabetical order: names (`all_souls_1`), qimlist (their pictures' stems) and gnd as in
-    GroundTruth; missing: {stem that the gallery lacks: file that names it}."""
+    """The text files' queries in alphabetical order: names (`all_souls_1`), qimlist (their pictures' stems) and gnd as
+    in GroundTruth; missing: {stem that the gallery lacks: file that names it}."""
 
     names: list
     qimlist: list
@@ -65,8 +65,10 @@ class ClassicTruth:
         """InputError when the gallery (named for the message) lacks a picture and that is not allowed."""
         if self.missing and not allow_missing:
             name, file = next(iter(self.missing.items()))
-            raise InputError(f"{file}: names '{name}', which is not in {gallery} ({len(self.missing)} such pictures); fetch"
-                             " them, or leave them out with --allow_missing")
+            raise InputError(
+                f"{file}: names '{name}', which is not in {gallery} ({len(self.missing)} such pictures); fetch"
+                " them, or leave them out with --allow_missing"
+            )
 
 
 def read_classic(texts, stems):
@@ -92,7 +94,9 @@ def read_classic(texts, stems):
 
 def _folder(path):
     if not Path(path).is_dir():
-        raise InputError(f"{path}: no such folder; give the folder of the ground truth's text files and that of the pictures")
+        raise InputError(
+            f"{path}: no such folder; give the folder of the ground truth's text files and that of the pictures"
+        )
     return Path(path)
 
 
@@ -100,7 +104,7 @@ def _query(file):
     """(picture's name, [x1, y1, x2, y2]) of a `<landmark>_<n>_query.txt`."""
     lines = _lines(file)
     try:
-        line, = lines
+        (line,) = lines
         name, *box = line.split()
         x1, y1, x2, y2 = map(float, box)
     except ValueError:
@@ -113,7 +117,9 @@ def _lines(file):
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); every query needs its good, ok and junk files") from None
+        raise InputError(
+            f"{file}: cannot be read ({error.strerror}); every query needs its good, ok and junk files"
+        ) from None
     except UnicodeDecodeError:
         raise InputError(f"{file}: not a text file; fetch it again") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
@@ -129,7 +135,9 @@ def main():
     mode.add_argument("texts", help="folder with <landmark>_<n>_query.txt and the others")
     mode.add_argument("pictures", help="folder with the pictures of the gallery")
     mode.add_argument("target", help="the file to write")
-    mode.add_argument("--allow_missing", action="store_true", help="leave out pictures that the files name and the folder lacks")
+    mode.add_argument(
+        "--allow_missing", action="store_true", help="leave out pictures that the files name and the folder lacks"
+    )
     args = parser.parse_args()
     if args.mode == "convert":
         print(f"wrote {args.target}: {convert(args.source, args.target)} queries")

@@ -14,28 +14,37 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.search.rows import open_rows, summarize_rows
-from rrt.errors import InputError, atomic_path, check_count
-from rrt.formats.ground_truth import save_neighbors
-from rrt.search.self_search import SelfSearch, check_search_settings, plan_memory
+from rrt.command_line.sacred import make_experiment
+from rrt.errors import InputError, check_count
+from rrt.files.atomic import atomic_path
 from rrt.formats.lists import read_image_list
-from rrt.search.table import describe_origin
-from rrt.search.exact import describe_whitening
 from rrt.progress import bar
-from rrt.command_line.sacred import make_experiment, run_sacred
-from rrt.store.store import Store
+from rrt.search.rows import open_rows, summarize_rows
+from rrt.search.self_search import SelfSearch, check_search_settings, plan_memory
+from rrt.search.table import describe_origin, save_neighbors
+from rrt.search.whitening import describe_whitening
 from rrt.store.schema import first_difference
+from rrt.store.store import Store
 
 MANIFEST = "settings.json"
 
 
-def prepare_topk_gldv2(data_dir, feature_name, train_txt="train.txt", k=100, block=4096, whitening=None,
-                       first_pass="auto", device="auto", memory_mb=2000):
+def prepare_topk_gldv2(
+    data_dir,
+    feature_name,
+    train_txt="train.txt",
+    k=100,
+    block=4096,
+    whitening=None,
+    first_pass="auto",
+    device="auto",
+    memory_mb=2000,
+):
     """Write nn_inds_<feature_name>.pkl, int64 [N, min(k, N - 1)]: positions in train_txt by falling similarity -> path.
 
     block: images searched, and saved, at a time. whitening: path of an .npz of tools/learn_whitening.py. first_pass,
-    device, memory_mb: of rrt.search.self_search.SelfSearch; the table does not depend on them. Raises InputError when blocks
-    of an earlier run were made with other settings or descriptors.
+    device, memory_mb: of rrt.search.self_search.SelfSearch; the table does not depend on them. Raises InputError when
+    blocks of an earlier run were made with other settings or descriptors.
     """
     data_dir = Path(data_dir)
     check_count("block", block)
@@ -52,8 +61,15 @@ def prepare_topk_gldv2(data_dir, feature_name, train_txt="train.txt", k=100, blo
             raise InputError(f"{images.path}: one image has no neighbours; at least two are needed")
         rows, summary = _read_rows(store, images, whitening, folder, (block, memory_mb, k))
         # Of all descriptors, after whitening: blocks made before and after any number changed do not belong together.
-        blocks = _Blocks(folder, {"images": len(images), "neighbours": min(k, len(images) - 1), "block": block,
-                                  "descriptors": summary.sha256})
+        blocks = _Blocks(
+            folder,
+            {
+                "images": len(images),
+                "neighbours": min(k, len(images) - 1),
+                "block": block,
+                "descriptors": summary.sha256,
+            },
+        )
         parts = rows.blocks(block)
         missing = [number for number, own in enumerate(parts) if blocks.load(number, own) is None]
         if missing:
@@ -113,8 +129,9 @@ class _Blocks:
                 raise InputError(f"{manifest}: damaged; {remedy}") from None
             if difference:
                 name, old, new = difference
-                raise InputError(f"{self.folder}: its blocks were made with {name} = {old}, this run has {new};"
-                                 f" {remedy}")
+                raise InputError(
+                    f"{self.folder}: its blocks were made with {name} = {old}, this run has {new}; {remedy}"
+                )
         else:
             with atomic_path(manifest) as temporary:
                 temporary.write_text(json.dumps(settings), encoding="utf-8")

@@ -9,14 +9,14 @@ and in nn_inds_<feature_name>.pkl.json what it was made from, so that it is not 
 from dataclasses import dataclass
 from pathlib import Path
 
-from rrt.search.rows import listed_rows
+from rrt.command_line.sacred import make_experiment
 from rrt.errors import InputError
-from rrt.formats.ground_truth import save_neighbors
 from rrt.evaluation.metrics import evaluate, format_table
-from rrt.search.table import describe_origin
-from rrt.search.exact import describe_whitening, load_globals, load_whitening, query_expansion, search
 from rrt.formats.revisited import load_revisited_set
-from rrt.command_line.sacred import make_experiment, run_sacred
+from rrt.search.exact import load_globals, query_expansion, search
+from rrt.search.rows import listed_rows
+from rrt.search.table import describe_origin, save_neighbors
+from rrt.search.whitening import describe_whitening, load_whitening
 from rrt.store.store import Store
 
 
@@ -31,8 +31,9 @@ class RankedGallery:
     path: Path | None
 
 
-def prepare_topk_revisited(data_dir, feature_name, gnd_name, use_aqe=False, aqe_params=None, save_nn_inds=True,
-                           whitening=None):
+def prepare_topk_revisited(
+    data_dir, feature_name, gnd_name, use_aqe=False, aqe_params=None, save_nn_inds=True, whitening=None
+):
     """Rank all gallery images of the test set in data_dir for each query -> RankedGallery.
 
     use_aqe: search a second time with expanded queries, aqe_params = {"k": 2, "alpha": 0.3}. whitening: path of an .npz
@@ -45,7 +46,7 @@ def prepare_topk_revisited(data_dir, feature_name, gnd_name, use_aqe=False, aqe_
         raise InputError(f"aqe_params has an unknown entry {sorted(unknown)[0]!r}; it knows k and alpha")
     test_set = load_revisited_set(data_dir / "test_query.txt", data_dir / "test_gallery.txt", data_dir / gnd_name)
     store_path = data_dir / f"delg_{feature_name}.h5"
-    queries, = load_globals(store_path, test_set.query, whitening=whitening)
+    (queries,) = load_globals(store_path, test_set.query, whitening=whitening)
     path = data_dir / f"nn_inds_{feature_name}.pkl" if save_nn_inds else None
     with Store(store_path) as store:
         # Read in blocks: a gallery with a million distractors would not fit in memory.
@@ -55,8 +56,12 @@ def prepare_topk_revisited(data_dir, feature_name, gnd_name, use_aqe=False, aqe_
         sims, nn_inds = search(gallery, queries)
         results = evaluate(nn_inds, test_set.truth.gnd, num_gallery=len(gallery))
         if path:
-            save_neighbors(path, nn_inds, describe_origin(store, test_set.query, test_set.gallery),
-                           {"aqe": aqe_params if use_aqe else None} | describe_whitening(whitening))
+            save_neighbors(
+                path,
+                nn_inds,
+                describe_origin(store, test_set.query, test_set.gallery),
+                {"aqe": aqe_params if use_aqe else None} | describe_whitening(whitening),
+            )
     return RankedGallery(nn_inds, sims, results, path)
 
 

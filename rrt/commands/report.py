@@ -3,29 +3,38 @@
     python tools/report.py logs/rrt_landmarks logs/compare_landmarks --image_dir PHOTOS --out logs/report
     python tools/report.py logs/NAME --pairs all_souls_000013:all_souls_000026 --resume rrt_gld_ckpts/r50_gldv2.pt
 
-EVALUATION is a temp_dir of evaluate_revisited.py or tools/compare.py, which left rankings.npz in it. Several of one test set
-are shown side by side; test sets that differ need a report each. The report opens from disk (OUT/index.html), without a server
-or a network. Thumbnails that are there already are kept. Missing pictures are shown as their names.
+EVALUATION is a temp_dir of evaluate_revisited.py or tools/compare.py, which left rankings.npz in it. Several of one
+test set are shown side by side; test sets that differ need a report each. The report opens from disk (OUT/index.html),
+without a server or a network. Thumbnails that are there already are kept. Missing pictures are shown as their names.
 """
 
 from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, run_command
+from rrt.errors import InputError
 from rrt.files.jobs import default_workers
-from rrt.report.pages import make_report
 from rrt.report.data import Comparison, gains_order
+from rrt.report.pages import make_report
 
 
 def parser() -> CommandParser:
     p = CommandParser(__doc__)
     p.add_argument("evaluations", nargs="+", metavar="EVALUATION")
     p.add_argument("--out", default="logs/report", help="folder of the report (default %(default)s)")
-    p.add_argument("--image_dir", help="folder that the names in the image lists begin in (default: that of the data set)")
-    p.add_argument("--pairs", nargs="+", default=[], metavar="QUERY:CANDIDATE",
-                   help="pairs whose matches are drawn, names as in the image lists or their stems")
+    p.add_argument(
+        "--image_dir", help="folder that the names in the image lists begin in (default: that of the data set)"
+    )
+    p.add_argument(
+        "--pairs",
+        nargs="+",
+        default=[],
+        metavar="QUERY:CANDIDATE",
+        help="pairs whose matches are drawn, names as in the image lists or their stems",
+    )
     p.add_argument("--resume", help="checkpoint for the pairs (default: the one an evaluation used)")
-    p.add_argument("--num_workers", type=int, default=default_workers(), help="processes for thumbnails (default one a core)")
+    p.add_argument(
+        "--num_workers", type=int, default=default_workers(), help="processes for thumbnails (default one a core)"
+    )
     return p
 
 
@@ -49,8 +58,13 @@ def main() -> None:
     args = parser().parse_args()
     if args.num_workers < 1:
         raise InputError(f"--num_workers {args.num_workers}: expected 1 or more")
-    comparison, summary, missing = make_report(args.evaluations, args.out, args.image_dir, args.pairs, args.resume, args.num_workers)
+    comparison, summary, missing = make_report(
+        args.evaluations, args.out, args.image_dir, args.pairs, args.resume, args.num_workers
+    )
     print("\n".join(lines(comparison, summary)))
     if missing:
-        print(f"{missing} pictures cannot be read; their names stand in their place (--image_dir names the folder of pictures)")
+        print(
+            f"{missing} pictures cannot be read; their names stand in their place (--image_dir names the folder of "
+            "pictures)"
+        )
     print(f"wrote {Path(args.out) / 'index.html'}")

@@ -1,14 +1,17 @@
 """Search in your own photographs: which of them show what is in a picture?
 
-    python tools/search.py build ~/Pictures --index ~/pictures.index     # again: takes in what was added, changed and removed since
+    python tools/search.py build ~/Pictures --index ~/pictures.index     # again: takes in what was added, changed and
+    removed since
     python tools/search.py query ~/pictures.index holiday/tower.jpg --html found.html
     python tools/search.py query ~/pictures.index new.jpg --crop 100,50,400,380
     python tools/search.py serve ~/pictures.index                        # a page for the browser, on this machine alone
     python tools/search.py info ~/pictures.index
-    python tools/search.py measure INDEX --query_list test_query.txt --gallery_list test_gallery.txt --ground_truth gnd.pkl --image_dir D
+    python tools/search.py measure INDEX --query_list test_query.txt --gallery_list test_gallery.txt --ground_truth
+    gnd.pkl --image_dir D
 
-Photographs are described by DELG (delg_extract/), the shipped small model unless --model names another, searched exactly by global
-descriptors and reranked. What an interrupted build has finished is not done again. COMMAND --help has the options.
+Photographs are described by DELG (delg_extract/), the shipped small model unless --model names another, searched
+exactly by global descriptors and reranked. What an interrupted build has finished is not done again. COMMAND --help has
+the options.
 """
 
 import argparse
@@ -18,7 +21,8 @@ import sys
 from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, atomic_path, check_count, run_command
+from rrt.errors import InputError, check_count
+from rrt.files.atomic import atomic_path
 
 MOST_TOLD = 10  # skipped photographs that build names on the console
 
@@ -30,17 +34,29 @@ def add_build(commands):
     p.add_argument("photos", help="folder of photographs; sub-folders belong to it, hidden ones do not")
     p.add_argument("--index", required=True, metavar="INDEX_DIR", help="folder of the index")
     p.add_argument("--list", metavar="FILE", help="only the photographs of an image list (path,label,width,height)")
-    p.add_argument("--follow_links", action=argparse.BooleanOptionalAction,
-                   help="follow links to folders and out of the folder (default: as the index does, at first not)")
+    p.add_argument(
+        "--follow_links",
+        action=argparse.BooleanOptionalAction,
+        help="follow links to folders and out of the folder (default: as the index does, at first not)",
+    )
     p.add_argument("--moved", action="store_true", help="the folder of photographs was moved or renamed")
     p.add_argument("--rehash", action="store_true", help="read every file again instead of trusting its size and time")
-    p.add_argument("--num_workers", type=int, default=0, help="processes that describe pictures (default: one a core or GPU)")
+    p.add_argument(
+        "--num_workers", type=int, default=0, help="processes that describe pictures (default: one a core or GPU)"
+    )
     white = p.add_argument_group("whitening of global descriptors", "default: as it is in the index, at first none")
     white = white.add_mutually_exclusive_group()
     white.add_argument("--whitening", metavar="FILE", help="one of tools/learn_whitening.py")
-    white.add_argument("--whiten", type=int, metavar="DIM", help="learn one on the index, again with every update; at most DIM dimensions")
+    white.add_argument(
+        "--whiten",
+        type=int,
+        metavar="DIM",
+        help="learn one on the index, again with every update; at most DIM dimensions",
+    )
     white.add_argument("--no_whitening", action="store_true", help="none any more")
-    p.add_argument("--power", type=float, default=0.5, help="of --whiten: 0.5 whitens, 0 only turns (default %(default)s)")
+    p.add_argument(
+        "--power", type=float, default=0.5, help="of --whiten: 0.5 whitens, 0 only turns (default %(default)s)"
+    )
     add_extraction_options(p)
     p.set_defaults(run=build)
 
@@ -48,7 +64,9 @@ def add_build(commands):
 def add_query(commands):
     p = commands.add_parser("query", help="the photographs most like a picture")
     p.add_argument("index", metavar="INDEX_DIR")
-    p.add_argument("picture", help="a file from anywhere, or the name of a photograph of the index, which is then left out")
+    p.add_argument(
+        "picture", help="a file from anywhere, or the name of a photograph of the index, which is then left out"
+    )
     p.add_argument("--crop", metavar="X1,Y1,X2,Y2", help="search for this box alone, pixels of the upright picture")
     p.add_argument("-k", type=int, default=20, help="results (default %(default)s)")
     _add_ranking(p)
@@ -62,7 +80,9 @@ def add_serve(commands):
     p.add_argument("index", metavar="INDEX_DIR")
     p.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s: this machine alone)")
     p.add_argument("--port", type=int, default=8000, help="(default %(default)s; 0: any free one)")
-    p.add_argument("--allow_host", action="append", default=[], metavar="NAME", help="a further name the page may be called by")
+    p.add_argument(
+        "--allow_host", action="append", default=[], metavar="NAME", help="a further name the page may be called by"
+    )
     p.add_argument("--max_upload_mb", type=float, default=32, help="largest picture file taken (default %(default)s)")
     p.add_argument("--max_megapixels", type=float, default=80, help="largest picture taken (default %(default)s)")
     p.add_argument("-k", type=int, default=30, help="results (default %(default)s)")
@@ -91,11 +111,20 @@ def add_info(commands):
 
 def _add_ranking(p):
     how = p.add_argument_group("reranking")
-    how.add_argument("--method", help="rrt (default where there is a checkpoint for the model), geometric or another method of "
-                                      "rrt.rerankers, a chain of them as a+b, or none")
-    how.add_argument("--reranker", metavar="CHECKPOINT", help="checkpoint of rrt (default: the one shipped with the shipped model)")
-    how.add_argument("--fusion", metavar="FILE", help="fusion.json of tools/tune_fusion.py: blend with the global similarity")
-    how.add_argument("--max_local", type=int, default=100, help="local descriptors that rrt reads of a picture (default %(default)s)")
+    how.add_argument(
+        "--method",
+        help="rrt (default where there is a checkpoint for the model), geometric or another method of "
+        "rrt.rerankers, a chain of them as a+b, or none",
+    )
+    how.add_argument(
+        "--reranker", metavar="CHECKPOINT", help="checkpoint of rrt (default: the one shipped with the shipped model)"
+    )
+    how.add_argument(
+        "--fusion", metavar="FILE", help="fusion.json of tools/tune_fusion.py: blend with the global similarity"
+    )
+    how.add_argument(
+        "--max_local", type=int, default=100, help="local descriptors that rrt reads of a picture (default %(default)s)"
+    )
     how.add_argument("--num_rerank", type=int, help="candidates that are reranked (default: the method's own number)")
 
 
@@ -107,9 +136,18 @@ def build(args):
     for name, least in (("num_workers", 0), ("whiten", 1), ("power", 0)):
         if getattr(args, name) is not None and getattr(args, name) < least:
             raise InputError(f"--{name} {getattr(args, name)}: expected {least} or more")
-    settings = BuildSettings(flags=tuple(flags_of(args)), whitening=args.whitening, whiten=args.whiten, power=args.power,
-                             no_whitening=args.no_whitening, image_list=args.list, follow_links=args.follow_links, moved=args.moved,
-                             rehash=args.rehash, num_workers=args.num_workers)
+    settings = BuildSettings(
+        flags=tuple(flags_of(args)),
+        whitening=args.whitening,
+        whiten=args.whiten,
+        power=args.power,
+        no_whitening=args.no_whitening,
+        image_list=args.list,
+        follow_links=args.follow_links,
+        moved=args.moved,
+        rehash=args.rehash,
+        num_workers=args.num_workers,
+    )
     done = update(args.index, args.photos, settings)
     skipped = done.manifest.skipped()
     for name, reason in list(skipped.items())[:MOST_TOLD]:
@@ -117,10 +155,13 @@ def build(args):
     if len(skipped) > MOST_TOLD:
         print(f"and {len(skipped) - MOST_TOLD} more")
     count = sum(seen.sha256 not in done.manifest.failed for seen in done.manifest.photographs.values())
-    print(f"{args.index}: {count:,} photographs; {done.new:,} new, {done.changed:,} changed, {done.removed:,} removed, "
-          f"{done.renamed:,} renamed or copied; {done.described:,} pictures described"
-          + f"; {len(skipped):,} skipped, see {Path(args.index) / 'skipped.csv'}" * bool(skipped)
-          + f"; {done.ignored:,} other files ignored" * bool(done.ignored) + "; segments merged" * done.merged)
+    print(
+        f"{args.index}: {count:,} photographs; {done.new:,} new, {done.changed:,} changed, {done.removed:,} removed, "
+        f"{done.renamed:,} renamed or copied; {done.described:,} pictures described"
+        + f"; {len(skipped):,} skipped, see {Path(args.index) / 'skipped.csv'}" * bool(skipped)
+        + f"; {done.ignored:,} other files ignored" * bool(done.ignored)
+        + "; segments merged" * done.merged
+    )
 
 
 def query(args):

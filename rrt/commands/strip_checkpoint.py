@@ -1,19 +1,19 @@
-"""A checkpoint to pass on: the network and what its use needs, without what a resumed training needs (two thirds of the file) nor
-the folders it was trained in.
+"""A checkpoint to pass on: the network and what its use needs, without what a resumed training needs (two thirds of the
+file) nor the folders it was trained in.
 
     python tools/strip_checkpoint.py logs/NAME/best.pt rrt_gld_ckpts/mine.pt --half
 
---half keeps the weights in half precision (4.5 MB for the published network), rounded by at most one part in 2,000; they are read
-as float32. The published program reads the file, too.
+--half keeps the weights in half precision (4.5 MB for the published network), rounded by at most one part in 2,000;
+they are read as float32. The published program reads the file, too.
 """
 
 from pathlib import Path
 
 import torch
 
-from rrt.network.checkpoint import load_checkpoint, save_checkpoint
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, run_command
+from rrt.errors import InputError
+from rrt.network.checkpoint import load_checkpoint, save_checkpoint
 
 # What rrt.training.run, rrt.network.reranker and rrt.evaluation.run read of a checkpoint's settings.
 KEPT = ("model", "scale_binning", "max_sequence_len", "selection")
@@ -30,8 +30,8 @@ class _Weights:
 
 
 def strip_checkpoint(source, out, half: bool = False, overwrite: bool = False) -> Path:
-    """Write ``out`` from the checkpoint ``source`` -> its path. Raises InputError where it exists, or a weight does not fit half
-    precision."""
+    """Write ``out`` from the checkpoint ``source`` -> its path. Raises InputError where it exists, or a weight does not
+    fit half precision."""
     out = Path(out)
     checkpoint = load_checkpoint(source)
     if out.exists() and not overwrite:
@@ -54,4 +54,6 @@ def main():
     parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
     args = parser.parse_args()
     path = strip_checkpoint(args.source, args.out, args.half, args.overwrite)
-    print(f"wrote {path}: {path.stat().st_size / 2**20:.1f} MiB instead of {Path(args.source).stat().st_size / 2**20:.1f}")
+    print(
+        f"wrote {path}: {path.stat().st_size / 2**20:.1f} MiB instead of {Path(args.source).stat().st_size / 2**20:.1f}"
+    )

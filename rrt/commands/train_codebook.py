@@ -7,15 +7,16 @@ Learn it on training images: a codebook made of a test set's descriptors has see
 
 from pathlib import Path
 
-from rrt.rerankers.codebook import train_codebook
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, run_command
+from rrt.errors import InputError
 from rrt.formats.lists import read_image_list
+from rrt.rerankers.codebook import train_codebook
 from rrt.store.store import Store
 
 
 def make_codebook(store_path, out_path, list_path=None, **settings):
-    """rrt.rerankers.codebook.train_codebook on all images of the store, or on those of an image list -> Codebook as written."""
+    """rrt.rerankers.codebook.train_codebook on all images of the store, or on those of an image list -> Codebook as
+    written."""
     if not str(out_path).endswith(".npz"):
         raise InputError(f"{out_path}: the name of a codebook ends in .npz")
     images = read_image_list(list_path) if list_path else None
@@ -37,5 +38,7 @@ def main():
     args = parser.parse_args()
     settings = {name: getattr(args, name) for name in ("size", "sample", "seed", "iterations")}
     codebook = make_codebook(args.store, args.out, args.list, **settings)
-    print(f"wrote {args.out}: {len(codebook)} words of {codebook.dim} dimensions, learned from "
-          f"{codebook.origin['descriptors']} descriptors of {codebook.origin['images']} images")
+    print(
+        f"wrote {args.out}: {len(codebook)} words of {codebook.dim} dimensions, learned from "
+        f"{codebook.origin['descriptors']} descriptors of {codebook.origin['images']} images"
+    )

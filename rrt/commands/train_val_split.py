@@ -7,9 +7,9 @@ query's box is the whole picture.
     python tools/train_val_split.py data/gldv2/train.txt data/gldv2_train data/gldv2_val --name gldv2_val
         --landmarks 200 --queries 2 --distractors 5000 --link_stores
 
-Folders of these names (<list's folder>_train and _val, gnd_<folder>.pkl) are what dataset.gldv2_* take by themselves. Then
-tools/prepare_topk_gldv2.py in OUT_TRAIN finds neighbours among the training part alone, tools/prepare_topk_revisited.py
-those of OUT_VAL.
+Folders of these names (<list's folder>_train and _val, gnd_<folder>.pkl) are what dataset.gldv2_* take by themselves.
+Then tools/prepare_topk_gldv2.py in OUT_TRAIN finds neighbours among the training part alone,
+tools/prepare_topk_revisited.py those of OUT_VAL.
 """
 
 import os
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, run_command
+from rrt.errors import InputError
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import read_image_list, write_image_list
 
@@ -40,14 +40,26 @@ class Split:
     held_out: np.ndarray
 
 
-def train_val_split(list_path, out_train, out_val, name="val", landmarks=None, fraction=None, queries=1,
-                    distractors=0, seed=0, link_stores=False, query_seed=None):
+def train_val_split(
+    list_path,
+    out_train,
+    out_val,
+    name="val",
+    landmarks=None,
+    fraction=None,
+    queries=1,
+    distractors=0,
+    seed=0,
+    link_stores=False,
+    query_seed=None,
+):
     """Split the landmarks (labels) of an image list into training and validation -> Split.
 
     landmarks, fraction: how many labels to hold out, one of the two. queries: images of each that become queries; its
     others are the positives. distractors: images of the training part that are added to the gallery (they stay in
     training too). Only labels with more than `queries` images are drawn, by `seed`; query_seed: other queries and
-    distractors for the same labels. link_stores: link every delg_*.h5 beside the list into both folders. Raises InputError before anything is written.
+    distractors for the same labels. link_stores: link every delg_*.h5 beside the list into both folders. Raises
+    InputError before anything is written.
     """
     list_path, out_train, out_val = Path(list_path), Path(out_train), Path(out_val)
     images = read_image_list(list_path)
@@ -59,17 +71,33 @@ def train_val_split(list_path, out_train, out_val, name="val", landmarks=None, f
         raise InputError(f"{list_path}: {distractors} distractors asked for, the training part has {len(train)} images")
     if query_seed is not None:
         generator = np.random.default_rng(query_seed)
-    query = np.concatenate([np.sort(generator.permutation(np.flatnonzero(images.labels == label))[:queries])
-                            for label in held_out])
+    query = np.concatenate(
+        [np.sort(generator.permutation(np.flatnonzero(images.labels == label))[:queries]) for label in held_out]
+    )
     positives = np.setdiff1d(np.flatnonzero(np.isin(images.labels, held_out)), query)
     gallery = np.concatenate([positives, np.sort(generator.choice(train, distractors, replace=False))])
-    gnd = [{"bbx": [0.0, 0.0, width - 1.0, height - 1.0], "hard": [], "junk": [],
-            "easy": np.flatnonzero(images.labels[gallery] == label).tolist()}
-           for label, (width, height) in zip(images.labels[query], images.sizes[query].tolist())]
+    gnd = [
+        {
+            "bbx": [0.0, 0.0, width - 1.0, height - 1.0],
+            "hard": [],
+            "junk": [],
+            "easy": np.flatnonzero(images.labels[gallery] == label).tolist(),
+        }
+        for label, (width, height) in zip(images.labels[query], images.sizes[query].tolist())
+    ]
 
     links = _link_stores(list_path.parent, (out_train, out_val)) if link_stores else []
-    split = Split(out_train / "train.txt", out_val / "test_query.txt", out_val / "test_gallery.txt",
-                  out_val / f"gnd_{name}.pkl", links, len(train), len(query), len(gallery), held_out)
+    split = Split(
+        out_train / "train.txt",
+        out_val / "test_query.txt",
+        out_val / "test_gallery.txt",
+        out_val / f"gnd_{name}.pkl",
+        links,
+        len(train),
+        len(query),
+        len(gallery),
+        held_out,
+    )
     for path, rows in ((split.train, train), (split.query, query), (split.gallery, gallery)):
         write_image_list(path, _names(images, rows), images.labels[rows], images.sizes[rows])
     save_ground_truth(split.gnd, _names(images, gallery), _names(images, query), gnd)
@@ -99,11 +127,15 @@ def _draw_labels(images, landmarks, fraction, queries, generator):
         raise InputError(f"{landmarks} landmarks with {queries} queries each: at least 1 of both is needed")
     eligible = labels[counts > queries]
     if landmarks > len(eligible):
-        raise InputError(f"{images.path}: {landmarks} landmarks to hold out, but only {len(eligible)} of {len(labels)}"
-                         f" have the {queries + 1} images needed for {queries} queries and a positive")
+        raise InputError(
+            f"{images.path}: {landmarks} landmarks to hold out, but only {len(eligible)} of {len(labels)}"
+            f" have the {queries + 1} images needed for {queries} queries and a positive"
+        )
     if len(labels) - landmarks < 2:
-        raise InputError(f"{images.path}: holding out {landmarks} of {len(labels)} landmarks leaves fewer than two for"
-                         " training; hold out fewer")
+        raise InputError(
+            f"{images.path}: holding out {landmarks} of {len(labels)} landmarks leaves fewer than two for"
+            " training; hold out fewer"
+        )
     return np.sort(generator.choice(eligible, landmarks, replace=False))
 
 
@@ -131,12 +163,16 @@ def main():
     parser.add_argument("--queries", type=int, default=1, help="queries a held-out landmark (default 1)")
     parser.add_argument("--distractors", type=int, default=0, help="training images added to the gallery (default 0)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--query_seed", type=int, help="draws other queries and distractors for the landmarks of --seed")
+    parser.add_argument(
+        "--query_seed", type=int, help="draws other queries and distractors for the landmarks of --seed"
+    )
     parser.add_argument("--link_stores", action="store_true", help="link the list's delg_*.h5 into both folders")
     args = vars(parser.parse_args())
     split = train_val_split(args.pop("list"), **args)
     print(f"{split.train}: {split.num_train} images for training")
-    print(f"{split.gnd}: {len(split.held_out)} landmarks held out, {split.num_query} queries,"
-          f" {split.num_gallery} gallery images")
+    print(
+        f"{split.gnd}: {len(split.held_out)} landmarks held out, {split.num_query} queries,"
+        f" {split.num_gallery} gallery images"
+    )
     for link in split.links:
         print(f"{link} -> {os.readlink(link)}")

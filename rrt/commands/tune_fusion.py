@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rrt.errors import InputError
-from rrt.evaluation.reranking import Fusion, evaluate_global, rerank, score_shortlists
-from rrt.evaluation.run import EVALUATION_SETTINGS, open_scorer, write_json
+from rrt.command_line.sacred import add_settings, make_experiment, plain_config
 from rrt.configs import dataset_ingredient, model_ingredient
+from rrt.datasets.configured import open_test
+from rrt.errors import InputError
 from rrt.evaluation.metrics import evaluate, percent
-from rrt.search.exact import load_whitening
+from rrt.evaluation.reranking import evaluate_global, rerank, score_shortlists
+from rrt.evaluation.run import EVALUATION_SETTINGS, open_scorer, write_json
 from rrt.progress import bar
-from rrt.training.run import open_test
-from rrt.command_line.sacred import add_settings, make_experiment, plain_config, run_sacred
+from rrt.rerankers.fusion import Fusion
+from rrt.search.whitening import load_whitening
 
 LAMBDAS = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 TEMPERATURES = [0.1, 0.2, 0.5, 1.0, 2.0]

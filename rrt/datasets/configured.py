@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.datasets.sets import TestSet, TrainSet, open_test_set, read_globals
+from rrt.datasets.sets import TEST_LISTS, TestSet, TrainSet, open_test_set
 from rrt.errors import InputError
-from rrt.formats.ground_truth import grades_of
+from rrt.formats.ground_truth import PROTOCOLS, grades_of, protocols_of
+from rrt.store.checked import read_globals
 
 AUTO = "auto"
 _TRAIN_TXT = "train.txt"
@@ -115,3 +116,27 @@ def check_apart(train: TrainSet, validation: TestSet) -> None:
             f" {validation.folder}, too ({np.count_nonzero(same)} of them are); train on the list that"
             " tools/train_val_split.py wrote for this validation set"
         )
+
+
+def open_test(dataset: dict, part: str = "test", max_local: int | None = None, selects: bool = False) -> TestSet:
+    """The ``test`` or ``val`` set of a ``dataset`` configuration. selects: settings or epochs will be chosen by it."""
+    if part == "val":
+        configured, dataset = dataset, resolve_split(dataset)
+        if not dataset["val_data_dir"] and configured["val_data_dir"] and configured["train_data_dir"]:
+            raise InputError(f"no validation landmarks; hold some out with: {split_command(configured)}")
+    for setting in (f"{part}_data_dir", f"{part}_gnd_file", "desc_name"):
+        if not dataset[setting]:
+            raise InputError(f"dataset.{setting} is not set; set it, or name a dataset that has it, as dataset.scenes")
+    if not isinstance(dataset["test_txt"], (list, tuple)) or len(dataset["test_txt"]) != 2:
+        raise InputError(
+            f"dataset.test_txt={dataset['test_txt']}: expected the lists of queries and gallery, {list(TEST_LISTS)}"
+        )
+    test = open_test_set(
+        dataset[f"{part}_data_dir"], dataset["desc_name"], dataset[f"{part}_gnd_file"], dataset["test_txt"], max_local
+    )
+    if selects and protocols_of(test.gnd) != PROTOCOLS:
+        raise InputError(
+            f"{test.images.truth.path}: graded good and ok, but the choice is made by the Medium mAP; choose on a set"
+            " graded easy and hard"
+        )
+    return test

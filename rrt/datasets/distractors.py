@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from rrt.datasets.sets import TestSet, check_finite, not_finite
+from rrt.datasets.sets import TestSet
 from rrt.errors import InputError
 from rrt.formats.ground_truth import grades_of
-from rrt.store.joined import JoinedStore
-from rrt.search.exact import Nearest
 from rrt.progress import bar
+from rrt.search.exact import Nearest
+from rrt.store.checked import check_finite, not_finite
+from rrt.store.joined import JoinedStore
 from rrt.store.store import Store
 
 _BLOCK_BYTES = 64 * 2**20
@@ -28,7 +29,7 @@ def add_distractors(
     """The test set whose gallery has every image of the store at ``path`` behind its own G images.
 
     Distractor i has gallery position G + i. num_rerank: the shortlists that rankings must be long enough for;
-    whitening: the ``rrt.search.exact.Whitening`` the neighbours were made with, None = none; max_local: of the local
+    whitening: the ``rrt.search.whitening.Whitening`` the neighbours were made with, None = none; max_local: of the local
     descriptors that are checked; block: distractors compared at a time, None = 64 MiB of them.
     The result's ranks, int32 [Q, R], are cut behind the last graded picture of a query, or later where the shortlists
     need it, and filled up with -1. Memory: about 16 bytes for each distractor that stays in a ranking.

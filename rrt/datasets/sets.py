@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError, check_count
-from rrt.formats.ground_truth import load_neighbors
 from rrt.formats.lists import ImageList, read_image_list
-from rrt.search.table import check_origin
 from rrt.formats.revisited import RevisitedSet, load_revisited_set
+from rrt.search.table import check_origin, load_neighbors
+from rrt.store.checked import check_finite
 from rrt.store.store import Store
-from rrt.store.values import all_finite
 
 TEST_LISTS = ("test_query.txt", "test_gallery.txt")
 # Local descriptors checked for NaN before training starts; every batch is checked again as it is read.
 CHECKED_IMAGES = 20_000
-_IMAGES_PER_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -119,59 +117,8 @@ def check_num_rerank(test: TestSet, num_rerank: int) -> int:
     listed, num_gallery = test.ranks.shape[1], len(test.gallery_index)
     if min(num_rerank, num_gallery) > listed:
         raise InputError(
-            f"{test.folder}: the neighbour table lists {listed} of {num_gallery} gallery images, num_rerank={num_rerank}"
+            f"{test.folder}: the neighbour table lists {listed} of {num_gallery} gallery images, "
+            f"num_rerank={num_rerank}"
             f" asks for more; give num_rerank={listed} or make the table again with tools/prepare_topk_revisited.py"
         )
     return min(num_rerank, num_gallery)
-
-
-def check_finite(store: Store, indices: np.ndarray, max_local: int | None = None) -> None:
-    """InputError naming the first of the images whose global or local descriptors are not all finite numbers."""
-    for start in range(0, len(indices), _IMAGES_PER_BLOCK):
-        block = indices[start : start + _IMAGES_PER_BLOCK]
-        read_globals(store, block)
-        read_descriptors(store, block, max_local)
-
-
-def read_globals(store, indices: np.ndarray) -> np.ndarray:
-    """Global descriptors float32 [n, Dg] of the images; InputError for NaN or infinity in them."""
-    rows = np.asarray(store.global_descriptors[indices], dtype=np.float32)
-    bad = ~np.isfinite(rows).all(axis=1)
-    if bad.any():
-        raise not_finite(store, indices[np.argmax(bad)], "global descriptor")
-    return rows
-
-
-def read_descriptors(store, indices: np.ndarray, max_local: int | None):
-    """``store.read_packed`` of the local descriptors, in the type it keeps, and of their scales; other columns are
-    None. InputError for NaN or infinity in the descriptors."""
-    packed = store.read_packed(indices, max_local, ("descriptors", "scales"))
-    if not all_finite(packed.descriptors):
-        row = int(np.argmin(np.isfinite(packed.descriptors).all(axis=1)))
-        raise not_finite(store, indices[np.searchsorted(packed.offsets, row, side="right") - 1], "local descriptors")
-    return packed
-
-
-def not_finite(store, index: int, what: str) -> InputError:
-    return InputError(
-        f"{store.path}: {what} of '{store.names[int(index)]}' hold NaN or infinity; extract the image again"
-    )
-
-
-def check_sizes(store: Store, model_settings: dict, checkpoint=None) -> None:
-    """InputError when the model of these settings takes descriptors of other sizes than the store has.
-
-    checkpoint: path of the one the model comes from, whose sizes no setting can change; None for a new model.
-    """
-    pairs = (("num_global_features", store.global_dim, "global"), ("num_local_features", store.local_dim, "local"))
-    for setting, size, what in pairs:
-        if model_settings[setting] == size:
-            continue
-        held = f"{what} descriptors have {size} dimensions" if size else f"holds no {what} descriptors"
-        if checkpoint:
-            wanted = f"{checkpoint} was trained on {model_settings[setting]}"
-            remedy = "take the checkpoint that belongs to these descriptors, or the other way round"
-        else:
-            wanted = f"model.{setting} is {model_settings[setting]}"
-            remedy = f"give model.{setting}={size} or another store" if size else "extract or import them too"
-        raise InputError(f"{store.path}: {held}, {wanted}; {remedy}")

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.datasets.sets import TestSet, check_num_rerank
-from rrt.evaluation.reranking import Fusion, global_similarities, rerank, score_pairwise
-from rrt.evaluation.metrics import ProtocolResult, evaluate, protocols_of
+from rrt.evaluation.metrics import ProtocolResult, evaluate
+from rrt.evaluation.reranking import global_similarities, rerank, score_pairwise
+from rrt.formats.ground_truth import protocols_of
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
 from rrt.rerankers.chain import Chain, reorder
+from rrt.rerankers.fusion import Fusion
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def measure_method(
     else:
         lists = reorder(space, last, lists, depth)
         ranking = _table(lists, test.ranks.shape)
-        rankings = {protocol: ranking for protocol in protocols_of(test.gnd)}
+        rankings = dict.fromkeys(protocols_of(test.gnd), ranking)
         num_scored = sum(min(len(each.candidates), depth or len(each.candidates)) for each in lists)
     seconds = time.perf_counter() - prepared
     gallery = len(test.gallery_index)

@@ -10,13 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.formats.ground_truth import grades_of
-
-PROTOCOLS = ("easy", "medium", "hard")
-
-# What a protocol counts as right, and what it leaves out of the ranking as if it were not in the gallery.
-POSITIVE_GRADES = {"easy": ("easy",), "medium": ("easy", "hard"), "hard": ("hard",), "classic": ("good", "ok")}
-IGNORED_GRADES = {"easy": ("junk", "hard"), "medium": ("junk",), "hard": ("junk", "easy"), "classic": ("junk",)}
+from rrt.formats.ground_truth import IGNORED_GRADES, POSITIVE_GRADES, grades_of, protocols_of
 
 # Tables over all positions are kept; without num_gallery a ranking could name any number.
 _LARGEST_GALLERY = 2**28
@@ -36,19 +30,6 @@ class ProtocolResult:
     mr: np.ndarray
     rs: np.ndarray
     ks: tuple
-
-
-def protocols_of(gnd):
-    """The protocols of a ground truth: easy, medium and hard for the Revisited grades, classic for good, ok, junk."""
-    grades = {grades_of(entry) for entry in gnd}
-    if len(grades) > 1:
-        raise InputError("ground truth: some queries are graded easy and hard, others good and ok; keep to one of the two")
-    return ("classic",) if "good" in (grades.pop() if grades else ()) else PROTOCOLS
-
-
-def ignored_positions(entry, protocol):
-    """Gallery positions that the protocol leaves out of a query's ranking."""
-    return np.concatenate([entry[grade] for grade in IGNORED_GRADES[protocol]])
 
 
 def average_precision(hit_ranks, num_positive):
@@ -81,7 +62,7 @@ def evaluate(ranks, gnd, ks=(1, 5, 10), num_gallery=None):
     tables = {protocol: np.full((len(ranks), 1 + 2 * len(ks)), np.nan) for protocol in protocols}
     grade_of, seen = np.zeros(size, dtype=np.uint8), np.empty(size, dtype=bool)
     for row, positions in enumerate(graded):
-        ranked = ranks[row, :lengths[row]]
+        ranked = ranks[row, : lengths[row]]
         seen.fill(False)
         seen[ranked] = True
         if np.count_nonzero(seen) != len(ranked):
@@ -97,7 +78,8 @@ def evaluate(ranks, gnd, ks=(1, 5, 10), num_gallery=None):
 
 
 def _places(ranked, positions, grade_of):
-    """{grade: rising places in the ranking at which its images stand}. grade_of: zeros for the whole gallery, left so."""
+    """{grade: rising places in the ranking at which its images stand}. grade_of: zeros for the whole gallery, left
+    so."""
     for number, array in enumerate(positions.values(), start=1):
         grade_of[array] = number
     found = grade_of.take(ranked)
@@ -122,8 +104,15 @@ def _summarise(table, ks):
     counted = table[~np.isnan(table[:, 0])]
     means = counted.mean(axis=0) if len(counted) else np.full(table.shape[1], np.nan)
     split = 1 + len(ks)
-    return ProtocolResult(map=float(means[0]), aps=table[:, 0], mp=means[1:split], ps=table[:, 1:split],
-                          mr=means[split:], rs=table[:, split:], ks=ks)
+    return ProtocolResult(
+        map=float(means[0]),
+        aps=table[:, 0],
+        mp=means[1:split],
+        ps=table[:, 1:split],
+        mr=means[split:],
+        rs=table[:, split:],
+        ks=ks,
+    )
 
 
 def mean_average_precision_at_k(ranks, positives, k=100, num_gallery=None):
@@ -162,16 +151,24 @@ def global_average_precision(predicted, confidence, truth):
     A prediction for a query without one is wrong and lowers the precision of all that follow.
 
     predicted [Q]: a landmark for each query, -1 for none. confidence [Q]: finite where there is a prediction. truth:
-    for each query the landmarks it shows, possibly none (rrt.formats.gldv2.read_solution leaves out `Ignored` rows). NaN when
-    no query shows a landmark.
+    for each query the landmarks it shows, possibly none (rrt.formats.gldv2.read_solution leaves out `Ignored` rows).
+    NaN when no query shows a landmark.
     """
     predicted, confidence = np.asarray(predicted), np.asarray(confidence, dtype=np.float64)
-    if predicted.shape != (len(truth),) or confidence.shape != (len(truth),) or len(truth) and predicted.dtype.kind not in "iu":
-        raise InputError(f"recognition: expected an integer landmark and a confidence for each of {len(truth)} queries, got"
-                         f" {predicted.dtype} {list(predicted.shape)} and {list(confidence.shape)}")
+    if (
+        predicted.shape != (len(truth),)
+        or confidence.shape != (len(truth),)
+        or (len(truth) and predicted.dtype.kind not in "iu")
+    ):
+        raise InputError(
+            f"recognition: expected an integer landmark and a confidence for each of {len(truth)} queries, got"
+            f" {predicted.dtype} {list(predicted.shape)} and {list(confidence.shape)}"
+        )
     given = np.flatnonzero(predicted >= 0)
     if not np.isfinite(confidence[given]).all():
-        raise InputError(f"recognition: the confidence of query {given[~np.isfinite(confidence[given])][0]} is not finite")
+        raise InputError(
+            f"recognition: the confidence of query {given[~np.isfinite(confidence[given])][0]} is not finite"
+        )
     order = given[np.argsort(-confidence[given], kind="stable")]
     right = np.array([predicted[query] in truth[query] for query in order], dtype=bool)
     num_landmark = sum(len(landmarks) > 0 for landmarks in truth)
@@ -193,7 +190,7 @@ def _hits(ranks, positives, k, num_gallery):
     twice = ((rising[:, 1:] == rising[:, :-1]) & (rising[:, 1:] >= 0)).any(axis=1)
     if twice.any():
         row = np.argmax(twice)
-        raise _repeated(ranks[row, :lengths[row]], row)
+        raise _repeated(ranks[row, : lengths[row]], row)
     # A number for every pair of query and position, so that one search answers for all queries.
     first = np.arange(len(ranks)) * size
     right = np.concatenate([start + row for start, row in zip(first, positives)] or [np.empty(0, np.int64)])
@@ -219,7 +216,11 @@ def _checked_ranks(ranks, num_queries, num_gallery):
     limit = _LARGEST_GALLERY if num_gallery is None else num_gallery
     if largest >= limit:
         row, column = np.argwhere(ranks >= limit)[0]
-        reason = f"the gallery has {limit} images" if num_gallery is not None else "more than a gallery has; give num_gallery"
+        reason = (
+            f"the gallery has {limit} images"
+            if num_gallery is not None
+            else "more than a gallery has; give num_gallery"
+        )
         raise InputError(f"rankings: row {row} names gallery position {ranks[row, column]}, {reason}")
     return ranks.astype(np.int64, copy=False), _row_lengths(ranks), num_gallery or largest + 1
 
@@ -247,12 +248,16 @@ def _checked_truth(rows, num_gallery):
     query = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     outside = np.flatnonzero((together < 0) | (together >= limit))
     if len(outside):
-        raise InputError(f"ground truth: query {query[outside[0]]} names gallery position {together[outside[0]]}, the gallery"
-                         f" has {limit} images")
+        raise InputError(
+            f"ground truth: query {query[outside[0]]} names gallery position {together[outside[0]]}, the gallery"
+            f" has {limit} images"
+        )
     order = np.lexsort((together, query))
     again = order[1:][(np.diff(together[order]) == 0) & (np.diff(query[order]) == 0)]
     if len(again):
-        raise InputError(f"ground truth: query {query[again[0]]} names gallery position {together[again[0]]} more than once")
+        raise InputError(
+            f"ground truth: query {query[again[0]]} names gallery position {together[again[0]]} more than once"
+        )
     return int(together.max(initial=-1)) + 1
 
 
@@ -265,8 +270,12 @@ def bootstrap_interval(aps, num_samples=10000, seed=0, level=0.95):
     generator = np.random.default_rng(seed)
     # Block by block, so that a benchmark with many queries does not need num_samples x queries numbers at once.
     block = max(1, 2_000_000 // len(aps))
-    means = np.concatenate([aps[generator.integers(len(aps), size=(min(block, num_samples - start), len(aps)))].mean(1)
-                            for start in range(0, num_samples, block)])
+    means = np.concatenate(
+        [
+            aps[generator.integers(len(aps), size=(min(block, num_samples - start), len(aps)))].mean(1)
+            for start in range(0, num_samples, block)
+        ]
+    )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -283,8 +292,16 @@ def format_table(results, intervals=False):
     for method, by_protocol in results.items():
         for protocol, result in by_protocol.items():
             interval = ["{}–{}".format(*map(percent, bootstrap_interval(result.aps)))] if intervals else []
-            rows.append([method, protocol.capitalize(), percent(result.map), *interval,
-                         *map(percent, result.mp), *map(percent, result.mr)])
+            rows.append(
+                [
+                    method,
+                    protocol.capitalize(),
+                    percent(result.map),
+                    *interval,
+                    *map(percent, result.mp),
+                    *map(percent, result.mr),
+                ]
+            )
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(_table_line(line, widths) for line in lines)
@@ -296,6 +313,8 @@ def percent(fraction):
 
 
 def _table_line(cells, widths):
-    padded = [cell.ljust(width) if column < 2 else cell.rjust(width)
-              for column, (cell, width) in enumerate(zip(cells, widths))]
+    padded = [
+        cell.ljust(width) if column < 2 else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths))
+    ]
     return f"| {' | '.join(padded)} |"

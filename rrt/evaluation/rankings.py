@@ -12,17 +12,18 @@ import platform
 import shlex
 import sys
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
-from rrt.version import __version__
 from rrt.datasets.sets import TestSet
-from rrt.errors import InputError, atomic_path
-from rrt.formats.ground_truth import grades_of
-from rrt.evaluation.metrics import ProtocolResult, protocols_of
+from rrt.errors import InputError
+from rrt.evaluation.metrics import ProtocolResult
+from rrt.files.atomic import atomic_path
+from rrt.formats.ground_truth import grades_of, protocols_of
+from rrt.version import __version__
 
 FILE_NAME = "rankings.npz"
 LISTED = 1000
@@ -106,7 +107,7 @@ def save_rankings(folder, test: TestSet, methods: list[RankedMethod], protocol: 
     for ranks in (array for key, array in arrays.items() if key.startswith("ranks_")):
         others |= {int(p): names[test.gallery_index[p]] for p in np.unique(ranks[ranks >= len(gallery)])}
     about = _FORMAT | {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_line(),
         "directory": os.getcwd(),
         "software": software(),
@@ -116,7 +117,9 @@ def save_rankings(folder, test: TestSet, methods: list[RankedMethod], protocol: 
         "ks": list(next(iter(methods[0].results.values())).ks),
         "queries": test.images.query.names,
         "gallery": gallery,
-        "gnd": [{"bbx": list(map(float, e["bbx"]))} | {g: np.asarray(e[g]).tolist() for g in grades_of(e)} for e in gnd],
+        "gnd": [
+            {"bbx": list(map(float, e["bbx"]))} | {g: np.asarray(e[g]).tolist() for g in grades_of(e)} for e in gnd
+        ],
         "others": others,
         "methods": described,
     }
@@ -153,8 +156,10 @@ def load_rankings(folder) -> SavedRankings:
 def _checked(path, about, arrays):
     queries, gallery = about.pop("queries"), about.pop("gallery")
     others = {int(position): name for position, name in about.pop("others").items()}
-    gnd = [{key: np.asarray(value, np.float64 if key == "bbx" else np.int64) for key, value in entry.items()}
-           for entry in about.pop("gnd")]  # fmt: skip
+    gnd = [
+        {key: np.asarray(value, np.float64 if key == "bbx" else np.int64) for key, value in entry.items()}
+        for entry in about.pop("gnd")
+    ]
     methods, ks = [], tuple(about.pop("ks"))
     known = np.array([*range(len(gallery)), *others, -1])
     for number, entry in enumerate(about.pop("methods")):

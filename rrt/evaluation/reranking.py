@@ -6,33 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.datasets.sets import TestSet, check_num_rerank
-from rrt.errors import InputError
-from rrt.evaluation.metrics import ProtocolResult, bootstrap_interval, evaluate, ignored_positions, protocols_of
+from rrt.evaluation.metrics import ProtocolResult, bootstrap_interval, evaluate
+from rrt.formats.ground_truth import ignored_positions, protocols_of
 from rrt.network.scorer import Scorer
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """Score of a reranked candidate: ``weight * global similarity + (1 - weight) * sigmoid(temperature * logit)``.
-
-    weight 0 ranks by the logit alone (the published way).
-    """
-
-    weight: float = 0.0
-    temperature: float = 1.0
-
-    def __post_init__(self):
-        if not 0 <= self.weight <= 1:
-            raise InputError(f"fusion: lambda={self.weight} must lie in 0..1")
-        if not self.temperature > 0:
-            raise InputError(f"fusion: temperature={self.temperature} must be positive")
-
-    def scores(self, similarities: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        if self.weight == 0:
-            # Not through the sigmoid: it saturates, and saturated logits would tie.
-            return logits
-        probability = 1 / (1 + np.exp(-np.clip(self.temperature * logits.astype(np.float64), -500, 500)))
-        return self.weight * similarities + (1 - self.weight) * probability
+from rrt.rerankers.fusion import Fusion
 
 
 @dataclass(frozen=True)
@@ -69,7 +46,8 @@ def score_shortlists(
     """Score the first ``num_rerank`` candidates of every query for every protocol (or those named), each pair once;
     more than there are means all.
 
-    whitening: ``rrt.search.exact.Whitening`` under which the global similarities for fusion are taken, None = as stored.
+    whitening: ``rrt.search.whitening.Whitening`` under which the global similarities for fusion are taken, None = as
+    stored.
     """
 
     def score(candidates, similarities):
@@ -129,8 +107,8 @@ def evaluate_reranked(
 
 def summary(results: dict[str, ProtocolResult], before: dict[str, ProtocolResult] | None = None) -> dict:
     """Plain numbers in percent, two decimals: ``E_map``, ``E_mp``, ``E_mr``, ``E_map_95`` (bootstrap interval over
-    queries) and so on for M and H (C: classic); with ``before`` also ``E_gain`` and ``E_gain_95``, the difference paired by
-    query."""
+    queries) and so on for M and H (C: classic); with ``before`` also ``E_gain`` and ``E_gain_95``, the difference
+    paired by query."""
     numbers = {}
     for protocol, result in results.items():
         key = protocol[0].upper()

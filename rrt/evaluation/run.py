@@ -11,29 +11,34 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rrt.network.checkpoint import Checkpoint, load_checkpoint, load_weights
-from rrt.datasets.sets import TestSet, check_num_rerank, check_sizes, neighbors_path
+from rrt.datasets.configured import open_test
 from rrt.datasets.distractors import add_distractors
-from rrt.errors import InputError, atomic_path, check_count, sha256_of_file
-from rrt.evaluation.reranking import Fusion, evaluate_global, summary
-from rrt.evaluation.metrics import IGNORED_GRADES, ignored_positions, protocols_of
+from rrt.datasets.sets import TestSet, check_num_rerank, neighbors_path
+from rrt.errors import InputError, check_count
+from rrt.evaluation.methods import measure_method
+from rrt.evaluation.rankings import RankedMethod, save_rankings
+from rrt.evaluation.reranking import evaluate_global, summary
+from rrt.evaluation.trec import write_qrels, write_run
+from rrt.files.atomic import atomic_path, sha256_of_file
+from rrt.formats.ground_truth import IGNORED_GRADES, ignored_positions, protocols_of
+from rrt.network.checkpoint import Checkpoint, build_model, check_sizes, load_checkpoint, load_weights, recorded_model
 from rrt.network.model import RRT
-from rrt.search.exact import load_whitening
 from rrt.network.pairs import check_binning
+from rrt.network.precision import ScoringSettings, pick_device
+from rrt.network.scorer import Scorer
 from rrt.progress import bar
 from rrt.rerankers.configured import configure
-from rrt.evaluation.methods import measure_method
-from rrt.training.run import build_model, open_test, pick_device, recorded_model
-from rrt.evaluation.rankings import RankedMethod, save_rankings
-from rrt.network.scorer import Scorer
-from rrt.network.precision import ScoringSettings
-from rrt.evaluation.trec import write_qrels, write_run
+from rrt.rerankers.fusion import read_fusion
+from rrt.search.whitening import load_whitening
 
 # {setting: (default, meaning)}
 EVALUATION_SETTINGS = {
     "temp_dir": ("logs/evaluate", "folder for results.json, queries.csv, rankings.npz and the record of the run"),
     "resume": (None, "checkpoint of rrt; without it and without reranker= global search is measured alone"),
-    "reranker": (None, "a method of rrt.rerankers or a chain of them, as superglobal+geometric; None: rrt, with resume"),
+    "reranker": (
+        None,
+        "a method of rrt.rerankers or a chain of them, as superglobal+geometric; None: rrt, with resume",
+    ),
     "num_rerank": (None, "candidates of a query that are reranked; None: the method's own number; too many mean all"),
     "scale_binning": (None, "published | exact; None: as the checkpoint was trained"),
     "lambda": (0.0, "share of the global similarity in the score, 0..1; 0 ranks by the reranker alone"),
@@ -60,9 +65,9 @@ SELECTION_RULES = {
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """results: {method: {protocol: ProtocolResult}}, ``global`` and the reranker's; reranker: its name there (``RRT``, or
-    as it was given), None without one; numbers: plain figures for ``results.json``; paths: results.json, queries.csv and
-    rankings.npz; trec: the TREC files, where they were asked for."""
+    """results: {method: {protocol: ProtocolResult}}, ``global`` and the reranker's; reranker: its name there (``RRT``,
+    or as it was given), None without one; numbers: plain figures for ``results.json``; paths: results.json, queries.csv
+    and rankings.npz; trec: the TREC files, where they were asked for."""
 
     results: dict
     reranker: str | None
@@ -121,8 +126,11 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
         details[label] = method_details(configured, measured, len(test.query_index)) | of_rrt
     numbers |= peak_memory()
     ranked = [RankedMethod(name, results[name], rankings[name], details[name]) for name in results]
-    paths = [write_json(folder, "results.json", numbers), _write_queries(folder / "queries.csv", test, results),
-             save_rankings(folder, test, ranked, searched)]  # fmt: skip
+    paths = [
+        write_json(folder, "results.json", numbers),
+        _write_queries(folder / "queries.csv", test, results),
+        save_rankings(folder, test, ranked, searched),
+    ]
     trec = _write_trec(folder / "trec", test, rankings) if settings["trec"] else []
     return EvaluationReport(results, label, numbers, paths, trec)
 
@@ -168,22 +176,6 @@ def _make_scorer(network, store, dataset, settings, checkpoint):
 def scoring_settings(settings: dict) -> ScoringSettings:
     """Of settings in which ``precision``, ``compile`` and ``memory_mb`` stand among others."""
     return ScoringSettings(*(settings[name] for name in ("precision", "compile", "memory_mb")))
-
-
-def read_fusion(settings: dict) -> Fusion:
-    """lambda and temperature, from the file ``settings["fusion"]`` of ``tools/tune_fusion.py`` where one is given."""
-    path = settings["fusion"]
-    if not path:
-        return Fusion(settings["lambda"], settings["temperature"])
-    try:
-        chosen = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Fusion(float(chosen["lambda"]), float(chosen["temperature"]))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with tools/tune_fusion.py") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InputError(
-            f"{path}: no lambda and temperature in it ({error}); make it again with tools/tune_fusion.py"
-        ) from None
 
 
 def peak_memory() -> dict:
@@ -297,6 +289,9 @@ def _write_trec(folder: Path, test: TestSet, rankings: dict) -> list[Path]:
         paths.append(write_qrels(folder / f"{protocol}.qrels", queries, gallery, test.gnd, protocol))
         for method, ranking in rankings.items():
             tag = f"{method}_{protocol}"
-            documents = (names(row, ranked, protocol) for row, ranked in enumerate(bar(ranking[protocol], tag, "query", passing=True)))
+            documents = (
+                names(row, ranked, protocol)
+                for row, ranked in enumerate(bar(ranking[protocol], tag, "query", passing=True))
+            )
             paths.append(write_run(folder / f"{tag}.run", queries, documents, tag))
     return paths

@@ -13,8 +13,9 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from rrt.errors import InputError, atomic_path
-from rrt.evaluation.metrics import POSITIVE_GRADES
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path
+from rrt.formats.ground_truth import POSITIVE_GRADES
 
 _ENCODED = re.compile(r"[\s%]")
 

@@ -1,4 +1,5 @@
-"""Unpacking tar archives of other people: whole or not at all, nothing outside the folder, a damaged archive is one line."""
+"""Unpacking tar archives of other people: whole or not at all, nothing outside the folder, a damaged archive is one
+line."""
 
 import lzma
 import os
@@ -6,7 +7,6 @@ import shutil
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
-
 
 from rrt.errors import InputError
 from rrt.progress import bar
@@ -24,14 +24,14 @@ def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, links=True
     """Unpack a tar archive (plain or compressed) into `folder` -> number of files written, 0 when it was there already.
 
     It is unpacked beside the folder, which appears when all of it is there; so a folder that is there has been unpacked
-    and is left alone. With `merge` the files are added to a folder, each of them whole, and replace those of the same name;
-    whether all are there the caller must remember: run it again after an interruption.
+    and is left alone. With `merge` the files are added to a folder, each of them whole, and replace those of the same
+    name; whether all are there the caller must remember: run it again after an interruption.
 
-    strip: so many leading folders are taken off every name (a file with fewer is left out), None: all of them. wanted: function
-    of a file's name after that -> whether to unpack it. links: whether the archive may have links; never when all folders are
-    stripped. shown: False where the caller has a bar. Absolute names, names and link targets with `..`, devices and pipes are refused,
-    whether wanted or not. The checksum of a compressed archive is checked to its end. Raises ArchiveError, or InputError when the
-    disk is at fault; then nothing is left behind.
+    strip: so many leading folders are taken off every name (a file with fewer is left out), None: all of them. wanted:
+    function of a file's name after that -> whether to unpack it. links: whether the archive may have links; never when
+    all folders are stripped. shown: False where the caller has a bar. Absolute names, names and link targets with `..`,
+    devices and pipes are refused, whether wanted or not. The checksum of a compressed archive is checked to its end.
+    Raises ArchiveError, or InputError when the disk is at fault; then nothing is left behind.
     """
     # Where a linked folder really is: only beside it a rename is possible.
     archive, folder = Path(archive), Path(folder).resolve()
@@ -55,8 +55,10 @@ def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, links=True
             raise _damaged(archive, error) from None
         if error.filename == str(archive):
             raise InputError(f"{archive}: cannot be read ({error.strerror}); download it again") from None
-        raise InputError(f"{folder}: {archive.name} cannot be unpacked ({error.strerror}); make room or mend the folder, and run "
-                         "again") from None
+        raise InputError(
+            f"{folder}: {archive.name} cannot be unpacked ({error.strerror}); make room or mend the folder, and run "
+            "again"
+        ) from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return count
@@ -64,14 +66,19 @@ def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, links=True
 
 def _unpack(archive, folder, strip, wanted, links, shown):
     written = {}
-    with open(archive, "rb") as raw, _opened(archive, raw) as tar, bar(
-            what=f"unpack {archive.name}", unit="B", total=os.path.getsize(archive), shown=shown) as unpacked:
+    with (
+        open(archive, "rb") as raw,
+        _opened(archive, raw) as tar,
+        bar(what=f"unpack {archive.name}", unit="B", total=os.path.getsize(archive), shown=shown) as unpacked,
+    ):
         try:
             for member in tar:
                 name = _place(archive, member, strip, links)
-                if name and (wanted is None or not member.isdir() and wanted(name)):
+                if name and (wanted is None or (not member.isdir() and wanted(name))):
                     if strip is None and written.get(name, member.name) != member.name:
-                        raise ArchiveError(f"{archive}: {written[name]!r} and {member.name!r} have one name without their folders")
+                        raise ArchiveError(
+                            f"{archive}: {written[name]!r} and {member.name!r} have one name without their folders"
+                        )
                     link = "/".join(_inside(archive, member.linkname)[strip:]) if member.islnk() else member.linkname
                     tar.extract(member.replace(name=name, linkname=link, deep=False), folder, filter="data")
                     if not member.isdir():
@@ -100,7 +107,9 @@ def _place(archive, member, strip, links):
     if member.issym() or member.islnk():
         _inside(archive, member.linkname)
         if not links:
-            raise ArchiveError(f"{archive}: {member.name!r} is a link, which has no place here; do not use this archive")
+            raise ArchiveError(
+                f"{archive}: {member.name!r} is a link, which has no place here; do not use this archive"
+            )
     elif not (member.isfile() or member.isdir()):
         raise ArchiveError(f"{archive}: {member.name!r} is a device or a pipe; do not use this archive")
     if strip is None:
@@ -117,7 +126,8 @@ def _inside(archive, name):
 
 
 def _check_end(tar, raw):
-    """tarfile takes a cut between two files, and a header that makes no sense, for the end; and stops before gzip's checksum."""
+    """tarfile takes a cut between two files, and a header that makes no sense, for the end; and stops before gzip's
+    checksum."""
     if tar.fileobj is raw:
         raw.seek(tar.offset)
         end = raw.read(tarfile.BLOCKSIZE)

@@ -19,9 +19,10 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rrt.version import __version__
-from rrt.errors import InputError, atomic_path, describe_error, flush_to_disk, sha256_of_file
+from rrt.errors import InputError, describe_error
+from rrt.files.atomic import atomic_path, flush_to_disk, sha256_of_file
 from rrt.progress import bar, read_shown, say
+from rrt.version import __version__
 
 _CHUNK = 1 << 20
 # A server that asks for a longer pause than this (seconds) is asked again earlier.
@@ -42,19 +43,21 @@ class _PassingFault(Exception):
         self.wait = wait
 
 
-def download(url, path, *, sha256=None, md5=None, size=None, retries=4, timeout=60, backoff=1.0, shown=True, on_bytes=None):
+def download(
+    url, path, *, sha256=None, md5=None, size=None, retries=4, timeout=60, backoff=1.0, shown=True, on_bytes=None
+):
     """Fetch `url` (http or https) to `path` -> Path. The file appears under its name only when it is whole and right.
 
-    What has come lies in `<name>.part`, its source in `<name>.part.json`; the next attempt, of this run or a later one, continues
-    there by HTTP Range when the server still has the same file (ETag, else Last-Modified; without either only where a checksum
-    will tell), and starts over otherwise. A file at `path` that fits checksum and size is left alone without asking the server, one
-    that does not is replaced.
+    What has come lies in `<name>.part`, its source in `<name>.part.json`; the next attempt, of this run or a later one,
+    continues there by HTTP Range when the server still has the same file (ETag, else Last-Modified; without either only
+    where a checksum will tell), and starts over otherwise. A file at `path` that fits checksum and size is left alone
+    without asking the server, one that does not is replaced.
 
-    sha256, md5: hexadecimal; size: bytes; each is checked where given. retries: further attempts after one that brought nothing
-    new (cut connection, timeout, status 5xx, 408, 425 or 429). timeout: seconds without a byte. backoff: seconds before the first
-    retry, doubled for each further one. shown: False where the caller has a bar. on_bytes: called with (bytes that came, bytes of the whole
-    file or None) again and again, for a bar over several files. Raises InputError, at once for other statuses such as 404 or 403,
-    and when the checksum is wrong twice.
+    sha256, md5: hexadecimal; size: bytes; each is checked where given. retries: further attempts after one that brought
+    nothing new (cut connection, timeout, status 5xx, 408, 425 or 429). timeout: seconds without a byte. backoff:
+    seconds before the first retry, doubled for each further one. shown: False where the caller has a bar. on_bytes:
+    called with (bytes that came, bytes of the whole file or None) again and again, for a bar over several files. Raises
+    InputError, at once for other statuses such as 404 or 403, and when the checksum is wrong twice.
     """
     check_address(url)
     path = Path(path)
@@ -66,7 +69,9 @@ def download(url, path, *, sha256=None, md5=None, size=None, retries=4, timeout=
     source = part.with_name(part.name + ".json")
     with bar(what=path.name, unit="B", total=size, shown=shown) as fetched, locked_file(part) as file:
         try:
-            _fetch_and_check(_Transfer(url, file, source, bool(sums), size, timeout, fetched, on_bytes), sums, retries, backoff)
+            _fetch_and_check(
+                _Transfer(url, file, source, bool(sums), size, timeout, fetched, on_bytes), sums, retries, backoff
+            )
             os.fsync(file.fileno())
             os.replace(part, path)
         except BaseException:
@@ -131,11 +136,12 @@ def parse_checksums(texts, names):
 
 
 def fetch_each(names, fetch, kind, parallel=1):
-    """`fetch(name)` for every name, also after one that failed with an InputError or OSError; at the end one InputError tells
-    what is missing.
+    """`fetch(name)` for every name, also after one that failed with an InputError or OSError; at the end one InputError
+    tells what is missing.
 
     kind: what the names are, for the message, as in `models`. parallel: so many at once, in threads.
     """
+
     def failure_of(name):
         try:
             fetch(name)
@@ -153,12 +159,15 @@ def fetch_each(names, fetch, kind, parallel=1):
     failures = {name: error for name, error in zip(names, outcomes, strict=True) if error}
     if failures:
         listed = [*list(failures)[:_LISTED], *([f"{len(failures) - _LISTED} more"] if len(failures) > _LISTED else [])]
-        raise InputError(f"{len(failures)} of {len(names)} {kind} are missing: {', '.join(listed)}; the first: "
-                         f"{describe_error(next(iter(failures.values())))}")
+        raise InputError(
+            f"{len(failures)} of {len(names)} {kind} are missing: {', '.join(listed)}; the first: "
+            f"{describe_error(next(iter(failures.values())))}"
+        )
 
 
 class _Transfer:
-    """One file on its way: where from, the open part file, what is remembered of the source, how much the file must have."""
+    """One file on its way: where from, the open part file, what is remembered of the source, how much the file must
+    have."""
 
     def __init__(self, url, file, source, checked, size, timeout, bar, on_bytes=None):
         self.url, self.file, self.source, self.checked = url, file, source, checked
@@ -181,7 +190,9 @@ class _Transfer:
                 headers["If-Range"] = known["validator"]
         with _faults_of(self.url):
             try:
-                response = urllib.request.urlopen(urllib.request.Request(self.url, headers=headers), timeout=self.timeout)
+                response = urllib.request.urlopen(
+                    urllib.request.Request(self.url, headers=headers), timeout=self.timeout
+                )
             except urllib.error.HTTPError as error:
                 if error.code != 416 or not continued:
                     raise
@@ -195,7 +206,8 @@ class _Transfer:
             self._append(response, total)
 
     def _start(self, response, offset, known):
-        """Check the header of an answer and make the part file ready for its bytes -> bytes of the whole file, or None."""
+        """Check the header of an answer and make the part file ready for its bytes -> bytes of the whole file, or
+        None."""
         if response.status == 206 and offset is not None:
             found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
             total = known.get("size") if not found or found[2] == "*" else int(found[2])
@@ -208,7 +220,9 @@ class _Transfer:
                 raise InputError(f"{self.url}: the server offers {total} bytes, expected {self.size}; {_MIRROR}")
             _discard(self.file, self.source)
             with atomic_path(self.source) as temporary:
-                temporary.write_text(json.dumps({"url": self.url, "size": total, "validator": _validator(response.headers)}))
+                temporary.write_text(
+                    json.dumps({"url": self.url, "size": total, "validator": _validator(response.headers)})
+                )
         else:
             raise InputError(f"{self.url}: answered with the status {response.status}; {_MIRROR}")
         self.bar.total, self.bar.n, self.bar.initial = total, offset, offset
@@ -232,10 +246,12 @@ class _Transfer:
     def _write(self, data):
         try:
             while data:
-                data = data[self.file.write(data):]
+                data = data[self.file.write(data) :]
         except OSError as error:
             remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend the disk"
-            raise InputError(f"{self.file.name}: cannot be written ({error.strerror}); {remedy} and run again, it is continued") from None
+            raise InputError(
+                f"{self.file.name}: cannot be written ({error.strerror}); {remedy} and run again, it is continued"
+            ) from None
 
 
 def _fetch_and_check(transfer, sums, retries, backoff):
@@ -246,11 +262,14 @@ def _fetch_and_check(transfer, sums, retries, backoff):
             return
         _discard(transfer.file, transfer.source)
         if last:
-            raise InputError(f"{transfer.url}: {wrong}, twice; the file was changed or damaged at its source, {_MIRROR}")
+            raise InputError(
+                f"{transfer.url}: {wrong}, twice; the file was changed or damaged at its source, {_MIRROR}"
+            )
 
 
 def _fetch(transfer, retries, backoff):
-    """Attempts until all has come. Only attempts that bring nothing new count: a line cut every minute still gets there."""
+    """Attempts until all has come. Only attempts that bring nothing new count: a line cut every minute still gets
+    there."""
     furthest, failures = transfer.length(), 0
     while True:
         try:
@@ -261,7 +280,9 @@ def _fetch(transfer, retries, backoff):
             furthest = max(furthest, length)
             if failures > retries:
                 kept = f"{length} bytes are kept and continued when you run again" if length else "run again later"
-                raise InputError(f"{transfer.url}: {fault} (attempt {failures} in a row); {kept}, or {_MIRROR}") from None
+                raise InputError(
+                    f"{transfer.url}: {fault} (attempt {failures} in a row); {kept}, or {_MIRROR}"
+                ) from None
             wait = max(backoff * 2 ** (failures - 1), min(fault.wait, _LONGEST_WAIT))
             transfer.bar.set_postfix_str(f"{fault}; next attempt in {wait:.0f} s")
             time.sleep(wait)
@@ -284,8 +305,11 @@ def _faults_of(url):
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
-            raise InputError(f"{url}: the server's certificate cannot be verified ({reason.verify_message}); mend the machine's clock or "
-                             f"certificates, or {_MIRROR}") from None
+            raise InputError(
+                f"{url}: the server's certificate cannot be verified ({reason.verify_message}); mend the machine's "
+                "clock or "
+                f"certificates, or {_MIRROR}"
+            ) from None
         raise _PassingFault(str(reason) or type(reason).__name__) from None
 
 

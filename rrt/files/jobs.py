@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import cv2
 
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError
 from rrt.progress import bar
 
 
@@ -50,8 +48,9 @@ def run_jobs(function, jobs: list, num_workers: int, label: str, unit: str = "pi
             results[futures[future]] = future.result()
             shown.update()
     except BrokenProcessPool:
-        raise InputError(f"{label}: a worker process died (out of memory?); run again with fewer workers, "
-                         "finished pictures are kept") from None
+        raise InputError(
+            f"{label}: a worker process died (out of memory?); run again with fewer workers, finished pictures are kept"
+        ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         shown.close()
@@ -62,42 +61,3 @@ def _start_worker():
     # One process a core is enough, and the parent alone answers Ctrl-C.
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file that is there whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
-
-
-def write_json(path: Path, value) -> None:
-    """Writes JSON that is there whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
-
-
-def read_json(path: Path):
-    """The JSON value in a file, or None when the file is not there. Raises InputError when it is damaged."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); delete it and run again") from None
-
-
-def guard_settings(path: Path, settings: dict) -> None:
-    """Writes `settings` to `path`, or checks that what stands there is the same, so that a folder never mixes settings.
-
-    Raises InputError naming the first setting that differs.
-    """
-    there = read_json(path)
-    settings = json.loads(json.dumps(settings))
-    if there is None:
-        write_json(path, settings)
-        return
-    if not isinstance(there, dict):
-        raise InputError(f"{path}: not a table of settings; delete the folder or choose another one")
-    for key in sorted(settings.keys() | there.keys()):
-        if settings.get(key) != there.get(key):
-            raise InputError(f"{path}: the folder was made with {key} = {there.get(key)!r}, now it is "
-                             f"{settings.get(key)!r}; use the same settings, delete the folder or choose another one")

@@ -26,8 +26,8 @@ class Decoded(NamedTuple):
 
 
 def decode(path: str | Path, box: Box | None = None, turned: bool = False) -> Decoded:
-    """RGB, cropped to the box (x1, y1, x2, y2) in pixels. turned: upright, as EXIF says, which the reference ignores. Raises
-    Unreadable."""
+    """RGB, cropped to the box (x1, y1, x2, y2) in pixels. turned: upright, as EXIF says, which the reference ignores.
+    Raises Unreadable."""
     try:
         with Image.open(path) as image:
             image = (upright(image) if turned else image).convert("RGB")

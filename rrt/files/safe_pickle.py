@@ -39,10 +39,14 @@ def safe_load_pickle(path):
             _refuse_unfolding(content, FEW_PARTS + PARTS_PER_BYTE * os.fstat(file.fileno()).st_size)
             return content
     except _Refused as refused:
-        raise InputError(f"{path}: refused, the pickle asks for {refused}; only plain containers, numbers, strings and "
-                         "numpy arrays are loaded") from None
+        raise InputError(
+            f"{path}: refused, the pickle asks for {refused}; only plain containers, numbers, strings and "
+            "numpy arrays are loaded"
+        ) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); give the file, or make it again") from None
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); give the file, or make it again"
+        ) from None
     except Exception as error:  # whatever a damaged or hostile file makes the reader stumble over
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise InputError(f"{path}: not a whole pickle ({reason}); make or fetch the file again") from None
@@ -124,7 +128,7 @@ class _PlainUnpickler(pickle._Unpickler):
         self.append(frozenset(_plain_set(items)))
 
     def load_bytearray8(self):
-        size, = struct.unpack("<Q", self.read(8))
+        (size,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(size)))
 
     dispatch[pickle.BUILD[0]] = load_build
@@ -144,8 +148,11 @@ def _refuse_unfolding(content, limit):
         if parts > limit:
             raise _Refused("the same containers over and over")
         if isinstance(value, _CONTAINERS):
-            waiting += [part for part in (value.values() if isinstance(value, dict) else value)
-                        if isinstance(part, (*_CONTAINERS, np.ndarray))]
+            waiting += [
+                part
+                for part in (value.values() if isinstance(value, dict) else value)
+                if isinstance(part, (*_CONTAINERS, np.ndarray))
+            ]
 
 
 def _plain_dict(items):
@@ -177,8 +184,18 @@ def _set_byte_order(dtype, state):
     if structure != [None, None, None] or order not in ("<", ">", "|", "="):
         raise _Refused("a structured numpy dtype")
     flexible = dtype.kind in "SU"
-    dtype.__setstate__((3, order, None, None, None, dtype.itemsize if flexible else -1,
-                        dtype.alignment if flexible else -1, 8 if dtype.kind == "U" else 0))
+    dtype.__setstate__(
+        (
+            3,
+            order,
+            None,
+            None,
+            None,
+            dtype.itemsize if flexible else -1,
+            dtype.alignment if flexible else -1,
+            8 if dtype.kind == "U" else 0,
+        )
+    )
 
 
 def _empty_array(array_type, shape, kind):
@@ -250,8 +267,16 @@ _KNOWN = {
 }
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 for _module in ("builtins", "__builtin__"):
-    _KNOWN |= {(_module, "set"): _plain_set, (_module, "frozenset"): lambda items=(): frozenset(_plain_set(items)),
-               (_module, "complex"): complex, (_module, "bytes"): _bytes, (_module, "bytearray"): _bytearray}
+    _KNOWN |= {
+        (_module, "set"): _plain_set,
+        (_module, "frozenset"): lambda items=(): frozenset(_plain_set(items)),
+        (_module, "complex"): complex,
+        (_module, "bytes"): _bytes,
+        (_module, "bytearray"): _bytearray,
+    }
 for _core in ("numpy.core", "numpy._core"):
-    _KNOWN |= {(f"{_core}.multiarray", "_reconstruct"): _empty_array, (f"{_core}.multiarray", "scalar"): _numpy_scalar,
-               (f"{_core}.numeric", "_frombuffer"): _array_from_buffer}
+    _KNOWN |= {
+        (f"{_core}.multiarray", "_reconstruct"): _empty_array,
+        (f"{_core}.multiarray", "scalar"): _numpy_scalar,
+        (f"{_core}.numeric", "_frombuffer"): _array_from_buffer,
+    }

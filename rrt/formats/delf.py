@@ -1,4 +1,5 @@
-"""DELF and DELG feature files in and out: `.delg_local` and `.delf` (local features), `.delg_global` and `.datum` (arrays).
+"""DELF and DELG feature files in and out: `.delg_local` and `.delf` (local features), `.delg_global` and `.datum`
+(arrays).
 
 A file is one bare protobuf message of the package delf.protos (proto2; DELG_SPEC section 5.6). A file that protobuf
 wrote has a record of the same layout for every feature: it is read through one structured view of its bytes once every
@@ -13,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path
 from rrt.formats.protobuf import message_classes
 
 # As message_classes() takes them.
@@ -22,8 +24,14 @@ _MESSAGES = {
     "FloatList": {"value": (1, ["float"])},
     "Uint32List": {"value": (1, ["uint32"])},
     "DatumProto": {"shape": (1, "DatumShape"), "float_list": (2, "FloatList"), "uint32_list": (3, "Uint32List")},
-    "DelfFeature": {"descriptor": (1, "DatumProto"), "x": (2, "float"), "y": (3, "float"), "scale": (4, "float"),
-                    "orientation": (5, "float"), "strength": (6, "float")},
+    "DelfFeature": {
+        "descriptor": (1, "DatumProto"),
+        "x": (2, "float"),
+        "y": (3, "float"),
+        "scale": (4, "float"),
+        "orientation": (5, "float"),
+        "strength": (6, "float"),
+    },
     "DelfFeatures": {"feature": (1, ["DelfFeature"])},
 }
 _LISTS = ("float_list", "uint32_list")  # a DatumProto holds one of them
@@ -90,8 +98,11 @@ def parse_features(data):
     records = _regular_records(data)
     if records is None:
         return parse_features_by_messages(data)
-    return LocalFeatures(records["descriptor"].copy(), np.stack([records["x"], records["y"]], axis=1),
-                         *(records[name].copy() for name in ("scale", "strength", "orientation")))
+    return LocalFeatures(
+        records["descriptor"].copy(),
+        np.stack([records["x"], records["y"]], axis=1),
+        *(records[name].copy() for name in ("scale", "strength", "orientation")),
+    )
 
 
 def parse_features_by_messages(data):
@@ -106,24 +117,32 @@ def parse_features_by_messages(data):
     numbers = np.array([[getattr(feature, name) for name in _NUMBERS] for feature in features], np.float32)
     numbers = numbers.reshape(len(rows), len(_NUMBERS))
     descriptors = np.array(rows, np.float32).reshape(len(rows), len(rows[0]) if rows else 0)
-    return LocalFeatures(descriptors, numbers[:, :2].copy(),
-                         *(numbers[:, column].copy() for column in (2, 4, 3)))
+    return LocalFeatures(descriptors, numbers[:, :2].copy(), *(numbers[:, column].copy() for column in (2, 4, 3)))
 
 
 def parse_feature_messages(data):
-    """The features as protobuf objects, with the fields of DELG_SPEC section 5.6. Raises ValueError for damaged bytes."""
+    """The features as protobuf objects, with the fields of DELG_SPEC section 5.6. Raises ValueError for damaged
+    bytes."""
     return _decode("DelfFeatures", data).feature
 
 
 def serialize_features(features):
     """The bytes that protobuf gives for LocalFeatures. Raises ValueError when the arrays do not fit together."""
     count, dim = np.shape(features.descriptors)
-    columns = {"descriptor": features.descriptors, "x": features.keypoints[:, 0], "y": features.keypoints[:, 1],
-               "scale": features.scales, "orientation": features.orientations, "strength": features.attention}
+    columns = {
+        "descriptor": features.descriptors,
+        "x": features.keypoints[:, 0],
+        "y": features.keypoints[:, 1],
+        "scale": features.scales,
+        "orientation": features.orientations,
+        "strength": features.attention,
+    }
     if any(len(column) != count for column in columns.values()) or (count and not dim):
-        raise ValueError(f"features that do not fit together: descriptors {np.shape(features.descriptors)}, "
-                         f"{len(features.keypoints)} keypoints, {len(features.scales)} scales, "
-                         f"{len(features.attention)} attention values, {len(features.orientations)} orientations")
+        raise ValueError(
+            f"features that do not fit together: descriptors {np.shape(features.descriptors)}, "
+            f"{len(features.keypoints)} keypoints, {len(features.scales)} scales, "
+            f"{len(features.attention)} attention values, {len(features.orientations)} orientations"
+        )
     records = np.repeat(_record(dim), count)
     for name, column in columns.items():
         records[name] = column
@@ -200,7 +219,7 @@ def _regular_records(data):
     if size is None or size > len(data) or len(data) % size:
         return None
     try:
-        first, = _CLASSES["DelfFeatures"].FromString(data[:size]).feature
+        (first,) = _CLASSES["DelfFeatures"].FromString(data[:size]).feature
     except (DecodeError, ValueError):
         return None
     expected = _record(len(first.descriptor.float_list.value))

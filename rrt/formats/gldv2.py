@@ -1,4 +1,5 @@
-"""The CSV files of Google Landmarks v2 (DELG_SPEC 3.1) and where its pictures lie (`train/0/1/2/0123456789abcdef.jpg`)."""
+"""The CSV files of Google Landmarks v2 (DELG_SPEC 3.1) and where its pictures lie
+(`train/0/1/2/0123456789abcdef.jpg`)."""
 
 import csv
 import re
@@ -20,10 +21,11 @@ def picture_name(split, image_id):
 
 
 def read_train_csv(path, any_ids=False):
-    """train.csv (`id,url,landmark_id`) or train_clean.csv (`landmark_id,images`) -> (ids, labels int64 [N]) in file order.
+    """train.csv (`id,url,landmark_id`) or train_clean.csv (`landmark_id,images`) -> (ids, labels int64 [N]) in file
+    order.
 
-    The label is the landmark's number. any_ids: of another data set, where an id is a file name without folder and ending.
-    Raises InputError naming file and line.
+    The label is the landmark's number. any_ids: of another data set, where an id is a file name without folder and
+    ending. Raises InputError naming file and line.
     """
     ids, labels, line_of = [], [], {}
     for line, row in _rows(path, ("landmark_id", "images"), ("landmark_id", "id")):
@@ -31,7 +33,9 @@ def read_train_csv(path, any_ids=False):
         landmark = _landmark(row["landmark_id"], where)
         for image in _ids(row["images"], where, any_ids) if "images" in row else [_id(row["id"], where, any_ids)]:
             if image in line_of:
-                raise InputError(f"{where}: '{image}' stands on line {line_of[image]} already; a picture has one landmark")
+                raise InputError(
+                    f"{where}: '{image}' stands on line {line_of[image]} already; a picture has one landmark"
+                )
             line_of[image] = line
             ids.append(image)
             labels.append(landmark)
@@ -41,7 +45,8 @@ def read_train_csv(path, any_ids=False):
 
 
 def read_index_csv(path, any_ids=False):
-    """index.csv or test.csv (`id`) -> ids in file order, each once; any_ids as above. Raises InputError naming file and line."""
+    """index.csv or test.csv (`id`) -> ids in file order, each once; any_ids as above. Raises InputError naming file and
+    line."""
     ids = {}
     for line, row in _rows(path, ("id",)):
         ids[_id(row["id"], f"{path}:{line}", any_ids)] = None
@@ -80,8 +85,10 @@ def _rows(path, *headers):
             reader = csv.reader(file)
             header = next(reader, [])
             if not any(set(columns) <= set(header) for columns in headers):
-                raise InputError(f"{path}: has the columns {','.join(header)[:80]!r}; expected "
-                                 + " or ".join(",".join(columns) for columns in headers))
+                raise InputError(
+                    f"{path}: has the columns {','.join(header)[:80]!r}; expected "
+                    + " or ".join(",".join(columns) for columns in headers)
+                )
             for row in reader:
                 if len(row) != len(header):
                     raise InputError(f"{path}:{reader.line_num}: {len(row)} fields, the first line names {len(header)}")

@@ -9,7 +9,8 @@ import zlib
 
 import numpy as np
 
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path
 
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _TEXTS = {1: "latin1", 2: "latin1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
@@ -23,8 +24,8 @@ _LARGEST_POSITION = 2**53
 
 
 def load_mat(path):
-    """Read a .mat (version 5 to 7) -> {variable: value}: a cell array as list, a struct array as list of dicts, text as str,
-    numbers as flat array; `gnd` with positions from 0. What else a file may hold is None.
+    """Read a .mat (version 5 to 7) -> {variable: value}: a cell array as list, a struct array as list of dicts, text as
+    str, numbers as flat array; `gnd` with positions from 0. What else a file may hold is None.
 
     Raises InputError when the file cannot be read, is damaged, or names positions that are no counting numbers.
     """
@@ -32,10 +33,14 @@ def load_mat(path):
         with open(path, "rb") as file:
             content = _variables(file.read())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); give the ground truth's .mat file") from None
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); give the ground truth's .mat file"
+        ) from None
     except Exception as error:  # whatever a damaged file makes the reader stumble over
         reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise InputError(f"{path}: not a whole MATLAB file ({reason}); make or fetch it again, or save it with -v7") from None
+        raise InputError(
+            f"{path}: not a whole MATLAB file ({reason}); make or fetch it again, or save it with -v7"
+        ) from None
     if isinstance(content.get("gnd"), list):
         content["gnd"] = [_entry(f"{path}: query {row}", entry) for row, entry in enumerate(content["gnd"])]
     return content
@@ -49,8 +54,9 @@ def save_mat(path, content):
     gnd = np.empty((1, len(content["gnd"])), dtype=[(key, object) for key in content["gnd"][0]])
     for row, entry in enumerate(content["gnd"]):
         # As MATLAB itself has them: rows of doubles.
-        gnd[0, row] = tuple(np.array([values], dtype=np.float64).reshape(1, -1) + (key != "bbx")
-                            for key, values in entry.items())
+        gnd[0, row] = tuple(
+            np.array([values], dtype=np.float64).reshape(1, -1) + (key != "bbx") for key, values in entry.items()
+        )
     variables = {"imlist": _cells(content["imlist"]), "qimlist": _cells(content["qimlist"]), "gnd": gnd}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         savemat(file, variables, do_compression=True)
@@ -69,7 +75,10 @@ def _entry(where, entry):
 
 
 def _positions(where, key, values):
-    if isinstance(values, np.ndarray) and not ((np.floor(values) == values) & (values >= 1) & (values <= _LARGEST_POSITION)).all():
+    if (
+        isinstance(values, np.ndarray)
+        and not ((np.floor(values) == values) & (values >= 1) & (values <= _LARGEST_POSITION)).all()
+    ):
         raise InputError(f"{where}: {key} is not a list of positions in imlist, counted from 1")
     return values.astype(np.int64) - 1 if isinstance(values, np.ndarray) else values
 
@@ -104,7 +113,7 @@ def _elements(data, order):
             end = start + size + (0 if kind == _COMPRESSED else -size % 8)
         if start + size > min(end, len(data)):
             raise ValueError("the file ends early")
-        yield kind, data[start:start + size]
+        yield kind, data[start : start + size]
         place = end
 
 
@@ -125,9 +134,11 @@ def _matrix(data, order, depth):
     if kind == _STRUCT:
         width = int(_numbers(*next(parts), order)[0])
         text = bytes(next(parts)[1])
-        keys = [text[i:i + width].split(b"\0")[0].decode("latin1") for i in range(0, len(text), max(width, 1))]
+        keys = [text[i : i + width].split(b"\0")[0].decode("latin1") for i in range(0, len(text), max(width, 1))]
         values = _inner(parts, count * len(keys), order, depth)
-        return name, [dict(zip(keys, values[i * len(keys):(i + 1) * len(keys)])) for i in range(count)] if keys else []
+        return name, [
+            dict(zip(keys, values[i * len(keys) : (i + 1) * len(keys)])) for i in range(count)
+        ] if keys else []
     if kind == _CHAR:
         encoding, text = next(parts, (16, b""))
         return name, bytes(text).decode(_TEXTS[encoding] + {"<": "-le", ">": "-be"}[order] * (encoding in (4, 17, 18)))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path
 
 LARGEST_SIDE = np.iinfo(np.int32).max
 LARGEST_LABEL = np.iinfo(np.int64).max
@@ -40,8 +41,9 @@ def read_image_list(path):
     for number, line in enumerate(lines, start=1):
         name, *fields = _parse_line(line, f"{path}:{number}")
         if name in line_of:
-            raise InputError(f"{path}:{number}: '{name}' stands on line {line_of[name]} already; "
-                             "keep one line per picture")
+            raise InputError(
+                f"{path}:{number}: '{name}' stands on line {line_of[name]} already; keep one line per picture"
+            )
         line_of[name] = number
         names.append(name)
         numbers.append(fields)
@@ -56,8 +58,9 @@ def write_image_list(path, names, labels, sizes):
     """
     if not len(names) == len(labels) == len(sizes):
         raise InputError(f"{path}: {len(names)} names, {len(labels)} labels and {len(sizes)} sizes do not fit together")
-    lines = [f"{name},{int(label)},{int(width)},{int(height)}"
-             for name, label, (width, height) in zip(names, labels, sizes)]
+    lines = [
+        f"{name},{int(label)},{int(width)},{int(height)}" for name, label, (width, height) in zip(names, labels, sizes)
+    ]
     seen = set()
     for name, line in zip(names, lines):
         if "\n" in line or name in seen:
@@ -78,8 +81,9 @@ def _read_lines(path):
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a UTF-8 text file (byte {error.start}); save the image list as UTF-8") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected an image list with lines "
-                         "'path,label,width,height'") from None
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); expected an image list with lines 'path,label,width,height'"
+        ) from None
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()

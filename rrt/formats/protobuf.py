@@ -1,5 +1,5 @@
-"""Protobuf message classes made at run time from a table of their fields: nothing is compiled, and every table has a pool
-of its own, so that nothing collides with another program's classes of the same names."""
+"""Protobuf message classes made at run time from a table of their fields: nothing is compiled, and every table has a
+pool of its own, so that nothing collides with another program's classes of the same names."""
 
 from google.protobuf import descriptor_pb2, message_factory
 
@@ -7,8 +7,8 @@ from google.protobuf import descriptor_pb2, message_factory
 def message_classes(package, messages, oneofs=None):
     """{message: class} of a table of proto2 messages.
 
-    messages: {message: {field: (number, type)}} or (number, type, default as text); a type is a message of the table or a
-    number's, "bool" or "string", in a list when the field is repeated. oneofs: {message: {name: fields}}.
+    messages: {message: {field: (number, type)}} or (number, type, default as text); a type is a message of the table or
+    a number's, "bool" or "string", in a list when the field is repeated. oneofs: {message: {name: fields}}.
     """
     field_types = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
@@ -19,7 +19,7 @@ def message_classes(package, messages, oneofs=None):
             message.oneof_decl.add(name=name)
         for field_name, (number, kind, *default) in fields.items():
             repeated = isinstance(kind, list)
-            kind, = kind if repeated else [kind]
+            (kind,) = kind if repeated else [kind]
             field = message.field.add(name=field_name, number=number)
             field.label = field_types.LABEL_REPEATED if repeated else field_types.LABEL_OPTIONAL
             if kind in messages:
@@ -29,7 +29,7 @@ def message_classes(package, messages, oneofs=None):
                 if repeated and kind != "string":
                     field.options.packed = True
             if default:
-                field.default_value, = default
+                (field.default_value,) = default
             for index, members in enumerate(alternatives.values()):
                 if field_name in members:
                     field.oneof_index = index

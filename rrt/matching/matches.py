@@ -1,9 +1,12 @@
-"""Matches between the local descriptors of two pictures, and the plane geometry that verifies them; numpy and OpenCV alone.
+"""Matches between the local descriptors of two pictures, and the plane geometry that verifies them; numpy and OpenCV
+alone.
 
-The rules are those of DELG_SPEC 6.2 and 7.1: nearest neighbours by L2 distance, a distance or ratio test, and a transform with
-inliers counted by their residual in pixels. The transform is estimated by MAGSAC++ (Barath et al., CVPR 2020, as in OpenCV)
-instead of plain RANSAC: its counts scatter far less over the seeds, and the same seed gives the same inliers.
+The rules are those of DELG_SPEC 6.2 and 7.1: nearest neighbours by L2 distance, a distance or ratio test, and a
+transform with inliers counted by their residual in pixels. The transform is estimated by MAGSAC++ (Barath et al., CVPR
+2020, as in OpenCV) instead of plain RANSAC: its counts scatter far less over the seeds, and the same seed gives the
+same inliers.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -20,8 +23,8 @@ _FLAT = 1e-3  # points whose spread across a line is less than this part of that
 
 
 class Neighbours(NamedTuple):
-    """For each query row: indices int64 [n] of the nearest index row (-1: there is none), distances float32 [n] to it and
-    second_distances float32 [n] to the next one (infinite where there is none)."""
+    """For each query row: indices int64 [n] of the nearest index row (-1: there is none), distances float32 [n] to it
+    and second_distances float32 [n] to the next one (infinite where there is none)."""
 
     indices: np.ndarray
     distances: np.ndarray
@@ -29,18 +32,19 @@ class Neighbours(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """inliers bool [k]; transform from the first to the second picture, float64 [2, 3] (affine) or [3, 3] (homography), on x, y;
-    None, with no inliers, when the matches fix none."""
+    """inliers bool [k]; transform from the first to the second picture, float64 [2, 3] (affine) or [3, 3] (homography),
+    on x, y; None, with no inliers, when the matches fix none."""
 
     inliers: np.ndarray
     transform: np.ndarray | None
 
 
 def nearest(query: np.ndarray, index: np.ndarray) -> Neighbours:
-    """The nearest row of ``index`` [m, D] for every row of ``query`` [n, D] by L2 distance; of equally near ones the first.
+    """The nearest row of ``index`` [m, D] for every row of ``query`` [n, D] by L2 distance; of equally near ones the
+    first.
 
-    Matrix products (in float32, in blocks that bound memory) say which rows may be nearest, their differences which one is.
-    Raises ValueError for tables of other shapes and for values that are not finite.
+    Matrix products (in float32, in blocks that bound memory) say which rows may be nearest, their differences which one
+    is. Raises ValueError for tables of other shapes and for values that are not finite.
     """
     query, index = _table(query), _table(index)
     if query.shape[1] != index.shape[1]:
@@ -56,18 +60,22 @@ def nearest(query: np.ndarray, index: np.ndarray) -> Neighbours:
     return found
 
 
-def nearest_in(table, query: np.ndarray, index: np.ndarray, farthest: float | None = None, second: bool = True) -> Neighbours:
-    """As ``nearest``, from products made before: ``table`` [m, n] is ``half_squares(index)[:, None] - index @ query.T``, as a numpy
-    array or as a tensor on any device; what was added to a whole column does not matter where ``farthest`` is None.
+def nearest_in(
+    table, query: np.ndarray, index: np.ndarray, farthest: float | None = None, second: bool = True
+) -> Neighbours:
+    """As ``nearest``, from products made before: ``table`` [m, n] is ``half_squares(index)[:, None] - index @
+    query.T``, as a numpy array or as a tensor on any device; what was added to a whole column does not matter where
+    ``farthest`` is None.
 
-    The product rounds, and may round differently in a larger product or on another device; so all rows that may be the nearest
-    are compared by the differences, and the result is the same. Left out, as if there were no index row: rows without one nearer
-    than ``farthest``, and, without ``second``, the second distances.
+    The product rounds, and may round differently in a larger product or on another device; so all rows that may be the
+    nearest are compared by the differences, and the result is the same. Left out, as if there were no index row: rows
+    without one nearer than ``farthest``, and, without ``second``, the second distances.
     """
     found = _nothing_near(len(query))
     if not len(index) or not len(query):
         return found
-    # |q - x|^2 / 2 = |q|^2 / 2 + table. Twice what rounding can do to a cell, or to the square of a difference's length.
+    # |q - x|^2 / 2 = |q|^2 / 2 + table. Twice what rounding can do to a cell, or to the square of a difference's
+    # length.
     margin = 2 * rounding(query, index)
     limits = _least(table) + 2 * margin
     if farthest is not None:
@@ -91,18 +99,26 @@ def half_squares(rows: np.ndarray) -> np.ndarray:
 
 
 def rounding(query: np.ndarray, index: np.ndarray) -> float:
-    """How far half a squared distance between rows of the two may be from what float32 products of any order give for it."""
+    """How far half a squared distance between rows of the two may be from what float32 products of any order give for
+    it."""
     longest = sum(np.sqrt(2 * half_squares(rows).max(initial=0)) for rows in (query, index))
     return float((query.shape[1] + 4) * np.finfo(np.float32).eps * longest**2 / 2)
 
 
-def match(descriptors_a: np.ndarray, descriptors_b: np.ndarray, mode: str = "one_way", max_distance: float | None = None,
-          ratio: float | None = None) -> np.ndarray:
-    """Pairs (row of a [n, D], row of b [m, D]) as int64 [k, 2], by rising row of a: each row of a with its nearest row of b.
+def match(
+    descriptors_a: np.ndarray,
+    descriptors_b: np.ndarray,
+    mode: str = "one_way",
+    max_distance: float | None = None,
+    ratio: float | None = None,
+) -> np.ndarray:
+    """Pairs (row of a [n, D], row of b [m, D]) as int64 [k, 2], by rising row of a: each row of a with its nearest row
+    of b.
 
-    Kept are pairs at an L2 distance < ``max_distance`` (unit vectors: 1.0 is a cosine of 0.5) and < ``ratio`` times the distance to
-    the second nearest row; None: no such test. "one_way": several rows of a may share a row of b; "mutual": each is the nearest
-    of the other. No rows on a side, no pairs. Raises ValueError for another mode and as ``nearest`` does.
+    Kept are pairs at an L2 distance < ``max_distance`` (unit vectors: 1.0 is a cosine of 0.5) and < ``ratio`` times the
+    distance to the second nearest row; None: no such test. "one_way": several rows of a may share a row of b; "mutual":
+    each is the nearest of the other. No rows on a side, no pairs. Raises ValueError for another mode and as ``nearest``
+    does.
     """
     if mode not in MODES:
         raise ValueError(f"matching mode {mode!r} is not one of {', '.join(MODES)}")
@@ -114,10 +130,16 @@ def match(descriptors_a: np.ndarray, descriptors_b: np.ndarray, mode: str = "one
     return pairs
 
 
-def match_in(table, descriptors_a: np.ndarray, descriptors_b: np.ndarray, mode: str = "one_way",
-             max_distance: float | None = None, ratio: float | None = None) -> np.ndarray:
-    """As ``match``, from products made before: ``table`` [m, n] as in ``nearest_in``, with a as query and b as index. Descriptors
-    are float32 and finite."""
+def match_in(
+    table,
+    descriptors_a: np.ndarray,
+    descriptors_b: np.ndarray,
+    mode: str = "one_way",
+    max_distance: float | None = None,
+    ratio: float | None = None,
+) -> np.ndarray:
+    """As ``match``, from products made before: ``table`` [m, n] as in ``nearest_in``, with a as query and b as index.
+    Descriptors are float32 and finite."""
     pairs = _kept(nearest_in(table, descriptors_a, descriptors_b, max_distance, ratio is not None), max_distance, ratio)
     if mode == "mutual" and len(pairs):
         rows = descriptors_b[pairs[:, 1]]
@@ -174,20 +196,31 @@ def _kept(found: Neighbours, max_distance, ratio) -> np.ndarray:
     return np.stack([np.flatnonzero(keep), found.indices[keep]], axis=1)
 
 
-def verify(points_a: np.ndarray, points_b: np.ndarray, model: str = "affine", threshold: float = 20.0, max_trials: int = 1000,
-           confidence: float = 0.9999, seed: int = 0) -> Verification:
-    """The transform from ``points_a`` [k, 2] to ``points_b`` [k, 2] (x, y) that most matches agree with, and those matches.
+def verify(
+    points_a: np.ndarray,
+    points_b: np.ndarray,
+    model: str = "affine",
+    threshold: float = 20.0,
+    max_trials: int = 1000,
+    confidence: float = 0.9999,
+    seed: int = 0,
+) -> Verification:
+    """The transform from ``points_a`` [k, 2] to ``points_b`` [k, 2] (x, y) that most matches agree with, and those
+    matches.
 
-    Inliers are all matches with a residual <= ``threshold`` pixels of the second picture. No inliers and no transform when no more
-    different matches are given than fix the transform (3 for "affine", 4 for "homography"; the reference's rule, DELG_SPEC 6.2), or
-    when those that agree lie on a line. Matches with a coordinate that is not finite are outliers. The same ``seed`` gives the same
-    inliers. Raises ValueError for another model and points that do not pair up.
+    Inliers are all matches with a residual <= ``threshold`` pixels of the second picture. No inliers and no transform
+    when no more different matches are given than fix the transform (3 for "affine", 4 for "homography"; the reference's
+    rule, DELG_SPEC 6.2), or when those that agree lie on a line. Matches with a coordinate that is not finite are
+    outliers. The same ``seed`` gives the same inliers. Raises ValueError for another model and points that do not pair
+    up.
     """
     if model not in MODELS:
         raise ValueError(f"geometry {model!r} is not one of {', '.join(MODELS)}")
     points_a, points_b = np.asarray(points_a, np.float64), np.asarray(points_b, np.float64)
     if points_a.shape != points_b.shape or points_a.ndim != 2 or points_a.shape[1] != 2:
-        raise ValueError(f"points of shapes {points_a.shape} and {points_b.shape}; expected two tables [k, 2] of equal length")
+        raise ValueError(
+            f"points of shapes {points_a.shape} and {points_b.shape}; expected two tables [k, 2] of equal length"
+        )
     estimate, sample = _ESTIMATORS[model]
     nothing = Verification(np.zeros(len(points_a), bool), None)
     usable = np.isfinite(points_a).all(1) & np.isfinite(points_b).all(1)
@@ -205,7 +238,8 @@ def verify(points_a: np.ndarray, points_b: np.ndarray, model: str = "affine", th
 def residuals(transform: np.ndarray, points_a: np.ndarray, points_b: np.ndarray) -> np.ndarray:
     """Pixels of the second picture [k] between the transformed ``points_a`` [k, 2] and ``points_b`` [k, 2].
 
-    Infinite where there is no number: coordinates that are not finite, and points that a homography sends beyond the horizon.
+    Infinite where there is no number: coordinates that are not finite, and points that a homography sends beyond the
+    horizon.
     """
     with np.errstate(all="ignore"):
         mapped = points_a @ transform[:, :2].T + transform[:, 2]

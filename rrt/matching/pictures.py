@@ -1,8 +1,10 @@
-"""Two pictures matched by their local descriptors and verified by a plane transform, and the options of commands that do so.
+"""Two pictures matched by their local descriptors and verified by a plane transform, and the options of commands that
+do so.
 
-The geometry itself is rrt/matching/matches.py; here stands what the program for two pictures (DELG_SPEC 7.1) adds to it: which features
-count, which defaults hold, and how large a residual may be in a picture of some size.
+The geometry itself is rrt/matching/matches.py; here stands what the program for two pictures (DELG_SPEC 7.1) adds to
+it: which features count, which defaults hold, and how large a residual may be in a picture of some size.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -23,8 +25,8 @@ BORDER = 0.05
 
 
 class Picture(NamedTuple):
-    """A picture's name for messages, its size (width, height) in pixels, and its local features by falling attention: points
-    [n, 2] (x, y in its pixels) and descriptors [n, D]."""
+    """A picture's name for messages, its size (width, height) in pixels, and its local features by falling attention:
+    points [n, 2] (x, y in its pixels) and descriptors [n, D]."""
 
     name: str
     size: tuple[int, int]
@@ -33,8 +35,8 @@ class Picture(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """Rows of the first and the second picture's features as int [k, 2], what verification found in them, and the largest
-    residual of an inlier in pixels of the second picture."""
+    """Rows of the first and the second picture's features as int [k, 2], what verification found in them, and the
+    largest residual of an inlier in pixels of the second picture."""
 
     pairs: np.ndarray
     verification: Verification
@@ -45,9 +47,11 @@ class Matches(NamedTuple):
         return self.pairs[self.verification.inliers]
 
 
-def strongest(name: str, size, local, max_features: int = MAX_FEATURES, score_threshold: float | None = None) -> Picture:
-    """A picture with the ``max_features`` of highest attention of a file or a store (descriptors, keypoints, attention) that reach
-    ``score_threshold``."""
+def strongest(
+    name: str, size, local, max_features: int = MAX_FEATURES, score_threshold: float | None = None
+) -> Picture:
+    """A picture with the ``max_features`` of highest attention of a file or a store (descriptors, keypoints, attention)
+    that reach ``score_threshold``."""
     order = np.argsort(-local.attention, kind="stable")
     if score_threshold is not None:
         order = order[local.attention[order] >= score_threshold]
@@ -62,8 +66,8 @@ def inner(picture: Picture, border: float) -> Picture:
 
 
 def is_inner(points: np.ndarray, sizes: np.ndarray | tuple[int, int], border: float) -> np.ndarray:
-    """Which of the points [n, 2] lie at least ``border`` times the shorter side away from the border: bool [n]; all where it is 0.
-    ``sizes``: (width, height) of the picture, or of each point's picture [n, 2]."""
+    """Which of the points [n, 2] lie at least ``border`` times the shorter side away from the border: bool [n]; all
+    where it is 0. ``sizes``: (width, height) of the picture, or of each point's picture [n, 2]."""
     sizes = np.asarray(sizes)
     if not border:
         return np.ones(len(points), bool)
@@ -71,9 +75,18 @@ def is_inner(points: np.ndarray, sizes: np.ndarray | tuple[int, int], border: fl
     return ((points >= margin) & (points <= sizes - margin)).all(1)
 
 
-def match_pictures(first: Picture, second: Picture, mode: str = "mutual", max_distance: float | None = 1.0,
-                   ratio: float | None = None, geometry: str = "affine", residual: float | None = None, seed: int = 0) -> Matches:
-    """Each feature of the second picture with its nearest of the first (DELG_SPEC 7.1), and the transform from first to second.
+def match_pictures(
+    first: Picture,
+    second: Picture,
+    mode: str = "mutual",
+    max_distance: float | None = 1.0,
+    ratio: float | None = None,
+    geometry: str = "affine",
+    residual: float | None = None,
+    seed: int = 0,
+) -> Matches:
+    """Each feature of the second picture with its nearest of the first (DELG_SPEC 7.1), and the transform from first to
+    second.
 
     ``residual``: pixels of the second picture, None: RESIDUAL or, in large pictures, RESIDUAL_PART of the longest side.
     Raises InputError when the two have descriptors of different length.
@@ -88,26 +101,46 @@ def match_pictures(first: Picture, second: Picture, mode: str = "mutual", max_di
     return Matches(pairs, found, residual)
 
 
-# ---- options -------------------------------------------------------------------------------------------------------------
+# ---- options ---------------------------------------------------------------------------------------------------------
 
 
 def add_matching_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--border", type=float, default=BORDER,
-                   help="features nearer to the border than this part of the shorter side are left out, because the padding that a "
-                        "network sees there matches that of any other picture (default %(default)s; 0: none)")
-    p.add_argument("--matching", choices=MODES, default="mutual",
-                   help="mutual: each is the nearest of the other; one_way: the nearest of the first picture for each feature of "
-                        "the second, as the published program does (default %(default)s)")
-    p.add_argument("--max_distance", type=float, default=1.0,
-                   help="matches are nearer than this L2 distance; unit vectors: 1.0 is a cosine of 0.5, above 2 any "
-                        "(default %(default)s)")
-    p.add_argument("--ratio", type=float,
-                   help="matches are nearer than this part of the distance to the second nearest, as 0.9 (default: any; features "
-                        "of neighbouring scales resemble each other, so that the test costs many right matches)")
-    p.add_argument("--geometry", choices=MODELS, default="affine", help="transform between the pictures (default %(default)s)")
-    p.add_argument("--residual", type=float,
-                   help=f"largest residual of an inlier, pixels of the second picture (default {RESIDUAL:g}, or "
-                        f"{RESIDUAL_PART:.0%} of its longest side where that is more)".replace("%", "%%"))
+    p.add_argument(
+        "--border",
+        type=float,
+        default=BORDER,
+        help="features nearer to the border than this part of the shorter side are left out, because the padding that a "
+        "network sees there matches that of any other picture (default %(default)s; 0: none)",
+    )
+    p.add_argument(
+        "--matching",
+        choices=MODES,
+        default="mutual",
+        help="mutual: each is the nearest of the other; one_way: the nearest of the first picture for each feature of "
+        "the second, as the published program does (default %(default)s)",
+    )
+    p.add_argument(
+        "--max_distance",
+        type=float,
+        default=1.0,
+        help="matches are nearer than this L2 distance; unit vectors: 1.0 is a cosine of 0.5, above 2 any "
+        "(default %(default)s)",
+    )
+    p.add_argument(
+        "--ratio",
+        type=float,
+        help="matches are nearer than this part of the distance to the second nearest, as 0.9 (default: any; features "
+        "of neighbouring scales resemble each other, so that the test costs many right matches)",
+    )
+    p.add_argument(
+        "--geometry", choices=MODELS, default="affine", help="transform between the pictures (default %(default)s)"
+    )
+    p.add_argument(
+        "--residual",
+        type=float,
+        help=f"largest residual of an inlier, pixels of the second picture (default {RESIDUAL:g}, or "
+        f"{RESIDUAL_PART:.0%} of its longest side where that is more)".replace("%", "%%"),
+    )
 
 
 def check_matching_options(args: argparse.Namespace) -> None:
@@ -121,4 +154,7 @@ def check_matching_options(args: argparse.Namespace) -> None:
 
 def matching_settings(args: argparse.Namespace) -> dict:
     """The options as keyword arguments of match_pictures()."""
-    return {"mode": args.matching, **{name: getattr(args, name) for name in ("max_distance", "ratio", "geometry", "residual")}}
+    return {
+        "mode": args.matching,
+        **{name: getattr(args, name) for name in ("max_distance", "ratio", "geometry", "residual")},
+    }

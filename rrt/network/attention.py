@@ -1,7 +1,8 @@
 """Attention within sequences that are kept packed: the rows of all sequences end to end, without padding.
 
-The attention matrix is not stored: every path is one of PyTorch's fused kernels, but for bfloat16 on a processor that multiplies
-it faster than float32. There plain matrix products are faster, because PyTorch's kernel for processors gains nothing by it.
+The attention matrix is not stored: every path is one of PyTorch's fused kernels, but for bfloat16 on a processor that
+multiplies it faster than float32. There plain matrix products are faster, because PyTorch's kernel for processors gains
+nothing by it.
 """
 
 import math
@@ -17,9 +18,9 @@ from rrt.network.precision import resolve_precision
 # Sequences of this many different lengths are still taken length by length on a GPU, where every call costs a launch.
 _FEW_RUNS = 8
 _HALF = (torch.float16, torch.bfloat16)
-# Elements of the attention matrices computed at a time by matrix products: one for 1,000 tokens (2 MB, of which a core's cache
-# keeps the most). PyTorch's kernel takes runs of fewer than the second number, where it is faster, and matrices of more than
-# the third, which would take too much memory.
+# Elements of the attention matrices computed at a time by matrix products: one for 1,000 tokens (2 MB, of which a
+# core's cache keeps the most). PyTorch's kernel takes runs of fewer than the second number, where it is faster, and
+# matrices of more than the third, which would take too much memory.
 _MATRIX_ELEMENTS = 2**20
 _FEWEST_ELEMENTS = 100_000
 _LARGEST_MATRIX = 2**22
@@ -82,7 +83,8 @@ def _attend_runs(query, key, value, packing, queries, scale, dropout):
 
 
 def _attend_by_matrices(query, key, value, scale):
-    """[n, h, q, e], [n, h, k, e] twice -> [n, h, q, e], a few attention matrices at a time; in training autograd keeps them."""
+    """[n, h, q, e], [n, h, k, e] twice -> [n, h, q, e], a few attention matrices at a time; in training autograd keeps
+    them."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     mix = _mix if torch.is_grad_enabled() else _mix_by_powers_of_two
     scaled = query * (scale if mix is _mix else scale / math.log(2))
@@ -96,8 +98,9 @@ def _mix(queries, keys, values):
 
 
 def _mix_by_powers_of_two(queries, keys, values):
-    """The same of queries that were divided by ln 2, without gradient. Powers are as exact without the greatest subtracted first,
-    as long as they keep clear of the ends of the type's range, and powers of two are computed quickest."""
+    """The same of queries that were divided by ln 2, without gradient. Powers are as exact without the greatest
+    subtracted first, as long as they keep clear of the ends of the type's range, and powers of two are computed
+    quickest."""
     space, out = None, []
     for query, key, value in zip(queries, keys, values):
         # The first group is the largest; memory that was just used is still in the cache.
@@ -105,7 +108,7 @@ def _mix_by_powers_of_two(queries, keys, values):
         space = weights if space is None else space
         sums = weights.exp2_().sum(-1, keepdim=True)
         smallest, largest = (bound.item() for bound in torch.aminmax(sums))
-        if 2**-100 < smallest and largest < 2**100:
+        if smallest > 2**-100 and largest < 2**100:
             out.append(torch.bmm(weights, value).div_(sums))
         else:
             out += [_mix([query * math.log(2)], [key], [value])]
@@ -114,7 +117,8 @@ def _mix_by_powers_of_two(queries, keys, values):
 
 @cache
 def _bfloat16_pays() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32. Measured: some have the instructions, but slow ones."""
+    """Whether this processor multiplies bfloat16 faster than float32. Measured: some have the instructions, but slow
+    ones."""
     return resolve_precision("auto", torch.device("cpu")) == "bfloat16"
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import torch
 
-from rrt.errors import InputError, atomic_path, sha256_of_file
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path, sha256_of_file
+from rrt.network.model import DEFAULT_SETTINGS, RRT
+from rrt.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -100,3 +103,42 @@ def load_weights(model, checkpoint: Checkpoint) -> None:
                 f"{checkpoint.path}: trained with model.{name}={recorded[name]}, these settings say {here}"
             )
     model.load_state_dict(checkpoint.state)
+
+
+def check_sizes(store: Store, model_settings: dict, checkpoint=None) -> None:
+    """InputError when the model of these settings takes descriptors of other sizes than the store has.
+
+    checkpoint: path of the one the model comes from, whose sizes no setting can change; None for a new model.
+    """
+    pairs = (("num_global_features", store.global_dim, "global"), ("num_local_features", store.local_dim, "local"))
+    for setting, size, what in pairs:
+        if model_settings[setting] == size:
+            continue
+        held = f"{what} descriptors have {size} dimensions" if size else f"holds no {what} descriptors"
+        if checkpoint:
+            wanted = f"{checkpoint} was trained on {model_settings[setting]}"
+            remedy = "take the checkpoint that belongs to these descriptors, or the other way round"
+        else:
+            wanted = f"model.{setting} is {model_settings[setting]}"
+            remedy = f"give model.{setting}={size} or another store" if size else "extract or import them too"
+        raise InputError(f"{store.path}: {held}, {wanted}; {remedy}")
+
+
+def build_model(model: dict) -> RRT:
+    """An RRT from a ``model`` configuration, freshly initialised."""
+    return RRT(**{name: model[name] for name in DEFAULT_SETTINGS})
+
+
+def recorded_model(checkpoint: Checkpoint, model: dict) -> dict:
+    """The architecture a checkpoint records, else that of the settings (published checkpoints record nothing).
+
+    A setting that is neither the recorded value nor the default was meant: then InputError instead of overruling it.
+    """
+    recorded = checkpoint.settings.get("model", {})
+    for name, default in DEFAULT_SETTINGS.items():
+        if model[name] not in (recorded.get(name, model[name]), default):
+            raise InputError(
+                f"{checkpoint.path}: another architecture: it was made with model.{name}={recorded[name]}, the settings"
+                f" say {model[name]}; leave model.{name} out"
+            )
+    return model | recorded

@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from rrt.training.schedules import check_choice
+from rrt.errors import check_choice
 
 INITIALISATIONS = ("published", "matching")
 # Chosen on prototypes by how soon planted pairs of synthetic stores are told apart; not each checked singly.

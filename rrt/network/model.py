@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rrt.network.attention import Packing, attend
 from rrt.errors import InputError
+from rrt.network.attention import Packing, attend
 from rrt.network.feedforward import CACHED_ROWS, CachedFeedForward
 
 NUM_SCALES = 7
@@ -82,9 +82,7 @@ class SelfAttention(nn.Module):
         query = torch.einsum("bhe,hed->bhd", query.unflatten(1, (heads, -1)), key_weight)
         # All heads attend to the same tokens here, so they are rows of one query.
         tokens = x.to(query.dtype)[:, None]
-        mixed = attend(
-            query.reshape(-1, 1, dim), tokens, tokens, packing, heads, (dim // heads) ** -0.5, self._dropout
-        )
+        mixed = attend(query.reshape(-1, 1, dim), tokens, tokens, packing, heads, (dim // heads) ** -0.5, self._dropout)
         value = torch.einsum("bhd,hed->bhe", mixed.view(-1, heads, dim), value_weight)
         return self.out_proj(value.flatten(1) + self.in_proj_bias[2 * dim :])
 
@@ -232,7 +230,8 @@ class RRT(nn.Module):
     def image_bank(self, global_: torch.Tensor, local: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
         """Tokens of n images with m local descriptors in all, [1 + n + m, d]: a zero row, the globals, the locals.
 
-        The zero row stands under CLS and SEP, which are pure segment embeddings (see ``rrt.network.pairs.lay_out_pairs``).
+        The zero row stands under CLS and SEP, which are pure segment embeddings (see
+        ``rrt.network.pairs.lay_out_pairs``).
         """
         tokens = [self.global_tokens(global_), self.local_tokens(local, scales)]
         return torch.cat([tokens[0].new_zeros(1, tokens[0].shape[1]), *tokens])

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rrt.datasets.sets import read_descriptors, read_globals
 from rrt.errors import InputError
+from rrt.store.checked import read_descriptors, read_globals
+from rrt.store.ranges import concatenated_ranges
 
 SCALE_BINNINGS = ("published", "exact")
 # The seven DELG scales as stored (1 / image scale), ascending.
@@ -100,9 +101,3 @@ def lay_out_pairs(offsets: np.ndarray, query: np.ndarray, candidate: np.ndarray)
         segments=np.repeat(segments.ravel(), sizes.ravel()),
         lengths=sizes.sum(1),
     )
-
-
-def concatenated_ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """``starts[0], starts[0] + 1, ..`` (sizes[0] numbers), then the next range: int64 [sum(sizes)]."""
-    ends = np.cumsum(sizes)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)

@@ -10,8 +10,8 @@ from rrt.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PRECISIONS = ("auto", *DTYPES)
-# Tokens computed at a time by each worker. A processor: 1,000 to 4,000 are fastest, of half precision three times as many;
-# more leave the cache; below, calls begin to cost. GPU: enough to fill it.
+# Tokens computed at a time by each worker. A processor: 1,000 to 4,000 are fastest, of half precision three times as
+# many; more leave the cache; below, calls begin to cost. GPU: enough to fill it.
 BATCH_TOKENS = {"cpu": 2048, "cpu, half precision": 6144, "cuda": 262144}
 # Half precision must be this much faster than float32 for `auto` to give up exactness.
 _WORTH_IT = 1.1
@@ -87,3 +87,7 @@ def default_memory_mb(device: torch.device) -> int:
     except (OSError, StopIteration):  # not Linux
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     return max(1, min(available // 4, 2**32) // 2**20)
+
+
+def pick_device(cpu: bool) -> str:
+    return "cuda" if torch.cuda.is_available() and not cpu else "cpu"

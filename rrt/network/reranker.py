@@ -1,8 +1,8 @@
 """The reranking transformer in Python:
 
-    reranker = rrt.Reranker.from_checkpoint("rrt_gld_ckpts/r50_gldv2.pt")
-    logit = reranker.score(store["all_souls_000013"], store["all_souls_000026"])
-    best = reranker.rerank(store["all_souls_000013"], store[shortlist]).images[:10]
+reranker = rrt.Reranker.from_checkpoint("rrt_gld_ckpts/r50_gldv2.pt")
+logit = reranker.score(store["all_souls_000013"], store["all_souls_000026"])
+best = reranker.rerank(store["all_souls_000013"], store[shortlist]).images[:10]
 """
 
 from collections.abc import Iterable
@@ -11,15 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from rrt.network.checkpoint import load_checkpoint, load_weights
-from rrt.datasets.sets import check_sizes
 from rrt.errors import InputError
+from rrt.network.checkpoint import build_model, check_sizes, load_checkpoint, load_weights, recorded_model
 from rrt.network.model import DEFAULT_SETTINGS
-from rrt.store.memory import MemoryStore
 from rrt.network.pairs import check_binning
-from rrt.training.run import build_model, pick_device, recorded_model
+from rrt.network.precision import ScoringSettings, pick_device
 from rrt.network.scorer import Scorer
-from rrt.network.precision import ScoringSettings
+from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord, StoredImage
 
 Image = StoredImage | ImageRecord
@@ -46,14 +44,21 @@ class Reranker:
     """Scores pairs of images, which are images of a store (``store["all_souls_000013"]``, ``store[7]``) or ImageRecords
     with descriptors of your own; only their global and local descriptors and scales are looked at.
 
-    model: ``rrt.network.model.RRT``; max_local: local descriptors used of each image, those of highest attention, None = all;
-    binning: ``published`` or ``exact``, the scale index it was trained with (``rrt.network.pairs.scale_index``); device: None =
-    the GPU where there is one; scoring: ``rrt.ScoringSettings`` (precision, memory, compile). An image without local descriptors is
-    scored from its global one. Images of one store are the fast case: they are read as the scorer needs them.
+    model: ``rrt.network.model.RRT``; max_local: local descriptors used of each image, those of highest attention, None
+    = all; binning: ``published`` or ``exact``, the scale index it was trained with (``rrt.network.pairs.scale_index``);
+    device: None = the GPU where there is one; scoring: ``rrt.ScoringSettings`` (precision, memory, compile). An image
+    without local descriptors is scored from its global one. Images of one store are the fast case: they are read as the
+    scorer needs them.
     """
 
     def __init__(
-        self, model, max_local=500, binning="published", device=None, checkpoint=None, scoring: ScoringSettings | None = None
+        self,
+        model,
+        max_local=500,
+        binning="published",
+        device=None,
+        checkpoint=None,
+        scoring: ScoringSettings | None = None,
     ):
         check_binning(binning)
         if max_local is not None and (not isinstance(max_local, int) or max_local < 0):
@@ -68,13 +73,22 @@ class Reranker:
 
     @classmethod
     def from_checkpoint(
-        cls, path, device=None, max_local=None, binning=None, model=None, precision="float32", compile=False, memory_mb=None
+        cls,
+        path,
+        device=None,
+        max_local=None,
+        binning=None,
+        model=None,
+        precision="float32",
+        compile=False,
+        memory_mb=None,
     ) -> "Reranker":
         """A reranker with the weights of a checkpoint, published or of experiment.py.
 
         What the checkpoint records of its training is taken from there: architecture, binning and max_local; what it
-        does not record (published files) is as published. model: settings of ``rrt.network.model.RRT`` that differ, for files
-        that record none. precision, compile, memory_mb: see ``rrt.ScoringSettings``. Raises InputError for a missing, damaged or different file.
+        does not record (published files) is as published. model: settings of ``rrt.network.model.RRT`` that differ, for
+        files that record none. precision, compile, memory_mb: see ``rrt.ScoringSettings``. Raises InputError for a
+        missing, damaged or different file.
         """
         checkpoint = load_checkpoint(path)
         unknown = sorted((model or {}).keys() - DEFAULT_SETTINGS.keys())

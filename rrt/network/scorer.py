@@ -17,22 +17,30 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rrt.network.attention import Packing
 from rrt.errors import InputError
+from rrt.network.attention import Packing
 from rrt.network.image_bank import ImageBank
-from rrt.network.model import SEGMENT_CANDIDATE_GLOBAL, SEGMENT_CANDIDATE_LOCAL, SEGMENT_CLS, SEGMENT_QUERY_GLOBAL, SEGMENT_QUERY_LOCAL, SEGMENT_SEP, halve
+from rrt.network.model import (
+    SEGMENT_CANDIDATE_GLOBAL,
+    SEGMENT_CANDIDATE_LOCAL,
+    SEGMENT_CLS,
+    SEGMENT_QUERY_GLOBAL,
+    SEGMENT_QUERY_LOCAL,
+    SEGMENT_SEP,
+    halve,
+)
 from rrt.network.pairs import check_binning
-from rrt.progress import bar
 from rrt.network.precision import BATCH_TOKENS, DTYPES, ScoringSettings, default_memory_mb, resolve_precision
+from rrt.progress import bar
 
 
 class Scorer:
     """Logits of image pairs of one store.
 
-    store: ``rrt.store.store.Store``, or anything with its ``path``, ``names``, ``global_descriptors``, ``local_counts`` and
-    ``read_packed``. max_local: local descriptors used of each image, the first in stored order; binning: the scale
-    index the model was trained with (``rrt.network.pairs.scale_index``). In half precision or compiled, a copy of the model as
-    it is now. precision: what ``settings.precision`` came to.
+    store: ``rrt.store.store.Store``, or anything with its ``path``, ``names``, ``global_descriptors``, ``local_counts``
+    and ``read_packed``. max_local: local descriptors used of each image, the first in stored order; binning: the scale
+    index the model was trained with (``rrt.network.pairs.scale_index``). In half precision or compiled, a copy of the
+    model as it is now. precision: what ``settings.precision`` came to.
     """
 
     def __init__(
@@ -179,15 +187,23 @@ class _Run:
         self.batch_tokens, self.step_rows = budget.batch, budget.step
         self.capacity = min(budget.rows, int(counts[everything].sum()))
         self.bank = ImageBank(
-            scorer.model, scorer.store, scorer.max_local, scorer.binning, self.capacity, scorer.dtype, scorer.device,
+            scorer.model,
+            scorer.store,
+            scorer.max_local,
+            scorer.binning,
+            self.capacity,
+            scorer.dtype,
+            scorer.device,
             self.settings.overlap,
-        )  # fmt: skip
+        )
         self.counts = counts
         self.segments = self.network.seg_encoder.weight
         self.waiting: deque = deque()
         # Few pairs are computed by all threads together, many by each thread alone.
         many = scorer.threads > 1 and sum(map(len, shortlists)) * counts.mean() > self.batch_tokens
-        self.pool = ThreadPoolExecutor(scorer.threads, initializer=torch.set_num_threads, initargs=(1,)) if many else None
+        self.pool = (
+            ThreadPoolExecutor(scorer.threads, initializer=torch.set_num_threads, initargs=(1,)) if many else None
+        )
 
     def results(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(places in the flat result, their logits) batch by batch."""
@@ -246,10 +262,14 @@ class _Run:
     def _prepare(self, query) -> _Prepared:
         segments, first = self.segments, self.bank.places[query]
         image = self.bank.rows[first : first + self.counts[query]]
-        tokens = torch.cat([
-            segments[SEGMENT_CLS, None], image[:1] + segments[SEGMENT_QUERY_GLOBAL],
-            image[1:] + segments[SEGMENT_QUERY_LOCAL], segments[SEGMENT_SEP, None],
-        ])  # fmt: skip
+        tokens = torch.cat(
+            [
+                segments[SEGMENT_CLS, None],
+                image[:1] + segments[SEGMENT_QUERY_GLOBAL],
+                image[1:] + segments[SEGMENT_QUERY_LOCAL],
+                segments[SEGMENT_SEP, None],
+            ]
+        )
         return _Prepared(tokens, self.network.encoder.layers[0].project(tokens) if self.settings.prepared else None)
 
     def _compute(self, gathered) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -268,7 +288,12 @@ class _Run:
         for batch in np.split(order, np.flatnonzero(np.diff(batch_of)) + 1):
             needed, row = np.unique(query[batch], return_inverse=True)
             # Rows are looked up now: the bank may have moved on when a worker comes to it.
-            work = [prepared[i] for i in needed], row, self.bank.places[candidates[batch]], self.counts[candidates[batch]]
+            work = (
+                [prepared[i] for i in needed],
+                row,
+                self.bank.places[candidates[batch]],
+                self.counts[candidates[batch]],
+            )
             result = self.pool.submit(self._logits, *work) if self.pool else self._logits(*work)
             self.waiting.append((places[batch], result))
             yield from self._finished(keep=4 * self.scorer.threads)
@@ -280,7 +305,8 @@ class _Run:
             yield places, (result.result() if self.pool else result).float().cpu().numpy()
 
     def _logits(self, prepared: list[_Prepared], query, candidate_rows, candidate_counts) -> torch.Tensor:
-        """Logits of pairs (prepared[query[i]], the image of ``candidate_counts[i]`` rows from ``candidate_rows[i]``)."""
+        """Logits of pairs (prepared[query[i]], the image of ``candidate_counts[i]`` rows from
+        ``candidate_rows[i]``)."""
         try:
             with torch.inference_mode():
                 return self._forward(prepared, query, candidate_rows, candidate_counts)
@@ -320,7 +346,7 @@ class _Run:
 
 
 def _ranges(starts, sizes, device):
-    """``rrt.network.pairs.concatenated_ranges`` made on the device: only a number a range travels there."""
+    """``rrt.store.ranges.concatenated_ranges`` made on the device: only a number a range travels there."""
     ends = np.cumsum(sizes)
     shift, total = _on(starts - (ends - sizes), device), int(ends[-1])
     return torch.arange(total, device=device) + torch.repeat_interleave(shift, _on(sizes, device), output_size=total)

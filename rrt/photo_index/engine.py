@@ -1,10 +1,12 @@
 """Answering queries: which photograph is meant, its descriptors, the search. What command line and web page share."""
+
 from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rrt.errors import InputError, sha256_of_file
+from rrt.errors import InputError
+from rrt.files.atomic import sha256_of_file
 from rrt.photo_index.extraction import Describer
 from rrt.photo_index.manifest import shown
 from rrt.photo_index.query import PhotoIndex, Ranker
@@ -26,22 +28,34 @@ def parse_box(text: str) -> Box:
 def checked_box(box: Box) -> Box:
     x1, y1, x2, y2 = box
     if not (0 <= x1 < x2 <= 10**6 and 0 <= y1 < y2 <= 10**6):
-        raise InputError(f"the box {x1},{y1},{x2},{y2} is empty or has its corners the wrong way round; expected x1 < x2 and y1 < y2")
+        raise InputError(
+            f"the box {x1},{y1},{x2},{y2} is empty or has its corners the wrong way round; expected x1 < x2 and y1 < y2"
+        )
     return box
 
 
-def answer_photograph(index: PhotoIndex, number: int, ranker: Ranker, describer: Describer, k: int, box: Box | None = None) -> Answer:
+def answer_photograph(
+    index: PhotoIndex, number: int, ranker: Ranker, describer: Describer, k: int, box: Box | None = None
+) -> Answer:
     """Photographs like one of the index, which is left out; its own descriptors serve unless a box is searched for."""
     file, entry = index.file_of(number), index.entries[number]
     if not box:
         return Answer(entry.name, index.search(number, ranker, k), number, number, file)
     if file is None:
-        raise InputError(f"{shown(entry.name)}: the photograph is no longer there or has changed; run tools/search.py build again")
-    hits = [hit for hit in _described(index, file, entry.name, ranker, describer, k + 1, box) if hit.entry.content != entry.content]
+        raise InputError(
+            f"{shown(entry.name)}: the photograph is no longer there or has changed; run tools/search.py build again"
+        )
+    hits = [
+        hit
+        for hit in _described(index, file, entry.name, ranker, describer, k + 1, box)
+        if hit.entry.content != entry.content
+    ]
     return Answer(entry.name, hits[:k], number, number, file, box)
 
 
-def answer_file(index: PhotoIndex, file: Path, name: str, ranker: Ranker, describer: Describer, k: int, box: Box | None = None) -> Answer:
+def answer_file(
+    index: PhotoIndex, file: Path, name: str, ranker: Ranker, describer: Describer, k: int, box: Box | None = None
+) -> Answer:
     """Photographs like a picture from anywhere, called ``name``; one of the same bytes is found, too."""
     same = index.contents.get(sha256_of_file(file), -1)
     return Answer(name, _described(index, file, name, ranker, describer, k, box), -1, same, file, box)

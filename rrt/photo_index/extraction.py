@@ -1,4 +1,5 @@
 """The processes that describe pictures: TensorFlow is loaded in them alone, stores are what they hand over."""
+
 from __future__ import annotations
 
 import argparse
@@ -13,8 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from delg_extract.extraction.options import add_model_option, add_pca_options, add_settings_options, requested_extraction
-from rrt.errors import InputError, sha256_of_file
+from delg_extract.extraction.options import (
+    add_model_option,
+    add_pca_options,
+    add_settings_options,
+    requested_extraction,
+)
+from rrt.errors import InputError
+from rrt.files.atomic import sha256_of_file
 from rrt.progress import bar
 from rrt.store.schema import canonical_settings, first_difference, parts_path
 
@@ -24,8 +31,20 @@ SHIPPED_WHITENING = SHIPPED_MODEL.with_name("whitening_small.npz")
 # Those of rrt_scripts/quickstart.sh.
 SHIPPED_FLAGS = [["--max_image_size", "320"], ["--max_features", "200"], ["--no-block3_strides"]]
 BLOCK = 32  # pictures a part: what a kill can cost
-_VALUES = ("model", "preset", "config", "scales", "max_features", "score_threshold", "max_image_size", "min_image_size", "global_scales",
-           "precision", "pca_dir", "pca_dim")
+_VALUES = (
+    "model",
+    "preset",
+    "config",
+    "scales",
+    "max_features",
+    "score_threshold",
+    "max_image_size",
+    "min_image_size",
+    "global_scales",
+    "precision",
+    "pca_dir",
+    "pca_dim",
+)
 _SWITCHES = ("block3_strides", "normalize_scales")
 _PATHS = ("model", "config", "pca_dir")
 
@@ -37,11 +56,12 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
 
 
 def flags_of(args: argparse.Namespace) -> list[list[str]]:
-    """The options that were given, each with its values, as another process takes them, paths absolute; [] when none was."""
+    """The options that were given, each with its values, as another process takes them, paths absolute; [] when none
+    was."""
     flags = []
     for name in _VALUES:
         value = getattr(args, name)
-        if value is None or name == "precision" and value == "float32":
+        if value is None or (name == "precision" and value == "float32"):
             continue
         values = value if isinstance(value, list) else [value]
         flags.append([f"--{name}", *(os.path.abspath(value) if name in _PATHS else str(value) for value in values)])
@@ -63,15 +83,16 @@ def merged_flags(known: list[list[str]], given: list[list[str]]) -> list[list[st
 
 
 def command_line(flags: list[list[str]]) -> list[str]:
-    """The options as a command takes them. Without a model they mean the shipped one, and its settings unless they say others."""
+    """The options as a command takes them. Without a model they mean the shipped one, and its settings unless they say
+    others."""
     if not any(flag[0] in ("--model", "--preset", "--config") for flag in flags):
         flags = [["--model", str(SHIPPED_MODEL)], *SHIPPED_FLAGS, *flags]
     return [word for flag in flags for word in flag]
 
 
 def describe_extraction(flags: list[list[str]]) -> dict:
-    """What a manifest keeps of how pictures are described: {"flags", "model_sha256", "settings"}. Raises InputError for flags that
-    cannot be and for a model that is not there."""
+    """What a manifest keeps of how pictures are described: {"flags", "model_sha256", "settings"}. Raises InputError for
+    flags that cannot be and for a model that is not there."""
     parser = argparse.ArgumentParser()
     add_extraction_options(parser)
     asked = requested_extraction(parser.parse_args(command_line(flags)))
@@ -87,13 +108,18 @@ def is_shipped(known: dict) -> bool:
 def check_same_extraction(folder: Path, known: dict, asked: dict) -> None:
     """InputError, naming the first difference, unless pictures would be described as those of the index are."""
     if known["model_sha256"] != asked["model_sha256"]:
-        raise InputError(f"{folder}: its photographs are described by the model of SHA-256 {known['model_sha256'][:12]}..., this one has "
-                         f"{asked['model_sha256'][:12]}...; give the same model, or build another index")
+        raise InputError(
+            f"{folder}: its photographs are described by the model of SHA-256 {known['model_sha256'][:12]}..., this "
+            "one has "
+            f"{asked['model_sha256'][:12]}...; give the same model, or build another index"
+        )
     difference = first_difference(known["settings"], asked["settings"])
     if difference:
         setting, old, new = difference
-        raise InputError(f"{folder}: its photographs are described with {setting} = {json.dumps(old)}, now it is {json.dumps(new)}; "
-                         "leave the options of the extraction out, or build another index")
+        raise InputError(
+            f"{folder}: its photographs are described with {setting} = {json.dumps(old)}, now it is {json.dumps(new)}; "
+            "leave the options of the extraction out, or build another index"
+        )
 
 
 def working_environment() -> dict:
@@ -103,14 +129,36 @@ def working_environment() -> dict:
 
 
 def extract(flags: list[list[str]], table: Path, output: Path, count: int, num_workers: int, lock: int) -> None:
-    """Describes the pictures of a table (see delg_extract/extract.py --table), ``count`` of them, into a store. What an earlier run
-    had finished is kept. lock: a descriptor that the process holds open as long as it lives. Raises InputError when it fails."""
-    command = [sys.executable, "-m", "delg_extract.extract", *command_line(flags), "--table", str(table), "--output", str(output),
-               "--exif_rotation", "--allow_missing", "--block", str(BLOCK), "--num_workers", str(num_workers), "--end_with_stdin"]
+    """Describes the pictures of a table (see delg_extract/extract.py --table), ``count`` of them, into a store. What an
+    earlier run had finished is kept. lock: a descriptor that the process holds open as long as it lives. Raises
+    InputError when it fails."""
+    command = [
+        sys.executable,
+        "-m",
+        "delg_extract.extract",
+        *command_line(flags),
+        "--table",
+        str(table),
+        "--output",
+        str(output),
+        "--exif_rotation",
+        "--allow_missing",
+        "--block",
+        str(BLOCK),
+        "--num_workers",
+        str(num_workers),
+        "--end_with_stdin",
+    ]
     parts = parts_path(output)
     with TemporaryFile() as messages, bar(total=count, what="describing", unit="picture") as shown:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages, env=working_environment(),
-                                   pass_fds=(lock,))
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=messages,
+            env=working_environment(),
+            pass_fds=(lock,),
+        )
         try:
             while process.poll() is None:
                 # The bar of that process would be drawn for a file.
@@ -131,14 +179,20 @@ def reason_of(messages: str, status: int) -> str:
     lines = [line.strip() for line in messages.replace("\r", "\n").splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     killed = "its process was killed; out of memory?" if status < 0 else f"status {status}"
-    return errors[-1] if errors else f"the extraction ended early ({lines[-1][:300] if lines and status > 0 else killed}); run again"
+    return (
+        errors[-1]
+        if errors
+        else f"the extraction ended early ({lines[-1][:300] if lines and status > 0 else killed}); run again"
+    )
 
 
 @dataclass
 class Describer:
-    """A process of delg_extract/extraction/answer.py that is started when it is first needed, and again when it has died.
+    """A process of delg_extract/extraction/answer.py that is started when it is first needed, and again when it has
+    died.
 
-    command: what is started; flags: how pictures are described. One request at a time; others wait. seconds: for an answer.
+    command: what is started; flags: how pictures are described. One request at a time; others wait. seconds: for an
+    answer.
     """
 
     flags: list[list[str]]
@@ -153,9 +207,12 @@ class Describer:
         with self._turn:
             self._alive()
 
-    def describe(self, picture: str | Path, output: str | Path, box: tuple[int, int, int, int] | None = None) -> tuple[int, int]:
-        """Writes a store of the picture (upright, cropped to ``box``) to ``output`` -> (width, height) described. Raises InputError with
-        the reason alone when the picture cannot be described, or the process cannot be kept alive."""
+    def describe(
+        self, picture: str | Path, output: str | Path, box: tuple[int, int, int, int] | None = None
+    ) -> tuple[int, int]:
+        """Writes a store of the picture (upright, cropped to ``box``) to ``output`` -> (width, height) described.
+        Raises InputError with the reason alone when the picture cannot be described, or the process cannot be kept
+        alive."""
         request = json.dumps({"picture": str(picture), "box": box, "output": str(output)}) + "\n"
         with self._turn:
             for _ in range(2):  # one that died since the last request, or by this one
@@ -196,8 +253,15 @@ class Describer:
         if self._process is None or self._process.poll() is not None:
             self._end()
             self._messages = TemporaryFile()
-            self._process = subprocess.Popen([*self.command, *command_line(self.flags)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             stderr=self._messages, env=working_environment(), text=True, encoding="utf-8")
+            self._process = subprocess.Popen(
+                [*self.command, *command_line(self.flags)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._messages,
+                env=working_environment(),
+                text=True,
+                encoding="utf-8",
+            )
         return self._process
 
     def _end(self) -> None:

@@ -1,4 +1,5 @@
 """What an index holds, for people and programs."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -29,8 +30,12 @@ def describe(folder: str | Path) -> dict:
         "rows of removed photographs": len(names) - len(alive),
         "megabytes of descriptors": round(size / 1e6, 1),
         "local descriptors a picture": round(float(store.local_counts()[alive].mean()), 1) if len(alive) else 0,
-        "whitening": None if not whitening else whitening["from"] if whitening["from"] != "learned" else
-        f"learned on the index, at most {whitening['dim']} dimensions, power {whitening['power']}",
-        "options of the extraction": " ".join(word for flag in manifest.extraction["flags"] for word in flag) or SHIPPED,
+        "whitening": None
+        if not whitening
+        else whitening["from"]
+        if whitening["from"] != "learned"
+        else f"learned on the index, at most {whitening['dim']} dimensions, power {whitening['power']}",
+        "options of the extraction": " ".join(word for flag in manifest.extraction["flags"] for word in flag)
+        or SHIPPED,
         "SHA-256 of the model": manifest.extraction["model_sha256"],
     }

@@ -1,16 +1,17 @@
 """What an index knows: a folder with
 
-    index.json                 the manifest, replaced as a whole: an index that is being read never changes under the reader
-    segments/segment-00001.h5  descriptor stores, never changed; an image's name is the SHA-256 of its file's bytes
-    whitening-00001.npz        where search is whitened
+    index.json                 the manifest, replaced as a whole: an index that is being read never changes under the
+    reader segments/segment-00001.h5  descriptor stores, never changed; an image's name is the SHA-256 of its file's
+    bytes whitening-00001.npz        where search is whitened
     pending.json               the pictures that an extraction is at work on, until their segment belongs to the index
     thumbnails/                small pictures, made when they are first shown
     skipped.csv                the photographs that could not be read, and why
     lock                       held by the one process that changes the index
 
-Descriptors belong to contents, not to paths: a renamed or copied photograph keeps them, a removed one leaves a row that nothing refers to
-until segments are merged.
+Descriptors belong to contents, not to paths: a renamed or copied photograph keeps them, a removed one leaves a row that
+nothing refers to until segments are merged.
 """
+
 from __future__ import annotations
 
 import csv
@@ -22,7 +23,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path
 
 SCHEMA, VERSION = "rrt-photo-index", 1
 MANIFEST, PENDING, SKIPPED = "index.json", "pending.json", "skipped.csv"
@@ -38,10 +40,11 @@ class Photograph(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """root: the folder of photographs. follow_links: whether links that lead out of it count. extraction: how pictures are described
-    (rrt.photo_index.extraction). photographs {path below root: Photograph}. failed {SHA-256: why its picture has no descriptors}.
-    unread {path: why its file could not be read at all}. segments: names of stores. whitening: {"file", "from", "dim", "power"} or
-    None. number: of the last file that was made; names are not used twice.
+    """root: the folder of photographs. follow_links: whether links that lead out of it count. extraction: how pictures
+    are described (rrt.photo_index.extraction). photographs {path below root: Photograph}. failed {SHA-256: why its
+    picture has no descriptors}. unread {path: why its file could not be read at all}. segments: names of stores.
+    whitening: {"file", "from", "dim", "power"} or None. number: of the last file that was made; names are not used
+    twice.
     """
 
     root: str
@@ -63,7 +66,9 @@ class Manifest:
 
     def skipped(self) -> dict[str, str]:
         """{path: reason} of the photographs without descriptors."""
-        failed = {path: self.failed[seen.sha256] for path, seen in self.photographs.items() if seen.sha256 in self.failed}
+        failed = {
+            path: self.failed[seen.sha256] for path, seen in self.photographs.items() if seen.sha256 in self.failed
+        }
         return dict(sorted((self.unread | failed).items()))
 
 
@@ -77,19 +82,31 @@ def read_manifest(folder: str | Path) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder}: no index there; make one with tools/search.py build PHOTOS --index {folder}") from None
+        raise InputError(
+            f"{folder}: no index there; make one with tools/search.py build PHOTOS --index {folder}"
+        ) from None
     except ValueError as error:
         raise _damaged(path, error) from None
     if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
         raise _damaged(path, f"no schema {SCHEMA!r}")
     version = content.pop("version", None)
     if version != VERSION:
-        raise InputError(f"{path}: an index of version {version}, this program reads {VERSION}; build it again into another folder")
+        raise InputError(
+            f"{path}: an index of version {version}, this program reads {VERSION}; build it again into another folder"
+        )
     try:
         manifest = Manifest(**content)
-        manifest = replace(manifest, segments=tuple(map(str, manifest.segments)),
-                           photographs={path: Photograph(*seen) for path, seen in manifest.photographs.items()})
-        manifest.extraction["flags"], manifest.extraction["model_sha256"], manifest.failed.items(), manifest.unread.items()
+        manifest = replace(
+            manifest,
+            segments=tuple(map(str, manifest.segments)),
+            photographs={path: Photograph(*seen) for path, seen in manifest.photographs.items()},
+        )
+        (
+            manifest.extraction["flags"],
+            manifest.extraction["model_sha256"],
+            manifest.failed.items(),
+            manifest.unread.items(),
+        )
     except (TypeError, KeyError, AttributeError) as error:
         raise _damaged(path, error) from None
     return manifest
@@ -98,14 +115,19 @@ def read_manifest(folder: str | Path) -> Manifest:
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
     """Replaces manifest and skipped.csv, each whole or not at all."""
     folder = Path(folder)
-    with atomic_path(folder / SKIPPED) as temporary, open(temporary, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
+    with (
+        atomic_path(folder / SKIPPED) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(("name", "reason"))
         writer.writerows(manifest.skipped().items())
     with atomic_path(folder / MANIFEST) as temporary:
         # Escapes alone keep names that are no UTF-8.
-        temporary.write_text(json.dumps({"schema": SCHEMA, "version": VERSION, **asdict(manifest)}, ensure_ascii=True, indent=0),
-                             encoding="ascii")
+        temporary.write_text(
+            json.dumps({"schema": SCHEMA, "version": VERSION, **asdict(manifest)}, ensure_ascii=True, indent=0),
+            encoding="ascii",
+        )
 
 
 def _damaged(path, reason) -> InputError:
@@ -114,8 +136,8 @@ def _damaged(path, reason) -> InputError:
 
 @contextmanager
 def locked(folder: Path):
-    """Holds the index for changing; yields the descriptor of the lock, for processes that work for this one. InputError when another
-    process has it. Of a first build that was refused nothing is left, and no folder that was not there."""
+    """Holds the index for changing; yields the descriptor of the lock, for processes that work for this one. InputError
+    when another process has it. Of a first build that was refused nothing is left, and no folder that was not there."""
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "ab") as file:

@@ -1,4 +1,5 @@
 """How often the first result of a search is right, on pictures whose landmarks are known."""
+
 from __future__ import annotations
 
 import subprocess
@@ -7,14 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+
 from rrt.errors import InputError
-from rrt.store.joined import JoinedStore
 from rrt.evaluation.metrics import evaluate, format_table
+from rrt.files.atomic import write_json
+from rrt.formats.revisited import load_revisited_set
 from rrt.photo_index.extraction import command_line, reason_of, working_environment
 from rrt.photo_index.query import PhotoIndex, Ranker, ranker_of
-from rrt.files.jobs import write_json
 from rrt.progress import bar
-from rrt.formats.revisited import load_revisited_set
+from rrt.store.joined import JoinedStore
 from rrt.store.store import Store
 
 KS = (1, 5, 10)
@@ -23,13 +25,15 @@ KS = (1, 5, 10)
 def measure_index(index: PhotoIndex, images, queries: Store, rankers: list[Ranker]) -> dict[str, dict]:
     """{method: {protocol: ProtocolResult}} of an index that holds the gallery's pictures.
 
-    images: RevisitedSet, whose gallery alone is searched; queries: a store of its queries. Raises InputError for a gallery
-    picture that the index lacks.
+    images: RevisitedSet, whose gallery alone is searched; queries: a store of its queries. Raises InputError for a
+    gallery picture that the index lacks.
     """
     lacking = [name for name in images.gallery.names if name not in index.places]
     if lacking:
-        raise InputError(f"{index.folder}: has no {lacking[0]!r} ({images.gallery.where(lacking[0])}; {len(lacking)} of "
-                         f"{len(images.gallery)} are missing); build the index of the folder that the list is relative to")
+        raise InputError(
+            f"{index.folder}: has no {lacking[0]!r} ({images.gallery.where(lacking[0])}; {len(lacking)} of "
+            f"{len(images.gallery)} are missing); build the index of the folder that the list is relative to"
+        )
     rows_of: dict[int, list[int]] = {}  # copies of one file are one entry
     for row, name in enumerate(images.gallery.names):
         rows_of.setdefault(index.places[name], []).append(row)
@@ -37,17 +41,34 @@ def measure_index(index: PhotoIndex, images, queries: Store, rankers: list[Ranke
     store, results = JoinedStore(index.store, queries), {}
     places = len(index.store) + queries.indices(images.query.names, images.query)
     for ranker in rankers:
-        rankings = [index.ranked(store, int(place), ranker, None, among=among)[0].candidates
-                    for place in bar(places, f"measuring {ranker.name}", "query")]
+        rankings = [
+            index.ranked(store, int(place), ranker, None, among=among)[0].candidates
+            for place in bar(places, f"measuring {ranker.name}", "query")
+        ]
         ranks = np.array([[row for number in ranking.tolist() for row in rows_of[number]] for ranking in rankings])
-        results["global search" if ranker.name == "none" else ranker.name] = evaluate(ranks, images.truth.gnd, KS, len(images.gallery))
+        results["global search" if ranker.name == "none" else ranker.name] = evaluate(
+            ranks, images.truth.gnd, KS, len(images.gallery)
+        )
     return results
 
 
 def extract_queries(index: PhotoIndex, args, output: Path) -> Store:
     """Describes the queries of a list as the index's photographs are, cropped to their boxes."""
-    command = [sys.executable, "-m", "delg_extract.extract", *command_line(index.manifest.extraction["flags"]), "--exif_rotation",
-               "--query_list", args.query_list, "--ground_truth", args.ground_truth, "--image_dir", args.image_dir, "--output", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "delg_extract.extract",
+        *command_line(index.manifest.extraction["flags"]),
+        "--exif_rotation",
+        "--query_list",
+        args.query_list,
+        "--ground_truth",
+        args.ground_truth,
+        "--image_dir",
+        args.image_dir,
+        "--output",
+        str(output),
+    ]
     finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=working_environment())
     if finished.returncode:
         raise InputError(reason_of(finished.stderr.decode(errors="replace"), finished.returncode))
@@ -67,7 +88,12 @@ def measure(args) -> None:
         print(f"note: {chosen.note}")
     print(f"{len(images.query)} queries, {len(images.gallery)} photographs")
     print(format_table(results))
-    figures = {name: {protocol: {"mAP": round(100 * result.map, 2), "precision at 1": round(100 * result.mp[0], 2)}
-                      for protocol, result in by_protocol.items()} for name, by_protocol in results.items()}
+    figures = {
+        name: {
+            protocol: {"mAP": round(100 * result.map, 2), "precision at 1": round(100 * result.mp[0], 2)}
+            for protocol, result in by_protocol.items()
+        }
+        for name, by_protocol in results.items()
+    }
     if args.json:
         write_json(Path(args.json), figures)

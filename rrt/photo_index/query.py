@@ -1,4 +1,5 @@
 """An index opened for searching: exact search by global descriptors, then a reranking method."""
+
 from __future__ import annotations
 
 import os
@@ -11,21 +12,22 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from rrt.datasets.sets import read_globals
 from rrt.errors import InputError
-from rrt.evaluation.reranking import Fusion
-from rrt.evaluation.run import read_fusion
-from rrt.store.joined import JoinedStore
-from rrt.search.exact import l2_normalize, load_whitening, search
+from rrt.network.reranker import Reranker
 from rrt.photo_index.extraction import SHIPPED_MODEL, is_shipped
 from rrt.photo_index.manifest import Manifest, read_manifest
 from rrt.photo_index.scan import inside
 from rrt.photo_index.segments import alive_rows, open_segments
-from rrt.network.reranker import Reranker
 from rrt.rerankers import make_chain
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
+from rrt.rerankers.fusion import Fusion, read_fusion
 from rrt.rerankers.transformer import Transformer
+from rrt.search.exact import search
+from rrt.search.whitening import load_whitening
+from rrt.store.checked import read_globals
+from rrt.store.joined import JoinedStore
 from rrt.store.store import Store
+from rrt.store.values import l2_normalize
 
 SHIPPED_RERANKER = SHIPPED_MODEL.with_name("rrt_small.pt")
 SHIPPED_FUSION = SHIPPED_MODEL.with_name("rrt_small.fusion.json")
@@ -36,7 +38,8 @@ _SCORES = {"rrt": "probability", "geometric": "inliers"}
 
 
 class Entry(NamedTuple):
-    """A content of the index: SHA-256 of its bytes, the paths of the photographs that have it, width and height (upright)."""
+    """A content of the index: SHA-256 of its bytes, the paths of the photographs that have it, width and height
+    (upright)."""
 
     content: str
     paths: list[str]
@@ -57,8 +60,9 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranker:
-    """How candidates are reranked. name: none, or methods joined by +; reranker: of rrt, which is the first of them or none; method: all
-    others; depth: candidates, None = the methods' own number; note: what a user should know of the choice."""
+    """How candidates are reranked. name: none, or methods joined by +; reranker: of rrt, which is the first of them or
+    none; method: all others; depth: candidates, None = the methods' own number; note: what a user should know of the
+    choice."""
 
     name: str
     reranker: Reranker | None = None
@@ -100,7 +104,9 @@ class PhotoIndex:
         manifest = self.manifest
         self.store = open_segments(self.folder, manifest.segments)
         if self.store is None:
-            raise InputError(f"{self.folder}: no photograph of this index has descriptors yet; run tools/search.py build again")
+            raise InputError(
+                f"{self.folder}: no photograph of this index has descriptors yet; run tools/search.py build again"
+            )
         self.whitening = load_whitening(self.folder / manifest.whitening["file"]) if manifest.whitening else None
         names, contents = self.store.names, manifest.contents()
         row_of = {names[row]: row for row in alive_rows(self.store, manifest).tolist()}
@@ -138,8 +144,8 @@ class PhotoIndex:
         return {entry.content: number for number, entry in enumerate(self.entries)}
 
     def find(self, picture: str) -> int | None:
-        """The entry that a user means by the name of a photograph, or by the path of a file below the index's folder; None for others.
-        InputError for a photograph of the index that has no descriptors."""
+        """The entry that a user means by the name of a photograph, or by the path of a file below the index's folder;
+        None for others. InputError for a photograph of the index that has no descriptors."""
         for name in (picture, self._below_root(picture)):
             if name in self.places:
                 return self.places[name]
@@ -155,7 +161,8 @@ class PhotoIndex:
             return None
 
     def file_of(self, number: int) -> Path | None:
-        """The file of an entry, unchanged since it was indexed and not behind a link that leads out; None when there is none."""
+        """The file of an entry, unchanged since it was indexed and not behind a link that leads out; None when there is
+        none."""
         root = self.manifest.root
         for path in self.entries[number].paths:
             file = Path(root) / path
@@ -174,12 +181,15 @@ class PhotoIndex:
         store = self.store if own >= 0 else JoinedStore(self.store, query)
         place = int(self.rows[own]) if own >= 0 else len(self.store)
         found, scores = self.ranked(store, place, ranker, k, own)
-        return [Hit(self.entries[number], float(similarity), None if np.isnan(score) else float(score))
-                for number, similarity, score in zip(found.candidates[:k], found.similarities[:k], scores[:k])]
+        return [
+            Hit(self.entries[number], float(similarity), None if np.isnan(score) else float(score))
+            for number, similarity, score in zip(found.candidates[:k], found.similarities[:k], scores[:k])
+        ]
 
     def ranked(self, store, place: int, ranker: Ranker, k: int | None, own: int = -1, among: np.ndarray | None = None):
-        """(Shortlist of entries' numbers, the best first; its scores float [n], NaN where the method gave none) for the image ``place``
-        of a store that begins as the index's does. own: the entry that is the query; among: entries searched, None = all."""
+        """(Shortlist of entries' numbers, the best first; its scores float [n], NaN where the method gave none) for the
+        image ``place`` of a store that begins as the index's does. own: the entry that is the query; among: entries
+        searched, None = all."""
         gallery = self.gallery if among is None else self.gallery[among]
         depth = ranker.candidates
         wanted = None if k is None or depth is None else max(k, depth) + (own >= 0)
@@ -201,14 +211,16 @@ class PhotoIndex:
         """(what orders the candidates, what is told of them), both [n]."""
         keys = values = -np.arange(len(head.candidates), dtype=np.float64)
         if ranker.reranker:
-            logits, = ranker.reranker.scorer(store).score([place], [self.rows[head.candidates]])
+            (logits,) = ranker.reranker.scorer(store).score([place], [self.rows[head.candidates]])
             keys, values = ranker.fusion.scores(head.similarities, logits), expit(logits)
         if ranker.method:
             space = SearchSpace(store, np.array([place]), self.rows, self.whitening)
             vars(space)["gallery"] = self.gallery  # known already
             before = np.argsort(-keys, kind="stable")  # of equal scores the one that stood first stays first
             values = np.empty(len(keys))
-            values[before], = ranker.method.scores(space, [Shortlist(0, head.candidates[before], head.similarities[before])])
+            (values[before],) = ranker.method.scores(
+                space, [Shortlist(0, head.candidates[before], head.similarities[before])]
+            )
             keys = np.empty(len(keys))
             keys[before[np.argsort(-values[before], kind="stable")]] = -np.arange(len(keys))
         return keys, values
@@ -223,17 +235,26 @@ def ranker_of(manifest: Manifest, args) -> Ranker:
     return make_ranker(manifest, args.method, args.reranker, args.fusion, args.num_rerank, args.max_local)
 
 
-def make_ranker(manifest: Manifest, method: str | None = None, checkpoint: str | None = None, fusion: str | None = None,
-                num_rerank: int | None = None, max_local: int = MAX_LOCAL) -> Ranker:
-    """The method asked for; without one the transformer where a checkpoint is given, SHIPPED_METHOD for the shipped model, else search
-    alone.
+def make_ranker(
+    manifest: Manifest,
+    method: str | None = None,
+    checkpoint: str | None = None,
+    fusion: str | None = None,
+    num_rerank: int | None = None,
+    max_local: int = MAX_LOCAL,
+) -> Ranker:
+    """The method asked for; without one the transformer where a checkpoint is given, SHIPPED_METHOD for the shipped
+    model, else search alone.
 
-    fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of a picture. Raises
-    InputError for what does not go together.
+    fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of a picture.
+    Raises InputError for what does not go together.
     """
     names = method.split("+") if method else []
     if checkpoint and names and names[0] != "rrt":
-        raise InputError(f"--reranker {checkpoint}: a checkpoint is for --method rrt or rrt+..., not {method}; leave one of the two out")
+        raise InputError(
+            f"--reranker {checkpoint}: a checkpoint is for --method rrt or rrt+..., not {method}; leave one of the "
+            "two out"
+        )
     if num_rerank is not None and num_rerank < 1:
         raise InputError(f"--num_rerank {num_rerank}: expected 1 or more; --method none is search alone")
     if max_local < 1:
@@ -242,8 +263,12 @@ def make_ranker(manifest: Manifest, method: str | None = None, checkpoint: str |
         checkpoint = str(SHIPPED_RERANKER)
         fusion = fusion or (str(SHIPPED_FUSION) if SHIPPED_FUSION.exists() and names[:1] in ([], ["rrt"]) else None)
         names = names or SHIPPED_METHOD.split("+")
-    if names == ["none"] or not names and not checkpoint:
-        note = "" if names else "no reranker: there is no checkpoint for this model, give one by --reranker; global search alone"
+    if names == ["none"] or (not names and not checkpoint):
+        note = (
+            ""
+            if names
+            else "no reranker: there is no checkpoint for this model, give one by --reranker; global search alone"
+        )
         return Ranker("none", note=note)
     names = names or ["rrt"]
     if "rrt" in names[1:]:
@@ -253,7 +278,11 @@ def make_ranker(manifest: Manifest, method: str | None = None, checkpoint: str |
             raise InputError(f"--fusion {fusion}: fusion is for --method rrt, not {method}; leave it out")
         return Ranker("+".join(names), method=make_chain("+".join(names)), depth=num_rerank)
     if not checkpoint:
-        raise InputError(f"--method {method}: no checkpoint for this model; train one with experiment.py and give it by --reranker")
+        raise InputError(
+            f"--method {method}: no checkpoint for this model; train one with experiment.py and give it by --reranker"
+        )
     others = make_chain("+".join(names[1:])) if names[1:] else None
     chosen = read_fusion({"fusion": fusion, "lambda": 0.0, "temperature": 1.0})
-    return Ranker("+".join(names), Reranker.from_checkpoint(checkpoint, max_local=max_local), chosen, others, num_rerank)
+    return Ranker(
+        "+".join(names), Reranker.from_checkpoint(checkpoint, max_local=max_local), chosen, others, num_rerank
+    )

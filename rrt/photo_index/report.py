@@ -1,4 +1,5 @@
 """Results of a query for people and programs: text, JSON, and an HTML page in one file."""
+
 from __future__ import annotations
 
 import base64
@@ -13,8 +14,9 @@ from rrt.photo_index.thumbnails import SIDE, small_jpeg, thumbnail
 
 @dataclass(frozen=True)
 class Answer:
-    """What a query was and what was found. picture: as the user named it; entry: the one it is, which was left out, -1: none; same: the
-    entry of the same bytes, -1: none; file: of the picture; box: what was searched for, None = the whole."""
+    """What a query was and what was found. picture: as the user named it; entry: the one it is, which was left out, -1:
+    none; same: the entry of the same bytes, -1: none; file: of the picture; box: what was searched for, None = the
+    whole."""
 
     picture: str
     hits: list[Hit]
@@ -51,12 +53,27 @@ def _names(hit: Hit) -> str:
 
 def as_json(index: PhotoIndex, answer: Answer, ranker: Ranker) -> dict:
     """Plain values; the names as text that JSON can hold."""
-    results = [{"rank": rank, "name": json_text(hit.entry.name), "paths": [json_text(path) for path in hit.entry.paths],
-                "sha256": hit.entry.content, "size": list(hit.entry.size), "similarity": round(hit.similarity, 6),
-                "score": None if hit.score is None else round(hit.score, 6)} for rank, hit in enumerate(answer.hits, 1)]
-    return {"picture": json_text(answer.picture), "box": list(answer.box) if answer.box else None, "method": ranker.name,
-            "score": ranker.score_name, "note": ranker.note,
-            "same_file": json_text(index.entries[answer.same].name) if answer.same >= 0 else None, "results": results}
+    results = [
+        {
+            "rank": rank,
+            "name": json_text(hit.entry.name),
+            "paths": [json_text(path) for path in hit.entry.paths],
+            "sha256": hit.entry.content,
+            "size": list(hit.entry.size),
+            "similarity": round(hit.similarity, 6),
+            "score": None if hit.score is None else round(hit.score, 6),
+        }
+        for rank, hit in enumerate(answer.hits, 1)
+    ]
+    return {
+        "picture": json_text(answer.picture),
+        "box": list(answer.box) if answer.box else None,
+        "method": ranker.name,
+        "score": ranker.score_name,
+        "note": ranker.note,
+        "same_file": json_text(index.entries[answer.same].name) if answer.same >= 0 else None,
+        "results": results,
+    }
 
 
 def json_text(name: str) -> str:
@@ -69,10 +86,11 @@ _STYLE = """
 body { margin: 1.5rem auto; padding: 0 1rem; max-width: 75rem; }
 h1 { font-size: 1.3rem; } header { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
 header img { max-width: 256px; max-height: 256px; border-radius: 4px; }
-ol { list-style: none; padding: 0; display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 1rem; }
-li { border: 1px solid #8884; border-radius: 6px; padding: .6rem; overflow-wrap: anywhere; }
+ol { list-style: none; padding: 0; display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap:
+1rem; } li { border: 1px solid #8884; border-radius: 6px; padding: .6rem; overflow-wrap: anywhere; }
 .frame { display: grid; place-items: center; height: 180px; background: #8881; border-radius: 4px; }
-.frame img { max-width: 100%; max-height: 180px; } p { margin: .3rem 0 0; } .figures { font-variant-numeric: tabular-nums; }
+.frame img { max-width: 100%; max-height: 180px; } p { margin: .3rem 0 0; } .figures { font-variant-numeric:
+tabular-nums; }
 """
 
 
@@ -80,7 +98,11 @@ def as_html(index: PhotoIndex, answer: Answer, ranker: Ranker) -> str:
     """A page that needs nothing beside it: thumbnails are part of it."""
     title = f"{'photograph' if answer.entry >= 0 else 'picture'} {shown(answer.picture)}"
     notes = [f"searched for the box {','.join(map(str, answer.box))}"] if answer.box else []
-    notes += [f"the index has the same file: {shown(index.entries[answer.same].name)}"] if answer.same >= 0 and answer.entry < 0 else []
+    notes += (
+        [f"the index has the same file: {shown(index.entries[answer.same].name)}"]
+        if answer.same >= 0 and answer.entry < 0
+        else []
+    )
     notes += [ranker.note] if ranker.note else []
     notes.append(f"{len(answer.hits)} of {len(index.entries)} photographs, method {ranker.name}")
     own = _image(_small(answer.file), "the picture searched for") if answer.file else ""
@@ -105,8 +127,10 @@ def _item(index, rank, hit, ranker) -> str:
     figures = f"similarity {hit.similarity:.4f}"
     if ranker.score_name and hit.score is not None:
         figures += f", {ranker.score_name} {_score(ranker, hit.score)}"
-    return (f'<li><div class="frame">{picture}</div><p><b>{rank}</b> {html.escape(_names(hit))}</p>'
-            f'<p class="figures">{figures}</p></li>')
+    return (
+        f'<li><div class="frame">{picture}</div><p><b>{rank}</b> {html.escape(_names(hit))}</p>'
+        f'<p class="figures">{figures}</p></li>'
+    )
 
 
 def _small(file) -> bytes | None:
@@ -119,4 +143,7 @@ def _small(file) -> bytes | None:
 def _image(jpeg: bytes | None, name: str) -> str:
     if not jpeg:
         return ""
-    return f'<img src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" alt="{html.escape(shown(name), quote=True)}">'
+    return (
+        f'<img src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" '
+        f'alt="{html.escape(shown(name), quote=True)}">'
+    )

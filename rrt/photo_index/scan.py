@@ -1,4 +1,5 @@
 """What is in a folder of photographs: which files are pictures, and what is in them."""
+
 from __future__ import annotations
 
 import os
@@ -7,22 +8,48 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rrt.errors import InputError, sha256_of_file
+from rrt.errors import InputError
+from rrt.files.atomic import sha256_of_file
 from rrt.formats.lists import read_image_list
 from rrt.photo_index.manifest import Photograph, shown
 from rrt.progress import bar
 
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .webp .tif .tiff .bmp .gif .ppm .pgm .pbm .avif .jp2".split())
+SUFFIXES = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".gif",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".avif",
+        ".jp2",
+    ]
+)
 _RAW = "a camera's raw file, which cannot be read; export it as JPEG"
-_OTHER = {".heic": "HEIC cannot be read; convert it to JPEG", ".heif": "HEIF cannot be read; convert it to JPEG",
-          ".jxl": "JPEG XL cannot be read; convert it to JPEG", ".psd": "a Photoshop file, which cannot be read; export it as JPEG"}
-UNSUPPORTED = dict.fromkeys(".dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw".split(), _RAW) | _OTHER
+_OTHER = {
+    ".heic": "HEIC cannot be read; convert it to JPEG",
+    ".heif": "HEIF cannot be read; convert it to JPEG",
+    ".jxl": "JPEG XL cannot be read; convert it to JPEG",
+    ".psd": "a Photoshop file, which cannot be read; export it as JPEG",
+}
+UNSUPPORTED = (
+    dict.fromkeys([".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"], _RAW) | _OTHER
+)
 
 
 @dataclass
 class Found:
-    """files {path below the folder: (bytes, time of change in ns)}; unread {path: reason}; ignored: other files, counted; closed: folders
-    that could not be listed, each with a / at its end."""
+    """files {path below the folder: (bytes, time of change in ns)}; unread {path: reason}; ignored: other files,
+    counted; closed: folders that could not be listed, each with a / at its end."""
 
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
@@ -33,8 +60,8 @@ class Found:
 def scan(root: Path, apart: Path, follow_links: bool = False) -> Found:
     """All pictures below ``root``, but hidden files and folders and the folder ``apart``.
 
-    Links to files count when they lead to a file below ``root``; links to folders, and those that lead out, when ``follow_links`` is
-    set, a folder once however many links lead to it.
+    Links to files count when they lead to a file below ``root``; links to folders, and those that lead out, when
+    ``follow_links`` is set, a folder once however many links lead to it.
     """
     found, top = Found(), os.path.realpath(root)
     seen = {_identity(os.stat(top))}
@@ -102,7 +129,8 @@ def _add(found: Found, name: str, status: os.stat_result) -> None:
 
 
 def inside(path, top: str) -> bool:
-    """Whether a path, its links followed, leads below the folder ``top`` (a real path). OSError for a link that leads nowhere."""
+    """Whether a path, its links followed, leads below the folder ``top`` (a real path). OSError for a link that leads
+    nowhere."""
     return Path(os.path.realpath(path, strict=True)).is_relative_to(top)
 
 
@@ -114,9 +142,11 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def hash_new(root: Path, found: Found, known: dict[str, Photograph], again: bool, threads: int) -> dict[str, Photograph]:
-    """The photographs found; only files whose size or time changed since they were ``known`` are read, all of them ``again``.
-    Those that cannot be read join ``found.unread``."""
+def hash_new(
+    root: Path, found: Found, known: dict[str, Photograph], again: bool, threads: int
+) -> dict[str, Photograph]:
+    """The photographs found; only files whose size or time changed since they were ``known`` are read, all of them
+    ``again``. Those that cannot be read join ``found.unread``."""
     photographs, todo = {}, []
     for path, (size, mtime_ns) in found.files.items():
         old = known.get(path)

@@ -1,4 +1,6 @@
-"""The descriptors of an index: stores that are seen as one, and merged when there are many or much of them is of no use any more."""
+"""The descriptors of an index: stores that are seen as one, and merged when there are many or much of them is of no use
+any more."""
+
 from __future__ import annotations
 
 import json
@@ -7,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.store.joined import JoinedStore
 from rrt.photo_index.manifest import Manifest, segment_path
+from rrt.store.file import Sizes
+from rrt.store.joined import JoinedStore
 from rrt.store.schema import LOCAL_COLUMNS
 from rrt.store.store import Store
-from rrt.store.file import Sizes
 from rrt.store.writer import write_finished
 
 MOST_SEGMENTS = 8
@@ -21,7 +23,8 @@ _IMAGES_PER_BLOCK = 64
 
 
 def open_segments(folder: Path, names) -> Store | JoinedStore | None:
-    """All stores of an index as one, None when there are none. Everything is mapped now, so that their files may be removed."""
+    """All stores of an index as one, None when there are none. Everything is mapped now, so that their files may be
+    removed."""
     stores = []
     for name in names:
         store = Store(segment_path(folder, name))
@@ -41,21 +44,27 @@ def alive_rows(store, manifest: Manifest) -> np.ndarray:
 def wants_merging(manifest: Manifest, store, alive: int) -> bool:
     """Whether an index of ``store`` (all segments), ``alive`` of whose rows are in use, should be merged."""
     dead = len(store) - alive if store else 0
-    return len(manifest.segments) > MOST_SEGMENTS or dead >= MANY_DEAD and dead > DEAD_PART * len(store)
+    return len(manifest.segments) > MOST_SEGMENTS or (dead >= MANY_DEAD and dead > DEAD_PART * len(store))
 
 
 def write_rows(store: Store | JoinedStore, rows: np.ndarray, path: Path, config: dict, model_sha256: str) -> None:
     """A store of the images ``rows`` [n] of another, in that order, bits as they are; memory: a block of images."""
     rows = np.asarray(rows, np.int64)
     names = store.names
-    sizes = Sizes([names[row] for row in rows], int(store.local_counts()[rows].sum()), store.global_dim, store.local_dim)
+    sizes = Sizes(
+        [names[row] for row in rows], int(store.local_counts()[rows].sum()), store.global_dim, store.local_dim
+    )
     attributes = {"desc_name": "photographs", "model_sha256": model_sha256, "config": json.dumps(config)}
     write_finished(path, sizes, [], _blocks(store, rows), store.local_dtype, None, attributes)
 
 
 def _blocks(store, rows):
     for start in range(0, len(rows), _IMAGES_PER_BLOCK):
-        block = rows[start:start + _IMAGES_PER_BLOCK]
+        block = rows[start : start + _IMAGES_PER_BLOCK]
         packed = store.read_packed(block)
-        yield {"image_size": store.image_size[block], "global": np.asarray(store.global_descriptors[block]),
-               "local/offsets": packed.offsets, **{f"local/{name}": getattr(packed, name) for name in LOCAL_COLUMNS}}
+        yield {
+            "image_size": store.image_size[block],
+            "global": np.asarray(store.global_descriptors[block]),
+            "local/offsets": packed.offsets,
+            **{f"local/{name}": getattr(packed, name) for name in LOCAL_COLUMNS},
+        }

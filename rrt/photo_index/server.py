@@ -1,4 +1,5 @@
 """The local web page of an index: where it listens, and what it lets in (rrt/photo_index/web.py answers)."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -21,7 +22,8 @@ _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """host, port: listened at; names: further names the page may be called by; max_upload: bytes of a picture's file."""
+    """host, port: listened at; names: further names the page may be called by; max_upload: bytes of a picture's
+    file."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -48,7 +50,9 @@ class PageServer(ThreadingHTTPServer):
             super().__init__((settings.host, settings.port), Handler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise InputError(f"{settings.host}:{settings.port}: cannot listen there ({reason}); give another --port or --host") from None
+            raise InputError(
+                f"{settings.host}:{settings.port}: cannot listen there ({reason}); give another --port or --host"
+            ) from None
 
     @property
     def address(self) -> str:
@@ -56,8 +60,9 @@ class PageServer(ThreadingHTTPServer):
         return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/"
 
     def knows(self, host: str) -> bool:
-        """Whether a Host header may mean this page: its address, this machine, a name that was allowed, and, where other machines
-        are served, any numeric address. Names of strangers that lead here are those of an attack (DNS rebinding)."""
+        """Whether a Host header may mean this page: its address, this machine, a name that was allowed, and, where
+        other machines are served, any numeric address. Names of strangers that lead here are those of an attack (DNS
+        rebinding)."""
         name, _, port = host.rpartition(":")
         if not port.isdigit():
             name, port = host, "80"

@@ -1,4 +1,6 @@
-"""What the web page asks of an index: photographs, small pictures, searches; one search at a time, a short queue before it."""
+"""What the web page asks of an index: photographs, small pictures, searches; one search at a time, a short queue before
+it."""
+
 from __future__ import annotations
 
 import json
@@ -33,7 +35,8 @@ class Refusal(Exception):
 
 @dataclass
 class Service:
-    """index: opened; it is opened again when it was updated. k: results. waiting: searches that may wait for the one at work."""
+    """index: opened; it is opened again when it was updated. k: results. waiting: searches that may wait for the one at
+    work."""
 
     index: PhotoIndex
     ranker: Ranker
@@ -61,10 +64,23 @@ class Service:
     def photographs(self, offset: int, limit: int, text: str) -> dict:
         """A page of the photographs whose names contain ``text``."""
         index, wanted = self.current(), text.casefold()
-        found = [entry for entry in index.entries if any(wanted in path.casefold() for path in entry.paths)] if text else index.entries
-        page = found[offset:offset + min(limit, LARGEST_PAGE)]
-        shown = [{"id": entry.content, "name": json_text(entry.name), "more": len(entry.paths) - 1, "size": entry.size} for entry in page]
-        return {"total": len(found), "all": len(index.entries), "method": self.ranker.name, "note": self.ranker.note, "photographs": shown}
+        found = (
+            [entry for entry in index.entries if any(wanted in path.casefold() for path in entry.paths)]
+            if text
+            else index.entries
+        )
+        page = found[offset : offset + min(limit, LARGEST_PAGE)]
+        shown = [
+            {"id": entry.content, "name": json_text(entry.name), "more": len(entry.paths) - 1, "size": entry.size}
+            for entry in page
+        ]
+        return {
+            "total": len(found),
+            "all": len(index.entries),
+            "method": self.ranker.name,
+            "note": self.ranker.note,
+            "photographs": shown,
+        }
 
     def jpeg(self, content: str, large: bool) -> bytes:
         """A photograph as a small JPEG, or a larger one. Raises Refusal."""
@@ -91,13 +107,17 @@ class Service:
             number = index.contents.get(content)
             if number is None:
                 raise Refusal(404, "no such photograph in the index")
-            return self._answered(index, lambda: answer_photograph(index, number, self.ranker, self.describer, self.k, box))
+            return self._answered(
+                index, lambda: answer_photograph(index, number, self.ranker, self.describer, self.k, box)
+            )
 
     def search_file(self, file: Path, name: str, box: Box | None) -> dict:
         """Photographs like an uploaded picture. Raises Refusal."""
         self.check_picture(file)
         with self._turn() as index:
-            return self._answered(index, lambda: answer_file(index, file, name, self.ranker, self.describer, self.k, box))
+            return self._answered(
+                index, lambda: answer_file(index, file, name, self.ranker, self.describer, self.k, box)
+            )
 
     def check_picture(self, file: Path) -> None:
         """Refusal of what is no picture or would take too much memory; its head alone is read."""
@@ -109,7 +129,10 @@ class Service:
         except Exception:  # Pillow raises many kinds; each means the same
             raise Refusal(415, "not a picture that can be read; JPEG, PNG, WebP, TIFF, GIF and BMP can") from None
         if width * height > self.max_pixels:
-            raise Refusal(413, f"the picture has {width * height / 1e6:.0f} megapixels; at most {self.max_pixels / 1e6:g} are taken")
+            raise Refusal(
+                413,
+                f"the picture has {width * height / 1e6:.0f} megapixels; at most {self.max_pixels / 1e6:g} are taken",
+            )
 
     @contextmanager
     def _turn(self):

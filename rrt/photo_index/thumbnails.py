@@ -1,4 +1,5 @@
 """Small upright JPEGs of photographs, without what else their files tell (place, camera)."""
+
 from __future__ import annotations
 
 import io
@@ -7,9 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from rrt.errors import describe_error
-from rrt.photo_index.query import PhotoIndex
+from rrt.files.atomic import write_bytes
 from rrt.files.pictures import upright
-from rrt.files.jobs import write_bytes
+from rrt.photo_index.query import PhotoIndex
 
 SIDE = 256  # pixels of the longest side
 _QUALITY = 82

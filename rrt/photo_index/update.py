@@ -1,11 +1,12 @@
-"""Building an index and having it follow its folder. Each step leaves an index that is whole: a run that was killed anywhere is gone on
-with by the next one.
+"""Building an index and having it follow its folder. Each step leaves an index that is whole: a run that was killed
+anywhere is gone on with by the next one.
 
-1. The folder is looked through; new and changed files are hashed; the manifest knows them now, removed ones are gone from it.
-2. Contents without descriptors are listed in pending.json and described into a new segment (in parts, by another process).
-3. The manifest takes the segment in. A file that changed meanwhile keeps its old descriptors out of it.
-4. Segments are merged when there are many; the whitening is learned again where one is wanted.
+1. The folder is looked through; new and changed files are hashed; the manifest knows them now, removed ones are gone
+from it. 2. Contents without descriptors are listed in pending.json and described into a new segment (in parts, by
+another process). 3. The manifest takes the segment in. A file that changed meanwhile keeps its old descriptors out of
+it. 4. Segments are merged when there are many; the whitening is learned again where one is wanted.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -17,15 +18,26 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.errors import InputError, atomic_path
-from rrt.search.exact import Whitening, fit_pca_whitening, load_whitening
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path
+from rrt.files.jobs import default_workers
 from rrt.photo_index import extraction
-from rrt.photo_index.manifest import MANIFEST, PENDING, SKIPPED, Manifest, locked, read_manifest, segment_path, shown, write_manifest
+from rrt.photo_index.manifest import (
+    MANIFEST,
+    PENDING,
+    SKIPPED,
+    Manifest,
+    locked,
+    read_manifest,
+    segment_path,
+    shown,
+    write_manifest,
+)
 from rrt.photo_index.scan import Found, hash_new, photographs_folder, scan, scan_list
 from rrt.photo_index.segments import alive_rows, open_segments, wants_merging, write_rows
-from rrt.files.jobs import default_workers
+from rrt.search.whitening import Whitening, fit_pca_whitening, load_whitening
 from rrt.store.store import Store
-from rrt.store.writer import read_skipped, remove_store
+from rrt.store.writer import read_skipped
 
 TABLE = "pending-table.json"
 # Where a whitening is from, if not from a file that was given.
@@ -34,11 +46,11 @@ LEARNED, SHIPPED = "learned", "shipped"
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """flags: options of the extraction, [] = those of the index, or the shipped model. whitening: a file of tools/learn_whitening.py;
-    whiten: most dimensions of a PCA whitening learned on the index itself, with eigenvalues to the power -power; both None: as it is,
-    at first the one that ships with the shipped model.
-    image_list: only the photographs of this list. moved: the folder of photographs is another now. rehash: read every file again.
-    num_workers: processes that describe, 0 = a sensible number.
+    """flags: options of the extraction, [] = those of the index, or the shipped model. whitening: a file of
+    tools/learn_whitening.py; whiten: most dimensions of a PCA whitening learned on the index itself, with eigenvalues
+    to the power -power; both None: as it is, at first the one that ships with the shipped model.
+    image_list: only the photographs of this list. moved: the folder of photographs is another now. rehash: read every
+    file again. num_workers: processes that describe, 0 = a sensible number.
     """
 
     flags: tuple[list[str], ...] = ()
@@ -55,8 +67,8 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class Summary:
-    """What an update did, counted in paths: new, changed, removed (with their content), renamed or copied; described: contents that
-    got descriptors; ignored: files that are no pictures; merged: whether segments were."""
+    """What an update did, counted in paths: new, changed, removed (with their content), renamed or copied; described:
+    contents that got descriptors; ignored: files that are no pictures; merged: whether segments were."""
 
     manifest: Manifest
     new: int
@@ -72,7 +84,9 @@ def update(folder: str | Path, photos: str, settings: BuildSettings = BuildSetti
     """Makes the index of ``photos`` in ``folder``, or brings it up to date. Raises InputError naming what is wrong."""
     folder, root = Path(folder), photographs_folder(photos)
     if folder.is_dir() and not (folder / MANIFEST).exists():
-        others = [path.name for path in folder.iterdir() if path.name not in ("lock", SKIPPED) and ".tmp." not in path.name]
+        others = [
+            path.name for path in folder.iterdir() if path.name not in ("lock", SKIPPED) and ".tmp." not in path.name
+        ]
         if others:
             raise InputError(f"{folder}: holds other files ({shown(others[0])}), but no index; give a new folder")
     with locked(folder) as lock:
@@ -100,8 +114,10 @@ def _opened(folder, root, settings) -> Manifest:
     asked = extraction.describe_extraction(extraction.merged_flags(known.extraction["flags"], list(settings.flags)))
     extraction.check_same_extraction(folder, known.extraction, asked)
     if real != known.root and not settings.moved:
-        raise InputError(f"{folder}: an index of {known.root}, not of {shown(real)}; give --moved if the folder has moved, or build "
-                         "another index")
+        raise InputError(
+            f"{folder}: an index of {known.root}, not of {shown(real)}; give --moved if the folder has moved, or build "
+            "another index"
+        )
     links = known.follow_links if settings.follow_links is None else settings.follow_links
     return replace(known, root=real, extraction=asked, follow_links=links)
 
@@ -113,20 +129,28 @@ def _look(folder: Path, root: Path, manifest: Manifest, settings) -> tuple[Manif
         found = scan(root, folder, manifest.follow_links)
     if not found.files and not found.closed:
         there = f"{len(manifest.photographs)} photographs were there before; " if manifest.photographs else ""
-        raise InputError(f"{shown(str(root))}: no pictures in this folder ({found.ignored} other files, {len(found.unread)} that cannot "
-                         f"be read); {there}give the folder with the photographs")
+        raise InputError(
+            f"{shown(str(root))}: no pictures in this folder ({found.ignored} other files, {len(found.unread)} that "
+            "cannot "
+            f"be read); {there}give the folder with the photographs"
+        )
     photographs = hash_new(root, found, manifest.photographs, settings.rehash, default_workers())
     for path, seen in manifest.photographs.items():  # in folders that cannot be listed now
         if path.startswith(tuple(found.closed)):
             photographs[path] = seen
     held = {seen.sha256 for seen in photographs.values()}
     failed = {sha256: reason for sha256, reason in manifest.failed.items() if sha256 in held}
-    manifest = replace(manifest, photographs=dict(sorted(photographs.items())), unread=dict(sorted(found.unread.items())), failed=failed)
+    manifest = replace(
+        manifest,
+        photographs=dict(sorted(photographs.items())),
+        unread=dict(sorted(found.unread.items())),
+        failed=failed,
+    )
     write_manifest(folder, manifest)
     return manifest, found
 
 
-# ---- descriptors ---------------------------------------------------------------------------------------------------------
+# ---- descriptors -----------------------------------------------------------------------------------------------------
 
 
 def _described_names(folder, manifest) -> set[str]:
@@ -143,8 +167,11 @@ def _describe(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
     """Describes what has no descriptors into a segment of its own."""
     todo = _without_descriptors(folder, manifest)
     number = manifest.number + 1
-    pending = {"number": number, "table": {sha256: os.path.join(manifest.root, path) for sha256, path in todo.items()},
-               "seen": {sha256: manifest.photographs[path][:2] for sha256, path in todo.items()}}
+    pending = {
+        "number": number,
+        "table": {sha256: os.path.join(manifest.root, path) for sha256, path in todo.items()},
+        "seen": {sha256: manifest.photographs[path][:2] for sha256, path in todo.items()},
+    }
     with atomic_path(folder / PENDING) as temporary:
         temporary.write_text(json.dumps(pending), encoding="ascii")
     return _take_pending(folder, manifest, settings, lock)
@@ -187,8 +214,12 @@ def _take_pending(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
                 write_rows(store, rows, segment_path(folder, name), store.config, manifest.extraction["model_sha256"])
         segments += (name,)
     # A file that changed or went away is to be looked at anew, by this run or the next.
-    photographs = {place: photograph for place, photograph in manifest.photographs.items() if photograph.sha256 not in changed}
-    manifest = replace(manifest, segments=segments, failed=manifest.failed | failed, photographs=photographs, number=number)
+    photographs = {
+        place: photograph for place, photograph in manifest.photographs.items() if photograph.sha256 not in changed
+    }
+    manifest = replace(
+        manifest, segments=segments, failed=manifest.failed | failed, photographs=photographs, number=number
+    )
     write_manifest(folder, manifest)
     path.unlink()
     _remove_leftovers(folder, manifest)
@@ -203,7 +234,7 @@ def _as_it_was(file: str, seen) -> bool:
     return [status.st_size, status.st_mtime_ns] == list(seen)
 
 
-# ---- upkeep --------------------------------------------------------------------------------------------------------------
+# ---- upkeep ----------------------------------------------------------------------------------------------------------
 
 
 def _merged(folder: Path, manifest: Manifest) -> tuple[Manifest, bool]:
@@ -223,7 +254,8 @@ def _merged(folder: Path, manifest: Manifest) -> tuple[Manifest, bool]:
 
 
 def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings, first: bool) -> Manifest:
-    """The manifest with the whitening asked for, else the one it has; one learned on the index is learned anew where that changed."""
+    """The manifest with the whitening asked for, else the one it has; one learned on the index is learned anew where
+    that changed."""
     known = manifest.whitening
     if settings.no_whitening or not manifest.segments:
         return _with_whitening(folder, manifest, None)
@@ -268,7 +300,13 @@ def _with_whitening(folder, manifest, whitening) -> Manifest:
 def _remove_leftovers(folder: Path, manifest: Manifest) -> None:
     """Removes what killed runs, merges and removed photographs left; what is pending stays."""
     pending = f"segment-{_pending_number(folder):05d}.h5"
-    kept = {*manifest.segments, pending, f"{pending}.parts", f"{pending}.skipped.csv", (manifest.whitening or {}).get("file")}
+    kept = {
+        *manifest.segments,
+        pending,
+        f"{pending}.parts",
+        f"{pending}.skipped.csv",
+        (manifest.whitening or {}).get("file"),
+    }
     held = {seen.sha256 for seen in manifest.photographs.values()}
     for path in [*(folder / "segments").glob("*"), *folder.glob("whitening-*.npz"), *folder.glob("*.tmp.*")]:
         if path.name not in kept:

@@ -1,11 +1,12 @@
 """Requests of the web page: what they may be, and their answers.
 
-    GET  /, /page.css, /page.js, /icon.svg
-    GET  /photographs?offset=&limit=&text=     a page of the index
-    GET  /thumbnail/ID, /picture/ID            ID: SHA-256 of a photograph of the index; no path ever comes from outside
-    POST /search/ID?box=[x1,y1,x2,y2]          photographs like one of the index
-    POST /search?box=...&name=...              photographs like the picture in the body
+GET  /, /page.css, /page.js, /icon.svg
+GET  /photographs?offset=&limit=&text=     a page of the index
+GET  /thumbnail/ID, /picture/ID            ID: SHA-256 of a photograph of the index; no path ever comes from outside
+POST /search/ID?box=[x1,y1,x2,y2]          photographs like one of the index
+POST /search?box=...&name=...              photographs like the picture in the body
 """
+
 from __future__ import annotations
 
 import json
@@ -20,16 +21,23 @@ from urllib.parse import parse_qs, urlsplit
 from rrt.photo_index.service import Refusal, parse_json_box
 
 PAGE = Path(__file__).with_name("page")
-FILES = {"/": ("page.html", "text/html; charset=utf-8"), "/page.css": ("page.css", "text/css; charset=utf-8"),
-         "/page.js": ("page.js", "text/javascript; charset=utf-8"), "/icon.svg": ("icon.svg", "image/svg+xml")}
+FILES = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
 _BLOCK = 1 << 18
 _SECONDS = 60  # that an upload may take
 _DRAINED = 1 << 26  # bytes of a refused upload that are read, so that the browser comes to read the answer
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-                               "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin", "X-Frame-Options": "DENY",
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
 }
 
 
@@ -50,7 +58,9 @@ class Handler(BaseHTTPRequestHandler):
         self._unread = 0
         try:
             if not self.server.knows(self.headers.get("Host", "")):
-                raise Refusal(403, "this page does not go by that name; use its own address, or start it with --allow_host NAME")
+                raise Refusal(
+                    403, "this page does not go by that name; use its own address, or start it with --allow_host NAME"
+                )
             how(urlsplit(self.path))
         except Refusal as refusal:
             self._refuse(refusal)
@@ -62,15 +72,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, refusal: Refusal) -> None:
         self.close_connection = True
-        self._send(refusal.status, json.dumps({"error": str(refusal)}).encode(), "application/json",
-                   **({"Retry-After": "1"} if refusal.status == 503 else {}))
+        self._send(
+            refusal.status,
+            json.dumps({"error": str(refusal)}).encode(),
+            "application/json",
+            **({"Retry-After": "1"} if refusal.status == 503 else {}),
+        )
         ends = time.monotonic() + 2
         while self._unread > 0 and time.monotonic() < ends:
             self._unread -= len(self.rfile.read1(min(_BLOCK, self._unread))) or self._unread
 
     def _send(self, status: int, body: bytes, kind: str, **more) -> None:
         self.send_response(status)
-        for name, value in (HEADERS | {"Cache-Control": "no-store", "Content-Type": kind, "Content-Length": len(body)} | more).items():
+        for name, value in (
+            HEADERS | {"Cache-Control": "no-store", "Content-Type": kind, "Content-Length": len(body)} | more
+        ).items():
             self.send_header(name, str(value))
         if self.close_connection:
             self.send_header("Connection", "close")
@@ -82,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self._send(code, json.dumps({"error": message or HTTPStatus(code).phrase}).encode(), "application/json")
 
-    # ---- what is asked for -----------------------------------------------------------------------------------------------
+    # ---- what is asked for -------------------------------------------------------------------------------------------
 
     def _get(self, url) -> None:
         if url.path in FILES:
@@ -95,7 +111,9 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(200, jpeg, "image/jpeg", **{"Cache-Control": "private, max-age=86400, immutable"})
         if url.path == "/photographs":
             asked = self._query(url)
-            found = self.server.service.photographs(_number(asked, "offset", 0), _number(asked, "limit", 60), asked.get("text", ""))
+            found = self.server.service.photographs(
+                _number(asked, "offset", 0), _number(asked, "limit", 60), asked.get("text", "")
+            )
             limits = {"max_upload": self.server.settings.max_upload, "max_pixels": self.server.service.max_pixels}
             return self._send(200, json.dumps(found | limits).encode(), "application/json")
         raise Refusal(404, "there is nothing at this address")
@@ -118,7 +136,11 @@ class Handler(BaseHTTPRequestHandler):
             if not re.fullmatch(r"application/octet-stream|image/[\w.+-]+", self.headers.get("Content-Type", "")):
                 raise Refusal(415, "the body is to be a picture's file (Content-Type application/octet-stream)")
             if int(length) > self.server.settings.max_upload:
-                raise Refusal(413, f"the file has {int(length) / 1e6:.1f} MB; at most {self.server.settings.max_upload / 1e6:g} are taken")
+                raise Refusal(
+                    413,
+                    f"the file has {int(length) / 1e6:.1f} MB; at most {self.server.settings.max_upload / 1e6:g} are "
+                    "taken",
+                )
             with TemporaryDirectory(prefix="rrt_upload_") as folder:
                 file = self._receive(Path(folder) / "picture", int(length))
                 result = service.search_file(file, asked.get("name", "")[:300] or "picture", box)

@@ -1,8 +1,8 @@
 """What the reranking transformer attends to in one pair of pictures: its attention weights, and summaries of them.
 
-The network computes without the attention matrix (rrt/network/attention.py); here it is computed anew from the same projections,
-softmax(q k^T / sqrt(e)), for one pair, where a thousand tokens, six layers and four heads are 97 MB. Tokens are in the
-network's order, ``[CLS, Gq, Lq_1.., SEP, Gc, Lc_1..]`` (rrt/network/model.py).
+The network computes without the attention matrix (rrt/network/attention.py); here it is computed anew from the same
+projections, softmax(q k^T / sqrt(e)), for one pair, where a thousand tokens, six layers and four heads are 97 MB.
+Tokens are in the network's order, ``[CLS, Gq, Lq_1.., SEP, Gc, Lc_1..]`` (rrt/network/model.py).
 """
 
 from dataclasses import dataclass
@@ -93,8 +93,9 @@ def strongest_links(mutual: np.ndarray, number: int) -> np.ndarray:
     return np.array(links, np.int64).reshape(-1, 2)
 
 
-def pair_attention(model: RRT, store, query: int, candidate: int, max_local: int | None = 500, binning: str = "published"
-                   ) -> PairAttention:
+def pair_attention(
+    model: RRT, store, query: int, candidate: int, max_local: int | None = 500, binning: str = "published"
+) -> PairAttention:
     """The attention weights of the pair (query, candidate), places in the store, and its logit, in float32.
 
     max_local, binning: as the model was trained (``rrt.Reranker``). Raises InputError for descriptors that are not

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.formats.ground_truth import grades_of
-from rrt.evaluation.metrics import POSITIVE_GRADES, bootstrap_interval, ignored_positions
+from rrt.evaluation.metrics import bootstrap_interval
 from rrt.evaluation.rankings import SavedRankings
+from rrt.formats.ground_truth import POSITIVE_GRADES, grades_of, ignored_positions
 
 SHOWN = 100
 NEGATIVE = "negative"
@@ -67,7 +67,9 @@ def combine(evaluations: list[SavedRankings]) -> Comparison:
                 " report for each"
             )
         if other.ks != first.ks:
-            raise InputError(f"{other.path}: mP@k at {list(other.ks)}, {first.path} has {list(first.ks)}; measure both alike")
+            raise InputError(
+                f"{other.path}: mP@k at {list(other.ks)}, {first.path} has {list(first.ks)}; measure both alike"
+            )
     folders = [each.path.resolve().parent for each in evaluations]
     if len(set(folders)) < len(folders):
         raise InputError(f"{max(folders, key=folders.count)}: given twice; give every evaluation once")
@@ -84,7 +86,9 @@ def combine(evaluations: list[SavedRankings]) -> Comparison:
         for saved in evaluation.methods:
             rankings = _renumbered(saved.rankings, len(first.gallery), places)
             method = Method(saved.label, before, number, saved.aps, saved.ps, rankings, saved.details)
-            same = next((i for i, other in enumerate(methods) if saved is evaluation.methods[0] and _same(other, method)), None)
+            same = next(
+                (i for i, other in enumerate(methods) if saved is evaluation.methods[0] and _same(other, method)), None
+            )
             if same is None:
                 methods.append(method)
             else:
@@ -132,29 +136,37 @@ def frames(entry: dict) -> dict[int, str]:
 
 
 def measured_ranks(ranking: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-    """int [R]: the rank, from 1, of each picture of a ranking [R], 0 for ignored ones and for the -1 that fill it up."""
+    """int [R]: the rank, from 1, of each picture of a ranking [R], 0 for ignored ones and for the -1 that fill it
+    up."""
     counted = (ranking >= 0) & ~np.isin(ranking, ignored)
     return np.where(counted, np.cumsum(counted), 0)
 
 
 def results(ranking: np.ndarray, before: np.ndarray, ignored: np.ndarray, shown: int = SHOWN) -> dict[str, list[int]]:
-    """The first ``shown`` ranked pictures, and the ignored ones between them: {"pictures", "ranks", "before"}, lists of one
-    length. before: the rank in the ranking before, 0 where it does not list the picture; both are 0 for ignored ones."""
+    """The first ``shown`` ranked pictures, and the ignored ones between them: {"pictures", "ranks", "before"}, lists of
+    one length. before: the rank in the ranking before, 0 where it does not list the picture; both are 0 for ignored
+    ones."""
     ranks, ranks_before = measured_ranks(ranking, ignored), measured_ranks(before, ignored)
     end = int(np.searchsorted(np.cumsum(ranks > 0), shown)) + 1
     head = ranking[:end] >= 0
     was = dict(zip(before.tolist(), ranks_before.tolist()))
     pictures, ranks = ranking[:end][head].tolist(), ranks[:end][head].tolist()
-    return {"pictures": pictures, "ranks": ranks, "before": [was.get(p, 0) if r else 0 for p, r in zip(pictures, ranks)]}
+    return {
+        "pictures": pictures,
+        "ranks": ranks,
+        "before": [was.get(p, 0) if r else 0 for p, r in zip(pictures, ranks)],
+    }
 
 
 def query_data(comparison: Comparison, row: int, shown: int = SHOWN) -> dict:
     """All that the page of one query needs but the thumbnails: {"names" {picture: name}, "grades" {picture: grade},
-    "results" [method] {protocol: results()}, "positives" {protocol: pictures}, "places" [method] {protocol: their ranks, 0
-    for those not listed}}."""
+    "results" [method] {protocol: results()}, "positives" {protocol: pictures}, "places" [method] {protocol: their
+    ranks, 0 for those not listed}}."""
     entry = comparison.gnd[row]
     found, places = [], []
-    positives = {p: np.sort(np.concatenate([entry[g] for g in POSITIVE_GRADES[p]])).tolist() for p in comparison.protocols}
+    positives = {
+        p: np.sort(np.concatenate([entry[g] for g in POSITIVE_GRADES[p]])).tolist() for p in comparison.protocols
+    }
     seen = set().union(*positives.values())
     for method in comparison.methods:
         before = comparison.methods[method.before].rankings
@@ -182,14 +194,16 @@ def gains_order(gains: np.ndarray) -> list[int]:
 
 
 def summary_data(comparison: Comparison) -> dict:
-    """Fractions for the summary: {"methods": [{"map", "interval", "mp", "mp_interval", each {protocol: ...}}], "gains": [a][b] {protocol:
-    [mean, low, high]} of b over a, paired by query}; None where no query has positives."""
+    """Fractions for the summary: {"methods": [{"map", "interval", "mp", "mp_interval", each {protocol: ...}}], "gains":
+    [a][b] {protocol: [mean, low, high]} of b over a, paired by query}; None where no query has positives."""
     methods = [
         {
             "map": {p: _plain(_mean(method.aps[p])) for p in comparison.protocols},
             "interval": {p: _plain(bootstrap_interval(method.aps[p])) for p in comparison.protocols},
             "mp": {p: _plain(_mean(method.ps[p])) for p in comparison.protocols},
-            "mp_interval": {p: [_plain(bootstrap_interval(column)) for column in method.ps[p].T] for p in comparison.protocols},
+            "mp_interval": {
+                p: [_plain(bootstrap_interval(column)) for column in method.ps[p].T] for p in comparison.protocols
+            },
         }
         for method in comparison.methods
     ]
@@ -225,10 +239,13 @@ def aps_data(method: Method) -> dict:
 
 
 def picture_folder(evaluation: SavedRankings, given=None) -> Path:
-    """Where the pictures lie: as given, else the data set's folder, or that of the list when it is a link to elsewhere."""
+    """Where the pictures lie: as given, else the data set's folder, or that of the list when it is a link to
+    elsewhere."""
     if given is not None:
         if not Path(given).is_dir():
-            raise InputError(f"{given}: no such folder; give as --image_dir the folder that the names in the lists begin in")
+            raise InputError(
+                f"{given}: no such folder; give as --image_dir the folder that the names in the lists begin in"
+            )
         return Path(given)
     folders = [Path(evaluation.about["data_dir"]), evaluation.find(evaluation.about["lists"][0]).resolve().parent]
     return next((f for f in folders if any((f / name).is_file() for name in evaluation.queries[:20])), folders[0])

@@ -1,41 +1,54 @@
 """Evaluations as a folder of web pages that opens from disk, without a server or a network.
 
-    index.html, *.css, *.js    the page (rrt/viz/page)
+    index.html, *.css, *.js    the page (rrt/report/page)
     data-<digest>/meta.js      names, average precisions, figures, settings; all that the first page shows
     data-<digest>/q<row>.js    the results of one query, loaded when it is opened
     thumbs/, pairs/            pictures
 
-The data are scripts because a page from disk may load scripts but not files. Everything is written under new names before
-index.html, which alone says which data belong to it, so that a kill leaves the old report whole.
+The data are scripts because a page from disk may load scripts but not files. Everything is written under new names
+before index.html, which alone says which data belong to it, so that a kill leaves the old report whole.
 """
 
 import hashlib
 import html
 import json
 import shutil
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
-from rrt.errors import InputError, atomic_path
-from rrt.formats.ground_truth import grades_of
-from rrt.evaluation.metrics import IGNORED_GRADES, POSITIVE_GRADES
+from rrt.errors import InputError
 from rrt.evaluation.rankings import command_line, load_rankings, software
-from rrt.report.data import SHOWN, Comparison, aps_data, combine, picture_folder, query_data, summary_data  # fmt: skip
+from rrt.files.atomic import atomic_path
+from rrt.formats.ground_truth import IGNORED_GRADES, POSITIVE_GRADES, grades_of
+from rrt.report.data import SHOWN, Comparison, aps_data, combine, picture_folder, query_data, summary_data
 from rrt.report.pairs import draw_pairs, folder_of, parse_pairs
 from rrt.report.thumbnails import Job, make_thumbnails, remove_others
 
 MARK = "rrt-report.json"
-_PAGE = ("report.css", "base.js", "tables.js", "summary.js", "compare.js", "settings.js", "queries.js", "query.js",
-         "results.js", "result.js", "main.js")  # fmt: skip
+_PAGE = (
+    "report.css",
+    "base.js",
+    "tables.js",
+    "summary.js",
+    "compare.js",
+    "settings.js",
+    "queries.js",
+    "query.js",
+    "results.js",
+    "result.js",
+    "main.js",
+)
 
 
-def make_report(evaluations, out, image_dir=None, pairs=(), resume=None, num_workers: int = 1) -> tuple[Comparison, dict, int]:
-    """Write the report of evaluation folders to the folder ``out`` -> (what is compared, rrt.report.data.summary_data of
-    it, pictures that are missing).
+def make_report(
+    evaluations, out, image_dir=None, pairs=(), resume=None, num_workers: int = 1
+) -> tuple[Comparison, dict, int]:
+    """Write the report of evaluation folders to the folder ``out`` -> (what is compared, rrt.report.data.summary_data
+    of it, pictures that are missing).
 
-    pairs: texts QUERY:CANDIDATE whose matches are drawn, too, with the checkpoint ``resume`` or the one that an evaluation
-    used. num_workers: processes for the thumbnails. Raises InputError before the thumbnails are made.
+    pairs: texts QUERY:CANDIDATE whose matches are drawn, too, with the checkpoint ``resume`` or the one that an
+    evaluation used. num_workers: processes for the thumbnails. Raises InputError before the thumbnails are made.
     """
     comparison = combine([load_rankings(folder) for folder in evaluations])
     wanted = parse_pairs(pairs, comparison)
@@ -52,10 +65,15 @@ def make_report(evaluations, out, image_dir=None, pairs=(), resume=None, num_wor
         page["thumbs"] = {picture: _shown(made.get(jobs[picture])) for picture in page["names"]}
     summary = summary_data(comparison)
     queries = [
-        {"name": name, "box": list(_box(entry)), "whole": _shown(made.get(a)), "crop": _shown(made.get(b)),
-         "counts": {grade: len(entry[grade]) for grade in grades_of(entry)}}
+        {
+            "name": name,
+            "box": list(_box(entry)),
+            "whole": _shown(made.get(a)),
+            "crop": _shown(made.get(b)),
+            "counts": {grade: len(entry[grade]) for grade in grades_of(entry)},
+        }
         for name, entry, a, b in zip(comparison.queries, comparison.gnd, whole, crops)
-    ]  # fmt: skip
+    ]
     meta = {
         "title": Path(comparison.evaluations[0].about["data_dir"]).name,
         "gallery": len(comparison.evaluations[0].gallery),
@@ -71,7 +89,7 @@ def make_report(evaluations, out, image_dir=None, pairs=(), resume=None, num_wor
         "pairs": drawn,
         "evaluations": [{"folder": str(e.path.parent)} | e.about for e in comparison.evaluations],
         "report": {
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": command_line(),
             "software": software(),
             "pictures": str(folder),
@@ -114,12 +132,14 @@ def _script(name, value, *place):
 def _write(out, meta, texts):
     """The data, the page, and last index.html, which makes them the report; then what older reports left is removed."""
     texts["meta.js"] = _script("meta", meta)
-    digest = hashlib.sha256("".join(f"{name}\0{text}" for name, text in sorted(texts.items())).encode()).hexdigest()[:12]
+    digest = hashlib.sha256("".join(f"{name}\0{text}" for name, text in sorted(texts.items())).encode()).hexdigest()[
+        :12
+    ]
     data = out / f"data-{digest}"
     for name, text in texts.items():
         with atomic_path(data / name) as temporary:
             temporary.write_text(text, encoding="ascii")
-    page = files("rrt.viz") / "page"
+    page = files("rrt.report") / "page"
     for name in _PAGE:
         with atomic_path(data / name) as temporary:
             temporary.write_bytes((page / name).read_bytes())

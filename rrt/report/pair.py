@@ -1,9 +1,9 @@
 """Why two pictures match, or do not: what the reranking transformer attends to in them, beside the verified matches.
 
-Every local descriptor that the network sees is a dot, coloured and sized by attention; the strongest links between the two
-pictures are lines (``rrt.report.attention_maps``). Below stand the inliers of the reranker ``geometric``; of the links,
-those that its transform explains are solid. Attention shows what the network looks at, not what decides: that is why the
-two stand side by side.
+Every local descriptor that the network sees is a dot, coloured and sized by attention; the strongest links between the
+two pictures are lines (``rrt.report.attention_maps``). Below stand the inliers of the reranker ``geometric``; of the
+links, those that its transform explains are solid. Attention shows what the network looks at, not what decides: that is
+why the two stand side by side.
 """
 
 from dataclasses import dataclass
@@ -12,28 +12,41 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
-from rrt.datasets.sets import check_sizes, read_globals
 from rrt.errors import InputError
+from rrt.files.pictures import Box
 from rrt.formats.ground_truth import GroundTruth, grades_of, load_ground_truth, query_boxes
 from rrt.matching.matches import residuals
-from rrt.files.pictures import Box
-from rrt.rerankers.geometric import Correspondences, Geometric
-from rrt.store.store import Store
+from rrt.network.checkpoint import check_sizes
 from rrt.report.attention_maps import PairAttention, pair_attention, strongest_links
 from rrt.report.stored_pictures import read_stored_picture, resolve
+from rrt.rerankers.geometric import Correspondences, Geometric
+from rrt.store.checked import read_globals
+from rrt.store.store import Store
 from rrt.viz.style import save_figure
-from rrt.viz.two_pictures import add_colour_bar, add_legend, connect, draw_matches, draw_pictures, rim, two_picture_figure
+from rrt.viz.two_pictures import (
+    add_colour_bar,
+    add_legend,
+    connect,
+    draw_matches,
+    draw_pictures,
+    rim,
+    two_picture_figure,
+)
 
-ATTENTIONS = {"cls": "attention from CLS", "rollout": "attention rollout from CLS", "links": "attention to and from the other picture"}
+ATTENTIONS = {
+    "cls": "attention from CLS",
+    "rollout": "attention rollout from CLS",
+    "links": "attention to and from the other picture",
+}
 LINKS = 30
 LINK_COLOUR = "#ffd23f"  # light in grey print, too
 
 
 @dataclass(frozen=True)
 class AttentionView:
-    """What of the attention is shown. attention: what colours the dots, of ATTENTIONS; layer, head: counted from 0, None
-    = the last layer (for links all but the last) and the mean of all heads; links: number of lines; max_local: local
-    descriptors of an image, None = as the reranker was trained."""
+    """What of the attention is shown. attention: what colours the dots, of ATTENTIONS; layer, head: counted from 0,
+    None = the last layer (for links all but the last) and the mean of all heads; links: number of lines; max_local:
+    local descriptors of an image, None = as the reranker was trained."""
 
     attention: str = "cls"
     layer: int | None = None
@@ -52,8 +65,8 @@ class AttentionView:
 @dataclass(frozen=True)
 class AttentionPanel:
     """Of query and candidate: points [n, 2] and values [n], the attention of each local descriptor in equal shares
-    (1 = one T-th of a row); links int64 [k, 2], rows of the two, strongest first, with strengths [k]; agrees bool [k]: the
-    verified transform explains the link, None where there is no transform."""
+    (1 = one T-th of a row); links int64 [k, 2], rows of the two, strongest first, with strengths [k]; agrees bool [k]:
+    the verified transform explains the link, None where there is no transform."""
 
     points: tuple[np.ndarray, np.ndarray]
     values: tuple[np.ndarray, np.ndarray]
@@ -83,13 +96,22 @@ class Pair:
         return [f"{what} {name}" for what, name in zip(("query", "candidate"), self.names)]
 
 
-def explain_pair(store, query, candidate, image_dir, reranker=None, geometric: bool | Geometric = True, box: Box | None = None,
-                 ground_truth: GroundTruth | str | Path | None = None, view: AttentionView = AttentionView()) -> Pair:
+def explain_pair(
+    store,
+    query,
+    candidate,
+    image_dir,
+    reranker=None,
+    geometric: bool | Geometric = True,
+    box: Box | None = None,
+    ground_truth: GroundTruth | str | Path | None = None,
+    view: AttentionView = AttentionView(),
+) -> Pair:
     """Reads the pictures and computes what is drawn of them.
 
-    store: ``rrt.Store`` or its path; query, candidate: names, stems or places; reranker: ``rrt.Reranker``; geometric: False
-    or settings other than the default ones; box: the query's crop (x1, y1, x2, y2) in pixels, else that of the ground truth,
-    which also says what the pair is. Raises InputError for what is missing or does not fit.
+    store: ``rrt.Store`` or its path; query, candidate: names, stems or places; reranker: ``rrt.Reranker``; geometric:
+    False or settings other than the default ones; box: the query's crop (x1, y1, x2, y2) in pixels, else that of the
+    ground truth, which also says what the pair is. Raises InputError for what is missing or does not fit.
     """
     if isinstance(store, str | Path):
         with Store(store) as opened:
@@ -112,8 +134,10 @@ def explain_pair(store, query, candidate, image_dir, reranker=None, geometric: b
         found = method.correspondences(store, *places)
         numbers |= {"inliers": int(found.inliers.sum()), "matches": len(found.inliers)}
         if found.transform is not None:
+
             def explains(query_points, candidate_points):
                 return residuals(found.transform, candidate_points, query_points) <= method.threshold
+
     if reranker is None:
         return Pair(names, pixels, numbers, found=found)
     check_sizes(store, reranker.model.settings, reranker.checkpoint)
@@ -127,7 +151,8 @@ def explain_pair(store, query, candidate, image_dir, reranker=None, geometric: b
 
 
 def make_panel(attention: PairAttention, points, view: AttentionView, explains=None) -> AttentionPanel:
-    """What is drawn of a pair's attention. points [n, 2] of query and candidate; explains(query points, candidate points)
+    """What is drawn of a pair's attention. points [n, 2] of query and candidate; explains(query points, candidate
+    points)
     -> bool [k]: whether a transform found otherwise agrees, None = there is none."""
     mutual = attention.mutual(view.layer, view.head)
     if view.attention == "links":
@@ -138,8 +163,13 @@ def make_panel(attention: PairAttention, points, view: AttentionView, explains=N
     links = strongest_links(mutual, view.links)
     ends = [side[rows] for side, rows in zip(points, links.T)]
     shares = attention.weights.shape[-1]
-    return AttentionPanel(tuple(points), tuple(shares * side for side in values), links, mutual[tuple(links.T)],
-                          None if explains is None else explains(*ends))  # fmt: skip
+    return AttentionPanel(
+        tuple(points),
+        tuple(shares * side for side in values),
+        links,
+        mutual[tuple(links.T)],
+        None if explains is None else explains(*ends),
+    )
 
 
 def describe_view(view: AttentionView, attention: PairAttention) -> str:
@@ -152,12 +182,14 @@ def describe_view(view: AttentionView, attention: PairAttention) -> str:
         layer = f"layer {layers - 1 if view.layer is None else view.layer}"
     else:
         layer = f"mean of layers 0 to {max(0, layers - 2)}"
-    return f"{ATTENTIONS[view.attention]}, {layer}, {head}\n(1 = an equal share of {attention.weights.shape[-1]} tokens)"
+    return (
+        f"{ATTENTIONS[view.attention]}, {layer}, {head}\n(1 = an equal share of {attention.weights.shape[-1]} tokens)"
+    )
 
 
 def grade_of(ground_truth: GroundTruth, query: str, candidate: str) -> str | None:
-    """The grade (easy, hard, junk, ...) of a candidate for a query, "different" for one that has none; None where one of
-    the two names is not in the ground truth. Names or file stems."""
+    """The grade (easy, hard, junk, ...) of a candidate for a query, "different" for one that has none; None where one
+    of the two names is not in the ground truth. Names or file stems."""
     stems = [[Path(name).stem for name in names] for names in (ground_truth.qimlist, ground_truth.imlist)]
     wanted = [Path(name).stem for name in (query, candidate)]
     if not all(name in known for name, known in zip(wanted, stems)):
@@ -167,7 +199,7 @@ def grade_of(ground_truth: GroundTruth, query: str, candidate: str) -> str | Non
     return next((grade for grade in grades_of(entry) if position in entry[grade]), "different")
 
 
-# ---- drawing -------------------------------------------------------------------------------------------------------------
+# ---- drawing ---------------------------------------------------------------------------------------------------------
 
 
 def draw_attention(figure, pair: Pair, place: int, title: str) -> None:
@@ -177,10 +209,20 @@ def draw_attention(figure, pair: Pair, place: int, title: str) -> None:
     largest = max([float(side.max(initial=0)) for side in panel.values] + [1e-6])
     for axis, points, values in zip(axes, panel.points, panel.values):
         order = np.argsort(values)  # strong ones in front
-        dots = axis.scatter(*points[order].T, s=14 + 86 * values[order] / largest, c=values[order], cmap="viridis", vmin=0,
-                            vmax=largest, edgecolors="black", linewidths=0.4)  # fmt: skip
+        dots = axis.scatter(
+            *points[order].T,
+            s=14 + 86 * values[order] / largest,
+            c=values[order],
+            cmap="viridis",
+            vmin=0,
+            vmax=largest,
+            edgecolors="black",
+            linewidths=0.4,
+        )
         if not len(points):
-            axis.text(0.5, 0.5, "no local descriptors", transform=axis.transAxes, ha="center", color="white", fontsize=14)
+            axis.text(
+                0.5, 0.5, "no local descriptors", transform=axis.transAxes, ha="center", color="white", fontsize=14
+            )
     add_colour_bar(figure, axes, dots, pair.colours)
     if len(panel.links):
         _draw_links(figure, axes, panel)
@@ -196,9 +238,19 @@ def _draw_links(figure, axes, panel: AttentionPanel) -> None:
     widths = 0.6 + 2.4 * panel.strengths / panel.strengths[0]
     ends = [points[rows] for points, rows in zip(panel.points, panel.links.T)]
     # The strongest last, in front.
-    connect(figure, axes, *(side[::-1] for side in ends), LINK_COLOUR, widths[::-1], [kinds[agree][0] for agree in agrees[::-1]])
+    connect(
+        figure,
+        axes,
+        *(side[::-1] for side in ends),
+        LINK_COLOUR,
+        widths[::-1],
+        [kinds[agree][0] for agree in agrees[::-1]],
+    )
     style = {"color": LINK_COLOUR, "linewidth": 2.4, "path_effects": rim(2.4)}
-    handles = [Line2D([], [], linestyle=line, label=f"{label} ({agrees.count(kind)})", **style) for kind, (line, label) in kinds.items()]
+    handles = [
+        Line2D([], [], linestyle=line, label=f"{label} ({agrees.count(kind)})", **style)
+        for kind, (line, label) in kinds.items()
+    ]
     add_legend(figure, axes, [*handles, Line2D([], [], linestyle="", label="the wider, the stronger")])
 
 
@@ -209,12 +261,15 @@ def draw_inliers(figure, pair: Pair, place: int, title: str) -> None:
     draw_matches(figure, pair.pixels, pair.captions, *ends, place, title)
 
 
-_PANELS = {"attention": ("What the reranking transformer attends to", draw_attention, "panel"),
-           "geometry": ("Matches that one plane transform explains (reranker geometric)", draw_inliers, "found")}
+_PANELS = {
+    "attention": ("What the reranking transformer attends to", draw_attention, "panel"),
+    "geometry": ("Matches that one plane transform explains (reranker geometric)", draw_inliers, "found"),
+}
 
 
 def draw_pair(pair: Pair, parts=tuple(_PANELS)):
-    """A ``matplotlib.figure.Figure`` of the panels (``attention``, ``geometry``) that the pair has, one below the other."""
+    """A ``matplotlib.figure.Figure`` of the panels (``attention``, ``geometry``) that the pair has, one below the
+    other."""
     parts = [_PANELS[part] for part in parts if getattr(pair, _PANELS[part][2]) is not None]
     figure = two_picture_figure(pair.pixels, f"{pair.title}\n{describe_numbers(pair.numbers)}", len(parts))
     for place, (title, draw, _) in enumerate(parts[::-1]):
@@ -224,11 +279,25 @@ def draw_pair(pair: Pair, parts=tuple(_PANELS)):
 
 def describe_numbers(numbers: dict) -> str:
     """The numbers of a pair in a line."""
-    return ", ".join(f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in numbers.items())
+    return ", ".join(
+        f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in numbers.items()
+    )
 
 
-def write_pair(folder, store, query_name, candidate_name, image_dir, reranker=None, geometric=True, *, box=None, ground_truth=None,
-               view: AttentionView = AttentionView(), prefix: str | None = None) -> dict:
+def write_pair(
+    folder,
+    store,
+    query_name,
+    candidate_name,
+    image_dir,
+    reranker=None,
+    geometric=True,
+    *,
+    box=None,
+    ground_truth=None,
+    view: AttentionView = AttentionView(),
+    prefix: str | None = None,
+) -> dict:
     """Writes a PNG for each panel of a pair into the folder and returns what a page needs of them:
 
         {"pictures": [{"file": name in the folder, "title": text, "caption": text}], "numbers": {name: number or text}}
@@ -237,8 +306,19 @@ def write_pair(folder, store, query_name, candidate_name, image_dir, reranker=No
     """
     if isinstance(store, str | Path):
         with Store(store) as opened:
-            return write_pair(folder, opened, query_name, candidate_name, image_dir, reranker, geometric, box=box,
-                              ground_truth=ground_truth, view=view, prefix=prefix)  # fmt: skip
+            return write_pair(
+                folder,
+                opened,
+                query_name,
+                candidate_name,
+                image_dir,
+                reranker,
+                geometric,
+                box=box,
+                ground_truth=ground_truth,
+                view=view,
+                prefix=prefix,
+            )
     pair = explain_pair(store, query_name, candidate_name, image_dir, reranker, geometric, box, ground_truth, view)
     prefix = prefix or "pair_{}_{}".format(*(store.index(name) for name in pair.names))
     pictures = []
@@ -252,11 +332,18 @@ def write_pair(folder, store, query_name, candidate_name, image_dir, reranker=No
 def caption(pair: Pair, part: str) -> str:
     """A sentence or two on how to read a panel."""
     if part == "geometry":
-        return "{inliers} of {matches} matches of local descriptors agree with one plane transform.".format(**pair.numbers)
+        return "{inliers} of {matches} matches of local descriptors agree with one plane transform.".format(
+            **pair.numbers
+        )
     meaning = pair.colours.replace("\n", " ")
     text = f"Each dot is a local descriptor; the brighter and larger, the more {meaning}."
     if len(pair.panel.links):
-        text += f" Lines are the {len(pair.panel.links)} strongest links, local descriptors that attend to each other across the pair."
+        text += (
+            f" Lines are the {len(pair.panel.links)} strongest links, local descriptors that attend to each other "
+            "across the pair."
+        )
     if pair.panel.agrees is not None:
-        text += f" {int(pair.panel.agrees.sum())} of them, drawn solid, agree with the transform of the verified matches."
+        text += (
+            f" {int(pair.panel.agrees.sum())} of them, drawn solid, agree with the transform of the verified matches."
+        )
     return text

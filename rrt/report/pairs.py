@@ -47,12 +47,12 @@ def folder_of(query: int, picture: int, comparison: Comparison) -> str:
 
 
 def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, image_dir, resume=None) -> list[dict]:
-    """For each pair {"query", "picture", "name", "pictures": [{"file", "title", "caption"}], "numbers"}; files are written to
-    ``folder`` and named from there."""
+    """For each pair {"query", "picture", "name", "pictures": [{"file", "title", "caption"}], "numbers"}; files are
+    written to ``folder`` and named from there."""
     if not pairs:
         return []
-    from rrt.store.store import Store
     from rrt.report.pair import write_pair
+    from rrt.store.store import Store
 
     first, drawn = comparison.evaluations[0], []
     reranker = _reranker(comparison, resume)
@@ -64,7 +64,9 @@ def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, ima
             names = comparison.queries[query], comparison.names[picture]
             made = write_pair(inside, store, *names, image_dir, reranker=reranker, geometric=True, ground_truth=truth)
             pictures = [each | {"file": f"{inside.name}/{each['file']}"} for each in made["pictures"]]
-            drawn.append({"query": query, "picture": picture, "name": names[1], "pictures": pictures, "numbers": made["numbers"]})
+            drawn.append(
+                {"query": query, "picture": picture, "name": names[1], "pictures": pictures, "numbers": made["numbers"]}
+            )
     return drawn
 
 
@@ -83,8 +85,13 @@ def _reranker(comparison, resume):
     if resume is not None:
         return Reranker.from_checkpoint(resume)
     evaluations = comparison.evaluations
-    used = [evaluations[m.evaluation].find(m.details["checkpoint"]) for m in comparison.methods if "checkpoint" in m.details]
+    used = [
+        evaluations[m.evaluation].find(m.details["checkpoint"]) for m in comparison.methods if "checkpoint" in m.details
+    ]
     there = [path for path in used if path.exists()]
     if used and not there:
-        print(f"{used[0]}: the checkpoint of the evaluation is not there; pairs are drawn without it (--resume)", file=sys.stderr)
+        print(
+            f"{used[0]}: the checkpoint of the evaluation is not there; pairs are drawn without it (--resume)",
+            file=sys.stderr,
+        )
     return Reranker.from_checkpoint(there[0]) if there else None

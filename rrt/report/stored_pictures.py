@@ -12,7 +12,8 @@ _TOLERANCE = 2
 
 
 def resolve(store, image: str | int) -> int:
-    """The place of an image given by its name in the store, its file stem or its place. InputError when there is none."""
+    """The place of an image given by its name in the store, its file stem or its place. InputError when there is
+    none."""
     if isinstance(image, str) and image.isdecimal() and image not in store:
         image = int(image)
     return store[image].index
@@ -22,9 +23,9 @@ def read_stored_picture(store, place: int, image_dir: str | Path, box: Box | Non
     """uint8 RGB [H, W, 3] that the keypoints of a stored image lie on, as an extraction reads it (EXIF orientation is
     ignored). box: (x1, y1, x2, y2) that queries were cropped to, if this image is one.
 
-    The size in the store says whether the box was cut out; where it is that of the whole picture, as Paris6k's published
-    lists have it, the keypoints do: of a crop none lies beyond the crop's sides. Raises InputError for a file that cannot
-    be read and for a picture of another size.
+    The size in the store says whether the box was cut out; where it is that of the whole picture, as Paris6k's
+    published lists have it, the keypoints do: of a crop none lies beyond the crop's sides. Raises InputError for a file
+    that cannot be read and for a picture of another size.
     """
     file, stored = Path(image_dir) / store.names[place], tuple(store.image_size[place].tolist())
     whole = _decode(file, None, image_dir)
@@ -36,8 +37,10 @@ def read_stored_picture(store, place: int, image_dir: str | Path, box: Box | Non
         return whole.pixels
     sizes = "{} x {}".format(*stored), "{} x {}".format(*whole.whole_size)
     cut = "" if box is None else " (its box {} x {})".format(*crop.size)
-    raise InputError(f"{store.path}: {store.names[place]!r} was extracted from {sizes[0]} pixels, {file} has {sizes[1]}{cut}; give"
-                     " the folder of the pictures that were extracted and, for a cropped query, the ground truth with its box")  # fmt: skip
+    raise InputError(
+        f"{store.path}: {store.names[place]!r} was extracted from {sizes[0]} pixels, {file} has {sizes[1]}{cut}; give"
+        " the folder of the pictures that were extracted and, for a cropped query, the ground truth with its box"
+    )
 
 
 def _decode(file: Path, box: Box | None, image_dir) -> Decoded:

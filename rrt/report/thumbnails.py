@@ -1,4 +1,5 @@
-"""Small pictures for pages, made once: the name of a thumbnail says which file, of which size and time, it was made from."""
+"""Small pictures for pages, made once: the name of a thumbnail says which file, of which size and time, it was made
+from."""
 
 import hashlib
 import re
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from rrt.errors import atomic_path
+from rrt.files.atomic import atomic_path
 from rrt.files.jobs import run_jobs
 
 EDGE = 256
@@ -35,8 +36,8 @@ class Thumbnail:
 def make_thumbnails(folder, jobs: list[Job], num_workers: int = 1, edge: int = EDGE) -> dict[Job, Thumbnail]:
     """A JPEG of at most ``edge`` pixels a side for every job, except where the file is missing or no picture.
 
-    What the folder holds already is taken as it is: a second run, or one after a kill, makes what is missing or was made of
-    another file. EXIF orientation is ignored, as in the extraction, whose boxes it would turn.
+    What the folder holds already is taken as it is: a second run, or one after a kill, makes what is missing or was
+    made of another file. EXIF orientation is ignored, as in the extraction, whose boxes it would turn.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,11 @@ def make_thumbnails(folder, jobs: list[Job], num_workers: int = 1, edge: int = E
     if missing:
         made = run_jobs(_make, missing, num_workers if len(missing) >= _FEW else 1, "thumbnails")
         there |= {match[1]: match for match in map(_NAME.fullmatch, filter(None, made))}
-    return {job: Thumbnail(there[key][0], (int(there[key][2]), int(there[key][3]))) for job, key in keys.items() if key in there}
+    return {
+        job: Thumbnail(there[key][0], (int(there[key][2]), int(there[key][3])))
+        for job, key in keys.items()
+        if key in there
+    }
 
 
 def remove_others(folder, kept) -> None:

@@ -28,7 +28,9 @@ METHODS: dict[str, str] = {
 def method_class(name: str):
     """The class of a method. Raises InputError for a name that is none."""
     if name not in METHODS:
-        raise InputError(f"reranker '{name}': no such method; there are {', '.join(METHODS)}, and chains of them as a+b")
+        raise InputError(
+            f"reranker '{name}': no such method; there are {', '.join(METHODS)}, and chains of them as a+b"
+        )
     module, _, kind = METHODS[name].partition(":")
     return getattr(import_module(module), kind)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.errors import check_count, check_number
-from rrt.search.exact import expand
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
 from rrt.rerankers.gallery import check_globals, similarities
+from rrt.search.exact import expand
 
 
 def expanded_queries(space: SearchSpace, shortlists: list[Shortlist], k: int, alpha: float, rows_of=None) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Aggregated selective match kernel, ASMK, and its binary form, ASMK* (Tolias, Avrithis and Jegou, "To aggregate or not
-to aggregate: selective match kernels for image search", ICCV 2013; "Image search with selective match kernels", IJCV 2016).
+to aggregate: selective match kernels for image search", ICCV 2013; "Image search with selective match kernels", IJCV
+2016).
 
 X_c are the local descriptors of image X whose nearest visual word is c. They become one unit vector, or its signs:
 
@@ -21,12 +22,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from rrt.rerankers.codebook import MAKE, Aggregated, Codebook, aggregate, load_codebook
-from rrt.datasets.sets import read_descriptors
 from rrt.errors import InputError, check_count
-from rrt.network.pairs import concatenated_ranges
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace
+from rrt.rerankers.codebook import MAKE, Aggregated, Codebook, aggregate, load_codebook
+from rrt.store.checked import read_descriptors
+from rrt.store.ranges import concatenated_ranges
 from rrt.store.values import as_float32
 
 _IMAGES_PER_BLOCK = 64
@@ -36,13 +37,14 @@ _WIDE = 0.25
 
 
 class InvertedFile:
-    """V^ of all gallery images, sorted by visual word: starts int64 [K + 1], word c has rows starts[c] to starts[c + 1] of
-    vectors and of images int32 [E], rising. Image i has the rows places[offsets[i]:offsets[i + 1]] and those words."""
+    """V^ of all gallery images, sorted by visual word: starts int64 [K + 1], word c has rows starts[c] to starts[c + 1]
+    of vectors and of images int32 [E], rising. Image i has the rows places[offsets[i]:offsets[i + 1]] and those
+    words."""
 
     def __init__(self, method: "Asmk", space: SearchSpace):
         blocks, self.size = [], len(space.gallery_index)
         for start in bar(range(0, self.size, _IMAGES_PER_BLOCK), "visual words", "block", passing=True):
-            blocks.append(method.aggregated(space.store, space.gallery_index[start:start + _IMAGES_PER_BLOCK]))
+            blocks.append(method.aggregated(space.store, space.gallery_index[start : start + _IMAGES_PER_BLOCK]))
         counts = np.concatenate([np.diff(block.offsets) for block in blocks])
         self.offsets = np.concatenate([[0], np.cumsum(counts)])
         self.words = np.concatenate([block.words for block in blocks])
@@ -54,7 +56,7 @@ class InvertedFile:
         self.vectors = np.empty((len(order), *blocks[0].vectors.shape[1:]), blocks[0].vectors.dtype)
         row = 0
         for number, block in enumerate(blocks):
-            self.vectors[self.places[row:row + len(block.words)]] = block.vectors
+            self.vectors[self.places[row : row + len(block.words)]] = block.vectors
             row, blocks[number] = row + len(block.words), None  # so that all is held once, and not twice
         held = np.diff(self.starts)
         idf = np.log1p(self.size / np.maximum(held, 1)) if method.idf else np.ones(len(held))
@@ -86,12 +88,12 @@ class InvertedFile:
 
     def score_candidates(self, method: "Asmk", queries: Aggregated, query: int, candidates: np.ndarray) -> np.ndarray:
         """S of one query with some gallery images [n], float32 [n]."""
-        own = slice(*queries.offsets[query:query + 2])
+        own = slice(*queries.offsets[query : query + 2])
         row_of = np.full(len(self.weights), -1)
         row_of[queries.words[own]] = np.arange(own.start, own.stop)
         scores = [np.empty(0)]
         for start in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
-            block = candidates[start:start + _CANDIDATES_PER_BLOCK]
+            block = candidates[start : start + _CANDIDATES_PER_BLOCK]
             counts = np.diff(self.offsets)[block]
             entries = concatenated_ranges(self.offsets[block], counts)
             rows = row_of[self.words[entries]]
@@ -100,7 +102,7 @@ class InvertedFile:
             found = method.similarities(queries.vectors[rows], self.vectors[self.places[entries]])
             weighted = self.weights[self.words[entries]] * method.selectivity(found)
             scores.append(np.bincount(owners, weighted, len(block)))
-        norm = self.norms_of(queries.offsets[query:query + 2] - own.start, queries.words[own])
+        norm = self.norms_of(queries.offsets[query : query + 2] - own.start, queries.words[own])
         return (np.concatenate(scores) * norm * self.norms[candidates]).astype(np.float32)
 
 
@@ -133,7 +135,9 @@ class Asmk(RerankMethod):
         for name, least, below in (("alpha", 0, np.inf), ("tau", -1, 1)):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not least <= value < below:
-                raise InputError(f"reranker 'asmk': {name}={value!r}: expected a number from {least} to below {below:g}")
+                raise InputError(
+                    f"reranker 'asmk': {name}={value!r}: expected a number from {least} to below {below:g}"
+                )
         check_count("multiple_assignment", self.multiple_assignment)
         if self.max_local is not None:
             check_count("max_local", self.max_local)
@@ -161,7 +165,8 @@ class Asmk(RerankMethod):
         return aggregate(self.words, packed.descriptors, packed.offsets, assignments, self.binary)
 
     def similarities(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """V^ . V^ of rows of vectors: paired, [p, .] and [p, .] -> float32 [p]; all, [q, 1, .] and [1, n, .] -> [q, n]."""
+        """V^ . V^ of rows of vectors: paired, [p, .] and [p, .] -> float32 [p]; all, [q, 1, .] and [1, n, .] -> [q,
+        n]."""
         if self.binary:
             differing = np.bitwise_count(first ^ second).sum(axis=-1, dtype=np.int32)
             return 1 - differing * np.float32(2 / self.words.dim)
@@ -180,13 +185,16 @@ class Asmk(RerankMethod):
         wide = sum(len(each.candidates) for each in shortlists) > _WIDE * len(queries) * inverted.size
         scores = [None] * len(shortlists)
         for start in bar(range(0, len(queries), _IMAGES_PER_BLOCK), "asmk", "block", passing=True):
-            block = queries[start:start + _IMAGES_PER_BLOCK]
+            block = queries[start : start + _IMAGES_PER_BLOCK]
             vectors = self.aggregated(space.store, space.query_index[block], self.multiple_assignment)
             table = inverted.score_gallery(self, vectors) if wide else None
             for number in np.flatnonzero((rows >= start) & (rows < start + len(block))):
                 query, candidates = rows[number] - start, shortlists[number].candidates
-                scores[number] = (inverted.score_candidates(self, vectors, query, candidates) if table is None
-                                  else table[query][candidates])
+                scores[number] = (
+                    inverted.score_candidates(self, vectors, query, candidates)
+                    if table is None
+                    else table[query][candidates]
+                )
         return scores
 
     def bytes_per_image(self, space: SearchSpace) -> float:

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from rrt.datasets.sets import read_globals
-from rrt.search.exact import Whitening, l2_normalize
+from rrt.search.whitening import Whitening
+from rrt.store.checked import read_globals
+from rrt.store.values import l2_normalize
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ class Chain(RerankMethod):
     depths: tuple[int | None, ...] | None = None
 
     def __post_init__(self):
-        if not self.methods or self.depths is not None and len(self.depths) != len(self.methods):
+        if not self.methods or (self.depths is not None and len(self.depths) != len(self.methods)):
             raise InputError(f"a chain of {len(self.methods)} methods with {self.depths} depths; give one for each")
 
     def prepare(self, space):

@@ -6,9 +6,10 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from rrt.datasets.sets import read_descriptors
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path
 from rrt.progress import bar, waiting
+from rrt.store.checked import read_descriptors
 from rrt.store.values import as_float32
 
 _IMAGES_PER_BLOCK = 64
@@ -42,8 +43,10 @@ class Codebook:
         if not store.local_dim or not store.local_counts().any():
             raise InputError(f"{store.path}: holds no local descriptors; import or extract them too")
         if store.local_dim != self.dim:
-            raise InputError(f"{self.path or 'codebook'}: words of {self.dim} dimensions, the local descriptors of "
-                             f"{store.path} have {store.local_dim}; {MAKE}")
+            raise InputError(
+                f"{self.path or 'codebook'}: words of {self.dim} dimensions, the local descriptors of "
+                f"{store.path} have {store.local_dim}; {MAKE}"
+            )
 
     def save(self, path) -> Path:
         """Write an .npz, whole or not at all."""
@@ -60,19 +63,24 @@ def load_codebook(path) -> Codebook:
     try:
         with np.load(path, allow_pickle=False) as file:
             words = file["words"]
-            origin = {name.removeprefix("origin_"): str(file[name]) for name in file.files if name.startswith("origin_")}
+            origin = {
+                name.removeprefix("origin_"): str(file[name]) for name in file.files if name.startswith("origin_")
+            }
     except Exception as error:  # zipfile, numpy and struct raise many kinds for a damaged file
         raise InputError(f"{path}: not a codebook ({error}); {MAKE}") from error
     if words.ndim != 2 or not words.size or words.dtype != np.float32 or not np.isfinite(words).all():
-        raise InputError(f"{path}: its words are {words.dtype} of shape {words.shape}, or not finite; expected float32 "
-                         f"[words, dimensions]; {MAKE}")
+        raise InputError(
+            f"{path}: its words are {words.dtype} of shape {words.shape}, or not finite; expected float32 "
+            f"[words, dimensions]; {MAKE}"
+        )
     return Codebook(np.ascontiguousarray(words), origin, path)
 
 
 @dataclass(frozen=True)
 class Aggregated:
     """Several images by visual words: image i holds words[offsets[i]:offsets[i + 1]], rising. vectors: the sum of the
-    residuals of the descriptors at each, as a unit vector, float16 [E, D], or its signs as bits, uint64 [E, ceil(D / 64)]."""
+    residuals of the descriptors at each, as a unit vector, float16 [E, D], or its signs as bits, uint64 [E, ceil(D /
+    64)]."""
 
     offsets: np.ndarray
     words: np.ndarray
@@ -97,12 +105,14 @@ def aggregate(
     keys, sums = keys[kept], sums[kept]
     if binary:
         bits = np.zeros((len(sums), -(-codebook.dim // 64) * 64), bool)
-        bits[:, :codebook.dim] = sums > 0
+        bits[:, : codebook.dim] = sums > 0
         vectors = np.packbits(bits, axis=1).view(np.uint64)
     else:
         vectors = (sums / lengths[kept, None]).astype(np.float16)
     owners = keys // len(codebook)
-    return Aggregated(np.searchsorted(owners, np.arange(num_images + 1)), (keys % len(codebook)).astype(np.int32), vectors)
+    return Aggregated(
+        np.searchsorted(owners, np.arange(num_images + 1)), (keys % len(codebook)).astype(np.int32), vectors
+    )
 
 
 def train_codebook(
@@ -120,10 +130,14 @@ def train_codebook(
             raise InputError(f"codebook with {name} {value}: expected at least {least}")
     sample = 256 * size if sample is None else sample
     if sample < size:
-        raise InputError(f"codebook of {size} words from a sample of {sample} descriptors: give a sample as large at least")
+        raise InputError(
+            f"codebook of {size} words from a sample of {sample} descriptors: give a sample as large at least"
+        )
     rows = sample_descriptors(store, sample, images, seed)
     if len(rows) < size:
-        raise InputError(f"{store.path}: {len(rows)} local descriptors make no {size} words; give a size of at most {len(rows)}")
+        raise InputError(
+            f"{store.path}: {len(rows)} local descriptors make no {size} words; give a size of at most {len(rows)}"
+        )
     # faiss would warn of few points, and take a sample of its own of many.
     settings = faiss.ClusteringParameters()
     settings.niter, settings.seed = iterations, seed
@@ -133,9 +147,16 @@ def train_codebook(
         means.train(rows, faiss.IndexFlatL2(store.local_dim))
     words = faiss.vector_to_array(means.centroids).reshape(size, -1)
     made_by = {name: store.attributes[name] for name in ("desc_name", "model_sha256")}
-    origin = {"store": store.path, **made_by, "images": len(store) if images is None else len(images),
-              "descriptors": len(rows), "seed": seed, "iterations": iterations,
-              "error": f"{means.iteration_stats.at(means.iteration_stats.size() - 1).obj / len(rows):.6f}", "faiss": faiss.__version__}
+    origin = {
+        "store": store.path,
+        **made_by,
+        "images": len(store) if images is None else len(images),
+        "descriptors": len(rows),
+        "seed": seed,
+        "iterations": iterations,
+        "error": f"{means.iteration_stats.at(means.iteration_stats.size() - 1).obj / len(rows):.6f}",
+        "faiss": faiss.__version__,
+    }
     return Codebook(words, {what: str(value) for what, value in origin.items()})
 
 
@@ -155,9 +176,9 @@ def sample_descriptors(store, count: int, images=None, seed: int = 0) -> np.ndar
     for first in bar(range(0, len(images), _IMAGES_PER_BLOCK), "reading descriptors", "block", passing=True):
         block = slice(first, first + _IMAGES_PER_BLOCK)
         end = start + int(counts[block].sum())
-        wanted = chosen[np.searchsorted(chosen, start):np.searchsorted(chosen, end)] - start
+        wanted = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, end)] - start
         if len(wanted):
             found = read_descriptors(store, images[block], None).descriptors
-            rows[filled:filled + len(wanted)] = as_float32(found[wanted])
+            rows[filled : filled + len(wanted)] = as_float32(found[wanted])
         start, filled = end, filled + len(wanted)
     return rows

@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass
 
 from rrt.errors import InputError
-from rrt.evaluation.reranking import Fusion
 from rrt.rerankers import make_method, method_class
 from rrt.rerankers.base import RerankMethod
 from rrt.rerankers.chain import Chain
+from rrt.rerankers.fusion import Fusion
 from rrt.rerankers.transformer import Transformer
 
 

@@ -30,8 +30,8 @@ _CELLS = 2**25
 
 @dataclass(frozen=True)
 class DatabaseAugmentation(RerankMethod):
-    """k: neighbours that join a gallery image; weights: rank | similarity, alpha: exponent of the latter (0: all alike);
-    query_k: candidates that join the query, 0 = none; query_alpha: exponent of their weights."""
+    """k: neighbours that join a gallery image; weights: rank | similarity, alpha: exponent of the latter (0: all
+    alike); query_k: candidates that join the query, 0 = none; query_alpha: exponent of their weights."""
 
     k: int = 15
     weights: str = "similarity"

@@ -9,13 +9,14 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from rrt.errors import InputError
-from rrt.search.exact import search
 from rrt.progress import bar
 from rrt.rerankers.base import SearchSpace, Shortlist
+from rrt.search.exact import search
 
 _CELLS = 2**25  # of a table held at a time: 128 MiB of float32
 _ROWS = 4096  # searched at a time
-# Pairs compared from which on the search by a fast first pass (on the GPU, where there is one) is worth its preparation.
+# Pairs compared from which on the search by a fast first pass (on the GPU, where there is one) is worth its
+# preparation.
 _MANY_PAIRS = 2**33
 
 
@@ -79,7 +80,8 @@ def nearest_others(table: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndar
 
 
 def gallery_neighbours(space: SearchSpace, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """nearest_others() of the gallery images ``rows`` in the whole gallery; what was found before is not searched again.
+    """nearest_others() of the gallery images ``rows`` in the whole gallery; what was found before is not searched
+    again.
 
     Returns similarities float32 [n, k'] and gallery positions int32 [n, k'].
     """
@@ -118,9 +120,15 @@ class _Neighbours:
     def _find_many(self, rows, k):
         from rrt.search.self_search import SelfSearch  # loads torch
 
-        with TemporaryDirectory() as folder, bar(
-            what="neighbours", total=1.0, passing=True, bar_format="{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
-        ) as shown:
+        with (
+            TemporaryDirectory() as folder,
+            bar(
+                what="neighbours",
+                total=1.0,
+                passing=True,
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]",
+            ) as shown,
+        ):
             self.inds[rows] = SelfSearch(self.gallery, k, Path(folder)).search(rows, shown.update)
         for block in _blocks(rows, "similarities"):
             for place in range(k):

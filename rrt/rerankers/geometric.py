@@ -7,9 +7,10 @@ p of a query q and a candidate x of the shortlist
     M(q, x)     = {(i, j): j = argmin_j |d_i^q - d_j^x|, |d_i^q - d_j^x| < max_distance}
     score(q, x) = max_T |{(i, j) in M(q, x): |p_i^q - T p_j^x| <= threshold}|
 
-where T is an affine transform or a homography, estimated by MAGSAC++ (rrt/matching/matches.py). DELG_SPEC 6.2 has the published
-settings: mode one_way, max_distance 0.9 or 1.0, threshold 10 or 20, max_trials 1000, border 0. The defaults here were
-chosen on held-out training landmarks in pictures of 640 pixels, where a border of 0 ranks worse than global search.
+where T is an affine transform or a homography, estimated by MAGSAC++ (rrt/matching/matches.py). DELG_SPEC 6.2 has the
+published settings: mode one_way, max_distance 0.9 or 1.0, threshold 10 or 20, max_trials 1000, border 0. The defaults
+here were chosen on held-out training landmarks in pictures of 640 pixels, where a border of 0 ranks worse than global
+search.
 """
 
 import zlib
@@ -22,12 +23,12 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from rrt.datasets.sets import not_finite
 from rrt.errors import InputError
 from rrt.matching.matches import MODELS, MODES, Verification, half_squares, match_in, verify
 from rrt.matching.pictures import is_inner
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
+from rrt.store.checked import not_finite
 from rrt.store.values import all_finite, as_float32
 
 # Cells of a matrix product: small ones stay in a core's cache, a GPU wants large ones.
@@ -85,7 +86,7 @@ class Geometric(RerankMethod):
         for name, values in (("mode", MODES), ("geometry", MODELS)):
             self._require(name, getattr(self, name) in values, f"one of {', '.join(values)}")
         self._require("max_distance", _number(self.max_distance, 0, np.inf, True), "a number above 0, or None for any")
-        fits = self.ratio == 1 and self.ratio is not True or _number(self.ratio, 0, 1, True)
+        fits = (self.ratio == 1 and self.ratio is not True) or _number(self.ratio, 0, 1, True)
         self._require("ratio", fits, "a number above 0 and up to 1, or None for no such test")
         self._require("threshold", _number(self.threshold, 0, np.inf), "a number of pixels above 0")
         self._require("confidence", _number(self.confidence, 0, 1), "a number between 0 and 1")
@@ -93,7 +94,7 @@ class Geometric(RerankMethod):
         self._require("border", fits, "a part of the shorter side, 0 to less than 0.5")
         for name, optional in (("max_trials", False), ("max_local", True), ("threads", True)):
             value = getattr(self, name)
-            fits = value is None and optional or _integer(value) and 0 < value < 2**31
+            fits = (value is None and optional) or (_integer(value) and 0 < value < 2**31)
             self._require(name, fits, "an integer of at least 1" + ", or None" * optional)
         self._require("seed", _integer(self.seed), "an integer")
         self._device()
@@ -215,8 +216,10 @@ class Geometric(RerankMethod):
 
 def _check_locals(store) -> None:
     if not store.local_dim:
-        raise InputError(f"{store.path}: holds no local descriptors, which the reranker 'geometric' compares; extract or import"
-                         " them too")
+        raise InputError(
+            f"{store.path}: holds no local descriptors, which the reranker 'geometric' compares; extract or import"
+            " them too"
+        )
 
 
 def _integer(value) -> bool:

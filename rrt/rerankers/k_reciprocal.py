@@ -1,7 +1,8 @@
 """k-reciprocal encoding: images are alike that have the same images as mutual neighbours.
 
 Zhong, Zheng, Cao, Li: Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017. N(i, k) are image i
-and its k nearest other gallery images; of a query, the first k candidates. With d(i, j) = |x_i - x_j|^2 = 2 - 2 x_i . x_j:
+and its k nearest other gallery images; of a query, the first k candidates. With d(i, j) = |x_i - x_j|^2 = 2 - 2 x_i .
+x_j:
 
     R(i, k)  = those j of N(i, k) with i in N(j, k)                                                      (equation 2)
     R*(i, k) = R(i, k) and every R(j, k / 2), j in R(i, k), of which R(i, k) holds two thirds or more   (equation 3)
@@ -21,7 +22,15 @@ from scipy.sparse import csr_array, vstack
 
 from rrt.errors import check_count, check_number
 from rrt.rerankers.base import RerankMethod, SearchSpace
-from rrt.rerankers.gallery import check_globals, gallery_neighbours, is_kept, kept, pair_similarities, similarities, sparse_rows
+from rrt.rerankers.gallery import (
+    check_globals,
+    gallery_neighbours,
+    is_kept,
+    kept,
+    pair_similarities,
+    similarities,
+    sparse_rows,
+)
 
 _ROWS = 4096
 _SHARE = np.float32(2 / 3 - 1e-6)  # of whole numbers

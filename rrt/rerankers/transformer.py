@@ -1,18 +1,18 @@
 """`rrt`: the reranking transformer (Tan, Yuan, Ordonez, "Instance-level Image Retrieval using Reranking Transformers",
 ICCV 2021).
 
-score(query, candidate) = z, the network's logit that both show the same object, or, blended with the global similarity s,
-w s + (1 - w) sigmoid(t z) (``rrt.Fusion`` with weight w and temperature t).
+score(query, candidate) = z, the network's logit that both show the same object, or, blended with the global similarity
+s, w s + (1 - w) sigmoid(t z) (``rrt.Fusion`` with weight w and temperature t).
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from rrt.errors import InputError, check_types
-from rrt.evaluation.reranking import Fusion
-from rrt.rerankers.base import RerankMethod, local_bytes
 from rrt.network.reranker import Reranker
 from rrt.network.scorer import Scorer
+from rrt.rerankers.base import RerankMethod, local_bytes
+from rrt.rerankers.fusion import Fusion
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class Transformer(RerankMethod):
     def __post_init__(self):
         check_types(self, "rrt.")
         if self.checkpoint is None and self.scorer is None:
-            raise InputError("reranker 'rrt' needs a checkpoint; give the path of a published one, or train one with experiment.py")
+            raise InputError(
+                "reranker 'rrt' needs a checkpoint; give the path of a published one, or train one with experiment.py"
+            )
         fusion = Fusion(float(self.weight), float(self.temperature))
         object.__setattr__(self, "_fusion", fusion)
         reranker = None

@@ -41,8 +41,9 @@ def warp_antialiased(levels, homography, size, border_mode=cv2.BORDER_CONSTANT, 
     level = int(np.clip(np.floor(np.log2(max(shrink, 1e-6)) + 0.4), 0, len(levels) - 1))
     source = levels[level]
     to_full = np.diag([width / source.shape[1], height / source.shape[0], 1.0])
-    return cv2.warpPerspective(source, homography @ to_full, size, flags=cv2.INTER_LINEAR, borderMode=border_mode,
-                               borderValue=border_value)
+    return cv2.warpPerspective(
+        source, homography @ to_full, size, flags=cv2.INTER_LINEAR, borderMode=border_mode, borderValue=border_value
+    )
 
 
 def magnification(homography: np.ndarray, x, y):

@@ -42,8 +42,13 @@ def random_light(rng: np.random.Generator, strength: float) -> Light:
         "golden": ((0.50, 0.46, 0.46), (0.30, 0.52, 0.70), (190, 150, 110), (150, 195, 240)),
         "dusk": ((0.48, 0.36, 0.32), (0.10, 0.18, 0.26), (90, 50, 35), (120, 110, 150)),
     }[str(mood)]
-    return Light(sun, np.array(ambient) * jitter[0], np.array(direct) * jitter[0] * rng.uniform(0.7, 1.3),
-                 np.array(zenith) * jitter[1], np.array(horizon) * jitter[1])
+    return Light(
+        sun,
+        np.array(ambient) * jitter[0],
+        np.array(direct) * jitter[0] * rng.uniform(0.7, 1.3),
+        np.array(zenith) * jitter[1],
+        np.array(horizon) * jitter[1],
+    )
 
 
 def draw_backdrop(rng: np.random.Generator, camera: Camera, light: Light) -> np.ndarray:
@@ -117,8 +122,9 @@ def _add_ground(rng, image, camera, light):
     levels = pyramid(tile, 3, 32)
     level = levels[1 if nearness.max() > 0.12 else 2]
     fit = np.diag([tile.shape[1] / level.shape[1], tile.shape[0] / level.shape[0], 1.0])
-    ground = cv2.warpPerspective(level, homography @ fit, camera.size, flags=cv2.INTER_LINEAR,
-                                 borderMode=cv2.BORDER_WRAP)
+    ground = cv2.warpPerspective(
+        level, homography @ fit, camera.size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+    )
     mean = tile.reshape(-1, 3).mean(0)
     haze = np.broadcast_to(np.clip(mean * 0.75 + light.horizon * 0.2, 0, 255).astype(np.uint8), ground.shape)
     ground = blend(np.ascontiguousarray(haze), ground, np.clip(nearness * 9 - 0.25, 0, 1))
@@ -142,8 +148,9 @@ def _ground_tile(rng):
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def ground_shadow(image: np.ndarray, camera: Camera, light: Light, half_width: float, half_depth: float,
-                  height: float) -> None:
+def ground_shadow(
+    image: np.ndarray, camera: Camera, light: Light, half_width: float, half_depth: float, height: float
+) -> None:
     """Darkens the ground where the building's block keeps the sun away, in place."""
     strength = float(np.clip(light.direct.mean(), 0, 0.6))
     length = np.minimum(1 / max(light.sun[1], 0.2), 3.0) * height * 0.8
@@ -196,8 +203,11 @@ def _tree(rng, image, x, foot, tall, dim):
     height = tall * rng.uniform(0.35, 0.95)
     trunk = max(2.0, height * 0.05)
     crown = foot - height * 0.7
-    tx.fill(image, [(x - trunk / 2, foot), (x + trunk / 2, foot), (x + trunk / 3, crown), (x - trunk / 3, crown)],
-            _tone((50, 65, 80), dim))
+    tx.fill(
+        image,
+        [(x - trunk / 2, foot), (x + trunk / 2, foot), (x + trunk / 3, crown), (x - trunk / 3, crown)],
+        _tone((50, 65, 80), dim),
+    )
     if rng.random() < 0.3:
         for _ in range(14):
             start = np.array([x, foot - height * rng.uniform(0.4, 0.7)])
@@ -223,8 +233,9 @@ def _people(rng, image, x, foot, tall, dim):
 def _car(rng, image, x, foot, tall, dim):
     w = tall * rng.uniform(0.3, 0.6)
     h, paint_colour = w * rng.uniform(0.2, 0.26), rng.uniform(20, 220, 3)
-    body = np.array([(-0.5, 0), (-0.5, -1), (-0.28, -1.15), (-0.16, -1.9), (0.2, -1.9), (0.36, -1.1), (0.5, -0.9),
-                     (0.5, 0)])
+    body = np.array(
+        [(-0.5, 0), (-0.5, -1), (-0.28, -1.15), (-0.16, -1.9), (0.2, -1.9), (0.36, -1.1), (0.5, -0.9), (0.5, 0)]
+    )
     windows = np.array([(-0.23, -1.15), (-0.13, -1.75), (0.17, -1.75), (0.28, -1.15)])
     tx.fill(image, body * (w, h) + (x, foot), _tone(paint_colour, dim))
     tx.fill(image, windows * (w, h) + (x, foot), _tone((70, 60, 50), dim))

@@ -64,12 +64,18 @@ def make_building(seed: int, split: int, family: int, member: int, shared: float
     count = 8
     from_pool = rng.permutation(style.motifs)[: round(count * shared)]
     own = rng.integers(1 << 30, size=count - len(from_pool))
-    details = Details((seed, split, family, member, 3), tuple(int(c) for c in np.concatenate([own, from_pool])),
-                      float(rng.uniform(0.3, 0.55)))
+    details = Details(
+        (seed, split, family, member, 3),
+        tuple(int(c) for c in np.concatenate([own, from_pool])),
+        float(rng.uniform(0.3, 0.55)),
+    )
     # Look-alikes differ in proportion by a few percent only, as houses of one street do.
-    style = replace(style, floor_height=style.floor_height * rng.uniform(0.96, 1.04),
-                    depth=style.depth * rng.uniform(0.93, 1.07),
-                    wall=tuple(np.clip(np.array(style.wall) * rng.uniform(0.96, 1.04, 3), 0, 255)))
+    style = replace(
+        style,
+        floor_height=style.floor_height * rng.uniform(0.96, 1.04),
+        depth=style.depth * rng.uniform(0.93, 1.07),
+        wall=tuple(np.clip(np.array(style.wall) * rng.uniform(0.96, 1.04, 3), 0, 255)),
+    )
     return _Builder(style, details, np.random.default_rng([seed, split, family, 4]), rng).build()
 
 
@@ -107,7 +113,7 @@ class _Builder:
         self._front_gable(x, z + 0.01, y, rise, "triangle")
         towers, half = self.family_rng.choice([1, 2, 2]), self.family_rng.uniform(0.5, 0.65)
         top = y + self.family_rng.uniform(0.8, 2.2)
-        for side in ([-1, 1] if towers == 2 else [self.family_rng.choice([-1, 1])]):
+        for side in [-1, 1] if towers == 2 else [self.family_rng.choice([-1, 1])]:
             self._tower(side * (x + half * 0.8), z - half * 0.7, half, top, self.family_rng.uniform(1.4, 2.4), "spire")
 
     def _temple(self, x, z, y):
@@ -138,8 +144,15 @@ class _Builder:
         else:
             self._hip(0, 0, x + 0.1, z + 0.1, y, rise * 0.7, 0.3)
         half, at = self.family_rng.uniform(0.5, 0.75), self.family_rng.choice([-0.7, 0.0, 0.0, 0.7]) * x
-        self._tower(at, -z * 0.2, half, y + rise + self.family_rng.uniform(0.8, 1.8), half * 2.2,
-                    str(self.family_rng.choice(["spire", "dome"])), base=y * 0.8)
+        self._tower(
+            at,
+            -z * 0.2,
+            half,
+            y + rise + self.family_rng.uniform(0.8, 1.8),
+            half * 2.2,
+            str(self.family_rng.choice(["spire", "dome"])),
+            base=y * 0.8,
+        )
 
     def _gate(self, x, z, y):
         self._box(0, 0, x, z * 0.7, 0, y, self.style.floors, central=True)
@@ -169,9 +182,11 @@ class _Builder:
         style = replace(self.style, floor_height=(y1 - y0) / floors)
         details = replace(self.details, changed=0.8) if plain else self.details
         height = (0, y0 - y1, 0)
-        walls = [((cx - x, y1, cz + z), (2 * x, 0, 0), 2 * x, central),
-                 ((cx + x, y1, cz + z), (0, 0, -2 * z), 2 * z, False),
-                 ((cx - x, y1, cz - z), (0, 0, 2 * z), 2 * z, False)]
+        walls = [
+            ((cx - x, y1, cz + z), (2 * x, 0, 0), 2 * x, central),
+            ((cx + x, y1, cz + z), (0, 0, -2 * z), 2 * z, False),
+            ((cx - x, y1, cz - z), (0, 0, 2 * z), 2 * z, False),
+        ]
         for corner, right, width, door in walls:
             self._add(corner, right, height, draw_wall(style, details, width, floors, self.next_wall, door))
             self.next_wall += 1
@@ -200,8 +215,12 @@ class _Builder:
         """Hipped roof; `ridge` = share of the width that the ridge takes (0 = pyramid)."""
         inset = (1 - ridge) / 2
         front = self._roof_texture(2 * x, np.hypot(z, rise))
-        self._add((cx - x, y + rise, cz), (2 * x, 0, 0), (0, -rise, z),
-                  self._cut(front, [(inset, 0), (1 - inset, 0), (1, 1), (0, 1)]))
+        self._add(
+            (cx - x, y + rise, cz),
+            (2 * x, 0, 0),
+            (0, -rise, z),
+            self._cut(front, [(inset, 0), (1 - inset, 0), (1, 1), (0, 1)]),
+        )
         reach = x - ridge * x
         side = self._cut(self._roof_texture(2 * z, np.hypot(reach, rise)), [(0.5, 0), (1, 1), (0, 1)])
         self._add((cx + x - reach, y + rise, cz + z), (0, 0, -2 * z), (reach, -rise, 0), side)
@@ -241,8 +260,11 @@ class _Builder:
 
     def _rims(self, cx, cz, x, z, y, height, kind):
         top = y + height
-        for corner, right in [((cx - x, top, cz + z), (2 * x, 0, 0)), ((cx + x, top, cz + z), (0, 0, -2 * z)),
-                              ((cx - x, top, cz - z), (0, 0, 2 * z))]:
+        for corner, right in [
+            ((cx - x, top, cz + z), (2 * x, 0, 0)),
+            ((cx + x, top, cz + z), (0, 0, -2 * z)),
+            ((cx - x, top, cz - z), (0, 0, 2 * z)),
+        ]:
             self._add(corner, right, (0, -height, 0), self._rim(max(np.abs(right)), height, kind))
 
     def _rim(self, width, height, kind):

@@ -34,8 +34,13 @@ class Camera:
     def scaled(self, factor: int) -> Camera:
         """The same view with `factor` times the pixels on each side (pixel centres at whole numbers)."""
         shift = (factor - 1) / 2
-        return Camera(self.position, self.rotation, self.focal * factor, (self.size[0] * factor, self.size[1] * factor),
-                      (self.centre[0] * factor + shift, self.centre[1] * factor + shift))
+        return Camera(
+            self.position,
+            self.rotation,
+            self.focal * factor,
+            (self.size[0] * factor, self.size[1] * factor),
+            (self.centre[0] * factor + shift, self.centre[1] * factor + shift),
+        )
 
 
 def look_at(position, target, roll: float, focal: float, size, shift=(0.0, 0.0)) -> Camera:
@@ -98,8 +103,10 @@ def render(faces: list[Face], camera: Camera, sun: np.ndarray, ambient: np.ndarr
         to_box = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1.0]])
         warped = warp_antialiased(face.levels, to_box @ homography, (int(x1 - x0), int(y1 - y0)))
         plane = np.linalg.inv(homography)[2].astype(np.float32)
-        inverse_depth = (plane[0] * np.arange(x0, x1, dtype=np.float32)[None]
-                         + (plane[1] * np.arange(y0, y1, dtype=np.float32) + plane[2])[:, None])
+        inverse_depth = (
+            plane[0] * np.arange(x0, x1, dtype=np.float32)[None]
+            + (plane[1] * np.arange(y0, y1, dtype=np.float32) + plane[2])[:, None]
+        )
         box = (slice(y0, y1), slice(x0, x1))
         shown = ((warped[..., 3] > 127) & (inverse_depth > nearest[box])).view(np.uint8)
         light = ambient + direct * max(0.0, float(face.normal @ sun))

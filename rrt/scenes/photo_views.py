@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from rrt.scenes.augment import camera_effects, jpeg_bytes, paste_patch, pyramid, warp_antialiased
 from rrt.errors import InputError
+from rrt.files.atomic import guard_settings, write_bytes
+from rrt.files.jobs import default_workers, run_jobs
 from rrt.formats.lists import ImageList, read_image_list, write_image_list
-from rrt.files.jobs import default_workers, guard_settings, run_jobs, write_bytes
+from rrt.scenes.augment import camera_effects, jpeg_bytes, paste_patch, pyramid, warp_antialiased
 
 DRAWING = 1  # raised when the same seed no longer gives the same pictures
 SMALLEST_SIDE = 32  # pixels; a smaller photograph has nothing to crop
@@ -45,8 +46,16 @@ class ViewSettings:
 
     def check(self) -> None:
         """Raises InputError naming the first setting out of range."""
-        ranges = {"views": (1, 10000), "size": (64, 4096), "smallest_crop": (0.01, 1), "perspective": (0, 0.4),
-                  "rotation": (0, 180), "strength": (0, 1), "patches": (0, 10), "seed": (0, 2**63)}
+        ranges = {
+            "views": (1, 10000),
+            "size": (64, 4096),
+            "smallest_crop": (0.01, 1),
+            "perspective": (0, 0.4),
+            "rotation": (0, 180),
+            "strength": (0, 1),
+            "patches": (0, 10),
+            "seed": (0, 2**63),
+        }
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"views: {name} is {getattr(self, name)}; give a number from {low} to {high}")
@@ -63,8 +72,14 @@ class _Photograph:
     settings: ViewSettings
 
 
-def make_views(train_txt, out, settings: ViewSettings = ViewSettings(), num_workers: int | None = None,
-               allow_missing: bool = False, image_dir=None) -> Path:
+def make_views(
+    train_txt,
+    out,
+    settings: ViewSettings = ViewSettings(),
+    num_workers: int | None = None,
+    allow_missing: bool = False,
+    image_dir=None,
+) -> Path:
     """Makes the views of every picture of an image list under `out`, and `<out>/train.txt`; returns the list's path.
 
     image_dir: where the list's names start from, None = the list's own folder.
@@ -82,15 +97,21 @@ def make_views(train_txt, out, settings: ViewSettings = ViewSettings(), num_work
     results = run_jobs(_make_photograph, jobs, default_workers() if num_workers is None else num_workers, "views")
     skipped = [(photographs.names[i], result) for i, result in enumerate(results) if isinstance(result, str)]
     _write_skipped(out / "views.skipped.csv", skipped)
-    rows = [(target.relative_to(out).as_posix(), job.index, size) for job, result in zip(jobs, results, strict=True)
-            if not isinstance(result, str) for target, size in zip(job.targets, result, strict=True)]
+    rows = [
+        (target.relative_to(out).as_posix(), job.index, size)
+        for job, result in zip(jobs, results, strict=True)
+        if not isinstance(result, str)
+        for target, size in zip(job.targets, result, strict=True)
+    ]
     if not rows:
         raise InputError(f"{train_txt}: none of its {len(jobs)} pictures could be read; first: {skipped[0][1]}")
     write_image_list(out / "train.txt", *zip(*rows, strict=True))
     if skipped and not allow_missing:
-        raise InputError(f"{train_txt}: {len(skipped)} of {len(jobs)} pictures could not be read "
-                         f"(first: {skipped[0][1]}), listed in {out / 'views.skipped.csv'}; the rest is made; "
-                         "repair them or give --allow_missing")
+        raise InputError(
+            f"{train_txt}: {len(skipped)} of {len(jobs)} pictures could not be read "
+            f"(first: {skipped[0][1]}), listed in {out / 'views.skipped.csv'}; the rest is made; "
+            "repair them or give --allow_missing"
+        )
     return out / "train.txt"
 
 
@@ -169,8 +190,9 @@ def focus_point(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return (np.array([column, row]) + 13.5) / 64 * image.shape[1::-1]
 
 
-def draw_view(levels: list[np.ndarray], focus, others: list[np.ndarray], rng: np.random.Generator,
-              settings: ViewSettings) -> bytes:
+def draw_view(
+    levels: list[np.ndarray], focus, others: list[np.ndarray], rng: np.random.Generator, settings: ViewSettings
+) -> bytes:
     """One view of the photograph whose `pyramid` and `focus_point` are given, as the bytes of a JPEG."""
     size = _frame(rng, settings.size)
     homography = crop_homography(rng, levels[0].shape[1::-1], focus, size, settings)

@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.atomic import guard_settings, read_json, write_bytes, write_json
+from rrt.files.jobs import default_workers, run_jobs
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import write_image_list
-from rrt.files.jobs import default_workers, guard_settings, read_json, run_jobs, write_bytes, write_json
 from rrt.scenes.buildings import make_building
 from rrt.scenes.views import View, draw_view, grade
 
@@ -54,8 +55,18 @@ class SceneSettings:
 
     def check(self) -> None:
         """Raises InputError naming the first setting out of range."""
-        least = {"num_train_landmarks": 1, "views": 1, "num_test_landmarks": 2, "test_views": 1, "queries": 1,
-                 "num_distractors": 0, "distractor_views": 1, "family": 2, "size": 64, "seed": 0}
+        least = {
+            "num_train_landmarks": 1,
+            "views": 1,
+            "num_test_landmarks": 2,
+            "test_views": 1,
+            "queries": 1,
+            "num_distractors": 0,
+            "distractor_views": 1,
+            "family": 2,
+            "size": 64,
+            "seed": 0,
+        }
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise InputError(f"scenes: {name} is {getattr(self, name)}; give {low} or more")
@@ -95,8 +106,10 @@ def make_scenes(out, settings: SceneSettings = SceneSettings(), num_workers: int
     """
     settings.check()
     num_workers = default_workers() if num_workers is None else num_workers
-    return (make_train_scenes(Path(out) / "scenes_train", settings, num_workers),
-            make_test_scenes(Path(out) / "scenes_test", settings, num_workers))
+    return (
+        make_train_scenes(Path(out) / "scenes_train", settings, num_workers),
+        make_test_scenes(Path(out) / "scenes_test", settings, num_workers),
+    )
 
 
 def make_train_scenes(folder: Path, settings: SceneSettings, num_workers: int) -> Path:
@@ -105,8 +118,11 @@ def make_train_scenes(folder: Path, settings: SceneSettings, num_workers: int) -
     kinds = ("view",) * settings.views
     landmarks = [Landmark(folder, "train", i, kinds, used) for i in range(settings.num_train_landmarks)]
     views = _draw(folder, landmarks, used, num_workers)
-    rows = [(landmark.picture(v), landmark.index, view.size)
-            for landmark in landmarks for v, view in enumerate(views[landmark.name])]
+    rows = [
+        (landmark.picture(v), landmark.index, view.size)
+        for landmark in landmarks
+        for v, view in enumerate(views[landmark.name])
+    ]
     write_image_list(folder / "train.txt", *zip(*rows, strict=True))
     return folder
 
@@ -142,8 +158,15 @@ def make_test_scenes(folder: Path, settings: SceneSettings, num_workers: int) ->
 
 def _only(settings: SceneSettings, *names) -> SceneSettings:
     # What the other split needs is set to the default, so that it may change without touching this folder.
-    counts = {"num_train_landmarks", "views", "num_test_landmarks", "test_views", "queries", "num_distractors",
-              "distractor_views"}
+    counts = {
+        "num_train_landmarks",
+        "views",
+        "num_test_landmarks",
+        "test_views",
+        "queries",
+        "num_distractors",
+        "distractor_views",
+    }
     default = SceneSettings()
     return replace(settings, **{name: getattr(default, name) for name in counts - set(names)})
 
@@ -166,7 +189,9 @@ def _draw(folder: Path, landmarks: list[Landmark], settings: SceneSettings, num_
     guard_settings(folder / "scenes.json", {"drawing": DRAWING, **asdict(settings)})
     done = {landmark.name: _finished(landmark) for landmark in landmarks}
     missing = [landmark for landmark in landmarks if done[landmark.name] is None]
-    for landmark, views in zip(missing, run_jobs(_draw_landmark, missing, num_workers, folder.name, "landmark"), strict=True):
+    for landmark, views in zip(
+        missing, run_jobs(_draw_landmark, missing, num_workers, folder.name, "landmark"), strict=True
+    ):
         done[landmark.name] = views
     return done
 
@@ -178,8 +203,10 @@ def _finished(landmark: Landmark) -> list[View] | None:
         return None
     try:
         lengths = [record.pop("bytes") for record in records]
-        views = [View(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
-                 for record in records]
+        views = [
+            View(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
+            for record in records
+        ]
     except (AttributeError, KeyError, TypeError):
         raise InputError(f"{landmark.geometry}: not a list of views; delete it and run again") from None
     if len(views) != len(landmark.kinds):

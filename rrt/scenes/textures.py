@@ -72,8 +72,12 @@ def wall(rng: np.random.Generator, kind: str, shape: tuple[int, int], colour, un
 
 
 def _masonry(rng, kind, shape, colour, unit):
-    length, spread, bond, gap = {"brick": (2.4, 0.16, 0.5, 0.20), "ashlar": (1.9, 0.09, 0.5, 0.09),
-                                 "rubble": (1.4, 0.22, 0.37, 0.24), "banded": (2.6, 0.07, 0.5, 0.08)}[kind]
+    length, spread, bond, gap = {
+        "brick": (2.4, 0.16, 0.5, 0.20),
+        "ashlar": (1.9, 0.09, 0.5, 0.09),
+        "rubble": (1.4, 0.22, 0.37, 0.24),
+        "banded": (2.6, 0.07, 0.5, 0.08),
+    }[kind]
     unit = max(unit, 3.0)
     y, x = np.arange(shape[0], dtype=np.float32)[:, None], np.arange(shape[1], dtype=np.float32)[None]
     if kind == "rubble":
@@ -109,8 +113,12 @@ def roof(rng: np.random.Generator, shape: tuple[int, int], colour, second, patte
     tint = rng.normal(1, 0.13, (row.max() + 1, column.max() + 1)).astype(np.float32)[row, column]
     image = np.asarray(colour, np.float32) * tint[..., None]
     period = int(rng.integers(5, 9))
-    chosen = {0: np.zeros(shape, bool), 1: row % period < 2, 2: (column + row) % period * ((column - row) % period) < 4,
-              3: (row + np.abs(column % (2 * period) - period)) % period < 2}[pattern]
+    chosen = {
+        0: np.zeros(shape, bool),
+        1: row % period < 2,
+        2: (column + row) % period * ((column - row) % period) < 4,
+        3: (row + np.abs(column % (2 * period) - period)) % period < 2,
+    }[pattern]
     image[chosen] = np.asarray(second, np.float32) * tint[chosen][:, None]
     image *= (0.78 + 0.3 * np.clip(y % 1, 0, 1))[..., None]
     image *= (1 + 0.08 * smooth_noise(rng, shape, 4))[..., None]

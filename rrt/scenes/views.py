@@ -36,7 +36,7 @@ class View:
 
 
 def grade(query: View, other: View) -> str:
-    """"easy", "hard" or "junk": how `other` counts as a positive of `query`, two pictures of one building.
+    """ "easy", "hard" or "junk": how `other` counts as a positive of `query`, two pictures of one building.
 
     junk: less than 20 % of the building's surface or 2 % of the picture is left to recognise it by.
     easy: viewing directions at most 30 degrees apart, apparent sizes within a factor of 1.7, and at least 60 % of the
@@ -60,8 +60,9 @@ def scale_ratio(a: View, b: View) -> float:
     return float(max(ratio, 1 / ratio))
 
 
-def draw_view(building: Building, rng: np.random.Generator, kind: str, size: int,
-              difficulty: float) -> tuple[bytes, View]:
+def draw_view(
+    building: Building, rng: np.random.Generator, kind: str, size: int, difficulty: float
+) -> tuple[bytes, View]:
     """Renders a picture, longest side `size`, and returns the JPEG's bytes and what is known about it.
 
     kind: "query" (moderate view, whole building, little in the way), "view" (anything) or "gallery" (anything, and now
@@ -87,8 +88,14 @@ def draw_view(building: Building, rng: np.random.Generator, kind: str, size: int
     quality = rng.integers(round(88 - 50 * difficulty), 94)
     middle = np.array([0, building.height / 2, 0])
     away = camera.position - middle
-    view = View(camera.size, box, tuple(float(v) for v in away), float(camera.focal / np.linalg.norm(away)),
-                visible_share(faces, camera, seen), float(seen.mean()))
+    view = View(
+        camera.size,
+        box,
+        tuple(float(v) for v in away),
+        float(camera.focal / np.linalg.norm(away)),
+        visible_share(faces, camera, seen),
+        float(seen.mean()),
+    )
     return jpeg_bytes(image, quality), view
 
 

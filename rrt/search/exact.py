@@ -3,41 +3,24 @@
 Descriptors are float32 rows of unit length, so that the inner product is the cosine similarity.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 
-from rrt.errors import InputError, atomic_path, sha256_of_file
+from rrt.errors import InputError
 from rrt.progress import bar
+from rrt.search.whitening import load_whitening
+from rrt.store.checked import _check_table, _rows, refuse_not_finite
 from rrt.store.store import Store
+from rrt.store.values import l2_normalize
 
 _BLOCK_BYTES = 64 * 2**20
 # Queries compared at a time, so that what they are compared with stays in long blocks.
 _QUERIES = 1024
 
 
-def _rows(x, what):
-    x = np.ascontiguousarray(x, dtype=np.float32)
-    _check_table(x.shape, what)
-    return x
-
-
-def _check_table(shape, what):
-    if len(shape) != 2 or not shape[0]:
-        raise InputError(f"{what}: descriptors of shape {shape}; expected a table [images, dimensions], not empty")
-
-
 def _count(k):
     if int(k) != k or k < 1:
         raise InputError(f"k={k} neighbours: expected an integer of at least 1")
     return int(k)
-
-
-def l2_normalize(x):
-    """Rows of x [N, D] divided by their length (a zero row stays zero), float32."""
-    x = np.asarray(x, dtype=np.float32)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def load_globals(store_path, *lists, whitening=None):
@@ -59,13 +42,6 @@ def load_globals(store_path, *lists, whitening=None):
     return tables
 
 
-def refuse_not_finite(path, names, table):
-    """InputError naming the first of `names` [n] whose row of table [n, D] holds a number that is not finite."""
-    broken = np.flatnonzero(~np.isfinite(table).all(axis=1))
-    if len(broken):
-        raise InputError(f"{path}: the global descriptor of '{names[broken[0]]}' is not finite; extract it again")
-
-
 class Nearest:
     """The k largest similarities of each query to gallery rows that come a block at a time.
 
@@ -79,7 +55,8 @@ class Nearest:
         self.inds = np.empty((num_queries, 0), np.int64)
 
     def add(self, similarities, start):
-        """Take those, float32 [Q, B] and finite, of the gallery rows start to start + B, which follow on the last ones."""
+        """Take those, float32 [Q, B] and finite, of the gallery rows start to start + B, which follow on the last
+        ones."""
         held, size = self.inds.shape[1], similarities.shape[1]
         if held == self.k:
             # An equal one comes later in the gallery than those that are held.
@@ -107,14 +84,17 @@ def search(gallery, queries, k=None):
     read in blocks of 64 MiB and never held whole. queries [Q, D] -> (sims float32 [Q, k] falling, inds int64 [Q, k]).
     Products are float32; equal ones are ordered by index. Memory: three blocks, and 16 bytes for each of Q k results;
     when more than half of the gallery is asked for, N similarities a query. Neighbours of one large table among
-    itself, exact in float64: rrt.search.self_search. Raises InputError for sizes that do not fit and rows that are not finite.
+    itself, exact in float64: rrt.search.self_search. Raises InputError for sizes that do not fit and rows that are not
+    finite.
     """
     queries = _rows(queries, "queries")
     gallery = gallery if hasattr(gallery, "shape") else np.asarray(gallery, dtype=np.float32)
     _check_table(gallery.shape, "gallery")
     if gallery.shape[1] != queries.shape[1]:
-        raise InputError(f"queries have {queries.shape[1]} dimensions and the gallery {gallery.shape[1]}; extract both"
-                         " with the same model")
+        raise InputError(
+            f"queries have {queries.shape[1]} dimensions and the gallery {gallery.shape[1]}; extract both"
+            " with the same model"
+        )
     refuse_not_finite("queries", range(len(queries)), queries)
     k = len(gallery) if k is None else min(_count(k), len(gallery))
     parts = [_search_block(gallery, queries[start : start + _QUERIES], k) for start in range(0, len(queries), _QUERIES)]
@@ -168,88 +148,10 @@ def query_expansion(queries, gallery, k=2, alpha=0.3):
 
 
 def expand(queries, rows, sims, alpha):
-    """Unit length of query + sum of max(similarity, 0)**alpha row: queries [Q, D], rows [Q, k, D], sims [Q, k] -> [Q, D].
+    """Unit length of query + sum of max(similarity, 0)**alpha row: queries [Q, D], rows [Q, k, D], sims [Q, k] -> [Q,
+    D].
 
     alpha 0 weights all rows alike.
     """
     weights = np.maximum(sims, 0) ** np.float32(alpha)
     return l2_normalize(queries + np.einsum("qk,qkd->qd", weights, rows))
-
-
-@dataclass(frozen=True)
-class Whitening:
-    """y = unit length of (x - mean) projection, with mean [D] and projection [D, d] float32."""
-
-    mean: np.ndarray
-    projection: np.ndarray
-    path: Path | None = None
-
-    def apply(self, x):
-        """Descriptors [N, D] -> [N, d] float32 of unit length; InputError when they have another dimension."""
-        x = np.asarray(x, dtype=np.float32)
-        if x.shape[1] != len(self.mean):
-            raise InputError(
-                f"{self.path or 'whitening'}: learned for {len(self.mean)} dimensions, the descriptors have"
-                f" {x.shape[1]}; learn it again with tools/learn_whitening.py"
-            )
-        return l2_normalize((x - self.mean) @ self.projection)
-
-    def save(self, path):
-        """Write an .npz, whole or not at all."""
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, mean=self.mean, projection=self.projection)
-        return Path(path)
-
-
-def load_whitening(path):
-    """Read what Whitening.save wrote; InputError for a missing, damaged or different file."""
-    path = Path(str(path))
-    remedy = "make it with tools/learn_whitening.py"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; {remedy}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, projection = file["mean"], file["projection"]
-    except Exception as error:  # zipfile, numpy and struct raise many kinds for a damaged file
-        raise InputError(f"{path}: not a whitening file ({error}); {remedy}") from error
-    if mean.ndim != 1 or projection.ndim != 2 or len(mean) != len(projection) or not projection.shape[1]:
-        raise InputError(f"{path}: mean {mean.shape} and projection {projection.shape} do not fit together; {remedy}")
-    if not (np.isfinite(mean).all() and np.isfinite(projection).all()):
-        raise InputError(f"{path}: holds values that are not finite; {remedy}")
-    return Whitening(mean.astype(np.float32), projection.astype(np.float32), path)
-
-
-def describe_whitening(path):
-    """{"whitening": path as text, "whitening_sha256": of its bytes}, or None in both, for a record of what was used."""
-    return {"whitening": str(path) if path else None, "whitening_sha256": sha256_of_file(path) if path else None}
-
-
-def fit_pca_whitening(x, dim, power=0.5):
-    """Learn a projection to `dim` dimensions, None = all that vary, from descriptors x [N, D] -> Whitening.
-
-    Columns of the projection are the leading eigenvectors of the covariance divided by eigenvalue**power: power 0.5
-    makes every direction equally strong (whitening), 0 only turns and cuts (PCA). InputError when fewer than `dim`
-    directions carry variance.
-    """
-    x = _rows(x, "whitening").astype(np.float64)
-    if dim is not None and dim < 1 or power < 0:
-        raise InputError(f"whitening to {dim} dimensions and power {power}: dim must be at least 1, power not negative")
-    mean = x.mean(axis=0)
-    centred = x - mean
-    # With fewer images than dimensions the small Gram matrix has the same non-zero eigenvalues as the covariance.
-    small = len(x) < x.shape[1]
-    values, vectors = np.linalg.eigh((centred @ centred.T if small else centred.T @ centred) / len(x))
-    values, vectors = values[::-1], vectors[:, ::-1]
-    usable = int(np.sum(values > values[0] * 1e-10)) if values[0] > 0 else 0
-    dim = max(usable, 1) if dim is None else dim
-    if dim > usable:
-        raise InputError(
-            f"whitening to {dim} dimensions: {len(x)} images of {x.shape[1]} dimensions vary in {usable} directions"
-            f" only; give a dim of at most {usable}, or more images"
-        )
-    values, vectors = values[:dim], vectors[:, :dim]
-    if small:
-        vectors = centred.T @ vectors / np.sqrt(values * len(x))
-    # Eigenvectors come with an arbitrary sign; fixing it makes two runs comparable.
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)])
-    return Whitening(mean.astype(np.float32), (vectors / values**power).astype(np.float32))

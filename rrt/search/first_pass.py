@@ -37,7 +37,7 @@ _SMALLEST_RESULT = {"float32": 1e-30, "faiss": 1e-30, "bfloat16": 1e-30, "float1
 
 
 def choose_device(device):
-    """"cuda" or "cpu" for the setting auto, cpu or cuda. Raises InputError when there is no such device."""
+    """ "cuda" or "cpu" for the setting auto, cpu or cuda. Raises InputError when there is no such device."""
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"setting device={device!r}: expected auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
@@ -102,8 +102,9 @@ class FirstPass:
             part = slice(start, min(start + self.gallery_block, len(self.rows)))
             gallery = self._load(part)
             for first in range(0, len(own), QUERIES):
-                values, places = self._top_of(queries[first : first + QUERIES], gallery, part,
-                                              min(count, part.stop - start))
+                values, places = self._top_of(
+                    queries[first : first + QUERIES], gallery, part, min(count, part.stop - start)
+                )
                 places = places + start
                 if first in best:
                     values, places = (torch.cat(pair, dim=1) for pair in zip(best[first], (values, places)))
@@ -113,7 +114,9 @@ class FirstPass:
             advance((part.stop - start) / len(self.rows))
         values, places = (torch.cat(each).cpu() for each in zip(*best.values()))
         values, order = values.sort(dim=1, descending=True)
-        return values.to(torch.float64).numpy() * self._steps[own].astype(np.float64)[:, None], places.gather(1, order).numpy()
+        return values.to(torch.float64).numpy() * self._steps[own].astype(np.float64)[:, None], places.gather(
+            1, order
+        ).numpy()
 
     def _top_of(self, queries, gallery, part, count):
         """Products, not yet times the queries' steps, and places within `part` of the `count` largest."""
@@ -148,6 +151,7 @@ class FirstPass:
         number = np.dtype(np.int8 if self.kind == "int8" else np.int16)
         folder.mkdir(parents=True, exist_ok=True)
         rounded = np.memmap(folder / "first_pass.bin", number, "w+", shape=(count, width))
+
         def work(part):
             raw = self.rows[part]
             if self.kind == "int8":
@@ -167,8 +171,12 @@ class FirstPass:
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
             for block in self.rows.shown_blocks(f"rounding to {self.kind}"):
                 # Pieces that stay in the processor's cache between the steps.
-                list(threads.map(work, (slice(start, min(start + 128, block.stop))
-                                        for start in range(block.start, block.stop, 128))))
+                list(
+                    threads.map(
+                        work,
+                        (slice(start, min(start + 128, block.stop)) for start in range(block.start, block.stop, 128)),
+                    )
+                )
         return rounded
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rrt.search.exact import load_whitening, refuse_not_finite
 from rrt.progress import bar
+from rrt.search.whitening import load_whitening
+from rrt.store.checked import refuse_not_finite
 
 ROWS_PER_BLOCK = 4096
 
@@ -19,7 +20,7 @@ class DescriptorRows:
     """Rows [N, D] of a table by slice or by array of numbers, float32 and contiguous; those of ``index`` alone when
     given. Slices of a table that is float32, contiguous and taken whole are views.
 
-    whitening: rrt.search.exact.Whitening applied to rows as they are read; for rows that are read once or twice.
+    whitening: rrt.search.whitening.Whitening applied to rows as they are read; for rows that are read once or twice.
     """
 
     def __init__(self, table, index=None, whitening=None):

@@ -1,10 +1,10 @@
 """Exact nearest neighbours of all rows among themselves, for tables that do not fit in memory.
 
-A first pass in a fast number type (rrt/search/first_pass.py) finds candidates and an upper bound of every similarity. The best
-k of them are computed again; the k-th value so found is a lower bound of the true k-th, so that only candidates whose
-upper bound reaches it can belong to the answer. They are computed again, too. Where what was not kept could still reach
-it, the row is searched again in float64 over all rows. The answer is that of similarities in float64, equal ones (exact
-duplicates) by index, whatever the first pass, the blocks or the machine.
+A first pass in a fast number type (rrt/search/first_pass.py) finds candidates and an upper bound of every similarity.
+The best k of them are computed again; the k-th value so found is a lower bound of the true k-th, so that only
+candidates whose upper bound reaches it can belong to the answer. They are computed again, too. Where what was not kept
+could still reach it, the row is searched again in float64 over all rows. The answer is that of similarities in float64,
+equal ones (exact duplicates) by index, whatever the first pass, the blocks or the machine.
 """
 
 import os
@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from rrt.search.rows import DescriptorRows, summarize_rows
 from rrt.errors import InputError, check_count
-from rrt.search.first_pass import KINDS, QUERIES, FirstPass, choose_device, fastest_kind, kinds_of
 from rrt.progress import bar
+from rrt.search.first_pass import KINDS, QUERIES, FirstPass, choose_device, fastest_kind, kinds_of
+from rrt.search.rows import DescriptorRows, summarize_rows
 
 # Candidates a row that a first pass may need before the rows concerned are better searched again.
 WIDEST = 1024
@@ -54,8 +54,10 @@ def plan_memory(shape, block, memory_mb, k=100):
     a_row = 12 * min(block, QUERIES) + 6 * width
     least = queries + a_thread + a_row * min(count, 2 * WIDEST)
     if least > total:
-        raise InputError(f"setting memory_mb={memory_mb}: blocks of {block} images of {width} dimensions need"
-                         f" {-(-least // 10**6)}; give more, or a smaller block")
+        raise InputError(
+            f"setting memory_mb={memory_mb}: blocks of {block} images of {width} dimensions need"
+            f" {-(-least // 10**6)}; give more, or a smaller block"
+        )
     threads = max(1, min(os.cpu_count(), total // 4 // a_thread))
     # Longer gallery blocks than that gain nothing.
     return min(count, 65536, max(2 * WIDEST, (total - queries - threads * a_thread) // a_row)), threads
@@ -142,7 +144,8 @@ class SelfSearch:
         def finish(start):
             part = slice(start, start + _ROWS_PER_TASK)
             found[part], lowest[part], sure[part], needed[part], computed[part] = self._finish(
-                own[part], places[part], products[part])
+                own[part], places[part], products[part]
+            )
 
         list(self._threads.map(finish, range(0, len(own), _ROWS_PER_TASK)))
         self.computed_again += int(computed.sum())
@@ -230,8 +233,12 @@ class SelfSearch:
                 candidates = place[order[bounds[row] : bounds[row + 1]]]
                 candidates = candidates[candidates != own[start + row]]
                 distinct, which = np.unique(self._summary.first_equal[candidates], return_inverse=True)
-                values = np.concatenate([_exact(queries[row], self.rows[distinct[each : each + WIDEST]])
-                                         for each in range(0, len(distinct), WIDEST)])[which]
+                values = np.concatenate(
+                    [
+                        _exact(queries[row], self.rows[distinct[each : each + WIDEST]])
+                        for each in range(0, len(distinct), WIDEST)
+                    ]
+                )[which]
                 found[start + row] = candidates[np.lexsort((candidates, -values))[: self.k]]
         return found
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.errors import InputError, atomic_path, sha256_of_file
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path, sha256_of_file
+from rrt.files.safe_pickle import safe_load_pickle
+from rrt.formats.ground_truth import save_pickle
 
 # Global descriptors looked at of each list, evenly spread: another model or extraction differs in every row, and
 # 20,000 rows of 2,048 numbers take a fifth of a second where all of GLDv2 would take seconds at every start.
@@ -100,3 +103,52 @@ def _read(path: Path) -> dict:
             " make the table again with tools/prepare_topk_revisited.py or tools/prepare_topk_gldv2.py, or delete this"
             " file to use the table unchecked"
         ) from None
+
+
+def load_neighbors(path, rows=None, columns_below=None):
+    """Load a neighbour table: int64 [rows, k], gallery positions by falling similarity.
+
+    rows: how many queries the table must have. columns_below: size of the gallery the positions must lie in.
+    Raises InputError when the file is no such table, does not fit, or lists a position twice in a row.
+    """
+    path = Path(path)
+    table = safe_load_pickle(path)
+    remedy = "make it again with tools/prepare_topk_revisited.py or tools/prepare_topk_gldv2.py"
+    try:
+        table = np.asarray(table)
+    except ValueError:
+        table = np.empty(0, dtype=object)
+    if table.ndim != 2 or table.dtype.kind not in "iu" or table.size == 0:
+        raise InputError(f"{path}: not a neighbour table (an integer array [rows, neighbours]); {remedy}")
+    if rows is not None and len(table) != rows:
+        raise InputError(f"{path}: {len(table)} rows of neighbours for {rows} queries; {remedy}")
+    outside = (table < 0) | (table >= (np.iinfo(np.int64).max if columns_below is None else columns_below))
+    if outside.any():
+        row, column = np.argwhere(outside)[0]
+        gallery = "" if columns_below is None else f", the gallery has {columns_below} images"
+        raise InputError(f"{path}: row {row} names gallery position {table[row, column]}{gallery}; {remedy}")
+    _refuse_repeats(path, table, remedy)
+    return table.astype(np.int64, copy=False)
+
+
+def _refuse_repeats(path, table, remedy):
+    # In blocks, because a table with distractors has millions of columns.
+    step = max(1, 2**22 // table.shape[1])
+    for start in range(0, len(table), step):
+        rising = np.sort(table[start : start + step], axis=1)
+        twice = np.argwhere(rising[:, 1:] == rising[:, :-1])
+        if len(twice):
+            row, column = twice[0]
+            raise InputError(f"{path}: row {start + row} lists gallery position {rising[row, column]} twice; {remedy}")
+
+
+def save_neighbors(path, table, origin=None, search=None):
+    """Write a neighbour table [rows, k] as int64, and beside it what it was made from.
+
+    origin: of rrt.search.table.describe_origin, None when it is not known; search: how the neighbours were found.
+    """
+    # First, so that what stands beside a table never describes another one, whenever the program is killed.
+    origin_path(path).unlink(missing_ok=True)
+    save_pickle(path, np.ascontiguousarray(table, dtype=np.int64))
+    if origin is not None:
+        write_origin(path, origin, search)

@@ -12,10 +12,15 @@ Few pairs do not determine S, and it is shrunk towards a multiple of the identit
 (1 - shrinkage) S + shrinkage trace(S) / r, over the r directions in which the training descriptors vary at all.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.search.exact import Whitening, fit_pca_whitening
+from rrt.files.atomic import atomic_path, sha256_of_file
+from rrt.store.checked import _rows
+from rrt.store.values import l2_normalize
 
 
 def fit_supervised_whitening(x, dim, labels=None, pairs=None, power=0.5, shrinkage=0.5):
@@ -28,8 +33,10 @@ def fit_supervised_whitening(x, dim, labels=None, pairs=None, power=0.5, shrinka
     if (labels is None) == (pairs is None):
         raise ValueError("give labels or pairs")
     if not (0 <= shrinkage <= 1 and power >= 0 and dim >= 1):
-        raise InputError(f"whitening with dim {dim}, power {power} and shrinkage {shrinkage}: dim must be at least 1,"
-                         " power not negative, shrinkage within 0..1")
+        raise InputError(
+            f"whitening with dim {dim}, power {power} and shrinkage {shrinkage}: dim must be at least 1,"
+            " power not negative, shrinkage within 0..1"
+        )
     if pairs is not None and not len(pairs):
         raise InputError("supervised whitening: no matching pairs; give some, or --method pca")
     if pairs is None and len(np.unique(labels)) == len(labels):
@@ -39,8 +46,10 @@ def fit_supervised_whitening(x, dim, labels=None, pairs=None, power=0.5, shrinka
     basis = fit_pca_whitening(x, None, power=0)
     rank = basis.projection.shape[1]
     if dim > rank:
-        raise InputError(f"whitening to {dim} dimensions: {len(x)} images of {x.shape[1]} dimensions vary in {rank}"
-                         f" directions only; give a dim of at most {rank}, or more images")
+        raise InputError(
+            f"whitening to {dim} dimensions: {len(x)} images of {x.shape[1]} dimensions vary in {rank}"
+            f" directions only; give a dim of at most {rank}, or more images"
+        )
     turn = basis.projection.astype(np.float64)
     turned = (x - basis.mean) @ turn
     if pairs is None:
@@ -50,8 +59,10 @@ def fit_supervised_whitening(x, dim, labels=None, pairs=None, power=0.5, shrinka
     values, vectors = np.linalg.eigh(scatter)
     values = (1 - shrinkage) * np.maximum(values, 0) + shrinkage * values.mean()
     if power and values[0] <= 1e-10 * values[-1]:
-        raise InputError(f"supervised whitening: the matching pairs differ in {np.sum(values > 1e-10 * values[-1])} of"
-                         f" {rank} directions only; give a shrinkage above 0, or more pairs")
+        raise InputError(
+            f"supervised whitening: the matching pairs differ in {np.sum(values > 1e-10 * values[-1])} of"
+            f" {rank} directions only; give a shrinkage above 0, or more pairs"
+        )
     whitened = vectors / values**power
     spread = np.cov((turned @ whitened).T, bias=True).reshape(rank, rank)
     rotation = np.linalg.eigh(spread)[1][:, ::-1][:, :dim]
@@ -80,3 +91,82 @@ def _covariance_of_pairs(x, pairs):
         difference = x[first] - x[second]
         total += difference.T @ difference
     return total / (2 * len(pairs))
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """y = unit length of (x - mean) projection, with mean [D] and projection [D, d] float32."""
+
+    mean: np.ndarray
+    projection: np.ndarray
+    path: Path | None = None
+
+    def apply(self, x):
+        """Descriptors [N, D] -> [N, d] float32 of unit length; InputError when they have another dimension."""
+        x = np.asarray(x, dtype=np.float32)
+        if x.shape[1] != len(self.mean):
+            raise InputError(
+                f"{self.path or 'whitening'}: learned for {len(self.mean)} dimensions, the descriptors have"
+                f" {x.shape[1]}; learn it again with tools/learn_whitening.py"
+            )
+        return l2_normalize((x - self.mean) @ self.projection)
+
+    def save(self, path):
+        """Write an .npz, whole or not at all."""
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, mean=self.mean, projection=self.projection)
+        return Path(path)
+
+
+def load_whitening(path):
+    """Read what Whitening.save wrote; InputError for a missing, damaged or different file."""
+    path = Path(str(path))
+    remedy = "make it with tools/learn_whitening.py"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {remedy}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, projection = file["mean"], file["projection"]
+    except Exception as error:  # zipfile, numpy and struct raise many kinds for a damaged file
+        raise InputError(f"{path}: not a whitening file ({error}); {remedy}") from error
+    if mean.ndim != 1 or projection.ndim != 2 or len(mean) != len(projection) or not projection.shape[1]:
+        raise InputError(f"{path}: mean {mean.shape} and projection {projection.shape} do not fit together; {remedy}")
+    if not (np.isfinite(mean).all() and np.isfinite(projection).all()):
+        raise InputError(f"{path}: holds values that are not finite; {remedy}")
+    return Whitening(mean.astype(np.float32), projection.astype(np.float32), path)
+
+
+def describe_whitening(path):
+    """{"whitening": path as text, "whitening_sha256": of its bytes}, or None in both, for a record of what was used."""
+    return {"whitening": str(path) if path else None, "whitening_sha256": sha256_of_file(path) if path else None}
+
+
+def fit_pca_whitening(x, dim, power=0.5):
+    """Learn a projection to `dim` dimensions, None = all that vary, from descriptors x [N, D] -> Whitening.
+
+    Columns of the projection are the leading eigenvectors of the covariance divided by eigenvalue**power: power 0.5
+    makes every direction equally strong (whitening), 0 only turns and cuts (PCA). InputError when fewer than `dim`
+    directions carry variance.
+    """
+    x = _rows(x, "whitening").astype(np.float64)
+    if (dim is not None and dim < 1) or power < 0:
+        raise InputError(f"whitening to {dim} dimensions and power {power}: dim must be at least 1, power not negative")
+    mean = x.mean(axis=0)
+    centred = x - mean
+    # With fewer images than dimensions the small Gram matrix has the same non-zero eigenvalues as the covariance.
+    small = len(x) < x.shape[1]
+    values, vectors = np.linalg.eigh((centred @ centred.T if small else centred.T @ centred) / len(x))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    usable = int(np.sum(values > values[0] * 1e-10)) if values[0] > 0 else 0
+    dim = max(usable, 1) if dim is None else dim
+    if dim > usable:
+        raise InputError(
+            f"whitening to {dim} dimensions: {len(x)} images of {x.shape[1]} dimensions vary in {usable} directions"
+            f" only; give a dim of at most {usable}, or more images"
+        )
+    values, vectors = values[:dim], vectors[:, :dim]
+    if small:
+        vectors = centred.T @ vectors / np.sqrt(values * len(x))
+    # Eigenvectors come with an arbitrary sign; fixing it makes two runs comparable.
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)])
+    return Whitening(mean.astype(np.float32), (vectors / values**power).astype(np.float32))

@@ -3,16 +3,16 @@
     code(x)_k = 1 where a_k . (x - mean) > 0                   axes a_1 .. a_B, perpendicular and of one length t
     as read:    x^ = y / |y|,  y = mean + sum over k of (+1 or -1) a_k
 
-By ITQ (Gong and Lazebnik, "Iterative quantization: a Procrustean approach to learning binary codes", CVPR 2011) the axes
-are the B leading principal directions turned by the rotation R that brings the projections V = (x - mean) W nearest to
-corners of a cube: B = sign(V R), then R = argmin |B - V R|, in turns. A random rotation of the same directions, or, where
-nothing is learned, of all of the space with mean 0, is what it is compared with.
+By ITQ (Gong and Lazebnik, "Iterative quantization: a Procrustean approach to learning binary codes", CVPR 2011) the
+axes are the B leading principal directions turned by the rotation R that brings the projections V = (x - mean) W
+nearest to corners of a cube: B = sign(V R), then R = argmin |B - V R|, in turns. A random rotation of the same
+directions, or, where nothing is learned, of all of the space with mean 0, is what it is compared with.
 
 Error: with p_k = a_k . (x - mean) / t and r the part of x - mean that is perpendicular to all axes,
-|y - x|^2 = e^2 = sum over k of (|p_k| - t)^2 + |r|^2. For a unit row x and e < 1 the ball of radius e around x is seen from
-the origin within arcsin(e), so the cosine of a descriptor with itself as read is at least sqrt(1 - e^2). With mean 0 and
-B = D = 128 it is exactly |p|_1 / sqrt(B): about 0.80 = sqrt(2 / pi) after a random rotation, never below 1 / sqrt(B); and
-the cosine of two as read is 1 - 2 h / B, h the number of bits in which they differ.
+|y - x|^2 = e^2 = sum over k of (|p_k| - t)^2 + |r|^2. For a unit row x and e < 1 the ball of radius e around x is seen
+from the origin within arcsin(e), so the cosine of a descriptor with itself as read is at least sqrt(1 - e^2). With mean
+0 and B = D = 128 it is exactly |p|_1 / sqrt(B): about 0.80 = sqrt(2 / pi) after a random rotation, never below 1 /
+sqrt(B); and the cosine of two as read is 1 - 2 h / B, h the number of bits in which they differ.
 """
 
 from dataclasses import dataclass
@@ -63,14 +63,18 @@ def learn_codes(rows: np.ndarray, bits: int, kind: str = "itq", seed: int = 0, i
     InputError when the descriptors vary in fewer than ``bits`` directions."""
     check_bits(rows.shape[1], bits, seed)
     if kind not in KINDS or iterations < 0:
-        raise InputError(f"binary codes '{kind}' of {iterations} iterations: choose {' or '.join(KINDS)}, and 0 iterations or more")
+        raise InputError(
+            f"binary codes '{kind}' of {iterations} iterations: choose {' or '.join(KINDS)}, and 0 iterations or more"
+        )
     mean = rows.mean(axis=0, dtype=np.float64)
     centred = rows - mean.astype(np.float32)
     values, vectors = np.linalg.eigh(centred.T.astype(np.float64) @ centred / max(1, len(rows)))
     usable = int(np.sum(values > values[-1] * 1e-7)) if values[-1] > 0 else 0
     if bits > usable:
-        raise InputError(f"binary codes of {bits} bits: the {len(rows)} descriptors they are learned from vary in {usable}"
-                         " directions only; give fewer bits, or more images")
+        raise InputError(
+            f"binary codes of {bits} bits: the {len(rows)} descriptors they are learned from vary in {usable}"
+            " directions only; give fewer bits, or more images"
+        )
     directions = vectors[:, ::-1][:, :bits]
     # Eigenvectors come with an arbitrary sign; fixing it makes two runs comparable.
     directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(bits)])
@@ -89,7 +93,9 @@ def check_bits(dim: int, bits: int, seed: int = 0) -> None:
     if seed < 0:
         raise InputError(f"binary codes with seed {seed}: it may not be negative")
     if bits < 8 or bits % 8 or bits > dim:
-        raise InputError(f"binary codes of {bits} bits for {dim} dimensions: give a multiple of 8 that is no larger than {dim}")
+        raise InputError(
+            f"binary codes of {bits} bits for {dim} dimensions: give a multiple of 8 that is no larger than {dim}"
+        )
 
 
 def _rotation(size, seed):

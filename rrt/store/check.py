@@ -8,11 +8,11 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.progress import bar
+from rrt.store.records import UNIT_TOLERANCE
 from rrt.store.schema import LOCAL_COLUMNS
 from rrt.store.store import Store
-from rrt.store.writer import read_skipped
-from rrt.store.records import UNIT_TOLERANCE
 from rrt.store.values import INT8_LARGEST
+from rrt.store.writer import read_skipped
 
 # Numbers of a column looked at together.
 _BLOCK_VALUES = 4_000_000
@@ -75,7 +75,7 @@ def _check_images(store, check):
         check.add(f"'{store.names[place]}': the size of the picture is {store.image_size[place].tolist()}")
     step = max(1, _BLOCK_VALUES // max(1, store.global_dim))
     for start in bar(range(0, len(store), step), "global descriptors", "block", passing=True):
-        faults, zero = _faults_of_descriptors(store.global_descriptors[start:start + step], store.global_dtype)
+        faults, zero = _faults_of_descriptors(store.global_descriptors[start : start + step], store.global_dtype)
         for what, bad in (faults | {"zero": zero}).items():
             for place in start + np.flatnonzero(bad):
                 check.add(f"'{store.names[place]}': the global descriptor is {what}")
@@ -99,19 +99,25 @@ def _check_local(store, start, end, check):
         rows = start + np.flatnonzero(bad)
         owners = np.searchsorted(store.offsets, rows, side="right") - 1
         for place, count in Counter(owners.tolist()).items():
-            first, total = (int(row - store.offsets[place])
-                            for row in (rows[np.searchsorted(owners, place)], store.offsets[place + 1]))
+            first, total = (
+                int(row - store.offsets[place])
+                for row in (rows[np.searchsorted(owners, place)], store.offsets[place + 1])
+            )
             check.add(f"'{store.names[place]}': {what} in {count} of {total} rows, the first is row {first}")
 
 
 def _faults_of_descriptors(rows, stored_as):
     """Rows [n, D] and the type they are stored as -> ({fault: bool [n]}, which rows are zero, bool [n])."""
     if stored_as == "bits":
-        return {}, np.zeros(len(rows), bool)  # every byte is a code; what they stand for is checked by opening the store
+        return {}, np.zeros(
+            len(rows), bool
+        )  # every byte is a code; what they stand for is checked by opening the store
     if stored_as == "int8":
         # Not abs(): that of -128 is negative.
         largest = np.maximum(rows.max(axis=1, initial=0).astype(int), -rows.min(axis=1, initial=0).astype(int))
-        return {f"without a largest component of {INT8_LARGEST}": (largest != INT8_LARGEST) & (largest > 0)}, largest == 0
+        return {
+            f"without a largest component of {INT8_LARGEST}": (largest != INT8_LARGEST) & (largest > 0)
+        }, largest == 0
     finite = np.isfinite(rows).all(axis=1)
     lengths = np.linalg.norm(np.where(finite[:, None], rows, 0).astype(np.float32), axis=1)
     off = ~(np.abs(lengths - 1) <= _LENGTH_TOLERANCE[stored_as]) & (lengths > 0)
@@ -124,11 +130,17 @@ def _describe(store, check):
     summary = {
         "images": f"{len(store)}, {len(read_skipped(store.path))} pictures skipped",
         "global descriptors": f"{store.global_dim} x {store.global_dtype}",
-        "local descriptors": (f"{store.local_dim} dimensions in {len(store.codes.axes)} bits" if store.codes else
-                              f"{store.local_dim} x {store.local_dtype}") + f", {counts.sum()} in all, "
-                             + (f"compressed by {store.compression}" if store.compression else "uncompressed"),
+        "local descriptors": (
+            f"{store.local_dim} dimensions in {len(store.codes.axes)} bits"
+            if store.codes
+            else f"{store.local_dim} x {store.local_dtype}"
+        )
+        + f", {counts.sum()} in all, "
+        + (f"compressed by {store.compression}" if store.compression else "uncompressed"),
         "descriptors an image": f"{counts.min()} to {counts.max()}, mean {counts.mean():.1f}, median {np.median(counts):g}, "
-                                f"none in {np.sum(counts == 0)} images" if len(store) else "no images",
+        f"none in {np.sum(counts == 0)} images"
+        if len(store)
+        else "no images",
         "size on disk": f"{size:,} bytes" + (f", {size / len(store):,.0f} an image" if len(store) else ""),
     }
     if check.zero_rows:

@@ -1,22 +1,24 @@
-"""A descriptor store as a folder of DELG feature files, `.delg_global` and `.delg_local`, for programs that read those."""
+"""A descriptor store as a folder of DELG feature files, `.delg_global` and `.delg_local`, for programs that read
+those."""
 
 from pathlib import Path
 
 import numpy as np
 
-from rrt.formats.delf import LocalFeatures, serialize_datum, serialize_features
 from rrt.errors import InputError, check_count
-from rrt.files.jobs import write_bytes
+from rrt.files.atomic import write_bytes
+from rrt.formats.delf import LocalFeatures, serialize_datum, serialize_features
 from rrt.progress import bar
 from rrt.store.store import Store
 
 
-def export_delg(store_path, output, local_suffix=".delg_local", global_suffix=".delg_global", max_local=None,
-                overwrite=False):
+def export_delg(
+    store_path, output, local_suffix=".delg_local", global_suffix=".delg_global", max_local=None, overwrite=False
+):
     """Write the files of every picture of a store to the folder `output` -> (files written, files that were there).
 
-    local_suffix, global_suffix: an empty one writes no such files. max_local: local descriptors a picture at most. Raises
-    InputError when two pictures would share a file, and for a file that stands there with other content, unless
+    local_suffix, global_suffix: an empty one writes no such files. max_local: local descriptors a picture at most.
+    Raises InputError when two pictures would share a file, and for a file that stands there with other content, unless
     overwrite is set.
     """
     output = Path(output)
@@ -47,17 +49,22 @@ def _stems(store):
     for name in store.names:
         owner = owners.setdefault(Path(name).stem, name)
         if owner != name:
-            raise InputError(f"{store.path}: '{owner}' and '{name}' would have one file, {Path(name).stem}; such a store "
-                             "cannot be exported to one folder")
+            raise InputError(
+                f"{store.path}: '{owner}' and '{name}' would have one file, {Path(name).stem}; such a store "
+                "cannot be exported to one folder"
+            )
     return list(owners)
 
 
 def _local_file(local):
-    return serialize_features(LocalFeatures(local.descriptors, local.keypoints, local.scales, local.attention,
-                                            np.zeros_like(local.scales)))
+    return serialize_features(
+        LocalFeatures(local.descriptors, local.keypoints, local.scales, local.attention, np.zeros_like(local.scales))
+    )
 
 
 def _refuse_other_content(path, content):
     if path.read_bytes() != content:
-        raise InputError(f"{path}: stands there with other content; give another folder with output=..., or replace it with "
-                         "overwrite=True")
+        raise InputError(
+            f"{path}: stands there with other content; give another folder with output=..., or replace it with "
+            "overwrite=True"
+        )

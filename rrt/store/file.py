@@ -1,4 +1,5 @@
-"""Making the HDF5 file of a store: equal content gives equal bytes, columns are mapped or compressed by whole chunks."""
+"""Making the HDF5 file of a store: equal content gives equal bytes, columns are mapped or compressed by whole
+chunks."""
 
 import os
 from dataclasses import dataclass, field
@@ -43,16 +44,17 @@ def write_columns(file, sizes, blocks, local_dtype, compression=None, global_dty
     """Write all columns of a store, block after block, so that memory is bounded by one block.
 
     blocks: iterable of {dataset: rows} of all datasets but the names, with `local/offsets` counted from the block's
-    first row, descriptors in the types given (bits: np.uint8, and of the width of their codes in ``sizes``). compression:
-    None, "gzip" or "lzf" for the local columns.
+    first row, descriptors in the types given (bits: np.uint8, and of the width of their codes in ``sizes``).
+    compression: None, "gzip" or "lzf" for the local columns.
     """
     num_images = len(sizes.names)
     file["names"] = text_array(sizes.names)
     columns = {
         "image_size": _Column(file, "image_size", (num_images, 2), np.int32),
         "global": _Column(file, "global", (num_images, sizes.global_dim), global_dtype),
-        "local/descriptors": _Column(file, "local/descriptors", (sizes.num_local, sizes.local_dim), local_dtype,
-                                     compression),
+        "local/descriptors": _Column(
+            file, "local/descriptors", (sizes.num_local, sizes.local_dim), local_dtype, compression
+        ),
         "local/keypoints": _Column(file, "local/keypoints", (sizes.num_local, 2), np.float32, compression),
         "local/scales": _Column(file, "local/scales", (sizes.num_local,), np.float32, compression),
         "local/attention": _Column(file, "local/attention", (sizes.num_local,), np.float32, compression),
@@ -98,5 +100,5 @@ class _Column:
 
     def _write(self, rows):
         if rows.size:
-            self.dataset[self.filled:self.filled + len(rows)] = rows
+            self.dataset[self.filled : self.filled + len(rows)] = rows
         self.filled += len(rows)

@@ -8,9 +8,9 @@ from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.progress import bar
 from rrt.store.schema import COMPRESSIONS
+from rrt.store.store import Store
 from rrt.store.values import LOCAL_DTYPES
 from rrt.store.writer import PartWriter, is_complete, remove_store
-from rrt.store.store import Store
 
 # Images a part.
 BLOCK = 256
@@ -19,15 +19,29 @@ UNKNOWN_LABEL = -1
 
 def add_arguments(parser):
     """The options that import_records and image_sizes take."""
-    parser.add_argument("--list", dest="list_path", help="image list: the images to import, in its order, and their sizes")
-    parser.add_argument("--image_size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"),
-                        help="size of every picture, where neither the descriptors nor --list tell it")
+    parser.add_argument(
+        "--list", dest="list_path", help="image list: the images to import, in its order, and their sizes"
+    )
+    parser.add_argument(
+        "--image_size",
+        type=int,
+        nargs=2,
+        metavar=("WIDTH", "HEIGHT"),
+        help="size of every picture, where neither the descriptors nor --list tell it",
+    )
     parser.add_argument("--write_list", help=f"write an image list of what was imported, every label {UNKNOWN_LABEL}")
-    parser.add_argument("--local_dtype", choices=LOCAL_DTYPES, default="float16",
-                        help="type of the stored local descriptors (default %(default)s)")
+    parser.add_argument(
+        "--local_dtype",
+        choices=LOCAL_DTYPES,
+        default="float16",
+        help="type of the stored local descriptors (default %(default)s)",
+    )
     parser.add_argument("--max_local", type=int, help="local descriptors of an image at most (default: all)")
-    parser.add_argument("--compression", choices=COMPRESSIONS,
-                        help="compress the local descriptors: smaller, slower to read (default: not)")
+    parser.add_argument(
+        "--compression",
+        choices=COMPRESSIONS,
+        help="compress the local descriptors: smaller, slower to read (default: not)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="delete an existing store and its parts first")
 
 
@@ -59,7 +73,8 @@ def import_records(output, names, read_record, settings, write_list=None, overwr
 
 
 def write_missing_parts(writer, names, read_record):
-    """Write what the PartWriter of the images `names` lacks, read_record(name) -> ImageRecord or Skipped, with a progress bar."""
+    """Write what the PartWriter of the images `names` lacks, read_record(name) -> ImageRecord or Skipped, with a
+    progress bar."""
     missing = writer.missing_parts()
     left = sum(len(writer.block_names(part)) for part in missing)
     with bar(what="import", unit="image", total=len(names), initial=len(names) - left) as shown:

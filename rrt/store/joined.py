@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.network.pairs import concatenated_ranges
+from rrt.store.ranges import concatenated_ranges
 from rrt.store.schema import LOCAL_COLUMNS
 from rrt.store.store import Packed
 
@@ -60,8 +60,11 @@ class JoinedStore:
 
     @property
     def local_dtype(self):
-        """Type of the stored local descriptors, of the wider where the two differ; bits count as the float32 they are read as."""
-        return np.result_type(*("float32" if each.local_dtype == "bits" else each.local_dtype for each in (self.first, self.second))).name
+        """Type of the stored local descriptors, of the wider where the two differ; bits count as the float32 they are
+        read as."""
+        return np.result_type(
+            *("float32" if each.local_dtype == "bits" else each.local_dtype for each in (self.first, self.second))
+        ).name
 
     def local_counts(self, max_local=None):
         """int64 [N]: local descriptors per image, at most max_local."""

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.store.store import Store
 from rrt.store.records import ImageRecord, StoredImage, packed_columns, shaped_record
 from rrt.store.schema import LOCAL_COLUMNS
+from rrt.store.store import Store
 
 
 class MemoryStore(Store):

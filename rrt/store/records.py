@@ -69,10 +69,18 @@ def shaped_record(path, record):
         columns["descriptors"] = np.empty((0, width), np.float32)
         columns["keypoints"] = np.empty((0, 2), np.float32)
     shapes = {name: columns[name].shape for name in LOCAL_COLUMNS}
-    if (columns["global_"].ndim != 1 or columns["descriptors"].ndim != 2 or len(columns["descriptors"]) != count
-            or shapes["keypoints"] != (count, 2) or shapes["scales"] != (count,) or shapes["attention"] != (count,)):
-        raise InputError(f"{where} has arrays that do not fit together: global {columns['global_'].shape}, "
-                         + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
+    if (
+        columns["global_"].ndim != 1
+        or columns["descriptors"].ndim != 2
+        or len(columns["descriptors"]) != count
+        or shapes["keypoints"] != (count, 2)
+        or shapes["scales"] != (count,)
+        or shapes["attention"] != (count,)
+    ):
+        raise InputError(
+            f"{where} has arrays that do not fit together: global {columns['global_'].shape}, "
+            + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        )
     width, height = (int(side) for side in record.size)
     if width < 1 or height < 1:
         raise InputError(f"{where} has the size {width} x {height}")
@@ -86,8 +94,9 @@ def check_equal_sizes(path, records):
         for kind, width in (("global", len(record.global_)), ("local", record.descriptors.shape[1])):
             first, first_width = known.setdefault(kind, (record.name, width)) if width else (None, width)
             if width != first_width:
-                raise InputError(f"{path}: '{record.name}' has {kind} descriptors of {width} dimensions, "
-                                 f"'{first}' of {first_width}")
+                raise InputError(
+                    f"{path}: '{record.name}' has {kind} descriptors of {width} dimensions, '{first}' of {first_width}"
+                )
     return tuple(known.get(kind, (None, 0))[1] for kind in ("global", "local"))
 
 
@@ -115,7 +124,7 @@ def packed_columns(path, records, local_dtype, max_local=None):
                 rows = getattr(record, name)[order]
                 if name == "descriptors":
                     rows = to_stored(_unit_rows(path, record, name, rows), local_dtype)
-                columns[f"local/{name}"][offsets[row]:offsets[row + 1]] = rows
+                columns[f"local/{name}"][offsets[row] : offsets[row + 1]] = rows
     for name in ("keypoints", "scales", "attention"):
         _refuse_not_finite_rows(path, records, offsets, name, columns[f"local/{name}"])
     return columns

@@ -5,7 +5,8 @@
     /global             [N, Dg] float32 or float16, unit length
     /local/offsets      [N+1] int64    image i owns rows offsets[i] to offsets[i+1] of the other four
     /local/descriptors  [M, Dl] float16 or float32, unit length, or int8, direction alone (rrt/store/values.py),
-                        or [M, B / 8] uint8, "bits": B bits each (rrt/store/binary_codes.py); falling attention within an image
+                        or [M, B / 8] uint8, "bits": B bits each (rrt/store/binary_codes.py); falling attention within
+                        an image
     /local/code_mean    [Dl] float32   of bits alone: what the codes stand for
     /local/code_axes    [B, Dl] float32
     /local/keypoints    [M, 2] float32 x, y in pixels of that picture
@@ -21,8 +22,8 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 
-from rrt.store.binary_codes import BinaryCodes
 from rrt.errors import InputError
+from rrt.store.binary_codes import BinaryCodes
 from rrt.store.values import LOCAL_DTYPES
 
 SCHEMA = "delg-store"
@@ -39,8 +40,14 @@ CODES = ("code_mean", "code_axes")
 
 # name: kind of type, number of axes
 _DATASETS = {
-    "names": ("SO", 1), "image_size": ("i", 2), "global": ("f", 2), "local/offsets": ("i", 1),
-    "local/descriptors": ("fiu", 2), "local/keypoints": ("f", 2), "local/scales": ("f", 1), "local/attention": ("f", 1),
+    "names": ("SO", 1),
+    "image_size": ("i", 2),
+    "global": ("f", 2),
+    "local/offsets": ("i", 1),
+    "local/descriptors": ("fiu", 2),
+    "local/keypoints": ("f", 2),
+    "local/scales": ("f", 1),
+    "local/attention": ("f", 1),
 }
 
 
@@ -107,37 +114,53 @@ def _check_datasets(path, file):
             raise InputError(f"{path}: dataset /{name} is {dataset.dtype} with {dataset.ndim} axes; {EXTRACT_AGAIN}")
         if not fits_file(dataset):
             # Found before anything of that size is asked of the memory.
-            raise InputError(f"{path}: dataset /{name} claims {dataset.nbytes:,} bytes, far more than the file can hold; "
-                             f"{EXTRACT_AGAIN}")
+            raise InputError(
+                f"{path}: dataset /{name} claims {dataset.nbytes:,} bytes, far more than the file can hold; "
+                f"{EXTRACT_AGAIN}"
+            )
     descriptors = found["local/descriptors"]
     if descriptors.dtype.name not in (*LOCAL_DTYPES, "uint8"):
-        raise InputError(f"{path}: local descriptors of type {descriptors.dtype.name}, "
-                         f"this program reads {', '.join(LOCAL_DTYPES)} and bits; {EXTRACT_AGAIN}")
+        raise InputError(
+            f"{path}: local descriptors of type {descriptors.dtype.name}, "
+            f"this program reads {', '.join(LOCAL_DTYPES)} and bits; {EXTRACT_AGAIN}"
+        )
     read_codes(path, file)
     num_images, num_local = len(found["names"]), len(descriptors)
-    expected = {"image_size": (num_images, 2), "global": (num_images, found["global"].shape[1]),
-                "local/offsets": (num_images + 1,), "local/keypoints": (num_local, 2),
-                "local/scales": (num_local,), "local/attention": (num_local,)}
+    expected = {
+        "image_size": (num_images, 2),
+        "global": (num_images, found["global"].shape[1]),
+        "local/offsets": (num_images + 1,),
+        "local/keypoints": (num_local, 2),
+        "local/scales": (num_local,),
+        "local/attention": (num_local,),
+    }
     for name, shape in expected.items():
         if found[name].shape != shape:
-            raise InputError(f"{path}: dataset /{name} is {found[name].shape} where {shape} fits the others; "
-                             f"{EXTRACT_AGAIN}")
+            raise InputError(
+                f"{path}: dataset /{name} is {found[name].shape} where {shape} fits the others; {EXTRACT_AGAIN}"
+            )
     offsets = found["local/offsets"][:]
     if offsets[0] != 0 or offsets[-1] != num_local or (np.diff(offsets) < 0).any():
         raise InputError(f"{path}: /local/offsets does not divide the {num_local} local descriptors; {EXTRACT_AGAIN}")
 
 
 def read_codes(path, file):
-    """BinaryCodes of an open store whose local descriptors are bits, None of another; InputError when they do not fit."""
+    """BinaryCodes of an open store whose local descriptors are bits, None of another; InputError when they do not
+    fit."""
     descriptors = file["local/descriptors"]
     if descriptors.dtype != np.uint8:
         return None
     found = [file.get(f"local/{name}") for name in CODES]
     if not all(isinstance(each, h5py.Dataset) and each.dtype.kind == "f" and fits_file(each) for each in found):
-        raise InputError(f"{path}: local descriptors are bits, but /local/{' and /local/'.join(CODES)} do not say of what; {AGAIN}")
+        raise InputError(
+            f"{path}: local descriptors are bits, but /local/{' and /local/'.join(CODES)} do not say of what; {AGAIN}"
+        )
     mean, axes = (np.asarray(each[()], np.float32) for each in found)
     if mean.ndim != 1 or axes.shape != (8 * descriptors.shape[1], len(mean)):
-        raise InputError(f"{path}: codes of {descriptors.shape[1]} bytes do not fit a mean {mean.shape} and axes {axes.shape}; {AGAIN}")
+        raise InputError(
+            f"{path}: codes of {descriptors.shape[1]} bytes do not fit a mean {mean.shape} and axes {axes.shape}; "
+            f"{AGAIN}"
+        )
     if not (np.isfinite(mean).all() and np.isfinite(axes).all()):
         raise InputError(f"{path}: the mean or the axes of the codes are not finite; {AGAIN}")
     return BinaryCodes(mean, axes)

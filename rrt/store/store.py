@@ -16,12 +16,36 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.store.records import ImageRecord, Skipped, StoredImage, limited
-from rrt.store.schema import COMPRESSIONS, EXTRACT, LOCAL_COLUMNS, damage_named, open_checked, read_codes, read_config, read_names, read_text
+from rrt.store.schema import (
+    COMPRESSIONS,
+    EXTRACT,
+    LOCAL_COLUMNS,
+    damage_named,
+    open_checked,
+    read_codes,
+    read_config,
+    read_names,
+    read_text,
+)
 from rrt.store.values import LOCAL_DTYPES, Float32Rows, to_float32
 from rrt.store.writer import PartWriter, is_complete, read_skipped, remove_store, write_store
 
-__all__ = ["COMPRESSIONS", "LOCAL_COLUMNS", "LOCAL_DTYPES", "ImageRecord", "Local", "Packed", "PartWriter", "Skipped",
-           "Store", "StoredImage", "is_complete", "read_skipped", "remove_store", "write_store"]
+__all__ = [
+    "COMPRESSIONS",
+    "LOCAL_COLUMNS",
+    "LOCAL_DTYPES",
+    "ImageRecord",
+    "Local",
+    "Packed",
+    "PartWriter",
+    "Skipped",
+    "Store",
+    "StoredImage",
+    "is_complete",
+    "read_skipped",
+    "remove_store",
+    "write_store",
+]
 
 
 @dataclass(frozen=True)
@@ -151,8 +175,8 @@ class Store:
 
     @property
     def local_descriptors(self):
-        """[M, Dl] of all images end to end, in the stored type (bits: [M, B / 8]); read-only and mapped from the file where
-        possible."""
+        """[M, Dl] of all images end to end, in the stored type (bits: [M, B / 8]); read-only and mapped from the file
+        where possible."""
         return np.asarray(self._column("local/descriptors")[:])
 
     def index(self, name, source=None):
@@ -179,12 +203,15 @@ class Store:
             return places[0]
         asked = f"'{name}'" + (f" ({source.where(name)})" if source is not None else "")
         if places:
-            raise InputError(f"{self.path}: {asked} may be '{self.names[places[0]]}' or '{self.names[places[1]]}'; "
-                             "use the path")
+            raise InputError(
+                f"{self.path}: {asked} may be '{self.names[places[0]]}' or '{self.names[places[1]]}'; use the path"
+            )
         reasons = {skipped.name: skipped.reason for skipped in read_skipped(self.path)}
         if name in reasons:
-            raise InputError(f"{self.path}: no descriptors for {asked}, it was skipped: {reasons[name]}; mend the "
-                             f"picture and {EXTRACT}, or take it out of the list")
+            raise InputError(
+                f"{self.path}: no descriptors for {asked}, it was skipped: {reasons[name]}; mend the "
+                f"picture and {EXTRACT}, or take it out of the list"
+            )
         raise InputError(f"{self.path}: no descriptors for {asked}; {EXTRACT}")
 
     def local_counts(self, max_local=None):
@@ -199,7 +226,9 @@ class Store:
         end = start + _limited(self.offsets[i + 1] - start, max_local)
         with damage_named(self.path):
             columns = {name: self._column(f"local/{name}")[start:end] for name in LOCAL_COLUMNS}
-        return Local(self.to_float32(columns.pop("descriptors")), **{name: np.array(rows) for name, rows in columns.items()})
+        return Local(
+            self.to_float32(columns.pop("descriptors")), **{name: np.array(rows) for name, rows in columns.items()}
+        )
 
     def read_packed(self, indices, max_local=None, columns=LOCAL_COLUMNS):
         """Local descriptors of the images `indices` (any order, repeats allowed), at most max_local of each.
@@ -230,15 +259,17 @@ class Store:
             return self._column(f"local/{name}")[start:end]
 
     def _no_such_place(self, place):
-        return InputError(f"{self.path}: there is no image {place}, the store holds {self.num_images}; were lists or "
-                          "neighbours made for another store?")
+        return InputError(
+            f"{self.path}: there is no image {place}, the store holds {self.num_images}; were lists or "
+            "neighbours made for another store?"
+        )
 
     def _gather(self, column, runs, num_rows):
         source = self._column(column)
         gathered = np.empty((num_rows, *source.shape[1:]), dtype=source.dtype)
         with damage_named(self.path):
             for start, end, target in runs:
-                gathered[target:target + end - start] = source[start:end]
+                gathered[target : target + end - start] = source[start:end]
         return gathered
 
     def _column(self, name):
@@ -312,8 +343,10 @@ def _copy_runs(starts, counts, offsets):
 
 def _limited(counts, max_local):
     if max_local is not None and not (isinstance(max_local, int | np.integer) and max_local >= 0):
-        raise InputError(f"max_local is {max_local!r}: expected 0 or more local descriptors of an image"
-                         " (dataset.max_sequence_len, max_train_local)")
+        raise InputError(
+            f"max_local is {max_local!r}: expected 0 or more local descriptors of an image"
+            " (dataset.max_sequence_len, max_train_local)"
+        )
     return limited(counts, max_local)
 
 

@@ -39,7 +39,8 @@ def to_stored(rows, dtype):
 
 
 def to_float32(stored):
-    """Descriptors [n, D] as stored -> float32 [n, D] in memory of its own; int8 becomes unit rows, others keep values."""
+    """Descriptors [n, D] as stored -> float32 [n, D] in memory of its own; int8 becomes unit rows, others keep
+    values."""
     if stored.dtype == np.float16:
         return _halves_to_float32(stored)
     rows = stored.astype(np.float32)
@@ -103,3 +104,9 @@ def _halves_to_float32(halves):
     # Infinities and NaN have become numbers above the largest half.
     flat = values.reshape(-1)
     return values if flat @ flat < 2.0**32 else halves.astype(np.float32)
+
+
+def l2_normalize(x):
+    """Rows of x [N, D] divided by their length (a zero row stays zero), float32."""
+    x = np.asarray(x, dtype=np.float32)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

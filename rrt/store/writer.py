@@ -13,13 +13,29 @@ from pathlib import Path
 
 import h5py
 
-from rrt.version import __version__
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path
 from rrt.progress import bar
 from rrt.store.file import Sizes, create_file, write_columns
 from rrt.store.records import ImageRecord, Skipped, check_equal_sizes, limited, packed_columns, shaped_record
-from rrt.store.schema import COMPRESSIONS, PART_SCHEMA, SCHEMA, VERSION, canonical_settings, first_difference, open_checked, parts_path, read_config, read_names, read_text, refuse_repeated_names, skipped_path, write_attributes
+from rrt.store.schema import (
+    COMPRESSIONS,
+    PART_SCHEMA,
+    SCHEMA,
+    VERSION,
+    canonical_settings,
+    first_difference,
+    open_checked,
+    parts_path,
+    read_config,
+    read_names,
+    read_text,
+    refuse_repeated_names,
+    skipped_path,
+    write_attributes,
+)
 from rrt.store.values import LOCAL_DTYPES
+from rrt.version import __version__
 
 PART_NAME = re.compile(r"part-(\d{5,})\.h5")
 MANIFEST = "settings.json"
@@ -60,12 +76,15 @@ class PartWriter:
 
     def block_names(self, part):
         """The images of part number `part`."""
-        return self.names[part * self.block:(part + 1) * self.block]
+        return self.names[part * self.block : (part + 1) * self.block]
 
     def missing_parts(self):
         """Numbers of the parts that are not on disk yet."""
-        present = {int(match[1]) for match in map(PART_NAME.fullmatch, (path.name for path in self.folder.glob("*.h5")))
-                   if match}
+        present = {
+            int(match[1])
+            for match in map(PART_NAME.fullmatch, (path.name for path in self.folder.glob("*.h5")))
+            if match
+        }
         return [part for part in range(self.num_parts) if part not in present]
 
     def write_part(self, part, records):
@@ -77,8 +96,9 @@ class PartWriter:
         expected = self.block_names(part)
         if len(by_name) != len(records) or by_name.keys() != set(expected):
             wrong = sorted(by_name.keys() ^ set(expected)) or [records[0].name]
-            raise InputError(f"{self._part_path(part)}: the records are not those of the block (first difference "
-                             f"'{wrong[0]}')")
+            raise InputError(
+                f"{self._part_path(part)}: the records are not those of the block (first difference '{wrong[0]}')"
+            )
         ordered = [by_name[name] for name in expected]
         kept = [shaped_record(self.path, record) for record in ordered if isinstance(record, ImageRecord)]
         columns = packed_columns(self.path, kept, self.local_dtype, self.max_local)
@@ -87,8 +107,15 @@ class PartWriter:
             with create_file(temporary) as file:
                 for name, column in columns.items():
                     file[name] = column
-                write_attributes(file, schema=PART_SCHEMA, version=VERSION, part=part, skipped=json.dumps(left_out),
-                                 identity=self._identity_text(), complete=True)
+                write_attributes(
+                    file,
+                    schema=PART_SCHEMA,
+                    version=VERSION,
+                    part=part,
+                    skipped=json.dumps(left_out),
+                    identity=self._identity_text(),
+                    complete=True,
+                )
 
     def merge(self, model_sha256="", desc_name=""):
         """Join all parts to the finished store, remove them, and return its path.
@@ -97,12 +124,15 @@ class PartWriter:
         """
         missing = self.missing_parts()
         if missing:
-            raise InputError(f"{self.folder}: {len(missing)} of {self.num_parts} parts are missing (first: "
-                             f"{self._part_path(missing[0]).name}); run the extraction again")
+            raise InputError(
+                f"{self.folder}: {len(missing)} of {self.num_parts} parts are missing (first: "
+                f"{self._part_path(missing[0]).name}); run the extraction again"
+            )
         sizes = self._survey_parts()
         attributes = {"desc_name": desc_name, "model_sha256": model_sha256, "config": json.dumps(self.settings)}
-        write_finished(self.path, sizes, self.skipped, self._part_columns(), self.local_dtype, self.compression,
-                        attributes)
+        write_finished(
+            self.path, sizes, self.skipped, self._part_columns(), self.local_dtype, self.compression, attributes
+        )
         return self.path
 
     def _part_path(self, part):
@@ -134,8 +164,10 @@ class PartWriter:
         difference = difference or first_difference(known, self._identity)
         if difference:
             setting, old, new = difference
-            raise InputError(f"{self.folder}: its parts were made with {setting} = {json.dumps(old)}, this run has "
-                             f"{json.dumps(new)}; {remedy}")
+            raise InputError(
+                f"{self.folder}: its parts were made with {setting} = {json.dumps(old)}, this run has "
+                f"{json.dumps(new)}; {remedy}"
+            )
 
     def _open_part(self, part):
         path = self._part_path(part)
@@ -173,13 +205,16 @@ class PartWriter:
 def _agreed(path, kind, known, found):
     # Zero stands for "no image of the part has any", which fits every dimension.
     if known and found and known != found:
-        raise InputError(f"{path}: {kind} descriptors of {found} dimensions, the parts before have {known}; delete the "
-                         "folder and extract all pictures with one model")
+        raise InputError(
+            f"{path}: {kind} descriptors of {found} dimensions, the parts before have {known}; delete the "
+            "folder and extract all pictures with one model"
+        )
     return known or found
 
 
-def write_store(path, records, desc_name="", settings=None, local_dtype="float16", model_sha256="", max_local=None,
-                compression=None):
+def write_store(
+    path, records, desc_name="", settings=None, local_dtype="float16", model_sha256="", max_local=None, compression=None
+):
     """Write a store in one go from a list of ImageRecord (and Skipped), replacing what stands at `path` -> path.
 
     The other arguments are those of PartWriter and its merge; the bytes are those that parts would give.
@@ -191,14 +226,18 @@ def write_store(path, records, desc_name="", settings=None, local_dtype="float16
     skipped = [record for record in records if isinstance(record, Skipped)]
     num_local = sum(int(limited(len(record.attention), max_local)) for record in kept)
     sizes = Sizes([record.name for record in kept], num_local, *check_equal_sizes(path, kept))
-    blocks = (packed_columns(path, kept[start:start + _BLOCK], local_dtype, max_local)
-              for start in range(0, len(kept), _BLOCK))
+    blocks = (
+        packed_columns(path, kept[start : start + _BLOCK], local_dtype, max_local)
+        for start in range(0, len(kept), _BLOCK)
+    )
     attributes = {"desc_name": desc_name, "model_sha256": model_sha256, "config": json.dumps(settings)}
     write_finished(path, sizes, skipped, blocks, local_dtype, compression, attributes)
     return path
 
 
-def write_finished(path, sizes, skipped, blocks, local_dtype, compression, attributes, global_dtype="float32", codes=None):
+def write_finished(
+    path, sizes, skipped, blocks, local_dtype, compression, attributes, global_dtype="float32", codes=None
+):
     """Write the whole store beside its place, check it, move it there, and remove what earlier runs left.
 
     sizes, blocks, the types and compression: as rrt.store.file.write_columns takes them. skipped: list of Skipped.
@@ -207,15 +246,18 @@ def write_finished(path, sizes, skipped, blocks, local_dtype, compression, attri
     _remove_leftovers(path)
     if not sizes.names:
         _write_skipped(path, skipped)
-        raise InputError(f"{path}: none of the {len(skipped)} pictures gave descriptors (first: "
-                         f"'{skipped[0].name}', {skipped[0].reason}); check the folder the list is read against")
+        raise InputError(
+            f"{path}: none of the {len(skipped)} pictures gave descriptors (first: "
+            f"'{skipped[0].name}', {skipped[0].reason}); check the folder the list is read against"
+        )
     with atomic_path(path) as temporary:
         with create_file(temporary) as file:
             write_columns(file, sizes, blocks, local_dtype, compression, global_dtype)
             if codes:
                 file["local/code_mean"], file["local/code_axes"] = codes.mean, codes.axes
-            write_attributes(file, schema=SCHEMA, version=VERSION, **attributes, software=f"rrt {__version__}",
-                             complete=True)
+            write_attributes(
+                file, schema=SCHEMA, version=VERSION, **attributes, software=f"rrt {__version__}", complete=True
+            )
         with open_checked(temporary) as file:
             read_names(path, file)
         _write_skipped(path, skipped)
@@ -259,17 +301,22 @@ def is_complete(store_path, names, settings, local_dtype=None, max_local=None, c
         # What holds nothing cannot be compressed.
         asked = {"local_dtype": local_dtype, "compression": compression if descriptors.size else None}
     asked = {name: value for name, value in asked.items() if value is not None}
-    difference = (first_difference(known, canonical_settings(store_path, _with_limit(settings, max_local)))
-                  or first_difference({name: layout[name] for name in asked}, asked))
+    difference = first_difference(
+        known, canonical_settings(store_path, _with_limit(settings, max_local))
+    ) or first_difference({name: layout[name] for name in asked}, asked)
     if difference:
         setting, old, new = difference
-        raise InputError(f"{store_path}: made with {setting} = {json.dumps(old)}, this run has {json.dumps(new)}; "
-                         "delete the file or give --overwrite")
+        raise InputError(
+            f"{store_path}: made with {setting} = {json.dumps(old)}, this run has {json.dumps(new)}; "
+            "delete the file or give --overwrite"
+        )
     present.update(skipped.name for skipped in read_skipped(store_path))
     lacking = [name for name in names if name not in present]
     if lacking:
-        raise InputError(f"{store_path}: finished, but lacks {len(lacking)} of {len(names)} images (first: "
-                         f"'{lacking[0]}'); delete the file or give --overwrite")
+        raise InputError(
+            f"{store_path}: finished, but lacks {len(lacking)} of {len(names)} images (first: "
+            f"'{lacking[0]}'); delete the file or give --overwrite"
+        )
     _remove_parts(parts_path(store_path))
     return True
 

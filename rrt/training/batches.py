@@ -74,8 +74,9 @@ class BatchSource:
     an image in a triplet, and with min_local a random number between the two for every batch, so that one network
     serves short and long lists.
 
-    sampler or planted_source may be None when a run uses only the other; num_steps: of an epoch, None = every anchor once. planted_steps: steps
-    of epoch 0, all planted; planted_fraction: probability that a step of a later epoch is planted.
+    sampler or planted_source may be None when a run uses only the other; num_steps: of an epoch, None = every anchor
+    once. planted_steps: steps of epoch 0, all planted; planted_fraction: probability that a step of a later epoch is
+    planted.
     """
 
     train: TrainSet

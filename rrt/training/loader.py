@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from rrt.training.batches import ALIGNMENT, BatchMaker, BatchSource, BatchTask, EpochPlan, PairBatch
 from rrt.errors import InputError, describe_error
 from rrt.network.pairs import ImageBatch
+from rrt.training.batches import ALIGNMENT, BatchMaker, BatchSource, BatchTask, EpochPlan, PairBatch
 
 # What DataLoader says of a worker that is no more.
 _SIGNS_OF_DEATH = ("exited unexpectedly", "killed by signal")

@@ -68,8 +68,9 @@ class ScalarLog:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                raise InputError("tensorboard=True: the package tensorboard is not installed; install it, or leave the"
-                                 " setting out") from None  # fmt: skip
+                raise InputError(
+                    "tensorboard=True: the package tensorboard is not installed; install it, or leave the setting out"
+                ) from None
             self._make = SummaryWriter
 
     def start(self, step: int) -> None:

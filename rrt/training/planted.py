@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rrt.datasets.sets import read_descriptors
 from rrt.errors import InputError, check_types
-from rrt.network.pairs import SCALES, ImageBatch, concatenated_ranges, scale_index
+from rrt.network.pairs import SCALES, ImageBatch, scale_index
+from rrt.store.checked import read_descriptors
+from rrt.store.ranges import concatenated_ranges
 from rrt.store.values import as_float32
 
 

@@ -7,20 +7,19 @@ from pathlib import Path
 
 import torch
 
-from rrt.training.batches import BatchSource
-from rrt.network.checkpoint import Checkpoint, load_checkpoint, load_weights
-from rrt.datasets.sets import TEST_LISTS, TestSet, check_sizes, open_test_set, open_train_set
-from rrt.training.distributed import join_processes
-from rrt.errors import InputError, sha256_of_file
+from rrt.datasets.configured import check_apart, open_test, open_watched, resolve_split, selection_note
+from rrt.datasets.sets import open_train_set
+from rrt.errors import InputError
+from rrt.files.atomic import sha256_of_file
+from rrt.network.checkpoint import Checkpoint, build_model, check_sizes, load_checkpoint, load_weights
 from rrt.network.initialisation import initialise
-from rrt.evaluation.metrics import PROTOCOLS, protocols_of
-from rrt.network.model import DEFAULT_SETTINGS, RRT
 from rrt.network.pairs import check_binning
-from rrt.training.planted import PlantedSettings, PlantedSource
-from rrt.progress import waiting
-from rrt.training.sampler import TripletSampler
 from rrt.network.scorer import Scorer
-from rrt.datasets.configured import check_apart, open_watched, resolve_split, selection_note, split_command
+from rrt.progress import waiting
+from rrt.training.batches import BatchSource
+from rrt.training.distributed import join_processes
+from rrt.training.planted import PlantedSettings, PlantedSource
+from rrt.training.sampler import TripletSampler
 from rrt.training.settings import TrainSettings
 from rrt.training.trainer import Trainer, TrainResult
 
@@ -35,54 +34,6 @@ _TRAINING_RECORDED = (
 )
 _DATASET_RECORDED = ("name", "desc_name", "train_data_dir", "train_txt", "val_data_dir")
 _DATASET_RECORDED += ("batch_size", "sampler", "num_candidates")
-
-
-def pick_device(cpu: bool) -> str:
-    return "cuda" if torch.cuda.is_available() and not cpu else "cpu"
-
-
-def build_model(model: dict) -> RRT:
-    """An RRT from a ``model`` configuration, freshly initialised."""
-    return RRT(**{name: model[name] for name in DEFAULT_SETTINGS})
-
-
-def recorded_model(checkpoint: Checkpoint, model: dict) -> dict:
-    """The architecture a checkpoint records, else that of the settings (published checkpoints record nothing).
-
-    A setting that is neither the recorded value nor the default was meant: then InputError instead of overruling it.
-    """
-    recorded = checkpoint.settings.get("model", {})
-    for name, default in DEFAULT_SETTINGS.items():
-        if model[name] not in (recorded.get(name, model[name]), default):
-            raise InputError(
-                f"{checkpoint.path}: another architecture: it was made with model.{name}={recorded[name]}, the settings"
-                f" say {model[name]}; leave model.{name} out"
-            )
-    return model | recorded
-
-
-def open_test(dataset: dict, part: str = "test", max_local: int | None = None, selects: bool = False) -> TestSet:
-    """The ``test`` or ``val`` set of a ``dataset`` configuration. selects: settings or epochs will be chosen by it."""
-    if part == "val":
-        configured, dataset = dataset, resolve_split(dataset)
-        if not dataset["val_data_dir"] and configured["val_data_dir"] and configured["train_data_dir"]:
-            raise InputError(f"no validation landmarks; hold some out with: {split_command(configured)}")
-    for setting in (f"{part}_data_dir", f"{part}_gnd_file", "desc_name"):
-        if not dataset[setting]:
-            raise InputError(f"dataset.{setting} is not set; set it, or name a dataset that has it, as dataset.scenes")
-    if not isinstance(dataset["test_txt"], (list, tuple)) or len(dataset["test_txt"]) != 2:
-        raise InputError(
-            f"dataset.test_txt={dataset['test_txt']}: expected the lists of queries and gallery, {list(TEST_LISTS)}"
-        )
-    test = open_test_set(
-        dataset[f"{part}_data_dir"], dataset["desc_name"], dataset[f"{part}_gnd_file"], dataset["test_txt"], max_local
-    )
-    if selects and protocols_of(test.gnd) != PROTOCOLS:
-        raise InputError(
-            f"{test.images.truth.path}: graded good and ok, but the choice is made by the Medium mAP; choose on a set"
-            " graded easy and hard"
-        )
-    return test
 
 
 def train_run(
@@ -147,9 +98,19 @@ def _make_trainer(dataset, model, settings, processes, log) -> Trainer:
         cores = (os.cpu_count() or 2) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         loading = {"num_workers": min(dataset["num_workers"], max(1, cores - 1)), "pin_memory": dataset["pin_memory"]}
     return Trainer(
-        network, source, train_settings, settings["temp_dir"], recorded, make_scorer, validation, test, processes,
-        loading, log, watched,
-    )  # fmt: skip
+        network,
+        source,
+        train_settings,
+        settings["temp_dir"],
+        recorded,
+        make_scorer,
+        validation,
+        test,
+        processes,
+        loading,
+        log,
+        watched,
+    )
 
 
 def _resumed(resume, last_path: Path) -> Checkpoint | None:

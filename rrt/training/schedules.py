@@ -5,8 +5,6 @@ from bisect import bisect_right
 
 import torch
 
-from rrt.errors import InputError
-
 OPTIMISERS = ("adamw", "adam", "sgd")
 SCHEDULERS = ("multistep", "cos", "warmcos", "warmstep")
 
@@ -45,8 +43,3 @@ def learning_rate(step: int, batches_per_epoch: int, settings) -> float:
         return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
     epoch = max(0, step - planted) // per_epoch
     return settings.lr * settings.scheduler_gamma ** bisect_right(sorted(settings.scheduler_tau), epoch)
-
-
-def check_choice(name: str, value, choices) -> None:
-    if value not in choices:
-        raise InputError(f"{name}={value!r}: choose one of {', '.join(map(str, choices))}")

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from rrt.errors import InputError, check_count, check_types
-from rrt.training.schedules import OPTIMISERS, SCHEDULERS, check_choice
+from rrt.errors import InputError, check_choice, check_count, check_types
 from rrt.network.precision import PRECISIONS
+from rrt.training.schedules import OPTIMISERS, SCHEDULERS
 
 SELECTIONS = ("val", "test", "last")
 

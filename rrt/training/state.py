@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 import torch
 
-from rrt.network.checkpoint import Checkpoint, load_weights
 from rrt.errors import InputError
+from rrt.network.checkpoint import Checkpoint, load_weights
 from rrt.store.schema import first_difference
 from rrt.training.settings import TrainSettings
 

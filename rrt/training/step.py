@@ -13,9 +13,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rrt.training.batches import PairBatch
-from rrt.network.pairs import TOKENS_BESIDE_LOCALS, ImageBatch, concatenated_ranges
+from rrt.network.pairs import TOKENS_BESIDE_LOCALS, ImageBatch
 from rrt.network.precision import DTYPES, resolve_precision
+from rrt.store.ranges import concatenated_ranges
+from rrt.training.batches import PairBatch
 
 # Tokens computed at a time by a worker thread: two pairs of 500 local descriptors.
 BATCH_TOKENS = 2048
@@ -111,8 +112,8 @@ def pair_losses(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0
 
 
 def micro_batches(batch: PairBatch, max_tokens: int) -> list[PairBatch]:
-    """The pairs of a batch in batches of about ``max_tokens`` tokens, or an eighth of a small batch, so that every thread
-    has work; a query's pairs together where they fit, so that it is embedded once for them."""
+    """The pairs of a batch in batches of about ``max_tokens`` tokens, or an eighth of a small batch, so that every
+    thread has work; a query's pairs together where they fit, so that it is embedded once for them."""
     counts = batch.images.counts
     order = np.argsort(batch.query, kind="stable")
     tokens = TOKENS_BESIDE_LOCALS + counts[batch.query[order]] + counts[batch.candidate[order]]

@@ -11,17 +11,18 @@ from pathlib import Path
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from rrt.training.batches import BatchSource
-from rrt.network.checkpoint import Checkpoint, save_checkpoint
 from rrt.datasets.sets import check_num_rerank
-from rrt.training.distributed import Processes
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError
 from rrt.evaluation.reranking import evaluate_reranked, score_shortlists
-from rrt.training.loader import load_batches
-from rrt.progress import bar
-from rrt.training.schedules import learning_rate, make_optimizer
+from rrt.files.atomic import atomic_path
+from rrt.network.checkpoint import Checkpoint, save_checkpoint
 from rrt.network.scorer import Scorer
+from rrt.progress import bar
+from rrt.training.batches import BatchSource
+from rrt.training.distributed import Processes
+from rrt.training.loader import load_batches
 from rrt.training.log import Meter, ScalarLog, draw_curves
+from rrt.training.schedules import learning_rate, make_optimizer
 from rrt.training.settings import TrainSettings
 from rrt.training.state import Progress, plain, random_states, restore, set_random_states
 from rrt.training.step import GradientComputer
@@ -48,8 +49,8 @@ class Trainer:
 
     recorded: plain settings to keep in the checkpoints (``model``, ``scale_binning``, ..). validation, test:
     ``TestSet`` or None. processes: those that train together, of which rank 0 alone writes, logs and evaluates.
-    loading: options of ``rrt.training.loader.load_batches``. log(name, value, step) receives every scalar. watched: {name:
-    TestSet} of further sets, which are measured after every epoch for the log alone.
+    loading: options of ``rrt.training.loader.load_batches``. log(name, value, step) receives every scalar. watched:
+    {name: TestSet} of further sets, which are measured after every epoch for the log alone.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class Trainer:
         self.model.train()
         batches = load_batches(
             self.source, plan, first * settings.accumulation, processes.rank, processes.world_size, **self.loading
-        )  # fmt: skip
+        )
         title = "planted" if epoch == 0 else f"epoch {epoch}/{settings.epochs}"
         shown = bar(what=title, unit="step", total=num_steps, initial=first, shown=processes.is_first)
         with shown, closing(batches), self.computer.workers():

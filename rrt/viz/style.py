@@ -3,7 +3,8 @@
 import warnings
 from pathlib import Path
 
-from rrt.errors import InputError, atomic_path
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path
 
 FIGURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
 DPI = 120

@@ -28,14 +28,18 @@ def two_picture_figure(pixels: list[np.ndarray], title: str, panels: int = 1):
     return figure
 
 
-def draw_pictures(figure, pixels: list[np.ndarray], names: list[str], panel: int = 0, title: str = "", grey: bool = False) -> list:
+def draw_pictures(
+    figure, pixels: list[np.ndarray], names: list[str], panel: int = 0, title: str = "", grey: bool = False
+) -> list:
     """Draws two pictures uint8 [H, W, 3] as a panel, 0 the lowest, of a ``two_picture_figure``; returns their axes.
     grey: without colours, which are left to what is drawn over them."""
     widths, height = _inches(pixels)
     left = (figure.get_figwidth() - LEFT - sum(widths) - BETWEEN - RIGHT) / 2 + LEFT
     bottom = panel * (ABOVE + height + BELOW) + BELOW
-    axes = [figure.add_axes(_rectangle(figure, start, bottom, width, height))
-            for start, width in zip((left, left + widths[0] + BETWEEN), widths)]  # fmt: skip
+    axes = [
+        figure.add_axes(_rectangle(figure, start, bottom, width, height))
+        for start, width in zip((left, left + widths[0] + BETWEEN), widths)
+    ]
     for axis, picture, name in zip(axes, pixels, names):
         rows, columns = picture.shape[:2]
         style = {"cmap": "gray", "vmin": -60, "vmax": 360} if grey else {}
@@ -46,7 +50,13 @@ def draw_pictures(figure, pixels: list[np.ndarray], names: list[str], panel: int
     axes[1].yaxis.tick_right()
     axes[1].yaxis.set_label_position("right")
     middle = left + (sum(widths) + BETWEEN) / 2
-    figure.text(middle / figure.get_figwidth(), (bottom + height + 0.4) / figure.get_figheight(), title, ha="center", fontsize=12)
+    figure.text(
+        middle / figure.get_figwidth(),
+        (bottom + height + 0.4) / figure.get_figheight(),
+        title,
+        ha="center",
+        fontsize=12,
+    )
     return axes
 
 
@@ -54,7 +64,9 @@ def add_colour_bar(figure, axes, mappable, label: str) -> None:
     """A colour bar right of the two pictures."""
     place = axes[1].get_position()
     inch = 1 / figure.get_figwidth()
-    figure.colorbar(mappable, cax=figure.add_axes((place.x1 + 0.75 * inch, place.y0, 0.16 * inch, place.height)), label=label)
+    figure.colorbar(
+        mappable, cax=figure.add_axes((place.x1 + 0.75 * inch, place.y0, 0.16 * inch, place.height)), label=label
+    )
 
 
 def add_legend(figure, axes, handles) -> None:
@@ -74,7 +86,9 @@ def connect(figure, axes, points_a: np.ndarray, points_b: np.ndarray, colours, w
     colours, widths = np.broadcast_to(to_rgba_array(colours), (count, 4)), np.broadcast_to(widths, count)
     styles = [styles] * count if isinstance(styles, str) else styles
     for a, b, colour, width, style in zip(points_a, points_b, colours, widths, styles):
-        line = ConnectionPatch(a, b, "data", "data", axesA=axes[0], axesB=axes[1], color=colour, linewidth=width, linestyle=style)
+        line = ConnectionPatch(
+            a, b, "data", "data", axesA=axes[0], axesB=axes[1], color=colour, linewidth=width, linestyle=style
+        )
         line.set_path_effects(rim(width))
         figure.add_artist(line)
 
@@ -86,13 +100,16 @@ def rim(width: float) -> list:
     return [Stroke(linewidth=width + 1.2, foreground="black", alpha=0.7), Normal()]
 
 
-def draw_matches(figure, pixels, names: list[str], points_a: np.ndarray, points_b: np.ndarray, panel: int = 0, title: str = "") -> None:
+def draw_matches(
+    figure, pixels, names: list[str], points_a: np.ndarray, points_b: np.ndarray, panel: int = 0, title: str = ""
+) -> None:
     """Both pictures and a line for every verified match (points_a[i], points_b[i])."""
     from matplotlib import colormaps
     from matplotlib.lines import Line2D
 
     axes = draw_pictures(figure, pixels, names, panel, title)
-    # Bright on dark stands out on any photograph; brighter the lower a line begins, so that lines are told apart in grey too.
+    # Bright on dark stands out on any photograph; brighter the lower a line begins, so that lines are told apart in
+    # grey too.
     colours = colormaps[MATCH_COLOURS](0.4 + 0.6 * np.clip(points_a[:, 1] / pixels[0].shape[0], 0, 1))
     connect(figure, axes, points_a, points_b, colours)
     for axis, points in zip(axes, (points_a, points_b)):

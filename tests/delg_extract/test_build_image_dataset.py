@@ -1,4 +1,6 @@
-"""Building the TFRecord data set: the reference's records, a split that only the CSV file decides, restarts, faults in one line."""
+"""Building the TFRecord data set: the reference's records, a split that only the CSV file decides, restarts, faults in
+one line."""
+
 import csv
 import json
 import os
@@ -6,18 +8,17 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from commands import error_of, files_below, kill_tool_when
+from delg_golden import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-tf = pytest.importorskip("tensorflow")
-
-from commands import error_of, files_below, kill_tool_when  # noqa: E402
-from delg_golden import GOLDEN  # noqa: E402
-from delg_extract.build_image_dataset import main  # noqa: E402
-from delg_extract.data.dataset_plan import deal_shards, find_pictures, stratified_split  # noqa: E402
-from delg_extract.data.shards import Unreadable, read_example  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
+from delg_extract.build_image_dataset import main
+from delg_extract.data.dataset_plan import deal_shards, find_pictures, stratified_split
+from delg_extract.data.shards import Unreadable, read_example
+from rrt.errors import InputError
 
 SET = GOLDEN / "seed1/tfrecord"
 IMAGES = SET / "images/train"
@@ -26,7 +27,7 @@ CLEAN = ("--train_clean_csv_path", SET / "csv/train_clean.csv")
 
 def value_of(feature):
     kind = feature.WhichOneof("kind")
-    value, = getattr(feature, kind).value
+    (value,) = getattr(feature, kind).value
     return value
 
 
@@ -42,7 +43,9 @@ def shards_below(folder):
 
 def ids_of(folder, part):
     """Ids of a part's records in the order of its shards."""
-    return [record["image/id"].decode() for path in sorted(folder.glob(f"{part}-*-of-*")) for record in records_of(path)]
+    return [
+        record["image/id"].decode() for path in sorted(folder.glob(f"{part}-*-of-*")) for record in records_of(path)
+    ]
 
 
 def run(monkeypatch, *arguments):
@@ -63,7 +66,8 @@ def missing_in(path):
 
 @pytest.fixture
 def own_set(tmp_path):
-    """Pictures of other people: two folders, ten pictures, three classes, a CSV file with a byte order mark and a column more."""
+    """Pictures of other people: two folders, ten pictures, three classes, a CSV file with a byte order mark and a
+    column more."""
     rng = np.random.default_rng(0)
     rows = []
     for i in range(10):
@@ -79,20 +83,27 @@ def own_flags(folder, *extra):
     return flags(folder / "out", "--train_csv_path", folder / "own.csv", *extra, images=folder / "own")
 
 
-@pytest.mark.parametrize("name, expected, extra", [
-    ("clean_nosplit", "clean_nosplit", ()),
-    ("clean_split", "clean_split_seed0_0.2", ("--generate_train_validation_splits",)),
-    ("clean_split_seed7", "clean_split_seed7_0.5",
-     ("--generate_train_validation_splits", "--seed", 7, "--validation_split_size", 0.5)),
-])
+@pytest.mark.parametrize(
+    "name, expected, extra",
+    [
+        ("clean_nosplit", "clean_nosplit", ()),
+        ("clean_split", "clean_split_seed0_0.2", ("--generate_train_validation_splits",)),
+        (
+            "clean_split_seed7",
+            "clean_split_seed7_0.5",
+            ("--generate_train_validation_splits", "--seed", 7, "--validation_split_size", 0.5),
+        ),
+    ],
+)
 @pytest.mark.parametrize("pattern", ["", "/*/*/*/"], ids=["folder", "pattern"])
 def test_records_equal_the_reference(tmp_path, monkeypatch, name, expected, extra, pattern):
     run(monkeypatch, *flags(tmp_path, *CLEAN, *extra, images=f"{IMAGES}{pattern}"))
     assert shards_below(tmp_path) == shards_below(SET / name)
     assert (tmp_path / "relabeling.csv").read_bytes() == (SET / name / "relabeling.csv").read_bytes()
     told = json.loads((SET / "expected.json").read_text())[expected]
-    assert {shard: len(records) for shard, records in shards_below(tmp_path).items()} \
-        == {shard: len(records) for shard, records in told.items() if shard != "relabeling.csv"}
+    assert {shard: len(records) for shard, records in shards_below(tmp_path).items()} == {
+        shard: len(records) for shard, records in told.items() if shard != "relabeling.csv"
+    }
     assert not (tmp_path / "missing.csv").exists()
 
 
@@ -106,9 +117,13 @@ def test_without_a_clean_list_the_records_are_the_reference_ones_sorted_by_id(tm
     # The reference takes them as TensorFlow's glob finds them, in another order at every call.
     run(monkeypatch, *flags(tmp_path, "--train_csv_path", SET / "csv/train.csv"))
     ours, theirs = shards_below(tmp_path), shards_below(SET / "all_nosplit")
-    assert {name: len(records) for name, records in ours.items()} == {name: len(records) for name, records in theirs.items()}
+    assert {name: len(records) for name, records in ours.items()} == {
+        name: len(records) for name, records in theirs.items()
+    }
     joined = [record for records in ours.values() for record in records]
-    assert joined == sorted((record for records in theirs.values() for record in records), key=lambda record: record["image/id"])
+    assert joined == sorted(
+        (record for records in theirs.values() for record in records), key=lambda record: record["image/id"]
+    )
     assert not (tmp_path / "relabeling.csv").exists()
 
 
@@ -119,7 +134,9 @@ def test_a_test_part_has_no_labels_and_the_order_of_its_csv_file(tmp_path, monke
     run(monkeypatch, *flags(tmp_path / "a", *test, "--test_csv_path", tmp_path / "test.csv", images=""))
     assert files_below(tmp_path / "a") == ["build", "build/test.json", "test-00000-of-00002", "test-00001-of-00002"]
     assert ids_of(tmp_path / "a", "test") == chosen
-    assert all("image/class/label" not in record for records in shards_below(tmp_path / "a").values() for record in records)
+    assert all(
+        "image/class/label" not in record for records in shards_below(tmp_path / "a").values() for record in records
+    )
     run(monkeypatch, *flags(tmp_path / "b", *CLEAN, *test))
     run(monkeypatch, *flags(tmp_path / "b", *CLEAN))
     assert ids_of(tmp_path / "b", "test") == sorted(path.stem for path in IMAGES.rglob("*.jpg"))
@@ -131,8 +148,13 @@ def test_any_ids_folders_and_columns_are_taken(own_set, monkeypatch):
     assert ids_of(own_set / "out", "train") == [f"photo é {i}" for i in range(10)]
     labels = [record["image/class/label"] for records in shards_below(own_set / "out").values() for record in records]
     assert labels == [i % 3 * 7 for i in range(10)]
-    run(monkeypatch, *flags(own_set / "relabelled", "--train_clean_csv_path", own_set / "own.csv", images=own_set / "own"))
-    labels = [record["image/class/label"] for records in shards_below(own_set / "relabelled").values() for record in records]
+    run(
+        monkeypatch,
+        *flags(own_set / "relabelled", "--train_clean_csv_path", own_set / "own.csv", images=own_set / "own"),
+    )
+    labels = [
+        record["image/class/label"] for records in shards_below(own_set / "relabelled").values() for record in records
+    ]
     assert labels == [i % 3 for i in range(10)]
 
 
@@ -141,7 +163,11 @@ def test_a_directory_may_be_the_beginning_of_the_file_names(own_set):
     assert set(found) == {f"photo é {i}" for i in range(1, 10, 2)} and set(found.values()) == {f"{own_set}/own/left"}
 
 
-@given(labels=st.lists(st.integers(0, 6), min_size=1, max_size=80), fraction=st.floats(0.01, 0.99), seed=st.integers(0, 2**32))
+@given(
+    labels=st.lists(st.integers(0, 6), min_size=1, max_size=80),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 2**32),
+)
 def test_the_split_parts_the_pictures_class_by_class(labels, fraction, seed):
     labels = np.array(labels)
     train, validation = stratified_split(labels, fraction, seed)
@@ -179,7 +205,11 @@ def test_a_missing_picture_stops_at_once_unless_allowed_and_moves_no_other_pictu
         pictures[image].unlink()
     arguments = flags(out, *SPLIT, images=tmp_path / "images")
     line = error_of(main, arguments, monkeypatch, capsys)
-    for part in (f"{out}/missing.csv: 2 of 12 pictures are missing", "'5c4eb5948934b101': not found", "--allow_missing"):
+    for part in (
+        f"{out}/missing.csv: 2 of 12 pictures are missing",
+        "'5c4eb5948934b101': not found",
+        "--allow_missing",
+    ):
         assert part in line
     assert missing_in(out / "missing.csv") == dict.fromkeys(lost, "not found") and files_below(out) == ["missing.csv"]
     run(monkeypatch, *arguments, "--allow_missing")
@@ -189,13 +219,17 @@ def test_a_missing_picture_stops_at_once_unless_allowed_and_moves_no_other_pictu
     assert (out / "relabeling.csv").read_bytes() == (SET / "clean_split/relabeling.csv").read_bytes()
 
 
-@pytest.mark.parametrize("damage, reason", [
-    (lambda whole: b"", "empty file"),
-    (lambda whole: whole[:-2], "cut or damaged JPEG, 3130 bytes"),
-    (lambda whole: whole[:1000], "cut or damaged JPEG, 1000 bytes"),
-    (lambda whole: b"<html>404</html>", "not a JPEG, 16 bytes"),
-    (lambda whole: b"\x89PNG\r\n\x1a\n" + whole, "not a JPEG, 3140 bytes"),
-], ids=["empty", "no end", "half", "text", "png"])
+@pytest.mark.parametrize(
+    "damage, reason",
+    [
+        (lambda whole: b"", "empty file"),
+        (lambda whole: whole[:-2], "cut or damaged JPEG, 3130 bytes"),
+        (lambda whole: whole[:1000], "cut or damaged JPEG, 1000 bytes"),
+        (lambda whole: b"<html>404</html>", "not a JPEG, 16 bytes"),
+        (lambda whole: b"\x89PNG\r\n\x1a\n" + whole, "not a JPEG, 3140 bytes"),
+    ],
+    ids=["empty", "no end", "half", "text", "png"],
+)
 def test_a_broken_picture_is_no_record(tmp_path, damage, reason):
     whole = (IMAGES / "8/a/0/8a03d49c96c5d988.jpg").read_bytes()
     (tmp_path / "x.jpg").write_bytes(damage(whole))
@@ -211,7 +245,10 @@ def test_after_a_repair_only_the_shards_that_lacked_something_are_made_again(tmp
     broken.write_bytes(whole[:1500])
     arguments = flags(out, *SPLIT, images=tmp_path / "images")
     line = error_of(main, arguments, monkeypatch, capfd)
-    assert "1 of 12 pictures are missing or broken ('a6e231affe9c633c': cut or damaged JPEG, 1500 bytes); the rest is made" in line
+    assert (
+        "1 of 12 pictures are missing or broken ('a6e231affe9c633c': cut or damaged JPEG, 1500 bytes); the rest is made"
+        in line
+    )
     assert missing_in(out / "missing.csv") == {"a6e231affe9c633c": "cut or damaged JPEG, 1500 bytes"}
     made = {path.name: path.stat().st_mtime_ns for path in out.glob("*-of-*")}
     assert len(made) == 4
@@ -258,18 +295,21 @@ def test_a_killed_run_keeps_its_shards_and_ends_with_all_records(tmp_path, monke
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     assert files_below(out) == ["build", "build/train.json", *(f"train-{i:05d}-of-00010" for i in range(10))]
     run(monkeypatch, *flags(tmp_path / "undisturbed", *rest, images=tmp_path / "images", num_shards=10))
-    assert {path.name: path.read_bytes() for path in out.glob("train-*")} \
-        == {path.name: path.read_bytes() for path in (tmp_path / "undisturbed").glob("train-*")}
+    assert {path.name: path.read_bytes() for path in out.glob("train-*")} == {
+        path.name: path.read_bytes() for path in (tmp_path / "undisturbed").glob("train-*")
+    }
 
 
 def test_shards_of_other_settings_never_mix(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     run(monkeypatch, *flags(out, *SPLIT))
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    for other, named in ((flags(out, *SPLIT, num_shards=3), "num_shards = 2, now it is 3"),
-                         (flags(out, *SPLIT, "--seed", 1), "seed = 0"),
-                         (flags(out, *CLEAN), "generate_train_validation_splits = True"),
-                         (flags(out, "--train_csv_path", SET / "csv/train.csv"), "generate_train_validation_splits = True")):
+    for other, named in (
+        (flags(out, *SPLIT, num_shards=3), "num_shards = 2, now it is 3"),
+        (flags(out, *SPLIT, "--seed", 1), "seed = 0"),
+        (flags(out, *CLEAN), "generate_train_validation_splits = True"),
+        (flags(out, "--train_csv_path", SET / "csv/train.csv"), "generate_train_validation_splits = True"),
+    ):
         assert named in error_of(main, other, monkeypatch, capsys)
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     foreign = tmp_path / "foreign"

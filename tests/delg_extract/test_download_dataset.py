@@ -1,4 +1,5 @@
-"""Fetching the Google Landmarks Dataset v2 from a mirror on this machine: a few small pictures under the published names."""
+"""Fetching the Google Landmarks Dataset v2 from a mirror on this machine: a few small pictures under the published
+names."""
 
 import hashlib
 import io
@@ -37,8 +38,10 @@ def direct_and_without_flushing(monkeypatch):
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """{path: bytes} of a mirror: 9 training, 4 index and 2 test pictures of 4 landmarks."""
+
     def some(split, count):
         return [(picture_id(split, i), 10 * (i % 4), np.full((8, 12, 3), 20 * i, np.uint8)) for i in range(count)]
+
     return make_mirror(tmp_path_factory.mktemp("mirror"), some("train", 9), some("index", 4), some("test", 2), COUNTS)
 
 
@@ -58,18 +61,22 @@ def arguments(mirror, tmp_path):
 @pytest.fixture
 def fetch(arguments, monkeypatch, capsys):
     """Runs the command in this process, other arguments last -> what it printed."""
+
     def fetch(*further):
         monkeypatch.setattr(sys, "argv", ["download_dataset.py", *map(str, arguments), *map(str, further)])
         assert main() == 0
         return capsys.readouterr().out
+
     return fetch
 
 
 @pytest.fixture
 def failure(arguments, monkeypatch, capsys):
     """Runs the command in this process without long waits -> its one line of error."""
+
     def failure(*further):
         return error_of(main, [*arguments, "--retries", 0, *further], monkeypatch, capsys)
+
     return failure
 
 
@@ -92,15 +99,20 @@ def expected(published, without=()):
 
 def tree_of(folder):
     """{path: bytes} of all files but the records of unpacked tar files."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")
-            if path.is_file() and not path.name.endswith(".tar.json")}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(".tar.json")
+    }
 
 
 def put(mirror, content, tar=TAR):
     """Another tar file on the mirror, with its MD5 sum."""
     name = tar.split("/")[-1]
     mirror.files[tar] = content
-    mirror.files[tar.replace("/gldv2/", "/gldv2/md5sum/").replace(name, f"md5.{name[:-4]}.txt")] = md5_line(content, name)
+    mirror.files[tar.replace("/gldv2/", "/gldv2/md5sum/").replace(name, f"md5.{name[:-4]}.txt")] = md5_line(
+        content, name
+    )
 
 
 def asked_for(mirror):
@@ -111,8 +123,17 @@ class TestWhatComes:
     def test_tables_and_pictures_lie_where_the_next_commands_look(self, mirror, published, fetch, tmp_path):
         out = fetch()
         assert tree_of(tmp_path / "out") == expected(published)
-        assert files_below(tmp_path / "out/test/") == sorted({"images_000.tar.json", *SPLITS["test"].tables, *(
-            parent for name in pictures_in(published["test/images_000.tar"]) for parent in (name, name[:5], name[:3], name[:1]))})
+        assert files_below(tmp_path / "out/test/") == sorted(
+            {
+                "images_000.tar.json",
+                *SPLITS["test"].tables,
+                *(
+                    parent
+                    for name in pictures_in(published["test/images_000.tar"])
+                    for parent in (name, name[:5], name[:3], name[:1])
+                ),
+            }
+        )
         assert f"{tmp_path / 'out/train'}: CSV files and 3 tar files with 9 pictures are there" in out.splitlines()
         assert len(asked_for(mirror)) == len(set(asked_for(mirror))) == len(published)
 
@@ -120,7 +141,11 @@ class TestWhatComes:
         fetch()
         tar = published["train/images_001.tar"]
         assert json.loads((tmp_path / "out/train/images_001.tar.json").read_text()) == {
-            "url": mirror.base_url + TAR, "size": len(tar), "md5": hashlib.md5(tar).hexdigest(), "pictures": 3}
+            "url": mirror.base_url + TAR,
+            "size": len(tar),
+            "md5": hashlib.md5(tar).hexdigest(),
+            "pictures": 3,
+        }
 
     def test_without_tar_files_the_tables_come_alone(self, mirror, published, arguments, fetch, tmp_path):
         arguments[:3] = 0, 0, 0
@@ -128,7 +153,9 @@ class TestWhatComes:
         tables = {name: content for name, content in expected(published).items() if name.endswith(".csv")}
         assert tree_of(tmp_path / "out") == tables
 
-    def test_a_number_takes_the_first_tar_files_and_a_larger_one_adds_to_them(self, mirror, published, arguments, fetch, tmp_path):
+    def test_a_number_takes_the_first_tar_files_and_a_larger_one_adds_to_them(
+        self, mirror, published, arguments, fetch, tmp_path
+    ):
         arguments[:3] = 1, 0, 0
         fetch("--splits", "train")
         assert os.listdir(tmp_path / "out") == ["train"]
@@ -162,7 +189,12 @@ class TestWhatComes:
         assert tree_of(tmp_path / "out") == expected(published) | {"train/train.csv": b"id,url,landmark_id\nmine\n"}
 
     def test_only_pictures_in_their_folders_are_unpacked(self, mirror, published, fetch, tmp_path):
-        others = {"0/1/2/README": b"x", "a/b/c/d/abcdabcdabcdabcd.jpg": b"x", "a/b/d/abcdabcdabcdabcd.jpg": b"x", "train.csv": b"x"}
+        others = {
+            "0/1/2/README": b"x",
+            "a/b/c/d/abcdabcdabcdabcd.jpg": b"x",
+            "a/b/d/abcdabcdabcdabcd.jpg": b"x",
+            "train.csv": b"x",
+        }
         put(mirror, tar_bytes(pictures_in(mirror.files[TAR]) | others, compress=False))
         fetch()
         assert tree_of(tmp_path / "out") == expected(published)
@@ -185,31 +217,46 @@ class TestWhatIsMissing:
         missing = set(without)
         tree = tree_of(tmp_path / "out")
         assert {name: content for name, content in tree.items() if not name.endswith(".part")} == {
-            name: content for name, content in expected(published, without).items() if name not in missing}
+            name: content for name, content in expected(published, without).items() if name not in missing
+        }
         assert set(os.listdir(tmp_path)) == {"out"} and set(os.listdir(tmp_path / "out")) == set(SPLITS)
         mirror.files = {f"/gldv2/{name}": content for name, content in published.items()}
         mirror.requests.clear()
         fetch()
         assert tree_of(tmp_path / "out") == expected(published)
-        assert {path.replace("md5sum/", "").replace("md5.", "").replace(".txt", ".tar") for path in asked_for(mirror)} == {
-            f"/gldv2/{name}" if name.endswith(".tar") else f"/gldv2/metadata/{name.split('/')[1]}" for name in without}
+        assert {
+            path.replace("md5sum/", "").replace("md5.", "").replace(".txt", ".tar") for path in asked_for(mirror)
+        } == {
+            f"/gldv2/{name}" if name.endswith(".tar") else f"/gldv2/metadata/{name.split('/')[1]}" for name in without
+        }
 
     def test_a_corrupted_tar_file_is_not_unpacked_and_the_others_are(self, mirror, published, fetch, failure, tmp_path):
         mirror.files[TAR] = mirror.files[TAR][:-1] + b"x"
         line = failure()
-        assert "1 of 16 files are missing: train/images_001.tar; the first: " in line and "md5 is" in line and TAR in line
+        assert (
+            "1 of 16 files are missing: train/images_001.tar; the first: " in line and "md5 is" in line and TAR in line
+        )
         self.check(mirror, published, fetch, tmp_path, ["train/images_001.tar"])
 
     def test_all_that_is_missing_is_listed(self, mirror, published, fetch, failure, tmp_path):
         for name in (TAR, "/gldv2/test/images_000.tar", "/gldv2/metadata/train_clean.csv"):
             del mirror.files[name]
         line = failure()
-        assert "3 of 16 files are missing: train/train_clean.csv, train/images_001.tar, test/images_000.tar; the first: " in line
+        assert (
+            "3 of 16 files are missing: train/train_clean.csv, train/images_001.tar, test/images_000.tar; the first: "
+            in line
+        )
         assert "train_clean.csv: HTTP status 404" in line and "--base_url" in line
-        self.check(mirror, published, fetch, tmp_path, ["train/train_clean.csv", "train/images_001.tar", "test/images_000.tar"])
+        self.check(
+            mirror, published, fetch, tmp_path, ["train/train_clean.csv", "train/images_001.tar", "test/images_000.tar"]
+        )
 
-    @pytest.mark.parametrize("content, reason", [(None, "HTTP status 404"), (b"", "no MD5 sum"), (b"<html>no key", "no MD5 sum")])
-    def test_a_tar_file_without_md5_sum_is_not_taken(self, mirror, published, fetch, failure, tmp_path, content, reason):
+    @pytest.mark.parametrize(
+        "content, reason", [(None, "HTTP status 404"), (b"", "no MD5 sum"), (b"<html>no key", "no MD5 sum")]
+    )
+    def test_a_tar_file_without_md5_sum_is_not_taken(
+        self, mirror, published, fetch, failure, tmp_path, content, reason
+    ):
         mirror.files[MD5] = content
         if content is None:
             del mirror.files[MD5]
@@ -230,26 +277,38 @@ class TestWhatIsMissing:
         assert f"{tmp_path / 'out/train/train.csv'}: no column 'id'" in line and "delete it and run again" in line
         assert (tmp_path / "out/train/train.csv").exists()
 
-    @pytest.mark.parametrize("member, reason", [
-        (("../../escaped.jpg", b"x"), "leads out"), (("../train/0/0/0/0000000000000000.jpg", b"x"), "leads out"),
-        (("/tmp/escaped.jpg", b"x"), "leads out"), (("", special("0", tarfile.SYMTYPE, "../..")), "leads out"),
-        (("", special("0", tarfile.SYMTYPE, "/etc")), "leads out"),
-        (("", special("0/0/0/0000000000000000.jpg", tarfile.SYMTYPE, "other.jpg")), "is a link"),
-        (("", special("0/0/0/0000000000000000.jpg", tarfile.LNKTYPE, "0/0/0/1")), "is a link"),
-        (("", special("0/0/0/0000000000000000.jpg", tarfile.CHRTYPE)), "is a device"),
-    ], ids=["up", "up_and_back", "absolute", "link_up", "link_absolute", "link_inside", "hard_link", "device"])
+    @pytest.mark.parametrize(
+        "member, reason",
+        [
+            (("../../escaped.jpg", b"x"), "leads out"),
+            (("../train/0/0/0/0000000000000000.jpg", b"x"), "leads out"),
+            (("/tmp/escaped.jpg", b"x"), "leads out"),
+            (("", special("0", tarfile.SYMTYPE, "../..")), "leads out"),
+            (("", special("0", tarfile.SYMTYPE, "/etc")), "leads out"),
+            (("", special("0/0/0/0000000000000000.jpg", tarfile.SYMTYPE, "other.jpg")), "is a link"),
+            (("", special("0/0/0/0000000000000000.jpg", tarfile.LNKTYPE, "0/0/0/1")), "is a link"),
+            (("", special("0/0/0/0000000000000000.jpg", tarfile.CHRTYPE)), "is a device"),
+        ],
+        ids=["up", "up_and_back", "absolute", "link_up", "link_absolute", "link_inside", "hard_link", "device"],
+    )
     def test_a_hostile_tar_file_is_refused_whole(self, mirror, published, fetch, failure, tmp_path, member, reason):
         put(mirror, tar_bytes([*pictures_in(mirror.files[TAR]).items(), member], compress=False))
         line = failure()
         assert "1 of 16 files are missing: train/images_001.tar" in line and reason in line
         self.check(mirror, published, fetch, tmp_path, ["train/images_001.tar"])
 
-    @pytest.mark.parametrize("content, reason", [
-        (b"<html>", "not a tar archive"),
-        (tar_bytes({"train/0/1/2/0123456789abcdef.jpg": b"x"}, compress=False), "none of the files"),
-        (tar_bytes({member_name("0123456789abcdef"): b"x" * 3000}, compress=False)[:1500], "damaged archive"),
-    ], ids=["page", "elsewhere", "cut"])
-    def test_a_useless_tar_file_with_the_right_sum_is_refused(self, mirror, published, fetch, failure, tmp_path, content, reason):
+    @pytest.mark.parametrize(
+        "content, reason",
+        [
+            (b"<html>", "not a tar archive"),
+            (tar_bytes({"train/0/1/2/0123456789abcdef.jpg": b"x"}, compress=False), "none of the files"),
+            (tar_bytes({member_name("0123456789abcdef"): b"x" * 3000}, compress=False)[:1500], "damaged archive"),
+        ],
+        ids=["page", "elsewhere", "cut"],
+    )
+    def test_a_useless_tar_file_with_the_right_sum_is_refused(
+        self, mirror, published, fetch, failure, tmp_path, content, reason
+    ):
         put(mirror, content)
         assert reason in failure()
         self.check(mirror, published, fetch, tmp_path, ["train/images_001.tar"])
@@ -257,7 +316,9 @@ class TestWhatIsMissing:
     def test_a_damaged_record_is_named(self, fetch, failure, tmp_path):
         fetch()
         (tmp_path / "out/train/images_001.tar.json").write_text("[]")
-        assert f"{tmp_path / 'out/train/images_001.tar.json'}: no record of an unpacked tar file; delete it" in failure()
+        assert (
+            f"{tmp_path / 'out/train/images_001.tar.json'}: no record of an unpacked tar file; delete it" in failure()
+        )
 
 
 class TestGoingOn:
@@ -265,7 +326,12 @@ class TestGoingOn:
         monkeypatch.setattr("rrt.files.downloads.time.sleep", lambda seconds: None)
         mirror.faults[TAR] = [("cut", 2000), ("cut", 3000), ("status", 503)]
         fetch()
-        assert [wanted for path, wanted in mirror.requests if path == TAR] == [None, "bytes=2000-", "bytes=5000-", "bytes=5000-"]
+        assert [wanted for path, wanted in mirror.requests if path == TAR] == [
+            None,
+            "bytes=2000-",
+            "bytes=5000-",
+            "bytes=5000-",
+        ]
         assert tree_of(tmp_path / "out") == expected(published)
 
     def test_a_cut_connection_is_continued_by_the_next_run(self, mirror, published, fetch, failure, tmp_path):
@@ -275,11 +341,17 @@ class TestGoingOn:
         assert [wanted for path, wanted in mirror.requests if path == TAR] == [None, "bytes=2000-"]
         assert tree_of(tmp_path / "out") == expected(published)
 
-    def test_a_killed_run_goes_on_and_asks_for_no_finished_tar_file(self, mirror, published, arguments, fetch, tmp_path):
+    def test_a_killed_run_goes_on_and_asks_for_no_finished_tar_file(
+        self, mirror, published, arguments, fetch, tmp_path
+    ):
         mirror.faults[TAR] = [("stall", 3000)]
         part, out = tmp_path / "out/train/images_001.tar.part", tmp_path / "out"
-        others = [out / split / f"{tar_name(n)}.json" for split, count in COUNTS.items() for n in range(count)
-                  if (split, n) != ("train", 1)]
+        others = [
+            out / split / f"{tar_name(n)}.json"
+            for split, count in COUNTS.items()
+            for n in range(count)
+            if (split, n) != ("train", 1)
+        ]
 
         def all_but_one_are_there():
             return part.exists() and part.stat().st_size == 3000 and all(note.exists() for note in others)
@@ -312,21 +384,35 @@ class TestGoingOn:
 
 
 class TestWrongArguments:
-    @pytest.mark.parametrize("counts, reason", [
-        ((501, 0, 0), "TRAIN is '501'; give a whole number from 0 to 500"), ((0, 101, 0), "INDEX is '101'"),
-        ((0, 0, 21), "TEST is '21'"), ((-1, 0, 0), "TRAIN is '-1'"), (("all", 0, 0), "TRAIN is 'all'"),
-        (("1.5", 0, 0), "TRAIN is '1.5'"), (("", 0, 0), "TRAIN is ''")])
+    @pytest.mark.parametrize(
+        "counts, reason",
+        [
+            ((501, 0, 0), "TRAIN is '501'; give a whole number from 0 to 500"),
+            ((0, 101, 0), "INDEX is '101'"),
+            ((0, 0, 21), "TEST is '21'"),
+            ((-1, 0, 0), "TRAIN is '-1'"),
+            (("all", 0, 0), "TRAIN is 'all'"),
+            (("1.5", 0, 0), "TRAIN is '1.5'"),
+            (("", 0, 0), "TRAIN is ''"),
+        ],
+    )
     def test_a_wrong_number_of_tar_files_is_one_line(self, mirror, arguments, failure, tmp_path, counts, reason):
         arguments[:3] = counts
         assert reason in failure()
         assert mirror.requests == [] and not (tmp_path / "out").exists()
 
-    @pytest.mark.parametrize("further, reason", [
-        (("--splits", "train", "val"), "'val' is no split"), (("--splits", "test"), "TRAIN is 3, but --splits leaves train out"),
-        (("--parallel", "0"), "--parallel is '0'"), (("--parallel", "six"), "--parallel is 'six'"),
-        (("--retries", "-1"), "--retries is '-1'"), (("--base_url", "s3.amazonaws.com"), "s3.amazonaws.com: not an address"),
-        (("--base_url", "file:///data"), "not an address"),
-    ])
+    @pytest.mark.parametrize(
+        "further, reason",
+        [
+            (("--splits", "train", "val"), "'val' is no split"),
+            (("--splits", "test"), "TRAIN is 3, but --splits leaves train out"),
+            (("--parallel", "0"), "--parallel is '0'"),
+            (("--parallel", "six"), "--parallel is 'six'"),
+            (("--retries", "-1"), "--retries is '-1'"),
+            (("--base_url", "s3.amazonaws.com"), "s3.amazonaws.com: not an address"),
+            (("--base_url", "file:///data"), "not an address"),
+        ],
+    )
     def test_a_wrong_option_is_one_line(self, mirror, failure, tmp_path, further, reason):
         assert reason in failure(*further)
         assert mirror.requests == [] and not (tmp_path / "out").exists()
@@ -347,30 +433,55 @@ class TestTheMirror:
     """tests/helpers/gldv2_mirror.py, which the walk from download to export uses."""
 
     def test_its_tables_are_those_of_the_data_set(self, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr(sys, "argv", ["gldv2_mirror.py", str(tmp_path), "--classes", "3", "--pictures", "2", "--size", "64"])
+        monkeypatch.setattr(
+            sys, "argv", ["gldv2_mirror.py", str(tmp_path), "--classes", "3", "--pictures", "2", "--size", "64"]
+        )
         gldv2_mirror.main()
-        assert "6 train pictures in 2 tar files, 6 index pictures in 1 tar files, 3 test pictures" in capsys.readouterr().out
+        assert (
+            "6 train pictures in 2 tar files, 6 index pictures in 1 tar files, 3 test pictures"
+            in capsys.readouterr().out
+        )
         ids, labels = read_train_csv(tmp_path / "metadata/train.csv")
-        assert read_train_csv(tmp_path / "metadata/train_clean.csv")[1].tolist() == sorted(labels) == [5, 5, 22, 22, 39, 39]
-        assert {member_name(i) for i in ids} == {name for number in range(2) for name in pictures_in(
-            (tmp_path / f"train/images_00{number}.tar").read_bytes())}
+        assert (
+            read_train_csv(tmp_path / "metadata/train_clean.csv")[1].tolist()
+            == sorted(labels)
+            == [5, 5, 22, 22, 39, 39]
+        )
+        assert {member_name(i) for i in ids} == {
+            name
+            for number in range(2)
+            for name in pictures_in((tmp_path / f"train/images_00{number}.tar").read_bytes())
+        }
         index, queries = read_index_csv(tmp_path / "metadata/index.csv"), read_index_csv(tmp_path / "metadata/test.csv")
         answers = read_solution(tmp_path / "ground_truth/retrieval_solution_v2.1.csv")
         assert list(answers) == queries and sorted(sum(answers.values(), [])) == sorted(index)
-        assert list(read_solution(tmp_path / "ground_truth/recognition_solution_v2.1.csv").values()) == [[5], [22], [39]]
+        assert list(read_solution(tmp_path / "ground_truth/recognition_solution_v2.1.csv").values()) == [
+            [5],
+            [22],
+            [39],
+        ]
 
     def test_a_test_picture_of_no_landmark_is_no_query(self, tmp_path):
         some = [("0" * 15 + str(i), mark, np.zeros((8, 8, 3), np.uint8)) for i, mark in enumerate((7, 7, None))]
         files = make_mirror(tmp_path, some[:2], some, some[1:], clean=["0" * 16])
         assert list(read_solution(tmp_path / "ground_truth/retrieval_solution_v2.1.csv")) == [some[1][0]]
-        assert read_solution(tmp_path / "ground_truth/recognition_solution_v2.1.csv") == {some[1][0]: [7], some[2][0]: []}
+        assert read_solution(tmp_path / "ground_truth/recognition_solution_v2.1.csv") == {
+            some[1][0]: [7],
+            some[2][0]: [],
+        }
         assert files["metadata/train_clean.csv"] == b"landmark_id,images\n7,0000000000000000\n"
         assert files["metadata/index_image_to_landmark.csv"].split() == [
-            b"id,landmark_id", b"0000000000000000,1000007", b"0000000000000001,1000007"]
+            b"id,landmark_id",
+            b"0000000000000000,1000007",
+            b"0000000000000001,1000007",
+        ]
 
     def test_pictures_of_a_landmark_match_and_differ(self):
-        drawn = [(landmark, draw()) for split in ("train", "test")
-                 for _, landmark, draw in drawn_pictures(split, range(3), 2, size=128)]
+        drawn = [
+            (landmark, draw())
+            for split in ("train", "test")
+            for _, landmark, draw in drawn_pictures(split, range(3), 2, size=128)
+        ]
         assert len({content for _, content in drawn}) == len(drawn)
         assert drawn_pictures("test", [2], 1, 128)[0][2]() == drawn[-4][1]
         sift, matcher = cv2.SIFT_create(), cv2.BFMatcher()
@@ -380,8 +491,10 @@ class TestTheMirror:
             assert max(image.shape) == 128
             features.append(sift.detectAndCompute(image, None)[1])
         for i, (landmark, _) in enumerate(drawn):
-            matches = {other: 0 for other in range(3)}
+            matches = dict.fromkeys(range(3), 0)
             for j in set(range(len(drawn))) - {i}:
                 found = matcher.knnMatch(features[i], features[j], 2)
-                matches[drawn[j][0]] = max(matches[drawn[j][0]], sum(one.distance < 0.75 * two.distance for one, two in found))
+                matches[drawn[j][0]] = max(
+                    matches[drawn[j][0]], sum(one.distance < 0.75 * two.distance for one, two in found)
+                )
             assert matches.pop(landmark) > 2 * max(matches.values())

@@ -1,30 +1,31 @@
 """The extraction command: stores, crops, pictures that cannot be read, kill -9 and going on."""
+
 import sys
 
 import h5py
 import numpy as np
 import pytest
+from builders import datasets_of
+from commands import error_of, kill_tool_when
 from PIL import Image
 
-pytest.importorskip("tensorflow")
-
-from builders import datasets_of  # noqa: E402
-from commands import error_of, kill_tool_when  # noqa: E402
-from delg_extract.extract import main  # noqa: E402
-from delg_extract.network.model import Delg  # noqa: E402
-from delg_extract.network.weights import load_weights, save_weights  # noqa: E402
-from rrt.formats.delf import read_datum, read_features  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
-from rrt.formats.ground_truth import save_ground_truth  # noqa: E402
-from rrt.formats.lists import write_image_list  # noqa: E402
-from rrt.store.store import Store  # noqa: E402
+from delg_extract.extract import main
+from delg_extract.network.model import Delg
+from delg_extract.network.weights import load_weights, save_weights
+from rrt.errors import InputError
+from rrt.formats.delf import read_datum, read_features
+from rrt.formats.ground_truth import save_ground_truth
+from rrt.formats.lists import write_image_list
+from rrt.store.store import Store
 
 NUM_PICTURES = 10
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    return save_weights(tmp_path_factory.mktemp("weights") / "small.h5", Delg("small", seed=3), dtype="float16", score_threshold=0.0)
+    return save_weights(
+        tmp_path_factory.mktemp("weights") / "small.h5", Delg("small", seed=3), dtype="float16", score_threshold=0.0
+    )
 
 
 @pytest.fixture
@@ -39,15 +40,37 @@ def folder(tmp_path):
     sizes = np.full((NUM_PICTURES, 2), (160, 120))
     write_image_list(tmp_path / "test_query.txt", names[:1], np.zeros(1, int), sizes[:1])
     write_image_list(tmp_path / "test_gallery.txt", names[1:], np.zeros(NUM_PICTURES - 1, int), sizes[1:])
-    save_ground_truth(tmp_path / "gnd.pkl", [n[4:-4] for n in names[1:]], [names[0][4:-4]],
-                      [{"bbx": [10.4, 20.6, 150.0, 110.0], "easy": [0], "hard": [], "junk": []}])
+    save_ground_truth(
+        tmp_path / "gnd.pkl",
+        [n[4:-4] for n in names[1:]],
+        [names[0][4:-4]],
+        [{"bbx": [10.4, 20.6, 150.0, 110.0], "easy": [0], "hard": [], "junk": []}],
+    )
     return tmp_path
 
 
 def command(folder, weights, output, *extra):
-    return [sys.executable, "delg_extract/extract.py", "--model", str(weights), "--image_dir", str(folder),
-            "--list", str(folder / "test_gallery.txt"), "--query_list", str(folder / "test_query.txt"),
-            "--ground_truth", str(folder / "gnd.pkl"), "--output", str(output), "--block", "2", "--num_workers", "1", *extra]
+    return [
+        sys.executable,
+        "delg_extract/extract.py",
+        "--model",
+        str(weights),
+        "--image_dir",
+        str(folder),
+        "--list",
+        str(folder / "test_gallery.txt"),
+        "--query_list",
+        str(folder / "test_query.txt"),
+        "--ground_truth",
+        str(folder / "gnd.pkl"),
+        "--output",
+        str(output),
+        "--block",
+        "2",
+        "--num_workers",
+        "1",
+        *extra,
+    ]
 
 
 def run(*args):
@@ -65,12 +88,17 @@ def contents(path):
 def test_killed_extraction_goes_on_to_an_equal_store(folder, weights, capsys):
     assert run(folder, weights, folder / "delg_whole.h5") == 0
     parts = folder / "delg_killed.h5.parts"
-    kill_tool_when(lambda: list(parts.glob("part-0000[1-9].h5")), *command(folder, weights, folder / "delg_killed.h5")[1:])
+    kill_tool_when(
+        lambda: list(parts.glob("part-0000[1-9].h5")), *command(folder, weights, folder / "delg_killed.h5")[1:]
+    )
     assert not (folder / "delg_killed.h5").exists()
     kept = {p: p.stat().st_mtime_ns for p in parts.glob("part-*.h5") if ".tmp" not in p.name}
     assert kept
     assert run(folder, weights, folder / "delg_killed.h5") == 0
-    (first, first_attributes), (second, second_attributes) = contents(folder / "delg_whole.h5"), contents(folder / "delg_killed.h5")
+    (first, first_attributes), (second, second_attributes) = (
+        contents(folder / "delg_whole.h5"),
+        contents(folder / "delg_killed.h5"),
+    )
     assert first.keys() == second.keys()
     for name in first:
         assert np.array_equal(first[name], second[name]), name
@@ -98,7 +126,11 @@ def test_a_store_holds_every_picture_and_queries_are_cropped(folder, weights):
 
 
 def test_local_descriptors_are_kept_in_the_type_and_with_the_compression_asked_for(folder, weights, monkeypatch):
-    monkeypatch.setattr(sys, "argv", command(folder, weights, folder / "delg_x.h5", "--local_dtype", "int8", "--compression", "gzip")[1:])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        command(folder, weights, folder / "delg_x.h5", "--local_dtype", "int8", "--compression", "gzip")[1:],
+    )
     assert main() == 0
     with Store(folder / "delg_x.h5") as store:
         assert (store.local_dtype, store.compression) == ("int8", "gzip")
@@ -136,12 +168,21 @@ def test_bad_input_gives_one_line_and_no_store(folder, weights, monkeypatch, cap
         (["--weights", str(weights), "--query_list", str(folder / "test_query.txt")], "--ground_truth"),
         (["--weights", str(weights)], "--list"),
         (["--list", str(folder / "test_gallery.txt")], "--model"),
-        (["--preset", "r50_gldv2", "--list", str(folder / "test_gallery.txt")], "download_weights.py r50delg_gldv2clean_20200914"),
+        (
+            ["--preset", "r50_gldv2", "--list", str(folder / "test_gallery.txt")],
+            "download_weights.py r50delg_gldv2clean_20200914",
+        ),
         (["--config", str(cut), "--list", str(folder / "test_gallery.txt")], "cut.h5"),
         (["--model", str(folder), "--list", str(folder / "test_gallery.txt")], "saved_model.pb"),
         (["--model", str(weights), "--list", str(folder / "test_gallery.txt"), "--scales", "1", "-2"], "--scales"),
-        (["--model", str(weights), "--list", str(folder / "test_gallery.txt"), "--global_scales", "7"], "--global_scales 7"),
-        (["--model", str(weights), "--list", str(folder / "test_gallery.txt"), "--num_workers", "-1"], "--num_workers -1"),
+        (
+            ["--model", str(weights), "--list", str(folder / "test_gallery.txt"), "--global_scales", "7"],
+            "--global_scales 7",
+        ),
+        (
+            ["--model", str(weights), "--list", str(folder / "test_gallery.txt"), "--num_workers", "-1"],
+            "--num_workers -1",
+        ),
     ):
         assert words in error_of(main, [*base, *arguments], monkeypatch, capsys)
         assert not list(folder.glob("delg_bad*"))
@@ -150,7 +191,9 @@ def test_bad_input_gives_one_line_and_no_store(folder, weights, monkeypatch, cap
 def test_weights_survive_a_round_trip_and_refuse_another_network(weights, tmp_path):
     model = Delg("small", seed=3)
     for name, variable in load_weights(weights).variables_by_name.items():
-        assert np.array_equal(variable.numpy(), model.variables_by_name[name].numpy().astype(np.float16).astype(np.float32)), name
+        assert np.array_equal(
+            variable.numpy(), model.variables_by_name[name].numpy().astype(np.float16).astype(np.float32)
+        ), name
     with h5py.File(weights) as source, h5py.File(tmp_path / "lacking.h5", "w") as target:
         for key, value in source.attrs.items():
             target.attrs[key] = value
@@ -174,7 +217,9 @@ def test_delf_files_hold_what_the_store_holds(folder, weights, monkeypatch):
         for i, name in enumerate(store.names):
             stem = folder / "delg_x" / name[4:-4]
             features, local = read_features(f"{stem}.delg_local"), store.read(i)
-            assert np.array_equal(features.descriptors, local.descriptors) and np.array_equal(features.keypoints, local.keypoints)
+            assert np.array_equal(features.descriptors, local.descriptors) and np.array_equal(
+                features.keypoints, local.keypoints
+            )
             assert np.array_equal(read_datum(f"{stem}.delg_global"), store.global_descriptors[i])
     (folder / "delg_x/picture 3.delg_local").unlink()
     assert run_here(monkeypatch, arguments) == 0  # the store is complete, one file is not
@@ -202,8 +247,22 @@ def test_a_calibrated_threshold_leaves_the_number_asked_for_and_is_remembered(fo
 
 
 def test_a_preset_sets_everything_but_the_threshold_of_other_weights(folder, weights, monkeypatch):
-    assert run_here(monkeypatch, [*command(folder, weights, folder / "delg_x.h5")[1:], "--preset", "r50_gldv2", "--scales", "0.5", "1",
-                                  "--global_scales", "1"]) == 0
+    assert (
+        run_here(
+            monkeypatch,
+            [
+                *command(folder, weights, folder / "delg_x.h5")[1:],
+                "--preset",
+                "r50_gldv2",
+                "--scales",
+                "0.5",
+                "1",
+                "--global_scales",
+                "1",
+            ],
+        )
+        == 0
+    )
     with Store(folder / "delg_x.h5") as store:
         assert store.config["score_threshold"] == 0.0 and store.config["max_features"] == 1000
         assert store.config["scales"] == [0.5, 1.0] and store.config["global_scales"] == [1]
@@ -230,5 +289,8 @@ def test_pictures_in_batches_give_the_descriptors_of_single_ones(folder, weights
     assert run_here(monkeypatch, arguments) == 0
     one, many = contents(folder / "delg_one.h5")[0], contents(folder / "delg_many.h5")[0]
     for name in one:
-        assert np.allclose(one[name].astype(float), many[name].astype(float), atol=2e-3) if one[name].dtype.kind == "f" else \
-            np.array_equal(one[name], many[name]), name
+        assert (
+            np.allclose(one[name].astype(float), many[name].astype(float), atol=2e-3)
+            if one[name].dtype.kind == "f"
+            else np.array_equal(one[name], many[name])
+        ), name

@@ -1,4 +1,5 @@
 """The command that matches two pictures: a known warp, all sources of descriptors, the drawing, and wrong input."""
+
 import sys
 import types
 from dataclasses import replace
@@ -6,29 +7,27 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from commands import assert_one_line_error, files_below, run_tool
 from PIL import Image
 
-pytest.importorskip("tensorflow")
-
-from commands import assert_one_line_error, files_below, run_tool  # noqa: E402
-from delg_extract.extraction import one_picture  # noqa: E402
-from delg_extract.extraction.settings import ExtractionSettings  # noqa: E402
-from delg_extract.extraction.extractor import Extractor  # noqa: E402
-from delg_extract.match_images import main, parser  # noqa: E402
-from delg_extract.network.model import Delg  # noqa: E402
-from delg_extract.extraction.delg import DelgNetwork  # noqa: E402
-from delg_extract.network.weights import load_weights, save_weights  # noqa: E402
-from rrt.formats.delf import LocalFeatures, write_features  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
-from rrt.formats.ground_truth import save_ground_truth  # noqa: E402
-from rrt.formats.lists import write_image_list  # noqa: E402
-from rrt.matching.matches import residuals  # noqa: E402
-from rrt.matching.pictures import Picture, match_pictures  # noqa: E402
-from rrt.store.records import ImageRecord  # noqa: E402
-from rrt.store.writer import write_store  # noqa: E402
-from rrt.viz.style import DPI  # noqa: E402
-from rrt.viz.two_pictures import ABOVE, BELOW, BETWEEN, HIGHEST, LEFT, RIGHT, WIDEST  # noqa: E402
-from rrt.commands import verify_pairs  # noqa: E402
+from delg_extract.extraction import one_picture
+from delg_extract.extraction.delg import DelgNetwork
+from delg_extract.extraction.extractor import Extractor
+from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.match_images import main, parser
+from delg_extract.network.model import Delg
+from delg_extract.network.weights import load_weights, save_weights
+from rrt.commands import verify_pairs
+from rrt.errors import InputError
+from rrt.formats.delf import LocalFeatures, write_features
+from rrt.formats.ground_truth import save_ground_truth
+from rrt.formats.lists import write_image_list
+from rrt.matching.matches import residuals
+from rrt.matching.pictures import Picture, match_pictures
+from rrt.store.records import ImageRecord
+from rrt.store.writer import write_store
+from rrt.viz.style import DPI
+from rrt.viz.two_pictures import ABOVE, BELOW, BETWEEN, HIGHEST, LEFT, RIGHT, WIDEST
 
 HEAD = 0.4  # inches of a title of one line
 
@@ -46,7 +45,9 @@ def textured(height, width, seed=0):
             x, y = rng.integers(0, (width, height)).tolist()
             colour = rng.integers(0, 256, 3).tolist()
             if rng.random() < 0.5:
-                cv2.rectangle(picture, (x, y), (x + int(rng.integers(5, side)), y + int(rng.integers(5, side))), colour, -1)
+                cv2.rectangle(
+                    picture, (x, y), (x + int(rng.integers(5, side)), y + int(rng.integers(5, side))), colour, -1
+                )
             else:
                 cv2.circle(picture, (x, y), side // 3, colour, -1)
     return picture
@@ -58,7 +59,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     picture = textured(240, 320)
     Image.fromarray(picture).save(folder / "one.png")
-    Image.fromarray(cv2.warpAffine(picture, WARP, (320, 240), borderMode=cv2.BORDER_REFLECT)).save(folder / "warped.png")
+    Image.fromarray(cv2.warpAffine(picture, WARP, (320, 240), borderMode=cv2.BORDER_REFLECT)).save(
+        folder / "warped.png"
+    )
     Image.fromarray(textured(100, 400, seed=9)).save(folder / "other.png")
     Image.fromarray(np.full((64, 64), 77, np.uint8)).save(folder / "plain.png")
     save_weights(folder / "small.h5", Delg("small", seed=3, block3_strides=False))
@@ -68,10 +71,12 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def run(folder, monkeypatch, capsys):
     """main() with arguments, the pictures named from the folder -> what it printed."""
+
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["match_images.py", "--image_dir", str(folder), *map(str, arguments)])
         assert main() == 0
         return capsys.readouterr().out
+
     return run
 
 
@@ -84,13 +89,25 @@ def count(printed, what):
 def features(n, size=(300, 205), seed=0, dim=16):
     rng = np.random.default_rng(seed)
     descriptors = rng.standard_normal((n, dim)).astype(np.float32)
-    return LocalFeatures(descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True), rng.uniform(20, size, (n, 2)).astype(np.float32),
-                         np.ones(n, np.float32), np.linspace(9, 1, n, dtype=np.float32), np.zeros(n, np.float32))
+    return LocalFeatures(
+        descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True),
+        rng.uniform(20, size, (n, 2)).astype(np.float32),
+        np.ones(n, np.float32),
+        np.linspace(9, 1, n, dtype=np.float32),
+        np.zeros(n, np.float32),
+    )
 
 
 def record(name, size, local):
-    return ImageRecord(name=name, size=size, global_=np.eye(4)[0], descriptors=local.descriptors, keypoints=local.keypoints,
-                       scales=local.scales, attention=local.attention)
+    return ImageRecord(
+        name=name,
+        size=size,
+        global_=np.eye(4)[0],
+        descriptors=local.descriptors,
+        keypoints=local.keypoints,
+        scales=local.scales,
+        attention=local.attention,
+    )
 
 
 def moved(local):
@@ -98,7 +115,7 @@ def moved(local):
     return replace(local, keypoints=local.keypoints @ WARP[:, :2].T + WARP[:, 2])
 
 
-# ---- matching ------------------------------------------------------------------------------------------------------------
+# ---- matching --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("geometry", ["affine", "homography"])
@@ -129,24 +146,48 @@ def test_one_way_matching_asks_for_each_feature_of_the_second_picture():
     assert match_pictures(first, second, "one_way", ratio=None).pairs.tolist() == [[0, 0], [0, 1], [0, 2], [0, 3]]
 
 
-# ---- sources of descriptors ----------------------------------------------------------------------------------------------
+# ---- sources of descriptors ------------------------------------------------------------------------------------------
 
 
 def test_feature_files_are_matched_and_the_inliers_counted(run, folder):
     one = features(60)
     write_features(folder / "one.delf", one)
     write_features(folder / "two.delg_local", moved(one))
-    printed = run("one.png", "warped.png", "--features1", folder / "one.delf", "--features2", folder / "two.delg_local",
-                  "--output", folder / "files.png", "--geometry", "affine")
+    printed = run(
+        "one.png",
+        "warped.png",
+        "--features1",
+        folder / "one.delf",
+        "--features2",
+        folder / "two.delg_local",
+        "--output",
+        folder / "files.png",
+        "--geometry",
+        "affine",
+    )
     assert count(printed, "matches") == 60 and count(printed, "inliers") >= 55
-    fewer = run("one.png", "warped.png", "--features1", folder / "one.delf", "--features2", folder / "two.delg_local",
-                "--output", folder / "files.png", "--max_features", 40, "--score_threshold", 5)
+    fewer = run(
+        "one.png",
+        "warped.png",
+        "--features1",
+        folder / "one.delf",
+        "--features2",
+        folder / "two.delg_local",
+        "--output",
+        folder / "files.png",
+        "--max_features",
+        40,
+        "--score_threshold",
+        5,
+    )
     assert count(fewer, "matches") == 30  # half of the attention values 9 to 1 reach 5
 
 
 def test_a_store_is_matched_by_the_pictures_names(run, folder):
     one = features(60)
-    write_store(folder / "delg_x.h5", [record("one.png", (320, 240), one), record("warped.png", (320, 240), moved(one))])
+    write_store(
+        folder / "delg_x.h5", [record("one.png", (320, 240), one), record("warped.png", (320, 240), moved(one))]
+    )
     printed = run("one.png", "warped.png", "--store", folder / "delg_x.h5", "--output", folder / "store.png")
     assert count(printed, "inliers") >= 55
     with pytest.raises(InputError, match="other.png"):
@@ -154,28 +195,50 @@ def test_a_store_is_matched_by_the_pictures_names(run, folder):
     (folder / "crop").mkdir()
     Image.fromarray(textured(50, 60)).save(folder / "crop" / "one.png")
     with pytest.raises(InputError, match="320 x 240 pixels"):
-        run("one.png", "one.png", "--image_dir", folder / "crop", "--store", folder / "delg_x.h5", "--output", folder / "no.png")
+        run(
+            "one.png",
+            "one.png",
+            "--image_dir",
+            folder / "crop",
+            "--store",
+            folder / "delg_x.h5",
+            "--output",
+            folder / "no.png",
+        )
 
 
 def test_pairs_of_a_store_are_counted_as_this_command_counts_them(run, folder, monkeypatch, capsys):
     """tools/verify_pairs.py on descriptors of which some match by chance."""
     names = ["one.png", "warped.png", "other.png"]
     sizes = [one_picture.read_pixels(folder / name).shape[1::-1] for name in names]
-    write_store(folder / "pairs.h5", [record(name, size, features(200, np.array(size) - 5, seed, dim=4))
-                                      for seed, (name, size) in enumerate(zip(names, sizes))])
+    write_store(
+        folder / "pairs.h5",
+        [
+            record(name, size, features(200, np.array(size) - 5, seed, dim=4))
+            for seed, (name, size) in enumerate(zip(names, sizes))
+        ],
+    )
     write_image_list(folder / "query.txt", names[:1], [0], sizes[:1])
     write_image_list(folder / "gallery.txt", names[1:], [0, 1], sizes[1:])
     entry = {"bbx": [0, 0, 320, 240], "easy": [0], "hard": [], "junk": []}
     save_ground_truth(folder / "gnd.pkl", ["warped", "other"], ["one"], [entry])
-    files = {"store": "pairs.h5", "ground_truth": "gnd.pkl", "query_list": "query.txt", "gallery_list": "gallery.txt",
-             "output": "pairs.csv"}
+    files = {
+        "store": "pairs.h5",
+        "ground_truth": "gnd.pkl",
+        "query_list": "query.txt",
+        "gallery_list": "gallery.txt",
+        "output": "pairs.csv",
+    }
     options = [f"--{option}={folder / file}" for option, file in files.items()]
     monkeypatch.setattr(sys, "argv", ["", *options, "--pairs=2", "--num_workers=1"])
     assert verify_pairs.main() == 0
     capsys.readouterr()
     for name, line in zip(names[1:], (folder / "pairs.csv").read_text().splitlines()[1:]):
         printed = run("one.png", name, "--store", folder / "pairs.h5", "--output", folder / "pairs.png")
-        assert line == f"one.png,{name},{int(name == 'warped.png')},{count(printed, 'matches')},{count(printed, 'inliers')}"
+        assert (
+            line
+            == f"one.png,{name},{int(name == 'warped.png')},{count(printed, 'matches')},{count(printed, 'inliers')}"
+        )
         assert count(printed, "matches") > 10
 
 
@@ -194,7 +257,16 @@ def test_features_near_the_border_are_left_out(run, folder):
     one = features(60)
     one.keypoints[:7] = [(11, 100), (309, 100), (100, 11), (100, 229), (0, 0), (320, 240), (13, 13)]
     write_features(folder / "one.delf", one)
-    both = ("one.png", "one.png", "--features1", folder / "one.delf", "--features2", folder / "one.delf", "--output", folder / "border.png")
+    both = (
+        "one.png",
+        "one.png",
+        "--features1",
+        folder / "one.delf",
+        "--features2",
+        folder / "one.delf",
+        "--output",
+        folder / "border.png",
+    )
     assert "one.png: 54 features" in run(*both)  # a twentieth of 240 pixels is 12
     assert "one.png: 60 features" in run(*both, "--border", 0)
 
@@ -209,13 +281,15 @@ def test_grey_transparent_and_turned_pictures_are_read_as_the_extraction_reads_t
         image.save(folder / name, exif=exif)
     else:
         image.save(folder / name)
-    printed = run("one.png", name, "--model", folder / "small.h5", *FEW, "--output", folder / "kinds.png", "--geometry", "affine")
+    printed = run(
+        "one.png", name, "--model", folder / "small.h5", *FEW, "--output", folder / "kinds.png", "--geometry", "affine"
+    )
     if mode != "L":  # the same pixels: every feature finds itself
         assert count(printed, "inliers") == count(printed, "matches") > 100
     assert one_picture.read_pixels(folder / name).shape == (240, 320, 3)
 
 
-# ---- the drawing ---------------------------------------------------------------------------------------------------------
+# ---- the drawing -----------------------------------------------------------------------------------------------------
 
 
 def drawn(path):
@@ -251,15 +325,25 @@ def test_lines_end_at_the_keypoints_of_pictures_of_very_different_sizes(run, fol
     spots = np.array([[x, y] for x in (300, 750, 1200) for y in (400, 1000, 1600)], np.float32)
     write_features(folder / "large.delf", replace(large, keypoints=spots))
     write_features(folder / "tiny.delf", replace(large, keypoints=spots / 40 + (1, 0)))
-    printed = run("large.png", "tiny.png", "--features1", folder / "large.delf", "--features2", folder / "tiny.delf", "--residual", 2,
-                  "--output", folder / "sizes.png")
+    printed = run(
+        "large.png",
+        "tiny.png",
+        "--features1",
+        folder / "large.delf",
+        "--features2",
+        folder / "tiny.delf",
+        "--residual",
+        2,
+        "--output",
+        folder / "sizes.png",
+    )
     assert count(printed, "inliers") == 9
     picture = drawn(folder / "sizes.png")
     wide = np.array([1500 / 2000, 40 / 50]) * HIGHEST
     for x, y in spots:
         for across in (x / 1500 * wide[0], wide[0] + BETWEEN + (x / 40 + 1) / 40 * wide[1]):
             row, column = round(DPI * (HEAD + ABOVE + y / 2000 * HIGHEST)), round(DPI * (LEFT + across))
-            assert picture[row - 3:row + 4, column - 3:column + 4].min() < 100, (x, y, across)
+            assert picture[row - 3 : row + 4, column - 3 : column + 4].min() < 100, (x, y, across)
 
 
 @pytest.mark.parametrize("suffix, start", [(".jpg", b"\xff\xd8"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
@@ -278,7 +362,7 @@ def test_pictures_that_do_not_match_are_an_answer(run, folder):
         assert count(printed, "inliers") < 20 and (folder / f"no_{name}").is_file()
 
 
-# ---- wrong input ---------------------------------------------------------------------------------------------------------
+# ---- wrong input -----------------------------------------------------------------------------------------------------
 
 
 def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tmp_path):
@@ -312,7 +396,10 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tm
         (("one.png", "warped.png", *files("short.delf")), "--features1 and --features2"),
         (("one.png", "warped.png", *files("short.delf", "gone.delf")), "gone.delf"),
         (("one.png", "warped.png", *files("short.delf", "cut.delf")), "cut.delf"),
-        (("one.png", "warped.png", *files("short.delf", "nan.delf")), "one.png, warped.png: descriptors that are not finite"),
+        (
+            ("one.png", "warped.png", *files("short.delf", "nan.delf")),
+            "one.png, warped.png: descriptors that are not finite",
+        ),
         (("one.png", "warped.png", *files("short.delf", "long.delf")), "descriptors of 40 and of 16 dimensions"),
         (("one.png", "warped.png", *files("short.delf", "far.delf")), "far.delf: a keypoint at"),
         (("one.png", "warped.png", *files("short.delf", "short.delf"), "--model", "x.h5"), "one place only"),
@@ -334,7 +421,9 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tm
 
 
 def test_the_command_ends_with_one_line_and_status_1(folder):
-    done = run_tool("delg_extract/match_images.py", folder / "one.png", folder / "warped.png", "--output", folder / "match.gif")
+    done = run_tool(
+        "delg_extract/match_images.py", folder / "one.png", folder / "warped.png", "--output", folder / "match.gif"
+    )
     assert_one_line_error(done, "match.gif", ".svg")
 
 

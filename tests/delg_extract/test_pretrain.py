@@ -1,21 +1,26 @@
 """Self-supervised pretraining: the warps and their inverse look-up, the loss, the command."""
+
 import numpy as np
-import pytest
+import tensorflow as tf
+from commands import error_of
 
-tf = pytest.importorskip("tensorflow")
-
-from commands import error_of  # noqa: E402
-from delg_extract.network.model import Delg  # noqa: E402
-from delg_extract.pretrain import Pretrainer, main, parser, pretrain, random_warps, sample_cells, warp_points  # noqa: E402
-from delg_extract.network.weights import load_weights  # noqa: E402
+from delg_extract.network.model import Delg
+from delg_extract.network.weights import load_weights
+from delg_extract.pretrain import Pretrainer, main, parser, pretrain, random_warps, sample_cells, warp_points
 
 
 def test_a_warped_picture_shows_at_each_point_what_stands_where_the_point_maps_to():
     yy, xx = np.mgrid[:96, :96].astype(np.float32)
     crops = np.repeat(np.stack([xx, yy, np.ones_like(xx)], -1)[None], 5, 0)  # every pixel holds its own place
     warps = random_warps(5, 64, 16, tf.random.Generator.from_seed(0))
-    warped = tf.raw_ops.ImageProjectiveTransformV3(images=crops, transforms=warps, output_shape=(64, 64), fill_value=0.0,
-                                                   interpolation="BILINEAR", fill_mode="CONSTANT").numpy()
+    warped = tf.raw_ops.ImageProjectiveTransformV3(
+        images=crops,
+        transforms=warps,
+        output_shape=(64, 64),
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+    ).numpy()
     points = np.array([(16, 16), (32, 32), (40, 20)])
     expected = warp_points(warps, tf.constant(points, tf.float32)).numpy()
     inside = (expected > 0).all(-1) & (expected < 95).all(-1)
@@ -40,14 +45,31 @@ def test_features_are_sampled_bilinearly_and_clamped_at_the_border():
 def test_partners_are_found_better_after_some_steps():
     args = parser().parse_args(["--train_list", "x", "--image_dir", "x", "--image_size", "96", "--max_iters", "30"])
     trainer = Pretrainer(Delg("small"), args)
-    crops = tf.constant(np.random.default_rng(0).uniform(-1, 1, (4, 9, 9, 3)).repeat(16, 1).repeat(16, 2).astype(np.float32))
+    crops = tf.constant(
+        np.random.default_rng(0).uniform(-1, 1, (4, 9, 9, 3)).repeat(16, 1).repeat(16, 2).astype(np.float32)
+    )
     losses = [float(trainer.train_step(crops)[0]) for _ in range(30)]
     assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 1
 
 
 def test_pretraining_writes_weights_and_a_curve_and_does_not_start_again(pictures, monkeypatch, capsys):
-    arguments = [str(word) for word in ("--train_list", pictures / "train.txt", "--image_dir", pictures, "--logdir", pictures / "log",
-                                        "--max_iters", 2, "--batch_size", 4, "--image_size", 96)]
+    arguments = [
+        str(word)
+        for word in (
+            "--train_list",
+            pictures / "train.txt",
+            "--image_dir",
+            pictures,
+            "--logdir",
+            pictures / "log",
+            "--max_iters",
+            2,
+            "--batch_size",
+            4,
+            "--image_size",
+            96,
+        )
+    ]
 
     def error(*extra):
         return error_of(main, [*arguments, *extra], monkeypatch, capsys)

@@ -1,23 +1,21 @@
 """The attention figure: maps and kept features equal what an extraction gives, and the command's drawing and errors."""
+
 import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from commands import assert_one_line_error, files_below, run_tool
 from PIL import Image
 
-pytest.importorskip("tensorflow")
-
-import tensorflow as tf  # noqa: E402
-
-from commands import assert_one_line_error, files_below, run_tool  # noqa: E402
-from delg_extract.extraction.settings import ExtractionSettings  # noqa: E402
-from delg_extract.extraction.extractor import Descriptors, Extractor  # noqa: E402
-from delg_extract.network.model import Delg, normalize_pixels  # noqa: E402
-from delg_extract.extraction.delg import DelgNetwork  # noqa: E402
-from delg_extract.extraction.pyramid import level_size  # noqa: E402
-from delg_extract.show_attention import EVERY_CELL, AttentionMap, attention_maps, kept, main  # noqa: E402
-from delg_extract.network.weights import save_weights  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
+from delg_extract.extraction.delg import DelgNetwork
+from delg_extract.extraction.extractor import Descriptors, Extractor
+from delg_extract.extraction.pyramid import level_size
+from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.network.model import Delg, normalize_pixels
+from delg_extract.network.weights import save_weights
+from delg_extract.show_attention import EVERY_CELL, AttentionMap, attention_maps, kept, main
+from rrt.errors import InputError
 
 SCALES = (0.35355338, 0.7, 1.0)
 
@@ -29,7 +27,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def picture():
-    return np.kron(np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))
+    return np.kron(
+        np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +52,11 @@ def run(folder, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["show_attention.py", *map(str, arguments)])
         assert main() == 0
         return capsys.readouterr().out
+
     return run
 
 
-# ---- what is drawn -------------------------------------------------------------------------------------------------------
+# ---- what is drawn ---------------------------------------------------------------------------------------------------
 
 
 def test_the_maps_equal_the_attention_of_the_plain_network(model, picture, everything):
@@ -63,10 +64,16 @@ def test_the_maps_equal_the_attention_of_the_plain_network(model, picture, every
     assert [level.scale for level in maps] == pytest.approx(SCALES)
     for level, scale in zip(maps, SCALES):
         size = [level_size(side, scale) for side in picture.shape[:2]]
-        plain = model.local(model.block3(model.conv4(tf.image.resize(normalize_pixels(picture)[None], size)))).attention[0].numpy()
+        plain = (
+            model.local(model.block3(model.conv4(tf.image.resize(normalize_pixels(picture)[None], size))))
+            .attention[0]
+            .numpy()
+        )
         assert level.attention.shape == plain.shape
         assert np.allclose(level.attention, plain, rtol=5e-5)
-        assert np.allclose(level.y, np.arange(len(level.y)) * 32 / scale) and np.allclose(level.x, np.arange(len(level.x)) * 32 / scale)
+        assert np.allclose(level.y, np.arange(len(level.y)) * 32 / scale) and np.allclose(
+            level.x, np.arange(len(level.x)) * 32 / scale
+        )
 
 
 def test_the_kept_features_are_those_of_an_extraction(model, picture, everything):
@@ -81,12 +88,14 @@ def test_the_kept_features_are_those_of_an_extraction(model, picture, everything
 
 def test_maps_of_shrunk_pictures_lie_on_the_pixels_of_the_picture(model, picture):
     asked = ExtractionSettings((1.0,), max_features=EVERY_CELL, max_image_size=85, use_global=False)
-    level, = attention_maps(Extractor(DelgNetwork(model), asked)(picture))
+    (level,) = attention_maps(Extractor(DelgNetwork(model), asked)(picture))
     assert np.allclose(level.x, np.arange(len(level.x)) * 64) and level.cell == pytest.approx(64)
 
 
 def test_upsampling_is_bilinear_between_the_cells_and_constant_beyond():
-    level = AttentionMap(1.0, np.array([0.0, 32.0]), np.array([0.0, 32.0, 64.0]), np.array([[0, 1, 0], [2, 3, 2]], np.float32))
+    level = AttentionMap(
+        1.0, np.array([0.0, 32.0]), np.array([0.0, 32.0, 64.0]), np.array([[0, 1, 0], [2, 3, 2]], np.float32)
+    )
     over = level.over(64, 96, (64, 96))
     assert over[0, 0] == pytest.approx(0.5 / 32 + 2 * 0.5 / 32, abs=0.01)
     assert over[16, 48] == pytest.approx(0.5 + 2 * 0.5, abs=0.1)
@@ -96,14 +105,19 @@ def test_upsampling_is_bilinear_between_the_cells_and_constant_beyond():
 
 
 def test_cells_that_a_network_leaves_out_count_as_zero_and_a_single_cell_is_a_map():
-    found = Descriptors(np.empty(0), np.array([[0, 0], [32, 32], [0, 0]], np.float32), np.empty((3, 0)), np.array([1, 1, 2], np.float32),
-                        np.array([3, 2, 1], np.float32))
+    found = Descriptors(
+        np.empty(0),
+        np.array([[0, 0], [32, 32], [0, 0]], np.float32),
+        np.empty((3, 0)),
+        np.array([1, 1, 2], np.float32),
+        np.array([3, 2, 1], np.float32),
+    )
     coarse, fine = attention_maps(found)
     assert fine.attention.tolist() == [[3, 0], [0, 2]] and coarse.attention.tolist() == [[1]]
     assert (coarse.over(9, 9, (4, 5)) == 1).all() and coarse.over(9, 9, (4, 5)).shape == (4, 5)
 
 
-# ---- the command ---------------------------------------------------------------------------------------------------------
+# ---- the command -----------------------------------------------------------------------------------------------------
 
 
 def drawn(path):
@@ -113,8 +127,18 @@ def drawn(path):
 
 def test_the_figure_shows_kept_features_and_grows_by_the_maps_of_the_scales(run, folder):
     model = ("--model", folder / "small.h5")
-    printed = run(folder / "a $1 picture.png", *model, "--scales", *SCALES, "--output", folder / "many.png", "--max_features", 8,
-                  "--score_threshold", 0)
+    printed = run(
+        folder / "a $1 picture.png",
+        *model,
+        "--scales",
+        *SCALES,
+        "--output",
+        folder / "many.png",
+        "--max_features",
+        8,
+        "--score_threshold",
+        0,
+    )
     assert "8 features kept" in printed
     run(folder / "a $1 picture.png", *model, "--scales", 1, "--output", folder / "one.png", "--score_threshold", 0)
     run(folder / "a $1 picture.png", *model, "--scales", 1, "--output", folder / "bare.png", "--score_threshold", 99)
@@ -126,7 +150,15 @@ def test_the_figure_shows_kept_features_and_grows_by_the_maps_of_the_scales(run,
 
 
 def test_the_threshold_of_the_weight_file_is_the_default(run, folder, everything):
-    printed = run(folder / "a $1 picture.png", "--model", folder / "small.h5", "--scales", *SCALES, "--output", folder / "default.png")
+    printed = run(
+        folder / "a $1 picture.png",
+        "--model",
+        folder / "small.h5",
+        "--scales",
+        *SCALES,
+        "--output",
+        folder / "default.png",
+    )
     assert f"{(everything.attention >= 0.75).sum()} features kept" in printed
     assert 0 < (everything.attention >= 0.75).sum() < len(everything.attention)
 
@@ -158,13 +190,24 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tm
 
 
 def test_the_command_ends_with_one_line_and_status_1(folder):
-    assert_one_line_error(run_tool("delg_extract/show_attention.py", folder / "grey.png", "--max_image_size", 0), "--max_image_size 0")
+    assert_one_line_error(
+        run_tool("delg_extract/show_attention.py", folder / "grey.png", "--max_image_size", 0), "--max_image_size 0"
+    )
 
 
 def test_the_smallest_picture_that_is_not_refused_is_drawn(run, folder):
     for side, works in ((9, False), (10, True), (19, True)):
         Image.fromarray(np.zeros((side, 40), np.uint8)).save(folder / "tiny.png")
-        arguments = (folder / "tiny.png", "--model", folder / "small.h5", "--scales", 0.25, 1, "--output", folder / "tiny_drawn.png")
+        arguments = (
+            folder / "tiny.png",
+            "--model",
+            folder / "small.h5",
+            "--scales",
+            0.25,
+            1,
+            "--output",
+            folder / "tiny_drawn.png",
+        )
         if works:
             run(*arguments)
         else:

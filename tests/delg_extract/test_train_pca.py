@@ -1,24 +1,23 @@
-"""PCA of local descriptors: learned from pictures or a store, the numbers of a singular value decomposition, applied at extraction."""
+"""PCA of local descriptors: learned from pictures or a store, the numbers of a singular value decomposition, applied at
+extraction."""
+
 import sys
 
+import delg_exports as exports
 import numpy as np
 import pytest
+from builders import make_store
+from commands import error_of, files_below, kill_tool_when, run_tool
 from PIL import Image
 
-pytest.importorskip("tensorflow")
-
-import delg_exports as exports  # noqa: E402
-from builders import make_store  # noqa: E402
-from commands import error_of, files_below, kill_tool_when, run_tool  # noqa: E402
-from delg_extract import extract, match_images, train_pca  # noqa: E402
-from delg_extract.extraction.delf_config import read_delf_config  # noqa: E402
-from delg_extract.extraction.extractor import l2_normalize  # noqa: E402
-from delg_extract.network.model import Delg  # noqa: E402
-from delg_extract.extraction.pca import Moments, read_pca_folder, write_pca_folder  # noqa: E402
-from delg_extract.network.weights import save_weights  # noqa: E402
-from rrt.formats.delf import read_datum  # noqa: E402
-from rrt.formats.lists import write_image_list  # noqa: E402
-from rrt.store.store import Store  # noqa: E402
+from delg_extract import extract, match_images, train_pca
+from delg_extract.extraction.delf_config import read_delf_config
+from delg_extract.extraction.pca import Moments, l2_normalize, read_pca_folder, write_pca_folder
+from delg_extract.network.model import Delg
+from delg_extract.network.weights import save_weights
+from rrt.formats.delf import read_datum
+from rrt.formats.lists import write_image_list
+from rrt.store.store import Store
 
 FILES = ["mean.datum", "pca_proj_mat.datum", "pca_variances.datum", "settings.json"]
 
@@ -41,22 +40,51 @@ def run(main, monkeypatch, *arguments):
 
 def learning(pictures, weights, *more):
     """Arguments of a run that learns 5 components from the pictures of the fixture ``pictures``."""
-    return ["--model", weights, "--train_list", pictures / "train.txt", "--image_dir", pictures, "--output_dir", pictures / "pca",
-            "--num_workers", "1", "--pca_dim", "5", *more]
+    return [
+        "--model",
+        weights,
+        "--train_list",
+        pictures / "train.txt",
+        "--image_dir",
+        pictures,
+        "--output_dir",
+        pictures / "pca",
+        "--num_workers",
+        "1",
+        "--pca_dim",
+        "5",
+        *more,
+    ]
 
 
 def extraction(pictures, weights, name, *more):
-    return ["--model", weights, "--list", pictures / "train.txt", "--image_dir", pictures, "--output", pictures / name, "--num_workers", "1",
-            "--local_dtype", "float32", *more]
+    return [
+        "--model",
+        weights,
+        "--list",
+        pictures / "train.txt",
+        "--image_dir",
+        pictures,
+        "--output",
+        pictures / name,
+        "--num_workers",
+        "1",
+        "--local_dtype",
+        "float32",
+        *more,
+    ]
 
 
 def rows_of(store_path):
     with Store(store_path) as store:
-        return l2_normalize(np.concatenate([store.read(i).descriptors for i in range(store.num_images)]).astype(np.float64))
+        return l2_normalize(
+            np.concatenate([store.read(i).descriptors for i in range(store.num_images)]).astype(np.float64)
+        )
 
 
 def assert_decomposed(folder, rows, dim, atol=1e-6):
-    """The files of ``folder`` are the singular value decomposition of the rows; ``atol``: 1e-4 when they were learned from float16."""
+    """The files of ``folder`` are the singular value decomposition of the rows; ``atol``: 1e-4 when they were learned
+    from float16."""
     mean, matrix, variances = (read_datum(folder / name) for name in FILES[:3])
     assert (mean.shape, matrix.shape, variances.shape) == ((rows.shape[1],), (dim, rows.shape[1]), (dim,))
     _, singular, components = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
@@ -77,7 +105,7 @@ def test_moments_of_any_division_give_the_singular_value_decomposition_of_all_ro
             moments.add(part)
         mean, variances, components = moments.principal_components()
         _, singular, expected = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
-        assert np.allclose(mean, rows.mean(0), atol=1e-6) and np.allclose(variances, singular ** 2 / 8999, rtol=1e-5)
+        assert np.allclose(mean, rows.mean(0), atol=1e-6) and np.allclose(variances, singular**2 / 8999, rtol=1e-5)
         assert np.allclose(np.abs((components * expected).sum(1)), 1, atol=1e-6)
         assert np.allclose(components @ components.T, np.eye(12), atol=1e-12)
 
@@ -89,7 +117,18 @@ def test_a_store_gives_the_components_of_its_descriptors_at_unit_length(tmp_path
     assert_decomposed(tmp_path / "pca", rows_of(store), 3)
     assert capsys.readouterr().out.startswith(f"wrote {tmp_path / 'pca'}: 3 of 8 components, which hold ")
     assert files_below(tmp_path / "pca") == FILES and store.exists()
-    run(train_pca.main, monkeypatch, "--store", store, "--output_dir", tmp_path / "few", "--pca_dim", "3", "--num_pictures", "5")
+    run(
+        train_pca.main,
+        monkeypatch,
+        "--store",
+        store,
+        "--output_dir",
+        tmp_path / "few",
+        "--pca_dim",
+        "3",
+        "--num_pictures",
+        "5",
+    )
     assert not np.allclose(read_datum(tmp_path / "few/mean.datum"), read_datum(tmp_path / "pca/mean.datum"), atol=1e-5)
 
 
@@ -98,7 +137,10 @@ def test_descriptors_of_the_store_are_the_components_at_unit_length(pictures, we
     assert files_below(pictures / "pca") == FILES
     run(extract.main, monkeypatch, *extraction(pictures, weights, "plain.h5"))
     assert_decomposed(pictures / "pca", rows_of(pictures / "plain.h5"), 5, atol=1e-4)
-    for name, flags, dim, whitening in (("five.h5", [], 5, False), ("three.h5", ["--pca_dim", 3, "--pca_whitening"], 3, True)):
+    for name, flags, dim, whitening in (
+        ("five.h5", [], 5, False),
+        ("three.h5", ["--pca_dim", 3, "--pca_whitening"], 3, True),
+    ):
         run(extract.main, monkeypatch, *extraction(pictures, weights, name, "--pca_dir", pictures / "pca", *flags))
         pca = read_pca_folder(pictures / "pca", dim, whitening)
         with Store(pictures / "plain.h5") as plain, Store(pictures / name) as projected:
@@ -111,34 +153,54 @@ def test_descriptors_of_the_store_are_the_components_at_unit_length(pictures, we
     capsys.readouterr()
     run(train_pca.main, monkeypatch, *learning(pictures, weights))
     assert "complete, nothing to do" in capsys.readouterr().out
-    assert "made with pca_dim = 5, now it is 4" in error_of(train_pca.main, learning(pictures, weights, "--pca_dim", "4"), monkeypatch, capsys)
+    assert "made with pca_dim = 5, now it is 4" in error_of(
+        train_pca.main, learning(pictures, weights, "--pca_dim", "4"), monkeypatch, capsys
+    )
     error = error_of(extract.main, extraction(pictures, weights, "five.h5"), monkeypatch, capsys)
     assert "local_pca" in error, error
-    assert "projected already" in error_of(train_pca.main, ["--store", pictures / "five.h5", "--output_dir", pictures / "again",
-                                                            "--pca_dim", "2"], monkeypatch, capsys)
+    assert "projected already" in error_of(
+        train_pca.main,
+        ["--store", pictures / "five.h5", "--output_dir", pictures / "again", "--pca_dim", "2"],
+        monkeypatch,
+        capsys,
+    )
 
 
 def test_a_configuration_file_that_names_the_files_means_the_same_projection(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "pca").mkdir()
     write_pca_folder(tmp_path / "pca", rng.random(8), rng.random((5, 8)), np.arange(5, 0, -1.0))
-    (tmp_path / "c.pbtxt").write_text(f'''model_path: "m" image_scales: 1 delf_local_config {{ use_pca: true pca_parameters {{
+    (
+        tmp_path / "c.pbtxt"
+    ).write_text(f'''model_path: "m" image_scales: 1 delf_local_config {{ use_pca: true pca_parameters {{
         mean_path: "{tmp_path}/pca/mean.datum" projection_matrix_path: "{tmp_path}/pca/pca_proj_mat.datum" pca_dim: 4
         use_whitening: true pca_variances_path: "{tmp_path}/pca/pca_variances.datum" }} }}''')
-    assert read_delf_config(tmp_path / "c.pbtxt").settings.local_pca == read_pca_folder(tmp_path / "pca", 4, whitening=True)
+    assert read_delf_config(tmp_path / "c.pbtxt").settings.local_pca == read_pca_folder(
+        tmp_path / "pca", 4, whitening=True
+    )
 
 
 def test_the_sample_is_kept_when_asked_for_and_scales_need_no_global_ones(pictures, weights, monkeypatch):
-    run(train_pca.main, monkeypatch, *learning(pictures, weights, "--num_pictures", "3", "--keep_store", "--scales", "1", "2"))
+    run(
+        train_pca.main,
+        monkeypatch,
+        *learning(pictures, weights, "--num_pictures", "3", "--keep_store", "--scales", "1", "2"),
+    )
     with Store(pictures / "pca/descriptors.h5") as store:
         assert (store.num_images, store.local_dim, store.global_dim) == (3, 24, 0)
         assert store.config["scales"] == [1.0, 2.0] and not store.config["use_global"]
     assert_decomposed(pictures / "pca", rows_of(pictures / "pca/descriptors.h5"), 5)
 
 
-def test_the_preset_of_delf_needs_no_published_components_where_own_ones_are_learned_or_given(pictures, weights, monkeypatch):
+def test_the_preset_of_delf_needs_no_published_components_where_own_ones_are_learned_or_given(
+    pictures, weights, monkeypatch
+):
     run(train_pca.main, monkeypatch, *learning(pictures, weights, "--preset", "delf_gld"))
-    run(extract.main, monkeypatch, *extraction(pictures, weights, "x.h5", "--preset", "delf_gld", "--pca_dir", pictures / "pca"))
+    run(
+        extract.main,
+        monkeypatch,
+        *extraction(pictures, weights, "x.h5", "--preset", "delf_gld", "--pca_dir", pictures / "pca"),
+    )
     with Store(pictures / "x.h5") as store:
         assert (store.local_dim, store.global_dim, store.config["max_image_size"]) == (5, 0, -1)
 
@@ -146,8 +208,21 @@ def test_the_preset_of_delf_needs_no_published_components_where_own_ones_are_lea
 def test_pictures_are_matched_by_projected_descriptors(pictures, weights, monkeypatch, capsys):
     rng, folder = np.random.default_rng(0), pictures / "pca"
     folder.mkdir()
-    write_pca_folder(folder, rng.random(24) / 24, np.linalg.qr(rng.standard_normal((24, 24)))[0], np.arange(24, 0, -1.0))
-    asked = ["p0.jpg", "p1.jpg", "--image_dir", pictures, "--model", weights, "--border", "0", "--output", pictures / "m.png"]
+    write_pca_folder(
+        folder, rng.random(24) / 24, np.linalg.qr(rng.standard_normal((24, 24)))[0], np.arange(24, 0, -1.0)
+    )
+    asked = [
+        "p0.jpg",
+        "p1.jpg",
+        "--image_dir",
+        pictures,
+        "--model",
+        weights,
+        "--border",
+        "0",
+        "--output",
+        pictures / "m.png",
+    ]
     found = {}
     for name, flags in (("plain", []), ("projected", ["--pca_dir", folder, "--pca_dim", 6])):
         monkeypatch.setattr(sys, "argv", ["match_images.py", *map(str, [*asked, *flags])])
@@ -160,19 +235,29 @@ def test_pictures_are_matched_by_projected_descriptors(pictures, weights, monkey
 
 
 def test_wrong_input_is_one_line_and_leaves_no_components(pictures, weights, monkeypatch, capsys):
-    empty, few, lists = pictures / "empty.txt", pictures / "few", ["--train_list", pictures / "train.txt", "--image_dir", pictures]
+    empty, few, lists = (
+        pictures / "empty.txt",
+        pictures / "few",
+        ["--train_list", pictures / "train.txt", "--image_dir", pictures],
+    )
     empty.write_text("")
     make_store(few, n=1, num_local=3, local_dim=8, file_name="few.h5")
     make_store(few, n=3, num_local=0, local_dim=8, file_name="none.h5")
     (few / "cut.h5").write_bytes((few / "few.h5").read_bytes()[:1500])
     for arguments, words in (
-        (lists, "no network to extract with"), (["--model", weights], "nothing to learn from"),
+        (lists, "no network to extract with"),
+        (["--model", weights], "nothing to learn from"),
         (["--model", weights, "--train_list", empty, "--image_dir", pictures], "empty.txt"),
         (["--model", pictures / "no.h5", *lists], "no such weight file"),
         (["--store", few / "few.h5", "--model", weights], "one place only"),
-        (["--store", few / "few.h5"], "3 local descriptors of 8 dimensions vary in 2 directions, --pca_dim asks for 40"),
-        (["--store", few / "none.h5"], "0 local descriptors in 3 pictures"), (["--store", few / "no.h5"], "no.h5"),
-        (["--store", few / "cut.h5"], "cut.h5"), (["--store", few / "few.h5", "--pca_dim", "0"], "pca_dim=0"),
+        (
+            ["--store", few / "few.h5"],
+            "3 local descriptors of 8 dimensions vary in 2 directions, --pca_dim asks for 40",
+        ),
+        (["--store", few / "none.h5"], "0 local descriptors in 3 pictures"),
+        (["--store", few / "no.h5"], "no.h5"),
+        (["--store", few / "cut.h5"], "cut.h5"),
+        (["--store", few / "few.h5", "--pca_dim", "0"], "pca_dim=0"),
         (["--store", few / "few.h5", "--num_pictures", "-1"], "num_pictures=-1"),
         (["--model", weights, *lists, "--num_workers", "-1"], "--num_workers -1"),
         (["--model", weights, *lists, "--scales", "0"], "--scales 0"),
@@ -180,7 +265,9 @@ def test_wrong_input_is_one_line_and_leaves_no_components(pictures, weights, mon
         assert words in error_of(train_pca.main, [*arguments, "--output_dir", pictures / "pca"], monkeypatch, capsys)
         assert not (pictures / "pca").exists()
     write_pca_folder(pictures / "other", np.zeros(8), np.eye(8), np.ones(8))
-    assert "did not learn" in error_of(train_pca.main, ["--store", few / "few.h5", "--output_dir", pictures / "other"], monkeypatch, capsys)
+    assert "did not learn" in error_of(
+        train_pca.main, ["--store", few / "few.h5", "--output_dir", pictures / "other"], monkeypatch, capsys
+    )
 
 
 def test_a_projection_that_does_not_fit_is_refused_before_anything_is_extracted(pictures, weights, monkeypatch, capsys):
@@ -189,13 +276,20 @@ def test_a_projection_that_does_not_fit_is_refused_before_anything_is_extracted(
         write_pca_folder(pictures / name, np.zeros(size), np.eye(size)[:6], np.arange(6, 0, -1.0))
     (pictures / "cut/pca_proj_mat.datum").write_bytes((pictures / "cut/pca_proj_mat.datum").read_bytes()[:-3])
     (pictures / "eight/pca_variances.datum").unlink()
-    for flags, words in ((["--pca_dir", pictures / "eight"], "eight/pca_proj_mat.datum: for descriptors of 8 dimensions, the model gives 24"),
-                         (["--pca_dir", pictures / "eight", "--pca_whitening"], "pca_variances.datum"),
-                         (["--pca_dir", pictures / "right", "--pca_dim", "7"], "holds 6 components, 7 are asked for"),
-                         (["--pca_dir", pictures / "right", "--pca_dim", "0"], "holds 6 components, 0 are asked for"),
-                         (["--pca_dir", pictures / "cut"], "pca_proj_mat.datum"), (["--pca_dir", pictures / "empty"], "no mean.datum in it"),
-                         (["--pca_dir", pictures / "nowhere"], "no mean.datum in it"), (["--pca_dim", "40"], "--pca_dim without --pca_dir"),
-                         (["--pca_whitening"], "--pca_whitening without --pca_dir")):
+    for flags, words in (
+        (
+            ["--pca_dir", pictures / "eight"],
+            "eight/pca_proj_mat.datum: for descriptors of 8 dimensions, the model gives 24",
+        ),
+        (["--pca_dir", pictures / "eight", "--pca_whitening"], "pca_variances.datum"),
+        (["--pca_dir", pictures / "right", "--pca_dim", "7"], "holds 6 components, 7 are asked for"),
+        (["--pca_dir", pictures / "right", "--pca_dim", "0"], "holds 6 components, 0 are asked for"),
+        (["--pca_dir", pictures / "cut"], "pca_proj_mat.datum"),
+        (["--pca_dir", pictures / "empty"], "no mean.datum in it"),
+        (["--pca_dir", pictures / "nowhere"], "no mean.datum in it"),
+        (["--pca_dim", "40"], "--pca_dim without --pca_dir"),
+        (["--pca_whitening"], "--pca_whitening without --pca_dir"),
+    ):
         assert words in error_of(extract.main, extraction(pictures, weights, "x.h5", *flags), monkeypatch, capsys)
         assert not list(pictures.glob("x.h5*"))
 
@@ -204,7 +298,9 @@ def test_a_projection_that_does_not_fit_is_refused_before_anything_is_extracted(
 def test_a_killed_run_keeps_what_it_extracted_and_ends_with_the_components_of_all_pictures(tmp_path, monkeypatch):
     rng, names = np.random.default_rng(0), [f"{i}.png" for i in range(40)]
     for name in names:
-        Image.fromarray(np.kron(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))).save(tmp_path / name)
+        Image.fromarray(
+            np.kron(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))
+        ).save(tmp_path / name)
     write_image_list(tmp_path / "train.txt", names, np.zeros(40, int), np.full((40, 2), (160, 120)))
     weights = save_weights(tmp_path / "small.h5", Delg("small", seed=1))
     run(extract.main, monkeypatch, *extraction(tmp_path, weights, "plain.h5"))

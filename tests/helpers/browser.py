@@ -18,8 +18,14 @@ def open_browser(width=1400, height=1000):
 
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    arguments = ["--headless=new", f"--window-size={width},{height}", "--disable-gpu", "--disable-dev-shm-usage",
-                 "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+    arguments = [
+        "--headless=new",
+        f"--window-size={width},{height}",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ]
     if hasattr(os, "getuid") and os.getuid() == 0:
         arguments.append("--no-sandbox")  # Chromium's own sandbox refuses to run as root
     for argument in arguments:

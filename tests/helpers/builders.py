@@ -1,12 +1,10 @@
 """Small made-up inputs that several test files share."""
 
 import shutil
-from pathlib import Path
-
-from places import GOLDEN
 
 import h5py
 import numpy as np
+from places import GOLDEN
 
 from rrt.store.records import ImageRecord
 from rrt.store.store import Store
@@ -24,8 +22,15 @@ def make_record(name, generator, num_local=5, global_dim=16, local_dim=8, size=(
     keypoints = generator.uniform(0, size, (num_local, 2)).astype(np.float32)
     scales = generator.choice(np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5]), num_local)
     attention = np.sort(generator.exponential(10, num_local).astype(np.float32))[::-1]
-    return ImageRecord(name, size, unit_rows(generator, 1, global_dim)[0], unit_rows(generator, num_local, local_dim),
-                       keypoints, scales, attention)
+    return ImageRecord(
+        name,
+        size,
+        unit_rows(generator, 1, global_dim)[0],
+        unit_rows(generator, num_local, local_dim),
+        keypoints,
+        scales,
+        attention,
+    )
 
 
 def make_records(names, seed=0, num_local=5, **sizes):
@@ -35,8 +40,18 @@ def make_records(names, seed=0, num_local=5, **sizes):
     return [make_record(name, generator, count, **sizes) for name, count in zip(names, counts)]
 
 
-def make_store(folder, n=6, names=None, seed=0, num_local=5, desc_name="test", settings=None, file_name=None,
-               local_dtype="float16", **sizes):
+def make_store(
+    folder,
+    n=6,
+    names=None,
+    seed=0,
+    num_local=5,
+    desc_name="test",
+    settings=None,
+    file_name=None,
+    local_dtype="float16",
+    **sizes,
+):
     """Write a random store of n images `jpg/img_000.jpg`, ... to folder/delg_<desc_name>.h5 and open it.
 
     num_local: one number or one per image. sizes: global_dim, local_dim, size=(width, height).
@@ -49,7 +64,8 @@ def make_store(folder, n=6, names=None, seed=0, num_local=5, desc_name="test", s
 
 
 def copy_golden_set(folder):
-    """Copy the small data set of published programs (lists, ground truth, feature files, figures) to an empty folder."""
+    """Copy the small data set of published programs (lists, ground truth, feature files, figures) to an empty
+    folder."""
     source = GOLDEN / "legacy_mini"
     shutil.copytree(source, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
     return folder

@@ -9,14 +9,12 @@ import time
 from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
-
-from places import ROOT
 from tempfile import TemporaryDirectory
 
 import pytest
+from places import ROOT
 
-from rrt.errors import run_command
-
+from rrt.command_line.parser import run_command
 
 _SERVER = Path(__file__).with_name("warm_python.py")
 
@@ -26,16 +24,31 @@ def run_tool(*arguments, cwd=ROOT):
 
     It starts with its libraries loaded (warm_python), which takes a tenth of the time.
     """
-    return subprocess.run(_warm_command(arguments), cwd=cwd, env=_environment(), text=True, stdin=subprocess.DEVNULL,
-                          capture_output=True, timeout=300)
+    return subprocess.run(
+        _warm_command(arguments),
+        cwd=cwd,
+        env=_environment(),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=300,
+    )
 
 
 def run_on_terminal(*arguments, cwd=ROOT, **environment):
-    """The same with standard error on a terminal of 80 columns -> (exit status, standard output, all that the terminal was sent)."""
+    """The same with standard error on a terminal of 80 columns -> (exit status, standard output, all that the terminal
+    was sent)."""
     terminal, end = pty.openpty()
     termios.tcsetwinsize(end, (24, 80))
-    process = subprocess.Popen(_warm_command(arguments), cwd=cwd, env=_environment() | environment, text=True,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=end)
+    process = subprocess.Popen(
+        _warm_command(arguments),
+        cwd=cwd,
+        env=_environment() | environment,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=end,
+    )
     os.close(end)
     sent = b""
     with suppress(OSError):  # so it ends on Linux
@@ -47,7 +60,8 @@ def run_on_terminal(*arguments, cwd=ROOT, **environment):
 
 
 def error_of(main, arguments, monkeypatch, capsys):
-    """The one `error: ...` line with which a command's `main` ends in this process, where starting TensorFlow anew would take long."""
+    """The one `error: ...` line with which a command's `main` ends in this process, where starting TensorFlow anew
+    would take long."""
     monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         run_command(main)
@@ -57,9 +71,16 @@ def error_of(main, arguments, monkeypatch, capsys):
 
 
 def kill_tool_when(happened, *arguments, cwd=ROOT):
-    """Starts `python arguments...` and ends it with SIGKILL as soon as `happened()` is true; it must still be running then."""
-    process = subprocess.Popen(_command(arguments), cwd=cwd, env=_environment(), stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Starts `python arguments...` and ends it with SIGKILL as soon as `happened()` is true; it must still be running
+    then."""
+    process = subprocess.Popen(
+        _command(arguments),
+        cwd=cwd,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.time() + 120
     while not happened() and time.time() < deadline and process.poll() is None:
         time.sleep(0.01)
@@ -74,7 +95,7 @@ def _command(arguments):
 
 def _warm_command(arguments):
     script, first, *_ = (*map(str, arguments), None)
-    uses_tensorflow = "delg_extract/" in script or script == "tools/benchmark.py" and first in _TENSORFLOW_BENCHMARKS
+    uses_tensorflow = "delg_extract/" in script or (script == "tools/benchmark.py" and first in _TENSORFLOW_BENCHMARKS)
     return [warm_python("tensorflow" if uses_tensorflow else "torch"), *_command(arguments)[1:]]
 
 
@@ -97,7 +118,8 @@ def files_below(folder):
 
 
 def stub_python(folder):
-    """A Python for scripts (RRT_PYTHON=) that only prints what it was asked to do; read its output with `commands_in`."""
+    """A Python for scripts (RRT_PYTHON=) that only prints what it was asked to do; read its output with
+    `commands_in`."""
     stub = Path(folder) / "py thon"
     stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@" END\n')
     stub.chmod(0o755)
@@ -105,14 +127,19 @@ def stub_python(folder):
 
 
 def commands_in(printed):
-    """What a `stub_python` was asked to do, a list of arguments each; headings of the script in between are left out."""
+    """What a `stub_python` was asked to do, a list of arguments each; headings of the script in between are left
+    out."""
     blocks = [block.strip("\n").split("\n") for block in printed.split("END\n")[:-1]]
-    return [block[max((i + 1 for i, line in enumerate(block) if line.startswith("== ")), default=0):] for block in blocks]
+    return [
+        block[max((i + 1 for i, line in enumerate(block) if line.startswith("== ")), default=0) :] for block in blocks
+    ]
 
 
 # {library: (commands that use it, what they load)}; the first that fits counts.
-_SIDES = {"tensorflow": ("*delg_extract/*|*two_replicas.py", ("tensorflow", "h5py", "cv2", "PIL.Image", "tqdm")),
-          "torch": ("*", ("torch", "faiss", "sacred", "h5py", "cv2", "pandas", "scipy.stats", "PIL.Image", "tqdm"))}
+_SIDES = {
+    "tensorflow": ("*delg_extract/*|*two_replicas.py", ("tensorflow", "h5py", "cv2", "PIL.Image", "tqdm")),
+    "torch": ("*", ("torch", "faiss", "sacred", "h5py", "cv2", "pandas", "scipy.stats", "PIL.Image", "tqdm")),
+}
 _TENSORFLOW_BENCHMARKS = ("extract", "input", "train")
 _started = ExitStack()
 
@@ -137,9 +164,14 @@ def warm_python(*sides):
 def _loaded(side):
     """The socket of a process that has loaded the libraries of a side."""
     socket = _folder() / "socket"
-    process = subprocess.Popen([sys.executable, str(_SERVER), "serve", str(socket), *_SIDES[side][1]], text=True,
-                               env=_environment() | {"TF_CPP_MIN_LOG_LEVEL": "3"}, stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(_SERVER), "serve", str(socket), *_SIDES[side][1]],
+        text=True,
+        env=_environment() | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     _started.callback(process.wait)
     _started.callback(process.stdin.close)
     assert process.stdout.readline() == "ready\n"

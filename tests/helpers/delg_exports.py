@@ -1,14 +1,16 @@
-"""SavedModels for tests: TF1 graphs as the published models are, and TF2 exports of any computation; a network quick to save."""
+"""SavedModels for tests: TF1 graphs as the published models are, and TF2 exports of any computation; a network quick to
+save."""
+
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from delg_extract.network.level import Level, level_weights
-from delg_extract.network.model import BACKBONES, Backbone, Delg, normalize_pixels
 from delg_extract.extraction.pyramid import level_size
 from delg_extract.extraction.serving import SPECS, Form, describe
+from delg_extract.network.level import Level, level_weights
+from delg_extract.network.model import BACKBONES, Backbone, Delg, normalize_pixels
 
 INPUTS = {name: (spec.dtype, spec.shape) for name, spec in SPECS.items()}
 LOCAL_INPUTS, GLOBAL_INPUTS = Form(global_=False).inputs, Form(local=False).inputs
@@ -47,7 +49,8 @@ def plain_level(model, image, scale):
 
 
 def save_tf1(folder, inputs, values, build):
-    """A TF1-style SavedModel without signatures, tensors named as in the published models, old variables and control flow.
+    """A TF1-style SavedModel without signatures, tensors named as in the published models, old variables and control
+    flow.
 
     ``values``: numpy arrays by variable name; ``build(inputs, variables) -> outputs``, all by name.
     """
@@ -57,12 +60,16 @@ def save_tf1(folder, inputs, values, build):
             placeholders = {name: tf.compat.v1.placeholder(*INPUTS[name], name=name) for name in inputs}
             # So that nothing comes out right unless the variables are really restored.
             zeros = tf.compat.v1.zeros_initializer()
-            variables = {name: tf.compat.v1.get_variable(name, value.shape, initializer=zeros, use_resource=False)
-                         for name, value in values.items()}
+            variables = {
+                name: tf.compat.v1.get_variable(name, value.shape, initializer=zeros, use_resource=False)
+                for name, value in values.items()
+            }
             for name, tensor in build(placeholders, variables).items():
                 tf.identity(tensor, name=name)
-            session.run([variable.initializer for variable in variables.values()],
-                        {variable.initializer.inputs[1]: values[name] for name, variable in variables.items()})
+            session.run(
+                [variable.initializer for variable in variables.values()],
+                {variable.initializer.inputs[1]: values[name] for name, variable in variables.items()},
+            )
             builder = tf.compat.v1.saved_model.Builder(str(folder))
             builder.add_meta_graph_and_variables(session, [tf.saved_model.SERVING])
             builder.save()
@@ -78,11 +85,14 @@ def save_delg_tf1(folder, model, form=Form()):
     def build(placeholders, variables):
         return describe(Level(model, tf.nest.pack_sequence_as(weights, list(variables.values()))), form, placeholders)
 
-    return save_tf1(folder, form.inputs, {f"weight_{i}": array for i, array in enumerate(tf.nest.flatten(weights))}, build)
+    return save_tf1(
+        folder, form.inputs, {f"weight_{i}": array for i, array in enumerate(tf.nest.flatten(weights))}, build
+    )
 
 
 def save_tf2(folder, inputs, module, call):
-    """A TF2 export whose ``serving_default`` takes ``inputs`` by name; ``call(inputs) -> outputs by name`` uses variables of ``module``."""
+    """A TF2 export whose ``serving_default`` takes ``inputs`` by name; ``call(inputs) -> outputs by name`` uses
+    variables of ``module``."""
     spec = [tf.TensorSpec(INPUTS[name][1], INPUTS[name][0], name) for name in inputs]
     module.serve = tf.function(lambda *tensors: call(dict(zip(inputs, tensors))), input_signature=spec, autograph=False)
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})

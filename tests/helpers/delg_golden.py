@@ -1,14 +1,13 @@
 """The network of the golden vectors: weights by rule from name, shape and kind (tests/golden/delg/WEIGHT_RULE.md)."""
+
 import json
 import zlib
-from pathlib import Path
-
-from places import GOLDEN as GOLDEN_FILES
 
 import numpy as np
+from places import GOLDEN as GOLDEN_FILES
 
-from delg_extract.training.losses import add_classifiers
 from delg_extract.network.model import Delg
+from delg_extract.training.losses import add_classifiers
 
 GOLDEN = GOLDEN_FILES / "delg"
 SEED = 1
@@ -55,11 +54,15 @@ def by_box_and_scale(boxes, scales):
 
 
 def assert_equals_golden(out, golden):
-    """boxes, features, scales, scores [N] and global_descriptors of a call against those of the reference, within float32 rounding."""
+    """boxes, features, scales, scores [N] and global_descriptors of a call against those of the reference, within
+    float32 rounding."""
     assert len(out.scores) == len(golden["scores"])
     assert (np.diff(out.scores) <= 0).all()
     if "global_descriptors" in golden:  # the two cases with suppression were kept without
-        assert np.abs(out.global_descriptors - golden["global_descriptors"]).max() < 2e-5 * np.abs(golden["global_descriptors"]).max()
+        assert (
+            np.abs(out.global_descriptors - golden["global_descriptors"]).max()
+            < 2e-5 * np.abs(golden["global_descriptors"]).max()
+        )
     if not len(out.scores):
         return
     ours, theirs = by_box_and_scale(out.boxes, out.scales), by_box_and_scale(golden["boxes"], golden["scales"])

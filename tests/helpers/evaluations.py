@@ -7,18 +7,21 @@ import numpy as np
 from PIL import Image
 
 from rrt.datasets.sets import TestSet
+from rrt.evaluation.metrics import evaluate
+from rrt.evaluation.rankings import RankedMethod, save_rankings
 from rrt.formats.ground_truth import GroundTruth
 from rrt.formats.lists import ImageList
-from rrt.evaluation.metrics import evaluate
 from rrt.formats.revisited import RevisitedSet
-from rrt.evaluation.rankings import RankedMethod, save_rankings
 
 SIZE = (64, 48)
 # Names that end a string, an attribute, an element or an address where they are not escaped.
 HOSTILE = [
-    "jpg/a \"quoted\" <b>bold&amp;'.jpg", "jpg/100%25 #1?x=y.jpg", "jpg/ünï 漢字\u2028.jpg",
-    "jpg/<img src=x onerror=alert(1)>.jpg", "jpg/back\\slash:colon.jpg",
-]  # fmt: skip
+    'jpg/a "quoted" <b>bold&amp;\'.jpg',
+    "jpg/100%25 #1?x=y.jpg",
+    "jpg/ünï 漢字\u2028.jpg",
+    "jpg/<img src=x onerror=alert(1)>.jpg",
+    "jpg/back\\slash:colon.jpg",
+]
 
 
 def make_names(queries, gallery, hostile=False):
@@ -52,16 +55,29 @@ def make_rankings(gnd, gallery, labels, seed=0):
     return found
 
 
-def make_evaluation(folder, queries=6, gallery=40, labels=("global", "RRT"), seed=0, hostile=False, others=(), gnd=None,
-                    rankings=None, data_dir=None, details=None):  # fmt: skip
-    """Write rankings.npz to ``folder``; pictures belong to ``data_dir`` (default: folder/data). others: names of distractors,
-    which rankings may list behind the gallery. Returns names of queries and gallery, gnd and rankings."""
+def make_evaluation(
+    folder,
+    queries=6,
+    gallery=40,
+    labels=("global", "RRT"),
+    seed=0,
+    hostile=False,
+    others=(),
+    gnd=None,
+    rankings=None,
+    data_dir=None,
+    details=None,
+):
+    """Write rankings.npz to ``folder``; pictures belong to ``data_dir`` (default: folder/data). others: names of
+    distractors, which rankings may list behind the gallery. Returns names of queries and gallery, gnd and rankings."""
     folder, data_dir = Path(folder), Path(data_dir or Path(folder) / "data")
     names = make_names(queries, gallery, hostile)
     gnd = make_gnd(queries, gallery, seed) if gnd is None else gnd
     rankings = make_rankings(gnd, gallery + len(others), labels, seed) if rankings is None else rankings
-    lists = [ImageList(data_dir / f"test_{what}.txt", list(part), np.zeros(len(part), int), np.full((len(part), 2), SIZE))
-             for what, part in zip(("query", "gallery"), names)]  # fmt: skip
+    lists = [
+        ImageList(data_dir / f"test_{what}.txt", list(part), np.zeros(len(part), int), np.full((len(part), 2), SIZE))
+        for what, part in zip(("query", "gallery"), names)
+    ]
     truth = GroundTruth(data_dir / "gnd.pkl", names[1], names[0], gnd)
     store = SimpleNamespace(names=[*names[0], *names[1], *others])
     places = np.arange(queries, queries + gallery + len(others))
@@ -71,7 +87,9 @@ def make_evaluation(folder, queries=6, gallery=40, labels=("global", "RRT"), see
         measured = evaluate(ranks, gnd)
         told = {} if label == "global" else {"num_rerank": 100, "ms_per_query": 1.5} | (details or {})
         methods.append(RankedMethod(label, measured, dict.fromkeys(measured, ranks), told))
-    save_rankings(folder, test, methods, {"store": str(data_dir / "delg_toy.h5"), "queries": queries, "distractors": None})
+    save_rankings(
+        folder, test, methods, {"store": str(data_dir / "delg_toy.h5"), "queries": queries, "distractors": None}
+    )
     return names[0], names[1], gnd, rankings
 
 

@@ -5,8 +5,8 @@ Its second paragraph.
 
 import sys
 
-from rrt.errors import InputError
 from rrt.command_line.sacred import Ingredient, make_experiment, plain_config, run_sacred
+from rrt.errors import InputError
 
 dataset = Ingredient("dataset")
 dataset.add_config({"name": "oxford", "size": 3})

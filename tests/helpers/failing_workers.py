@@ -1,4 +1,5 @@
 """Tasks of extraction workers that fail; in a module of its own, because every worker process imports it."""
+
 import os
 import signal
 from pathlib import Path

@@ -1,12 +1,13 @@
-"""A small mirror of the Google Landmarks Dataset v2: CSV files, tar files, MD5 sums, in the folders of the published one.
+"""A small mirror of the Google Landmarks Dataset v2: CSV files, tar files, MD5 sums, in the folders of the published
+one.
 
     python tests/helpers/gldv2_mirror.py FOLDER --classes 6 --pictures 8
     (cd FOLDER && python -m http.server --bind 127.0.0.1 8017) &
     python delg_extract/download_dataset.py 2 1 1 --base_url http://127.0.0.1:8017 --output_dir gldv2_dataset
 
-`make_mirror` takes any pictures. Run as a command, it draws them: a landmark is a wall with ornaments of its own, a picture a
-crop of it in perspective, light and noise of its own; so that a small network learns them in a few steps and pictures of one
-landmark match.
+`make_mirror` takes any pictures. Run as a command, it draws them: a landmark is a wall with ornaments of its own, a
+picture a crop of it in perspective, light and noise of its own; so that a small network learns them in a few steps and
+pictures of one landmark match.
 """
 
 import argparse
@@ -21,10 +22,10 @@ import numpy as np
 from loopback import tar_bytes
 from PIL import Image
 
+from rrt.command_line.parser import run_command
 from rrt.scenes.augment import pyramid
-from rrt.errors import run_command
-from rrt.scenes.textures import WALLS, motif, paint, wall
 from rrt.scenes.photo_views import ViewSettings, draw_view, focus_point
+from rrt.scenes.textures import WALLS, motif, paint, wall
 
 # The landmarks of the index split have other numbers than those of train.
 INDEX_OFFSET = 1_000_000
@@ -34,29 +35,42 @@ DEFAULT_TARS = {"train": 2, "index": 1, "test": 1}
 def make_mirror(folder, train=(), index=(), test=(), tars=DEFAULT_TARS, clean=None):
     """Write a mirror -> {path below the folder: bytes} of all its files.
 
-    train, index, test: (id of 16 hexadecimal digits, landmark, picture) of each picture; landmark: a number of train's, None for
-    a picture of none; picture: a JPEG's bytes, uint8 [H, W, 3] RGB, or a function without arguments that gives one of them. tars:
-    number of tar files of a split, over which its pictures are dealt in turn. clean: ids that train_clean.csv has, all by
-    default. The right answers to a test picture are the index pictures of its landmark.
+    train, index, test: (id of 16 hexadecimal digits, landmark, picture) of each picture; landmark: a number of train's,
+    None for a picture of none; picture: a JPEG's bytes, uint8 [H, W, 3] RGB, or a function without arguments that gives
+    one of them. tars: number of tar files of a split, over which its pictures are dealt in turn. clean: ids that
+    train_clean.csv has, all by default. The right answers to a test picture are the index pictures of its landmark.
     """
     train, index, test = list(train), list(index), list(test)
     files = {f"metadata/{name}": text for name, text in _tables_of_train(train, clean).items()}
     files["metadata/index.csv"] = _table("id", [[picture] for picture, _, _ in index])
     files["metadata/index_image_to_landmark.csv"] = _table(
-        "id,landmark_id", [[picture, landmark + INDEX_OFFSET] for picture, landmark, _ in index if landmark is not None])
+        "id,landmark_id", [[picture, landmark + INDEX_OFFSET] for picture, landmark, _ in index if landmark is not None]
+    )
     files["metadata/index_label_to_category.csv"] = _categories(index, INDEX_OFFSET)
     files["metadata/test.csv"] = _table("id", [[picture] for picture, _, _ in test])
     usage = ["Public", "Private"]
-    files["ground_truth/recognition_solution_v2.1.csv"] = _table("id,landmarks,Usage", [
-        [picture, "" if landmark is None else landmark, usage[i % 2]] for i, (picture, landmark, _) in enumerate(test)])
-    answers = [" ".join(other for other, there, _ in index if there == landmark and there is not None) for _, landmark, _ in test]
-    files["ground_truth/retrieval_solution_v2.1.csv"] = _table("id,images,Usage", [
-        [picture, right or "None", usage[i % 2] if right else "Ignored"]
-        for i, ((picture, _, _), right) in enumerate(zip(test, answers, strict=True))])
+    files["ground_truth/recognition_solution_v2.1.csv"] = _table(
+        "id,landmarks,Usage",
+        [
+            [picture, "" if landmark is None else landmark, usage[i % 2]]
+            for i, (picture, landmark, _) in enumerate(test)
+        ],
+    )
+    answers = [
+        " ".join(other for other, there, _ in index if there == landmark and there is not None)
+        for _, landmark, _ in test
+    ]
+    files["ground_truth/retrieval_solution_v2.1.csv"] = _table(
+        "id,images,Usage",
+        [
+            [picture, right or "None", usage[i % 2] if right else "Ignored"]
+            for i, ((picture, _, _), right) in enumerate(zip(test, answers, strict=True))
+        ],
+    )
     for split, pictures in (("train", train), ("index", index), ("test", test)):
         for number in range(tars.get(split, 0)):
             name = f"images_{number:03d}"
-            chosen = pictures[number::tars[split]]
+            chosen = pictures[number :: tars[split]]
             tar = tar_bytes({member_name(picture): _jpeg(content) for picture, _, content in chosen}, compress=False)
             files[f"{split}/{name}.tar"] = tar
             files[f"md5sum/{split}/md5.{name}.txt"] = md5_line(tar, f"{name}.tar")
@@ -83,9 +97,17 @@ def picture_id(*key):
 
 
 def drawn_pictures(split, landmarks, pictures, size=160, seed=0):
-    """(id, landmark, function that draws it) of so many pictures of each landmark, for `make_mirror`. size: longer side, pixels."""
-    return [(picture_id(seed, split, landmark, k), landmark, functools.partial(draw_picture, split, landmark, k, size, seed))
-            for k in range(pictures) for landmark in landmarks]
+    """(id, landmark, function that draws it) of so many pictures of each landmark, for `make_mirror`. size: longer
+    side, pixels."""
+    return [
+        (
+            picture_id(seed, split, landmark, k),
+            landmark,
+            functools.partial(draw_picture, split, landmark, k, size, seed),
+        )
+        for k in range(pictures)
+        for landmark in landmarks
+    ]
 
 
 def draw_picture(split, landmark, number, size=160, seed=0):
@@ -98,7 +120,8 @@ def draw_picture(split, landmark, number, size=160, seed=0):
 
 @functools.cache
 def draw_landmark(landmark, seed=0):
-    """The wall that a landmark is, uint8 [360, 480, 3] (blue, green, red): material, colour and ornaments of its own."""
+    """The wall that a landmark is, uint8 [360, 480, 3] (blue, green, red): material, colour and ornaments of its
+    own."""
     rng = np.random.default_rng([seed, landmark])
     hues = np.uint8([[[rng.integers(180), 140, 200], [rng.integers(180), 200, 120], [rng.integers(180), 90, 250]]])
     stone, middle, raised = cv2.cvtColor(hues, cv2.COLOR_HSV2BGR)[0].astype(float)
@@ -119,17 +142,28 @@ def _tables_of_train(train, clean):
             of_landmark.setdefault(landmark, []).append(picture)
     url = "http://127.0.0.1/{}.jpg".format
     return {
-        "train.csv": _table("id,url,landmark_id", [[picture, url(picture), landmark] for picture, landmark, _ in train]),
-        "train_clean.csv": _table("landmark_id,images", [[landmark, " ".join(ids)] for landmark, ids in of_landmark.items()]),
-        "train_attribution.csv": _table("id,url,author,license,title", [
-            [picture, url(picture), "nobody", "http://127.0.0.1/licence", f"A wall, {picture}"] for picture, _, _ in train]),
+        "train.csv": _table(
+            "id,url,landmark_id", [[picture, url(picture), landmark] for picture, landmark, _ in train]
+        ),
+        "train_clean.csv": _table(
+            "landmark_id,images", [[landmark, " ".join(ids)] for landmark, ids in of_landmark.items()]
+        ),
+        "train_attribution.csv": _table(
+            "id,url,author,license,title",
+            [
+                [picture, url(picture), "nobody", "http://127.0.0.1/licence", f"A wall, {picture}"]
+                for picture, _, _ in train
+            ],
+        ),
         "train_label_to_category.csv": _categories(train),
     }
 
 
 def _categories(pictures, offset=0):
     landmarks = sorted({landmark for _, landmark, _ in pictures if landmark is not None})
-    return _table("landmark_id,category", [[mark + offset, f"http://127.0.0.1/Category:Wall_{mark}"] for mark in landmarks])
+    return _table(
+        "landmark_id,category", [[mark + offset, f"http://127.0.0.1/Category:Wall_{mark}"] for mark in landmarks]
+    )
 
 
 def _table(header, rows):
@@ -153,19 +187,35 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder for the mirror")
     parser.add_argument("--classes", type=int, default=6, help="landmarks (default %(default)s)")
-    parser.add_argument("--pictures", type=int, default=8, help="training pictures of each landmark (default %(default)s)")
-    parser.add_argument("--index_pictures", type=int, default=2, help="index pictures of each landmark (default %(default)s)")
-    parser.add_argument("--test_pictures", type=int, default=1, help="test pictures of each landmark (default %(default)s)")
-    parser.add_argument("--size", type=int, default=160, help="longer side of a picture in pixels (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures (default %(default)s)")
+    parser.add_argument(
+        "--pictures", type=int, default=8, help="training pictures of each landmark (default %(default)s)"
+    )
+    parser.add_argument(
+        "--index_pictures", type=int, default=2, help="index pictures of each landmark (default %(default)s)"
+    )
+    parser.add_argument(
+        "--test_pictures", type=int, default=1, help="test pictures of each landmark (default %(default)s)"
+    )
+    parser.add_argument(
+        "--size", type=int, default=160, help="longer side of a picture in pixels (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the same seed gives the same pictures (default %(default)s)"
+    )
     args = parser.parse_args()
     # Numbers with gaps, as in train_clean.csv, so that relabelling has something to do.
     landmarks = [17 * k + 5 for k in range(args.classes)]
-    of_split = {split: drawn_pictures(split, landmarks, count, args.size, args.seed) for split, count in (
-        ("train", args.pictures), ("index", args.index_pictures), ("test", args.test_pictures))}
+    of_split = {
+        split: drawn_pictures(split, landmarks, count, args.size, args.seed)
+        for split, count in (("train", args.pictures), ("index", args.index_pictures), ("test", args.test_pictures))
+    }
     make_mirror(args.folder, **of_split)
-    print(f"wrote {args.folder}: " + ", ".join(f"{len(of_split[split])} {split} pictures in {count} tar files"
-                                               for split, count in DEFAULT_TARS.items()))
+    print(
+        f"wrote {args.folder}: "
+        + ", ".join(
+            f"{len(of_split[split])} {split} pictures in {count} tar files" for split, count in DEFAULT_TARS.items()
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Trains as tests/rrt/training/test_resume.py says and kills itself at a step: `python killed_training.py ARGUMENTS.json STEP`."""
+"""Trains as tests/rrt/training/test_resume.py says and kills itself at a step: `python killed_training.py
+ARGUMENTS.json STEP`."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""A web server on this machine for the tests of downloads, which can fail in the ways real ones do; and small tar archives."""
+"""A web server on this machine for the tests of downloads, which can fail in the ways real ones do; and small tar
+archives."""
 
 import gzip
 import hashlib
@@ -12,8 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Site:
     """files: {path: bytes}. faults: {path: [fault, ...]}, one taken by each request until none is left:
-    ("status", 500), ("status", 503, {"Retry-After": "0"}), ("cut", n) closes after n bytes of the body, ("stall", n) sends nothing
-    more after n bytes, ("answer", status, {header: value}, body) answers just that. requests: [(path, Range or None)]."""
+    ("status", 500), ("status", 503, {"Retry-After": "0"}), ("cut", n) closes after n bytes of the body, ("stall", n)
+    sends nothing more after n bytes, ("answer", status, {header: value}, body) answers just that. requests: [(path,
+    Range or None)]."""
 
     def __init__(self):
         self.files, self.faults, self.requests = {}, {}, []
@@ -55,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body[:fault[1]] if fault[0] in ("cut", "stall") else body)
+        self.wfile.write(body[: fault[1]] if fault[0] in ("cut", "stall") else body)
         if fault[0] == "stall":
             self.wfile.flush()
             self.server.site.released.wait(20)

@@ -42,11 +42,11 @@ def _flip_bits(data, draw):
 def _overwrite(data, draw):
     start = _place(data, draw)
     value = draw.choice((*_EXTREMES, draw.randbytes(4), draw.randbytes(32)))
-    return (data[:start] + value + data[start + len(value):])[:max(len(data), 1)]
+    return (data[:start] + value + data[start + len(value) :])[: max(len(data), 1)]
 
 
 def _cut(data, draw):
-    return data[:_place(data, draw)]
+    return data[: _place(data, draw)]
 
 
 def _remove(data, draw):

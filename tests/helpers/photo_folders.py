@@ -50,12 +50,20 @@ def describe(job: Job, pixels_box=None):
     places = (np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(16, 2) + 0.5) * (width / 4, height / 4)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     vector = grid.reshape(-1)
-    return ImageRecord(job.name, (width, height), vector / np.linalg.norm(vector), unit, places.astype(np.float32), np.ones(16, np.float32),
-                       np.linspace(2, 1, 16, dtype=np.float32))
+    return ImageRecord(
+        job.name,
+        (width, height),
+        vector / np.linalg.norm(vector),
+        unit,
+        places.astype(np.float32),
+        np.ones(16, np.float32),
+        np.linspace(2, 1, 16, dtype=np.float32),
+    )
 
 
 def fake_extract(flags, table, output, count, num_workers, lock, seconds=0.0, described=None):
-    """Stands for rrt.photo_index.extraction.extract; parts of two pictures. described: a list that takes the files looked at."""
+    """Stands for rrt.photo_index.extraction.extract; parts of two pictures. described: a list that takes the files
+    looked at."""
     jobs = {job.name: Job(job.name, job.file, upright=True) for job in read_table(table)}
     assert len(jobs) == count
     writer = PartWriter(output, list(jobs), {"fake": 1}, block=2)

@@ -16,7 +16,9 @@ MAX_UPLOAD = 300_000
 @contextmanager
 def serving(folder, describer=None, settings=ServerSettings(port=0, max_upload=MAX_UPLOAD), **more):
     """A PageServer at work."""
-    service = Service(PhotoIndex(folder), Ranker("none"), describer or FakeDescriber(), k=5, max_pixels=1_000_000, **more)
+    service = Service(
+        PhotoIndex(folder), Ranker("none"), describer or FakeDescriber(), k=5, max_pixels=1_000_000, **more
+    )
     with PageServer(service, settings) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
@@ -28,9 +30,12 @@ def serving(folder, describer=None, settings=ServerSettings(port=0, max_upload=M
 
 
 def request(server, method, path, body=None, **headers):
-    """-> (status, headers, body). A POST has the headers of the page's own unless others are given; None leaves one out."""
+    """-> (status, headers, body). A POST has the headers of the page's own unless others are given; None leaves one
+    out."""
     host = f"127.0.0.1:{server.server_port}"
-    given = {"Host": host} | ({"Origin": f"http://{host}", "Content-Type": "application/octet-stream"} if method == "POST" else {})
+    given = {"Host": host} | (
+        {"Origin": f"http://{host}", "Content-Type": "application/octet-stream"} if method == "POST" else {}
+    )
     given |= {name.replace("_", "-"): value for name, value in headers.items()}
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=120)
     try:

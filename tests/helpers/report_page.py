@@ -38,7 +38,9 @@ class Page:
         return self.browser.execute_script(script, *arguments)
 
     def all(self, selector):
-        return self.run("return [...document.querySelectorAll(arguments[0])].map((each) => each.textContent.trim())", selector)
+        return self.run(
+            "return [...document.querySelectorAll(arguments[0])].map((each) => each.textContent.trim())", selector
+        )
 
     def count(self, selector):
         return self.run("return document.querySelectorAll(arguments[0]).length", selector)
@@ -74,7 +76,12 @@ class Page:
 def make_hostile_report(root):
     """A report in ``root`` of three methods in two evaluations, hostile names, one missing picture and a drawn pair."""
     queries, gallery, gnd, rankings = make_evaluation(root / "rrt", hostile=True, gallery=150)
-    make_evaluation(root / "more", hostile=True, gallery=150, rankings={"global": rankings["global"], "aqe": rankings["RRT"][:, ::-1]})
+    make_evaluation(
+        root / "more",
+        hostile=True,
+        gallery=150,
+        rankings={"global": rankings["global"], "aqe": rankings["RRT"][:, ::-1]},
+    )
     make_pictures(root / "pictures", [*queries, *gallery[:-1]])
 
     def write_pair(folder, *args, **kwargs):
@@ -87,7 +94,9 @@ def make_hostile_report(root):
         patch.setitem(sys.modules, "rrt.report.pair", SimpleNamespace(write_pair=write_pair))
         patch.setattr("rrt.report.pairs._reranker", lambda *args: None)
         patch.setattr("rrt.store.store.Store", lambda path: contextmanager(lambda: iter([None]))())
-        report.make_report([root / "rrt", root / "more"], root / "out", root / "pictures", pairs=[f"{queries[0]}:{gallery[best]}"])
+        report.make_report(
+            [root / "rrt", root / "more"], root / "out", root / "pictures", pairs=[f"{queries[0]}:{gallery[best]}"]
+        )
     comparison = combine([load_rankings(root / name) for name in ("rrt", "more")])
     return SimpleNamespace(out=root / "out", queries=queries, gallery=gallery, gnd=gnd, comparison=comparison)
 
@@ -108,8 +117,8 @@ def _assert_at_peace(browser, out):
 
 
 def check_report(browser, out, queries):
-    """The report of a real run works: all queries in the table, sorting and filtering, a query with its results, pictures that
-    load, no errors in the console, and nothing asked for from elsewhere."""
+    """The report of a real run works: all queries in the table, sorting and filtering, a query with its results,
+    pictures that load, no errors in the console, and nothing asked for from elsewhere."""
     console_errors(browser), requested_addresses(browser)
     page = Page(browser, out).open()
     assert len(page.rows()) == len(queries)
@@ -121,6 +130,9 @@ def check_report(browser, out, queries):
     page.wait_for(page.rows, queries[:1])
     page.query(queries[0])
     assert page.title == queries[0]
-    page.wait("return [...document.querySelectorAll('#main img')].filter((img) => img.complete && img.naturalWidth).length >= 10")
+    page.wait(
+        "return [...document.querySelectorAll('#main img')].filter((img) => img.complete && img.naturalWidth).length "
+        ">= 10"
+    )
     assert page.count(".tiles .missing") == 0
     _assert_at_peace(browser, out)

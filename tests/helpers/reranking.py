@@ -7,21 +7,21 @@ import numpy as np
 import torch
 from builders import records_in, unit_rows
 
-from rrt.training.batches import BatchSource
-from rrt.network.checkpoint import save_checkpoint
-from rrt.datasets.sets import neighbors_path, open_train_set, store_path
-from rrt.formats.ground_truth import load_ground_truth, save_ground_truth, save_neighbors
 from rrt.configs import DATASET_DEFAULTS
+from rrt.datasets.sets import neighbors_path, open_train_set, store_path
+from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list, write_image_list
+from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
-from rrt.search.table import describe_origin
-from rrt.search.exact import search
-from rrt.training.planted import PlantedSettings, PlantedSource
 from rrt.rerankers import METHODS, default_settings
-from rrt.training.sampler import TripletSampler
+from rrt.search.exact import search
+from rrt.search.table import describe_origin, save_neighbors
 from rrt.store.records import ImageRecord
 from rrt.store.store import Store
 from rrt.store.writer import write_store
+from rrt.training.batches import BatchSource
+from rrt.training.planted import PlantedSettings, PlantedSource
+from rrt.training.sampler import TripletSampler
 
 SIZE = (640, 480)
 SCALES = np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5])
@@ -104,11 +104,17 @@ def make_measured_world(root):
 
 def toy_dataset(root):
     """The dataset configuration of the test set in ``root``/test."""
-    return DATASET_DEFAULTS | {"test_data_dir": str(root / "test"), "test_gnd_file": "gnd_toy.pkl", "desc_name": "toy", "max_sequence_len": 20}
+    return DATASET_DEFAULTS | {
+        "test_data_dir": str(root / "test"),
+        "test_gnd_file": "gnd_toy.pkl",
+        "desc_name": "toy",
+        "max_sequence_len": 20,
+    }
 
 
 def compare_settings(table, root):
-    """The defaults of a comparing command ({setting: (default, meaning)}) and of all methods, with results in ``root``/out."""
+    """The defaults of a comparing command ({setting: (default, meaning)}) and of all methods, with results in
+    ``root``/out."""
     methods = {name: default_settings(name) for name in METHODS if name != "rrt"}
     return {name: value for name, (value, _) in table.items()} | methods | {"temp_dir": str(root / "out"), "cpu": True}
 

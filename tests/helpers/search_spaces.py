@@ -3,8 +3,8 @@
 import numpy as np
 from builders import unit_rows
 
-from rrt.store.memory import MemoryStore
 from rrt.rerankers.base import SearchSpace, Shortlist
+from rrt.store.memory import MemoryStore
 
 
 def make_space(queries, gallery):

@@ -40,6 +40,8 @@ def write_picture_shards(folder, counts, num_classes=3):
     number = 0
     for shard, count in enumerate(counts):
         numbers = range(number, number := number + count)
-        write_shard(folder / f"train-{shard:05d}-of-{len(counts):05d}",
-                    [example(picture(i), i % num_classes, b"id%03d" % i) for i in numbers])
+        write_shard(
+            folder / f"train-{shard:05d}-of-{len(counts):05d}",
+            [example(picture(i), i % num_classes, b"id%03d" % i) for i in numbers],
+        )
     return f"{folder}/train*"

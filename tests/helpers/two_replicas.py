@@ -1,19 +1,24 @@
-"""Run by test_train_distribution.py with DELG_CPU_REPLICAS=2: gradients and a step on two replicas, and on one with the joined batch.
+"""Run by test_train_distribution.py with DELG_CPU_REPLICAS=2: gradients and a step on two replicas, and on one with the
+joined batch.
 
-Both halves of the batch show the same pictures under different labels, because batch norms take the statistics of a replica's half.
+Both halves of the batch show the same pictures under different labels, because batch norms take the statistics of a
+replica's half.
 """
+
 import sys
 
 import numpy as np
 
-from delg_extract.training.distribution import make_strategy, share_of_each
-from delg_extract.training.losses import add_classifiers
 from delg_extract.network.model import Delg
 from delg_extract.network.tensorflow import tf
+from delg_extract.training.distribution import make_strategy, share_of_each
 from delg_extract.training.flags import parse
+from delg_extract.training.losses import add_classifiers
 from delg_extract.training.step import Trainer
 
-args = parse("", ["--train_list", "x", "--image_dir", "x", "--backbone", "small", "--delg_global_features", "--max_iters", "10"])
+args = parse(
+    "", ["--train_list", "x", "--image_dir", "x", "--backbone", "small", "--delg_global_features", "--max_iters", "10"]
+)
 rng = np.random.default_rng(0)
 half = rng.uniform(-1, 1, (3, 97, 97, 3)).astype(np.float32)
 images, labels = np.concatenate([half, half]), np.array([0, 1, 2, 3, 4, 0], np.int32)

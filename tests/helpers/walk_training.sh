@@ -2,7 +2,7 @@
 # The whole way of training on a small mirror of GLDv2: mirror, download, build, train, kill, resume, export four kinds, extract, match.
 #   bash tests/helpers/walk_training.sh FOLDER    (an empty folder; RRT_PYTHON= chooses the Python)
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 mkdir -p "$1"; work=$(cd "$1" && pwd); cd "$root"
 export RRT_PYTHON=${RRT_PYTHON:-.venv/bin/python} DATA=$work/data LOGS=$work/logs IMAGENET=none TARS="2 1 1" PYTHONPATH=$root
 log=$LOGS/delg_small_gldv2_clean records=$DATA/gldv2/tfrecord

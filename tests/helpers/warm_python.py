@@ -1,7 +1,9 @@
-"""A Python that has its libraries loaded already: for scripts that start a dozen commands, each of which would take seconds to load them.
+"""A Python that has its libraries loaded already: for scripts that start a dozen commands, each of which would take
+seconds to load them.
 
-``serve`` loads libraries and then runs each command in a fork of itself; ``run`` stands where a script expects a Python, hands the command
-over and ends with its exit status. A command sees its own arguments, folder, environment and standard streams, and is killed with its ``run``.
+``serve`` loads libraries and then runs each command in a fork of itself; ``run`` stands where a script expects a
+Python, hands the command over and ends with its exit status. A command sees its own arguments, folder, environment and
+standard streams, and is killed with its ``run``.
 
     python tests/helpers/warm_python.py serve SOCKET LIBRARY...        until its standard input closes; says "ready"
     python tests/helpers/warm_python.py run SOCKET SCRIPT [ARGUMENTS]  like python SCRIPT [ARGUMENTS]

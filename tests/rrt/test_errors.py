@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from rrt.errors import InputError, atomic_path, check_types, run_command
+from rrt.command_line.parser import run_command
+from rrt.errors import InputError, check_types
+from rrt.files.atomic import atomic_path
 
 
 def test_a_message_of_several_lines_becomes_one_line():
@@ -43,12 +45,15 @@ def test_a_block_that_wrote_nothing_is_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("raised, line, status", [
-    (InputError("x.txt:3: bad"), "error: x.txt:3: bad", 1),
-    (FileNotFoundError(2, "No such file or directory", "y.h5"), "error: y.h5: No such file or directory", 1),
-    (OSError("disk on fire"), "error: disk on fire", 1),
-    (KeyboardInterrupt(), "error: interrupted", 130),
-])
+@pytest.mark.parametrize(
+    "raised, line, status",
+    [
+        (InputError("x.txt:3: bad"), "error: x.txt:3: bad", 1),
+        (FileNotFoundError(2, "No such file or directory", "y.h5"), "error: y.h5: No such file or directory", 1),
+        (OSError("disk on fire"), "error: disk on fire", 1),
+        (KeyboardInterrupt(), "error: interrupted", 130),
+    ],
+)
 def test_a_failing_command_prints_one_line_and_its_status(capsys, raised, line, status):
     def main():
         raise raised
@@ -74,7 +79,8 @@ def test_a_bug_is_not_hidden_by_run_command():
 def test_importing_the_package_loads_nothing_heavy():
     code = textwrap.dedent("""
         import sys
-        import rrt, rrt.errors, rrt.store.store, rrt.formats.lists, rrt.formats.ground_truth, rrt.evaluation.metrics, rrt.store.memory
+        import rrt, rrt.errors, rrt.store.store, rrt.formats.lists, rrt.formats.ground_truth
+        import rrt.evaluation.metrics, rrt.store.memory
         assert {"Reranker", "Retriever", "Store", "__version__"} <= set(dir(rrt))
         rrt.Store, rrt.ImageRecord, rrt.StoredImage, rrt.MemoryStore, rrt.InputError
         heavy = {"torch", "faiss", "tensorflow", "sacred", "scipy", "pandas"} & set(sys.modules)

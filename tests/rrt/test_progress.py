@@ -16,11 +16,15 @@ from PIL import Image
 
 from rrt import progress
 from rrt.command_line.parser import CommandParser
-from rrt.errors import sha256_of_file
+from rrt.files.atomic import sha256_of_file
 from rrt.formats.lists import write_image_list
 
-COMMANDS = sorted(str(path.relative_to(ROOT)) for folder in (".", "tools", "delg_extract") for path in (ROOT / folder).glob("*.py")
-                  if '__name__ == "__main__"' in path.read_text())
+COMMANDS = sorted(
+    str(path.relative_to(ROOT))
+    for folder in (".", "tools", "delg_extract")
+    for path in (ROOT / folder).glob("*.py")
+    if '__name__ == "__main__"' in path.read_text()
+)
 
 
 class Terminal(io.StringIO):
@@ -41,7 +45,11 @@ def torch_command(folder):
     """Arguments that find neighbours of twenty images, and what the bar says."""
     store = make_store(folder, n=20)
     write_image_list(folder / "train.txt", store.names, [0] * 20, [(640, 480)] * 20)
-    return ["tools/prepare_topk_gldv2.py", "-u", "with", f"data_dir={folder}", "feature_name=test"], "neighbours (float32): 100%|", "image/s"
+    return (
+        ["tools/prepare_topk_gldv2.py", "-u", "with", f"data_dir={folder}", "feature_name=test"],
+        "neighbours (float32): 100%|",
+        "image/s",
+    )
 
 
 def tensorflow_command(folder):
@@ -50,8 +58,21 @@ def tensorflow_command(folder):
     for name in "abc":
         Image.fromarray(np.full((32, 32, 3), ord(name), np.uint8)).save(folder / "pictures" / f"{name}.jpg")
     (folder / "train.csv").write_text("id,landmark_id\na,0\nb,1\nc,2\n")
-    return ["delg_extract/build_image_dataset.py", "--train_directory", folder / "pictures", "--train_csv_path", folder / "train.csv",
-            "--num_shards", "1", "--output_directory", folder / "shards"], "train: 100%|", "picture/s"
+    return (
+        [
+            "delg_extract/build_image_dataset.py",
+            "--train_directory",
+            folder / "pictures",
+            "--train_csv_path",
+            folder / "train.csv",
+            "--num_shards",
+            "1",
+            "--output_directory",
+            folder / "shards",
+        ],
+        "train: 100%|",
+        "picture/s",
+    )
 
 
 @pytest.mark.parametrize("command_of", [torch_command, tensorflow_command])
@@ -63,7 +84,9 @@ def test_a_command_shows_a_bar_on_a_terminal_and_none_when_quiet_or_elsewhere(co
         arguments, title, rate = command_of(tmp_path / name)
         status, _, sent[name] = run_on_terminal(*arguments, *["--quiet"] * (name == "quiet"), **environment)
         assert status == 0, sent
-    assert title in sent["shown"] and rate in sent["shown"] and re.search(r"\[\d\d:\d\d<\d\d:\d\d, ", sent["shown"]), sent["shown"]
+    assert title in sent["shown"] and rate in sent["shown"] and re.search(r"\[\d\d:\d\d<\d\d:\d\d, ", sent["shown"]), (
+        sent["shown"]
+    )
     assert sent["quiet"] == sent["environment"] == ""
     (tmp_path / "log").mkdir()
     log = run_tool(*command_of(tmp_path / "log")[0])
@@ -87,7 +110,12 @@ def test_there_are_commands_of_all_kinds():
 
 
 def test_nothing_else_draws_bars():
-    users = [path for folder in ("rrt", "tools", "delg_extract") for path in (ROOT / folder).rglob("*.py") if "tqdm" in path.read_text()]
+    users = [
+        path
+        for folder in ("rrt", "tools", "delg_extract")
+        for path in (ROOT / folder).rglob("*.py")
+        if "tqdm" in path.read_text()
+    ]
     assert users == [ROOT / "rrt" / "progress.py"]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrt import RRT, Fusion, InputError, MemoryStore, Reranker, Retriever
-from rrt.search.exact import fit_pca_whitening
+from rrt.search.whitening import fit_pca_whitening
 
 SIZES = {"global_dim": 12, "local_dim": 16}
 
@@ -75,7 +75,9 @@ def test_the_first_candidates_come_by_falling_logit_and_the_rest_follow_as_searc
 
 
 def test_equal_logits_keep_the_order_of_search(store, reranker, monkeypatch):
-    monkeypatch.setattr("rrt.network.scorer.Scorer.score", lambda self, _, shortlists, *rest: [np.zeros(len(shortlists[0]))])
+    monkeypatch.setattr(
+        "rrt.network.scorer.Scorer.score", lambda self, _, shortlists, *rest: [np.zeros(len(shortlists[0]))]
+    )
     assert Retriever(store, reranker).retrieve(4, k=29).names == Retriever(store).search(4, k=29).names
 
 
@@ -121,13 +123,25 @@ def test_a_path_opens_the_store(store):
     assert Retriever(store.path).search("img_003", k=2).names == Retriever(store).search(3, k=2).names
 
 
-@pytest.mark.parametrize("query, arguments, what", [
-    ("x.jpg", {}, "no descriptors for 'x.jpg'"), (30, {}, "there is no image 30"), (-1, {}, "there is no image -1"),
-    ([2, 30], {}, "there is no image 30"), (0, {"k": 0}, "k=0"), (0, {"k": 2.5}, "k=2.5"),
-    (0, {"num_rerank": -1}, "num_rerank=-1"), (None, {}, "None is neither a name nor a place"),
-    (make_records(["wide.jpg"], global_dim=13, local_dim=16)[0], {}, "'wide.jpg': its global descriptor has 13"),
-    (replace(make_records(["nan.jpg"], **SIZES)[0], global_=np.full(12, np.nan)), {}, "'nan.jpg' has global values"),
-])
+@pytest.mark.parametrize(
+    "query, arguments, what",
+    [
+        ("x.jpg", {}, "no descriptors for 'x.jpg'"),
+        (30, {}, "there is no image 30"),
+        (-1, {}, "there is no image -1"),
+        ([2, 30], {}, "there is no image 30"),
+        (0, {"k": 0}, "k=0"),
+        (0, {"k": 2.5}, "k=2.5"),
+        (0, {"num_rerank": -1}, "num_rerank=-1"),
+        (None, {}, "None is neither a name nor a place"),
+        (make_records(["wide.jpg"], global_dim=13, local_dim=16)[0], {}, "'wide.jpg': its global descriptor has 13"),
+        (
+            replace(make_records(["nan.jpg"], **SIZES)[0], global_=np.full(12, np.nan)),
+            {},
+            "'nan.jpg' has global values",
+        ),
+    ],
+)
 def test_wrong_queries_are_refused(store, reranker, query, arguments, what):
     with pytest.raises(InputError, match=what):
         Retriever(store, reranker).retrieve(query, **arguments)

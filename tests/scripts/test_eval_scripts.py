@@ -9,9 +9,9 @@ import torch
 from commands import ROOT, commands_in, stub_python, warm_python
 from reranking import NETWORK, make_test_world
 
-from rrt.network.checkpoint import save_checkpoint
-from rrt.datasets.sets import neighbors_path, store_path
 from rrt.configs import dataset_configs
+from rrt.datasets.sets import neighbors_path, store_path
+from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
 
 SCRIPTS = ROOT / "rrt_scripts"
@@ -29,8 +29,14 @@ def run(tmp_path):
     def run(script, *arguments, **settings):
         environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         own = {"RRT_PYTHON": str(stub), "DATA": str(tmp_path / "my data"), "CHECKPOINTS": str(tmp_path / "ckpts")}
-        done = subprocess.run(["bash", str(SCRIPTS / script), *arguments], env=environment | own | settings, cwd=tmp_path,
-                              text=True, stdin=subprocess.DEVNULL, capture_output=True)
+        done = subprocess.run(
+            ["bash", str(SCRIPTS / script), *arguments],
+            env=environment | own | settings,
+            cwd=tmp_path,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
         return done.returncode, commands_in(done.stdout), done.stderr
 
     return run
@@ -56,7 +62,9 @@ def script_of(desc, name, method):
 def test_there_are_sixteen_scripts_of_at_most_three_lines():
     assert {path.name for path in SCRIPTS.glob("eval_*.sh")} == {script_of(*row) for row in SIXTEEN}
     for row in SIXTEEN:
-        assert len((SCRIPTS / script_of(*row)).read_text().splitlines()) <= 3 and os.access(SCRIPTS / script_of(*row), os.X_OK)
+        assert len((SCRIPTS / script_of(*row)).read_text().splitlines()) <= 3 and os.access(
+            SCRIPTS / script_of(*row), os.X_OK
+        )
 
 
 @pytest.mark.parametrize("desc, name, method", SIXTEEN)
@@ -64,8 +72,15 @@ def test_a_script_runs_the_expected_command(run, files, tmp_path, desc, name, me
     status, commands, error = run(script_of(desc, name, method), "num_rerank=7", LOGS="my logs")
     assert (status, error) == (0, "")
     config, folder, _ = SETS[name]
-    expected = {"evaluate_revisited.py", "with", f"temp_dir=my logs/eval_{desc}_{name}_{method}", f"dataset.{config}_{desc}",
-                "model.RRT", f"dataset.test_data_dir={files / folder}", "num_rerank=7"}
+    expected = {
+        "evaluate_revisited.py",
+        "with",
+        f"temp_dir=my logs/eval_{desc}_{name}_{method}",
+        f"dataset.{config}_{desc}",
+        "model.RRT",
+        f"dataset.test_data_dir={files / folder}",
+        "num_rerank=7",
+    }
     assert len(commands) == 1
     assert set(commands[0]) == expected | ({f"resume={tmp_path}/ckpts/{desc}.pt"} if method == "rerank" else set())
     assert commands[0][-1] == "num_rerank=7"
@@ -76,8 +91,13 @@ def test_a_script_runs_the_expected_command(run, files, tmp_path, desc, name, me
 def test_missing_neighbours_are_computed_first(run, files):
     neighbors_path(files / "paris6k", "r101_gldv1").unlink()
     _, commands, _ = run("eval_r101_gldv1_rpar_global.sh")
-    assert commands[0] == ["tools/prepare_topk_revisited.py", "with", f"data_dir={files / 'paris6k'}", "feature_name=r101_gldv1",
-                           "gnd_name=gnd_rparis6k.pkl"]
+    assert commands[0] == [
+        "tools/prepare_topk_revisited.py",
+        "with",
+        f"data_dir={files / 'paris6k'}",
+        "feature_name=r101_gldv1",
+        "gnd_name=gnd_rparis6k.pkl",
+    ]
     assert commands[1][0] == "evaluate_revisited.py"
 
 
@@ -111,8 +131,17 @@ def test_a_missing_checkpoint_is_one_line_with_the_command_that_trains_one(run, 
     assert run("eval_r50_gldv2_roxf_global.sh")[0] == 0
 
 
-@pytest.mark.parametrize("arguments", [(), ("r18", "gldv1", "roxf", "global"), ("r50", "gldv1", "oxford", "global"),
-                                       ("r50", "gldv1", "roxf"), ("r50", "gldv3", "roxf", "global"), ("r50", "gldv1", "rpar", "aqe")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("r18", "gldv1", "roxf", "global"),
+        ("r50", "gldv1", "oxford", "global"),
+        ("r50", "gldv1", "roxf"),
+        ("r50", "gldv3", "roxf", "global"),
+        ("r50", "gldv1", "rpar", "aqe"),
+    ],
+)
 def test_wrong_names_are_one_line(run, arguments):
     one_line(run("eval.sh", *arguments))
 
@@ -132,11 +161,22 @@ def test_a_script_measures_a_small_data_folder(tmp_path):
     neighbors_path(data, "r50_gldv2").unlink()
     torch.manual_seed(0)
     save_checkpoint(tmp_path / "r50_gldv2.pt", RRT(**NETWORK))
-    environment = os.environ | {"RRT_PYTHON": str(warm_python("torch")), "DATA": str(tmp_path / "data"), "LOGS": str(tmp_path / "logs"),
-                                "CHECKPOINTS": str(tmp_path), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "RRT_PYTHON": str(warm_python("torch")),
+        "DATA": str(tmp_path / "data"),
+        "LOGS": str(tmp_path / "logs"),
+        "CHECKPOINTS": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
     network = [f"model.{name}={value}" for name, value in NETWORK.items()]
-    done = subprocess.run(["bash", str(SCRIPTS / "eval_r50_gldv2_rpar_rerank.sh"), *network, "cpu=True"], env=environment,
-                          text=True, stdin=subprocess.DEVNULL, capture_output=True)
+    done = subprocess.run(
+        ["bash", str(SCRIPTS / "eval_r50_gldv2_rpar_rerank.sh"), *network, "cpu=True"],
+        env=environment,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "logs/eval_r50_gldv2_rpar_rerank"
     numbers = json.loads((folder / "results.json").read_text())

@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 from commands import ROOT
 
-from rrt.datasets.sets import TEST_LISTS, store_path
 from rrt.configs import dataset_configs
+from rrt.datasets.sets import TEST_LISTS, store_path
 
 SCRIPTS = ROOT / "delg_extract" / "scripts"
-MODELS = {"r50_gldv1": "r50delg_gld_20200814", "r101_gldv1": "r101delg_gld_20200814",
-          "r50_gldv2": "r50delg_gldv2clean_20200914", "r101_gldv2": "r101delg_gldv2clean_20200914"}
+MODELS = {
+    "r50_gldv1": "r50delg_gld_20200814",
+    "r101_gldv1": "r101delg_gld_20200814",
+    "r50_gldv2": "r50delg_gldv2clean_20200914",
+    "r101_gldv2": "r101delg_gldv2clean_20200914",
+}
 SETS = {"oxford": ("oxford5k", "gnd_roxford5k.pkl"), "paris": ("paris6k", "gnd_rparis6k.pkl"), "gldv2": ("gldv2", None)}
 TWELVE = [(name, preset) for name in SETS for preset in MODELS]
 SETTINGS = ("DATA", "LOGS", "DELG_MODELS", "WEIGHTS", "IMAGE_DIR", "LIST", "QUERY_LIST", "GROUND_TRUTH", "OUTPUT")
@@ -28,9 +32,19 @@ def run(tmp_path):
 
     def run(script, *arguments, **settings):
         environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
-        environment |= {"RRT_PYTHON": str(stub), "DATA": str(tmp_path / "my data"), "DELG_MODELS": str(tmp_path / "models")} | settings
-        done = subprocess.run(["bash", str(SCRIPTS / script), *arguments], env=environment, cwd=tmp_path, text=True,
-                              stdin=subprocess.DEVNULL, capture_output=True)
+        environment |= {
+            "RRT_PYTHON": str(stub),
+            "DATA": str(tmp_path / "my data"),
+            "DELG_MODELS": str(tmp_path / "models"),
+        } | settings
+        done = subprocess.run(
+            ["bash", str(SCRIPTS / script), *arguments],
+            env=environment,
+            cwd=tmp_path,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
         folder, *arguments = done.stdout.splitlines() or [ROOT]
         assert Path(folder) == ROOT
         return done.returncode, arguments, done.stderr
@@ -76,8 +90,13 @@ def test_a_script_runs_the_expected_command(run, data, tmp_path, name, preset):
     status, arguments, error = run(f"extract_{name}_{preset}.sh")
     assert (status, error) == (0, "")
     folder, gnd = data / SETS[name][0], SETS[name][1]
-    expected = {"model": tmp_path / "models" / MODELS[preset], "preset": preset, "image_dir": folder,
-                "list": folder / ("test_gallery.txt" if gnd else "train.txt"), "output": folder / f"delg_{preset}.h5"}
+    expected = {
+        "model": tmp_path / "models" / MODELS[preset],
+        "preset": preset,
+        "image_dir": folder,
+        "list": folder / ("test_gallery.txt" if gnd else "train.txt"),
+        "output": folder / f"delg_{preset}.h5",
+    }
     if gnd:
         expected |= {"query_list": folder / "test_query.txt", "ground_truth": folder / gnd}
     assert options(arguments) == {option: str(value) for option, value in expected.items()}
@@ -119,7 +138,10 @@ def test_a_missing_model_is_one_line_with_the_command_that_fetches_it(run, tmp_p
     status, arguments, error = run(f"extract_{name}_{preset}.sh")
     model = tmp_path / "models" / MODELS[preset]
     assert (status, arguments) == (1, [])
-    assert error == (f"error: {model}: no such model; fetch it with: {tmp_path}/bin/py thon delg_extract/download_weights.py {preset}\n")
+    assert error == (
+        f"error: {model}: no such model; fetch it with: {tmp_path}/bin/py thon delg_extract/download_weights.py "
+        f"{preset}\n"
+    )
 
 
 def test_the_named_command_knows_the_models_by_the_same_names():
@@ -128,16 +150,29 @@ def test_the_named_command_knows_the_models_by_the_same_names():
         assert f'"{preset}": "{model}"' in source
 
 
-@pytest.mark.parametrize("name, remedy", [("oxford", "download_revisited.sh oxford5k"), ("paris", "download_revisited.sh paris6k"),
-                                          ("gldv2", "tools/prepare_data.py gldv2_train")])
+@pytest.mark.parametrize(
+    "name, remedy",
+    [
+        ("oxford", "download_revisited.sh oxford5k"),
+        ("paris", "download_revisited.sh paris6k"),
+        ("gldv2", "tools/prepare_data.py gldv2_train"),
+    ],
+)
 def test_a_missing_list_is_one_line_with_the_command_that_makes_it(run, tmp_path, name, remedy):
     status, arguments, error = run(f"extract_{name}_r50_gldv1.sh", WEIGHTS="w")
     assert (status, arguments) == (1, [])
-    assert error.startswith("error: ") and ".txt: no such list; make it with: " in error and remedy in error and error.count("\n") == 1
+    assert (
+        error.startswith("error: ")
+        and ".txt: no such list; make it with: " in error
+        and remedy in error
+        and error.count("\n") == 1
+    )
 
 
-@pytest.mark.parametrize("arguments", [(), ("oxfrd", "r50", "gldv1"), ("oxford", "r18", "gldv1"), ("oxford", "r50"),
-                                       ("oxford", "r50", "gldv3")])
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("oxfrd", "r50", "gldv1"), ("oxford", "r18", "gldv1"), ("oxford", "r50"), ("oxford", "r50", "gldv3")],
+)
 def test_wrong_names_are_one_line(run, arguments):
     status, _, error = run("extract.sh", *arguments)
     assert status == 1 and error.startswith("error: ") and error.count("\n") == 1
@@ -145,4 +180,8 @@ def test_wrong_names_are_one_line(run, arguments):
 
 def test_help_tells_the_settings():
     done = subprocess.run(["bash", str(SCRIPTS / "extract.sh"), "--help"], text=True, capture_output=True)
-    assert done.returncode == 0 and all(name in done.stdout for name in SETTINGS if name != "LOGS") and "set -e" not in done.stdout
+    assert (
+        done.returncode == 0
+        and all(name in done.stdout for name in SETTINGS if name != "LOGS")
+        and "set -e" not in done.stdout
+    )

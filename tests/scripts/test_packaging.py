@@ -26,14 +26,17 @@ def pinned():
 def test_conda_and_pip_users_get_the_same_versions():
     # The file is written by hand in one shape; no yaml reader is among the dependencies.
     entries = re.findall(r"^ +- (.+)$", (ROOT / "environment.yml").read_text(), re.MULTILINE)
-    inside_pip = entries[entries.index("pip:") + 1:]
+    inside_pip = entries[entries.index("pip:") + 1 :]
     assert inside_pip[-1] == "-e ."
     assert sorted(inside_pip[:-1]) == sorted(pinned())
 
 
 def test_the_pinned_versions_are_those_the_package_asks_for():
     extras = PROJECT["optional-dependencies"]
-    asked = [Requirement(text) for text in PROJECT["dependencies"] + extras["extract"] + extras["cluster"] + extras["bench"] + extras["dev"]]
+    asked = [
+        Requirement(text)
+        for text in PROJECT["dependencies"] + extras["extract"] + extras["cluster"] + extras["bench"] + extras["dev"]
+    ]
     pins = {requirement.name: requirement for requirement in map(Requirement, pinned())}
     assert sorted(pins) == sorted(requirement.name for requirement in asked)
     for requirement in asked:
@@ -52,7 +55,7 @@ def test_the_environment_can_run_the_supported_python():
 
 
 def test_version_and_extras_are_as_documented():
-    assert PROJECT["version"] == rrt.__version__ and PROJECT["license"] == "Apache-2.0"
+    assert PROJECT["dynamic"] == ["version"] and PROJECT["license"] == "Apache-2.0"
     assert set(PROJECT["optional-dependencies"]) == {"extract", "gpu", "cluster", "bench", "dev"}
     assert "Apache License" in (ROOT / "LICENSE").read_text()
 
@@ -70,12 +73,21 @@ def test_a_name_the_package_does_not_have_is_an_attribute_error():
     assert not hasattr(rrt, "Rerankr")
 
 
-@pytest.mark.parametrize("path, ignored", [
-    (".venv/bin/python", True), ("data/oxford5k/delg_r50_gldv2.h5", True), ("logs/run/1/run.json", True),
-    ("rrt_gld_ckpts/r50_gldv2.pt", True), ("rrt/__pycache__/x.pyc", True), ("some/delg_x.h5.parts/part-00000.h5", True),
-    ("data/README.md", False), ("logs/.gitkeep", False), ("rrt_gld_ckpts/README.md", False),
-    ("tests/golden/a.npz", False),
-])
+@pytest.mark.parametrize(
+    "path, ignored",
+    [
+        (".venv/bin/python", True),
+        ("data/oxford5k/delg_r50_gldv2.h5", True),
+        ("logs/run/1/run.json", True),
+        ("rrt_gld_ckpts/r50_gldv2.pt", True),
+        ("rrt/__pycache__/x.pyc", True),
+        ("some/delg_x.h5.parts/part-00000.h5", True),
+        ("data/README.md", False),
+        ("logs/.gitkeep", False),
+        ("rrt_gld_ckpts/README.md", False),
+        ("tests/golden/a.npz", False),
+    ],
+)
 def test_what_runs_leave_is_kept_out_of_the_repository(path, ignored):
     if not shutil.which("git") or not (ROOT / ".git").exists():
         pytest.skip("not a git clone")
@@ -114,8 +126,13 @@ def install(tmp_path):
     def run(folder=clone, version="3.11.7", pip_fails=""):
         calls.write_text("")
         environment = {"PATH": str(tools), "CALLS": str(calls), "VERSION": version, "PIP_FAILS": pip_fails}
-        finished = subprocess.run(["bash", str(folder / "rrt_scripts/install.sh")], env=environment, text=True,
-                                  stdin=subprocess.DEVNULL, capture_output=True)
+        finished = subprocess.run(
+            ["bash", str(folder / "rrt_scripts/install.sh")],
+            env=environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
         return finished.returncode, calls.read_text().count("-m pip install"), finished.stderr
 
     run.clone = clone

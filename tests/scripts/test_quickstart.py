@@ -1,27 +1,43 @@
 """The walk from pictures to a reranked, measured result, by the script of the README, at a small size."""
+
 import json
 import os
 import shutil
 import subprocess
 
 import pytest
-
 from commands import ROOT, warm_python
 from report_page import check_report
+
 from rrt.formats.lists import read_image_list
 from rrt.report.pages import make_report
 
-pytest.importorskip("tensorflow")
-
-TRAINING = ("model.num_global_features=512 model.dim_feedforward=64 model.num_encoder_layers=2 model.initialisation=matching "
-            "planted_steps=2 planted.max_local=16 epochs=1 steps_per_epoch=2 max_train_local=16 min_positives=1 select_on=last")
+TRAINING = (
+    "model.num_global_features=512 model.dim_feedforward=64 model.num_encoder_layers=2 model.initialisation=matching "
+    "planted_steps=2 planted.max_local=16 epochs=1 steps_per_epoch=2 max_train_local=16 min_positives=1 select_on=last"
+)
 
 
 def quickstart(folder, python, *arguments, **environment):
-    environment = os.environ | {"RRT_PYTHON": str(python), "DATA": str(folder / "data"), "LOGS": str(folder / "logs"),
-                                "SIZE": "160", "TRAINING": TRAINING} | environment
-    return subprocess.run(["bash", str(ROOT / "rrt_scripts/quickstart.sh"), *map(str, arguments)], env=environment, text=True,
-                          stdin=subprocess.DEVNULL, capture_output=True, timeout=580)
+    environment = (
+        os.environ
+        | {
+            "RRT_PYTHON": str(python),
+            "DATA": str(folder / "data"),
+            "LOGS": str(folder / "logs"),
+            "SIZE": "160",
+            "TRAINING": TRAINING,
+        }
+        | environment
+    )
+    return subprocess.run(
+        ["bash", str(ROOT / "rrt_scripts/quickstart.sh"), *map(str, arguments)],
+        env=environment,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=580,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +49,10 @@ def python():
 def scenes(tmp_path_factory, python):
     """(folder of a quickstart on scenes, what it printed)"""
     folder = tmp_path_factory.mktemp("quickstart")
-    drawn = "--num_train_landmarks 4 --views 4 --num_test_landmarks 4 --test_views 4 --family 2 --num_distractors 0 --size 160"
+    drawn = (
+        "--num_train_landmarks 4 --views 4 --num_test_landmarks 4 --test_views 4 --family 2 --num_distractors 0 "
+        "--size 160"
+    )
     done = quickstart(folder, python, SCENES=drawn)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout

@@ -1,4 +1,5 @@
-"""The scripts that train the reranker: the commands they run, what they refuse, and one walk over a small data folder."""
+"""The scripts that train the reranker: the commands they run, what they refuse, and one walk over a small data
+folder."""
 
 import json
 import os
@@ -9,11 +10,11 @@ import pytest
 from commands import ROOT, commands_in, stub_python, warm_python
 from reranking import NETWORK, make_test_world, make_world
 
-from rrt.network.checkpoint import load_checkpoint
-from rrt.datasets.sets import neighbors_path, store_path
 from rrt.configs import dataset_configs
-from rrt.formats.lists import read_image_list
 from rrt.datasets.configured import split_folders
+from rrt.datasets.sets import neighbors_path, store_path
+from rrt.formats.lists import read_image_list
+from rrt.network.checkpoint import load_checkpoint
 
 SCRIPTS = ROOT / "rrt_scripts"
 MAX_NORM = {"r50_gldv1": 0.1, "r50_gldv2": 0.0, "r101_gldv1": 0.1, "r101_gldv2": 0.1}  # RRT_SPEC section 4
@@ -23,8 +24,13 @@ OWN = ("DATA", "LOGS", "NPROC", "HELD_OUT", "WEIGHTS", "TRAINING", "WHITENING")
 
 def call(script, *arguments, **settings):
     environment = {name: value for name, value in os.environ.items() if name not in OWN} | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(["bash", str(SCRIPTS / script), *map(str, arguments)], env=environment | settings, text=True,
-                          stdin=subprocess.DEVNULL, capture_output=True)
+    return subprocess.run(
+        ["bash", str(SCRIPTS / script), *map(str, arguments)],
+        env=environment | settings,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
 
 
 @pytest.fixture
@@ -77,9 +83,17 @@ def test_a_script_trains_with_the_published_settings_and_measures_the_chosen_epo
     training, *evaluations = commands
     watched = ",".join(str(files / folder / gnd) for folder, gnd in SETS.items())
     assert training[:5] == ["experiment.py", "-F", str(log), "with", f"temp_dir={log}"]
-    assert set(training[5:]) == {f"dataset.gldv2_roxford_{desc}", "model.RRT", "resume=auto", f"dataset.train_data_dir={files / 'gldv2'}",
-                                 f"dataset.test_data_dir={files / 'oxford5k'}", f"watch_test={watched}", f"max_norm={MAX_NORM[desc]}",
-                                 "epochs=7", "cpu=True"}
+    assert set(training[5:]) == {
+        f"dataset.gldv2_roxford_{desc}",
+        "model.RRT",
+        "resume=auto",
+        f"dataset.train_data_dir={files / 'gldv2'}",
+        f"dataset.test_data_dir={files / 'oxford5k'}",
+        f"watch_test={watched}",
+        f"max_norm={MAX_NORM[desc]}",
+        "epochs=7",
+        "cpu=True",
+    }
     assert training[-2:] == ["epochs=7", "cpu=True"]  # the user's own are the last word
     for command, folder, name in zip(evaluations, SETS, ("roxf", "rpar"), strict=True):
         assert command[0] == "evaluate_revisited.py" and f"dataset.test_data_dir={files / folder}" in command
@@ -89,7 +103,11 @@ def test_a_script_trains_with_the_published_settings_and_measures_the_chosen_epo
 def test_folders_are_those_of_the_configurations(run, files):
     for desc in MAX_NORM:
         entries = dataset_configs()[f"gldv2_roxford_{desc}"]
-        assert (entries["train_data_dir"], entries["test_data_dir"], entries["desc_name"]) == ("data/gldv2", "data/oxford5k", desc)
+        assert (entries["train_data_dir"], entries["test_data_dir"], entries["desc_name"]) == (
+            "data/gldv2",
+            "data/oxford5k",
+            desc,
+        )
         assert entries["val_data_dir"] == "auto"
     assert split_folders(files / "gldv2") == (files / "gldv2_train", files / "gldv2_val")
 
@@ -102,10 +120,26 @@ def test_what_is_missing_is_made_first_and_neighbours_among_the_training_part_al
     store_path(files / "gldv2_train", "r101_gldv1").unlink()
     _, commands, _ = run("train_r101_gldv1.sh", HELD_OUT="--landmarks 3")
     parts = [str(files / name) for name in ("gldv2_train", "gldv2_val")]
-    assert commands[0] == ["tools/train_val_split.py", f"{files}/gldv2/train.txt", *parts, "--name", "gldv2_val", "--landmarks", "3"]
+    assert commands[0] == [
+        "tools/train_val_split.py",
+        f"{files}/gldv2/train.txt",
+        *parts,
+        "--name",
+        "gldv2_val",
+        "--landmarks",
+        "3",
+    ]
     assert commands[1] == ["tools/prepare_topk_gldv2.py", "with", f"data_dir={parts[0]}", "feature_name=r101_gldv1"]
-    for command, folder, gnd in zip(commands[2:], (parts[1], files / "paris6k"), ("gnd_gldv2_val.pkl", "gnd_rparis6k.pkl"), strict=False):
-        assert command == ["tools/prepare_topk_revisited.py", "with", f"data_dir={folder}", "feature_name=r101_gldv1", f"gnd_name={gnd}"]
+    for command, folder, gnd in zip(
+        commands[2:], (parts[1], files / "paris6k"), ("gnd_gldv2_val.pkl", "gnd_rparis6k.pkl"), strict=False
+    ):
+        assert command == [
+            "tools/prepare_topk_revisited.py",
+            "with",
+            f"data_dir={folder}",
+            "feature_name=r101_gldv1",
+            f"gnd_name={gnd}",
+        ]
     assert commands[4][0] == "experiment.py"
     for part in ("gldv2_train", "gldv2_val"):
         assert store_path(files / part, "r101_gldv1").resolve() == store_path(files / "gldv2", "r101_gldv1").resolve()
@@ -116,7 +150,12 @@ def test_the_published_way_holds_nothing_out(run, files):
     shutil.rmtree(files / "gldv2_val")
     neighbors_path(files / "gldv2", "r50_gldv2").unlink()
     status, commands, _ = run("train_r50_gldv2.sh", "select_on=test")
-    assert status == 0 and commands[0] == ["tools/prepare_topk_gldv2.py", "with", f"data_dir={files}/gldv2", "feature_name=r50_gldv2"]
+    assert status == 0 and commands[0] == [
+        "tools/prepare_topk_gldv2.py",
+        "with",
+        f"data_dir={files}/gldv2",
+        "feature_name=r50_gldv2",
+    ]
     assert commands[1][0] == "experiment.py" and commands[1][-1] == "select_on=test"
     assert f"watch_test={files}/paris6k/gnd_rparis6k.pkl" in commands[1]
     store_path(files / "oxford5k", "r50_gldv2").unlink()
@@ -156,8 +195,11 @@ def test_wrong_names_are_one_line(run, arguments):
 
 
 def test_help_tells_the_settings():
-    for script, option, known in (("train.sh", "--help", OWN[:4]), ("train_r101_gldv2.sh", "-h", OWN[:4]),
-                                  ("train_landmarks.sh", "--help", ("DATA", "LOGS", *OWN[3:]))):
+    for script, option, known in (
+        ("train.sh", "--help", OWN[:4]),
+        ("train_r101_gldv2.sh", "-h", OWN[:4]),
+        ("train_landmarks.sh", "--help", ("DATA", "LOGS", *OWN[3:])),
+    ):
         done = call(script, option)
         assert done.returncode == 0 and all(name in done.stdout for name in known) and "set -e" not in done.stdout
 
@@ -179,11 +221,23 @@ def test_landmarks_run_from_the_split_to_the_fused_measure(run, photographs, tmp
     status, commands, error = run("train_landmarks.sh", photographs, "epochs=9", WEIGHTS=str(tmp_path / "weights.h5"))
     assert (status, error) == (0, "")
     tools = [command[0] for command in commands]
-    assert tools == ["tools/train_val_split.py", *["delg_extract/extract.py"] * 2, "tools/learn_whitening.py", "tools/prepare_topk_gldv2.py",
-                     *["tools/prepare_topk_revisited.py"] * 2, "experiment.py", "tools/tune_fusion.py", *["evaluate_revisited.py"] * 2]
+    assert tools == [
+        "tools/train_val_split.py",
+        *["delg_extract/extract.py"] * 2,
+        "tools/learn_whitening.py",
+        "tools/prepare_topk_gldv2.py",
+        *["tools/prepare_topk_revisited.py"] * 2,
+        "experiment.py",
+        "tools/tune_fusion.py",
+        *["evaluate_revisited.py"] * 2,
+    ]
     training = commands[tools.index("experiment.py")]
-    recipe = [word for line in (SCRIPTS / "real_photos_training.txt").read_text().splitlines() for word in line.split("#")[0].split()]
-    assert training[-len(recipe) - 2:] == ["resume=auto", *recipe, "epochs=9"]
+    recipe = [
+        word
+        for line in (SCRIPTS / "recipes" / "real_photos.txt").read_text().splitlines()
+        for word in line.split("#")[0].split()
+    ]
+    assert training[-len(recipe) - 2 :] == ["resume=auto", *recipe, "epochs=9"]
     assert f"dataset.val_data_dir={tmp_path}/my data/landmarks_val" in training
     assert str(tmp_path / "weights.h5") in commands[1]
 
@@ -199,13 +253,18 @@ def test_real_photos_go_through_train_landmarks(run, photographs, tmp_path):
     status, commands, error = run("real_photos.sh", photographs)
     assert (status, error) == (0, "")
     assert str(tmp_path / "my logs/delg_r50/weights.h5") in commands[2]
-    assert [command[0] for command in commands][-5:] == [*["evaluate_revisited.py"] * 2, "tools/verify_pairs.py",
-                                                         *["evaluate_revisited.py"] * 2]
+    assert [command[0] for command in commands][-5:] == [
+        *["evaluate_revisited.py"] * 2,
+        "tools/verify_pairs.py",
+        *["evaluate_revisited.py"] * 2,
+    ]
 
 
 def test_landmarks_that_lack_something_are_one_line(run, photographs, tmp_path):
     assert "no such folder" in one_line(run("train_landmarks.sh", tmp_path / "nowhere"))
-    assert "landmarks_train/delg_r50.h5: no such store; give a DELG weight file" in one_line(run("train_landmarks.sh", photographs))
+    assert "landmarks_train/delg_r50.h5: no such store; give a DELG weight file" in one_line(
+        run("train_landmarks.sh", photographs)
+    )
     weights = {"WEIGHTS": str(tmp_path / "absent.h5")}
     assert "absent.h5: no such weight file" in one_line(run("train_landmarks.sh", photographs, **weights))
     (photographs / "gnd_landmarks.pkl").unlink()
@@ -213,7 +272,13 @@ def test_landmarks_that_lack_something_are_one_line(run, photographs, tmp_path):
     assert "gnd_landmarks.pkl: no such file" in one_line(run("train_landmarks.sh", photographs, **weights))
 
 
-TRAINING = ["cpu=True", "epochs=2", "steps_per_epoch=2", "min_positives=2", *(f"model.{name}={value}" for name, value in NETWORK.items())]
+TRAINING = [
+    "cpu=True",
+    "epochs=2",
+    "steps_per_epoch=2",
+    "min_positives=2",
+    *(f"model.{name}={value}" for name, value in NETWORK.items()),
+]
 
 
 @pytest.mark.slow
@@ -233,8 +298,12 @@ def test_small_data_folders_are_trained_on_and_measured_and_a_second_call_goes_o
         shutil.copy(data / "landmarks_test" / name, photographs)
     shutil.copy(data / "landmarks_test/gnd_toy.pkl", photographs / "gnd_landmarks.pkl")
 
-    settings = {"RRT_PYTHON": str(warm_python("torch")), "DATA": str(data), "LOGS": str(tmp_path / "logs"),
-                "HELD_OUT": "--landmarks 2 --queries 2 --distractors 4"}
+    settings = {
+        "RRT_PYTHON": str(warm_python("torch")),
+        "DATA": str(data),
+        "LOGS": str(tmp_path / "logs"),
+        "HELD_OUT": "--landmarks 2 --queries 2 --distractors 4",
+    }
     log = tmp_path / "logs/train_r50_gldv2"
     for epochs in (1, 2):
         done = call("train_r50_gldv2.sh", *TRAINING, f"epochs={epochs}", **settings)
@@ -252,5 +321,8 @@ def test_small_data_folders_are_trained_on_and_measured_and_a_second_call_goes_o
     done = call("train_landmarks.sh", photographs, **settings, TRAINING=" ".join(TRAINING), WHITENING="--dim 10")
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "logs/rrt_landmarks/results.json").read_text())
-    assert results["protocol"]["selected"]["select_on"] == "val" and "whitening_r50.npz" in results["protocol"]["whitening"]
+    assert (
+        results["protocol"]["selected"]["select_on"] == "val"
+        and "whitening_r50.npz" in results["protocol"]["whitening"]
+    )
     assert (tmp_path / "logs/rrt_landmarks/alone/results.json").exists()

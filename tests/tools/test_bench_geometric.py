@@ -18,16 +18,29 @@ def test_planted_pairs_have_right_wrong_and_foreign_features():
     pairs = match(query.descriptors, picture.descriptors, max_distance=1.0)
     assert len(pairs) == 40
     places = np.c_[picture.keypoints[pairs[:, 1]], np.ones(40)]
-    planted = np.array([20 <= (np.linalg.norm(places @ np.linalg.lstsq(places[own], query.keypoints[pairs[own, 0]])[0]
-                                              - query.keypoints[pairs[:, 0]], axis=1) < 20).sum()
-                        for own in np.random.default_rng(1).integers(0, 40, (500, 4))])
+    planted = np.array(
+        [
+            (
+                np.linalg.norm(
+                    places @ np.linalg.lstsq(places[own], query.keypoints[pairs[own, 0]])[0]
+                    - query.keypoints[pairs[:, 0]],
+                    axis=1,
+                )
+                < 20
+            ).sum()
+            >= 20
+            for own in np.random.default_rng(1).integers(0, 40, (500, 4))
+        ]
+    )
     assert planted.any()
 
 
 def test_without_scikit_image_or_with_too_few_descriptors_it_ends_with_one_line(monkeypatch, capsys):
     monkeypatch.setattr(bench_geometric, "find_spec", lambda name: None)
     assert "pip install '.[bench]'" in error_of(benchmark.main, ["geometric", "--quick"], monkeypatch, capsys)
-    assert "--descriptors 20: at least 50" in error_of(benchmark.main, ["geometric", "--descriptors", "20"], monkeypatch, capsys)
+    assert "--descriptors 20: at least 50" in error_of(
+        benchmark.main, ["geometric", "--descriptors", "20"], monkeypatch, capsys
+    )
     assert "pairs=0" in error_of(benchmark.main, ["geometric", "--pairs", "0"], monkeypatch, capsys)
 
 

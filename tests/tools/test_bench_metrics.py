@@ -18,4 +18,8 @@ def test_the_plain_formula_gives_the_published_numbers(shared_data, shared_golde
 def test_the_benchmark_gives_a_target_for_either_length():
     finished = run_tool("tools/benchmark.py", "metrics", "--quick", "--repeats", "2")
     assert (finished.returncode, finished.stderr) == (0, "")
-    assert finished.stdout.count("rrt.evaluation.metrics against plain") == 4 and ">= 1" in finished.stdout and ">= 3" in finished.stdout
+    assert (
+        finished.stdout.count("rrt.evaluation.metrics against plain") == 4
+        and ">= 1" in finished.stdout
+        and ">= 3" in finished.stdout
+    )

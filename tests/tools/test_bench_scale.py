@@ -8,8 +8,8 @@ from commands import assert_one_line_error, error_of, files_below, run_tool
 
 from rrt.search.exact import search
 from tools import benchmark
-from tools.benchmarks.scale import build, default_indexes, recall, search_again, write_rows
 from tools.benchmarks.common import Row, format_figures
+from tools.benchmarks.scale import build, default_indexes, recall, search_again, write_rows
 
 
 def test_the_rows_on_disk_are_landmarks_and_the_queries_further_images_of_them(tmp_path, monkeypatch):
@@ -56,22 +56,42 @@ def test_an_index_built_in_blocks_finds_most_neighbours_and_more_with_products_c
 
 def test_the_default_indexes_of_a_million_images_are_those_asked_for():
     ivf, hnsw, scalar = default_indexes(1_000_000, 2048)
-    assert ivf.startswith("PCA512,IVF4096,PQ128np;nprobe=") and hnsw.startswith("PCA512,HNSW32_SQ8;efSearch=") and scalar == "SQ8"
+    assert (
+        ivf.startswith("PCA512,IVF4096,PQ128np;nprobe=")
+        and hnsw.startswith("PCA512,HNSW32_SQ8;efSearch=")
+        and scalar == "SQ8"
+    )
 
 
 def test_figures_of_ways_make_a_table_with_a_column_each():
-    table = format_figures([Row("a: time", 1.5, "ms", "in one go"), Row("a: memory", 2000, "MB", "", "<= 3000"),
-                            Row("b: memory", 4000, "MB", "", "<= 3000"), Row("b: recall", 0.5, "")]).splitlines()
+    table = format_figures(
+        [
+            Row("a: time", 1.5, "ms", "in one go"),
+            Row("a: memory", 2000, "MB", "", "<= 3000"),
+            Row("b: memory", 4000, "MB", "", "<= 3000"),
+            Row("b: recall", 0.5, ""),
+        ]
+    ).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[:4]]
-    assert cells[0] == ["way", "time (ms)", "memory (MB)", "recall"] and cells[2] == ["a", "1.5", "2000 (<= 3000: yes)", ""]
+    assert cells[0] == ["way", "time (ms)", "memory (MB)", "recall"] and cells[2] == [
+        "a",
+        "1.5",
+        "2000 (<= 3000: yes)",
+        "",
+    ]
     assert cells[3] == ["b", "", "4000 (<= 3000: no)", "0.5"] and table[4] == "a: time: in one go"
 
 
-@pytest.mark.parametrize("arguments, part", [
-    (["--images", "0"], "images=0"), (["--k", "20000", "--images", "9999"], "--k 20000: there are 9999 images only"),
-    (["--again", "5"], "--again 5: at least --k 100"), (["--indexes", "NONSENSE"], "faiss cannot make it for 2048 dimensions"),
-    (["--dir", "/absent/folder", "--quick"], "/absent/folder"),
-])
+@pytest.mark.parametrize(
+    "arguments, part",
+    [
+        (["--images", "0"], "images=0"),
+        (["--k", "20000", "--images", "9999"], "--k 20000: there are 9999 images only"),
+        (["--again", "5"], "--again 5: at least --k 100"),
+        (["--indexes", "NONSENSE"], "faiss cannot make it for 2048 dimensions"),
+        (["--dir", "/absent/folder", "--quick"], "/absent/folder"),
+    ],
+)
 def test_settings_that_cannot_be_are_one_line(arguments, part, monkeypatch, capsys):
     assert part in error_of(benchmark.main, ["scale", *arguments], monkeypatch, capsys)
 
@@ -80,7 +100,9 @@ def test_settings_that_cannot_be_are_one_line(arguments, part, monkeypatch, caps
 def test_the_benchmark_compares_every_index_with_exact_search_and_leaves_nothing(tmp_path):
     finished = run_tool("tools/benchmark.py", "scale", "--quick", "--dir", tmp_path)
     assert (finished.returncode, finished.stderr) == (0, "")
-    assert all(part in finished.stdout for part in ("exact, from the file", "<= 3000: yes", "IVF", "HNSW", "SQ8", "recall@100"))
+    assert all(
+        part in finished.stdout for part in ("exact, from the file", "<= 3000: yes", "IVF", "HNSW", "SQ8", "recall@100")
+    )
     assert files_below(tmp_path) == []
     wrong = run_tool("tools/benchmark.py", "scale", "--quick", "--indexes", "SQ8;nonsense=3", "--dir", tmp_path)
     assert_one_line_error(wrong, "faiss does not know the setting 'nonsense=3' of SQ8")

@@ -16,4 +16,6 @@ def test_the_plain_way_finds_the_exact_neighbours_of_clustered_rows():
 def test_the_benchmark_gives_both_targets_and_the_extrapolated_sizes():
     finished = run_tool("tools/benchmark.py", "topk", "--quick")
     assert (finished.returncode, finished.stderr) == (0, "")
-    assert all(part in finished.stdout for part in (">= 2.5", ">= 5", "322000 images", "1580470 images", "extrapolated"))
+    assert all(
+        part in finished.stdout for part in (">= 2.5", ">= 5", "322000 images", "1580470 images", "extrapolated")
+    )

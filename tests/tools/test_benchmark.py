@@ -1,17 +1,15 @@
 """tools/benchmark.py: figures with their targets; the targets themselves are for a quiet machine, not for a test."""
 
 import json
-from pathlib import Path
-
-from places import GOLDEN
 
 import pytest
 from commands import assert_one_line_error, files_below, run_tool
+from places import GOLDEN
 
 from rrt.formats.delf import read_features
 from tools import benchmark
-from tools.benchmarks.store import read_by_messages
 from tools.benchmarks.common import Row, format_rows, median_seconds
+from tools.benchmarks.store import read_by_messages
 
 TOOL = "tools/benchmark.py"
 
@@ -24,30 +22,55 @@ def test_the_store_benchmark_measures_every_target_and_leaves_nothing_but_its_fi
     assert files_below(tmp_path) == ["figures.json", "work"]
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["benchmark"] == "store" and figures["machine"]["cores"] >= 1
-    assert [row["target"] for row in figures["rows"] if row["target"]] == [">= 10", ">= 50", "<= 0.52", "<= 0.28", ">= 0.5"]
+    assert [row["target"] for row in figures["rows"] if row["target"]] == [
+        ">= 10",
+        ">= 50",
+        "<= 0.52",
+        "<= 0.28",
+        ">= 0.5",
+    ]
     for row in figures["rows"]:
         assert row["label"] in finished.stdout
-        assert row["value"] is None and row["note"] == "not supported" or row["value"] > 0
+        assert (row["value"] is None and row["note"] == "not supported") or row["value"] > 0
     assert 0.4 < next(row["value"] for row in figures["rows"] if row["label"] == "store of float16, size") < 0.6
 
 
 def test_what_the_reader_is_compared_with_reads_the_same_numbers():
     path = GOLDEN / "legacy_mini/delg_r50_gldv2/lm0_000.delg_local"
     features = read_features(path)
-    for slow, fast in zip(read_by_messages(path), (features.descriptors, features.keypoints, features.scales,
-                                                   features.attention)):
+    for slow, fast in zip(
+        read_by_messages(path), (features.descriptors, features.keypoints, features.scales, features.attention)
+    ):
         assert slow.dtype == fast.dtype and (slow == fast).all()
 
 
-@pytest.mark.parametrize("value, target, met", [(10, ">= 10", True), (9.9, ">= 10", False), (0.5, "<= 0.52", True),
-                                                (0.6, "<= 0.52", False), (None, ">= 1", None), (3, "", None)])
+@pytest.mark.parametrize(
+    "value, target, met",
+    [
+        (10, ">= 10", True),
+        (9.9, ">= 10", False),
+        (0.5, "<= 0.52", True),
+        (0.6, "<= 0.52", False),
+        (None, ">= 1", None),
+        (3, "", None),
+    ],
+)
 def test_a_target_is_met_or_missed(value, target, met):
     assert Row("x", value, "s", target=target).met is met
 
 
 def test_rows_make_a_table():
     table = format_rows([Row("reading", 12.3456, "ms", "a note", ">= 10"), Row("writing", None, "ms")]).splitlines()
-    assert [cell.strip() for cell in table[2].split("|")] == ["", "reading", "12.35", "ms", ">= 10", "yes", "a note", ""]
+    assert [cell.strip() for cell in table[2].split("|")] == [
+        "",
+        "reading",
+        "12.35",
+        "ms",
+        ">= 10",
+        "yes",
+        "a note",
+        "",
+    ]
     assert [cell.strip() for cell in table[3].split("|")] == ["", "writing", "-", "ms", "", "", "", ""]
     assert len({len(line) for line in table}) == 1
 
@@ -64,9 +87,9 @@ def test_a_benchmark_that_is_not_there_ends_with_one_line_and_hides_no_other(mon
     with pytest.raises(SystemExit):
         benchmark.main()
     shown = capsys.readouterr().out
-    assert "tools.bench_absent is not installed" in shown and "store     feature files" in shown
+    assert "tools.benchmarks.absent is not installed" in shown and "store     feature files" in shown
     monkeypatch.setattr("sys.argv", ["benchmark.py", "absent"])
-    with pytest.raises(benchmark.InputError, match="benchmark absent: tools.bench_absent is not installed"):
+    with pytest.raises(benchmark.InputError, match="benchmark absent: tools.benchmarks.absent is not installed"):
         benchmark.main()
 
 
@@ -79,7 +102,19 @@ def test_a_setting_that_cannot_be_is_one_line(tmp_path):
 @pytest.mark.slow
 def test_the_extraction_benchmark_compares_every_precision_with_the_plain_way(tmp_path):
     pytest.importorskip("tensorflow")
-    finished = run_tool(TOOL, "extract", "--quick", "--rounds", "1", "--pictures", "2", "--num_workers", "1", "--json", tmp_path / "x.json")
+    finished = run_tool(
+        TOOL,
+        "extract",
+        "--quick",
+        "--rounds",
+        "1",
+        "--pictures",
+        "2",
+        "--num_workers",
+        "1",
+        "--json",
+        tmp_path / "x.json",
+    )
     assert (finished.returncode, finished.stderr) == (0, "")
     rows = {row["label"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
     for precision in ("float32", "bfloat16"):
@@ -91,7 +126,9 @@ def test_the_extraction_benchmark_compares_every_precision_with_the_plain_way(tm
 @pytest.mark.slow
 def test_the_training_benchmark_compares_every_precision_with_the_plain_way(tmp_path):
     pytest.importorskip("tensorflow")
-    finished = run_tool(TOOL, "train", "--quick", "--rounds", "1", "--steps", "1", "--num_classes", "3", "--json", tmp_path / "x.json")
+    finished = run_tool(
+        TOOL, "train", "--quick", "--rounds", "1", "--steps", "1", "--num_classes", "3", "--json", tmp_path / "x.json"
+    )
     assert (finished.returncode, finished.stderr) == (0, "")
     rows = {row["label"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
     assert rows["plain way"]["value"] > 0
@@ -101,7 +138,9 @@ def test_the_training_benchmark_compares_every_precision_with_the_plain_way(tmp_
 
 
 def test_the_reranking_benchmark_measures_both_ways_and_they_agree(tmp_path):
-    finished = run_tool(TOOL, "rerank", "--quick", "--device", "cpu", "--plain_batches", "2", "--json", tmp_path / "x.json")
+    finished = run_tool(
+        TOOL, "rerank", "--quick", "--device", "cpu", "--plain_batches", "2", "--json", tmp_path / "x.json"
+    )
     assert finished.returncode == 0, finished.stderr
     rows = json.loads((tmp_path / "x.json").read_text())["rows"]
     labels = [row["label"] for row in rows]
@@ -141,7 +180,9 @@ def test_pictures_that_do_not_divide_or_are_not_there_are_one_line(tmp_path):
 
 
 def test_the_benchmark_of_training_the_reranker_measures_both_ways_and_they_agree(tmp_path):
-    finished = run_tool(TOOL, "train_rrt", "--quick", "--repeats", "1", "--device", "cpu", "--json", tmp_path / "x.json")
+    finished = run_tool(
+        TOOL, "train_rrt", "--quick", "--repeats", "1", "--device", "cpu", "--json", tmp_path / "x.json"
+    )
     assert finished.returncode == 0, finished.stderr
     rows = json.loads((tmp_path / "x.json").read_text())["rows"]
     assert [row["target"] for row in rows if row["target"]] == [">= 4", ">= 10"]

@@ -8,14 +8,14 @@ import pytest
 from builders import make_records
 from commands import assert_one_line_error, run_tool
 
-from rrt.store import check as store_check
 from rrt.formats.lists import read_image_list, write_image_list
-from rrt.store.schema import COMPRESSIONS
-from rrt.store.values import LOCAL_DTYPES
-from rrt.store.records import Skipped
-from rrt.store.store import Store
-from rrt.store.writer import write_store
+from rrt.store import check as store_check
 from rrt.store.check import check_store
+from rrt.store.records import Skipped
+from rrt.store.schema import COMPRESSIONS
+from rrt.store.store import Store
+from rrt.store.values import LOCAL_DTYPES
+from rrt.store.writer import write_store
 
 TOOL = "tools/check_store.py"
 NAMES = ["a b/é.jpg", "東京.jpg", "c.jpg", "d.jpg"]
@@ -52,18 +52,21 @@ def test_a_store_as_written_has_no_problems(tmp_path, monkeypatch, dtype, compre
 
 # Rows 5 to 11 are of 'c.jpg', 12 to 20 of 'd.jpg'.
 @pytest.mark.parametrize("block", [1, 40, 10**6])
-@pytest.mark.parametrize("name, rows, value, problem", [
-    ("global", 1, np.nan, "'東京.jpg': the global descriptor is not finite"),
-    ("global", 2, 0.3, "'c.jpg': the global descriptor is not of unit length"),
-    ("global", 3, 0, "'d.jpg': the global descriptor is zero"),
-    ("image_size", 0, 0, "'a b/é.jpg': the size of the picture is [0, 0]"),
-    ("local/descriptors", 4, np.inf, "'a b/é.jpg': descriptors not finite in 1 of 5 rows, the first is row 4"),
-    ("local/descriptors", 20, 0.5, "'d.jpg': descriptors not of unit length in 1 of 9 rows, the first is row 8"),
-    ("local/keypoints", 5, np.nan, "'c.jpg': keypoints not finite in 1 of 7 rows, the first is row 0"),
-    ("local/scales", 6, np.inf, "'c.jpg': scales not finite in 1 of 7 rows, the first is row 1"),
-    ("local/attention", 0, np.nan, "'a b/é.jpg': attention not finite in 1 of 5 rows, the first is row 0"),
-    ("local/attention", 13, 1e9, "'d.jpg': attention rising in 1 of 9 rows, the first is row 1"),
-])
+@pytest.mark.parametrize(
+    "name, rows, value, problem",
+    [
+        ("global", 1, np.nan, "'東京.jpg': the global descriptor is not finite"),
+        ("global", 2, 0.3, "'c.jpg': the global descriptor is not of unit length"),
+        ("global", 3, 0, "'d.jpg': the global descriptor is zero"),
+        ("image_size", 0, 0, "'a b/é.jpg': the size of the picture is [0, 0]"),
+        ("local/descriptors", 4, np.inf, "'a b/é.jpg': descriptors not finite in 1 of 5 rows, the first is row 4"),
+        ("local/descriptors", 20, 0.5, "'d.jpg': descriptors not of unit length in 1 of 9 rows, the first is row 8"),
+        ("local/keypoints", 5, np.nan, "'c.jpg': keypoints not finite in 1 of 7 rows, the first is row 0"),
+        ("local/scales", 6, np.inf, "'c.jpg': scales not finite in 1 of 7 rows, the first is row 1"),
+        ("local/attention", 0, np.nan, "'a b/é.jpg': attention not finite in 1 of 5 rows, the first is row 0"),
+        ("local/attention", 13, 1e9, "'d.jpg': attention rising in 1 of 9 rows, the first is row 1"),
+    ],
+)
 def test_a_fault_is_found_in_its_image(path, monkeypatch, name, rows, value, problem, block):
     monkeypatch.setattr(store_check, "_BLOCK_VALUES", block)
     check = changed(path, name, rows, value)
@@ -73,7 +76,8 @@ def test_a_fault_is_found_in_its_image(path, monkeypatch, name, rows, value, pro
 def test_an_int8_row_off_its_scale_is_found(tmp_path):
     path = write_store(tmp_path / "delg_x.h5", make_records(NAMES, num_local=COUNTS), local_dtype="int8")
     assert changed(path, "local/descriptors", slice(6, 8), 100).problems == [
-        "'c.jpg': descriptors without a largest component of 127 in 2 of 7 rows, the first is row 1"]
+        "'c.jpg': descriptors without a largest component of 127 in 2 of 7 rows, the first is row 1"
+    ]
     assert changed(path, "local/descriptors", slice(6, 8), -128).num_problems == 1
 
 
@@ -88,7 +92,7 @@ def test_a_damaged_compressed_block_is_a_problem_and_the_others_are_still_checke
     with h5py.File(path) as file:
         chunk = file["local/descriptors"].id.get_chunk_info(0)
     content = bytearray(path.read_bytes())
-    content[chunk.byte_offset:chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
     path.write_bytes(content)
     check = check_store(path)
     assert 0 < check.num_problems < 36000 * 8 / 2048 and all("damaged" in problem for problem in check.problems)
@@ -101,7 +105,8 @@ def test_lacking_images_are_named_with_line_and_reason(tmp_path):
     check = check_store(path, [read_image_list(tmp_path / "list.txt")])
     assert [problem.split(";")[0] for problem in check.problems] == [
         "no descriptors for 'e.jpg' (line 3 of list.txt), it was skipped: cannot be decoded",
-        "no descriptors for 'f.jpg' (line 4 of list.txt)"]
+        "no descriptors for 'f.jpg' (line 4 of list.txt)",
+    ]
     assert check.summary["images"] == "4, 1 pictures skipped"
 
 

@@ -22,8 +22,15 @@ def test_the_best_mean_stands_first(tmp_path, monkeypatch, capsys):
     assert "\n".join(lines) in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("second, named", [('{"rows": [{"method": "one", "map": {"medium": 1}}]}', "other methods than"),
-                                           ("[]", "no Medium mAP"), ("{", "no Medium mAP"), (None, "cannot be read")])
+@pytest.mark.parametrize(
+    "second, named",
+    [
+        ('{"rows": [{"method": "one", "map": {"medium": 1}}]}', "other methods than"),
+        ("[]", "no Medium mAP"),
+        ("{", "no Medium mAP"),
+        (None, "cannot be read"),
+    ],
+)
 def test_what_cannot_be_compared_is_named(tmp_path, monkeypatch, capsys, second, named):
     first, other = write(tmp_path / "a.json", one=50.0, two=40.0), tmp_path / "b.json"
     if second is not None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from commands import error_of, files_below
 
-from rrt.errors import InputError
-from rrt.formats.ground_truth import save_neighbors
-from rrt.formats.lists import read_image_list, write_image_list
-from rrt.evaluation.trec import write_run
 from rrt.commands.classic_table import classic_precisions, format_landmarks, landmark_table, main
+from rrt.errors import InputError
+from rrt.evaluation.trec import write_run
+from rrt.formats.lists import read_image_list, write_image_list
+from rrt.search.table import save_neighbors
 
 GRADES = ("good", "ok", "junk")
 LANDMARKS = [f"{name}_{number}" for name in ("all_souls", "ashmolean", "keble") for number in range(1, 6)]
@@ -18,7 +18,8 @@ LANDMARKS = [f"{name}_{number}" for name in ("all_souls", "ashmolean", "keble") 
 
 @pytest.fixture
 def world(tmp_path):
-    """Oxford's layout in small: 15 queries of 3 landmarks in a gallery of 60 pictures; (folder, texts, rankings [15, 60])."""
+    """Oxford's layout in small: 15 queries of 3 landmarks in a gallery of 60 pictures; (folder, texts, rankings [15,
+    60])."""
     generator = np.random.default_rng(0)
     gallery = [f"oxford_{i:06d}" for i in range(60)]
     queries = generator.permutation(gallery)[:15]
@@ -32,7 +33,9 @@ def world(tmp_path):
     # The lists are in another order than the files.
     order = generator.permutation(15)
     for name, stems in (("test_query.txt", queries[order]), ("test_gallery.txt", generator.permutation(gallery))):
-        write_image_list(tmp_path / name, [f"jpg/{stem}.jpg" for stem in stems], [0] * len(stems), [(9, 9)] * len(stems))
+        write_image_list(
+            tmp_path / name, [f"jpg/{stem}.jpg" for stem in stems], [0] * len(stems), [(9, 9)] * len(stems)
+        )
     ranks = np.array([generator.permutation(60) for _ in range(15)])
     save_neighbors(tmp_path / "nn.pkl", ranks)
     return tmp_path, texts, ranks
@@ -73,8 +76,12 @@ def test_a_neighbour_table_and_runs_give_what_the_original_program_computes(worl
     folder, texts, ranks = world
     expected, ranked, pictures = slow_precisions(*world)
     # Runs name the pictures as the lists do, or by their stems and the queries as the files do; lines in any order.
-    write_run(folder / "a.run", [f"jpg/{name}.jpg" for name in ranked],
-              [[f"jpg/{name}.jpg" for name in row] for row in ranked.values()], "a")
+    write_run(
+        folder / "a.run",
+        [f"jpg/{name}.jpg" for name in ranked],
+        [[f"jpg/{name}.jpg" for name in row] for row in ranked.values()],
+        "a",
+    )
     write_run(folder / "b.run", LANDMARKS[::-1], [ranked[pictures[name]] for name in LANDMARKS[::-1]], "b")
     for ranking in ("nn.pkl", "a.run", "b.run"):
         found, mean = classic_precisions(texts, folder / ranking, *lists(folder))
@@ -91,18 +98,28 @@ def test_a_query_that_a_run_lacks_has_found_nothing(world):
 
 def test_a_row_is_a_landmark_with_its_queries_and_their_mean():
     rows = landmark_table({"all_souls_1": 0.5, "all_souls_2": 1.0, "keble_10": 0.125, "keble_9": float("nan")})
-    assert rows == [["landmark", "1", "2", "mean"], ["all_souls", "50.00", "100.00", "75.00"],
-                    ["keble", "-", "12.50", "12.50"], ["mean of 4 queries", "", "", "54.17"]]
+    assert rows == [
+        ["landmark", "1", "2", "mean"],
+        ["all_souls", "50.00", "100.00", "75.00"],
+        ["keble", "-", "12.50", "12.50"],
+        ["mean of 4 queries", "", "", "54.17"],
+    ]
 
 
 def test_the_forms_hold_the_same_cells():
-    tables = {"a.pkl": landmark_table({"all_souls_1": 0.5, "all_souls_2": 1.0, "keble_1": 0.25}),
-              "b.run": landmark_table({"all_souls_1": 1.0})}
+    tables = {
+        "a.pkl": landmark_table({"all_souls_1": 0.5, "all_souls_2": 1.0, "keble_1": 0.25}),
+        "b.run": landmark_table({"all_souls_1": 1.0}),
+    }
     markdown, table, latex = (format_landmarks(tables, form) for form in ("markdown", "csv", "latex"))
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if line.startswith("|")]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if line.startswith("|")
+    ]
     assert [row for row in cells if not row[0].startswith("--")] == tables["a.pkl"] + tables["b.run"]
     parsed = list(csv.reader(table.splitlines()))
-    assert parsed[1:] == [[name, *row] for name, rows in tables.items() for row in rows[1:]] and parsed[0][0] == "method"
+    assert (
+        parsed[1:] == [[name, *row] for name, rows in tables.items() for row in rows[1:]] and parsed[0][0] == "method"
+    )
     assert r"all\_souls & 50.00 & 100.00 & 75.00 \\" in latex and latex.count(r"\begin{tabular}{lrrr}") == 1
 
 
@@ -121,12 +138,14 @@ def test_the_command_prints_the_table_or_writes_it(world, monkeypatch, capsys):
 def drop(name):
     def edit(folder):
         (folder / name).unlink()
+
     return edit
 
 
 def write(name, text):
     def edit(folder):
         (folder / name).write_text(text)
+
     return edit
 
 
@@ -140,20 +159,27 @@ def other_queries(folder):
     write_image_list(folder / "test_query.txt", ["jpg/new.jpg", *query.names[1:]], query.labels, query.sizes)
 
 
-@pytest.mark.parametrize("edit, options, part", [
-    (drop("gt/keble_1_ok.txt"), [], "keble_1_ok.txt: cannot be read"),
-    (write("gt/keble_1_query.txt", "oxc1_x 1 2"), [], "keble_1_query.txt: expected one line"),
-    (write("gt/keble_1_junk.txt", "elsewhere"), [], "keble_1_junk.txt: names 'elsewhere', which is not in"),
-    (shorten_gallery, ["--allow_missing"], "gallery position 59, the gallery has 59 images"),
-    (other_queries, [], "test_query.txt: lacks the query 'oxford_"),
-    (drop("nn.pkl"), [], "nn.pkl"),
-    (write("x.run", "all_souls_9 Q0 oxford_000001 1 1 t"), ["x.run"], "x.run: 'all_souls_9' is no query"),
-    (write("x.run", "keble_1 Q0 new 1 1 t"), ["x.run"], "x.run: 'new' (query 'keble_1') is not in the gallery"),
-    (write("x.run", "keble_1 Q0 jpg/a.jpg 1 2 t\nkeble_1 Q0 a 2 1 t"), ["x.run"], "lists one picture under two names"),
-    (drop("test_gallery.txt"), [], "test_gallery.txt"),
-    (write("y", ""), ["--out", "t.pdf"], "--out t.pdf: expected a name that ends in .md, .csv, .tex"),
-    (write("test_gallery.txt", "a/x.jpg,0,9,9\nb/x.jpg,0,9,9\n"), [], "two pictures are called 'x'"),
-])
+@pytest.mark.parametrize(
+    "edit, options, part",
+    [
+        (drop("gt/keble_1_ok.txt"), [], "keble_1_ok.txt: cannot be read"),
+        (write("gt/keble_1_query.txt", "oxc1_x 1 2"), [], "keble_1_query.txt: expected one line"),
+        (write("gt/keble_1_junk.txt", "elsewhere"), [], "keble_1_junk.txt: names 'elsewhere', which is not in"),
+        (shorten_gallery, ["--allow_missing"], "gallery position 59, the gallery has 59 images"),
+        (other_queries, [], "test_query.txt: lacks the query 'oxford_"),
+        (drop("nn.pkl"), [], "nn.pkl"),
+        (write("x.run", "all_souls_9 Q0 oxford_000001 1 1 t"), ["x.run"], "x.run: 'all_souls_9' is no query"),
+        (write("x.run", "keble_1 Q0 new 1 1 t"), ["x.run"], "x.run: 'new' (query 'keble_1') is not in the gallery"),
+        (
+            write("x.run", "keble_1 Q0 jpg/a.jpg 1 2 t\nkeble_1 Q0 a 2 1 t"),
+            ["x.run"],
+            "lists one picture under two names",
+        ),
+        (drop("test_gallery.txt"), [], "test_gallery.txt"),
+        (write("y", ""), ["--out", "t.pdf"], "--out t.pdf: expected a name that ends in .md, .csv, .tex"),
+        (write("test_gallery.txt", "a/x.jpg,0,9,9\nb/x.jpg,0,9,9\n"), [], "two pictures are called 'x'"),
+    ],
+)
 def test_wrong_input_is_one_line_and_nothing_is_written(world, monkeypatch, capsys, edit, options, part):
     folder, _, _ = world
     edit(folder)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from reranking import NETWORK, compare_settings, make_test_world, toy_dataset
 
-from rrt.network.checkpoint import save_checkpoint
+from rrt.commands import compare as tool
+from rrt.configs import MODEL_DEFAULTS
 from rrt.errors import InputError
 from rrt.evaluation.run import EVALUATION_SETTINGS, evaluate_run
-from rrt.configs import MODEL_DEFAULTS
+from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
-from rrt.commands import compare as tool
 
 NAMES = ["aqe", "superglobal", "geometric", "superglobal+rrt", "rrt"]
 

@@ -7,11 +7,11 @@ import json
 import pytest
 from reranking import compare_settings, make_test_world, toy_dataset
 
-from rrt.errors import InputError
-from rrt.configs import MODEL_DEFAULTS
-from rrt.store.store import Store
 from rrt.commands import compare
 from rrt.commands import compare_stores as tool
+from rrt.configs import MODEL_DEFAULTS
+from rrt.errors import InputError
+from rrt.store.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,12 @@ def rows(world):
 
 def test_every_store_is_measured_and_the_whole_one_as_by_compare(world, rows, tmp_path):
     assert [(row["store"], row["method"]) for row in rows] == [
-        ("", "global"), ("whole", "geometric"), ("2", "geometric"), ("int8", "geometric"), ("bits 4", "geometric")]  # fmt: skip
+        ("", "global"),
+        ("whole", "geometric"),
+        ("2", "geometric"),
+        ("int8", "geometric"),
+        ("bits 4", "geometric"),
+    ]
     given = compare_settings(compare.SETTINGS, tmp_path) | {"methods": ["geometric"]}
     plain = compare.compare(toy_dataset(world), MODEL_DEFAULTS, given)
     assert rows[0]["map"] == plain[0]["map"] and rows[1]["map"] == plain[1]["map"]
@@ -47,7 +52,12 @@ def test_every_store_is_measured_and_the_whole_one_as_by_compare(world, rows, tm
 
 def test_stores_are_as_their_names_say(world, rows):
     sizes = {row["store"]: row["file_bytes"] for row in rows[1:]}
-    for name, (dtype, most) in {"whole": ("float16", None), "2": ("float16", 2), "int8": ("int8", None), "bits 4": ("bits", 4)}.items():
+    for name, (dtype, most) in {
+        "whole": ("float16", None),
+        "2": ("float16", 2),
+        "int8": ("int8", None),
+        "bits 4": ("bits", 4),
+    }.items():
         path = world / "out" / name.replace(" ", "_") / "delg_toy.h5"
         with Store(path) as store, Store(world / "test/delg_toy.h5") as source:
             assert store.local_dtype == dtype
@@ -71,12 +81,21 @@ def test_the_command_writes_its_tables(world, tmp_path, monkeypatch, rows, capsy
     assert (tmp_path / "stores.md").read_text() in capsys.readouterr().out and (tmp_path / "stores.csv").exists()
 
 
-@pytest.mark.parametrize("given, named", [
-    ({"variants": ["int7"]}, "'int7'"), ({"variants": ["int8 bits"]}, "'int8 bits'"), ({"variants": "whole"}, "a list of texts"),
-    ({"variants": [""]}, "''"), ({"methods": ["nothing"]}, "nothing"), ({"methods": "rrt"}, "a list of names"),
-    ({"codes_from": "no/such.h5", "variants": ["bits"]}, "no/such.h5"),
-])
+@pytest.mark.parametrize(
+    "given, named",
+    [
+        ({"variants": ["int7"]}, "'int7'"),
+        ({"variants": ["int8 bits"]}, "'int8 bits'"),
+        ({"variants": "whole"}, "a list of texts"),
+        ({"variants": [""]}, "''"),
+        ({"methods": ["nothing"]}, "nothing"),
+        ({"methods": "rrt"}, "a list of names"),
+        ({"codes_from": "no/such.h5", "variants": ["bits"]}, "no/such.h5"),
+    ],
+)
 def test_wrong_settings_are_named_before_any_store_is_made(world, tmp_path, given, named):
     with pytest.raises(InputError, match=named):
-        tool.compare_stores(toy_dataset(world), MODEL_DEFAULTS, settings(world, temp_dir=str(tmp_path / "new"), **given))
+        tool.compare_stores(
+            toy_dataset(world), MODEL_DEFAULTS, settings(world, temp_dir=str(tmp_path / "new"), **given)
+        )
     assert not (tmp_path / "new").exists()

@@ -13,11 +13,11 @@ from commands import ROOT, assert_one_line_error, files_below, run_tool
 from loopback import serving, tar_bytes
 from PIL import Image
 
-from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
+from rrt.commands.download_revisited import SOURCES
 from rrt.configs import dataset_configs
+from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list
 from rrt.formats.revisited import load_revisited_set
-from rrt.commands.download_revisited import SOURCES
 
 OXFORD = ["all_souls_000013", "oxford_002904", "oxford_000001"]
 PARIS = ["paris_defense_000605", "paris_louvre_000001", "paris_general_000002"]
@@ -33,7 +33,9 @@ def jpg(size):
 
 def ground_truth(folder, stems):
     path = folder / "gnd.pkl"
-    save_ground_truth(path, stems[1:], stems[:1], [{"bbx": [1.0, 2.0, 20.0, 15.0], "easy": [0], "hard": [], "junk": []}])
+    save_ground_truth(
+        path, stems[1:], stems[:1], [{"bbx": [1.0, 2.0, 20.0, 15.0], "easy": [0], "hard": [], "junk": []}]
+    )
     content = path.read_bytes()
     path.unlink()
     return content
@@ -46,10 +48,16 @@ def mirror(monkeypatch, tmp_path_factory):
     with serving() as site:
         site.files = {
             "/vgg/oxbuildings/oxbuild_images.tgz": tar_bytes({f"{name}.jpg": jpg((40, 30)) for name in OXFORD}),
-            "/vgg/parisbuildings/paris_1.tgz": tar_bytes({f"paris/defense/{PARIS[0]}.jpg": jpg((50, 30)),
-                                                          "paris/defense/paris_defense_000999.jpg": b"damaged at its source"}),
-            "/vgg/parisbuildings/paris_2.tgz": tar_bytes({f"paris/{name.split('_')[1]}/{name}.jpg": jpg((30, 50)) for name in PARIS[1:]}
-                                                         | {"paris/README": b"text", "paris/louvre/._x.jpg": b"x"}),
+            "/vgg/parisbuildings/paris_1.tgz": tar_bytes(
+                {
+                    f"paris/defense/{PARIS[0]}.jpg": jpg((50, 30)),
+                    "paris/defense/paris_defense_000999.jpg": b"damaged at its source",
+                }
+            ),
+            "/vgg/parisbuildings/paris_2.tgz": tar_bytes(
+                {f"paris/{name.split('_')[1]}/{name}.jpg": jpg((30, 50)) for name in PARIS[1:]}
+                | {"paris/README": b"text", "paris/louvre/._x.jpg": b"x"}
+            ),
             "/gnd/roxford5k/gnd_roxford5k.pkl": ground_truth(scratch, OXFORD),
             "/gnd/rparis6k/gnd_rparis6k.pkl": ground_truth(scratch, PARIS),
         }
@@ -59,21 +67,50 @@ def mirror(monkeypatch, tmp_path_factory):
 @pytest.fixture
 def fetch(mirror, tmp_path):
     def fetch(*arguments):
-        return run_tool("tools/download_revisited.py", *arguments, "--data_dir", tmp_path, "--base_url", f"{mirror.base_url}/vgg",
-                        "--gnd_base_url", f"{mirror.base_url}/gnd/")
+        return run_tool(
+            "tools/download_revisited.py",
+            *arguments,
+            "--data_dir",
+            tmp_path,
+            "--base_url",
+            f"{mirror.base_url}/vgg",
+            "--gnd_base_url",
+            f"{mirror.base_url}/gnd/",
+        )
+
     return fetch
 
 
 def test_both_test_sets_are_made_where_the_configurations_expect_them(mirror, fetch, tmp_path):
     done = fetch(*ANY_GND)
     assert done.returncode == 0, done.stderr
-    assert [name for name in files_below(tmp_path) if name.startswith("paris6k")] == sorted(["paris6k", *(f"paris6k/{name}" for name in (
-        "gnd_rparis6k.pkl", "jpg", "paris_1.tgz.json", "paris_2.tgz.json", "test_gallery.txt", "test_query.txt",
-        "jpg/paris_defense_000999.jpg", *(f"jpg/{name}.jpg" for name in PARIS)))])
-    for configuration, stems, query_size in (("roxford_r50_gldv2", OXFORD, (20, 14)), ("rparis_r101_gldv1", PARIS, (50, 30))):
+    assert [name for name in files_below(tmp_path) if name.startswith("paris6k")] == sorted(
+        [
+            "paris6k",
+            *(
+                f"paris6k/{name}"
+                for name in (
+                    "gnd_rparis6k.pkl",
+                    "jpg",
+                    "paris_1.tgz.json",
+                    "paris_2.tgz.json",
+                    "test_gallery.txt",
+                    "test_query.txt",
+                    "jpg/paris_defense_000999.jpg",
+                    *(f"jpg/{name}.jpg" for name in PARIS),
+                )
+            ),
+        ]
+    )
+    for configuration, stems, query_size in (
+        ("roxford_r50_gldv2", OXFORD, (20, 14)),
+        ("rparis_r101_gldv1", PARIS, (50, 30)),
+    ):
         config = dataset_configs()[configuration]
         folder = tmp_path / os.path.relpath(config["test_data_dir"], "data")
-        images = load_revisited_set(folder / "test_query.txt", folder / "test_gallery.txt", folder / config["test_gnd_file"])
+        images = load_revisited_set(
+            folder / "test_query.txt", folder / "test_gallery.txt", folder / config["test_gnd_file"]
+        )
         assert images.query.names + images.gallery.names == [f"jpg/{name}.jpg" for name in stems]
         # The published list of Paris has the pictures' sizes, that of Oxford those of the boxes.
         assert read_image_list(folder / "test_query.txt").sizes.tolist() == [list(query_size)]
@@ -83,7 +120,10 @@ def test_what_the_archives_were_is_noted(mirror, fetch, tmp_path):
     assert fetch("oxford5k", *ANY_GND).returncode == 0
     content = mirror.files[ARCHIVE["oxford5k"]]
     assert json.loads((tmp_path / "oxford5k/oxbuild_images.tgz.json").read_text()) == {
-        "url": mirror.base_url + ARCHIVE["oxford5k"], "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        "url": mirror.base_url + ARCHIVE["oxford5k"],
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
 
 
 def test_a_second_run_fetches_nothing(mirror, fetch, tmp_path):
@@ -133,7 +173,9 @@ def test_the_published_ground_truth_is_taken_without_options(shared_data, mirror
         truth = load_ground_truth(path)
         lacking.append(len(set(truth.qimlist + truth.imlist) - set(there)))
     done = fetch()
-    assert_one_line_error(done, "2 of 2 test sets are missing", f"{lacking[0]} pictures of", "first all_souls_000026.jpg", "--base_url")
+    assert_one_line_error(
+        done, "2 of 2 test sets are missing", f"{lacking[0]} pictures of", "first all_souls_000026.jpg", "--base_url"
+    )
     assert f"{lacking[1]} pictures of" in done.stdout
     assert not list(tmp_path.rglob("*.tgz")) and not list(tmp_path.rglob("test_*.txt"))
 
@@ -164,7 +206,9 @@ def test_a_picture_that_is_none_leaves_no_lists(mirror, fetch, tmp_path):
 
 
 def test_checksums_of_the_archives_can_be_given(mirror, fetch):
-    assert_one_line_error(fetch("oxford5k", *ANY_GND, "--sha256", f"oxbuild_images.tgz={'0' * 64}"), "oxbuild_images.tgz: sha256 is")
+    assert_one_line_error(
+        fetch("oxford5k", *ANY_GND, "--sha256", f"oxbuild_images.tgz={'0' * 64}"), "oxbuild_images.tgz: sha256 is"
+    )
 
 
 @pytest.mark.parametrize("arguments", [("oxford",), ("--sha256", "x.tgz=none"), ("--sha256", "paris_1.tgz=12")])
@@ -175,9 +219,21 @@ def test_a_wrong_name_or_checksum_is_one_line(mirror, fetch, arguments):
 
 def test_the_script_passes_its_options_on(mirror, tmp_path):
     done = subprocess.run(
-        ["bash", str(ROOT / "delg_extract/scripts/download_revisited.sh"), "oxford5k", "--base_url", f"{mirror.base_url}/vgg",
-         "--gnd_base_url", f"{mirror.base_url}/gnd", *ANY_GND],
-        env=os.environ | {"RRT_PYTHON": sys.executable, "DATA": str(tmp_path), "PYTHONPATH": str(ROOT)}, cwd=tmp_path, text=True,
-        stdin=subprocess.DEVNULL, capture_output=True)
+        [
+            "bash",
+            str(ROOT / "delg_extract/scripts/download_revisited.sh"),
+            "oxford5k",
+            "--base_url",
+            f"{mirror.base_url}/vgg",
+            "--gnd_base_url",
+            f"{mirror.base_url}/gnd",
+            *ANY_GND,
+        ],
+        env=os.environ | {"RRT_PYTHON": sys.executable, "DATA": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "oxford5k/test_gallery.txt").exists()

@@ -14,19 +14,20 @@ from reranking import GLOBAL_DIM, NETWORK, make_test_world, make_world
 
 import evaluate_revisited
 import experiment
-from rrt.network.checkpoint import save_checkpoint
-from rrt.errors import InputError, sha256_of_file
-from rrt.evaluation.run import evaluate_run
-from rrt.formats.ground_truth import GRADES, load_ground_truth, load_neighbors, save_ground_truth, save_neighbors
-from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
-from rrt.formats.lists import read_image_list, write_image_list
-from rrt.network.model import RRT
-from rrt.search.table import origin_path
-from rrt.search.exact import fit_pca_whitening
 from rrt.command_line.sacred import run_sacred
+from rrt.commands import tune_fusion
+from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
+from rrt.errors import InputError
+from rrt.evaluation.run import evaluate_run
+from rrt.files.atomic import sha256_of_file
+from rrt.formats.ground_truth import GRADES, load_ground_truth, save_ground_truth
+from rrt.formats.lists import read_image_list, write_image_list
+from rrt.network.checkpoint import save_checkpoint
+from rrt.network.model import RRT
+from rrt.search.table import load_neighbors, origin_path, save_neighbors
+from rrt.search.whitening import fit_pca_whitening
 from rrt.store.store import Store
 from rrt.store.writer import write_store
-from rrt.commands import tune_fusion
 
 MODEL = ["model.RRT", *(f"model.{name}={value}" for name, value in NETWORK.items())]
 
@@ -368,9 +369,7 @@ def test_more_candidates_than_the_table_lists_are_refused(world, tmp_path, comma
 )
 def test_evaluation_refuses_missing_files_and_impossible_settings(world, tmp_path, changes, settings, named):
     with pytest.raises(InputError, match=named):
-        evaluate_run(
-            dataset_of(world, **changes), MODEL_DEFAULTS | NETWORK, {"temp_dir": tmp_path / "out"} | settings
-        )
+        evaluate_run(dataset_of(world, **changes), MODEL_DEFAULTS | NETWORK, {"temp_dir": tmp_path / "out"} | settings)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,14 +1,15 @@
-"""tools/import_arrays.py: arrays in any of their forms give the same store; one clear line for those that do not fit."""
+"""tools/import_arrays.py: arrays in any of their forms give the same store; one clear line for those that do not
+fit."""
 
 import numpy as np
 import pytest
 from builders import make_records
 from commands import assert_one_line_error, run_tool
 
+from rrt.commands.import_arrays import import_arrays
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.store.store import Store
-from rrt.commands.import_arrays import import_arrays
 
 TOOL = "tools/import_arrays.py"
 NAMES = ["a b/1.jpg", "東京/2.jpg", "3.jpg"]
@@ -17,9 +18,12 @@ RECORDS = make_records(NAMES, num_local=[4, 0, 2], local_dim=6, global_dim=10, s
 
 def arrays_of(records=RECORDS, **changes):
     """The records as the arrays of an .npz; None leaves one out."""
-    arrays = {"global": np.stack([record.global_ for record in records]), "names": np.array([r.name for r in records]),
-              "image_size": np.array([record.size for record in records]),
-              "offsets": np.cumsum([0, *(len(record.attention) for record in records)])}
+    arrays = {
+        "global": np.stack([record.global_ for record in records]),
+        "names": np.array([r.name for r in records]),
+        "image_size": np.array([record.size for record in records]),
+        "offsets": np.cumsum([0, *(len(record.attention) for record in records)]),
+    }
     for name in ("descriptors", "keypoints", "attention", "scales"):
         arrays[name] = np.concatenate([getattr(record, name) for record in records])
     return {key: value for key, value in (arrays | changes).items() if value is not None}
@@ -53,8 +57,10 @@ def test_arrays_come_with_all_their_numbers(tmp_path, form):
 
 def test_the_same_number_for_every_image_needs_no_offsets(tmp_path):
     records = make_records(NAMES, num_local=5, local_dim=6)
-    dense = {name: np.stack([getattr(record, name) for record in records])
-             for name in ("descriptors", "keypoints", "attention", "scales")}
+    dense = {
+        name: np.stack([getattr(record, name) for record in records])
+        for name in ("descriptors", "keypoints", "attention", "scales")
+    }
     with imported(tmp_path, arrays_of(records, **dense, offsets=None), local_dtype="float32") as store:
         assert store.local_counts().tolist() == [5, 5, 5]
         np.testing.assert_array_equal(store.read(2).descriptors, records[2].descriptors)
@@ -79,8 +85,19 @@ def test_attention_of_any_type_sorts_the_descriptors(tmp_path, dtype):
 def test_global_descriptors_alone_make_a_store(tmp_path):
     np.save(tmp_path / "globals.npy", 5 * arrays_of()["global"].astype(np.float16))
     (tmp_path / "names.txt").write_text("\n".join(NAMES) + "\n", encoding="utf-8")
-    finished = run_tool(TOOL, "globals.npy", "delg_x.h5", "--names", "names.txt", "--image_size", 9, 8, "--write_list",
-                        "list.txt", cwd=tmp_path)
+    finished = run_tool(
+        TOOL,
+        "globals.npy",
+        "delg_x.h5",
+        "--names",
+        "names.txt",
+        "--image_size",
+        9,
+        8,
+        "--write_list",
+        "list.txt",
+        cwd=tmp_path,
+    )
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == "delg_x.h5: 3 images, 0 local descriptors\n"
     store = Store(tmp_path / "delg_x.h5")
@@ -110,31 +127,34 @@ def test_names_may_be_bytes(tmp_path):
         assert store.names == NAMES
 
 
-@pytest.mark.parametrize("changes, what", [
-    ({"global": None}, "no array named global"),
-    ({"global": np.zeros(3)}, "array global is (3,) where (3, Dg) fits"),
-    ({"global": np.array(["a"])}, "array global is of type <U1; expected numbers"),
-    ({"names": None}, "the images have no names; give --names, --list or an array names"),
-    ({"names": np.arange(3)}, "array names is of type int64; expected text"),
-    ({"names": np.array(NAMES[:2])}, "array names is (2,) where (3,) fits"),
-    ({"names": np.array(["a", "b", "a"])}, "'a' is named twice"),
-    ({"names": np.array([b"\xff", b"a", b"b"])}, "array names is not UTF-8"),
-    ({"image_size": None}, "'a b/1.jpg' has no image size; give --list"),
-    ({"image_size": np.zeros((3, 2))}, "'a b/1.jpg' has the image size [0.0, 0.0]"),
-    ({"image_size": np.ones((2, 2))}, "array image_size is (2, 2) where (3, 2) fits"),
-    ({"offsets": None}, "array descriptors (6, 6) without an array offsets"),
-    ({"offsets": np.array([0, 4, 3, 6])}, "array offsets does not divide the 6 local descriptors"),
-    ({"offsets": np.array([0, 4, 4, 7])}, "array offsets does not divide the 6 local descriptors"),
-    ({"offsets": np.array([0, 6])}, "array offsets is (2,) where (4,) fits"),
-    ({"keypoints": None}, "array descriptors (6, 6) without an array keypoints"),
-    ({"keypoints": np.zeros((5, 2))}, "array keypoints is (5, 2) where (6, 2) fits"),
-    ({"descriptors": None}, "without an array descriptors"),
-    ({"descriptors": np.zeros(6)}, "array descriptors is (6,) where (6, Dl) fits"),
-    ({"descriptors": np.full((6, 6), np.nan)}, "'a b/1.jpg' has descriptors values that are not finite"),
-    ({"scales": np.array([1, 1, 1, 1, 1, np.inf])}, "'3.jpg' has scales values that are not finite"),
-    ({"attention": np.zeros((6, 1))}, "array attention is (6, 1) where (6,) fits"),
-    ({"names": np.array([None, 1, 2], dtype=object)}, "cannot be read as .npy or .npz (Object arrays"),
-])
+@pytest.mark.parametrize(
+    "changes, what",
+    [
+        ({"global": None}, "no array named global"),
+        ({"global": np.zeros(3)}, "array global is (3,) where (3, Dg) fits"),
+        ({"global": np.array(["a"])}, "array global is of type <U1; expected numbers"),
+        ({"names": None}, "the images have no names; give --names, --list or an array names"),
+        ({"names": np.arange(3)}, "array names is of type int64; expected text"),
+        ({"names": np.array(NAMES[:2])}, "array names is (2,) where (3,) fits"),
+        ({"names": np.array(["a", "b", "a"])}, "'a' is named twice"),
+        ({"names": np.array([b"\xff", b"a", b"b"])}, "array names is not UTF-8"),
+        ({"image_size": None}, "'a b/1.jpg' has no image size; give --list"),
+        ({"image_size": np.zeros((3, 2))}, "'a b/1.jpg' has the image size [0.0, 0.0]"),
+        ({"image_size": np.ones((2, 2))}, "array image_size is (2, 2) where (3, 2) fits"),
+        ({"offsets": None}, "array descriptors (6, 6) without an array offsets"),
+        ({"offsets": np.array([0, 4, 3, 6])}, "array offsets does not divide the 6 local descriptors"),
+        ({"offsets": np.array([0, 4, 4, 7])}, "array offsets does not divide the 6 local descriptors"),
+        ({"offsets": np.array([0, 6])}, "array offsets is (2,) where (4,) fits"),
+        ({"keypoints": None}, "array descriptors (6, 6) without an array keypoints"),
+        ({"keypoints": np.zeros((5, 2))}, "array keypoints is (5, 2) where (6, 2) fits"),
+        ({"descriptors": None}, "without an array descriptors"),
+        ({"descriptors": np.zeros(6)}, "array descriptors is (6,) where (6, Dl) fits"),
+        ({"descriptors": np.full((6, 6), np.nan)}, "'a b/1.jpg' has descriptors values that are not finite"),
+        ({"scales": np.array([1, 1, 1, 1, 1, np.inf])}, "'3.jpg' has scales values that are not finite"),
+        ({"attention": np.zeros((6, 1))}, "array attention is (6, 1) where (6,) fits"),
+        ({"names": np.array([None, 1, 2], dtype=object)}, "cannot be read as .npy or .npz (Object arrays"),
+    ],
+)
 def test_what_is_wrong_with_an_array_is_named_and_nothing_is_written(tmp_path, changes, what):
     with pytest.raises(InputError) as error:
         imported(tmp_path, arrays_of(**changes))
@@ -142,14 +162,20 @@ def test_what_is_wrong_with_an_array_is_named_and_nothing_is_written(tmp_path, c
     assert not (tmp_path / "delg_x.h5").exists()
 
 
-@pytest.mark.parametrize("arguments, parts", [
-    (["absent.npz", "delg_x.h5"], ["absent.npz", "no such file"]),
-    (["names.txt", "delg_x.h5"], ["names.txt", "cannot be read as .npy or .npz"]),
-    ([".", "delg_x.h5"], ["no array named global"]),
-    (["arrays.npz", "delg_x.h5", "--names", "absent.txt"], ["absent.txt", "no such file"]),
-    (["arrays.npz", "delg_x.h5", "--names", "names.txt"], ["names.txt", "2 names for the 3 rows", "arrays.npz"]),
-    (["arrays.npz", "delg_x.h5", "--list", "list.txt"], ["arrays.npz", "no row for 'new.jpg'", "line 1 of list.txt"]),
-])
+@pytest.mark.parametrize(
+    "arguments, parts",
+    [
+        (["absent.npz", "delg_x.h5"], ["absent.npz", "no such file"]),
+        (["names.txt", "delg_x.h5"], ["names.txt", "cannot be read as .npy or .npz"]),
+        ([".", "delg_x.h5"], ["no array named global"]),
+        (["arrays.npz", "delg_x.h5", "--names", "absent.txt"], ["absent.txt", "no such file"]),
+        (["arrays.npz", "delg_x.h5", "--names", "names.txt"], ["names.txt", "2 names for the 3 rows", "arrays.npz"]),
+        (
+            ["arrays.npz", "delg_x.h5", "--list", "list.txt"],
+            ["arrays.npz", "no row for 'new.jpg'", "line 1 of list.txt"],
+        ),
+    ],
+)
 def test_bad_input_ends_with_one_line(tmp_path, arguments, parts):
     save(tmp_path / "arrays.npz", arrays_of())
     (tmp_path / "names.txt").write_text("a\nb\n")

@@ -8,15 +8,15 @@ from builders import copy_golden_set, make_record, make_store
 from commands import assert_one_line_error, files_below, run_tool
 
 import rrt.commands.import_delg as tool
-from rrt.formats.delf import LocalFeatures, read_datum, read_features, write_datum, write_features
-from rrt.errors import InputError
-from rrt.formats.lists import write_image_list
-from rrt.search.exact import load_globals
-from rrt.store.store import Store
-from rrt.store.writer import read_skipped, write_store
-from rrt.store.export import export_delg
 from rrt.commands.import_delg import import_delg
 from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
+from rrt.errors import InputError
+from rrt.formats.delf import LocalFeatures, read_datum, read_features, write_datum, write_features
+from rrt.formats.lists import write_image_list
+from rrt.search.exact import load_globals
+from rrt.store.export import export_delg
+from rrt.store.store import Store
+from rrt.store.writer import read_skipped, write_store
 
 IMPORT, EXPORT = "tools/import_delg.py", "tools/export_delg.py"
 NAMES = [f"jpg/a.b_{i}.jpg" for i in range(7)]
@@ -84,8 +84,9 @@ class TestRoundTrip:
     def test_real_delf_files_come_back_to_the_last_bit(self, shared_data, tmp_path):
         originals = {path.name: path.read_bytes() for path in (shared_data / "delf_files").glob("*.delf")}
         write_list(tmp_path, [f"{Path(name).stem}.jpg" for name in originals], size=(1024, 768))
-        imported = import_delg(tmp_path, "delf", shared_data / "delf_files", local_suffix=".delf", global_suffix="",
-                               local_dtype="float32")
+        imported = import_delg(
+            tmp_path, "delf", shared_data / "delf_files", local_suffix=".delf", global_suffix="", local_dtype="float32"
+        )
         export_delg(imported.path, tmp_path / "again", local_suffix=".delf")
         assert folder_bytes(tmp_path / "again") == originals
 
@@ -117,7 +118,9 @@ class TestImport:
             np.testing.assert_array_equal(ranked.nn_inds, expected["aqe_nn_inds" if use_aqe else "nn_inds"])
             for protocol, result in ranked.results.items():
                 assert round(100 * result.map, 2) == expected[f"{prefix}_{protocol[0].upper()}_map"]
-                np.testing.assert_array_equal(np.round(100 * result.mp, 2), expected[f"{prefix}_{protocol[0].upper()}_mp"])
+                np.testing.assert_array_equal(
+                    np.round(100 * result.mp, 2), expected[f"{prefix}_{protocol[0].upper()}_mp"]
+                )
 
     def test_the_store_holds_sizes_from_the_lists_and_half_floats_by_default(self, published):
         write_list(published, NAMES[:2], "test_query.txt", (200, 100))
@@ -132,7 +135,9 @@ class TestImport:
         write_list(published, NAMES[5:1:-1], "few.txt")
         with Store(import_delg(published, "x", lists="few.txt").path) as store:
             assert store.names == NAMES[5:1:-1]
-        with Store(import_delg(published, "x", lists=["few.txt", "train.txt"], output=published / "all.h5").path) as store:
+        with Store(
+            import_delg(published, "x", lists=["few.txt", "train.txt"], output=published / "all.h5").path
+        ) as store:
             assert store.names == NAMES[5:1:-1] + NAMES[:2] + NAMES[6:]
 
     def test_max_local_keeps_those_of_highest_attention(self, published):
@@ -201,13 +206,19 @@ def damage(folder, case):
 
 
 class TestMissingFiles:
-    @pytest.mark.parametrize("case, parts", [
-        ("missing files", ["delg_x/a.b_3.delg_local: no such file", "'jpg/a.b_3.jpg' (line 4 of train.txt)", "2 of 7"]),
-        ("cut file", ["delg_x/a.b_3.delg_local: cut short"]),
-        ("not finite", ["delg_x/a.b_3.delg_local", "not finite"]),
-        ("too small a picture", ["delg_x/a.b_3.delg_global", "no global descriptor"]),
-        ("swapped files", ["delg_x/a.b_3.delg_local"]),
-    ])
+    @pytest.mark.parametrize(
+        "case, parts",
+        [
+            (
+                "missing files",
+                ["delg_x/a.b_3.delg_local: no such file", "'jpg/a.b_3.jpg' (line 4 of train.txt)", "2 of 7"],
+            ),
+            ("cut file", ["delg_x/a.b_3.delg_local: cut short"]),
+            ("not finite", ["delg_x/a.b_3.delg_local", "not finite"]),
+            ("too small a picture", ["delg_x/a.b_3.delg_global", "no global descriptor"]),
+            ("swapped files", ["delg_x/a.b_3.delg_local"]),
+        ],
+    )
     def test_the_import_stops_and_names_the_file_unless_it_may_be_left_out(self, published, case, parts):
         damage(published, case)
         assert_refused(lambda: import_delg(published, "x"), *parts, "allow_missing=True")
@@ -235,17 +246,20 @@ class TestMissingFiles:
         assert import_delg(published, "x", allow_missing=True).was_there
 
 
-@pytest.mark.parametrize("settings, parts", [
-    ({"feature_name": "absent"}, ["delg_absent", "features_dir"]),
-    ({"lists": "absent.txt"}, ["absent.txt"]),
-    ({"lists": "doubled.txt"}, ["doubled.txt:2", "'jpg/a.b_0.jpg'", "line 1 of doubled.txt"]),
-    ({"lists": ["train.txt", "cropped.txt"]}, ["cropped.txt:1", "200 x 100", "640 x 480 on line 1 of train.txt"]),
-    ({"local_dtype": "int16"}, ["int16"]),
-    ({"max_local": 0}, ["max_local=0", "at least 1"]),
-    ({"max_local": "many"}, ["max_local='many'", "at least 1"]),
-    ({"data_dir": "nowhere"}, ["nowhere", "train.txt"]),
-    ({"local_suffix": "", "global_suffix": ""}, ["nothing to import"]),
-])
+@pytest.mark.parametrize(
+    "settings, parts",
+    [
+        ({"feature_name": "absent"}, ["delg_absent", "features_dir"]),
+        ({"lists": "absent.txt"}, ["absent.txt"]),
+        ({"lists": "doubled.txt"}, ["doubled.txt:2", "'jpg/a.b_0.jpg'", "line 1 of doubled.txt"]),
+        ({"lists": ["train.txt", "cropped.txt"]}, ["cropped.txt:1", "200 x 100", "640 x 480 on line 1 of train.txt"]),
+        ({"local_dtype": "int16"}, ["int16"]),
+        ({"max_local": 0}, ["max_local=0", "at least 1"]),
+        ({"max_local": "many"}, ["max_local='many'", "at least 1"]),
+        ({"data_dir": "nowhere"}, ["nowhere", "train.txt"]),
+        ({"local_suffix": "", "global_suffix": ""}, ["nothing to import"]),
+    ],
+)
 def test_bad_input_is_named_in_one_line_and_nothing_is_written(published, settings, parts):
     write_list(published, ["other/a.b_0.jpg", NAMES[0]], "doubled.txt")
     write_list(published, NAMES[:1], "cropped.txt", (200, 100))
@@ -260,8 +274,10 @@ def test_the_commands_end_with_one_line(published):
     assert_one_line_error(finished, "delg_x/a.b_3.delg_local: no such file")
     finished = run_tool(IMPORT, "with", f"data_dir={published}", "feature_name=x", "allow_missing=True", "max_local=3")
     assert (finished.returncode, finished.stderr) == (0, "")
-    assert finished.stdout.splitlines() == [f"wrote {published / 'delg_x.h5'}: 6 pictures",
-                                            "skipped jpg/a.b_3.jpg: no a.b_3.delg_local"]
+    assert finished.stdout.splitlines() == [
+        f"wrote {published / 'delg_x.h5'}: 6 pictures",
+        "skipped jpg/a.b_3.jpg: no a.b_3.delg_local",
+    ]
 
 
 def test_files_of_other_dimensions_are_named(published):
@@ -272,8 +288,14 @@ def test_files_of_other_dimensions_are_named(published):
 
 class TestExport:
     def test_the_command_writes_the_published_layout(self, data_dir):
-        finished = run_tool(EXPORT, "with", f"data_dir={data_dir}", "feature_name=x", f"store={data_dir / 'original.h5'}")
-        assert (finished.returncode, finished.stdout, finished.stderr) == (0, f"wrote 14 files to {data_dir / 'delg_x'}\n", "")
+        finished = run_tool(
+            EXPORT, "with", f"data_dir={data_dir}", "feature_name=x", f"store={data_dir / 'original.h5'}"
+        )
+        assert (finished.returncode, finished.stdout, finished.stderr) == (
+            0,
+            f"wrote 14 files to {data_dir / 'delg_x'}\n",
+            "",
+        )
         with Store(data_dir / "original.h5") as store:
             for i in range(7):
                 files = data_dir / "delg_x" / f"a.b_{i}"
@@ -292,8 +314,12 @@ class TestExport:
     def test_files_with_other_content_are_kept_unless_told_otherwise(self, published):
         before = folder_bytes(published / "delg_x")
         (published / "delg_x" / "a.b_3.delg_local").write_bytes(b"of the user")
-        assert_refused(lambda: export_delg(published / "original.h5", published / "delg_x"), "a.b_3.delg_local",
-                       "other content", "overwrite=True")
+        assert_refused(
+            lambda: export_delg(published / "original.h5", published / "delg_x"),
+            "a.b_3.delg_local",
+            "other content",
+            "overwrite=True",
+        )
         assert (published / "delg_x" / "a.b_3.delg_local").read_bytes() == b"of the user"
         assert export_delg(published / "original.h5", published / "delg_x", overwrite=True) == (14, 0)
         assert folder_bytes(published / "delg_x") == before

@@ -1,4 +1,5 @@
-"""tools/import_hloc.py: what hloc wrote is what the store holds; one clear line for files that are not as they should be."""
+"""tools/import_hloc.py: what hloc wrote is what the store holds; one clear line for files that are not as they should
+be."""
 
 from dataclasses import replace
 
@@ -9,11 +10,11 @@ from builders import make_records
 from commands import assert_one_line_error, files_below, run_tool
 from hloc_files import KEYS, write_features
 
-from rrt.store import importing as store_import
-from rrt.errors import InputError
-from rrt.formats.lists import read_image_list, write_image_list
 from rrt.commands import import_hloc as importer
 from rrt.commands.import_hloc import import_hloc
+from rrt.errors import InputError
+from rrt.formats.lists import read_image_list, write_image_list
+from rrt.store import importing as store_import
 
 TOOL = "tools/import_hloc.py"
 # In the order of an HDF5 group.
@@ -57,11 +58,21 @@ def test_local_and_global_descriptors_may_lie_in_two_files(tmp_path):
 
 
 def test_descriptors_are_sorted_by_score_cut_and_scaled(tmp_path):
-    changed = [replace(record, descriptors=3 * record.descriptors[::-1], attention=record.attention[::-1],
-                       keypoints=record.keypoints[::-1], global_=7 * record.global_) for record in records_of()]
+    changed = [
+        replace(
+            record,
+            descriptors=3 * record.descriptors[::-1],
+            attention=record.attention[::-1],
+            keypoints=record.keypoints[::-1],
+            global_=7 * record.global_,
+        )
+        for record in records_of()
+    ]
     features = write_features(tmp_path / "feats.h5", changed)
-    expected = [replace(record, **{name: getattr(record, name)[:4] for name in ("descriptors", "keypoints", "attention")})
-                for record in records_of()]
+    expected = [
+        replace(record, **{name: getattr(record, name)[:4] for name in ("descriptors", "keypoints", "attention")})
+        for record in records_of()
+    ]
     with import_hloc(features, tmp_path / "delg_x.h5", max_local=4, local_dtype="int8", compression="gzip") as store:
         assert (store.local_dtype, store.compression, store.config["max_local"]) == ("int8", "gzip", 4)
         for place, record in enumerate(expected):
@@ -145,23 +156,30 @@ def replaced(key, change):
         value = file[f"db/1.jpg/{key}"][()]
         del file[f"db/1.jpg/{key}"]
         file[f"db/1.jpg/{key}"] = change(value)
+
     return apply
 
 
-@pytest.mark.parametrize("change, what", [
-    (replaced("descriptors", np.transpose), "expected [n, 2], [D, n] and [n]"),
-    (replaced("keypoints", lambda x: x[:2]), "keypoints (2, 2), descriptors (6, 3) and scores (3,)"),
-    (replaced("scores", lambda x: x[:, None]), "has scores of type float32 and shape (3, 1)"),
-    (replaced("scores", lambda x: ["a"]), "has scores of type object"),
-    (replaced("scores", lambda x: x * np.nan), "'db/1.jpg' has attention values that are not finite"),
-    (replaced("descriptors", lambda x: x + np.inf), "'db/1.jpg' has descriptors values that are not finite"),
-    (replaced("image_size", lambda x: x * 0), "the image size [0, 0]"),
-    (replaced("image_size", lambda x: np.array([1, np.nan])), "the image size [1.0, nan]"),
-    (replaced("image_size", lambda x: np.ones(3)), "the image size [1.0, 1.0, 1.0]"),
-    (replaced("global_descriptor", lambda x: x[:5]), "global descriptors of"),
-    (lambda file: file.__delitem__("db/1.jpg/scores"), "'db/1.jpg' has no scores; extract it again"),
-    (lambda file: file.__delitem__("query.jpg/global_descriptor"), "'query.jpg' has no global_descriptor; give the file"),
-])
+@pytest.mark.parametrize(
+    "change, what",
+    [
+        (replaced("descriptors", np.transpose), "expected [n, 2], [D, n] and [n]"),
+        (replaced("keypoints", lambda x: x[:2]), "keypoints (2, 2), descriptors (6, 3) and scores (3,)"),
+        (replaced("scores", lambda x: x[:, None]), "has scores of type float32 and shape (3, 1)"),
+        (replaced("scores", lambda x: ["a"]), "has scores of type object"),
+        (replaced("scores", lambda x: x * np.nan), "'db/1.jpg' has attention values that are not finite"),
+        (replaced("descriptors", lambda x: x + np.inf), "'db/1.jpg' has descriptors values that are not finite"),
+        (replaced("image_size", lambda x: x * 0), "the image size [0, 0]"),
+        (replaced("image_size", lambda x: np.array([1, np.nan])), "the image size [1.0, nan]"),
+        (replaced("image_size", lambda x: np.ones(3)), "the image size [1.0, 1.0, 1.0]"),
+        (replaced("global_descriptor", lambda x: x[:5]), "global descriptors of"),
+        (lambda file: file.__delitem__("db/1.jpg/scores"), "'db/1.jpg' has no scores; extract it again"),
+        (
+            lambda file: file.__delitem__("query.jpg/global_descriptor"),
+            "'query.jpg' has no global_descriptor; give the file",
+        ),
+    ],
+)
 def test_what_is_wrong_with_an_image_is_named_and_nothing_is_written(tmp_path, features, change, what):
     with h5py.File(features, "r+") as file:
         change(file)
@@ -171,17 +189,24 @@ def test_what_is_wrong_with_an_image_is_named_and_nothing_is_written(tmp_path, f
     assert not (tmp_path / "delg_x.h5").exists()
 
 
-@pytest.mark.parametrize("arguments, parts", [
-    (["absent.h5", "delg_x.h5"], ["absent.h5", "no such file"]),
-    (["list.txt", "delg_x.h5"], ["list.txt", "cannot be read as a feature file of hloc"]),
-    (["feats.h5", "delg_x.h5", "--global_features", "absent.h5"], ["absent.h5", "no such file"]),
-    (["feats.h5", "delg_x.h5", "--list", "list.txt"], ["feats.h5", "no image 'new.jpg'"]),
-    (["feats.h5", "delg_x.h5", "--max_local", "-1"], ["at most -1"]),
-])
+@pytest.mark.parametrize(
+    "arguments, parts",
+    [
+        (["absent.h5", "delg_x.h5"], ["absent.h5", "no such file"]),
+        (["list.txt", "delg_x.h5"], ["list.txt", "cannot be read as a feature file of hloc"]),
+        (["feats.h5", "delg_x.h5", "--global_features", "absent.h5"], ["absent.h5", "no such file"]),
+        (["feats.h5", "delg_x.h5", "--list", "list.txt"], ["feats.h5", "no image 'new.jpg'"]),
+        (["feats.h5", "delg_x.h5", "--max_local", "-1"], ["at most -1"]),
+    ],
+)
 def test_bad_input_ends_with_one_line(tmp_path, features, arguments, parts):
     write_image_list(tmp_path / "list.txt", ["new.jpg"], [0], [(1, 1)])
     assert_one_line_error(run_tool(TOOL, *arguments, cwd=tmp_path), *parts)
-    assert not [name for name in files_below(tmp_path) if name.startswith("delg_x.h5") and not name.startswith("delg_x.h5.parts")]
+    assert not [
+        name
+        for name in files_below(tmp_path)
+        if name.startswith("delg_x.h5") and not name.startswith("delg_x.h5.parts")
+    ]
 
 
 def test_a_cut_feature_file_is_named(tmp_path, features):

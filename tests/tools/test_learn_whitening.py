@@ -5,10 +5,9 @@ import pytest
 from builders import make_store
 from commands import assert_one_line_error, error_of, files_below, run_tool
 
-from rrt.formats.lists import write_image_list
-from rrt.search.exact import fit_pca_whitening, load_whitening
-from rrt.search.whitening import fit_supervised_whitening
 from rrt.commands.learn_whitening import learn_whitening, main
+from rrt.formats.lists import write_image_list
+from rrt.search.whitening import fit_pca_whitening, fit_supervised_whitening, load_whitening
 
 TOOL = "tools/learn_whitening.py"
 
@@ -34,16 +33,19 @@ def test_the_command_writes_the_file_it_names(store, tmp_path):
     assert load_whitening(tmp_path / "w.npz").projection.shape == (16, 5)
 
 
-@pytest.mark.parametrize("arguments, parts", [
-    (["absent.h5", "w.npz"], ["absent.h5"]),
-    (["delg_test.h5", "w.npz", "--list", "absent.txt"], ["absent.txt"]),
-    (["delg_test.h5", "w.npz", "--list", "empty.txt"], ["empty.txt", "empty"]),
-    (["delg_test.h5", "w.npz", "--list", "new.txt"], ["delg_test.h5", "'jpg/new.jpg'", "line 1 of new.txt"]),
-    (["delg_test.h5", "w.npz", "--dim", "17"], ["at most 16"]),
-    (["delg_test.h5", "w.npz", "--dim", "0"], ["dim must be at least 1"]),
-    (["delg_test.h5", "w.txt"], ["w.txt", ".npz"]),
-    (["list.txt", "w.npz"], ["list.txt"]),
-])
+@pytest.mark.parametrize(
+    "arguments, parts",
+    [
+        (["absent.h5", "w.npz"], ["absent.h5"]),
+        (["delg_test.h5", "w.npz", "--list", "absent.txt"], ["absent.txt"]),
+        (["delg_test.h5", "w.npz", "--list", "empty.txt"], ["empty.txt", "empty"]),
+        (["delg_test.h5", "w.npz", "--list", "new.txt"], ["delg_test.h5", "'jpg/new.jpg'", "line 1 of new.txt"]),
+        (["delg_test.h5", "w.npz", "--dim", "17"], ["at most 16"]),
+        (["delg_test.h5", "w.npz", "--dim", "0"], ["dim must be at least 1"]),
+        (["delg_test.h5", "w.txt"], ["w.txt", ".npz"]),
+        (["list.txt", "w.npz"], ["list.txt"]),
+    ],
+)
 def test_bad_input_ends_with_one_line_and_writes_nothing(store, tmp_path, arguments, parts):
     write_image_list(tmp_path / "list.txt", store.names, [0] * 30, [(1, 1)] * 30)
     write_image_list(tmp_path / "new.txt", ["jpg/new.jpg"], [0], [(1, 1)])
@@ -64,32 +66,45 @@ def test_supervised_whitening_takes_the_labels_of_the_list_or_verified_pairs(sto
     (tmp_path / "pairs.csv").write_text("\n".join(["first,second,same,inliers", *lines]))
     for list_path, table in ((None, store.global_descriptors), (tmp_path / "list.txt", x)):
         for min_inliers, pairs in ((0, [[3, 1], [5, 2], [0, 19]]), (5, [[3, 1], [0, 19]])):
-            learn_whitening(store.path, path, list_path, 4, 0.25, "supervised", tmp_path / "pairs.csv", None, min_inliers)
+            learn_whitening(
+                store.path, path, list_path, 4, 0.25, "supervised", tmp_path / "pairs.csv", None, min_inliers
+            )
             expected = fit_supervised_whitening(table, 4, pairs=np.array(pairs), power=0.25)
             np.testing.assert_array_equal(load_whitening(path).projection, expected.projection)
 
 
-@pytest.mark.parametrize("arguments, part", [
-    (["--method", "supervised"], "give --list, whose labels say which, or --pairs"),
-    (["--method", "supervised", "--list", "alone.txt"], "no two images have the same label"),
-    (["--pairs", "pairs.csv"], "--pairs and --shrinkage are for --method supervised"),
-    (["--shrinkage", "0.5"], "--pairs and --shrinkage are for --method supervised"),
-    (["--min_inliers", "3", "--method", "supervised", "--list", "alone.txt"], "give --pairs"),
-    (["--method", "supervised", "--pairs", "absent.csv"], "absent.csv: no table of pairs"),
-    (["--method", "supervised", "--pairs", "empty.csv"], "empty.csv: no table of pairs"),
-    (["--method", "supervised", "--pairs", "delg_test.h5"], "delg_test.h5: no table of pairs"),
-    (["--method", "supervised", "--pairs", "none.csv"], "no matching pairs"),
-    (["--method", "supervised", "--pairs", "columns.csv"], "columns.csv: no column 'first'"),
-    (["--method", "supervised", "--pairs", "pairs.csv"], "pairs.csv: names 'x', which is not in delg_test.h5"),
-    (["--method", "supervised", "--pairs", "pairs.csv", "--min_inliers", "9"], "pairs.csv: no pair has 9.0 inliers"),
-    (["--method", "supervised", "--pairs", "words.csv", "--min_inliers", "9"], "words.csv: line 2: inliers 'many'"),
-    (["--method", "supervised", "--list", "list.txt", "--shrinkage", "2"], "shrinkage within 0..1"),
-])
+@pytest.mark.parametrize(
+    "arguments, part",
+    [
+        (["--method", "supervised"], "give --list, whose labels say which, or --pairs"),
+        (["--method", "supervised", "--list", "alone.txt"], "no two images have the same label"),
+        (["--pairs", "pairs.csv"], "--pairs and --shrinkage are for --method supervised"),
+        (["--shrinkage", "0.5"], "--pairs and --shrinkage are for --method supervised"),
+        (["--min_inliers", "3", "--method", "supervised", "--list", "alone.txt"], "give --pairs"),
+        (["--method", "supervised", "--pairs", "absent.csv"], "absent.csv: no table of pairs"),
+        (["--method", "supervised", "--pairs", "empty.csv"], "empty.csv: no table of pairs"),
+        (["--method", "supervised", "--pairs", "delg_test.h5"], "delg_test.h5: no table of pairs"),
+        (["--method", "supervised", "--pairs", "none.csv"], "no matching pairs"),
+        (["--method", "supervised", "--pairs", "columns.csv"], "columns.csv: no column 'first'"),
+        (["--method", "supervised", "--pairs", "pairs.csv"], "pairs.csv: names 'x', which is not in delg_test.h5"),
+        (
+            ["--method", "supervised", "--pairs", "pairs.csv", "--min_inliers", "9"],
+            "pairs.csv: no pair has 9.0 inliers",
+        ),
+        (["--method", "supervised", "--pairs", "words.csv", "--min_inliers", "9"], "words.csv: line 2: inliers 'many'"),
+        (["--method", "supervised", "--list", "list.txt", "--shrinkage", "2"], "shrinkage within 0..1"),
+    ],
+)
 def test_bad_input_of_supervised_whitening_is_one_line(store, tmp_path, monkeypatch, capsys, arguments, part):
     write_image_list(tmp_path / "list.txt", store.names, [0] * 30, [(1, 1)] * 30)
     write_image_list(tmp_path / "alone.txt", store.names, range(30), [(1, 1)] * 30)
-    for name, text in {"empty": "", "none": "first,second", "columns": "a,b\n1,2", "pairs": "first,second,inliers\nx,y,3\n",
-                       "words": "first,second,inliers\nx,y,many"}.items():
+    for name, text in {
+        "empty": "",
+        "none": "first,second",
+        "columns": "a,b\n1,2",
+        "pairs": "first,second,inliers\nx,y,3\n",
+        "words": "first,second,inliers\nx,y,many",
+    }.items():
         (tmp_path / f"{name}.csv").write_text(text)
     monkeypatch.chdir(tmp_path)
     before = files_below(tmp_path)

@@ -9,11 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from rrt.commands.prepare_data import (
+    _choose,
+    list_folder,
+    list_gldv2_test,
+    list_gldv2_train,
+    list_revisited,
+    picture_size,
+    picture_sizes,
+)
 from rrt.errors import InputError
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list
 from rrt.formats.revisited import load_revisited_set
-from rrt.commands.prepare_data import _choose, list_folder, list_gldv2_test, list_gldv2_train, list_revisited, picture_size, picture_sizes
 
 
 def draw_header(path, size=(40, 30)):
@@ -93,8 +101,9 @@ class TestFolder:
 
 
 class TestRevisited:
-    @pytest.mark.parametrize("name, gnd, stored", [("oxford5k", "gnd_roxford5k.pkl", "box"),
-                                                   ("paris6k", "gnd_rparis6k.pkl", "picture")])
+    @pytest.mark.parametrize(
+        "name, gnd, stored", [("oxford5k", "gnd_roxford5k.pkl", "box"), ("paris6k", "gnd_rparis6k.pkl", "picture")]
+    )
     def test_the_published_lines_come_back_exactly(self, shared_data, tmp_path, name, gnd, stored):
         # The first pictures only, which show every landmark: drawing thousands would take most of the test.
         published, some = shared_data / "revisited" / name, 500
@@ -102,13 +111,15 @@ class TestRevisited:
         boxes = [{"bbx": entry["bbx"], "easy": [], "hard": [], "junk": []} for entry in truth.gnd]
         save_ground_truth(tmp_path / "gnd.pkl", truth.imlist[:some], truth.qimlist, boxes)
         lists = ("test_query.txt", "test_gallery.txt")
-        for file in lists[stored == "box":]:
+        for file in lists[stored == "box" :]:
             images = read_image_list(published / file)
             for image, size in zip(images.names[:some], images.sizes.tolist()):
                 draw_header(tmp_path / image, tuple(size))
         list_revisited(tmp_path, tmp_path / "gnd.pkl", tmp_path / "out")
         for file in lists:
-            assert (tmp_path / "out" / file).read_text().splitlines() == (published / file).read_text().splitlines()[:some]
+            assert (tmp_path / "out" / file).read_text().splitlines() == (published / file).read_text().splitlines()[
+                :some
+            ]
 
     def make(self, folder, names=("arch_000002", "bridge_1"), **changes):
         for name in names:
@@ -147,8 +158,11 @@ class TestGldv2Train:
         if clean:
             lines = ["landmark_id,images"] + [f"{landmark},{' '.join(images)}" for landmark, images in pictures.items()]
         else:
-            lines = ["id,url,landmark_id"] + [f'{image},"http://a/b,{landmark}",{landmark}'
-                                              for landmark, images in pictures.items() for image in images]
+            lines = ["id,url,landmark_id"] + [
+                f'{image},"http://a/b,{landmark}",{landmark}'
+                for landmark, images in pictures.items()
+                for image in images
+            ]
         (folder / "train.csv").write_text("\n".join(lines) + "\n")
         draw_gldv2(folder, "train", [image for images in pictures.values() for image in images])
         return folder / "train.csv", pictures
@@ -177,7 +191,15 @@ class TestGldv2Train:
         path, pictures = self.make(tmp_path, True)
         for image in (pictures[17][0], pictures[7][1]):
             (tmp_path / "train" / image[0] / image[1] / image[2] / f"{image}.jpg").unlink()
-        command = ["tools/prepare_data.py", "gldv2_train", tmp_path, path, tmp_path / "train.txt", "--min_pictures", "3"]
+        command = [
+            "tools/prepare_data.py",
+            "gldv2_train",
+            tmp_path,
+            path,
+            tmp_path / "train.txt",
+            "--min_pictures",
+            "3",
+        ]
         finished = run_tool(*command, "--allow_missing")
         assert finished.returncode == 0 and "skipped 2 pictures, listed in" in finished.stdout
         assert read_image_list(tmp_path / "train.txt").labels.tolist() == [7] * 4 + [37] * 4
@@ -186,16 +208,23 @@ class TestGldv2Train:
 
     def test_nothing_to_list_is_refused(self, tmp_path):
         path, _ = self.make(tmp_path, True)
-        for settings, message in (({"min_pictures": 6}, "no landmark has 6 pictures"),
-                                  ({"min_pictures": 3, "max_pictures": 2}, "expected 1 <= min_pictures"),
-                                  ({"min_pictures": 0}, "expected 1 <= min_pictures")):
+        for settings, message in (
+            ({"min_pictures": 6}, "no landmark has 6 pictures"),
+            ({"min_pictures": 3, "max_pictures": 2}, "expected 1 <= min_pictures"),
+            ({"min_pictures": 0}, "expected 1 <= min_pictures"),
+        ):
             with pytest.raises(InputError, match=message):
                 list_gldv2_train(tmp_path, path, tmp_path / "train.txt", **settings)
         with pytest.raises(InputError, match="none of 13 pictures can be read"):
             list_gldv2_train(tmp_path / "elsewhere", path, tmp_path / "train.txt")
         assert not (tmp_path / "train.txt").exists()
 
-    @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(1, 5), st.integers(0, 4) | st.none(), st.integers(0, 9))
+    @given(
+        st.lists(st.integers(0, 6), min_size=1, max_size=40),
+        st.integers(1, 5),
+        st.integers(0, 4) | st.none(),
+        st.integers(0, 9),
+    )
     def test_limits_hold_for_every_landmark(self, labels, least, more, seed):
         labels, most = np.array(labels), None if more is None else least + more
         chosen = _choose(labels, least, most, seed)
@@ -211,7 +240,8 @@ class TestGldv2Test:
         (folder / "index.csv").write_text("id\n" + "\n".join(index) + "\n")
         (folder / "solution.csv").write_text(
             f"id,images,Usage\n{queries[0]},{index[3]} {index[1]},Public\n{queries[1]},None,Ignored\n"
-            f"{queries[2]},{index[1]},Private\n")
+            f"{queries[2]},{index[1]},Private\n"
+        )
         draw_gldv2(folder, "index", index)
         draw_gldv2(folder, "test", queries, (20, 10))
         return index, queries, (folder, folder / "index.csv", folder / "solution.csv", folder / "out")

@@ -8,9 +8,9 @@ from commands import assert_one_line_error, files_below, run_tool
 
 import rrt.commands.prepare_topk_gldv2 as tool
 from rrt.errors import InputError
-from rrt.formats.ground_truth import load_neighbors
 from rrt.formats.lists import write_image_list
-from rrt.search.exact import fit_pca_whitening
+from rrt.search.table import load_neighbors
+from rrt.search.whitening import fit_pca_whitening
 from rrt.store.store import Store
 from rrt.store.writer import write_store
 
@@ -70,8 +70,11 @@ def test_a_stopped_run_goes_on_with_the_missing_blocks_alone_and_may_take_anothe
         tool.prepare_topk_gldv2(train_set, "test", k=3, block=4, first_pass="float32")
     assert not (train_set / "nn_inds_test.pkl").exists()
     (train_set / "nn_inds_test.pkl.parts" / "block-00001.npy").write_bytes(b"cut")
-    monkeypatch.setattr(tool.SelfSearch, "search",
-                        lambda self, own, advance: (searched.append((self.kind, own.start)), search(self, own, advance))[1])
+    monkeypatch.setattr(
+        tool.SelfSearch,
+        "search",
+        lambda self, own, advance: (searched.append((self.kind, own.start)), search(self, own, advance))[1],
+    )
     path = tool.prepare_topk_gldv2(train_set, "test", k=3, block=4, first_pass="int8", memory_mb=1000)
     assert searched == [("float32", 0), ("float32", 4), ("int8", 4), ("int8", 8), ("int8", 12)]
     np.testing.assert_array_equal(load_neighbors(path), slow_neighbours(train_set, 3))
@@ -101,10 +104,14 @@ def test_a_number_that_is_not_finite_is_named_and_leaves_nothing(train_set, whit
     assert files_below(train_set) == before
 
 
-@pytest.mark.parametrize("change, setting", [
-    (dict(k=2), "neighbours = 3, this run has 2"), (dict(block=5), "block = 4, this run has 5"),
-    (dict(train_txt="other.txt"), "descriptors"),
-])
+@pytest.mark.parametrize(
+    "change, setting",
+    [
+        (dict(k=2), "neighbours = 3, this run has 2"),
+        (dict(block=5), "block = 4, this run has 5"),
+        (dict(train_txt="other.txt"), "descriptors"),
+    ],
+)
 def test_blocks_of_other_settings_are_refused(train_set, monkeypatch, change, setting):
     monkeypatch.setattr(tool, "save_neighbors", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -122,21 +129,24 @@ def test_the_command_writes_the_table(train_set):
     assert load_neighbors(train_set / "nn_inds_test.pkl", rows=15, columns_below=15).shape == (15, 5)
 
 
-@pytest.mark.parametrize("content, settings, parts", [
-    (None, {"feature_name": "absent"}, ["delg_absent.h5"]),
-    (None, {"train_txt": "absent.txt"}, ["absent.txt"]),
-    (None, {"whitening": "absent.npz"}, ["absent.npz"]),
-    (None, {"k": 0}, ["k=0", "at least 1"]),
-    (None, {"block": 2.5}, ["block=2.5"]),
-    (None, {"k": "all"}, ["k='all'", "an integer"]),
-    (None, {"first_pass": "int4"}, ["first_pass='int4'", "int8"]),
-    (None, {"device": "tpu"}, ["device='tpu'", "cuda"]),
-    (None, {"memory_mb": 0}, ["memory_mb=0", "at least 1"]),
-    ("", {}, ["train.txt", "empty"]),
-    ("jpg/img_000.jpg,0,640,480\njpg/new.jpg,0,1,1\n", {}, ["'jpg/new.jpg'", "line 2 of train.txt"]),
-    ("jpg/img_000.jpg,0,640,480\njpg/img_001.jpg\n", {}, ["train.txt:2"]),
-    ("jpg/img_000.jpg,0,640,480\n", {}, ["train.txt", "at least two"]),
-])
+@pytest.mark.parametrize(
+    "content, settings, parts",
+    [
+        (None, {"feature_name": "absent"}, ["delg_absent.h5"]),
+        (None, {"train_txt": "absent.txt"}, ["absent.txt"]),
+        (None, {"whitening": "absent.npz"}, ["absent.npz"]),
+        (None, {"k": 0}, ["k=0", "at least 1"]),
+        (None, {"block": 2.5}, ["block=2.5"]),
+        (None, {"k": "all"}, ["k='all'", "an integer"]),
+        (None, {"first_pass": "int4"}, ["first_pass='int4'", "int8"]),
+        (None, {"device": "tpu"}, ["device='tpu'", "cuda"]),
+        (None, {"memory_mb": 0}, ["memory_mb=0", "at least 1"]),
+        ("", {}, ["train.txt", "empty"]),
+        ("jpg/img_000.jpg,0,640,480\njpg/new.jpg,0,1,1\n", {}, ["'jpg/new.jpg'", "line 2 of train.txt"]),
+        ("jpg/img_000.jpg,0,640,480\njpg/img_001.jpg\n", {}, ["train.txt:2"]),
+        ("jpg/img_000.jpg,0,640,480\n", {}, ["train.txt", "at least two"]),
+    ],
+)
 def test_bad_input_is_one_error_and_writes_nothing(train_set, content, settings, parts):
     if content is not None:
         (train_set / "train.txt").write_text(content)
@@ -148,4 +158,6 @@ def test_bad_input_is_one_error_and_writes_nothing(train_set, content, settings,
 
 
 def test_the_command_ends_with_one_line(train_set):
-    assert_one_line_error(run_tool(TOOL, "with", f"data_dir={train_set}", "feature_name=test", "first_pass=int4"), "int4")
+    assert_one_line_error(
+        run_tool(TOOL, "with", f"data_dir={train_set}", "feature_name=test", "first_pass=int4"), "int4"
+    )

@@ -5,12 +5,14 @@ import pytest
 from builders import copy_golden_set, make_store
 from commands import assert_one_line_error, files_below, run_tool
 
-from rrt.errors import InputError
-from rrt.formats.ground_truth import load_neighbors, save_ground_truth
-from rrt.formats.lists import read_image_list, write_image_list
-from rrt.search.exact import fit_pca_whitening, load_globals
 from rrt.commands.import_delg import import_delg
 from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
+from rrt.errors import InputError
+from rrt.formats.ground_truth import save_ground_truth
+from rrt.formats.lists import read_image_list, write_image_list
+from rrt.search.exact import load_globals
+from rrt.search.table import load_neighbors
+from rrt.search.whitening import fit_pca_whitening
 
 TOOL = "tools/prepare_topk_revisited.py"
 
@@ -51,8 +53,15 @@ def test_published_neighbours_and_figures_of_the_small_golden_set(golden_set, us
 
 
 def test_the_command_prints_the_table_and_records_the_run(golden_set, tmp_path):
-    finished = run_tool(TOOL, "-F", tmp_path / "log", "with", f"data_dir={golden_set}", "feature_name=r50_gldv2",
-                        "gnd_name=gnd_mini.pkl")
+    finished = run_tool(
+        TOOL,
+        "-F",
+        tmp_path / "log",
+        "with",
+        f"data_dir={golden_set}",
+        "feature_name=r50_gldv2",
+        "gnd_name=gnd_mini.pkl",
+    )
     assert finished.returncode == 0 and finished.stderr == "", finished.stderr
     medium = next(line for line in finished.stdout.splitlines() if "| Medium" in line)
     assert [cell.strip() for cell in medium.split("|")[2:7]] == ["Medium", "88.33", "83.33", "90.00", "91.67"]
@@ -68,8 +77,12 @@ def test_nothing_is_written_when_saving_is_off(small_set):
 
 
 def test_whitening_changes_the_descriptors_that_are_searched(small_set):
-    query, gallery, everything = load_globals(small_set / "delg_test.h5", read_image_list(small_set / "test_query.txt"),
-                                              read_image_list(small_set / "test_gallery.txt"), None)
+    query, gallery, everything = load_globals(
+        small_set / "delg_test.h5",
+        read_image_list(small_set / "test_query.txt"),
+        read_image_list(small_set / "test_gallery.txt"),
+        None,
+    )
     whitening = fit_pca_whitening(everything, 2)
     path = whitening.save(small_set / "w.npz")
     ranked = prepare_topk_revisited(small_set, "test", "gnd.pkl", whitening=path)
@@ -85,37 +98,45 @@ def test_unknown_entries_of_aqe_params_are_refused(small_set):
 def spoil(folder, case):
     if case == "cut store":
         content = (folder / "delg_test.h5").read_bytes()
-        (folder / "delg_test.h5").write_bytes(content[:len(content) // 2])
+        (folder / "delg_test.h5").write_bytes(content[: len(content) // 2])
     elif case == "empty list":
         (folder / "test_gallery.txt").write_text("")
     elif case == "short line":
         (folder / "test_query.txt").write_text("jpg/img_000.jpg,0,640,480\njpg/img_001.jpg,1,640\n")
     elif case == "unknown image":
         write_image_list(folder / "test_query.txt", ["jpg/img_000.jpg", "jpg/new.jpg"], [0, 1], [(1, 1)] * 2)
-        save_ground_truth(folder / "gnd.pkl", [f"img_{i:03d}" for i in range(2, 6)], ["img_000", "new"],
-                          [{"bbx": [0, 0, 1, 1], "easy": [0], "hard": [], "junk": []}] * 2)
+        save_ground_truth(
+            folder / "gnd.pkl",
+            [f"img_{i:03d}" for i in range(2, 6)],
+            ["img_000", "new"],
+            [{"bbx": [0, 0, 1, 1], "easy": [0], "hard": [], "junk": []}] * 2,
+        )
     elif case == "other gnd":
-        save_ground_truth(folder / "gnd.pkl", ["x", "y"], ["q"],
-                          [{"bbx": [0, 0, 1, 1], "easy": [], "hard": [0], "junk": []}])
+        save_ground_truth(
+            folder / "gnd.pkl", ["x", "y"], ["q"], [{"bbx": [0, 0, 1, 1], "easy": [], "hard": [0], "junk": []}]
+        )
     elif case == "damaged gnd":
         (folder / "gnd.pkl").write_bytes(b"\x80\x04]")
 
 
-@pytest.mark.parametrize("case, settings, parts", [
-    ("no store", ["feature_name=absent"], ["delg_absent.h5"]),
-    ("no folder", ["data_dir=nowhere"], ["nowhere/test_query.txt"]),
-    ("no ground truth", ["gnd_name=absent.pkl"], ["absent.pkl"]),
-    ("no whitening", ["whitening=absent.npz"], ["absent.npz", "learn_whitening.py"]),
-    ("cut store", [], ["delg_test.h5"]),
-    ("empty list", [], ["test_gallery.txt", "empty"]),
-    ("short line", [], ["test_query.txt:2"]),
-    ("unknown image", [], ["delg_test.h5", "'jpg/new.jpg'", "line 2 of test_query.txt"]),
-    ("other gnd", [], ["gnd.pkl", "qimlist has 1"]),
-    ("damaged gnd", [], ["gnd.pkl"]),
-    ("word for a number", ["use_aqe=True", "aqe_params.k=many"], ["aqe_params.k", "'many'", "an integer"]),
-    ("number for a dict", ["aqe_params=3"], ["aqe_params", "a dict"]),
-    ("unknown setting", ["feature=test"], ["'feature'", "'feature_name'"]),
-])
+@pytest.mark.parametrize(
+    "case, settings, parts",
+    [
+        ("no store", ["feature_name=absent"], ["delg_absent.h5"]),
+        ("no folder", ["data_dir=nowhere"], ["nowhere/test_query.txt"]),
+        ("no ground truth", ["gnd_name=absent.pkl"], ["absent.pkl"]),
+        ("no whitening", ["whitening=absent.npz"], ["absent.npz", "learn_whitening.py"]),
+        ("cut store", [], ["delg_test.h5"]),
+        ("empty list", [], ["test_gallery.txt", "empty"]),
+        ("short line", [], ["test_query.txt:2"]),
+        ("unknown image", [], ["delg_test.h5", "'jpg/new.jpg'", "line 2 of test_query.txt"]),
+        ("other gnd", [], ["gnd.pkl", "qimlist has 1"]),
+        ("damaged gnd", [], ["gnd.pkl"]),
+        ("word for a number", ["use_aqe=True", "aqe_params.k=many"], ["aqe_params.k", "'many'", "an integer"]),
+        ("number for a dict", ["aqe_params=3"], ["aqe_params", "a dict"]),
+        ("unknown setting", ["feature=test"], ["'feature'", "'feature_name'"]),
+    ],
+)
 def test_bad_input_ends_with_one_line_and_writes_nothing(small_set, case, settings, parts):
     spoil(small_set, case)
     before = files_below(small_set)

@@ -5,20 +5,25 @@ import torch
 from commands import error_of
 from reranking import NETWORK
 
-from rrt.network.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from rrt.errors import InputError
-from rrt.network.model import RRT
-from rrt.network.reranker import Reranker
 from rrt.commands import strip_checkpoint as tool
 from rrt.commands.strip_checkpoint import strip_checkpoint
+from rrt.errors import InputError
+from rrt.network.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from rrt.network.model import RRT
+from rrt.network.reranker import Reranker
 
 
 @pytest.fixture
 def trained(tmp_path):
     torch.manual_seed(0)
     network = RRT(**NETWORK)
-    settings = {"model": network.settings, "scale_binning": "exact", "max_sequence_len": 7, "dataset": {"train_data_dir": "private/folder"},
-                "selection": {"select_on": "last"}}  # fmt: skip
+    settings = {
+        "model": network.settings,
+        "scale_binning": "exact",
+        "max_sequence_len": 7,
+        "dataset": {"train_data_dir": "private/folder"},
+        "selection": {"select_on": "last"},
+    }
     optimizer = torch.optim.AdamW(network.parameters())
     return network, save_checkpoint(tmp_path / "best.pt", network, optimizer, settings, {"epoch": 3}, {"random": [1]})
 

@@ -7,12 +7,12 @@ from commands import assert_one_line_error, files_below, run_tool
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
+from rrt.commands.train_val_split import train_val_split
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.formats.revisited import load_revisited_set
 from rrt.store.store import Store
-from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
-from rrt.commands.train_val_split import train_val_split
 
 TOOL = "tools/train_val_split.py"
 
@@ -30,8 +30,8 @@ def check(images, split, queries, distractors):
     val = load_revisited_set(split.query, split.gallery, split.gnd)
     held_out = set(split.held_out.tolist())
     assert held_out.isdisjoint(train.labels.tolist())
-    positives = val.gallery.names[:len(val.gallery) - distractors]
-    extra = val.gallery.names[len(positives):]
+    positives = val.gallery.names[: len(val.gallery) - distractors]
+    extra = val.gallery.names[len(positives) :]
     assert sorted(train.names + val.query.names + positives) == sorted(images.names)
     assert len(set(extra)) == distractors and set(extra) <= set(train.names)
     labels, sizes = dict(zip(images.names, images.labels)), dict(zip(images.names, images.sizes.tolist()))
@@ -47,16 +47,26 @@ def check(images, split, queries, distractors):
     return val
 
 
-
 def test_another_query_seed_draws_other_queries_of_the_same_landmarks(tmp_path):
     write_train(tmp_path, [9] * 8)
-    drawn = [train_val_split(tmp_path / "train.txt", tmp_path / f"t{seed}", tmp_path / f"v{seed}", landmarks=3, queries=2,
-                             distractors=10, query_seed=seed) for seed in (None, 1, 2, 2)]  # fmt: skip
+    drawn = [
+        train_val_split(
+            tmp_path / "train.txt",
+            tmp_path / f"t{seed}",
+            tmp_path / f"v{seed}",
+            landmarks=3,
+            queries=2,
+            distractors=10,
+            query_seed=seed,
+        )
+        for seed in (None, 1, 2, 2)
+    ]
     lists = [(read_image_list(split.query).names, read_image_list(split.gallery).names) for split in drawn]
     assert all((split.held_out == drawn[0].held_out).all() for split in drawn)
     assert all(split.train.read_text() == drawn[0].train.read_text() for split in drawn)
     assert lists[2] == lists[3]
     assert len({tuple(query) for query, _ in lists}) == len({tuple(gallery) for _, gallery in lists}) == 3
+
 
 @given(counts=st.lists(st.integers(1, 6), min_size=3, max_size=12), queries=st.integers(1, 3), data=st.data())
 def test_every_image_goes_to_one_side_and_landmarks_stay_whole(tmp_path_factory, counts, queries, data):
@@ -68,8 +78,15 @@ def test_every_image_goes_to_one_side_and_landmarks_stay_whole(tmp_path_factory,
             train_val_split(folder / "train.txt", folder / "t", folder / "v", landmarks=1, queries=queries)
         return
     landmarks = data.draw(st.integers(1, most))
-    split = train_val_split(folder / "train.txt", folder / "t", folder / "v", landmarks=landmarks, queries=queries,
-                            distractors=1, seed=data.draw(st.integers(0, 99)))
+    split = train_val_split(
+        folder / "train.txt",
+        folder / "t",
+        folder / "v",
+        landmarks=landmarks,
+        queries=queries,
+        distractors=1,
+        seed=data.draw(st.integers(0, 99)),
+    )
     assert len(split.held_out) == landmarks
     check(images, split, queries, distractors=1)
 
@@ -78,8 +95,14 @@ def test_the_seed_alone_decides(tmp_path):
     write_train(tmp_path, [5] * 10)
 
     def contents(folder, seed):
-        split = train_val_split(tmp_path / "train.txt", tmp_path / folder / "t", tmp_path / folder / "v", fraction=0.3,
-                                distractors=4, seed=seed)
+        split = train_val_split(
+            tmp_path / "train.txt",
+            tmp_path / folder / "t",
+            tmp_path / folder / "v",
+            fraction=0.3,
+            distractors=4,
+            seed=seed,
+        )
         return [path.read_bytes() for path in (split.train, split.query, split.gallery, split.gnd)]
 
     assert contents("a", 1) == contents("b", 1) != contents("c", 2)
@@ -89,8 +112,9 @@ def test_the_validation_set_can_be_searched_through_linked_stores(tmp_path):
     names = [f"jpg/{i}.jpg" for i in range(12)]
     make_store(tmp_path, names=names)
     write_image_list(tmp_path / "train.txt", names, np.repeat([0, 1, 2, 3], 3), [(640, 480)] * 12)
-    split = train_val_split(tmp_path / "train.txt", tmp_path / "t", tmp_path / "v", "held", landmarks=2, distractors=2,
-                            link_stores=True)
+    split = train_val_split(
+        tmp_path / "train.txt", tmp_path / "t", tmp_path / "v", "held", landmarks=2, distractors=2, link_stores=True
+    )
     assert split.gnd.name == "gnd_held.pkl"
     ranked = prepare_topk_revisited(tmp_path / "v", "test", "gnd_held.pkl")
     assert ranked.nn_inds.shape == (2, 6) and 0 < ranked.results["medium"].map <= 1
@@ -104,26 +128,31 @@ def test_the_command_says_what_it_wrote(tmp_path):
     images = write_train(tmp_path, [4] * 6)
     finished = run_tool(TOOL, "train.txt", "t", "v", "--fraction", 0.5, "--queries", 2, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.splitlines() == ["t/train.txt: 12 images for training",
-                                            "v/gnd_val.pkl: 3 landmarks held out, 6 queries, 6 gallery images"]
+    assert finished.stdout.splitlines() == [
+        "t/train.txt: 12 images for training",
+        "v/gnd_val.pkl: 3 landmarks held out, 6 queries, 6 gallery images",
+    ]
     val = load_revisited_set(tmp_path / "v/test_query.txt", tmp_path / "v/test_gallery.txt", tmp_path / "v/gnd_val.pkl")
     train = read_image_list(tmp_path / "t/train.txt")
     assert set(val.query.names + val.gallery.names + train.names) == set(images.names)
 
 
-@pytest.mark.parametrize("arguments, parts", [
-    (["absent.txt", "t", "v", "--landmarks", "1"], ["absent.txt"]),
-    (["empty.txt", "t", "v", "--landmarks", "1"], ["empty.txt", "empty"]),
-    (["short.txt", "t", "v", "--landmarks", "1"], ["short.txt:1"]),
-    (["train.txt", "t", "v", "--landmarks", "5"], ["train.txt", "5 landmarks", "only 4"]),
-    (["train.txt", "t", "v", "--landmarks", "4"], ["fewer than two"]),
-    (["train.txt", "t", "v", "--landmarks", "0"], ["at least 1"]),
-    (["train.txt", "t", "v", "--landmarks", "1", "--queries", "3"], ["only 0 of 5"]),
-    (["train.txt", "t", "v", "--landmarks", "1", "--distractors", "99"], ["99 distractors"]),
-    (["train.txt", "t", "v", "--fraction", "1.5"], ["fraction 1.5"]),
-    (["train.txt", ".", "v", "--landmarks", "1"], ["train.txt", "overwrite"]),
-    (["train.txt", "t", "t", "--landmarks", "1"], ["two folders"]),
-])
+@pytest.mark.parametrize(
+    "arguments, parts",
+    [
+        (["absent.txt", "t", "v", "--landmarks", "1"], ["absent.txt"]),
+        (["empty.txt", "t", "v", "--landmarks", "1"], ["empty.txt", "empty"]),
+        (["short.txt", "t", "v", "--landmarks", "1"], ["short.txt:1"]),
+        (["train.txt", "t", "v", "--landmarks", "5"], ["train.txt", "5 landmarks", "only 4"]),
+        (["train.txt", "t", "v", "--landmarks", "4"], ["fewer than two"]),
+        (["train.txt", "t", "v", "--landmarks", "0"], ["at least 1"]),
+        (["train.txt", "t", "v", "--landmarks", "1", "--queries", "3"], ["only 0 of 5"]),
+        (["train.txt", "t", "v", "--landmarks", "1", "--distractors", "99"], ["99 distractors"]),
+        (["train.txt", "t", "v", "--fraction", "1.5"], ["fraction 1.5"]),
+        (["train.txt", ".", "v", "--landmarks", "1"], ["train.txt", "overwrite"]),
+        (["train.txt", "t", "t", "--landmarks", "1"], ["two folders"]),
+    ],
+)
 def test_bad_input_ends_with_one_line_and_writes_nothing(tmp_path, arguments, parts):
     write_train(tmp_path, [3, 3, 3, 3, 1])
     (tmp_path / "empty.txt").write_text("")
@@ -135,8 +164,9 @@ def test_bad_input_ends_with_one_line_and_writes_nothing(tmp_path, arguments, pa
 
 def test_a_file_in_the_way_of_a_link_is_left_alone(tmp_path):
     make_store(tmp_path, n=9)
-    write_image_list(tmp_path / "train.txt", [f"jpg/img_{i:03d}.jpg" for i in range(9)], np.repeat([0, 1, 2], 3),
-                     [(640, 480)] * 9)
+    write_image_list(
+        tmp_path / "train.txt", [f"jpg/img_{i:03d}.jpg" for i in range(9)], np.repeat([0, 1, 2], 3), [(640, 480)] * 9
+    )
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "delg_test.h5").write_bytes(b"mine")
     with pytest.raises(InputError, match="stands in the way"):

@@ -12,21 +12,21 @@ from commands import error_of, files_below
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rrt.commands.verify_pairs import area_under_curve, draw_pairs, interval, main
 from rrt.errors import InputError
 from rrt.formats.ground_truth import GRADES, GroundTruth, save_ground_truth
 from rrt.formats.lists import ImageList, write_image_list
 from rrt.formats.revisited import RevisitedSet
 from rrt.store.records import ImageRecord
 from rrt.store.writer import write_store
-from rrt.commands.verify_pairs import area_under_curve, draw_pairs, interval, main
 
 SIZE = 640, 480
 BUILDINGS, VIEWS, FEATURES = 5, 5, 40
 
 
 def planted_records(names):
-    """Records for names `<building>_<view>.jpg`: pictures of a building have its descriptors, moved as a plane moves within two
-    pixels, others none in common."""
+    """Records for names `<building>_<view>.jpg`: pictures of a building have its descriptors, moved as a plane moves
+    within two pixels, others none in common."""
     rng, buildings, records = np.random.default_rng(0), {}, []
     rest = np.ones(FEATURES, np.float32), np.linspace(9, 1, FEATURES, dtype=np.float32)
     for name in names:
@@ -35,8 +35,16 @@ def planted_records(names):
             buildings[building] = unit_rows(rng, FEATURES, 64), rng.uniform((-120, -90), (120, 90), (FEATURES, 2))
         descriptors, points = buildings[building]
         moved = points @ (np.eye(2) + rng.uniform(-0.1, 0.1, (2, 2))) + (320, 240) + rng.uniform(-1, 1, (FEATURES, 2))
-        records.append(ImageRecord(name, SIZE, unit_rows(rng, 1, 8)[0], descriptors + rng.normal(0, 0.01, descriptors.shape),
-                                   moved.astype(np.float32), *rest))
+        records.append(
+            ImageRecord(
+                name,
+                SIZE,
+                unit_rows(rng, 1, 8)[0],
+                descriptors + rng.normal(0, 0.01, descriptors.shape),
+                moved.astype(np.float32),
+                *rest,
+            )
+        )
     return records
 
 
@@ -48,27 +56,40 @@ def folder(tmp_path):
     for file, names in (("query.txt", queries), ("gallery.txt", gallery)):
         write_image_list(tmp_path / file, names, np.zeros(len(names), int), np.tile(SIZE, (len(names), 1)))
     places = np.arange(BUILDINGS * VIEWS).reshape(BUILDINGS, VIEWS)
-    save_ground_truth(tmp_path / "gnd.pkl", [name[:-4] for name in gallery], [name[:-4] for name in queries],
-                      [{"bbx": [0, 0, *SIZE], "easy": mine[1:], "hard": mine[:1], "junk": []} for mine in places])
+    save_ground_truth(
+        tmp_path / "gnd.pkl",
+        [name[:-4] for name in gallery],
+        [name[:-4] for name in queries],
+        [{"bbx": [0, 0, *SIZE], "easy": mine[1:], "hard": mine[:1], "junk": []} for mine in places],
+    )
     write_store(tmp_path / "planted.h5", planted_records(queries + gallery))
     write_store(tmp_path / "random.h5", make_records(queries + gallery, num_local=60, local_dim=4, size=SIZE))
     return tmp_path
 
 
 def arguments(folder, store="planted.h5", **changed):
-    options = {"store": folder / store, "ground_truth": folder / "gnd.pkl", "query_list": folder / "query.txt",
-               "gallery_list": folder / "gallery.txt", "pairs": 20, "num_workers": 1, "output": folder / "pairs.csv"} | changed
+    options = {
+        "store": folder / store,
+        "ground_truth": folder / "gnd.pkl",
+        "query_list": folder / "query.txt",
+        "gallery_list": folder / "gallery.txt",
+        "pairs": 20,
+        "num_workers": 1,
+        "output": folder / "pairs.csv",
+    } | changed
     return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
 
 @pytest.fixture
 def run(folder, monkeypatch, capsys):
     """main() with options -> what it printed, and the rows it wrote."""
+
     def run(*store, **changed):
         monkeypatch.setattr(sys, "argv", ["verify_pairs.py", *arguments(folder, *store, **changed)])
         assert main() == 0
         with open(folder / "pairs.csv", newline="") as file:
             return capsys.readouterr().out, list(csv.DictReader(file))
+
     return run
 
 
@@ -76,7 +97,7 @@ def area(printed):
     return float(printed.split("ROC curve")[1].split()[0])
 
 
-# ---- what is measured ----------------------------------------------------------------------------------------------------
+# ---- what is measured ------------------------------------------------------------------------------------------------
 
 
 def test_planted_geometry_is_told_from_other_buildings_without_an_error(run):
@@ -118,7 +139,11 @@ def test_another_seed_draws_other_pairs_and_the_same_seed_the_same(run):
     assert run(seed=1)[1] != run(seed=2)[1]
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2).filter(lambda rows: len({same for _, same in rows}) == 2))
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2).filter(
+        lambda rows: len({same for _, same in rows}) == 2
+    )
+)
 def test_area_is_the_chance_of_the_right_order_with_ties_half(rows):
     counts, same = np.transpose(rows)
     chances = [(a > b) + (a == b) / 2 for a in counts[same == 1] for b in counts[same == 0]]
@@ -127,8 +152,9 @@ def test_area_is_the_chance_of_the_right_order_with_ties_half(rows):
 
 def test_the_interval_is_that_of_areas_of_queries_drawn_one_by_one():
     rng = np.random.default_rng(0)
-    pairs = pd.DataFrame({"first": rng.choice(list("abcdefgh"), 60), "same": np.arange(60) % 2 == 0,
-                          "inliers": rng.integers(0, 9, 60)})
+    pairs = pd.DataFrame(
+        {"first": rng.choice(list("abcdefgh"), 60), "same": np.arange(60) % 2 == 0, "inliers": rng.integers(0, 9, 60)}
+    )
     pairs.loc[pairs["same"], "inliers"] += 2
     groups = [group for _, group in pairs.groupby("first")]
     drawn = [pd.concat([groups[i] for i in rng.integers(0, 8, 8)]) for _ in range(300)]
@@ -139,42 +165,53 @@ def test_the_interval_is_that_of_areas_of_queries_drawn_one_by_one():
 def test_the_interval_is_wider_where_the_pairs_of_a_query_go_together():
     rng = np.random.default_rng(0)
     good, noise = np.repeat(rng.random(20) < 0.5, 10), rng.random(200)
-    together = pd.DataFrame({"first": np.repeat(np.arange(20), 10).astype(str), "same": np.tile([True, False], 100),
-                             "inliers": noise})
+    together = pd.DataFrame(
+        {"first": np.repeat(np.arange(20), 10).astype(str), "same": np.tile([True, False], 100), "inliers": noise}
+    )
     together.loc[good & together["same"], "inliers"] += 1
     scattered = together.assign(first=rng.permutation(together["first"]))
     (low, high), (least, most) = interval(together, 0), interval(scattered, 0)
     assert low < area_under_curve(together["inliers"], together["same"]) < high and high - low > 1.3 * (most - least)
 
 
-# ---- drawing -------------------------------------------------------------------------------------------------------------
+# ---- drawing ---------------------------------------------------------------------------------------------------------
 
 
 def data_set(grades, queries_in_gallery=False):
-    """A RevisitedSet of queries whose gallery pictures have these grades [queries, gallery]: 0 none, 1 easy, 2 hard, 3 junk."""
+    """A RevisitedSet of queries whose gallery pictures have these grades [queries, gallery]: 0 none, 1 easy, 2 hard, 3
+    junk."""
     grades = np.asarray(grades)
     queries = [f"q{i}.jpg" for i in range(len(grades))]
     gallery = [f"q{i}.jpg" if queries_in_gallery and i < len(grades) else f"g{i}.jpg" for i in range(grades.shape[1])]
-    lists = [ImageList(Path("list.txt"), names, np.zeros(len(names), int), np.ones((len(names), 2), int))
-             for names in (queries, gallery)]
-    entries = [{"bbx": [0, 0, 1, 1]} | {grade: np.flatnonzero(row == value) for value, grade in enumerate(GRADES, 1)}
-               for row in grades]
+    lists = [
+        ImageList(Path("list.txt"), names, np.zeros(len(names), int), np.ones((len(names), 2), int))
+        for names in (queries, gallery)
+    ]
+    entries = [
+        {"bbx": [0, 0, 1, 1]} | {grade: np.flatnonzero(row == value) for value, grade in enumerate(GRADES, 1)}
+        for row in grades
+    ]
     return RevisitedSet(*lists, GroundTruth(Path("gnd.pkl"), gallery, queries, entries))
 
 
 @st.composite
 def graded(draw):
     queries, gallery = draw(st.integers(1, 5)), draw(st.integers(1, 14))
-    return draw(st.lists(st.lists(st.integers(0, 3), min_size=gallery, max_size=gallery), min_size=queries, max_size=queries))
+    return draw(
+        st.lists(st.lists(st.integers(0, 3), min_size=gallery, max_size=gallery), min_size=queries, max_size=queries)
+    )
 
 
 @given(graded(), st.booleans(), st.integers(1, 12), st.integers(0, 99))
 def test_pairs_are_of_their_kind_unique_balanced_and_the_same_for_a_seed(grades, queries_in_gallery, half, seed):
     data = data_set(grades, queries_in_gallery)
     place = {name: i for i, name in enumerate(data.gallery.names)}
-    usable = {name: row for name, row in zip(data.query.names, np.array(grades))
-              if any(v == 1 and data.gallery.names[i] != name for i, v in enumerate(row))
-              and any(v == 0 and data.gallery.names[i] != name for i, v in enumerate(row))}
+    usable = {
+        name: row
+        for name, row in zip(data.query.names, np.array(grades))
+        if any(v == 1 and data.gallery.names[i] != name for i, v in enumerate(row))
+        and any(v == 0 and data.gallery.names[i] != name for i, v in enumerate(row))
+    }
     enough = all(sum((row == grade).sum() for row in usable.values()) >= half for grade in (0, 1))
     try:
         drawn = draw_pairs(data, 2 * half, seed)
@@ -186,7 +223,9 @@ def test_pairs_are_of_their_kind_unique_balanced_and_the_same_for_a_seed(grades,
     assert drawn["same"].tolist() == [True] * half + [False] * half
     pairs = list(zip(drawn["first"], drawn["second"]))
     assert len(set(map(frozenset, pairs))) == 2 * half and all(len(set(pair)) == 2 for pair in pairs)
-    assert all(usable[first][place[second]] == (1 if same else 0) for first, second, same in drawn.itertuples(index=False))
+    assert all(
+        usable[first][place[second]] == (1 if same else 0) for first, second, same in drawn.itertuples(index=False)
+    )
     if not queries_in_gallery:
         for same, grade in ((True, 1), (False, 0)):
             counts = drawn[drawn["same"] == same]["first"].value_counts().reindex(usable, fill_value=0)
@@ -214,7 +253,7 @@ def test_classic_ground_truth_pairs_good_pictures_and_no_query_with_itself():
     assert set(drawn.iloc[0, :2]) == {"q0.jpg", "q1.jpg"} and drawn.iloc[1, 1] in ("g3.jpg", "g4.jpg")
 
 
-# ---- wrong input ---------------------------------------------------------------------------------------------------------
+# ---- wrong input -----------------------------------------------------------------------------------------------------
 
 
 def test_wrong_input_is_named_in_one_line_and_nothing_is_written(folder, monkeypatch, capsys):
@@ -225,8 +264,11 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(folder, monkeyp
     write_store(folder / "queries.h5", planted_records(names))
     before = files_below(folder)
     for changed, words in (
-        ({"pairs": 200}, "20 pairs of the same building (a query and its Easy or good pictures) where 100 are asked for; lower "
-                         "--pairs"),
+        (
+            {"pairs": 200},
+            "20 pairs of the same building (a query and its Easy or good pictures) where 100 are asked for; lower "
+            "--pairs",
+        ),
         ({"pairs": 7}, "--pairs 7: expected an even number"),
         ({"pairs": 0}, "--pairs 0"),
         ({"seed": -1}, "--seed -1"),

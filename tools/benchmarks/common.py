@@ -1,4 +1,5 @@
-"""What the benchmarks of tools/benchmark.py share: timing, memory, made-up rows, tables, and the machine measured on."""
+"""What the benchmarks of tools/benchmark.py share: timing, memory, made-up rows, tables, and the machine measured
+on."""
 
 import argparse
 import operator
@@ -50,7 +51,7 @@ def median_seconds(functions, arguments):
 
 
 def best_device():
-    """"cuda" where PyTorch can use a GPU, else "cpu"."""
+    """ "cuda" where PyTorch can use a GPU, else "cpu"."""
     import torch  # not every benchmark has it in its process
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -63,13 +64,15 @@ def usable_device(name):
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError):
-        raise argparse.ArgumentTypeError(f"{name!r}: no such device here; give cpu, or cuda where there is a GPU") from None
+        raise argparse.ArgumentTypeError(
+            f"{name!r}: no such device here; give cpu, or cuda where there is a GPU"
+        ) from None
     return name
 
 
 class PeakMemory:
-    """The most anonymous memory, in MB, that this process holds within `with` blocks: peak, beyond what it held when this
-    was made; total, all."""
+    """The most anonymous memory, in MB, that this process holds within `with` blocks: peak, beyond what it held when
+    this was made; total, all."""
 
     def __init__(self):
         self._before = anonymous_bytes() / 1e6
@@ -114,14 +117,23 @@ def clustered_rows(generator, count, width, decay):
 def format_rows(rows):
     """The rows as a table in Markdown."""
     cells = [("what", "value", "unit", "target", "met", "note")]
-    cells += [(row.label, "-" if row.value is None else f"{row.value:.4g}", row.unit, row.target,
-               {True: "yes", False: "no", None: ""}[row.met], row.note) for row in rows]
+    cells += [
+        (
+            row.label,
+            "-" if row.value is None else f"{row.value:.4g}",
+            row.unit,
+            row.target,
+            {True: "yes", False: "no", None: ""}[row.met],
+            row.note,
+        )
+        for row in rows
+    ]
     return _markdown(cells)
 
 
 def format_figures(rows):
-    """Rows labelled `way: figure` as a table in Markdown with a row a way and a column a figure; a target stands with its
-    value, notes below."""
+    """Rows labelled `way: figure` as a table in Markdown with a row a way and a column a figure; a target stands with
+    its value, notes below."""
     ways, figures = (list(dict.fromkeys(row.label.split(": ")[part] for row in rows)) for part in (0, 1))
     units = {row.label.split(": ")[1]: row.unit for row in rows}
     found = {row.label: row for row in rows}
@@ -147,5 +159,10 @@ def _markdown(cells):
 
 def machine():
     """{what: text or number} of this machine and the libraries that matter."""
-    return {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system(),
-            "python": platform.python_version(), "numpy": np.__version__}
+    return {
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }

@@ -1,5 +1,5 @@
-"""The extraction benchmark: the plain way, one picture at a time and every scale through the whole network in float32, against
-delg_extract/extract.py with its worker processes. All ways take turns over the same pictures of one run."""
+"""The extraction benchmark: the plain way, one picture at a time and every scale through the whole network in float32,
+against delg_extract/extract.py with its worker processes. All ways take turns over the same pictures of one run."""
 
 import multiprocessing
 import statistics
@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.extraction.extractor import Extractor, LocalAndGlobal
 from delg_extract.extraction.parts import Plan
 from delg_extract.extraction.pictures import Job, read_picture
 from delg_extract.extraction.pyramid import level_size, receptive_boxes
+from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.extraction.workers import LocalWorkers, default_workers
 from rrt.errors import InputError, check_count
 from rrt.store.store import Store
@@ -26,15 +26,28 @@ _plain = {}
 
 
 def add_arguments(parser):
-    parser.add_argument("--model", help="weight file of delg_extract/train.py (default: a ResNet-50 with made-up weights)")
+    parser.add_argument(
+        "--model", help="weight file of delg_extract/train.py (default: a ResNet-50 with made-up weights)"
+    )
     parser.add_argument("--images", help="folder with pictures, those of 1024x768 are taken (default: made-up ones)")
     parser.add_argument("--rounds", type=int, default=3, help="times that the ways take turns (default %(default)s)")
     parser.add_argument("--pictures", type=int, default=4, help="pictures of each turn (default %(default)s)")
-    parser.add_argument("--max_features", type=int, default=1000, help="local descriptors a picture (default %(default)s)")
-    parser.add_argument("--num_workers", type=int, default=0, help="worker processes of extract.py (default: its own choice)")
-    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"],
-                        help="precisions of extract.py to measure (default both)")
-    parser.add_argument("--quick", action="store_true", help="the small network and pictures of 256x192: tries the benchmark itself")
+    parser.add_argument(
+        "--max_features", type=int, default=1000, help="local descriptors a picture (default %(default)s)"
+    )
+    parser.add_argument(
+        "--num_workers", type=int, default=0, help="worker processes of extract.py (default: its own choice)"
+    )
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        default=["float32", "bfloat16"],
+        choices=["float32", "bfloat16"],
+        help="precisions of extract.py to measure (default both)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="the small network and pictures of 256x192: tries the benchmark itself"
+    )
 
 
 def run(args):
@@ -54,12 +67,25 @@ def run(args):
 
 def _rows(folder, model, settings, jobs, args, num_workers):
     block = -(-args.pictures // num_workers)
-    plans = {precision: Plan(str(model), settings, jobs, str(folder / f"{precision}.h5"), {}, precision=precision, block=block,
-                             layout={"local_dtype": "float32"}) for precision in args.precision}
+    plans = {
+        precision: Plan(
+            str(model),
+            settings,
+            jobs,
+            str(folder / f"{precision}.h5"),
+            {},
+            precision=precision,
+            block=block,
+            layout={"local_dtype": "float32"},
+        )
+        for precision in args.precision
+    }
     turns = [range(first, min(first + args.pictures, len(jobs))) for first in range(0, len(jobs), args.pictures)]
     parts_of = [sorted({index // block for index in turn}) for turn in turns]
     if sum(len(parts) for parts in parts_of) != len({part for parts in parts_of for part in parts}):
-        raise InputError(f"{args.pictures} pictures of a turn do not divide among {num_workers} workers; give another --pictures")
+        raise InputError(
+            f"{args.pictures} pictures of a turn do not divide among {num_workers} workers; give another --pictures"
+        )
     seconds, memory, plain = {name: [] for name in ("plain", *plans)}, {}, []
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as reference:
         pools = {precision: LocalWorkers(plan, num_workers) for precision, plan in plans.items()}
@@ -80,9 +106,15 @@ def _rows(folder, model, settings, jobs, args, num_workers):
     for precision, plan in plans.items():
         took = statistics.median(seconds[precision])
         ratio = statistics.median(slow / fast for slow, fast in zip(seconds["plain"], seconds[precision]))
-        rows.append((f"extract.py, {precision}", ratio, "times as fast",
-                     f"{took:.2f} s a picture, {num_workers} workers of at most {memory[precision]:.0f} MB",
-                     {"float32": ">= 1.3", "bfloat16": ">= 2.5"}[precision]))
+        rows.append(
+            (
+                f"extract.py, {precision}",
+                ratio,
+                "times as fast",
+                f"{took:.2f} s a picture, {num_workers} workers of at most {memory[precision]:.0f} MB",
+                {"float32": ">= 1.3", "bfloat16": ">= 2.5"}[precision],
+            )
+        )
         plan.writer().merge()
         rows += _agreement(precision, plain, plan.output)
     return rows
@@ -100,24 +132,45 @@ def _agreement(precision, plain, store_path):
             both = [(row, ours[place]) for row, place in enumerate(places) if place in ours]
             shares.append(len(both) / max(1, len(places)))
             local_cosines += [float(exact.descriptors[a] @ local.descriptors[b]) for a, b in both]
-    return [(f"{precision}: same keypoints", float(np.mean(shares)), "share", f"worst picture {min(shares):.4f}", ">= 0.98"),
-            (f"{precision}: cosine of global descriptors", min(global_cosines), "worst", f"{len(plain)} pictures", ">= 0.999"),
-            (f"{precision}: cosine of local descriptors", float(np.mean(local_cosines)), "mean",
-             f"worst of {len(local_cosines)}: {min(local_cosines):.5f}", ">= 0.999")]
+    return [
+        (
+            f"{precision}: same keypoints",
+            float(np.mean(shares)),
+            "share",
+            f"worst picture {min(shares):.4f}",
+            ">= 0.98",
+        ),
+        (
+            f"{precision}: cosine of global descriptors",
+            min(global_cosines),
+            "worst",
+            f"{len(plain)} pictures",
+            ">= 0.999",
+        ),
+        (
+            f"{precision}: cosine of local descriptors",
+            float(np.mean(local_cosines)),
+            "mean",
+            f"worst of {len(local_cosines)}: {min(local_cosines):.5f}",
+            ">= 0.999",
+        ),
+    ]
 
 
 def _places(keypoints, scales):
-    return [(round(float(x), 1), round(float(y), 1), round(float(scale), 3)) for (x, y), scale in zip(keypoints, scales)]
+    return [
+        (round(float(x), 1), round(float(y), 1), round(float(scale), 3)) for (x, y), scale in zip(keypoints, scales)
+    ]
 
 
 def _peak_memory(executor):
     """MB (most so far) of an executor's one process."""
-    process, = executor._processes.values()
+    (process,) = executor._processes.values()
     status = Path(f"/proc/{process.pid}/status").read_text()
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-# ---- the plain way -------------------------------------------------------------------------------------------------------
+# ---- the plain way ---------------------------------------------------------------------------------------------------
 
 
 class _PlainNetwork:
@@ -125,6 +178,7 @@ class _PlainNetwork:
 
     def __init__(self, model):
         from delg_extract.network.tensorflow import tf
+
         self.model = model
 
         @tf.function(input_signature=[tf.TensorSpec([None, None, 3]), tf.TensorSpec([2], tf.int32)])
@@ -137,6 +191,7 @@ class _PlainNetwork:
 
     def local_and_global(self, images, settings):
         from delg_extract.network.model import normalize_pixels
+
         return [self._one(normalize_pixels(image), settings) for image in images]
 
     def _one(self, image, settings):
@@ -144,25 +199,35 @@ class _PlainNetwork:
         for scale in settings.scales:
             size = [level_size(side, scale) for side in image.shape[:2]]
             attention, descriptors, embedding = (x.numpy() for x in self.level(image, size))
-            levels.append(SimpleNamespace(boxes=receptive_boxes(*attention.shape, self.model.stride) / scale, scores=attention.ravel(),
-                                          features=descriptors.reshape(attention.size, -1), embedding=embedding,
-                                          scales=np.full(attention.size, 1 / scale, np.float32)))
+            levels.append(
+                SimpleNamespace(
+                    boxes=receptive_boxes(*attention.shape, self.model.stride) / scale,
+                    scores=attention.ravel(),
+                    features=descriptors.reshape(attention.size, -1),
+                    embedding=embedding,
+                    scales=np.full(attention.size, 1 / scale, np.float32),
+                )
+            )
         scores = np.concatenate([level.scores for level in levels])
-        best = np.argsort(-scores, kind="stable")[:settings.max_features]
-        boxes, features, scales = (np.concatenate([getattr(level, name) for level in levels])[best]
-                                   for name in ("boxes", "features", "scales"))
-        return LocalAndGlobal(boxes, features, scales, scores[best], np.array([levels[i].embedding for i in settings.global_positions]))
+        best = np.argsort(-scores, kind="stable")[: settings.max_features]
+        boxes, features, scales = (
+            np.concatenate([getattr(level, name) for level in levels])[best] for name in ("boxes", "features", "scales")
+        )
+        return LocalAndGlobal(
+            boxes, features, scales, scores[best], np.array([levels[i].embedding for i in settings.global_positions])
+        )
 
 
 def extract_plainly(weights, settings, jobs):
     """Descriptors of pictures one after the other; the network is kept from call to call."""
     if "extractor" not in _plain:
         from delg_extract.network.weights import load_weights
+
         _plain["extractor"] = Extractor(_PlainNetwork(load_weights(weights)), settings)
     return [_plain["extractor"](read_picture(job).pixels) for job in jobs]
 
 
-# ---- what is extracted ---------------------------------------------------------------------------------------------------
+# ---- what is extracted -----------------------------------------------------------------------------------------------
 
 
 def _found(folder, size, count):
@@ -174,14 +239,21 @@ def _found(folder, size, count):
             jobs.append(job)
         if len(jobs) == count:
             return tuple(jobs)
-    raise InputError(f"{folder}: {len(jobs)} pictures of {size[0]}x{size[1]}, {count} are needed; give fewer --pictures or --rounds")
+    raise InputError(
+        f"{folder}: {len(jobs)} pictures of {size[0]}x{size[1]}, {count} are needed; give fewer --pictures or --rounds"
+    )
 
 
 def _made_up(folder, size, count):
     rng, jobs = np.random.default_rng(0), []
     for i in range(count):
-        layers = [np.asarray(Image.fromarray(rng.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC), float)
-                  for n in (6, 24, 96)]
+        layers = [
+            np.asarray(
+                Image.fromarray(rng.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC),
+                float,
+            )
+            for n in (6, 24, 96)
+        ]
         path = folder / f"{i}.jpg"
         Image.fromarray(np.mean(layers, axis=0).astype(np.uint8)).save(path, quality=90)
         jobs.append(Job(path.name, path))
@@ -197,11 +269,14 @@ def _made_up_weights(path, backbone):
 def _write_weights(path, backbone):
     from delg_extract.network.model import Delg
     from delg_extract.network.weights import save_weights
+
     model = Delg(backbone)
     rng = np.random.default_rng(0)
     for name, variable in model.variables_by_name.items():
         if name.endswith("/kernel") and len(variable.shape) == 4:  # He: the signal keeps its size from layer to layer
-            variable.assign((rng.standard_normal(variable.shape) * np.sqrt(2 / np.prod(variable.shape[:3]))).astype(np.float32))
+            variable.assign(
+                (rng.standard_normal(variable.shape) * np.sqrt(2 / np.prod(variable.shape[:3]))).astype(np.float32)
+            )
         if name.endswith("2c/gamma"):
             variable.assign(np.full(variable.shape, 0.3, np.float32))
     return save_weights(path, model)

@@ -8,9 +8,9 @@ import torch
 from scipy.spatial import cKDTree
 
 from rrt.errors import InputError, check_count
-from rrt.store.memory import MemoryStore
 from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.geometric import Geometric
+from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord
 from tools.benchmarks.common import Row
 
@@ -22,16 +22,19 @@ MISSED = 0.9  # of the planted matches that a way may not stay below in half of 
 
 
 def add_arguments(parser):
-    parser.add_argument("--descriptors", type=int, nargs="+", default=[500, 1000],
-                        help="of each picture (default: 500 1000)")
+    parser.add_argument(
+        "--descriptors", type=int, nargs="+", default=[500, 1000], help="of each picture (default: 500 1000)"
+    )
     parser.add_argument("--dimensions", type=int, default=128)
     parser.add_argument("--pairs", type=int, default=200, help="a query and its shortlist (default %(default)s)")
-    parser.add_argument("--plain_pairs", type=int, default=6,
-                        help="of them that the plain way verifies (default %(default)s)")
+    parser.add_argument(
+        "--plain_pairs", type=int, default=6, help="of them that the plain way verifies (default %(default)s)"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true",
-                        help="few small pairs, to see that it works; the figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="few small pairs, to see that it works; the figures mean nothing"
+    )
 
 
 def run(args):
@@ -53,8 +56,15 @@ def _measure(args, count):
     space = SearchSpace(store, np.array([0]), np.arange(1, args.pairs + 1))
     candidates = np.arange(args.pairs)
     shortlist = Shortlist(0, candidates, np.zeros(args.pairs, np.float32))
-    chosen = dict(mode="one_way", max_distance=MAX_DISTANCE, threshold=THRESHOLD, max_trials=TRIALS, max_local=None,
-                  border=0, seed=args.seed)
+    chosen = dict(
+        mode="one_way",
+        max_distance=MAX_DISTANCE,
+        threshold=THRESHOLD,
+        max_trials=TRIALS,
+        max_local=None,
+        border=0,
+        seed=args.seed,
+    )
     plain = candidates[: args.plain_pairs]
     images = [store.read(place) for place in range(len(plain) + 1)]
     threads = torch.get_num_threads()
@@ -71,16 +81,25 @@ def _measure(args, count):
             found = Geometric(**chosen, device=device, threads=own_threads).scores(space, [shortlist])[0]
         seconds[name], inliers[name] = (time.perf_counter() - began) / len(found), np.asarray(found)
         if np.median(inliers[name]) < MISSED * SHARED * count:
-            raise InputError(f"{name}: {np.median(inliers[name]):g} inliers where {SHARED * count:g} are planted; do not use"
-                             " it here")
+            raise InputError(
+                f"{name}: {np.median(inliers[name]):g} inliers where {SHARED * count:g} are planted; do not use it here"
+            )
     ours, where = (seconds["before"] + seconds["after"]) / 2, args.device
     label = f"{count} descriptors"
     rows = [
-        Row(f"{label}: KD-tree and RANSAC", 1e3 * seconds["plain"], "ms a pair",
+        Row(
+            f"{label}: KD-tree and RANSAC",
+            1e3 * seconds["plain"],
+            "ms a pair",
             f"scipy and scikit-image, {TRIALS} trials; median {np.median(inliers['plain']):g} inliers of {len(plain)}"
-            " pairs"),
-        Row(f"{label}: geometric, {where}", 1e3 * ours, "ms a pair",
-            f"{threads} threads; median {np.median(inliers['before']):g} inliers of {args.pairs} pairs"),
+            " pairs",
+        ),
+        Row(
+            f"{label}: geometric, {where}",
+            1e3 * ours,
+            "ms a pair",
+            f"{threads} threads; median {np.median(inliers['before']):g} inliers of {args.pairs} pairs",
+        ),
         Row(f"{label}: geometric, {where}, against it", seconds["plain"] / ours, "times as fast", "", ">= 10"),
         Row(f"{label}: geometric, one thread", 1e3 * seconds["one thread"], "ms a pair"),
     ]

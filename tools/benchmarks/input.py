@@ -1,5 +1,6 @@
-"""The input benchmark: shards of 800x600 JPEGs read the plain way (DELG_SPEC 2.3: record after record, a buffer of 100 shuffled,
-every picture decoded whole, nothing ahead of the network) and by delg_extract/data/batches.py, alone and with the network training."""
+"""The input benchmark: shards of 800x600 JPEGs read the plain way (DELG_SPEC 2.3: record after record, a buffer of 100
+shuffled, every picture decoded whole, nothing ahead of the network) and by delg_extract/data/batches.py, alone and with
+the network training."""
 
 import statistics
 import tempfile
@@ -12,8 +13,8 @@ import numpy as np
 
 from delg_extract.data.batches import training_batches
 from delg_extract.data.decoding import AREA, draw_box, random_crop
-from delg_extract.network.tensorflow import tf
 from delg_extract.data.records import FEATURES, read_record_pictures
+from delg_extract.network.tensorflow import tf
 from rrt.errors import check_count
 from tools.benchmarks.common import Row, median_seconds
 
@@ -24,12 +25,16 @@ WARM_UP = 3  # steps of each turn that are not timed: what was decoded before th
 
 def add_arguments(parser):
     parser.add_argument("--pictures", type=int, default=400, help="different pictures (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="times that the ways take turns; the median counts (default %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="times that the ways take turns; the median counts (default %(default)s)"
+    )
     parser.add_argument("--steps", type=int, default=8, help="training steps of each turn (default %(default)s)")
     parser.add_argument("--batch_size", type=int, default=4, help="pictures a step (default %(default)s)")
     parser.add_argument("--image_size", type=int, default=321, help="side of the crops, pixels (default %(default)s)")
     parser.add_argument("--backbone", default="resnet50", help="trunk of the network (default %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a few small pictures and the small network: tries the benchmark itself")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few small pictures and the small network: tries the benchmark itself"
+    )
 
 
 def run(args):
@@ -42,13 +47,32 @@ def run(args):
         pictures = _made_up((200, 150) if args.quick else (800, 600), args.pictures)
         _write_shards(Path(folder), pictures)
         source = read_record_pictures(f"{folder}/train*", NUM_CLASSES)
-        ways = {"plain": lambda seed: plain_batches(source.shards, args.batch_size, args.image_size, seed),
-                "ours": lambda seed: training_batches(source, args.batch_size, args.image_size, seed)}
+        ways = {
+            "plain": lambda seed: plain_batches(source.shards, args.batch_size, args.image_size, seed),
+            "ours": lambda seed: training_batches(source, args.batch_size, args.image_size, seed),
+        }
         alone = _alone(ways, args)
-        rows = [Row("plain way, alone", alone["plain"].speed, "pictures/s", f"{1e3 * alone['plain'].processor:.1f} ms of processor time a picture"),
-                Row("data.py, alone", alone["ours"].speed, "pictures/s", f"{1e3 * alone['ours'].processor:.1f} ms of processor time a picture"),
-                Row("data.py against the plain way", alone["ours"].speed / alone["plain"].speed, "times as fast", target=">= 1.5"),
-                _gain_of_cropping_first(pictures, args)]
+        rows = [
+            Row(
+                "plain way, alone",
+                alone["plain"].speed,
+                "pictures/s",
+                f"{1e3 * alone['plain'].processor:.1f} ms of processor time a picture",
+            ),
+            Row(
+                "data.py, alone",
+                alone["ours"].speed,
+                "pictures/s",
+                f"{1e3 * alone['ours'].processor:.1f} ms of processor time a picture",
+            ),
+            Row(
+                "data.py against the plain way",
+                alone["ours"].speed / alone["plain"].speed,
+                "times as fast",
+                target=">= 1.5",
+            ),
+            _gain_of_cropping_first(pictures, args),
+        ]
         return rows + _with_network(ways, alone["ours"], args)
 
 
@@ -61,12 +85,20 @@ class _Alone(NamedTuple):
 
 def plain_batches(shards, batch_size, size, seed):
     """The input of DELG_SPEC 2.3 with its random crops."""
+
     def load(record):
         example = tf.io.parse_single_example(record, FEATURES)
         image = (tf.cast(tf.io.decode_jpeg(example["image/encoded"], channels=3), tf.float32) - 128.0) / 128.0
         begin, extent, _ = tf.image.sample_distorted_bounding_box(
-            tf.shape(image), tf.zeros((1, 0, 4)), seed=seed, min_object_covered=0.1, aspect_ratio_range=(3 / 4, 4 / 3), area_range=AREA,
-            max_attempts=100, use_image_if_no_bounding_boxes=True)
+            tf.shape(image),
+            tf.zeros((1, 0, 4)),
+            seed=seed,
+            min_object_covered=0.1,
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            area_range=AREA,
+            max_attempts=100,
+            use_image_if_no_bounding_boxes=True,
+        )
         image = tf.image.resize(tf.slice(image, begin, extent), (size, size), method="area")
         return tf.ensure_shape(image, (size, size, 3)), tf.cast(example["image/class/label"], tf.int32)
 
@@ -92,6 +124,7 @@ def _alone(ways, args):
 
 def _gain_of_cropping_first(pictures, args):
     """Row: one thread decoding a JPEG's crop alone against decoding it whole and then cropping."""
+
     @tf.function(input_signature=[tf.TensorSpec((), tf.string), tf.TensorSpec((2,), tf.int64)])
     def whole_first(encoded, seed):
         image = tf.io.decode_jpeg(encoded, channels=3)
@@ -107,8 +140,12 @@ def _gain_of_cropping_first(pictures, args):
     for way in (whole_first, crop_first):
         way(*arguments[0])
     seconds = median_seconds({"whole": lambda x: whole_first(*x), "crop": lambda x: crop_first(*x)}, arguments)
-    return Row("decoding the crop alone", seconds["whole"] / seconds["crop"], "times as fast",
-               f"{1e3 * seconds['crop']:.1f} ms a picture against {1e3 * seconds['whole']:.1f}, crop and resize included")
+    return Row(
+        "decoding the crop alone",
+        seconds["whole"] / seconds["crop"],
+        "times as fast",
+        f"{1e3 * seconds['crop']:.1f} ms a picture against {1e3 * seconds['whole']:.1f}, crop and resize included",
+    )
 
 
 def _with_network(ways, alone, args):
@@ -128,13 +165,32 @@ def _with_network(ways, alone, args):
         lost[way] = statistics.median(1 - without[0] / with_[0] for without, with_ in zip(turns["memory"], turns[way]))
         waiting[way] = statistics.median(wait / step for step, wait, _ in turns[way])
     processor = statistics.median(used for _, _, used in turns["ours"])
-    return [Row("training step, batch in memory", took["memory"], "s", f"{speed['memory']:.1f} pictures/s; {name}"),
-            Row("training step, plain way", took["plain"], "s", f"{speed['plain']:.1f} pictures/s, {waiting['plain']:.1%} of it waiting"),
-            Row("training step, data.py", took["ours"], "s", f"{speed['ours']:.1f} pictures/s"),
-            Row("share of it longer than with the batch in memory", lost["ours"], "share", f"plain way {lost['plain']:.3f}", "<= 0.1"),
-            Row("share of it waiting for pictures", waiting["ours"], "share", "", "<= 0.05"),
-            Row("share of its processor time that reads pictures", alone.processor * args.batch_size / processor, "share", "", "<= 0.05"),
-            Row("data.py alone against the need of the network", alone.speed / speed["memory"], "times", "", ">= 2")]
+    return [
+        Row("training step, batch in memory", took["memory"], "s", f"{speed['memory']:.1f} pictures/s; {name}"),
+        Row(
+            "training step, plain way",
+            took["plain"],
+            "s",
+            f"{speed['plain']:.1f} pictures/s, {waiting['plain']:.1%} of it waiting",
+        ),
+        Row("training step, data.py", took["ours"], "s", f"{speed['ours']:.1f} pictures/s"),
+        Row(
+            "share of it longer than with the batch in memory",
+            lost["ours"],
+            "share",
+            f"plain way {lost['plain']:.3f}",
+            "<= 0.1",
+        ),
+        Row("share of it waiting for pictures", waiting["ours"], "share", "", "<= 0.05"),
+        Row(
+            "share of its processor time that reads pictures",
+            alone.processor * args.batch_size / processor,
+            "share",
+            "",
+            "<= 0.05",
+        ),
+        Row("data.py alone against the need of the network", alone.speed / speed["memory"], "times", "", ">= 2"),
+    ]
 
 
 def _timed_steps(train_step, data, steps):
@@ -153,10 +209,11 @@ def _timed_steps(train_step, data, steps):
 
 def _training(args):
     """A function (images, labels) -> loss that trains a network one step."""
-    from delg_extract.training.losses import add_classifiers
     from delg_extract.network.model import Delg
     from delg_extract.training.flags import parse
+    from delg_extract.training.losses import add_classifiers
     from delg_extract.training.step import Trainer
+
     model = Delg(args.backbone)
     add_classifiers(model, NUM_CLASSES)
     trainer = Trainer(model, parse("", ["--train_list", "", "--image_dir", "", "--backbone", args.backbone]))
@@ -179,6 +236,8 @@ def _write_shards(folder, pictures, count=4):
         with tf.io.TFRecordWriter(str(folder / f"train-{shard:05d}-of-{count:05d}")) as writer:
             for encoded in pictures[shard::count]:
                 label = tf.train.Int64List(value=[int(rng.integers(NUM_CLASSES))])
-                features = {"image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
-                            "image/class/label": tf.train.Feature(int64_list=label)}
+                features = {
+                    "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
+                    "image/class/label": tf.train.Feature(int64_list=label),
+                }
                 writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())

@@ -12,17 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from rrt.training.batches import BatchSource
-from rrt.datasets.sets import TrainSet, not_finite
+from rrt.datasets.sets import TrainSet
 from rrt.errors import InputError, check_count
 from rrt.formats.lists import ImageList
-from rrt.training.loader import load_batches
 from rrt.network.model import RRT
 from rrt.network.pairs import scale_index
-from rrt.training.sampler import TripletSampler
-from rrt.store.store import Store
+from rrt.store.checked import not_finite
 from rrt.store.file import Sizes, create_file, write_columns
 from rrt.store.schema import SCHEMA, VERSION, write_attributes
+from rrt.store.store import Store
+from rrt.training.batches import BatchSource
+from rrt.training.loader import load_batches
+from rrt.training.sampler import TripletSampler
 from tools.benchmarks.common import Row, anonymous_bytes, best_device, usable_device
 
 HELP = "reading of training batches: images a second, waiting of the training step, memory over an epoch"
@@ -37,8 +38,9 @@ def add_arguments(parser):
     parser.add_argument("--num_local", type=int, default=500, help="local descriptors a picture (default %(default)s)")
     parser.add_argument("--num_workers", type=int, default=2, help="processes that read (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="the ways take turns so often (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=5, help="training steps whose waiting is measured, 0 = none"
-                        " (default %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--steps", type=int, default=5, help="training steps whose waiting is measured, 0 = none (default %(default)s)"
+    )
     parser.add_argument("--device", type=usable_device, default=best_device())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a tiny store, to see that it works; figures mean nothing")
@@ -183,10 +185,15 @@ def _memory(source, args):
     store = source.train.store
     held = store.local_descriptors.nbytes / 2**20
     return [
-        Row("anonymous memory over an epoch, growth", max(settled) - settled[0], "MiB",
+        Row(
+            "anonymous memory over an epoch, growth",
+            max(settled) - settled[0],
+            "MiB",
             f"caller and {args.num_workers} processes, {settled[0]:.0f} MiB after a tenth of it;"
-            f" {images} images of {len(store)} read, {held:.0f} MiB of descriptors", "<= 64"),
-    ]  # fmt: skip
+            f" {images} images of {len(store)} read, {held:.0f} MiB of descriptors",
+            "<= 64",
+        )
+    ]
 
 
 def memory_over_epoch(source, plan, num_workers, readings=50):

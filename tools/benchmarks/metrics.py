@@ -3,7 +3,8 @@
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.evaluation.metrics import IGNORED_GRADES, POSITIVE_GRADES, PROTOCOLS, evaluate
+from rrt.evaluation.metrics import evaluate
+from rrt.formats.ground_truth import IGNORED_GRADES, POSITIVE_GRADES, PROTOCOLS
 from tools.benchmarks.common import Row, median_seconds
 
 HELP = "mAP and mP@k of rankings: rrt.evaluation.metrics against a plain re-statement of the formula"
@@ -15,9 +16,16 @@ SIZES = ((5000, 70, ">= 1"), (1_000_000, 4, ">= 3"))
 
 
 def add_arguments(parser):
-    parser.add_argument("--repeats", type=int, default=9, help="times each way is taken, in turns; the median counts (default %(default)s)")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=9,
+        help="times each way is taken, in turns; the median counts (default %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="short rankings, to see that it works; the figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="short rankings, to see that it works; the figures mean nothing"
+    )
 
 
 def run(args):
@@ -33,8 +41,8 @@ def run(args):
 
 
 def plain_evaluate(ranks, gnd, protocols=PROTOCOLS):
-    """{protocol: (average precision [Q], precision at KS [Q, 3])} by the formula of DELG_SPEC 6.3, a query and a hit at a
-    time."""
+    """{protocol: (average precision [Q], precision at KS [Q, 3])} by the formula of DELG_SPEC 6.3, a query and a hit at
+    a time."""
     results = {}
     for protocol in protocols:
         aps, precisions = np.full(len(gnd), np.nan), np.full((len(gnd), len(KS)), np.nan)
@@ -71,18 +79,43 @@ def _draw_entry(generator, ranked):
 def _compare(ranks, gnd, target, repeats):
     for protocol, (aps, precisions) in plain_evaluate(ranks, gnd).items():
         ours = evaluate(ranks, gnd, KS)[protocol]
-        if not (np.allclose(ours.aps, aps, rtol=0, atol=1e-12) and np.allclose(ours.ps, precisions, rtol=0, atol=1e-12)):
-            raise InputError(f"rrt.evaluation.metrics and the plain formula differ for {protocol}; do not trust either before you know why")
-    seconds = median_seconds({"ours": lambda _: evaluate(ranks, gnd, KS), "plain": lambda _: plain_evaluate(ranks, gnd),
-                              "medium": lambda _: plain_evaluate(ranks, gnd, ["medium"])}, range(repeats))
+        if not (
+            np.allclose(ours.aps, aps, rtol=0, atol=1e-12) and np.allclose(ours.ps, precisions, rtol=0, atol=1e-12)
+        ):
+            raise InputError(
+                f"rrt.evaluation.metrics and the plain formula differ for {protocol}; do not trust either before you "
+                "know why"
+            )
+    seconds = median_seconds(
+        {
+            "ours": lambda _: evaluate(ranks, gnd, KS),
+            "plain": lambda _: plain_evaluate(ranks, gnd),
+            "medium": lambda _: plain_evaluate(ranks, gnd, ["medium"]),
+        },
+        range(repeats),
+    )
     milliseconds = {way: 1e3 * value / len(ranks) for way, value in seconds.items()}
     name = f"{ranks.shape[1]} ranked"
     return [
         Row(f"{name}: plain formula", milliseconds["plain"], "ms a query", "Easy, Medium and Hard"),
         Row(f"{name}: plain formula", milliseconds["medium"], "ms a query", "Medium alone"),
-        Row(f"{name}: rrt.evaluation.metrics", milliseconds["ours"], "ms a query", "Easy, Medium and Hard; repeated and foreign entries refused"),
-        Row(f"{name}: rrt.evaluation.metrics against plain", milliseconds["plain"] / milliseconds["ours"], "times as fast",
-            "the same numbers within 1e-12", target),
-        Row(f"{name}: rrt.evaluation.metrics against plain", milliseconds["medium"] / milliseconds["ours"], "times as fast",
-            "three protocols against one"),
+        Row(
+            f"{name}: rrt.evaluation.metrics",
+            milliseconds["ours"],
+            "ms a query",
+            "Easy, Medium and Hard; repeated and foreign entries refused",
+        ),
+        Row(
+            f"{name}: rrt.evaluation.metrics against plain",
+            milliseconds["plain"] / milliseconds["ours"],
+            "times as fast",
+            "the same numbers within 1e-12",
+            target,
+        ),
+        Row(
+            f"{name}: rrt.evaluation.metrics against plain",
+            milliseconds["medium"] / milliseconds["ours"],
+            "times as fast",
+            "three protocols against one",
+        ),
     ]

@@ -23,12 +23,18 @@ def add_arguments(parser):
     parser.add_argument("--photographs", type=int, default=10_000)
     parser.add_argument("--global_dim", type=int, default=512, help="as the shipped model has (default %(default)s)")
     parser.add_argument("--local_dim", type=int, default=128)
-    parser.add_argument("--num_local", type=int, default=200, help="local descriptors a photograph (default %(default)s)")
-    parser.add_argument("--file_bytes", type=int, default=100_000, help="size of a file, which is read and hashed (default %(default)s)")
+    parser.add_argument(
+        "--num_local", type=int, default=200, help="local descriptors a photograph (default %(default)s)"
+    )
+    parser.add_argument(
+        "--file_bytes", type=int, default=100_000, help="size of a file, which is read and hashed (default %(default)s)"
+    )
     parser.add_argument("--queries", type=int, default=20)
     parser.add_argument("--reranker", help="checkpoint that fits the dimensions: time of reranking 100, too")
     parser.add_argument("--dir", help="folder for what is written and removed (default: the system's)")
-    parser.add_argument("--quick", action="store_true", help="few photographs, to see that it works; the figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="few photographs, to see that it works; the figures mean nothing"
+    )
 
 
 def run(args):
@@ -64,8 +70,12 @@ def _made_up(args, flags, table, output, count, num_workers, lock):
     keypoints = generator.uniform(0, 480, (args.num_local, 2)).astype(np.float32)
     pool = generator.standard_normal((4096, args.local_dim), np.float32)
     pool = (pool / np.linalg.norm(pool, axis=1, keepdims=True)).astype(np.float16)
-    records = [ImageRecord(name, (640, 480), row, pool[generator.integers(0, 4096, args.num_local)], keypoints, scales, attention)
-               for name, row in zip(names, globals_)]
+    records = [
+        ImageRecord(
+            name, (640, 480), row, pool[generator.integers(0, 4096, args.num_local)], keypoints, scales, attention
+        )
+        for name, row in zip(names, globals_)
+    ]
     write_store(output, records, "photographs")
 
 
@@ -107,11 +117,15 @@ def _change(args, folder):
         update.write_rows(store, update.alive_rows(store, done.manifest), Path(folder) / "merged.h5", {}, "")
         merging = time.perf_counter() - began
     size = sum(path.stat().st_size for path in (index / "segments").glob("*.h5"))
-    return [Row("update without changes", nothing, "s"), Row("update, 1 % new and 1 % removed", changed, "s", _WITHOUT),
-            Row("learning a whitening of 256 dimensions", whitened, "s"), Row("merging all segments", merging, "s"),
-            Row("peak memory of updates", memory.total, "MB", "without page cache"),
-            Row("index.json", (index / "index.json").stat().st_size / 1e6, "MB"),
-            Row("descriptors", size / 1e6, "MB", f"{size / args.photographs / 1e3:.0f} kB a photograph")]
+    return [
+        Row("update without changes", nothing, "s"),
+        Row("update, 1 % new and 1 % removed", changed, "s", _WITHOUT),
+        Row("learning a whitening of 256 dimensions", whitened, "s"),
+        Row("merging all segments", merging, "s"),
+        Row("peak memory of updates", memory.total, "MB", "without page cache"),
+        Row("index.json", (index / "index.json").stat().st_size / 1e6, "MB"),
+        Row("descriptors", size / 1e6, "MB", f"{size / args.photographs / 1e3:.0f} kB a photograph"),
+    ]
 
 
 def _search(args, folder):
@@ -136,6 +150,8 @@ def _search(args, folder):
                 times.append(time.perf_counter() - began)
             taken[name] = times
     rows = [Row("opening the index", opening, "s")]
-    rows += [Row(f"a query, {name}", 1e3 * float(np.median(times)), "ms", f"slowest {1e3 * max(times):.0f}")
-             for name, times in taken.items()]
+    rows += [
+        Row(f"a query, {name}", 1e3 * float(np.median(times)), "ms", f"slowest {1e3 * max(times):.0f}")
+        for name, times in taken.items()
+    ]
     return rows + [Row("peak memory of searching", memory.total, "MB", "without page cache")]

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rrt.datasets.sets import read_descriptors
 from rrt.network.pairs import scale_index
+from rrt.store.checked import read_descriptors
 from rrt.store.values import as_float32
 
 
@@ -25,7 +25,8 @@ class PlainLayer(nn.Module):
 
 
 class PlainRRT(nn.Module):
-    """The published network (post-norm, ReLU; RRT_SPEC section 2) with the published names. settings: ``RRT.settings``."""
+    """The published network (post-norm, ReLU; RRT_SPEC section 2) with the published names. settings:
+    ``RRT.settings``."""
 
     def __init__(self, settings: dict):
         super().__init__()

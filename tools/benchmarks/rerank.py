@@ -10,21 +10,24 @@ import torch
 
 from rrt.datasets.sets import TestSet
 from rrt.errors import check_count
+from rrt.evaluation.metrics import evaluate
 from rrt.evaluation.reranking import evaluate_reranked, junk_last, score_shortlists
 from rrt.formats.ground_truth import GroundTruth
 from rrt.formats.lists import ImageList
-from rrt.evaluation.metrics import evaluate
-from rrt.network.model import RRT
 from rrt.formats.revisited import RevisitedSet
-from rrt.network.scorer import Scorer
+from rrt.network.model import RRT
 from rrt.network.precision import DTYPES, ScoringSettings, multiplication_rate
+from rrt.network.scorer import Scorer
 from rrt.store.records import ImageRecord
-from rrt.store.writer import PartWriter
 from rrt.store.store import Store
+from rrt.store.writer import PartWriter
 from tools.benchmarks.common import Row, best_device, usable_device
 from tools.benchmarks.plain_rrt import PlainRRT, plain_logits
 
-HELP = "reranking 70 queries x 100 of 4,993 pictures: rrt.network.scorer against padded pairs through nn.MultiheadAttention"
+HELP = (
+    "reranking 70 queries x 100 of 4,993 pictures: rrt.network.scorer against padded pairs through "
+    "nn.MultiheadAttention"
+)
 # Means of ROxford5k's ground truth.
 NUM_GRADED = {"easy": 43, "hard": 36, "junk": 19}
 # How much more similar to its query than a foreign picture (standard deviations): gives about the published mAP of
@@ -36,12 +39,19 @@ TARGETS = {"cpu": {"float32": ">= 5", "bfloat16": ">= 10"}, "cuda": {"bfloat16":
 
 def add_arguments(parser):
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=list(DTYPES))
-    parser.add_argument("--plain_batches", type=int, default=6, help="batches (a rank of all queries under a protocol) of"
-                        " the plain way that are measured, of 200; its whole time follows (default %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--plain_batches",
+        type=int,
+        default=6,
+        help="batches (a rank of all queries under a protocol) of"
+        " the plain way that are measured, of 200; its whole time follows (default %(default)s)",
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile in ours")
     parser.add_argument("--device", type=usable_device, default=best_device())
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="a tiny set, to see that it works; the figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny set, to see that it works; the figures mean nothing"
+    )
 
 
 def run(args):
@@ -75,7 +85,9 @@ def run(args):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         rows.append(Row("peak memory", peak, "GiB", "both ways, in one process"))
     if args.device == "cpu":
-        rows.append(Row("one GPU: ours against plain", None, "times as fast", "no GPU at hand", TARGETS["cuda"]["bfloat16"]))
+        rows.append(
+            Row("one GPU: ours against plain", None, "times as fast", "no GPU at hand", TARGETS["cuda"]["bfloat16"])
+        )
         rows.append(Row("one GPU: linear layers", None, "of matrix products", "no GPU at hand", ">= 0.4"))
     elif "bfloat16" in rates:
         rows.append(linear_row(model, test, locals_, rates["bfloat16"]))
@@ -103,8 +115,15 @@ def make_test_set(folder, images, queries, locals_, global_dim, seed) -> TestSet
 
     def record(name):
         attention = np.linspace(9, 1, locals_)
-        return ImageRecord(name, (1024, 768), unit(1, global_dim)[0], unit(locals_, 128), np.zeros((locals_, 2)),
-                           generator.choice(scales, locals_), attention)  # fmt: skip
+        return ImageRecord(
+            name,
+            (1024, 768),
+            unit(1, global_dim)[0],
+            unit(locals_, 128),
+            np.zeros((locals_, 2)),
+            generator.choice(scales, locals_),
+            attention,
+        )
 
     path = folder / "delg_made_up.h5"
     writer = PartWriter(path, names, {}, block=256)
@@ -119,8 +138,10 @@ def make_test_set(folder, images, queries, locals_, global_dim, seed) -> TestSet
         gnd.append({"bbx": [0, 0, 1023, 767]} | dict(zip(NUM_GRADED, drawn)))
         for grade, lead in LEAD.items():
             row[gnd[-1][grade]] += lead
-    lists = [ImageList(Path(f"{part}.txt"), part_names, np.zeros(len(part_names), int), np.full((len(part_names), 2), 9))
-             for part, part_names in (("query", names[:queries]), ("gallery", names[queries:]))]  # fmt: skip
+    lists = [
+        ImageList(Path(f"{part}.txt"), part_names, np.zeros(len(part_names), int), np.full((len(part_names), 2), 9))
+        for part, part_names in (("query", names[:queries]), ("gallery", names[queries:]))
+    ]
     truth = GroundTruth(Path("gnd"), lists[1].names, lists[0].names, gnd)
     ranks = np.argsort(-similarities, axis=1)
     index = np.arange(len(names))
@@ -165,7 +186,12 @@ class PlainWay:
         whole = "measured whole" if len(self.seconds) == len(self.all) else "from the time a pair"
         return [
             Row("plain way", 1000 * self.pair_seconds, "ms a pair", note),
-            Row("plain way, whole evaluation", self.pair_seconds * self.num_pairs, "s", f"{self.num_pairs} pairs, {whole}"),
+            Row(
+                "plain way, whole evaluation",
+                self.pair_seconds * self.num_pairs,
+                "s",
+                f"{self.num_pairs} pairs, {whole}",
+            ),
         ]
 
 
@@ -190,14 +216,26 @@ def our_rows(device, precision, scored, seconds, plain, rates, settings, locals_
     difference = float(np.abs(ours - np.stack(plain.logits)).max() / np.ptp(plain.logits))
     medium = evaluate(plain.test.ranks, plain.test.gnd, (1,))["medium"].map
     return [
-        Row(f"{name}, whole evaluation", seconds, "s", f"{pairs} pairs, each once (global Medium mAP {100 * medium:.0f})"),
+        Row(
+            f"{name}, whole evaluation",
+            seconds,
+            "s",
+            f"{pairs} pairs, each once (global Medium mAP {100 * medium:.0f})",
+        ),
         Row(f"{name}, whole evaluation", plain.pair_seconds * plain.num_pairs / seconds, "times as fast", "", target),
-        Row(f"{name}, a pair", plain.pair_seconds * pairs / seconds, "times as fast", f"{1000 * seconds / pairs:.1f} ms"),
+        Row(
+            f"{name}, a pair", plain.pair_seconds * pairs / seconds, "times as fast", f"{1000 * seconds / pairs:.1f} ms"
+        ),
         Row(f"{name}, speed", pairs / seconds, "pairs/s", f"{work / 1e9:.0f} GFLOP/s"),
         Row(f"{name}, work", work / rates[precision], "of matrix products", f"those of {precision}"),
-        Row(f"{name}, logits", difference, "of their spread", "largest difference to the plain way's",
-            "<= 0.0001" if precision == "float32" else ""),
-    ]  # fmt: skip
+        Row(
+            f"{name}, logits",
+            difference,
+            "of their spread",
+            "largest difference to the plain way's",
+            "<= 0.0001" if precision == "float32" else "",
+        ),
+    ]
 
 
 def pair_operations(settings, locals_):
@@ -224,8 +262,14 @@ def curve_rows(args, model, test, curve, rates):
                 seconds, done = seconds + time.perf_counter() - start, done + len(scored)
             pairs = 100 * done
             work = pair_operations(model.settings, max_local) * pairs / seconds
-            rows.append(Row(f"ours, {precision}, {max_local} descriptors", pairs / seconds, "pairs/s",
-                            f"{100 * seconds / pairs * 1000:.0f} ms for 100, {work / rates[precision]:.2f} of matrix products"))  # fmt: skip
+            rows.append(
+                Row(
+                    f"ours, {precision}, {max_local} descriptors",
+                    pairs / seconds,
+                    "pairs/s",
+                    f"{100 * seconds / pairs * 1000:.0f} ms for 100, {work / rates[precision]:.2f} of matrix products",
+                )
+            )
     return rows
 
 
@@ -238,5 +282,10 @@ def linear_row(model, test, locals_, rate):
         scorer.score(*work)
     products = [event for event in profile.key_averages() if event.key in ("aten::addmm", "aten::mm")]
     seconds = sum(event.device_time_total for event in products) / 1e6
-    return Row("one GPU: linear layers", sum(event.flops for event in products) / seconds / rate, "of matrix products",
-               "aten::addmm and aten::mm of two queries", ">= 0.4")  # fmt: skip
+    return Row(
+        "one GPU: linear layers",
+        sum(event.flops for event in products) / seconds / rate,
+        "of matrix products",
+        "aten::addmm and aten::mm of two queries",
+        ">= 0.4",
+    )

@@ -1,4 +1,5 @@
-"""Search in a million images: exact, streaming from the file, and approximate by faiss with its recall against exact."""
+"""Search in a million images: exact, streaming from the file, and approximate by faiss with its recall against
+exact."""
 
 import multiprocessing
 import tempfile
@@ -23,24 +24,37 @@ format_rows = format_figures
 
 
 def add_arguments(parser):
-    parser.add_argument("--images", type=int, default=1_000_000, help="2 bytes a dimension each on disk (default %(default)s)")
+    parser.add_argument(
+        "--images", type=int, default=1_000_000, help="2 bytes a dimension each on disk (default %(default)s)"
+    )
     parser.add_argument("--dimensions", type=int, default=2048)
     parser.add_argument("--queries", type=int, default=70)
     parser.add_argument("--k", type=int, default=100)
-    parser.add_argument("--indexes", nargs="*", metavar="FACTORY[;SETTING ...]",
-                        help="faiss factory strings, each with settings to search with, as 'PCA512,IVF4096,PQ128np;nprobe=16"
-                        ";nprobe=64' (default: IVF-PQ, HNSW and scalar quantizer for the size); none: exact search alone")
-    parser.add_argument("--training_images", type=int, default=65_536, help="sample that indexes are trained on, at most")
-    parser.add_argument("--again", type=int, default=400,
-                        help="candidates of an index whose similarity is computed again from the file; 0: none (default"
-                        " %(default)s)")
-    parser.add_argument("--decay", type=float, default=0.75,
-                        help="the d-th principal variance falls as d**-decay (default %(default)s)")
+    parser.add_argument(
+        "--indexes",
+        nargs="*",
+        metavar="FACTORY[;SETTING ...]",
+        help="faiss factory strings, each with settings to search with, as 'PCA512,IVF4096,PQ128np;nprobe=16"
+        ";nprobe=64' (default: IVF-PQ, HNSW and scalar quantizer for the size); none: exact search alone",
+    )
+    parser.add_argument(
+        "--training_images", type=int, default=65_536, help="sample that indexes are trained on, at most"
+    )
+    parser.add_argument(
+        "--again",
+        type=int,
+        default=400,
+        help="candidates of an index whose similarity is computed again from the file; 0: none (default %(default)s)",
+    )
+    parser.add_argument(
+        "--decay", type=float, default=0.75, help="the d-th principal variance falls as d**-decay (default %(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="the median counts (default %(default)s)")
     parser.add_argument("--dir", help="folder for the file that is written and removed (default: the system's)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true",
-                        help="few short rows, to see that it works; the figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="few short rows, to see that it works; the figures mean nothing"
+    )
 
 
 def default_indexes(count, width):
@@ -48,9 +62,11 @@ def default_indexes(count, width):
     kept = max(4, width // 4)
     lists = 2 ** round(np.log2(4 * count**0.5))
     # np: without polysemous training, which takes minutes and changes the order of the codes alone.
-    return [f"PCA{kept},IVF{lists},PQ{kept // 4}np;nprobe=8;nprobe=32;nprobe=128",
-            f"PCA{kept},HNSW32_SQ8;efSearch=64;efSearch=256",
-            "SQ8"]
+    return [
+        f"PCA{kept},IVF{lists},PQ{kept // 4}np;nprobe=8;nprobe=32;nprobe=128",
+        f"PCA{kept},HNSW32_SQ8;efSearch=64;efSearch=256",
+        "SQ8",
+    ]
 
 
 def run(args):
@@ -72,13 +88,15 @@ def run(args):
         queries = write_rows(path, args.images, args.dimensions, args.queries, args.decay, args.seed)
         exact, rows = _in_new_process(_exact, path, queries, args.k, args.rounds)
         for text in indexes:
-            rows += _in_new_process(_approximate, path, queries, exact, text, args.training_images, args.again, args.rounds)
+            rows += _in_new_process(
+                _approximate, path, queries, exact, text, args.training_images, args.again, args.rounds
+            )
     return rows
 
 
 def write_rows(path, count, width, num_queries, decay, seed):
-    """Write unit rows float16 [count, width] to a .npy -> queries float32 [num_queries, width], further images of the same
-    landmarks. The rows come in chunks of landmarks of their own, so that memory does not grow with them."""
+    """Write unit rows float16 [count, width] to a .npy -> queries float32 [num_queries, width], further images of the
+    same landmarks. The rows come in chunks of landmarks of their own, so that memory does not grow with them."""
     generator = np.random.default_rng(seed)
     table = np.lib.format.open_memmap(path, "w+", np.float16, (count, width))
     queries, starts = [], range(0, count, _CHUNK)
@@ -102,24 +120,32 @@ def _in_new_process(function, *arguments):
 def _exact(path, queries, k, rounds):
     table = np.load(path, mmap_mode="r")
     with PeakMemory() as memory:
-        seconds = median_seconds({"all": lambda turn: search(table, queries, k),
-                                  "one": lambda turn: search(table, queries[turn : turn + 1], k)},
-                                 np.arange(rounds) % len(queries))
+        seconds = median_seconds(
+            {
+                "all": lambda turn: search(table, queries, k),
+                "one": lambda turn: search(table, queries[turn : turn + 1], k),
+            },
+            np.arange(rounds) % len(queries),
+        )
         found = search(table, queries, k)[1]
     _check_exact(table, queries, found)
     note = f"{len(queries)} queries together, peak without page cache; {1e3 * seconds['one']:.0f} ms a query one by one"
     way = "exact, from the file"
     size = table.nbytes / 1e6
-    rows = [Row(f"{way}: build", 0.0, "s"), Row(f"{way}: index", size, "MB", "on disk"),
-            Row(f"{way}: peak memory", memory.total, "MB", "", f"<= {MOST_MEMORY_MB}"),
-            Row(f"{way}: time", 1e3 * seconds["all"] / len(queries), "ms a query", note)]
+    rows = [
+        Row(f"{way}: build", 0.0, "s"),
+        Row(f"{way}: index", size, "MB", "on disk"),
+        Row(f"{way}: peak memory", memory.total, "MB", "", f"<= {MOST_MEMORY_MB}"),
+        Row(f"{way}: time", 1e3 * seconds["all"] / len(queries), "ms a query", note),
+    ]
     return found, rows + [Row(f"{way}: recall@{n}", 1.0, "") for n in RECALLS if n <= k]
 
 
 def _check_exact(table, queries, found):
     for query, own in zip(queries[:CHECKED].astype(np.float64), found):
-        products = np.concatenate([table[start : start + 4096].astype(np.float64) @ query
-                                   for start in range(0, len(table), 4096)])
+        products = np.concatenate(
+            [table[start : start + 4096].astype(np.float64) @ query for start in range(0, len(table), 4096)]
+        )
         best = np.sort(products)[::-1][: len(own)]
         if np.abs(products[own] - best).max() > 1e-5:
             raise InputError("exact search gives other neighbours than float64 products; do not use it here")
@@ -187,9 +213,12 @@ def _approximate(path, queries, exact, text, training_images, again, rounds):
             found = {name: way(0) for name, way in ways.items()}
         for name in ways:
             way = f"{factory} {setting}".strip() + name
-            rows += [Row(f"{way}: build", seconds, "s"), Row(f"{way}: index", _size(index) / 1e6, "MB"),
-                     Row(f"{way}: peak memory", memory.total, "MB"),
-                     Row(f"{way}: time", 1e3 * taken[name] / len(queries), "ms a query")]
+            rows += [
+                Row(f"{way}: build", seconds, "s"),
+                Row(f"{way}: index", _size(index) / 1e6, "MB"),
+                Row(f"{way}: peak memory", memory.total, "MB"),
+                Row(f"{way}: time", 1e3 * taken[name] / len(queries), "ms a query"),
+            ]
             rows += [Row(f"{way}: recall@{n}", recall(found[name], exact, n), "") for n in RECALLS if n <= k]
     return rows
 

@@ -1,4 +1,5 @@
-"""The descriptor store against files of one protobuf message a picture: reading, size, writing (tools/benchmark.py store)."""
+"""The descriptor store against files of one protobuf message a picture: reading, size, writing (tools/benchmark.py
+store)."""
 
 import os
 import tempfile
@@ -6,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.formats.delf import LocalFeatures, parse_feature_messages, read_features, serialize_datum, serialize_features
 from rrt.errors import check_count
+from rrt.formats.delf import LocalFeatures, parse_feature_messages, read_features, serialize_datum, serialize_features
 from rrt.store.records import ImageRecord
-from rrt.store.writer import PartWriter, remove_store, write_store
-from rrt.store.store import Store
 from rrt.store.schema import LOCAL_DTYPES
+from rrt.store.store import Store
+from rrt.store.writer import PartWriter, remove_store, write_store
 from tools.benchmarks.common import Row, median_seconds
 
 HELP = "feature files and descriptor store: reading, size on disk, writing"
@@ -25,7 +26,9 @@ def add_arguments(parser):
     parser.add_argument("--images", type=int, default=200, help="pictures in the store (default %(default)s)")
     parser.add_argument("--num_local", type=int, default=650, help="local descriptors a picture (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="a few small pictures, to see that it works; the figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few small pictures, to see that it works; the figures mean nothing"
+    )
 
 
 def run(args):
@@ -38,18 +41,30 @@ def run(args):
         folder = Path(folder)
         records = [_random_record(f"{i:06d}.jpg", num_local, generator) for i in range(images)]
         locals_, globals_ = _write_files(folder, records)
-        return [*_reading(folder, records, locals_, generator, readings), *_sizes(folder, records, locals_, globals_),
-                *_writing(folder, records, writings)]
+        return [
+            *_reading(folder, records, locals_, generator, readings),
+            *_sizes(folder, records, locals_, globals_),
+            *_writing(folder, records, writings),
+        ]
 
 
 def read_by_messages(path):
-    """descriptors [n, D], keypoints, scales, attention of a feature file: an object a feature, its values read in turn."""
+    """descriptors [n, D], keypoints, scales, attention of a feature file: an object a feature, its values read in
+    turn."""
     features = parse_feature_messages(path.read_bytes())
-    descriptors = np.array([np.array(feature.descriptor.float_list.value, np.float32).reshape(feature.descriptor.shape.dim)
-                            for feature in features])
+    descriptors = np.array(
+        [
+            np.array(feature.descriptor.float_list.value, np.float32).reshape(feature.descriptor.shape.dim)
+            for feature in features
+        ]
+    )
     keypoints = np.array([(feature.x, feature.y) for feature in features], np.float32)
-    return (descriptors, keypoints, np.array([feature.scale for feature in features], np.float32),
-            np.array([feature.strength for feature in features], np.float32))
+    return (
+        descriptors,
+        keypoints,
+        np.array([feature.scale for feature in features], np.float32),
+        np.array([feature.strength for feature in features], np.float32),
+    )
 
 
 def _reading(folder, records, paths, generator, repeats):
@@ -64,17 +79,27 @@ def _reading(folder, records, paths, generator, repeats):
     name = f"{len(records[0].attention)} features of {LOCAL_DIM} dimensions"
     ratio = {way: seconds["messages"] / time for way, time in seconds.items()}
     return [
-        Row(f"{name}: an object a feature", 1e3 * seconds["messages"], "ms", "the reading all others are compared with"),
+        Row(
+            f"{name}: an object a feature", 1e3 * seconds["messages"], "ms", "the reading all others are compared with"
+        ),
         Row(f"{name}: rrt.formats.delf", 1e3 * seconds["fast"], "ms"),
         Row("rrt.formats.delf against objects", ratio["fast"], "times as fast", "", ">= 10"),
-        Row(f"a picture's {MAX_LOCAL} from the store", 1e3 * seconds["packed"], "ms", "read_packed: half floats, as training reads them"),
+        Row(
+            f"a picture's {MAX_LOCAL} from the store",
+            1e3 * seconds["packed"],
+            "ms",
+            "read_packed: half floats, as training reads them",
+        ),
         Row("store against objects", ratio["packed"], "times as fast", "read_packed", ">= 50"),
         Row("store against objects, float32", ratio["float32"], "times as fast", "read: half floats converted"),
     ]
 
 
 def _sizes(folder, records, locals_, globals_):
-    files = {"local": sum(path.stat().st_size for path in locals_), "global": sum(path.stat().st_size for path in globals_)}
+    files = {
+        "local": sum(path.stat().st_size for path in locals_),
+        "global": sum(path.stat().st_size for path in globals_),
+    }
     global_bytes = 4 * GLOBAL_DIM * len(records)
     rows = []
     for dtype, target in (("float16", "<= 0.52"), ("int8", "<= 0.28")):
@@ -82,9 +107,16 @@ def _sizes(folder, records, locals_, globals_):
             rows.append(Row(f"store of {dtype}, size", None, "of .delg_local", "not supported", target))
             continue
         size = write_store(folder / "size.h5", records, local_dtype=dtype).stat().st_size
-        rows += [Row(f"store of {dtype}, size", (size - global_bytes) / files["local"], "of .delg_local",
-                     "without global descriptors on both sides", target),
-                 Row(f"store of {dtype}, size", size / sum(files.values()), "of all files", "with them on both sides")]
+        rows += [
+            Row(
+                f"store of {dtype}, size",
+                (size - global_bytes) / files["local"],
+                "of .delg_local",
+                "without global descriptors on both sides",
+                target,
+            ),
+            Row(f"store of {dtype}, size", size / sum(files.values()), "of all files", "with them on both sides"),
+        ]
     return rows
 
 
@@ -108,23 +140,48 @@ def _writing(folder, records, repeats):
             writer.write_part(part, [by_name[name] for name in writer.block_names(part)])
         writer.merge()
 
-    seconds = median_seconds({"save": lambda _: save(True), "unsafe": lambda _: save(False), "parts": write_parts,
-                              "store": lambda _: write_store(path, records)}, range(repeats))
+    seconds = median_seconds(
+        {
+            "save": lambda _: save(True),
+            "unsafe": lambda _: save(False),
+            "parts": write_parts,
+            "store": lambda _: write_store(path, records),
+        },
+        range(repeats),
+    )
     speed = {way: len(content) / time / 1e6 for way, time in seconds.items()}
     return [
         Row("numpy.save, flushed to disk", speed["save"], "MB/s", "as the store is"),
         Row("numpy.save, not flushed", speed["unsafe"], "MB/s"),
         Row("write_store", speed["store"], "MB/s"),
-        Row("write_store against numpy.save", speed["store"] / speed["save"], "times as fast", "both flushed to disk", ">= 0.5"),
-        Row("parts and merge against numpy.save", speed["parts"] / speed["save"], "times as fast", "writes everything twice"),
+        Row(
+            "write_store against numpy.save",
+            speed["store"] / speed["save"],
+            "times as fast",
+            "both flushed to disk",
+            ">= 0.5",
+        ),
+        Row(
+            "parts and merge against numpy.save",
+            speed["parts"] / speed["save"],
+            "times as fast",
+            "writes everything twice",
+        ),
     ]
 
 
 def _random_record(name, num_local, generator):
     keypoints = generator.uniform(0, SIZE, (num_local, 2)).astype(np.float32)
     attention = np.sort(generator.exponential(100, num_local).astype(np.float32))[::-1]
-    return ImageRecord(name, SIZE, _unit_rows(generator, 1, GLOBAL_DIM)[0], _unit_rows(generator, num_local, LOCAL_DIM),
-                       keypoints, generator.choice(SCALES, num_local), attention)
+    return ImageRecord(
+        name,
+        SIZE,
+        _unit_rows(generator, 1, GLOBAL_DIM)[0],
+        _unit_rows(generator, num_local, LOCAL_DIM),
+        keypoints,
+        generator.choice(SCALES, num_local),
+        attention,
+    )
 
 
 def _unit_rows(generator, count, width):
@@ -136,10 +193,13 @@ def _write_files(folder, records):
     """The records as feature files -> their paths: local, global."""
     locals_, globals_ = [], []
     for record in records:
-        features = LocalFeatures(record.descriptors, record.keypoints, record.scales, record.attention,
-                                 np.zeros(len(record.attention)))
-        for paths, suffix, content in ((locals_, ".delg_local", serialize_features(features)),
-                                       (globals_, ".delg_global", serialize_datum(record.global_))):
+        features = LocalFeatures(
+            record.descriptors, record.keypoints, record.scales, record.attention, np.zeros(len(record.attention))
+        )
+        for paths, suffix, content in (
+            (locals_, ".delg_local", serialize_features(features)),
+            (globals_, ".delg_global", serialize_datum(record.global_)),
+        ):
             paths.append(folder / f"{Path(record.name).stem}{suffix}")
             paths[-1].write_bytes(content)
     return locals_, globals_

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.search.rows import DescriptorRows, summarize_rows
 from rrt.errors import InputError, check_count
 from rrt.search.first_pass import KINDS
+from rrt.search.rows import DescriptorRows, summarize_rows
 from rrt.search.self_search import SelfSearch
 from tools.benchmarks.common import PeakMemory, Row, clustered_rows, median_seconds
 
@@ -18,22 +18,29 @@ CHECKED = 16  # rows compared with float64 products of all
 
 
 def add_arguments(parser):
-    parser.add_argument("--images", type=int, default=50_000,
-                        help="a quarter and half of them are measured, too (default %(default)s)")
+    parser.add_argument(
+        "--images", type=int, default=50_000, help="a quarter and half of them are measured, too (default %(default)s)"
+    )
     parser.add_argument("--dimensions", type=int, default=2048)
     parser.add_argument("--k", type=int, default=100)
-    parser.add_argument("--first_pass", default="auto", choices=("auto", *KINDS),
-                        help="compared with float32 and the plain way")
-    parser.add_argument("--decay", type=float, default=0.75,
-                        help="the d-th principal variance falls as d**-decay; 0 is noise alike in all directions, which"
-                        " no network makes and which is hard for int8 (default %(default)s: similarities of different"
-                        " landmarks spread by 0.07)")
+    parser.add_argument(
+        "--first_pass", default="auto", choices=("auto", *KINDS), help="compared with float32 and the plain way"
+    )
+    parser.add_argument(
+        "--decay",
+        type=float,
+        default=0.75,
+        help="the d-th principal variance falls as d**-decay; 0 is noise alike in all directions, which"
+        " no network makes and which is hard for int8 (default %(default)s: similarities of different"
+        " landmarks spread by 0.07)",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="turns; the median counts (default %(default)s)")
     parser.add_argument("--memory_mb", type=int, default=2000)
     parser.add_argument("--dir", help="folder for the files that are written and removed (default: the system's)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true",
-                        help="few short rows, to see that it works; the figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="few short rows, to see that it works; the figures mean nothing"
+    )
 
 
 def run(args):
@@ -97,7 +104,9 @@ def _measure(args, size, folder):
     starts = generator.integers(0, size - own_rows + 1, args.rounds)
     seconds = median_seconds(
         {"plain": lambda start: plain_neighbours(table, slice(start, start + plain_rows), args.k)}
-        | {name: _searcher(way, own_rows) for name, way in ways.items()}, starts)
+        | {name: _searcher(way, own_rows) for name, way in ways.items()},
+        starts,
+    )
     for name, way in ways.items():
         way.seconds = seconds[name] / own_rows + way.preparation / size
         way.again = way.search.computed_again / (own_rows * args.rounds)
@@ -123,8 +132,9 @@ def exact_neighbours(table, own, k):
     found = []
     for row in own:
         query = table[row].astype(np.float64)
-        similarities = np.concatenate([np.vecdot(table[start : start + 4096].astype(np.float64), query)
-                                       for start in range(0, len(table), 4096)])
+        similarities = np.concatenate(
+            [np.vecdot(table[start : start + 4096].astype(np.float64), query) for start in range(0, len(table), 4096)]
+        )
         similarities[row] = -np.inf
         found.append(np.argsort(-similarities, kind="stable")[:k])
     return np.array(found)
@@ -136,11 +146,20 @@ def _rows_of(size, measured, last):
         found = measured[way]
         name = f"{size} images: first pass {found.name}"
         rows += [
-            Row(name, 1e3 * found.seconds, "ms an image",
+            Row(
+                name,
+                1e3 * found.seconds,
+                "ms an image",
                 f"{found.again:.0f} candidates computed again, {found.search.searched_again} rows searched again,"
-                f" preparation {found.preparation:.1f} s in it"),
-            Row(f"{name}, against NumPy", measured["plain"] / found.seconds, "times as fast",
-                f"0 differences from float64 in {CHECKED} rows", target if last else ""),
+                f" preparation {found.preparation:.1f} s in it",
+            ),
+            Row(
+                f"{name}, against NumPy",
+                measured["plain"] / found.seconds,
+                "times as fast",
+                f"0 differences from float64 in {CHECKED} rows",
+                target if last else "",
+            ),
             Row(f"{name}, memory", found.memory.peak, "MB", "without page cache"),
         ]
     return rows
@@ -151,11 +170,23 @@ def _extrapolate(name, sizes, ways, k):
     slope, start = np.polyfit(sizes, [way.seconds for way in ways], 1)
     rows = []
     for size in EXTRAPOLATED:
-        rows.append(Row(f"{size} images: first pass {name}", size * (start + slope * size) / 3600, "hours",
-                        "extrapolated from a straight line through the milliseconds an image above"))
+        rows.append(
+            Row(
+                f"{size} images: first pass {name}",
+                size * (start + slope * size) / 3600,
+                "hours",
+                "extrapolated from a straight line through the milliseconds an image above",
+            )
+        )
         # 32 bytes an image in the search's summaries; the finished table is put together in memory.
         memory = ways[0].memory.peak + (32 + 8 * k) * size / 1e6
-        rows.append(Row(f"{size} images: memory of {name}", memory, "MB",
-                        f"extrapolated: the search above and {32 + 8 * k} bytes an image, of which {8 * k} for the"
-                        " finished table"))
+        rows.append(
+            Row(
+                f"{size} images: memory of {name}",
+                memory,
+                "MB",
+                f"extrapolated: the search above and {32 + 8 * k} bytes an image, of which {8 * k} for the"
+                " finished table",
+            )
+        )
     return rows

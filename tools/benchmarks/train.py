@@ -1,6 +1,6 @@
-"""The training benchmark: a step of delg_extract/train.py against the plain way, which is the reference's: Keras layers with all their
-biases, the angles of every class, TensorFlow's own gradients, clipping, then Keras' optimizer. All ways take turns from the same weights
-over the same pictures of one run, each in a process of its own."""
+"""The training benchmark: a step of delg_extract/train.py against the plain way, which is the reference's: Keras layers
+with all their biases, the angles of every class, TensorFlow's own gradients, clipping, then Keras' optimizer. All ways
+take turns from the same weights over the same pictures of one run, each in a process of its own."""
 
 import math
 import multiprocessing
@@ -19,16 +19,28 @@ _way = {}
 
 
 def add_arguments(parser):
-    parser.add_argument("--backbone", choices=["resnet50", "resnet101", "small"], default="resnet50", help="trunk (default %(default)s)")
+    parser.add_argument(
+        "--backbone", choices=["resnet50", "resnet101", "small"], default="resnet50", help="trunk (default %(default)s)"
+    )
     parser.add_argument("--batch_size", type=int, default=4, help="pictures a step (default %(default)s)")
     parser.add_argument("--image_size", type=int, default=321, help="their side, pixels (default %(default)s)")
-    parser.add_argument("--num_classes", type=int, default=11, help="classes; of GLDv2 clean 81313 (default %(default)s)")
+    parser.add_argument(
+        "--num_classes", type=int, default=11, help="classes; of GLDv2 clean 81313 (default %(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="times that the ways take turns (default %(default)s)")
     parser.add_argument("--steps", type=int, default=2, help="steps of each turn (default %(default)s)")
-    parser.add_argument("--precision", nargs="+", default=list(TARGETS), choices=list(TARGETS),
-                        help="precisions of train.py to measure (default both)")
-    parser.add_argument("--quick", action="store_true",
-                        help="the small network and two pictures of 97 pixels: tries the benchmark itself")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        default=list(TARGETS),
+        choices=list(TARGETS),
+        help="precisions of train.py to measure (default both)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="the small network and two pictures of 97 pixels: tries the benchmark itself",
+    )
 
 
 def run(args):
@@ -39,7 +51,7 @@ def run(args):
         raise InputError(f"image_size={args.image_size}: give at least {SMALLEST_IMAGE}")
     if args.quick:
         args.backbone, args.batch_size, args.image_size = "small", 2, 97
-    ways = {"plain": make_plain_step, **{precision: make_our_step for precision in args.precision}}
+    ways = {"plain": make_plain_step, **dict.fromkeys(args.precision, make_our_step)}
     pools = {way: ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) for way in ways}
     try:
         first = {way: pool.submit(_prepare, ways[way], args, way).result() for way, pool in pools.items()}
@@ -47,18 +59,33 @@ def run(args):
         seconds = {way: took / args.steps for way, took in median_seconds(turns, [args.steps] * args.rounds).items()}
         memory = {way: pool.submit(_peak_memory).result() for way, pool in pools.items()}
     except BrokenProcessPool:
-        raise InputError("a process of the benchmark was killed, most likely for want of memory; give fewer --num_classes, a smaller "
-                         "--batch_size, or one --precision") from None
+        raise InputError(
+            "a process of the benchmark was killed, most likely for want of memory; give fewer --num_classes, a "
+            "smaller "
+            "--batch_size, or one --precision"
+        ) from None
     finally:
         for pool in pools.values():
             pool.shutdown()
     rows = [("plain way", seconds["plain"], "s a step", f"{memory['plain']:.0f} MB at most")]
     for way in list(ways)[1:]:
         speed_target, loss_target = TARGETS[way]
-        rows += [(f"train.py, {way}", seconds["plain"] / seconds[way], "times as fast",
-                  f"{seconds[way]:.3g} s a step, {memory[way]:.0f} MB at most", speed_target),
-                 (f"{way}: first loss", abs(first[way] / first["plain"] - 1), "off",
-                  f"{first[way]:.6g}, plain {first['plain']:.6g}", loss_target)]
+        rows += [
+            (
+                f"train.py, {way}",
+                seconds["plain"] / seconds[way],
+                "times as fast",
+                f"{seconds[way]:.3g} s a step, {memory[way]:.0f} MB at most",
+                speed_target,
+            ),
+            (
+                f"{way}: first loss",
+                abs(first[way] / first["plain"] - 1),
+                "off",
+                f"{first[way]:.6g}, plain {first['plain']:.6g}",
+                loss_target,
+            ),
+        ]
     return rows
 
 
@@ -67,6 +94,7 @@ def _prepare(make, args, way):
     import numpy as np
 
     from delg_extract.network.tensorflow import tf
+
     rng = np.random.default_rng(0)
     shape = args.batch_size, args.image_size, args.image_size, 3
     images = tf.constant(rng.uniform(-1, 1, shape), tf.float32)
@@ -89,8 +117,9 @@ def _peak_memory():
 
 
 def _model(args, compute_dtype="float32"):
-    from delg_extract.training.losses import add_classifiers
     from delg_extract.network.model import Delg
+    from delg_extract.training.losses import add_classifiers
+
     model = Delg(args.backbone, seed=0, compute_dtype=compute_dtype)
     add_classifiers(model, args.num_classes)
     return model
@@ -100,12 +129,13 @@ def make_our_step(args, precision):
     """A function of images and labels that takes a step of delg_extract/train.py and returns the loss."""
     from delg_extract.training.flags import parse
     from delg_extract.training.step import Trainer
+
     flags = parse("", ["--train_list", "none", "--image_dir", "none", "--initial_lr", str(LEARNING_RATE)])
     trainer = Trainer(_model(args, precision), flags)
     return lambda images, labels: trainer.train_step(images, labels)[0]
 
 
-# ---- the plain way: DELG_SPEC 1.1 to 1.7 and 2.2 -------------------------------------------------------------------------
+# ---- the plain way: DELG_SPEC 1.1 to 1.7 and 2.2 ---------------------------------------------------------------------
 
 LEARNING_RATE = 0.001
 
@@ -113,6 +143,7 @@ LEARNING_RATE = 0.001
 def make_plain_step(args, _):
     """The same by Keras layers, from the same weights."""
     from delg_extract.network.tensorflow import tf
+
     keras, network = tf.keras, _plain_network(_model(args))
     optimizer = keras.optimizers.SGD(LEARNING_RATE, momentum=0.9)
     optimizer.build(network.trainable_variables)
@@ -135,8 +166,10 @@ def make_plain_step(args, _):
 
 
 def _plain_network(model):
-    """A Keras model: images -> cosines [B, classes], local logits, block3, reconstruction; with the weights of ``model``."""
+    """A Keras model: images -> cosines [B, classes], local logits, block3, reconstruction; with the weights of
+    ``model``."""
     from delg_extract.network.tensorflow import tf
+
     keras = tf.keras
     layers, sizes = keras.layers, model.sizes
     num_classes = model.variables_by_name["att_fc/bias"].shape[0]
@@ -157,7 +190,7 @@ def _plain_network(model):
         def call(self, x):
             return tf.nn.l2_normalize(x, axis=1) @ tf.nn.l2_normalize(self.weight, axis=0)
 
-    function = lambda call, *inputs: layers.Lambda(lambda x: call(*x))(inputs)  # noqa: E731
+    function = lambda call, *inputs: layers.Lambda(lambda x: call(*x))(inputs)
 
     def branch(x, block, suffix, width, size=1, stride=1):
         x = layers.Conv2D(width, size, stride, "same" if size > 1 else "valid", name=f"res{block}_branch{suffix}")(x)
@@ -177,11 +210,15 @@ def _plain_network(model):
             block3 = function(tf.stop_gradient, x)
     pooled = function(lambda x: tf.reduce_mean(tf.maximum(x, 1e-6) ** 3.0, (1, 2)) ** (1 / 3.0), x)
     cosines = Cosines(name="cosine_weights")(layers.Dense(model.embedding_dim, name="embedding_layer")(pooled))
-    hidden = layers.ReLU()(FusedBatchNorm(name="attn_bn1")(layers.Conv2D(sizes.attention, 1, name="attn_conv1")(block3)))
+    hidden = layers.ReLU()(
+        FusedBatchNorm(name="attn_bn1")(layers.Conv2D(sizes.attention, 1, name="attn_conv1")(block3))
+    )
     attention = layers.Conv2D(1, 1, activation="softplus", name="attn_conv2")(hidden)
     code = layers.Conv2D(model.local_dim, 1, name="autoenc_conv1")(block3)
     reconstruction = layers.Conv2D(sizes.local_channels, 1, activation="relu", name="autoenc_conv2")(code)
-    attended = function(lambda r, a: tf.reduce_mean(tf.nn.l2_normalize(r, axis=-1) * a, (1, 2)), reconstruction, attention)
+    attended = function(
+        lambda r, a: tf.reduce_mean(tf.nn.l2_normalize(r, axis=-1) * a, (1, 2)), reconstruction, attention
+    )
     network = keras.Model(images, (cosines, layers.Dense(num_classes, name="att_fc")(attended), block3, reconstruction))
     for layer in network.layers:
         for weight in layer.weights:

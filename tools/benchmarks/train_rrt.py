@@ -8,18 +8,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rrt.training.batches import PairBatch
 from rrt.errors import check_count
 from rrt.network.model import RRT
 from rrt.network.pairs import ImageBatch
-from rrt.training.schedules import make_optimizer
 from rrt.network.precision import DTYPES, multiplication_rate
+from rrt.training.batches import PairBatch
+from rrt.training.schedules import make_optimizer
 from rrt.training.settings import TrainSettings
 from rrt.training.step import GradientComputer
 from tools.benchmarks.common import Row, best_device, usable_device
 from tools.benchmarks.plain_rrt import PlainRRT
 
-HELP = "a training step of 36 images x 500 descriptors (24 pairs): ours against padded pairs through nn.MultiheadAttention"
+HELP = (
+    "a training step of 36 images x 500 descriptors (24 pairs): ours against padded pairs through nn.MultiheadAttention"
+)
 TARGETS = {"cpu": ">= 4", "cuda": ">= 10"}
 
 
@@ -28,7 +30,9 @@ def add_arguments(parser):
     parser.add_argument("--compile", action="store_true", help="torch.compile in ours")
     parser.add_argument("--repeats", type=int, default=3, help="steps of each way, taking turns (default %(default)s)")
     parser.add_argument("--device", type=usable_device, default=best_device())
-    parser.add_argument("--quick", action="store_true", help="tiny steps, to see that it works; the figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny steps, to see that it works; the figures mean nothing"
+    )
 
 
 def run(args):
@@ -83,8 +87,15 @@ def measured(ways, batch, repeats, what, target, device):
         rows.append(Row(f"{what}: {name}", median, "s a step", note))
         if name != "plain":
             difference = abs(losses[name] - losses["plain"])
-            rows.append(Row(f"{what}: {name}", medians["plain"] / median, "times as fast",
-                            f"first loss {difference:.1g} from the plain way's", target if name == best else ""))  # fmt: skip
+            rows.append(
+                Row(
+                    f"{what}: {name}",
+                    medians["plain"] / median,
+                    "times as fast",
+                    f"first loss {difference:.1g} from the plain way's",
+                    target if name == best else "",
+                )
+            )
     return rows
 
 
@@ -120,7 +131,8 @@ class OurWay:
 
 
 class PlainWay:
-    """tools.benchmarks.plain_rrt: every image padded to ``padding`` descriptors, one pass over all pairs, AdamW as it comes."""
+    """tools.benchmarks.plain_rrt: every image padded to ``padding`` descriptors, one pass over all pairs, AdamW as it
+    comes."""
 
     def __init__(self, model, device, padding):
         self.model = PlainRRT(model.settings).train()
@@ -144,5 +156,9 @@ class PlainWay:
         for i, image in enumerate(which):
             rows = slice(images.offsets[image], images.offsets[image + 1])
             count = images.counts[image]
-            local[i, :count], scales[i, :count], padding[i, :count] = images.descriptors[rows], images.scales[rows], False
+            local[i, :count], scales[i, :count], padding[i, :count] = (
+                images.descriptors[rows],
+                images.scales[rows],
+                False,
+            )
         return [torch.from_numpy(array).to(self.device) for array in (images.global_[which], local, scales, padding)]

@@ -1,21 +1,34 @@
-"""Batches of training pictures: the fast pipeline against a slow obvious one, resuming, sharing among workers, wrong pictures."""
+"""Batches of training pictures: the fast pipeline against a slow obvious one, resuming, sharing among workers, wrong
+pictures."""
+
 import io
 
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
+from shards import picture, write_picture_shards
 
-tf = pytest.importorskip("tensorflow")
+from delg_extract.data.batches import (
+    read_labelled_pictures,
+    training_batches,
+    unreadable_picture_named,
+    validation_batches,
+)
+from delg_extract.data.decoding import decode, decode_jpeg_box, random_crop
+from delg_extract.data.records import read_record_pictures
+from rrt.errors import InputError
+from rrt.formats.lists import write_image_list
 
-from shards import picture, write_picture_shards  # noqa: E402
-from delg_extract.data.batches import read_labelled_pictures, training_batches, unreadable_picture_named, validation_batches  # noqa: E402
-from delg_extract.data.decoding import decode, decode_jpeg_box, random_crop  # noqa: E402
-from delg_extract.data.records import read_record_pictures  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
-from rrt.formats.lists import write_image_list  # noqa: E402
-
-KINDS = ({}, {"mode": "L"}, {"mode": "CMYK"}, {"kind": "PNG"}, {"mode": "LA", "kind": "PNG"}, {"mode": "P", "kind": "GIF"})
+KINDS = (
+    {},
+    {"mode": "L"},
+    {"mode": "CMYK"},
+    {"kind": "PNG"},
+    {"mode": "LA", "kind": "PNG"},
+    {"mode": "P", "kind": "GIF"},
+)
 
 
 def write_list(folder, count=11, num_classes=2):
@@ -38,21 +51,37 @@ def source(tmp_path):
 
 def plain_batches(pictures, batch_size, size, seed, augment, area, steps):
     """The same one picture after the other: decoded whole, then cropped."""
-    order = [i for i in range(len(pictures.files)) for _ in range(0 if pictures.is_validation[i] else pictures.repeats[i])]
-    shown = np.concatenate([np.random.default_rng((seed, epoch)).permutation(order) for epoch in range(steps * batch_size // len(order) + 1)])
+    order = [
+        i for i in range(len(pictures.files)) for _ in range(0 if pictures.is_validation[i] else pictures.repeats[i])
+    ]
+    shown = np.concatenate(
+        [
+            np.random.default_rng((seed, epoch)).permutation(order)
+            for epoch in range(steps * batch_size // len(order) + 1)
+        ]
+    )
     for step in range(steps):
         images = []
         for position in range(step * batch_size, (step + 1) * batch_size):
-            image = tf.io.decode_image(tf.io.read_file(pictures.files[shown[position]]), channels=3, expand_animations=False)
+            image = tf.io.decode_image(
+                tf.io.read_file(pictures.files[shown[position]]), channels=3, expand_animations=False
+            )
             if augment:
                 begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-                    tf.shape(image), tf.zeros((1, 0, 4)), seed=[seed, position], min_object_covered=0.1, aspect_ratio_range=(3 / 4, 4 / 3),
-                    area_range=area, max_attempts=100, use_image_if_no_bounding_boxes=True)
+                    tf.shape(image),
+                    tf.zeros((1, 0, 4)),
+                    seed=[seed, position],
+                    min_object_covered=0.1,
+                    aspect_ratio_range=(3 / 4, 4 / 3),
+                    area_range=area,
+                    max_attempts=100,
+                    use_image_if_no_bounding_boxes=True,
+                )
                 image = tf.image.resize(tf.slice(image, begin, extent), (size, size), method="area")
             else:
                 image = tf.image.resize(image, (size, size))
             images.append((image.numpy() - 128) / 128)
-        yield np.stack(images), pictures.labels[shown[step * batch_size:(step + 1) * batch_size]]
+        yield np.stack(images), pictures.labels[shown[step * batch_size : (step + 1) * batch_size]]
 
 
 def assert_same_batches(batches, others):
@@ -76,16 +105,27 @@ def test_the_crop_of_a_jpeg_has_the_pixels_of_the_whole_decoded(sampling, progre
     rng = np.random.default_rng(0)
     crop = tf.function(decode_jpeg_box)
     for height, width in ((150, 200), (37, 101), (5, 9)):
-        pixels = np.clip(cv2.resize(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8), (width, height)) + rng.normal(0, 20, (height, width, 3)), 0, 255)
-        options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{sampling}"),
-                   cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, 3]
+        pixels = np.clip(
+            cv2.resize(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8), (width, height))
+            + rng.normal(0, 20, (height, width, 3)),
+            0,
+            255,
+        )
+        options = [
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+            getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{sampling}"),
+            cv2.IMWRITE_JPEG_PROGRESSIVE,
+            progressive,
+            cv2.IMWRITE_JPEG_RST_INTERVAL,
+            3,
+        ]
         encoded = cv2.imencode(".jpg", pixels.astype(np.uint8), options)[1].tobytes()
         whole = decode(encoded).numpy()
         for _ in range(40):
             top, left = rng.integers(0, height), rng.integers(0, width)
             box = top, left, rng.integers(1, height - top + 1), rng.integers(1, width - left + 1)
             part = crop(tf.constant(encoded), tf.constant((height, width)), tf.constant(box, tf.int32)).numpy()
-            np.testing.assert_array_equal(part, whole[top:top + box[2], left:left + box[3]])
+            np.testing.assert_array_equal(part, whole[top : top + box[2], left : left + box[3]])
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -123,7 +163,9 @@ def test_a_resumed_run_goes_on_with_the_next_batch_and_reads_nothing_before_it(f
     undisturbed = list(training_batches(source, 3, 32, seed=2).take(20))
     assert_same_batches(training_batches(source, 3, 32, seed=2, skip_steps=13).take(7), undisturbed[13:])
     asked, addresses = [], type(source).addresses
-    monkeypatch.setattr(type(source), "addresses", lambda self, indices: asked.append(indices) or addresses(self, indices))
+    monkeypatch.setattr(
+        type(source), "addresses", lambda self, indices: asked.append(indices) or addresses(self, indices)
+    )
     next(iter(training_batches(source, 3, 32, seed=2, skip_steps=1_000_000_000)))
     assert 1 <= len(asked) < 40
 
@@ -131,7 +173,10 @@ def test_a_resumed_run_goes_on_with_the_next_batch_and_reads_nothing_before_it(f
 @pytest.mark.parametrize("workers", [2, 3])
 def test_workers_together_get_the_batches_of_one(workers, source):
     alone = training_batches(source, 6, 32, seed=3, skip_steps=2).take(5)
-    shares = [training_batches(source, 6 // workers, 32, seed=3, skip_steps=2, shard=(i, workers)).take(5) for i in range(workers)]
+    shares = [
+        training_batches(source, 6 // workers, 32, seed=3, skip_steps=2, shard=(i, workers)).take(5)
+        for i in range(workers)
+    ]
     joined = []
     for parts in zip(*shares, strict=True):
         images, labels = np.zeros((6, 32, 32, 3), np.float32), np.zeros(6, np.int32)
@@ -143,7 +188,9 @@ def test_workers_together_get_the_batches_of_one(workers, source):
 
 
 def test_a_batch_may_be_larger_than_an_epoch(source):
-    assert_same_batches(training_batches(source, 40, 16, 5).take(2), plain_batches(source, 40, 16, 5, True, (0.08, 1.0), 2))
+    assert_same_batches(
+        training_batches(source, 40, 16, 5).take(2), plain_batches(source, 40, 16, 5, True, (0.08, 1.0), 2)
+    )
 
 
 def test_a_validation_pass_shows_each_picture_once_whole_and_in_order(source):
@@ -152,18 +199,26 @@ def test_a_validation_pass_shows_each_picture_once_whole_and_in_order(source):
     images, labels = (np.concatenate(column) for column in zip(*validation_batches(source, 2, 24)))
     np.testing.assert_array_equal(labels, source.labels[chosen])
     for image, index in zip(images, chosen, strict=True):
-        np.testing.assert_allclose(image, tf.image.resize((decode(source.read_checked(index)).numpy() - 128.0) / 128, (24, 24)), atol=1e-6)
+        np.testing.assert_allclose(
+            image, tf.image.resize((decode(source.read_checked(index)).numpy() - 128.0) / 128, (24, 24)), atol=1e-6
+        )
 
 
-@pytest.mark.parametrize("at_most, expected", [(4, [0, 2, 5, 8]), (1, [0]), (11, range(11)), (99, range(11)), (10, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])])
+@pytest.mark.parametrize(
+    "at_most, expected",
+    [(4, [0, 2, 5, 8]), (1, [0]), (11, range(11)), (99, range(11)), (10, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])],
+)
 def test_a_short_validation_is_spread_evenly(tmp_path, at_most, expected):
     source = read_record_pictures(write_picture_shards(tmp_path, [4, 7], num_classes=11), 11)
     labels = np.concatenate([labels for _, labels in validation_batches(source, 3, 8, at_most)])
     assert labels.tolist() == list(expected)
 
 
-@pytest.mark.parametrize("spoil, words", [(lambda file: file.write_bytes(b"no picture"), "cannot be decoded"),
-                                          (lambda file: file.unlink(), "No such file")], ids=["junk", "deleted"])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [(lambda file: file.write_bytes(b"no picture"), "cannot be decoded"), (lambda file: file.unlink(), "No such file")],
+    ids=["junk", "deleted"],
+)
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_an_unreadable_picture_is_named_however_late_it_is_shown(source, tmp_path, spoil, words, batch_size):
     batches = iter(training_batches(source, batch_size, 16, seed=4, skip_steps=700))

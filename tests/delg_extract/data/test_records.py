@@ -1,18 +1,19 @@
-"""TFRecord shards as a source of pictures: every record is found and read; what is wrong with a shard is said in one line."""
+"""TFRecord shards as a source of pictures: every record is found and read; what is wrong with a shard is said in one
+line."""
+
 import hashlib
 import json
 import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from mutations import mutations
+from shards import example, picture, write_picture_shards, write_shard
 
-tf = pytest.importorskip("tensorflow")
-
-from mutations import mutations  # noqa: E402
-from shards import example, picture, write_picture_shards, write_shard  # noqa: E402
-from delg_extract.data.batches import training_batches, unreadable_picture_named, validation_batches  # noqa: E402
-from delg_extract.data.records import read_record_pictures  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
+from delg_extract.data.batches import training_batches, unreadable_picture_named, validation_batches
+from delg_extract.data.records import read_record_pictures
+from rrt.errors import InputError
 
 
 def read_one(source, index):
@@ -91,10 +92,13 @@ def test_a_damaged_shard_gives_one_line_or_only_pictures_that_were_in_it(tmp_pat
     assert refused > 100
 
 
-@pytest.mark.parametrize("names, words", [
-    ([], ["--validation_file_pattern", "no such file"]),
-    (["validation-00000-of-00002", "validation-00000-of-00003"], ["of-00002", "of-00003", "different sets"]),
-])
+@pytest.mark.parametrize(
+    "names, words",
+    [
+        ([], ["--validation_file_pattern", "no such file"]),
+        (["validation-00000-of-00002", "validation-00000-of-00003"], ["of-00002", "of-00003", "different sets"]),
+    ],
+)
 def test_a_pattern_that_names_no_set_of_shards_is_refused(tmp_path, names, words):
     for name in names:
         write_shard(tmp_path / name, [example(picture())])
@@ -118,17 +122,21 @@ def test_files_that_are_no_shards_are_refused_and_what_a_killed_build_left_is_pa
         read_record_pictures(pattern, 3)
 
 
-@pytest.mark.parametrize("record, words", [
-    (example(picture(), 3, b"bad0"), ["record 2 (id bad0) has label 3", "0..2", "--num_classes"]),
-    (example(picture(), -1), ["record 2 has label -1"]),
-    (example(picture(), 1 << 40), ["label 1099511627776"]),
-    (example(b"no picture", 1, b"bad1"), ["record 2 (id bad1)", "cannot be decoded"]),
-    (example(b"", 1, b"bad2"), ["record 2 (id bad2)", "cannot be decoded"]),
-    (example(picture()[:-300], 1, b"bad3"), ["record 2 (id bad3)", "cannot be decoded"]),
-    (example(None, 1), ["record 2 is no tf.Example", "image/encoded"]),
-    (example(picture(), [1, 2]), ["record 2 is no tf.Example"]),
-    (b"no example", ["record 2 is no tf.Example"]),
-], ids=["label", "negative", "large", "junk", "empty", "cut", "nothing", "labels", "bytes"])
+@pytest.mark.parametrize(
+    "record, words",
+    [
+        (example(picture(), 3, b"bad0"), ["record 2 (id bad0) has label 3", "0..2", "--num_classes"]),
+        (example(picture(), -1), ["record 2 has label -1"]),
+        (example(picture(), 1 << 40), ["label 1099511627776"]),
+        (example(b"no picture", 1, b"bad1"), ["record 2 (id bad1)", "cannot be decoded"]),
+        (example(b"", 1, b"bad2"), ["record 2 (id bad2)", "cannot be decoded"]),
+        (example(picture()[:-300], 1, b"bad3"), ["record 2 (id bad3)", "cannot be decoded"]),
+        (example(None, 1), ["record 2 is no tf.Example", "image/encoded"]),
+        (example(picture(), [1, 2]), ["record 2 is no tf.Example"]),
+        (b"no example", ["record 2 is no tf.Example"]),
+    ],
+    ids=["label", "negative", "large", "junk", "empty", "cut", "nothing", "labels", "bytes"],
+)
 def test_a_bad_record_is_named_in_training_and_in_validation(tmp_path, record, words):
     good = [example(picture(i), i % 3) for i in range(6)]
     path = write_shard(tmp_path / "train", [*good[:2], record, *good[2:]])
@@ -144,7 +152,9 @@ def test_a_record_changed_since_it_was_found_is_named(tmp_path):
     data = bytearray(path.read_bytes())
     data[source.offsets[4] + 200] ^= 1
     path.write_bytes(data)
-    assert f"{path}: record 2 at byte {source.offsets[4]} cannot be read" in error_of_batches(source, validation_batches(source, 2, 32))
+    assert f"{path}: record 2 at byte {source.offsets[4]} cannot be read" in error_of_batches(
+        source, validation_batches(source, 2, 32)
+    )
     path.unlink()
     assert f"{path}: record 0" in error_of_batches(source, validation_batches(source, 2, 32))
 

@@ -1,4 +1,6 @@
-"""The attention threshold for a number of features a picture: equal to a search by brute force, and remembered for a restart."""
+"""The attention threshold for a number of features a picture: equal to a search by brute force, and remembered for a
+restart."""
+
 import json
 import random
 from dataclasses import asdict, replace
@@ -8,14 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("tensorflow")
-
-from delg_extract.extraction.calibration import Calibration, calibrate_threshold, calibration_guard, calibration_sample, read_calibration, threshold_path, write_calibration
-from delg_extract.extraction.settings import ExtractionSettings  # noqa: E402
-from delg_extract.extraction.extractor import Extractor, LocalAndGlobal  # noqa: E402
-from delg_extract.network.model import Delg  # noqa: E402
-from delg_extract.extraction.delg import DelgNetwork  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
+from delg_extract.extraction.calibration import (
+    Calibration,
+    calibrate_threshold,
+    calibration_guard,
+    calibration_sample,
+    read_calibration,
+    threshold_path,
+    write_calibration,
+)
+from delg_extract.extraction.delg import DelgNetwork
+from delg_extract.extraction.extractor import Extractor, LocalAndGlobal
+from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.network.model import Delg
+from rrt.errors import InputError
 
 
 class Listed:
@@ -26,9 +34,17 @@ class Listed:
 
     def local_and_global(self, images, settings):
         scores = self.scores[images[0, 0, 0, 0]]
-        scores = scores[scores >= settings.score_threshold][:settings.max_features]
+        scores = scores[scores >= settings.score_threshold][: settings.max_features]
         n = len(scores)
-        return [LocalAndGlobal(np.zeros((n, 4), np.float32), np.ones((n, 2), np.float32), np.ones(n, np.float32), scores, np.ones((1, 2)))]
+        return [
+            LocalAndGlobal(
+                np.zeros((n, 4), np.float32),
+                np.ones((n, 2), np.float32),
+                np.ones(n, np.float32),
+                scores,
+                np.ones((1, 2)),
+            )
+        ]
 
     @property
     def pictures(self):
@@ -99,7 +115,9 @@ def test_an_impossible_number_is_refused_with_the_most_that_is_possible():
 def test_pictures_too_small_for_extraction_do_not_count():
     network = Listed([[1, 2, 3], [4, 5, 6]])
     small, whole = np.zeros((9, 50, 3), np.uint8), network.pictures
-    found, expected = (calibrate_threshold(network, ExtractionSettings(), pictures, 2) for pictures in ([small, *whole], whole))
+    found, expected = (
+        calibrate_threshold(network, ExtractionSettings(), pictures, 2) for pictures in ([small, *whole], whole)
+    )
     assert found == expected
     for pictures in ([], [small]):
         with pytest.raises(InputError, match="no picture to find the threshold"):
@@ -110,12 +128,19 @@ def test_pictures_too_small_for_extraction_do_not_count():
 def test_an_extraction_with_the_threshold_keeps_the_number_asked_for(iou, wanted):
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (height, 90, 3), dtype=np.uint8) for height in (80, 120, 120, 160)]
-    settings = ExtractionSettings(scales=(0.7, 1.0, 1.4), global_scales=(1,), max_features=30, max_image_size=128, iou_threshold=iou)
+    settings = ExtractionSettings(
+        scales=(0.7, 1.0, 1.4), global_scales=(1,), max_features=30, max_image_size=128, iou_threshold=iou
+    )
     extractor = Extractor(DelgNetwork(Delg("small", seed=1, block3_strides=False)), settings)
-    found = calibrate_threshold(extractor.network, settings, (extractor.resize(picture).pixels for picture in pictures), wanted)
+    found = calibrate_threshold(
+        extractor.network, settings, (extractor.resize(picture).pixels for picture in pictures), wanted
+    )
     extractor.settings = replace(settings, score_threshold=found.threshold)
     counts = [len(extractor(picture).attention) for picture in pictures]
-    assert np.mean(counts) == found.kept_mean == wanted and (min(counts), max(counts)) == (found.kept_fewest, found.kept_most)
+    assert np.mean(counts) == found.kept_mean == wanted and (min(counts), max(counts)) == (
+        found.kept_fewest,
+        found.kept_most,
+    )
     assert max(counts) <= 30
 
 
@@ -161,29 +186,46 @@ class TestRemembering:
     def test_the_threshold_of_the_settings_is_no_part_of_the_guard(self):
         assert calibration_guard("ab12", ExtractionSettings(score_threshold=9.0), 500, ["a.jpg", "b.jpg"]) == GUARD
 
-    @pytest.mark.parametrize("change, what", [
-        ({"model_sha256": "cd"}, "model_sha256 = 'ab12', this run has 'cd'"),
-        ({"settings": ExtractionSettings(max_features=9)}, "settings.max_features = 1000, this run has 9"),
-        ({"settings": ExtractionSettings(scales=(1.0,))}, "settings.scales"),
-        ({"features_per_image": 400}, "features_per_image = 500, this run has 400"),
-        ({"sample": ["a.jpg"]}, "num_pictures = 2, this run has 1"),
-        ({"sample": ["a.jpg", "c.jpg"]}, "pictures_sha256"),
-        ({"precision": "bfloat16"}, "precision = '(absent)', this run has 'bfloat16'"),
-    ])
+    @pytest.mark.parametrize(
+        "change, what",
+        [
+            ({"model_sha256": "cd"}, "model_sha256 = 'ab12', this run has 'cd'"),
+            ({"settings": ExtractionSettings(max_features=9)}, "settings.max_features = 1000, this run has 9"),
+            ({"settings": ExtractionSettings(scales=(1.0,))}, "settings.scales"),
+            ({"features_per_image": 400}, "features_per_image = 500, this run has 400"),
+            ({"sample": ["a.jpg"]}, "num_pictures = 2, this run has 1"),
+            ({"sample": ["a.jpg", "c.jpg"]}, "pictures_sha256"),
+            ({"precision": "bfloat16"}, "precision = '(absent)', this run has 'bfloat16'"),
+        ],
+    )
     def test_another_model_setting_or_sample_is_refused(self, tmp_path, change, what):
         write_calibration(tmp_path / "x.h5", FOUND, GUARD)
-        asked = {"model_sha256": "ab12", "settings": ExtractionSettings(), "features_per_image": 500, "sample": ["a.jpg", "b.jpg"]}
+        asked = {
+            "model_sha256": "ab12",
+            "settings": ExtractionSettings(),
+            "features_per_image": 500,
+            "sample": ["a.jpg", "b.jpg"],
+        }
         with pytest.raises(InputError) as error:
             read_calibration(tmp_path / "x.h5", calibration_guard(**asked | change))
         assert str(error.value).startswith(str(threshold_path(tmp_path / "x.h5"))) and what in str(error.value)
 
-    @pytest.mark.parametrize("content", [
-        "", "{", "[]", "3", "{}", json.dumps({"calibration": asdict(FOUND)}), json.dumps({"calibration": {}, "guard": GUARD}),
-        json.dumps({"calibration": {**asdict(FOUND), "threshold": "high"}, "guard": GUARD}),
-        json.dumps({"calibration": {**asdict(FOUND), "threshold": float("nan")}, "guard": GUARD}),
-        json.dumps({"calibration": asdict(FOUND), "guard": 5}),
-        json.dumps({"calibration": [1, 2, 3, 4, 5], "guard": GUARD}),
-    ])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "",
+            "{",
+            "[]",
+            "3",
+            "{}",
+            json.dumps({"calibration": asdict(FOUND)}),
+            json.dumps({"calibration": {}, "guard": GUARD}),
+            json.dumps({"calibration": {**asdict(FOUND), "threshold": "high"}, "guard": GUARD}),
+            json.dumps({"calibration": {**asdict(FOUND), "threshold": float("nan")}, "guard": GUARD}),
+            json.dumps({"calibration": asdict(FOUND), "guard": 5}),
+            json.dumps({"calibration": [1, 2, 3, 4, 5], "guard": GUARD}),
+        ],
+    )
     def test_a_damaged_file_is_refused_in_one_line(self, tmp_path, content):
         path = threshold_path(tmp_path / "x.h5")
         path.write_text(content)

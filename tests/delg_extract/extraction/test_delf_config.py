@@ -1,20 +1,20 @@
-"""DelfConfig files and PCA: defaults, presets and numbers of the published programs; what is wrong is named in one line."""
+"""DelfConfig files and PCA: defaults, presets and numbers of the published programs; what is wrong is named in one
+line."""
+
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from delg_golden import GOLDEN
 from mutations import mutations
 
-pytest.importorskip("tensorflow")
-
-from delg_golden import GOLDEN  # noqa: E402
-from delg_extract.extraction.settings import PRESETS, ExtractionSettings  # noqa: E402
-from delg_extract.extraction.delf_config import preset_settings, read_delf_config  # noqa: E402
-from delg_extract.extraction.extractor import Extractor, LocalAndGlobal, l2_normalize  # noqa: E402
-from delg_extract.extraction.pca import Pca, read_pca  # noqa: E402
-from rrt.formats.delf import write_datum  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
+from delg_extract.extraction.delf_config import preset_settings, read_delf_config
+from delg_extract.extraction.extractor import Extractor, LocalAndGlobal
+from delg_extract.extraction.pca import Pca, l2_normalize, read_pca
+from delg_extract.extraction.settings import PRESETS, ExtractionSettings
+from rrt.errors import InputError
+from rrt.formats.delf import write_datum
 
 GOLDEN_PCA = json.loads((GOLDEN / "shared/pca_vectors.json").read_text())
 # As DELG_SPEC 5.2 describes the published files.
@@ -36,7 +36,8 @@ delf_local_config {
   iou_threshold: 1.0
   max_feature_num: 1000
   score_threshold: 100.0
-  pca_parameters { mean_path: "pca/mean.datum" projection_matrix_path: "pca/pca_proj_mat.datum" pca_dim: 40 use_whitening: false }
+  pca_parameters { mean_path: "pca/mean.datum" projection_matrix_path: "pca/pca_proj_mat.datum" pca_dim: 40
+  use_whitening: false }
 }
 """
 
@@ -49,7 +50,11 @@ def written(folder, text, name="config.pbtxt"):
 
 def write_pca_files(folder, size=64, rows=64, seed=0):
     rng = np.random.default_rng(seed)
-    arrays = {"mean": rng.standard_normal(size), "pca_proj_mat": rng.standard_normal((rows, size)), "variances": rng.uniform(0.5, 2, rows)}
+    arrays = {
+        "mean": rng.standard_normal(size),
+        "pca_proj_mat": rng.standard_normal((rows, size)),
+        "variances": rng.uniform(0.5, 2, rows),
+    }
     for name, array in arrays.items():
         write_datum(folder / f"{name}.datum", array)
     return {name: np.float32(array) for name, array in arrays.items()}
@@ -58,8 +63,12 @@ def write_pca_files(folder, size=64, rows=64, seed=0):
 def golden_pca(tmp_path, whitened):
     for name in ("mean", "matrix", "variances"):
         write_datum(tmp_path / f"{name}.datum", np.array(GOLDEN_PCA[name]))
-    return read_pca(tmp_path / "mean.datum", tmp_path / "matrix.datum", GOLDEN_PCA["dim"],
-                    tmp_path / "variances.datum" if whitened else None)
+    return read_pca(
+        tmp_path / "mean.datum",
+        tmp_path / "matrix.datum",
+        GOLDEN_PCA["dim"],
+        tmp_path / "variances.datum" if whitened else None,
+    )
 
 
 class TestPca:
@@ -72,7 +81,9 @@ class TestPca:
 
     def test_the_extractor_projects_local_descriptors_and_each_scale_of_the_global_one_before_the_sum(self, tmp_path):
         pca, data = golden_pca(tmp_path, True), np.float32(GOLDEN_PCA["data"])
-        out = LocalAndGlobal(np.zeros((4, 4), np.float32), 3 * data, np.ones(4, np.float32), np.ones(4, np.float32), 7 * data[:3])
+        out = LocalAndGlobal(
+            np.zeros((4, 4), np.float32), 3 * data, np.ones(4, np.float32), np.ones(4, np.float32), 7 * data[:3]
+        )
 
         class Fixed:
             def local_and_global(self, images, settings):
@@ -88,7 +99,9 @@ class TestPca:
 
     def test_a_picture_without_features_has_none_of_the_projected_size(self, tmp_path):
         pca = golden_pca(tmp_path, False)
-        assert pca.project(np.empty((0, 3), np.float32)).shape == pca.project(np.empty((0, 0), np.float32)).shape == (0, 2)
+        assert (
+            pca.project(np.empty((0, 3), np.float32)).shape == pca.project(np.empty((0, 0), np.float32)).shape == (0, 2)
+        )
 
     def test_another_descriptor_size_is_refused_in_one_line(self, tmp_path):
         with pytest.raises(InputError, match="of 3 dimensions, the model gives 4"):
@@ -98,19 +111,29 @@ class TestPca:
         rng = np.random.default_rng(0)
         mean, matrix, variances = rng.random(5, np.float32), rng.random((4, 5), np.float32), np.float32([4, 3, 2, 1])
         pca = Pca(mean, matrix, 2, variances)
-        assert pca == Pca(mean.copy(), matrix[:3], 2, variances[:2]) and hash(pca) == hash(Pca(mean, matrix[:2], 2, variances))
-        others = [Pca(mean, matrix, 3, variances), Pca(mean, matrix, 2), Pca(mean + 1e-6, matrix, 2, variances),
-                  Pca(mean, matrix * 2, 2, variances), Pca(mean, matrix, 2, variances + 1)]
+        assert pca == Pca(mean.copy(), matrix[:3], 2, variances[:2]) and hash(pca) == hash(
+            Pca(mean, matrix[:2], 2, variances)
+        )
+        others = [
+            Pca(mean, matrix, 3, variances),
+            Pca(mean, matrix, 2),
+            Pca(mean + 1e-6, matrix, 2, variances),
+            Pca(mean, matrix * 2, 2, variances),
+            Pca(mean, matrix, 2, variances + 1),
+        ]
         assert len({pca, *others}) == 6 and len({json.dumps(p.as_json()) for p in (pca, *others)}) == 6
 
-    @pytest.mark.parametrize("change, file, what", [
-        ({"mean": np.ones(5)}, "matrix.datum", "shape [3, 3] does not fit the 5 values"),
-        ({"matrix": np.ones(9)}, "matrix.datum", "shape [9]"),
-        ({"matrix": np.ones((1, 3))}, "matrix.datum", "holds 1 components, 2 are asked for"),
-        ({"variances": np.ones(1)}, "variances.datum", "needs 2 variances"),
-        ({"variances": np.array([1.0, 0.0])}, "variances.datum", "above zero"),
-        ({"mean": np.array([1, np.nan, 1])}, "mean.datum", "not finite"),
-    ])
+    @pytest.mark.parametrize(
+        "change, file, what",
+        [
+            ({"mean": np.ones(5)}, "matrix.datum", "shape [3, 3] does not fit the 5 values"),
+            ({"matrix": np.ones(9)}, "matrix.datum", "shape [9]"),
+            ({"matrix": np.ones((1, 3))}, "matrix.datum", "holds 1 components, 2 are asked for"),
+            ({"variances": np.ones(1)}, "variances.datum", "needs 2 variances"),
+            ({"variances": np.array([1.0, 0.0])}, "variances.datum", "above zero"),
+            ({"mean": np.array([1, np.nan, 1])}, "mean.datum", "not finite"),
+        ],
+    )
     def test_files_that_do_not_fit_are_named(self, tmp_path, change, file, what):
         for name, array in {"mean": np.ones(3), "matrix": np.eye(3), "variances": np.ones(2), **change}.items():
             write_datum(tmp_path / f"{name}.datum", array)
@@ -121,8 +144,12 @@ class TestPca:
 
 class TestPresets:
     def test_the_four_published_delg_configurations_differ_in_model_and_threshold_alone(self):
-        expected = {"r50_gldv1": (175.0, "r50delg_gld_20200814"), "r101_gldv1": (166.1, "r101delg_gld_20200814"),
-                    "r50_gldv2": (454.6, "r50delg_gldv2clean_20200914"), "r101_gldv2": (357.48, "r101delg_gldv2clean_20200914")}
+        expected = {
+            "r50_gldv1": (175.0, "r50delg_gld_20200814"),
+            "r101_gldv1": (166.1, "r101delg_gld_20200814"),
+            "r50_gldv2": (454.6, "r50delg_gldv2clean_20200914"),
+            "r101_gldv2": (357.48, "r101delg_gldv2clean_20200914"),
+        }
         assert {name: (PRESETS[name].settings.score_threshold, PRESETS[name].model) for name in expected} == expected
         assert len({replace(PRESETS[name].settings, score_threshold=0) for name in expected}) == 1
 
@@ -162,41 +189,79 @@ class TestSettingsRecord:
         assert json.loads(json.dumps(record)) == record
         assert record["local_pca"] == {"dim": 2, "sha256": pca.sha256} and record["global_pca"] is None
 
-    @pytest.mark.parametrize("change", [{"scales": (1.0,)}, {"global_scales": ()}, {"max_features": 5}, {"use_local": False},
-                                        {"global_pca": Pca(np.zeros(2), np.eye(2), 1)}])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"scales": (1.0,)},
+            {"global_scales": ()},
+            {"max_features": 5},
+            {"use_local": False},
+            {"global_pca": Pca(np.zeros(2), np.eye(2), 1)},
+        ],
+    )
     def test_a_changed_setting_changes_the_record(self, change):
         assert replace(ExtractionSettings(), **change).as_json() != ExtractionSettings().as_json()
 
 
 class TestReading:
     def test_what_is_left_out_takes_the_defaults_of_the_format(self, tmp_path):
-        found = read_delf_config(written(tmp_path, "model_path: 'm' image_scales: 1 delf_local_config { use_pca: false }"))
+        found = read_delf_config(
+            written(tmp_path, "model_path: 'm' image_scales: 1 delf_local_config { use_pca: false }")
+        )
         assert found.settings == ExtractionSettings(
-            scales=(1.0,), global_scales=(), max_features=1000, score_threshold=100.0, max_image_size=-1, min_image_size=-1,
-            square_images=False, resized_coordinates=False, use_local=True, use_global=False)
+            scales=(1.0,),
+            global_scales=(),
+            max_features=1000,
+            score_threshold=100.0,
+            max_image_size=-1,
+            min_image_size=-1,
+            square_images=False,
+            resized_coordinates=False,
+            use_local=True,
+            use_global=False,
+        )
         assert (found.layer_name, found.iou_threshold, found.is_tf2_exported) == ("", 1.0, False)
 
     def test_every_field_arrives(self, tmp_path):
         write_pca_files(tmp_path, 8, 6)
-        parameters = ("pca_parameters { mean_path: 'mean.datum' projection_matrix_path: 'pca_proj_mat.datum' pca_dim: %d "
-                      "use_whitening: %s pca_variances_path: 'variances.datum' }")
-        found = read_delf_config(written(tmp_path, f"""
+        parameters = (
+            "pca_parameters { mean_path: 'mean.datum' projection_matrix_path: 'pca_proj_mat.datum' pca_dim: %d "
+            "use_whitening: %s pca_variances_path: 'variances.datum' }"
+        )
+        found = read_delf_config(
+            written(
+                tmp_path,
+                f"""
             model_path: "m" image_scales: [0.5, 1] max_image_size: 800 min_image_size: 400 use_square_images: true
             use_local_features: true use_global_features: true is_tf2_exported: true
             delf_local_config < use_pca: true layer_name: "block3" iou_threshold: 0.7 max_feature_num: 9 score_threshold: 0.1
                 use_resized_coordinates: true {parameters % (3, "true")} >
-            delf_global_config {{ {parameters % (4, "false")} image_scales_ind: 1 }}"""))
+            delf_global_config {{ {parameters % (4, "false")} image_scales_ind: 1 }}""",
+            )
+        )
         expected = ExtractionSettings(
-            scales=(0.5, 1.0), global_scales=(1,), max_features=9, score_threshold=0.1, max_image_size=800, min_image_size=400,
-            square_images=True, resized_coordinates=True,
-            local_pca=read_pca(tmp_path / "mean.datum", tmp_path / "pca_proj_mat.datum", 3, tmp_path / "variances.datum"),
-            global_pca=read_pca(tmp_path / "mean.datum", tmp_path / "pca_proj_mat.datum", 4))
+            scales=(0.5, 1.0),
+            global_scales=(1,),
+            max_features=9,
+            score_threshold=0.1,
+            max_image_size=800,
+            min_image_size=400,
+            square_images=True,
+            resized_coordinates=True,
+            local_pca=read_pca(
+                tmp_path / "mean.datum", tmp_path / "pca_proj_mat.datum", 3, tmp_path / "variances.datum"
+            ),
+            global_pca=read_pca(tmp_path / "mean.datum", tmp_path / "pca_proj_mat.datum", 4),
+        )
         assert found.settings == expected
         assert (found.layer_name, found.iou_threshold, found.is_tf2_exported) == ("block3", 0.7, True)
 
     def test_single_precision_numbers_come_back_as_they_were_written(self, tmp_path):
         settings = read_delf_config(written(tmp_path, DELG)).settings
-        assert settings.scales == (0.25, 0.35355338, 0.5, 0.70710677, 1.0, 1.4142135, 2.0) and settings.score_threshold == 454.6
+        assert (
+            settings.scales == (0.25, 0.35355338, 0.5, 0.70710677, 1.0, 1.4142135, 2.0)
+            and settings.score_threshold == 454.6
+        )
 
     def test_paths_are_relative_to_the_working_directory_and_then_to_the_file(self, tmp_path, monkeypatch):
         here, config_folder = tmp_path / "here", tmp_path / "config"
@@ -211,67 +276,114 @@ class TestReading:
         assert found.model_path.resolve() == here / "parameters/delf_gld_20190411/model"
         monkeypatch.chdir(tmp_path)
         found = read_delf_config(config)
-        assert found.settings.local_pca == read_pca(config_folder / "pca/mean.datum", config_folder / "pca/pca_proj_mat.datum", 40)
+        assert found.settings.local_pca == read_pca(
+            config_folder / "pca/mean.datum", config_folder / "pca/pca_proj_mat.datum", 40
+        )
         assert found.model_path == config_folder / "parameters/delf_gld_20190411/model"
 
     def test_what_a_switched_off_side_lacks_is_not_asked_for(self, tmp_path):
-        text = ("model_path: 'm' image_scales: 1 use_local_features: false use_global_features: true "
-                "delf_local_config { max_feature_num: 0 } delf_global_config { use_pca: false }")
+        text = (
+            "model_path: 'm' image_scales: 1 use_local_features: false use_global_features: true "
+            "delf_local_config { max_feature_num: 0 } delf_global_config { use_pca: false }"
+        )
         assert read_delf_config(written(tmp_path, text)).settings.global_positions == (0,)
 
 
 MINIMAL = "model_path: 'm' image_scales: 1 delf_local_config { use_pca: false }"
-WITH_PCA = ("model_path: 'm' image_scales: 1 delf_local_config { pca_parameters { mean_path: 'mean.datum' "
-            "projection_matrix_path: 'pca_proj_mat.datum' pca_dim: 3 } }")
+WITH_PCA = (
+    "model_path: 'm' image_scales: 1 delf_local_config { pca_parameters { mean_path: 'mean.datum' "
+    "projection_matrix_path: 'pca_proj_mat.datum' pca_dim: 3 } }"
+)
 GLOBAL = "model_path: 'm' image_scales: [1, 2] use_local_features: false use_global_features: true "
 
 
 class TestMistakes:
-    @pytest.mark.parametrize("text, place, what", [
-        ("model_path: 'm'\nimage_scales: 1\nmax_imagesize: 5", ":3:", "DelfConfig has no field 'max_imagesize'; its fields are model"),
-        ("model_path: 'm'\ndelf_local_config {\n  use_pcaa: true }", ":3:", "DelfLocalFeatureConfig has no field 'use_pcaa'"),
-        ("model_path: 'm'\nimage_scales: one", ":2:", "Couldn't parse float: one; mend the line"),
-        ("model_path: 'm'\nmodel_path: 'n'", ":2:", "should not have multiple \"model_path\""),
-        ("model_path: 'm\nimage_scales: 1", ":1:", "missing ending quote"),
-        ("delf_local_config {\n use_pca: false", ":2:", ""),
-        ("model_path: '\\377'", ":1:", "Couldn't parse string"),
-        ("", ":", "no model_path"),
-        ("image_scales: 1", ":", "no model_path"),
-        (MINIMAL.replace("image_scales: 1", ""), ":", "no image_scales"),
-        (MINIMAL.replace("scales: 1", "scales: [1, 0.5, -2]"), ":", "image_scales at position 2 (from 0) is -2.0"),
-        (MINIMAL.replace("scales: 1", "scales: 0"), ":", "is 0.0; give a scale above 0"),
-        (MINIMAL.replace("scales: 1", "scales: nan"), ":", "is nan"),
-        (MINIMAL.replace("scales: 1", "scales: 1e300"), ":", "is inf"),
-        (MINIMAL + " use_local_features: false", ":", "use_local_features is false and use_global_features is not true"),
-        (MINIMAL + " max_image_size: 0", ":", "max_image_size is 0"),
-        (MINIMAL + " max_image_size: 5 min_image_size: 6", ":", "min_image_size 6 is above max_image_size 5"),
-        (MINIMAL.replace("{", "{ max_feature_num: 0"), ":", "delf_local_config.max_feature_num is 0"),
-        (MINIMAL.replace("{", "{ score_threshold: nan"), ":", "score_threshold is nan"),
-        ("model_path: 'm' image_scales: 1", ":",
-         "delf_local_config.use_pca is true when left out, but delf_local_config.pca_parameters.mean_path"),
-        (WITH_PCA.replace("mean_path: 'mean.datum'", ""), ":", "delf_local_config.pca_parameters.mean_path is not given"),
-        (WITH_PCA.replace("pca_dim: 3", ""), ":", "pca_parameters.pca_dim is not given"),
-        (WITH_PCA.replace("'mean.datum'", "'none.datum'"), ":", "mean_path 'none.datum' is neither below the working directory nor below"),
-        (WITH_PCA.replace("'mean.datum'", "'" + 300 * "x" + "'"), ":", "is neither"),
-        (WITH_PCA.replace("pca_dim: 3", "pca_dim: 3 use_whitening: true"), ":",
-         "use_whitening is true, but pca_variances_path is not given"),
-        (GLOBAL + "delf_global_config { use_pca: false image_scales_ind: 2 }", ":", "image_scales_ind 2 is no position among the 2"),
-        (GLOBAL + "delf_global_config { use_pca: false image_scales_ind: -1 }", ":", "image_scales_ind -1"),
-        (GLOBAL, ":", "delf_global_config.use_pca is true when left out, but delf_global_config.pca_parameters.mean_path"),
-        (GLOBAL + "delf_global_config { use_pca: true }", ":", "delf_global_config.use_pca is true, but"),
-    ])
+    @pytest.mark.parametrize(
+        "text, place, what",
+        [
+            (
+                "model_path: 'm'\nimage_scales: 1\nmax_imagesize: 5",
+                ":3:",
+                "DelfConfig has no field 'max_imagesize'; its fields are model",
+            ),
+            (
+                "model_path: 'm'\ndelf_local_config {\n  use_pcaa: true }",
+                ":3:",
+                "DelfLocalFeatureConfig has no field 'use_pcaa'",
+            ),
+            ("model_path: 'm'\nimage_scales: one", ":2:", "Couldn't parse float: one; mend the line"),
+            ("model_path: 'm'\nmodel_path: 'n'", ":2:", 'should not have multiple "model_path"'),
+            ("model_path: 'm\nimage_scales: 1", ":1:", "missing ending quote"),
+            ("delf_local_config {\n use_pca: false", ":2:", ""),
+            ("model_path: '\\377'", ":1:", "Couldn't parse string"),
+            ("", ":", "no model_path"),
+            ("image_scales: 1", ":", "no model_path"),
+            (MINIMAL.replace("image_scales: 1", ""), ":", "no image_scales"),
+            (MINIMAL.replace("scales: 1", "scales: [1, 0.5, -2]"), ":", "image_scales at position 2 (from 0) is -2.0"),
+            (MINIMAL.replace("scales: 1", "scales: 0"), ":", "is 0.0; give a scale above 0"),
+            (MINIMAL.replace("scales: 1", "scales: nan"), ":", "is nan"),
+            (MINIMAL.replace("scales: 1", "scales: 1e300"), ":", "is inf"),
+            (
+                MINIMAL + " use_local_features: false",
+                ":",
+                "use_local_features is false and use_global_features is not true",
+            ),
+            (MINIMAL + " max_image_size: 0", ":", "max_image_size is 0"),
+            (MINIMAL + " max_image_size: 5 min_image_size: 6", ":", "min_image_size 6 is above max_image_size 5"),
+            (MINIMAL.replace("{", "{ max_feature_num: 0"), ":", "delf_local_config.max_feature_num is 0"),
+            (MINIMAL.replace("{", "{ score_threshold: nan"), ":", "score_threshold is nan"),
+            (
+                "model_path: 'm' image_scales: 1",
+                ":",
+                "delf_local_config.use_pca is true when left out, but delf_local_config.pca_parameters.mean_path",
+            ),
+            (
+                WITH_PCA.replace("mean_path: 'mean.datum'", ""),
+                ":",
+                "delf_local_config.pca_parameters.mean_path is not given",
+            ),
+            (WITH_PCA.replace("pca_dim: 3", ""), ":", "pca_parameters.pca_dim is not given"),
+            (
+                WITH_PCA.replace("'mean.datum'", "'none.datum'"),
+                ":",
+                "mean_path 'none.datum' is neither below the working directory nor below",
+            ),
+            (WITH_PCA.replace("'mean.datum'", "'" + 300 * "x" + "'"), ":", "is neither"),
+            (
+                WITH_PCA.replace("pca_dim: 3", "pca_dim: 3 use_whitening: true"),
+                ":",
+                "use_whitening is true, but pca_variances_path is not given",
+            ),
+            (
+                GLOBAL + "delf_global_config { use_pca: false image_scales_ind: 2 }",
+                ":",
+                "image_scales_ind 2 is no position among the 2",
+            ),
+            (GLOBAL + "delf_global_config { use_pca: false image_scales_ind: -1 }", ":", "image_scales_ind -1"),
+            (
+                GLOBAL,
+                ":",
+                "delf_global_config.use_pca is true when left out, but delf_global_config.pca_parameters.mean_path",
+            ),
+            (GLOBAL + "delf_global_config { use_pca: true }", ":", "delf_global_config.use_pca is true, but"),
+        ],
+    )
     def test_each_is_named_with_its_line_or_field(self, tmp_path, text, place, what):
         write_pca_files(tmp_path)
         path = written(tmp_path, text)
         with pytest.raises(InputError) as error:
             read_delf_config(path)
         message = str(error.value)
-        assert message.startswith(f"{path}{place}") and what in message and ";" in message and "\n" not in message, message
+        assert message.startswith(f"{path}{place}") and what in message and ";" in message and "\n" not in message, (
+            message
+        )
 
     @pytest.mark.parametrize("dim", [7, -1])
     def test_more_components_than_the_matrix_has_are_refused(self, tmp_path, dim):
         write_pca_files(tmp_path, 8, 6)
-        with pytest.raises(InputError, match=f"pca_proj_mat.datum: holds 6 components, {dim} are asked for; set pca_dim to 1 to 6"):
+        with pytest.raises(
+            InputError, match=f"pca_proj_mat.datum: holds 6 components, {dim} are asked for; set pca_dim to 1 to 6"
+        ):
             read_delf_config(written(tmp_path, WITH_PCA.replace("pca_dim: 3", f"pca_dim: {dim}")))
 
     @pytest.mark.parametrize("content, what", [(None, "No such file"), (b"\xff\xfe\x00\x80", "not a text file")])
@@ -297,7 +409,8 @@ class TestMistakes:
 
 
 def test_pca_files_of_ones_own_whiten_what_they_were_learned_on(tmp_path):
-    """The way a user makes them: components and variances of the covariance; whitened components then have unit variance."""
+    """The way a user makes them: components and variances of the covariance; whitened components then have unit
+    variance."""
     rng = np.random.default_rng(0)
     descriptors = l2_normalize(np.float32(rng.standard_normal((500, 6)) * [5, 4, 3, 2, 1, 1] + 1))
     variances, vectors = np.linalg.eigh(np.cov(descriptors, rowvar=False))

@@ -1,23 +1,23 @@
 """Seven-scale inference against the reference's numbers (golden/delg): sizes, boxes, features, post-processing."""
+
 import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from delg_exports import plain_level
+from delg_golden import GOLDEN, assert_equals_golden, by_box_and_scale, rule_model, saved_model_case
 
-tf = pytest.importorskip("tensorflow")
-
-from delg_exports import plain_level  # noqa: E402
-from delg_golden import GOLDEN, assert_equals_golden, by_box_and_scale, rule_model, saved_model_case  # noqa: E402
-from delg_extract.extraction.settings import ExtractionSettings  # noqa: E402
-from delg_extract.extraction.extractor import Extractor  # noqa: E402
-from delg_extract.network.model import Delg, normalize_pixels  # noqa: E402
-from delg_extract.extraction.delg import DelgNetwork  # noqa: E402
-from delg_extract.extraction.parts import to_record  # noqa: E402
-from delg_extract.extraction.pictures import Job, Picture  # noqa: E402
-from delg_extract.extraction.pyramid import level_size, receptive_boxes, resize_for_extraction  # noqa: E402
-from rrt.formats.delf import read_datum, read_features  # noqa: E402
-from rrt.store.writer import write_store  # noqa: E402
-from rrt.store.export import export_delg  # noqa: E402
+from delg_extract.extraction.delg import DelgNetwork
+from delg_extract.extraction.extractor import Extractor
+from delg_extract.extraction.parts import to_record
+from delg_extract.extraction.pictures import Job, Picture
+from delg_extract.extraction.pyramid import level_size, receptive_boxes, resize_for_extraction
+from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.network.model import Delg, normalize_pixels
+from rrt.formats.delf import read_datum, read_features
+from rrt.store.export import export_delg
+from rrt.store.writer import write_store
 
 META = json.loads((GOLDEN / "seed1/infer_meta.json").read_text())
 IMAGES = np.load(GOLDEN / "seed1/images.npz")
@@ -36,24 +36,35 @@ def network(model):
 @pytest.mark.parametrize("case", sorted(META["savedmodel_cases"]))
 def test_local_and_global_call_equals_the_exported_reference(network, case):
     settings, golden = saved_model_case(case)
-    asked = ExtractionSettings(scales=tuple(settings["scales"]), global_scales=tuple(settings["global_scales_ind"]),
-                               max_features=settings["max_feature_num"], score_threshold=settings["threshold"],
-                               iou_threshold=settings["iou"])
+    asked = ExtractionSettings(
+        scales=tuple(settings["scales"]),
+        global_scales=tuple(settings["global_scales_ind"]),
+        max_features=settings["max_feature_num"],
+        score_threshold=settings["threshold"],
+        iou_threshold=settings["iou"],
+    )
     assert_equals_golden(network.local_and_global(IMAGES[settings["image"]][None], asked)[0], golden)
 
 
 @pytest.mark.parametrize("case", sorted(META["extractor_cases"]))
 def test_extractor_equals_the_reference_after_post_processing(network, case):
     settings = META["extractor_cases"][case]
-    golden = {k.split("/")[1]: v for k, v in np.load(GOLDEN / "seed1/extractor.npz").items() if k.startswith(case + "/")}
+    golden = {
+        k.split("/")[1]: v for k, v in np.load(GOLDEN / "seed1/extractor.npz").items() if k.startswith(case + "/")
+    }
     image = IMAGES[settings["image"].split("[")[0]]
     if "bbx_rounded" in settings:
         x1, y1, x2, y2 = settings["bbx_rounded"]
         image = image[y1:y2, x1:x2]
-    image = image[:settings["input_hw"][0], :settings["input_hw"][1]]
-    asked = ExtractionSettings(max_features=settings["max_feature_num"], score_threshold=settings["score_threshold"],
-                               max_image_size=settings["max_image_size"], min_image_size=settings["min_image_size"],
-                               square_images=settings["use_square_images"], resized_coordinates=settings["use_resized_coordinates"])
+    image = image[: settings["input_hw"][0], : settings["input_hw"][1]]
+    asked = ExtractionSettings(
+        max_features=settings["max_feature_num"],
+        score_threshold=settings["score_threshold"],
+        max_image_size=settings["max_image_size"],
+        min_image_size=settings["min_image_size"],
+        square_images=settings["use_square_images"],
+        resized_coordinates=settings["use_resized_coordinates"],
+    )
     out = Extractor(network, asked)(image, settings["resize_factor"])
     if out is None:
         assert golden["global_descriptor"].size == 0
@@ -69,8 +80,13 @@ def test_extractor_equals_the_reference_after_post_processing(network, case):
 @pytest.mark.parametrize("image", ["a", "b", "c"])
 def test_the_kaggle_form_equals_the_reference(network, image):
     golden = np.load(GOLDEN / "seed1/kaggle_global.npz")
-    settings = ExtractionSettings(scales=(0.70710677, 1.0, 1.4142135), global_scales=(), use_local=False, normalize_scales=False,
-                                  max_image_size=-1)
+    settings = ExtractionSettings(
+        scales=(0.70710677, 1.0, 1.4142135),
+        global_scales=(),
+        use_local=False,
+        normalize_scales=False,
+        max_image_size=-1,
+    )
     raw = network.local_and_global(IMAGES[image][None], settings)[0].global_descriptors
     expected = golden[f"{image}/per_scale_raw"]
     assert np.abs(raw - expected).max() < 2e-5 * np.abs(expected).max()
@@ -80,14 +96,19 @@ def test_the_kaggle_form_equals_the_reference(network, image):
 
 def test_feature_files_equal_those_the_reference_writes(network, tmp_path):
     settings = META["extractor_cases"]["a_plain"]
-    asked = ExtractionSettings(max_features=settings["max_feature_num"], score_threshold=settings["score_threshold"],
-                               max_image_size=settings["max_image_size"])
+    asked = ExtractionSettings(
+        max_features=settings["max_feature_num"],
+        score_threshold=settings["score_threshold"],
+        max_image_size=settings["max_image_size"],
+    )
     record = to_record(Picture(Job("a_plain.jpg", tmp_path), IMAGES["a"]), Extractor(network, asked)(IMAGES["a"]))
     write_store(tmp_path / "delg_x.h5", [record], local_dtype="float32")
     export_delg(tmp_path / "delg_x.h5", tmp_path)
     stems = tmp_path / "a_plain", GOLDEN / "seed1/extractor_a_plain"
     ours, theirs = (read_features(f"{stem}.delg_local") for stem in stems)
-    a, b = (np.lexsort((*np.round(features.keypoints, 1).T, np.round(features.scales, 4))) for features in (ours, theirs))
+    a, b = (
+        np.lexsort((*np.round(features.keypoints, 1).T, np.round(features.scales, 4))) for features in (ours, theirs)
+    )
     assert np.abs(ours.descriptors[a] - theirs.descriptors[b]).max() < 1e-5
     assert np.abs(ours.keypoints[a] - theirs.keypoints[b]).max() < 1e-3
     assert np.allclose(ours.attention[a], theirs.attention[b], rtol=5e-5, atol=0)
@@ -115,8 +136,9 @@ def test_sizes_of_resized_pictures_equal_the_reference():
         if "out_height" not in case:
             continue
         picture = np.zeros((case["height"], case["width"], 3), np.uint8)
-        resized, factors = resize_for_extraction(picture, case["max_image_size"], case["min_image_size"], case["resize_factor"],
-                                                 case["use_square_images"])
+        resized, factors = resize_for_extraction(
+            picture, case["max_image_size"], case["min_image_size"], case["resize_factor"], case["use_square_images"]
+        )
         assert resized.shape[:2] == (case["out_height"], case["out_width"])
         assert factors == pytest.approx([case["scale_factor_h"], case["scale_factor_w"]])
 
@@ -151,7 +173,9 @@ def test_the_thinned_network_gives_what_the_trained_one_gives(settings, side):
             variable.assign(variable + rng.uniform(0, 0.3, variable.shape))
     image = rng.integers(0, 256, (*side, 3), dtype=np.uint8)
     scales = (0.7, 1.0)
-    out = DelgNetwork(small).local_and_global(image[None], ExtractionSettings(scales=scales, global_scales=(0, 1), max_features=10**6))[0]
+    out = DelgNetwork(small).local_and_global(
+        image[None], ExtractionSettings(scales=scales, global_scales=(0, 1), max_features=10**6)
+    )[0]
     plain = [plain_level(small, image, scale) for scale in scales]
     attention = np.concatenate([level[0].ravel() for level in plain])
     order = np.argsort(-attention, kind="stable")
@@ -169,7 +193,10 @@ def test_pictures_of_one_size_give_the_same_alone_and_together(network):
         alone = network.local_and_global(image[None], ExtractionSettings(scales=(0.7, 1.0), global_scales=(1,)))[0]
         assert np.allclose(out.scores, alone.scores, rtol=5e-5)
         assert np.abs(out.features - alone.features).max() < 2e-5 * np.abs(alone.features).max()
-        assert np.abs(out.global_descriptors - alone.global_descriptors).max() < 2e-5 * np.abs(alone.global_descriptors).max()
+        assert (
+            np.abs(out.global_descriptors - alone.global_descriptors).max()
+            < 2e-5 * np.abs(alone.global_descriptors).max()
+        )
 
 
 def test_pictures_of_every_size_share_one_graph():
@@ -184,7 +211,9 @@ def test_half_the_digits_keep_the_descriptors(network, model):
     everything = ExtractionSettings(max_features=10**6)
     exact, rough = (net.local_and_global(image, everything)[0] for net in (network, DelgNetwork(model, "bfloat16")))
     by_place = [out.features[by_box_and_scale(out.boxes, out.scales)] for out in (exact, rough)]
-    cosines = (by_place[0] * by_place[1]).sum(1) / np.linalg.norm(by_place[0], axis=1) / np.linalg.norm(by_place[1], axis=1)
+    cosines = (
+        (by_place[0] * by_place[1]).sum(1) / np.linalg.norm(by_place[0], axis=1) / np.linalg.norm(by_place[1], axis=1)
+    )
     assert cosines.mean() > 0.999
     for a, b in zip(exact.global_descriptors, rough.global_descriptors):
         assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
@@ -194,7 +223,12 @@ def test_half_the_digits_keep_the_descriptors(network, model):
 def test_a_tiny_picture_is_described_at_the_scales_it_has_pixels_for(size):
     extractor = Extractor(DelgNetwork(Delg("small")))
     out = extractor(np.full((*size, 3), 90, np.uint8))
-    assert np.isclose(np.linalg.norm(out.global_descriptor), 1) and 1 <= len(out.attention)
+    assert np.isclose(np.linalg.norm(out.global_descriptor), 1) and len(out.attention) >= 1
     assert min(1 / out.scales) * min(size) >= 4.5
-    assert Extractor(extractor.network, ExtractionSettings(scales=(0.25,), global_scales=()))(np.zeros((*size, 3), np.uint8)) is None
+    assert (
+        Extractor(extractor.network, ExtractionSettings(scales=(0.25,), global_scales=()))(
+            np.zeros((*size, 3), np.uint8)
+        )
+        is None
+    )
     assert extractor(np.zeros((9, 40, 3), np.uint8)) is None

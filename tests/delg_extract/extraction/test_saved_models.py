@@ -1,30 +1,30 @@
 """SavedModels as sources of descriptors: TF1-style and TF2 exports, recognised, called, and refused."""
+
 import shutil
 
+import delg_exports as exports
 import numpy as np
 import pytest
+import tensorflow as tf
+from delg_exports import random_pictures
 from PIL import Image
 
-tf = pytest.importorskip("tensorflow")
-
-import delg_exports as exports  # noqa: E402
-from delg_exports import random_pictures  # noqa: E402
-from delg_extract import extract  # noqa: E402
-from delg_extract.extraction.settings import ExtractionSettings  # noqa: E402
-from delg_extract.extraction.extractor import Extractor  # noqa: E402
-from delg_extract.network.model_files import is_saved_model, saved_model_sha256  # noqa: E402
-from delg_extract.extraction.delg import DelgNetwork  # noqa: E402
-from delg_extract.extraction.pyramid import SCALES  # noqa: E402
-from delg_extract.extraction.saved_models import open_saved_model  # noqa: E402
-from delg_extract.extraction.serving import Form, save_serving  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
-from rrt.store.store import Store  # noqa: E402
+from delg_extract import extract
+from delg_extract.extraction.delg import DelgNetwork
+from delg_extract.extraction.extractor import Extractor
+from delg_extract.extraction.pyramid import SCALES
+from delg_extract.extraction.saved_models import open_saved_model
+from delg_extract.extraction.serving import Form, save_serving
+from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.network.model_files import is_saved_model, saved_model_sha256
+from rrt.errors import InputError
+from rrt.store.store import Store
 
 LOCAL, GLOBAL = exports.LOCAL_INPUTS, exports.GLOBAL_INPUTS
 LOCAL_ONLY, GLOBAL_ONLY = {"use_global": False}, {"use_local": False}
 
 
-# ---- the same network as this project's own ------------------------------------------------------------------------------
+# ---- the same network as this project's own --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +57,30 @@ def assert_same(ours, theirs):
     if len(theirs.features):
         assert np.abs(ours.features[a] - theirs.features[b]).max() < 1e-4 * np.abs(theirs.features).max()
     if len(theirs.global_descriptors):
-        assert np.abs(ours.global_descriptors - theirs.global_descriptors).max() < 1e-4 * np.abs(theirs.global_descriptors).max()
+        assert (
+            np.abs(ours.global_descriptors - theirs.global_descriptors).max()
+            < 1e-4 * np.abs(theirs.global_descriptors).max()
+        )
 
 
 def test_the_extraction_command_takes_both_styles(exported, network, pictures, monkeypatch, capsys):
     """pictures: a folder with eight small pictures and their list."""
     store = pictures / "delg_x.h5"
-    command = ["extract.py", "--model", exported.folder, "--image_dir", pictures, "--list", pictures / "train.txt", "--output", store,
-               "--max_features", "9", "--num_workers", "1"]
+    command = [
+        "extract.py",
+        "--model",
+        exported.folder,
+        "--image_dir",
+        pictures,
+        "--list",
+        pictures / "train.txt",
+        "--output",
+        store,
+        "--max_features",
+        "9",
+        "--num_workers",
+        "1",
+    ]
     monkeypatch.setattr("sys.argv", list(map(str, command)))
     assert extract.main() == 0
     with Store(store) as written:
@@ -80,12 +96,24 @@ def test_the_extraction_command_takes_both_styles(exported, network, pictures, m
         extract.main()
 
 
-@pytest.mark.parametrize("asked", [{}, {"global_scales": ()}, {"global_scales": (5, 1)}, GLOBAL_ONLY, LOCAL_ONLY,
-                                   {"scales": (1.0, 0.5, 0.7), "global_scales": (2, 0)}], ids=str)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"global_scales": ()},
+        {"global_scales": (5, 1)},
+        GLOBAL_ONLY,
+        LOCAL_ONLY,
+        {"scales": (1.0, 0.5, 0.7), "global_scales": (2, 0)},
+    ],
+    ids=str,
+)
 def test_a_saved_model_gives_what_the_network_it_was_made_of_gives(exported, network, asked):
     settings = ExtractionSettings(max_features=10**5, **asked)
     pictures = random_pictures(97, 130, count=2)
-    for ours, theirs in zip(exported.local_and_global(pictures, settings), network.local_and_global(pictures, settings), strict=True):
+    for ours, theirs in zip(
+        exported.local_and_global(pictures, settings), network.local_and_global(pictures, settings), strict=True
+    ):
         assert_same(ours, theirs)
 
 
@@ -94,8 +122,11 @@ def test_threshold_and_number_of_features_are_passed_on(exported, network):
     scores = network.local_and_global(picture, ExtractionSettings(max_features=10**5))[0].scores
     # Where the scores leave the widest gap, rounding cannot move a feature over the cut.
     cut = 20 + int(np.argmax(scores[19:60] - scores[20:61]))
-    for settings in (ExtractionSettings(max_features=cut), ExtractionSettings(score_threshold=float(scores[cut - 1:cut + 1].mean())),
-                     ExtractionSettings(score_threshold=float(scores[0]) + 1)):
+    for settings in (
+        ExtractionSettings(max_features=cut),
+        ExtractionSettings(score_threshold=float(scores[cut - 1 : cut + 1].mean())),
+        ExtractionSettings(score_threshold=float(scores[0]) + 1),
+    ):
         ours = exported.local_and_global(picture, settings)[0]
         assert len(ours.scores) == (cut if settings.score_threshold < scores[0] else 0)
         assert ours.features.shape[1] == network.model.local_dim
@@ -114,7 +145,9 @@ def test_levels_too_small_for_the_network_are_left_out(exported):
     out = exported.local_and_global(random_pictures(10, 40), ExtractionSettings())[0]
     assert np.allclose(np.unique(1 / out.scales), SCALES[2:])
     assert out.global_descriptors.shape == (3, 48)
-    few = exported.local_and_global(random_pictures(10, 40), ExtractionSettings(scales=(0.25, 1.0), global_scales=(0, 1)))[0]
+    few = exported.local_and_global(
+        random_pictures(10, 40), ExtractionSettings(scales=(0.25, 1.0), global_scales=(0, 1))
+    )[0]
     assert np.array_equal(few.global_descriptors, out.global_descriptors[1:2])
     with pytest.raises(InputError, match="a picture of 40x10 pixels is under 5 pixels at each scale"):
         exported.local_and_global(random_pictures(10, 40), ExtractionSettings(global_scales=(0,)))
@@ -122,11 +155,14 @@ def test_levels_too_small_for_the_network_are_left_out(exported):
 
 def test_facts_for_the_store_are_plain_values(exported):
     assert exported.kind == "saved_model_" + exported.folder.parent.name.rstrip("0")
-    assert exported.settings == {"kind": exported.kind, "outputs": ["boxes", "features", "scales", "scores", "global_descriptors"],
-                                 "own_scales": False}
+    assert exported.settings == {
+        "kind": exported.kind,
+        "outputs": ["boxes", "features", "scales", "scores", "global_descriptors"],
+        "own_scales": False,
+    }
 
 
-# ---- what each kind of model can give, with a network that is plain arithmetic ------------------------------------------------
+# ---- what each kind of model can give, with a network that is plain arithmetic ---------------------------------------
 
 
 def toy(inputs, weights, outputs, own_scales=(0.5, 2.0)):
@@ -138,8 +174,12 @@ def toy(inputs, weights, outputs, own_scales=(0.5, 2.0)):
         scores, order = tf.nn.top_k(pixels[0, :, 0], inputs["input_max_feature_num"])
         number = tf.reduce_sum(tf.cast(scores >= inputs["input_abs_thres"], tf.int32))
         x = tf.cast(order, tf.float32)
-        found = {"boxes": tf.stack([0 * x, x, 0 * x, x], 1)[:number], "features": tf.gather(pixels[0], order)[:number] * weights["gain"],
-                 "scales": tf.fill([number], 1 / scales[0]), "scores": scores[:number, None]}
+        found = {
+            "boxes": tf.stack([0 * x, x, 0 * x, x], 1)[:number],
+            "features": tf.gather(pixels[0], order)[:number] * weights["gain"],
+            "scales": tf.fill([number], 1 / scales[0]),
+            "scores": scores[:number, None],
+        }
     rows = tf.reduce_mean(pixels, (0, 1)) * scales[:, None] * weights["gain"]
     if "input_global_scales_ind" in inputs:
         rows = tf.gather(rows, inputs["input_global_scales_ind"])
@@ -155,7 +195,9 @@ GAIN = 3.0
 
 def save_toy(style, folder, inputs, *outputs):
     if style == "tf1":
-        return exports.save_tf1(folder, inputs, {"gain": np.float32(GAIN)}, lambda given, weights: toy(given, weights, outputs))
+        return exports.save_tf1(
+            folder, inputs, {"gain": np.float32(GAIN)}, lambda given, weights: toy(given, weights, outputs)
+        )
     module = tf.Module()
     module.gain = tf.Variable(GAIN)
     return exports.save_tf2(folder, inputs, module, lambda given: toy(given, {"gain": module.gain}, outputs))
@@ -170,14 +212,18 @@ def test_a_local_model_gives_local_descriptors_alone(style, tmp_path):
     assert (model.kind, model.outputs, model.has_global) == (f"saved_model_{style}", LOCAL_OUTPUTS, False)
     for size in ((20, 31), (33, 24)):
         picture = random_pictures(*size)
-        out = model.local_and_global(picture, ExtractionSettings((0.5, 1.0), max_features=9, score_threshold=30, **LOCAL_ONLY))[0]
+        out = model.local_and_global(
+            picture, ExtractionSettings((0.5, 1.0), max_features=9, score_threshold=30, **LOCAL_ONLY)
+        )[0]
         row = picture[0, 0].astype(float)
         order = [x for x in np.argsort(-row[:, 0], kind="stable")[:9] if row[x, 0] >= 30]
         assert np.array_equal(out.scores, row[order, 0]) and np.array_equal(out.boxes[:, 1], order)
         assert np.array_equal(out.features, row[order] * GAIN) and (out.scales == 2).all()
         assert out.global_descriptors.shape == (0, 0)
         assert {array.dtype for array in out} == {np.dtype("float32")}
-    with pytest.raises(InputError, match=r"delf: gives no global descriptors, only boxes, .*; ask for local descriptors alone or"):
+    with pytest.raises(
+        InputError, match=r"delf: gives no global descriptors, only boxes, .*; ask for local descriptors alone or"
+    ):
         model.local_and_global(picture, ExtractionSettings())
 
 
@@ -195,32 +241,43 @@ def test_a_global_model_gives_a_row_for_each_scale_asked_for(style, tmp_path):
         model.local_and_global(picture, ExtractionSettings())
 
 
-@pytest.mark.parametrize("inputs, output, scales, own", [
-    (GLOBAL, "global_descriptor", (1.0, 3.0), False), (["input_image"], "global_descriptor", (0.5, 2.0), True),
-    (["input_image"], "global_descriptors", (0.5, 2.0), True)])
+@pytest.mark.parametrize(
+    "inputs, output, scales, own",
+    [
+        (GLOBAL, "global_descriptor", (1.0, 3.0), False),
+        (["input_image"], "global_descriptor", (0.5, 2.0), True),
+        (["input_image"], "global_descriptors", (0.5, 2.0), True),
+    ],
+)
 def test_pooled_descriptors_and_scales_of_the_model_itself(inputs, output, scales, own, tmp_path):
     model = open_saved_model(save_toy("tf2", tmp_path / "kaggle", inputs, output))
     assert model.settings == {"kind": "saved_model_tf2", "outputs": [output], "own_scales": own}
     picture = random_pictures(20, 31)
-    out = model.local_and_global(picture, ExtractionSettings((0.5, 1.0, 3.0), (1, 2), **GLOBAL_ONLY))[0].global_descriptors
+    out = model.local_and_global(picture, ExtractionSettings((0.5, 1.0, 3.0), (1, 2), **GLOBAL_ONLY))[
+        0
+    ].global_descriptors
     rows = np.outer(scales, picture[0].mean((0, 1)) * GAIN)
     assert np.allclose(out, rows if output == "global_descriptors" else rows.sum(0)[None], rtol=1e-5)
 
 
 def test_a_tf1_model_computes_only_what_is_asked_for(tmp_path):
     """Its global branch fails on every picture, which nobody notices who wants local descriptors."""
+
     def build(given, weights):
         found = toy(given, weights, (*LOCAL_OUTPUTS, "global_descriptors"))
         with tf.control_dependencies([tf.debugging.Assert(tf.constant(False), ["no"])]):
             return found | {"global_descriptors": tf.identity(found["global_descriptors"])}
 
     model = open_saved_model(exports.save_tf1(tmp_path / "m", exports.INPUTS, {"gain": np.float32(GAIN)}, build))
-    assert len(model.local_and_global(random_pictures(20, 31), ExtractionSettings(max_features=5, **LOCAL_ONLY))[0].scores) == 5
+    assert (
+        len(model.local_and_global(random_pictures(20, 31), ExtractionSettings(max_features=5, **LOCAL_ONLY))[0].scores)
+        == 5
+    )
     with pytest.raises(InputError, match="the model fails on a picture of 31x20 pixels .*assertion failed"):
         model.local_and_global(random_pictures(20, 31), ExtractionSettings(max_features=5))
 
 
-# ---- folders -----------------------------------------------------------------------------------------------------------------
+# ---- folders ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -272,14 +329,25 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 def test_damaged_models_are_refused_in_one_line(style, toys, tmp_path):
     graph, index, data = "saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"
     size = (toys / style / graph).stat().st_size
-    cuts = [(graph, 0), (graph, 100), (graph, size // 2), (index, None), (index, 0), (index, 50), (data, None), (data, 2)]
+    cuts = [
+        (graph, 0),
+        (graph, 100),
+        (graph, size // 2),
+        (index, None),
+        (index, 0),
+        (index, 50),
+        (data, None),
+        (data, 2),
+    ]
     for number, (file, kept) in enumerate(cuts):
         broken = shutil.copytree(toys / style, tmp_path / str(number))
         whole = (broken / file).read_bytes()
         (broken / file).unlink()
         if kept is not None:
             (broken / file).write_bytes(whole[:kept])
-        with pytest.raises(InputError, match=r"not a SavedModel that can be read \([^()]*.*\); unpack, copy or export it again") as caught:
+        with pytest.raises(
+            InputError, match=r"not a SavedModel that can be read \([^()]*.*\); unpack, copy or export it again"
+        ) as caught:
             open_saved_model(broken)
         assert str(broken) in str(caught.value) and len(str(caught.value)) < 500
 
@@ -291,9 +359,14 @@ def test_another_kind_of_model_is_refused_with_its_tensors(tmp_path):
     exports.save_tf1(tmp_path / "tf1", ["input_image"], {"gain": np.float32(GAIN)}, detector)
     exports.save_tf2(tmp_path / "tf2", ["input_image"], tf.Module(), detector)
     tf.saved_model.save(tf.Module(), str(tmp_path / "bare"))
-    for folder, words in (("tf1", "inputs input_image; last tensors detection_boxes"), ("bare", "neither signatures nor a graph"),
-                          ("tf2", r"signature serving_default \(input_image -> detection_boxes\)")):
-        with pytest.raises(InputError, match=f"{folder}: no DELF or DELG model, it has {words}; give one with input_image, "):
+    for folder, words in (
+        ("tf1", "inputs input_image; last tensors detection_boxes"),
+        ("bare", "neither signatures nor a graph"),
+        ("tf2", r"signature serving_default \(input_image -> detection_boxes\)"),
+    ):
+        with pytest.raises(
+            InputError, match=f"{folder}: no DELF or DELG model, it has {words}; give one with input_image, "
+        ):
             open_saved_model(tmp_path / folder)
 
 
@@ -335,17 +408,23 @@ def test_a_model_that_counts_global_descriptors_otherwise_is_refused(tmp_path):
 
 def test_the_broken_local_export_of_the_reference_ends_in_one_line(tmp_path):
     """Its default reshapes 128 channels to 1024 (DELG_SPEC 4): the model loads, and fails on most pictures."""
+
     def misread(given, weights=None):
         found = toy(given, {"gain": GAIN}, LOCAL_OUTPUTS)
         return found | {"features": tf.reshape(found["features"], [-1, 1024])}
 
     model = open_saved_model(exports.save_tf2(tmp_path / "m", LOCAL, tf.Module(), misread))
-    with pytest.raises(InputError, match=r"m: the model fails on a picture of 31x20 pixels \(Input to reshape is a tensor with 15 values"):
+    with pytest.raises(
+        InputError,
+        match=r"m: the model fails on a picture of 31x20 pixels \(Input to reshape is a tensor with 15 values",
+    ):
         model.local_and_global(random_pictures(20, 31), ExtractionSettings(max_features=5, **LOCAL_ONLY))
 
 
 def test_loading_and_running_a_model_says_nothing(toys, capfd):
     for style in ("tf1", "tf2"):
-        open_saved_model(toys / style).local_and_global(random_pictures(20, 31), ExtractionSettings(max_features=3, **LOCAL_ONLY))
+        open_saved_model(toys / style).local_and_global(
+            random_pictures(20, 31), ExtractionSettings(max_features=3, **LOCAL_ONLY)
+        )
     captured = capfd.readouterr()
     assert captured.out == "" and "WARNING" not in captured.err

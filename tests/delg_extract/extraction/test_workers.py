@@ -1,4 +1,5 @@
 """Extraction with many workers: the same store, whoever dies on the way."""
+
 import os
 import signal
 import subprocess
@@ -9,22 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import datasets_of
+from commands import ROOT, run_tool
+from failing_workers import die, fail_the_first_time, lose_the_disk
 from PIL import Image
 
-pytest.importorskip("tensorflow")
-
-from builders import datasets_of  # noqa: E402
-from commands import ROOT, run_tool  # noqa: E402
-from delg_extract import extract  # noqa: E402
-from delg_extract.extraction.settings import ExtractionSettings  # noqa: E402
-from delg_extract.network.model import Delg  # noqa: E402
-from delg_extract.extraction.parts import Plan  # noqa: E402
-from delg_extract.extraction.pictures import Job  # noqa: E402
-from delg_extract.network.weights import save_weights  # noqa: E402
-from delg_extract.extraction.workers import ATTEMPTS, LocalWorkers, default_workers, run_on_ray  # noqa: E402
-from failing_workers import die, fail_the_first_time, lose_the_disk  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
-from rrt.formats.lists import write_image_list  # noqa: E402
+from delg_extract import extract
+from delg_extract.extraction.parts import Plan
+from delg_extract.extraction.pictures import Job
+from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.extraction.workers import ATTEMPTS, LocalWorkers, default_workers, run_on_ray
+from delg_extract.network.model import Delg
+from delg_extract.network.weights import save_weights
+from rrt.errors import InputError
+from rrt.formats.lists import write_image_list
 
 NUM_PICTURES = 24
 
@@ -36,15 +35,29 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     names = [f"{i}.jpg" for i in range(NUM_PICTURES)]
     for name in names:
-        Image.fromarray(np.kron(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), np.ones((20, 20, 1), np.uint8))).save(folder / name)
+        Image.fromarray(
+            np.kron(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), np.ones((20, 20, 1), np.uint8))
+        ).save(folder / name)
     write_image_list(folder / "list.txt", names, np.zeros(NUM_PICTURES, int), np.full((NUM_PICTURES, 2), (320, 240)))
     save_weights(folder / "small.h5", Delg("small", seed=3), score_threshold=0.0)
     return folder
 
 
 def arguments(folder, output, *extra):
-    return ["delg_extract/extract.py", "--model", folder / "small.h5", "--image_dir", folder, "--list", folder / "list.txt",
-            "--output", output, "--block", "4", *extra]
+    return [
+        "delg_extract/extract.py",
+        "--model",
+        folder / "small.h5",
+        "--image_dir",
+        folder,
+        "--list",
+        folder / "list.txt",
+        "--output",
+        output,
+        "--block",
+        "4",
+        *extra,
+    ]
 
 
 def command(folder, output, *extra):
@@ -131,7 +144,9 @@ def test_a_killed_worker_costs_its_part_alone(folder, whole, tmp_path):
 def test_workers_end_with_a_killed_parent_and_the_next_run_goes_on(folder, whole, tmp_path):
     output = tmp_path / "delg_x.h5"
     parts = tmp_path / "delg_x.h5.parts"
-    process = subprocess.Popen(command(folder, output, "--num_workers", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(folder, output, "--num_workers", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.time() + 120
     while not list(parts.glob("part-?????.h5")) and time.time() < deadline:
         time.sleep(0.01)

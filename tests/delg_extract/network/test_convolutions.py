@@ -1,10 +1,10 @@
 """The fast convolutions of training against tf.nn.conv2d and slices, values and gradients."""
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
-tf = pytest.importorskip("tensorflow")
-
-from delg_extract.network.convolutions import WINOGRAD_CHANNELS, convolve, every_second, winograd  # noqa: E402
+from delg_extract.network.convolutions import WINOGRAD_CHANNELS, convolve, every_second, winograd
 
 
 def normal(*shape, dtype=tf.float32):
@@ -33,10 +33,15 @@ def test_winograd_equals_the_convolution_and_so_do_its_gradients(height, width):
     assert_same(values_and_gradients(winograd, x, kernel), plain, 2e-6)
 
 
-CASES = {"1x1": (1, 8, 16, 1, "VALID"), "1x1 of stride two": (1, 8, 16, 2, "VALID"), "3x3": (3, 8, 16, 1, "SAME"),
-         "3x3 of many channels": (3, WINOGRAD_CHANNELS, WINOGRAD_CHANNELS + 8, 1, "SAME"),
-         "3x3 of many channels, no padding": (3, WINOGRAD_CHANNELS, WINOGRAD_CHANNELS, 1, "VALID"),
-         "3x3 of many channels, stride two": (3, WINOGRAD_CHANNELS, WINOGRAD_CHANNELS, 2, "SAME"), "7x7": (7, 3, 8, 2, "SAME")}
+CASES = {
+    "1x1": (1, 8, 16, 1, "VALID"),
+    "1x1 of stride two": (1, 8, 16, 2, "VALID"),
+    "3x3": (3, 8, 16, 1, "SAME"),
+    "3x3 of many channels": (3, WINOGRAD_CHANNELS, WINOGRAD_CHANNELS + 8, 1, "SAME"),
+    "3x3 of many channels, no padding": (3, WINOGRAD_CHANNELS, WINOGRAD_CHANNELS, 1, "VALID"),
+    "3x3 of many channels, stride two": (3, WINOGRAD_CHANNELS, WINOGRAD_CHANNELS, 2, "SAME"),
+    "7x7": (7, 3, 8, 2, "SAME"),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -45,15 +50,21 @@ def test_every_convolution_equals_that_of_tensorflow(case, dtype, tolerance):
     size, channels, channels_out, stride, padding = CASES[case]
     x, kernel = normal(2, 9, 8, channels, dtype=dtype), normal(size, size, channels, channels_out, dtype=dtype)
     plain = values_and_gradients(lambda x, kernel: tf.nn.conv2d(x, kernel, stride, padding), x, kernel)
-    assert_same(values_and_gradients(lambda x, kernel: convolve(x, kernel, stride, padding), x, kernel), plain, tolerance)
+    assert_same(
+        values_and_gradients(lambda x, kernel: convolve(x, kernel, stride, padding), x, kernel), plain, tolerance
+    )
 
 
 def test_only_wide_float32_kernels_go_by_winograd(monkeypatch):
     monkeypatch.setattr("delg_extract.network.convolutions.winograd", lambda x, kernel: "winograd")
     wide, narrow = normal(3, 3, WINOGRAD_CHANNELS, WINOGRAD_CHANNELS), normal(3, 3, WINOGRAD_CHANNELS, 8)
     x = normal(1, 4, 4, WINOGRAD_CHANNELS)
-    for gpus, kernel, dtype, expected in (([], wide, "float32", True), ([], wide, "bfloat16", False),
-                                          ([], narrow, "float32", False), (["a GPU"], wide, "float32", False)):
+    for gpus, kernel, dtype, expected in (
+        ([], wide, "float32", True),
+        ([], wide, "bfloat16", False),
+        ([], narrow, "float32", False),
+        (["a GPU"], wide, "float32", False),
+    ):
         monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind, gpus=gpus: gpus)
         assert isinstance(convolve(tf.cast(x, dtype), tf.cast(kernel, dtype)), str) == expected
 
@@ -72,8 +83,10 @@ def test_sizes_may_be_unknown_when_the_graph_is_made():
         return lambda x: convolution(thinned(convolution(x, kernel)), point)
 
     plain = network(lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"), lambda x: x[:, ::2, ::2])
-    traced = tf.function(lambda x: values_and_gradients_of_graph(network(convolve, every_second), x),
-                         input_signature=[tf.TensorSpec([None, None, None, WINOGRAD_CHANNELS])])
+    traced = tf.function(
+        lambda x: values_and_gradients_of_graph(network(convolve, every_second), x),
+        input_signature=[tf.TensorSpec([None, None, None, WINOGRAD_CHANNELS])],
+    )
     for height, width in ((4, 5), (7, 6)):
         x = normal(2, height, width, WINOGRAD_CHANNELS)
         assert_same([y.numpy() for y in traced(x)], [y.numpy() for y in values_and_gradients_of_graph(plain, x)], 5e-6)

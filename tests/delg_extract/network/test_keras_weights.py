@@ -1,27 +1,29 @@
-"""Keras ResNet files: every spelling of the names gives the same trunk, which computes what Keras' own network computes."""
+"""Keras ResNet files: every spelling of the names gives the same trunk, which computes what Keras' own network
+computes."""
+
 from functools import cache
 from unittest import mock
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from mutations import mutations
 
-tf = pytest.importorskip("tensorflow")
-
-import keras  # noqa: E402
-
-from delg_extract.network.convolutions import every_second  # noqa: E402
-from delg_extract.network.keras_weights import read_keras_trunk, trunk_layer  # noqa: E402
-from delg_extract.network.model import BACKBONES, Backbone, Delg, normalize_pixels  # noqa: E402
-from delg_extract.training.flags import parse  # noqa: E402
-from delg_extract.training.run import build_trainer  # noqa: E402
-from delg_extract.network.weights import LoadReport, load_keras_notop, save_weights  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
+from delg_extract.network.convolutions import every_second
+from delg_extract.network.keras_weights import read_keras_trunk, trunk_layer
+from delg_extract.network.model import BACKBONES, Backbone, Delg, normalize_pixels
+from delg_extract.network.weights import LoadReport, load_keras_notop, save_weights
+from delg_extract.training.flags import parse
+from delg_extract.training.run import build_trainer
+from rrt.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 # The blocks of the real networks with hardly any channels.
-TINY = {"resnet50": Backbone(3, (1, 1, 2, 1), (3, 4, 6, 3), 2, 4), "resnet101": Backbone(3, (1, 1, 2, 1), (3, 4, 23, 3), 2, 4)}
+TINY = {
+    "resnet50": Backbone(3, (1, 1, 2, 1), (3, 4, 6, 3), 2, 4),
+    "resnet101": Backbone(3, (1, 1, 2, 1), (3, 4, 23, 3), 2, 4),
+}
 
 
 def tiny_network(backbone, seed=1):
@@ -57,7 +59,10 @@ def random_layers(backbone):
 def assert_read(path, layers):
     """The file is read as exactly these layers, and nothing of it is left over."""
     found = read_keras_trunk(path)
-    assert found.values.keys() == {f"{layer}/{kind}" for layer, values in layers.items() for kind in values} and not found.unused
+    assert (
+        found.values.keys() == {f"{layer}/{kind}" for layer, values in layers.items() for kind in values}
+        and not found.unused
+    )
     for name, value in found.values.items():
         layer, kind = name.split("/")
         np.testing.assert_array_equal(value, layers[layer][kind], err_msg=name)
@@ -68,7 +73,9 @@ def as_applications(layer):
         return {"conv1": "conv1_conv", "bn_conv1": "conv1_bn"}[layer]
     block, branch = layer.split("_branch")
     number = {"1": 0, "2a": 1, "2b": 2, "2c": 3}[branch]
-    return f"conv{block[-2]}_block{ord(block[-1]) - ord('a') + 1}_{number}_{'conv' if block.startswith('res') else 'bn'}"
+    return (
+        f"conv{block[-2]}_block{ord(block[-1]) - ord('a') + 1}_{number}_{'conv' if block.startswith('res') else 'bn'}"
+    )
 
 
 def as_caffe(layer):
@@ -76,7 +83,14 @@ def as_caffe(layer):
     return layer if not branch or block[-1] == "a" else f"{block[:-1]}b{ord(block[-1]) - ord('a')}_branch{branch}"
 
 
-SHORT = {"kernel": "W", "bias": "b", "gamma": "gamma", "beta": "beta", "moving_mean": "running_mean", "moving_variance": "running_std"}
+SHORT = {
+    "kernel": "W",
+    "bias": "b",
+    "gamma": "gamma",
+    "beta": "beta",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_std",
+}
 DATASETS = {
     "Keras 1": lambda layer, kind: f"{layer}/{layer}_{SHORT[kind]}:0",
     "Keras 1, saved twice": lambda layer, kind: f"{layer}/{layer}_{SHORT[kind]}_1:0",
@@ -107,12 +121,25 @@ def trunk_of(model):
 
 
 class TestNames:
-    @pytest.mark.parametrize("theirs, ours", [
-        ("conv1", "conv1"), ("bn_conv1", "bn_conv1"), ("res4b22_branch2a", "res4w_branch2a"), ("bn3b3_branch1", "bn3d_branch1"),
-        ("res4b_branch2c", "res4b_branch2c"), ("conv2_block1_0_conv", "res2a_branch1"), ("conv4_block23_3_bn", "bn4w_branch2c"),
-        ("predictions", None), ("fc1000", None), ("res6a_branch2a", None), ("conv2_block1_4_conv", None), ("conv4_block3_out", None),
-        ("conv1_relu", None), ("layer_res4a_branch2a", None),
-    ])
+    @pytest.mark.parametrize(
+        "theirs, ours",
+        [
+            ("conv1", "conv1"),
+            ("bn_conv1", "bn_conv1"),
+            ("res4b22_branch2a", "res4w_branch2a"),
+            ("bn3b3_branch1", "bn3d_branch1"),
+            ("res4b_branch2c", "res4b_branch2c"),
+            ("conv2_block1_0_conv", "res2a_branch1"),
+            ("conv4_block23_3_bn", "bn4w_branch2c"),
+            ("predictions", None),
+            ("fc1000", None),
+            ("res6a_branch2a", None),
+            ("conv2_block1_4_conv", None),
+            ("conv4_block3_out", None),
+            ("conv1_relu", None),
+            ("layer_res4a_branch2a", None),
+        ],
+    )
     def test_names_of_one_layer(self, theirs, ours):
         assert trunk_layer(theirs) == ours
 
@@ -124,7 +151,9 @@ class TestNames:
     @pytest.mark.parametrize("layout", DATASETS)
     @pytest.mark.parametrize("text", [np.bytes_, str, None])
     def test_every_layout_gives_the_same_trunk(self, tmp_path, layout, text):
-        layers = {layer: random_layers("resnet50")[layer] for layer in ("conv1", "bn_conv1", "res2a_branch1", "bn4f_branch2b")}
+        layers = {
+            layer: random_layers("resnet50")[layer] for layer in ("conv1", "bn_conv1", "res2a_branch1", "bn4f_branch2b")
+        }
         for rename in (str, as_applications):
             assert_read(write_keras(tmp_path / "a.h5", layers, rename, DATASETS[layout], text), layers)
 
@@ -133,7 +162,9 @@ def write_numbered(path, layers, with_names=True):
     """The layout of ``.weights.h5``: layers by class and number, variables by number."""
     with h5py.File(path, "w") as file:
         for number, (layer, values) in enumerate(layers.items()):
-            group = file.create_group(f"layers/{'conv2d' if 'kernel' in values else 'batch_normalization'}_{number}/vars")
+            group = file.create_group(
+                f"layers/{'conv2d' if 'kernel' in values else 'batch_normalization'}_{number}/vars"
+            )
             if with_names:
                 group.attrs["name"] = as_applications(layer)
             for index, array in enumerate(values.values()):
@@ -147,19 +178,32 @@ class TestKeras3:
 
     def test_numbered_layers_without_names_are_refused_with_a_way_out(self, tmp_path):
         path = write_numbered(tmp_path / "a.weights.h5", random_layers("resnet50"), with_names=False)
-        with pytest.raises(InputError, match="left their names out; load it in Keras and write it again with model.save") as error:
+        with pytest.raises(
+            InputError, match="left their names out; load it in Keras and write it again with model.save"
+        ) as error:
             read_keras_trunk(path)
         assert str(error.value).startswith(f"{path}: ")
 
     def test_what_keras_writes_today_is_laid_out_so(self, tmp_path):
-        network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 7, name="conv1_conv"),
-                                    keras.layers.BatchNormalization(name="conv1_bn")])
+        network = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                keras.layers.Conv2D(4, 7, name="conv1_conv"),
+                keras.layers.BatchNormalization(name="conv1_bn"),
+            ]
+        )
         network.save_weights(tmp_path / "a.weights.h5")
         network.save(tmp_path / "a.h5")
         for name in ("a.weights.h5", "a.h5"):
             found = read_keras_trunk(tmp_path / name).values
-            assert found.keys() == {"conv1/kernel", "conv1/bias", "bn_conv1/gamma", "bn_conv1/beta", "bn_conv1/moving_mean",
-                                    "bn_conv1/moving_variance"}
+            assert found.keys() == {
+                "conv1/kernel",
+                "conv1/bias",
+                "bn_conv1/gamma",
+                "bn_conv1/beta",
+                "bn_conv1/moving_mean",
+                "bn_conv1/moving_variance",
+            }
             np.testing.assert_array_equal(found["conv1/kernel"], network.layers[0].kernel)
             np.testing.assert_array_equal(found["bn_conv1/moving_variance"], np.ones(4))
 
@@ -175,8 +219,14 @@ def keras_network(build):
             variance = 10.0 ** rng.uniform(-4, -1, channels)
             # The factor of the whole layer stays moderate, and small where it is added to the shortcut.
             strength = 0.3 if layer.name.endswith("_3_bn") else 0.01 if layer.name == "conv1_bn" else 1.0
-            layer.set_weights([rng.uniform(0.5, 1.5, channels) * np.sqrt(variance) * strength, rng.normal(0, 0.1, channels),
-                               rng.normal(0, 0.1, channels), variance])
+            layer.set_weights(
+                [
+                    rng.uniform(0.5, 1.5, channels) * np.sqrt(variance) * strength,
+                    rng.normal(0, 0.1, channels),
+                    rng.normal(0, 0.1, channels),
+                    variance,
+                ]
+            )
         elif isinstance(layer, keras.layers.Conv2D):
             layer.bias.assign(rng.normal(0, 0.1, layer.bias.shape))
     return network
@@ -185,16 +235,27 @@ def keras_network(build):
 def stage_ends(network):
     """Outputs of conv2 to conv5."""
     names = [layer.name for layer in network.layers]
-    return [[network.get_layer(name).output for name in names if name.startswith(f"conv{stage}_") and name.endswith("_out")][-1]
-            for stage in (2, 3, 4, 5)]
+    return [
+        [
+            network.get_layer(name).output
+            for name in names
+            if name.startswith(f"conv{stage}_") and name.endswith("_out")
+        ][-1]
+        for stage in (2, 3, 4, 5)
+    ]
 
 
 def relative_difference(found, expected):
     return np.abs(found - expected).max() / np.abs(expected).max()
 
 
-@pytest.mark.parametrize("backbone, build", [
-    ("resnet50", keras.applications.ResNet50), pytest.param("resnet101", keras.applications.ResNet101, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "backbone, build",
+    [
+        ("resnet50", keras.applications.ResNet50),
+        pytest.param("resnet101", keras.applications.ResNet101, marks=pytest.mark.slow),
+    ],
+)
 def test_the_trunk_computes_what_keras_own_network_computes(tmp_path, backbone, build):
     network, model = keras_network(build), Delg(backbone)
     network.save(tmp_path / "whole.h5")
@@ -212,10 +273,11 @@ def test_the_trunk_computes_what_keras_own_network_computes(tmp_path, backbone, 
 
 
 def compare_pictures(network, model):
-    """Where no padding is seen (Keras pads with the mean colour, DELG with grey), both networks must see the same in a picture.
+    """Where no padding is seen (Keras pads with the mean colour, DELG with grey), both networks must see the same in a
+    picture.
 
-    Keras' pooling windows begin one cell earlier, so its picture begins two pixels later. A cell of conv4 sees 145 pixels to each
-    side, one of conv5 241.
+    Keras' pooling windows begin one cell earlier, so its picture begins two pixels later. A cell of conv4 sees 145
+    pixels to each side, one of conv5 241.
     """
     rgb = np.random.default_rng(2).integers(0, 256, (1, 513, 513, 3), dtype=np.uint8)
     taps = {}
@@ -231,26 +293,41 @@ def compare_pictures(network, model):
 
 class TestReport:
     def test_a_file_without_conv5_is_refused_or_reported_as_such(self, tmp_path):
-        layers = {layer: values for layer, values in random_layers("resnet50").items() if not layer.startswith(("res5", "bn5"))}
+        layers = {
+            layer: values
+            for layer, values in random_layers("resnet50").items()
+            if not layer.startswith(("res5", "bn5"))
+        }
         path, model = write_keras(tmp_path / "notop.h5", layers), tiny_network("resnet50")
         before = {name: variable.numpy() for name, variable in model.variables_by_name.items()}
         with pytest.raises(InputError) as error:
             load_keras_notop(path, model)
-        assert "lacks 60 of the 318 trunk variables (conv5 60), first res5a_branch2a/kernel; --partial_weights" in str(error.value)
+        assert "lacks 60 of the 318 trunk variables (conv5 60), first res5a_branch2a/kernel; --partial_weights" in str(
+            error.value
+        )
         assert all(np.array_equal(model.variables_by_name[name], value) for name, value in before.items())
         report = load_keras_notop(path, model, partial=True)
-        assert {name for name, value in before.items() if not np.array_equal(model.variables_by_name[name], value)} == set(report.loaded)
+        assert {
+            name for name, value in before.items() if not np.array_equal(model.variables_by_name[name], value)
+        } == set(report.loaded)
         assert set(report.left) == before.keys() - set(report.loaded)
-        assert {name for name in report.left if is_trunk(name)} == {name for name in before if name.startswith(("res5", "bn5"))}
+        assert {name for name in report.left if is_trunk(name)} == {
+            name for name in before if name.startswith(("res5", "bn5"))
+        }
         lines = str(report).splitlines()
         assert lines[0] == f"{path}: loaded 258 of 332 variables: conv1 6, conv2 60, conv3 78, conv4 114"
-        assert lines[1] == "  left as initialised: conv5 60 (all): res5a_branch2a/kernel, res5a_branch2a/bias, bn5a_branch2a/gamma, ..."
+        assert lines[1] == (
+            "  left as initialised: conv5 60 (all): res5a_branch2a/kernel, res5a_branch2a/bias, "
+            "bn5a_branch2a/gamma, ..."
+        )
         assert lines[2].startswith("  left as initialised: heads 14 (all): embedding_layer/kernel") and len(lines) == 3
 
     def test_the_real_file_without_conv5_is_reported_as_such(self, shared_data):
         model = Delg("resnet50")
         before = trunk_of(model)
-        report = load_keras_notop(shared_data / "weights/resnet50_imagenet_conv1_to_conv4_notop.h5", model, partial=True)
+        report = load_keras_notop(
+            shared_data / "weights/resnet50_imagenet_conv1_to_conv4_notop.h5", model, partial=True
+        )
         assert (len(report.loaded), len(report.left), report.unused, report.without_bias) == (258, 74, [], [])
         assert "conv5 60 (all)" in str(report)
         after = trunk_of(model)
@@ -266,18 +343,29 @@ class TestReport:
             file["optimizer_weights/SGD/conv1_conv/kernel"] = np.zeros((7, 7, 3, 3), np.float32)
         report = load_keras_notop(path, tiny_network("resnet50"))
         assert report.unused == ["model_weights/predictions/predictions/kernel", "optimizer_weights"]
-        assert str(report).splitlines()[-1] == "  of the file not used: 2: model_weights/predictions/predictions/kernel, optimizer_weights"
+        assert (
+            str(report).splitlines()[-1]
+            == "  of the file not used: 2: model_weights/predictions/predictions/kernel, optimizer_weights"
+        )
 
     def test_a_deeper_networks_file_is_refused_unless_a_part_will_do(self, tmp_path, tiny50):
         path = write_keras(tmp_path / "deep.h5", random_layers("resnet101"), as_applications)
-        with pytest.raises(InputError, match="holds 306 trunk variables that a resnet50 has not, first .*; choose the --backbone"):
+        with pytest.raises(
+            InputError, match="holds 306 trunk variables that a resnet50 has not, first .*; choose the --backbone"
+        ):
             load_keras_notop(path, tiny50)
         report = load_keras_notop(path, tiny_network("resnet50"), partial=True)
-        assert len(report.loaded) == 318 and len(report.unused) == 306 and report.unused[0].startswith("conv4_block10_1_bn/")
+        assert (
+            len(report.loaded) == 318
+            and len(report.unused) == 306
+            and report.unused[0].startswith("conv4_block10_1_bn/")
+        )
 
     def test_a_shallower_networks_file_leaves_blocks_of_conv4(self, tmp_path):
         path, model = write_keras(tmp_path / "shallow.h5", random_layers("resnet50")), tiny_network("resnet101")
-        with pytest.raises(InputError, match=r"lacks 306 of the 624 trunk variables \(conv4 306\), first res4g_branch2a/kernel"):
+        with pytest.raises(
+            InputError, match=r"lacks 306 of the 624 trunk variables \(conv4 306\), first res4g_branch2a/kernel"
+        ):
             load_keras_notop(path, model)
         report = str(load_keras_notop(path, model, partial=True))
         assert "conv4 114 of 420" in report and "left as initialised: conv4 306 of 420: res4g_branch2a/kernel" in report
@@ -286,12 +374,30 @@ class TestReport:
         assert str(LoadReport("x.h5", ["conv1/kernel"], [], [], [])) == "x.h5: loaded 1 of 1 variables: conv1 1"
 
     def test_training_prints_it(self, tmp_path, capsys):
-        layers = {layer: values for layer, values in random_trunk(Delg("small")).items() if not layer.startswith(("res5", "bn5"))}
+        layers = {
+            layer: values
+            for layer, values in random_trunk(Delg("small")).items()
+            if not layer.startswith(("res5", "bn5"))
+        }
         path = write_keras(tmp_path / "notop.h5", layers)
-        args = ["--train_list", "x", "--image_dir", "x", "--backbone", "small", "--delg_global_features", "--imagenet_checkpoint", str(path), "--partial_weights"]
+        args = [
+            "--train_list",
+            "x",
+            "--image_dir",
+            "x",
+            "--backbone",
+            "small",
+            "--delg_global_features",
+            "--imagenet_checkpoint",
+            str(path),
+            "--partial_weights",
+        ]
         build_trainer(parse("", args), None, num_classes=2)
         printed = capsys.readouterr().out
-        assert f"{path}: loaded 150 of 206 variables: conv1 6" in printed and "left as initialised: conv5 42 (all)" in printed
+        assert (
+            f"{path}: loaded 150 of 206 variables: conv1 6" in printed
+            and "left as initialised: conv5 42 (all)" in printed
+        )
 
 
 def test_files_made_from_caffes_without_biases_and_with_factors_in_layers_of_their_own_compute_the_same(tmp_path):
@@ -319,7 +425,9 @@ class TestMistakes:
         with pytest.raises(InputError) as error:
             load_keras_notop(path, model, partial)
         message = str(error.value)
-        assert message.startswith(f"{path}: ") and "\n" not in message and all(part in message for part in parts), message
+        assert message.startswith(f"{path}: ") and "\n" not in message and all(part in message for part in parts), (
+            message
+        )
 
     def test_files_that_are_no_keras_files_are_refused(self, tmp_path, tiny50):
         self.refused(tmp_path / "none.h5", tiny50, "no such file")
@@ -328,7 +436,7 @@ class TestMistakes:
             self.refused(tmp_path / name, tiny50, "not a readable HDF5 file")
         self.refused(tmp_path, tiny50, "not a readable HDF5 file")
         whole = write_keras(tmp_path / "whole.h5", random_layers("resnet50")).read_bytes()
-        (tmp_path / "cut.h5").write_bytes(whole[:len(whole) // 2])
+        (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
         self.refused(tmp_path / "cut.h5", tiny50, "truncated")
         with h5py.File(tmp_path / "other.h5", "w") as file:
             file["dense/kernel:0"] = np.zeros(3)
@@ -341,15 +449,18 @@ class TestMistakes:
             file["conv2_block1_preact_bn/conv2_block1_preact_bn/gamma:0"] = np.ones(3)
         self.refused(path, tiny50, "ResNet V2", partial=True)
 
-    @pytest.mark.parametrize("layer, kind, array, what", [
-        ("res3b_branch2a", "kernel", np.ones((1, 1, 5, 5)), "res3b_branch2a/kernel has shape (1, 1, 5, 5)"),
-        ("bn3b_branch2a", "gamma", None, "layer bn3b_branch2a is there without gamma"),
-        ("res3b_branch2a", "kernel", None, "layer res3b_branch2a is there without kernel"),
-        ("bn_conv1", "moving_variance", None, "layer bn_conv1 is there without moving_variance"),
-        ("bn3b_branch2a", "beta", np.array([np.nan]), "not finite"),
-        ("bn3b_branch2a", "beta", np.array([1]), "no weights"),
-        ("bn3b_branch2a", "beta", np.array([b"text"]), "no weights"),
-    ])
+    @pytest.mark.parametrize(
+        "layer, kind, array, what",
+        [
+            ("res3b_branch2a", "kernel", np.ones((1, 1, 5, 5)), "res3b_branch2a/kernel has shape (1, 1, 5, 5)"),
+            ("bn3b_branch2a", "gamma", None, "layer bn3b_branch2a is there without gamma"),
+            ("res3b_branch2a", "kernel", None, "layer res3b_branch2a is there without kernel"),
+            ("bn_conv1", "moving_variance", None, "layer bn_conv1 is there without moving_variance"),
+            ("bn3b_branch2a", "beta", np.array([np.nan]), "not finite"),
+            ("bn3b_branch2a", "beta", np.array([1]), "no weights"),
+            ("bn3b_branch2a", "beta", np.array([b"text"]), "no weights"),
+        ],
+    )
     def test_a_layer_that_cannot_be_used_is_named_and_nothing_loaded(self, tmp_path, tiny50, layer, kind, array, what):
         layers = {name: dict(values) for name, values in random_layers("resnet50").items()}
         layers[layer][kind] = array

@@ -1,12 +1,12 @@
 """The DELG network against the numbers of the reference (golden/delg), with weights made by the published rule."""
+
 import numpy as np
 import pytest
+import tensorflow as tf
+from delg_golden import GOLDEN, rule_model
 
-tf = pytest.importorskip("tensorflow")
-
-from delg_golden import GOLDEN, rule_model  # noqa: E402
-from delg_extract.training.losses import add_classifiers, arcface_logits  # noqa: E402
-from delg_extract.network.model import Delg, attention_pool, normalize_pixels  # noqa: E402
+from delg_extract.network.model import Delg, attention_pool, normalize_pixels
+from delg_extract.training.losses import add_classifiers, arcface_logits
 
 
 def relative(ours, golden):
@@ -30,19 +30,24 @@ def test_one_forward_pass_equals_the_reference(model, image):
         ours = taps[name].numpy()[0]
         assert ours.shape == tuple(golden[f"{image}/{name}/shape"])
         corner = golden[f"{image}/{name}/corner"]
-        assert relative(ours[:corner.shape[0], :corner.shape[1], :8], corner) < 2e-5
+        assert relative(ours[: corner.shape[0], : corner.shape[1], :8], corner) < 2e-5
         assert relative(ours.mean((0, 1)), golden[f"{image}/{name}/channel_mean"]) < 2e-5
     maps = model.local(block3)
     assert relative(model.embed(taps["block4"])[0], golden[f"{image}/embedding"]) < 2e-5
     assert np.allclose(maps.attention[0], golden[f"{image}/attention"], rtol=5e-5, atol=0)
     assert relative(maps.score[0], golden[f"{image}/attention_score_before_softplus"]) < 2e-5
     assert relative(maps.descriptors[0], golden[f"{image}/autoencoder_128"]) < 2e-5
-    assert relative(attention_pool(maps.reconstruction, maps.attention)[0], golden[f"{image}/attention_pooled_1024"]) < 2e-5
+    assert (
+        relative(attention_pool(maps.reconstruction, maps.attention)[0], golden[f"{image}/attention_pooled_1024"])
+        < 2e-5
+    )
 
 
 def test_parameter_counts_are_those_of_the_specification(model):
     def count(*prefixes):
-        return sum(int(np.prod(v.shape)) for n, v in model.variables_by_name.items() if n.startswith(prefixes) and v.trainable)
+        return sum(
+            int(np.prod(v.shape)) for n, v in model.variables_by_name.items() if n.startswith(prefixes) and v.trainable
+        )
 
     assert count("conv1/", "bn_conv1", "res", "bn2", "bn3", "bn4", "bn5") == 23_534_592
     assert count("embedding_layer") == 4_196_352

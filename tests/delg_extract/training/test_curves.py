@@ -21,12 +21,24 @@ def test_a_few_values_are_drawn_as_they_are():
 
 
 def test_every_way_to_train_has_a_picture(tmp_path):
-    """Columns of an untrained head are missing or empty; a validation may not have come yet; a run may have one step."""
-    whole = pd.DataFrame({"step": np.arange(40) * 5, "total": np.exp(-np.arange(40) / 9) + 1, "global": 2.0, "attention": 1.0,
-                          "reconstruction": 0.3, "global_accuracy": np.linspace(0, 1, 40),
-                          "local_accuracy": np.linspace(0, 0.5, 40), "validation_global": [0.4 if i % 20 == 0 else None for i in range(40)], "validation_local": np.nan})
-    for number, table in enumerate((whole, whole.drop(columns=["global", "global_accuracy", "validation_global"]), whole.iloc[:1],
-                                    whole.iloc[:0])):
+    """Columns of an untrained head are missing or empty; a validation may not have come yet; a run may have one
+    step."""
+    whole = pd.DataFrame(
+        {
+            "step": np.arange(40) * 5,
+            "total": np.exp(-np.arange(40) / 9) + 1,
+            "global": 2.0,
+            "attention": 1.0,
+            "reconstruction": 0.3,
+            "global_accuracy": np.linspace(0, 1, 40),
+            "local_accuracy": np.linspace(0, 0.5, 40),
+            "validation_global": [0.4 if i % 20 == 0 else None for i in range(40)],
+            "validation_local": np.nan,
+        }
+    )
+    for number, table in enumerate(
+        (whole, whole.drop(columns=["global", "global_accuracy", "validation_global"]), whole.iloc[:1], whole.iloc[:0])
+    ):
         csv, png = tmp_path / f"{number}.csv", tmp_path / f"{number}.png"
         table.to_csv(csv, index=False)
         draw_curves(csv, png)

@@ -1,4 +1,5 @@
 """Training on several replicas and several workers computes what one replica computes on the joined batch."""
+
 import json
 import os
 import socket
@@ -7,21 +8,26 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from commands import ROOT, files_below, warm_python
 
-pytest.importorskip("tensorflow")
-
-from commands import ROOT, files_below, warm_python  # noqa: E402
-from delg_extract.training.distribution import check_shares, make_strategy  # noqa: E402
-from delg_extract.network.weights import load_weights  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
+from delg_extract.network.weights import load_weights
+from delg_extract.training.distribution import check_shares, make_strategy
+from rrt.errors import InputError
 
 
 @pytest.fixture(scope="module")
 def start():
     def start(script, *arguments, **environment):
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-        return subprocess.Popen([warm_python("tensorflow"), str(ROOT / script), *map(str, arguments)], cwd=ROOT, env=environment, text=True,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            [warm_python("tensorflow"), str(ROOT / script), *map(str, arguments)],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     return start
 
@@ -39,20 +45,42 @@ def test_gradients_of_two_replicas_are_those_of_one_on_the_joined_batch(tmp_path
     assert found["two/total"] == pytest.approx(found["one/total"], rel=1e-5)
     # Losses, norm of the gradient, accuracies. The reconstruction loss does not grow with the replicas.
     np.testing.assert_allclose(found["two/step"], found["one/step"], rtol=1e-4)
-    pairs = [(found[key], found[key.replace("one", "two", 1)]) for key in found.files if key.startswith("one/gradient/")]
+    pairs = [
+        (found[key], found[key.replace("one", "two", 1)]) for key in found.files if key.startswith("one/gradient/")
+    ]
     # Of biases before batch norms nothing but rounding is left.
     apart = [np.linalg.norm(two - one) / np.linalg.norm(one) for one, two in pairs if np.linalg.norm(one) > 1e-3]
     assert len(apart) > 50
     # Rounding may push one activation over a ReLU's bend, which moves everything before it by a per cent.
-    assert np.median(apart[len(apart) // 2:]) < 1e-3 and max(apart) < 0.05, apart
+    assert np.median(apart[len(apart) // 2 :]) < 1e-3 and max(apart) < 0.05, apart
     for key in (key for key in found.files if key.startswith("one/after/")):
         np.testing.assert_allclose(found[key.replace("one", "two", 1)], found[key], atol=1e-3, err_msg=key)
 
 
 def train_flags(folder, logdir):
-    return ("--backbone", "small", "--train_list", folder / "train.txt", "--image_dir", folder, "--logdir", folder / logdir,
-            "--image_size", "65", "--batch_size", "4", "--max_iters", "2", "--save_interval", "1", "--report_interval", "1",
-            "--validation_fraction", "0.3", "--delg_global_features")
+    return (
+        "--backbone",
+        "small",
+        "--train_list",
+        folder / "train.txt",
+        "--image_dir",
+        folder,
+        "--logdir",
+        folder / logdir,
+        "--image_size",
+        "65",
+        "--batch_size",
+        "4",
+        "--max_iters",
+        "2",
+        "--save_interval",
+        "1",
+        "--report_interval",
+        "1",
+        "--validation_fraction",
+        "0.3",
+        "--delg_global_features",
+    )
 
 
 @pytest.mark.slow
@@ -62,9 +90,14 @@ def test_two_workers_train_what_two_replicas_of_one_worker_train(pictures, start
         for each in (one, two):
             each.bind(("127.0.0.1", 0))
         addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (one, two)]
-    workers = [start("delg_extract/train.py", *train_flags(pictures, "workers"),
-                     TF_CONFIG=json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}))
-               for index in (0, 1)]
+    workers = [
+        start(
+            "delg_extract/train.py",
+            *train_flags(pictures, "workers"),
+            TF_CONFIG=json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}),
+        )
+        for index in (0, 1)
+    ]
     for worker in workers:
         finish(worker)
     mirrored = load_weights(pictures / "mirrored/weights.h5").variables_by_name

@@ -1,11 +1,11 @@
 """Starting points of the heads: what the untrained autoencoder and attention already do."""
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
-tf = pytest.importorskip("tensorflow")
-
-from delg_extract.training.initialise import set_attention, set_autoencoder  # noqa: E402
-from delg_extract.network.model import Delg  # noqa: E402
+from delg_extract.network.model import Delg
+from delg_extract.training.initialise import set_attention, set_autoencoder
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """The losses against slow, obvious statements of their formulas."""
+
 import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-tf = pytest.importorskip("tensorflow")
-
-from delg_extract.training.losses import arcface_logits, cosines  # noqa: E402
+from delg_extract.training.losses import arcface_logits, cosines
 
 
 def plain_logits(embedding, weights, labels, margin, scale):

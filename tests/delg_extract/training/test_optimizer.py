@@ -1,10 +1,10 @@
 """The optimizer against tf.clip_by_global_norm and Keras' SGD."""
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
-tf = pytest.importorskip("tensorflow")
-
-from delg_extract.training.optimizer import ClippedMomentum  # noqa: E402
+from delg_extract.training.optimizer import ClippedMomentum
 
 SHAPES = ((3, 3, 2, 4), (5,), ())
 

@@ -1,24 +1,25 @@
-"""DELG training: steps equal the reference; a killed run ends as an undisturbed one; summaries; wrong input gives one line."""
+"""DELG training: steps equal the reference; a killed run ends as an undisturbed one; summaries; wrong input gives one
+line."""
+
 import csv
 import json
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from commands import error_of, files_below, kill_tool_when
+from delg_golden import GOLDEN, rule_model
+from tensorflow.core.util import event_pb2
 
-tf = pytest.importorskip("tensorflow")
-
-from commands import error_of, files_below, kill_tool_when  # noqa: E402
-from delg_golden import GOLDEN, rule_model  # noqa: E402
-from delg_extract.training.losses import add_classifiers  # noqa: E402
-from delg_extract.network.model import Delg  # noqa: E402
-from delg_extract.train import main  # noqa: E402
-from delg_extract.training.flags import parse  # noqa: E402
-from delg_extract.training.run import train  # noqa: E402
-from delg_extract.training.step import Trainer  # noqa: E402
-from delg_extract.network.weights import load_weights  # noqa: E402
-from rrt.errors import InputError  # noqa: E402
-from tensorflow.core.util import event_pb2  # noqa: E402
+from delg_extract.network.model import Delg
+from delg_extract.network.weights import load_weights
+from delg_extract.train import main
+from delg_extract.training.flags import parse
+from delg_extract.training.losses import add_classifiers
+from delg_extract.training.run import train
+from delg_extract.training.step import Trainer
+from rrt.errors import InputError
 
 
 def arguments(*extra):
@@ -35,13 +36,17 @@ def test_training_steps_equal_the_reference(mode):
     for step, (loss_tolerance, norm_tolerance) in enumerate(((1e-5, 5e-4), (3e-4, 5e-3))):
         expected = golden["steps"][step]
         total, global_, attention, reconstruction, norm, *_ = (float(x) for x in trainer.train_step(images, labels))
-        for ours, name in ((total, "total_loss"), (global_, "loss/desc/crossentropy"), (attention, "loss/attn/crossentropy"),
-                           (reconstruction, "loss/recon/mse")):
+        for ours, name in (
+            (total, "total_loss"),
+            (global_, "loss/desc/crossentropy"),
+            (attention, "loss/attn/crossentropy"),
+            (reconstruction, "loss/recon/mse"),
+        ):
             assert ours == pytest.approx(expected[name], rel=loss_tolerance), name
         assert norm == pytest.approx(expected["global_grad_norm_before_clip"], rel=norm_tolerance)
         for key in (k for k in arrays.files if k.startswith(f"step{step}/after/")):
             expected_values = arrays[key]
-            ours = trainer.model.variables_by_name[key.split("/after/")[1]].numpy().ravel()[:len(expected_values)]
+            ours = trainer.model.variables_by_name[key.split("/after/")[1]].numpy().ravel()[: len(expected_values)]
             assert np.abs(ours - expected_values).max() <= 1e-3 * np.abs(expected_values).max(), key
 
 
@@ -52,8 +57,12 @@ def test_a_training_step_in_bfloat16_has_the_losses_of_float32():
     for expected in golden["steps"][:2]:
         results = trainer.train_step(images, tf.constant(golden["labels"]))
         total, global_, attention, reconstruction, norm, *_ = (float(x) for x in results)
-        for ours, name in ((total, "total_loss"), (global_, "loss/desc/crossentropy"), (attention, "loss/attn/crossentropy"),
-                           (reconstruction, "loss/recon/mse")):
+        for ours, name in (
+            (total, "total_loss"),
+            (global_, "loss/desc/crossentropy"),
+            (attention, "loss/attn/crossentropy"),
+            (reconstruction, "loss/recon/mse"),
+        ):
             assert ours == pytest.approx(expected[name], rel=0.02), name
         assert norm == pytest.approx(expected["global_grad_norm_before_clip"], rel=0.1)
 
@@ -70,8 +79,24 @@ def test_bfloat16_learns_four_pictures_as_float32_does():
 
 
 def train_arguments(folder, *extra):
-    return ("delg_extract/train.py", "--backbone", "small", "--train_list", folder / "train.txt", "--image_dir", folder,
-            "--logdir", folder / "log", "--image_size", "48", "--batch_size", "4", "--max_iters", "2", *extra)
+    return (
+        "delg_extract/train.py",
+        "--backbone",
+        "small",
+        "--train_list",
+        folder / "train.txt",
+        "--image_dir",
+        folder,
+        "--logdir",
+        folder / "log",
+        "--image_size",
+        "48",
+        "--batch_size",
+        "4",
+        "--max_iters",
+        "2",
+        *extra,
+    )
 
 
 def train_here(folder, *extra):
@@ -92,7 +117,10 @@ def test_training_writes_weights_and_curves_and_does_not_start_again(pictures, m
 
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(pictures, capsys):
     steps = ("--max_iters", "8", "--save_interval", "2", "--report_interval", "1")
-    kill_tool_when((pictures / "killed/checkpoints/checkpoint").exists, *train_arguments(pictures, "--logdir", pictures / "killed", *steps))
+    kill_tool_when(
+        (pictures / "killed/checkpoints/checkpoint").exists,
+        *train_arguments(pictures, "--logdir", pictures / "killed", *steps),
+    )
     assert not (pictures / "killed/weights.h5").exists()
     killed = load_weights(train_here(pictures, "--logdir", pictures / "killed", *steps)).variables_by_name
     assert "continues at step" in capsys.readouterr().out
@@ -117,9 +145,22 @@ def test_debug_runs_a_hundred_steps_and_a_validation_and_writes_what_tensorboard
             event = event_pb2.Event.FromString(record.numpy())
             for value in event.summary.value:
                 shown.setdefault(value.tag, []).append(event.step)
-    assert {"loss/desc/crossentropy", "loss/attn/crossentropy", "loss/recon/mse", "train_accuracy/desc", "train_accuracy/attn", "learning_rate",
-            "attention/max", "attention/percent_50", "batch_images", "batch_attention", "batch_images_with_attention",
-            "desc/scale_factor", "validation/desc", "validation/attn"} <= set(shown)
+    assert {
+        "loss/desc/crossentropy",
+        "loss/attn/crossentropy",
+        "loss/recon/mse",
+        "train_accuracy/desc",
+        "train_accuracy/attn",
+        "learning_rate",
+        "attention/max",
+        "attention/percent_50",
+        "batch_images",
+        "batch_attention",
+        "batch_images_with_attention",
+        "desc/scale_factor",
+        "validation/desc",
+        "validation/attn",
+    } <= set(shown)
     assert shown["learning_rate"] == [50, 100] and shown["validation/attn"] == [100]
 
 
@@ -128,12 +169,18 @@ def test_a_loss_that_is_not_finite_names_the_last_good_checkpoint_which_is_a_sta
         result = whole_step(trainer, *batch)
         return result._replace(total=tf.constant(np.nan)) if int(trainer.step_count) == 5 else result
 
-    with monkeypatch.context() as patched, pytest.raises(InputError, match="the loss at step 5 is not finite; ") as stopped:
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(InputError, match="the loss at step 5 is not finite; ") as stopped,
+    ):
         patched.setattr(Trainer, "train_step", step_with_a_fault)
         train_here(pictures, "--max_iters", "6", "--save_interval", "2", "--summary_interval", "0")
     # The weights saved after step 4 are those that gave the bad loss.
     checkpoint = pictures / "log/checkpoints/ckpt-2"
-    assert f"the last good checkpoint is {checkpoint};" in str(stopped.value) and not (pictures / "log/weights.h5").exists()
+    assert (
+        f"the last good checkpoint is {checkpoint};" in str(stopped.value)
+        and not (pictures / "log/weights.h5").exists()
+    )
     again = ("--logdir", pictures / "again", "--init_weights", checkpoint)
     assert train_here(pictures, *again).exists()
     # What a run started from is not needed to go on.

@@ -11,9 +11,9 @@ from commands import files_below
 from pymongo.errors import ServerSelectionTimeoutError
 
 from rrt.command_line import records as run_records
-from rrt.errors import InputError
 from rrt.command_line.records import MongoRecord, StrictMongoObserver
 from rrt.command_line.sacred import make_experiment, run_sacred
+from rrt.errors import InputError
 
 ex = make_experiment("recorded")
 ex.add_config({"temp_dir": "out", "text": "all is well", "fail": None})
@@ -137,7 +137,9 @@ def test_a_senseless_address_is_one_line(run, capsys):
     with pytest.raises(SystemExit) as ended:
         run("-m", "local host")
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "error: -m 'local host': expected [HOST:PORT:]DB, for example localhost:27017:rrt\n"
+    assert (
+        capsys.readouterr().err == "error: -m 'local host': expected [HOST:PORT:]DB, for example localhost:27017:rrt\n"
+    )
 
 
 class Collection:

@@ -36,15 +36,18 @@ def test_a_recorded_run_keeps_settings_output_sources_and_result(tmp_path):
     assert finished.stdout.splitlines()[-1] == "run recorded in log/1"
     record = record_of(tmp_path / "log")
     assert record["status"] == "COMPLETED" and record["result"] == {"rate": 0.5}
-    assert {"tests/helpers/example_command.py", "rrt/errors.py"} <= {source[0] for source in record["experiment"]["sources"]}
+    assert {"tests/helpers/example_command.py", "rrt/errors.py"} <= {
+        source[0] for source in record["experiment"]["sources"]
+    }
     assert record["experiment"]["mainfile"] == "tests/helpers/example_command.py"
     assert json.loads((tmp_path / "log/1/config.json").read_text())["dataset"]["name"] == "paris"
     assert (tmp_path / "log/1/cout.txt").read_text() == "paris 0.5 2 3 False\nto standard error\n"
 
 
-@pytest.mark.parametrize("fail, message", [
-    ("input", "error: data/x.h5: no such file; make it"), ("file", "error: absent/file: No such file or directory"),
-])
+@pytest.mark.parametrize(
+    "fail, message",
+    [("input", "error: data/x.h5: no such file; make it"), ("file", "error: absent/file: No such file or directory")],
+)
 def test_an_input_error_is_one_line_and_the_record_says_failed(tmp_path, fail, message):
     finished = run("-F", "log", "with", f"fail={fail}", cwd=tmp_path)
     assert finished.returncode == 1
@@ -61,7 +64,7 @@ def test_an_interrupt_is_one_line_and_status_130(tmp_path):
 
 def test_a_bug_keeps_its_traceback(tmp_path):
     finished = run("with", "fail=bug", cwd=tmp_path)
-    assert finished.returncode == 1 and "ZeroDivisionError: a bug" in finished.stderr and 'line ' in finished.stderr
+    assert finished.returncode == 1 and "ZeroDivisionError: a bug" in finished.stderr and "line " in finished.stderr
 
 
 def test_debug_shows_the_traceback_of_an_input_error(tmp_path):
@@ -69,22 +72,25 @@ def test_debug_shows_the_traceback_of_an_input_error(tmp_path):
     assert finished.returncode == 1 and "Traceback" in finished.stderr
 
 
-@pytest.mark.parametrize("arguments, parts", [
-    (["with", "rat=1"], ["unknown setting 'rat'", "did you mean 'rate'"]),
-    (["with", "dataset.nam=1"], ["unknown setting 'dataset.nam'", "did you mean 'dataset.name'"]),
-    (["with", "data.name=1"], ["unknown setting 'data.name'", "params.k"]),
-    (["with", "dataset.pari"], ["unknown named configuration 'dataset.pari'", "did you mean 'dataset.paris'"]),
-    (["with", "rate"], ["unknown named configuration 'rate'", "name=value"]),
-    (["with", "rate=fast"], ["rate='fast'", "a number"]),
-    (["with", "flag=1"], ["flag=1", "True or False"]),
-    (["with", "dataset.name=2021"], ["dataset.name=2021", "a text", "dataset.name='2021'"]),
-    (["with", "params=2"], ["params=2", "a dict"]),
-    (["rate=1"], ["unknown command 'rate=1'", "with rate=1"]),
-    (["train"], ["unknown command 'train'", "main"]),
-    (["help", "train"], ["unknown command 'train'"]),
-    (["--verbose"], ["cannot read the arguments '--verbose'", "--help"]),
-    (["-F", "file"], ["file"]),
-])
+@pytest.mark.parametrize(
+    "arguments, parts",
+    [
+        (["with", "rat=1"], ["unknown setting 'rat'", "did you mean 'rate'"]),
+        (["with", "dataset.nam=1"], ["unknown setting 'dataset.nam'", "did you mean 'dataset.name'"]),
+        (["with", "data.name=1"], ["unknown setting 'data.name'", "params.k"]),
+        (["with", "dataset.pari"], ["unknown named configuration 'dataset.pari'", "did you mean 'dataset.paris'"]),
+        (["with", "rate"], ["unknown named configuration 'rate'", "name=value"]),
+        (["with", "rate=fast"], ["rate='fast'", "a number"]),
+        (["with", "flag=1"], ["flag=1", "True or False"]),
+        (["with", "dataset.name=2021"], ["dataset.name=2021", "a text", "dataset.name='2021'"]),
+        (["with", "params=2"], ["params=2", "a dict"]),
+        (["rate=1"], ["unknown command 'rate=1'", "with rate=1"]),
+        (["train"], ["unknown command 'train'", "main"]),
+        (["help", "train"], ["unknown command 'train'"]),
+        (["--verbose"], ["cannot read the arguments '--verbose'", "--help"]),
+        (["-F", "file"], ["file"]),
+    ],
+)
 def test_a_wrong_command_line_is_one_line_and_status_1(tmp_path, arguments, parts):
     (tmp_path / "file").write_text("")
     finished = run(*arguments, cwd=tmp_path)

@@ -1,4 +1,5 @@
-"""rrt/datasets/configured.py: held-out landmarks are found, kept apart from training and named in the log; watched sets choose nothing."""
+"""rrt/datasets/configured.py: held-out landmarks are found, kept apart from training and named in the log; watched sets
+choose nothing."""
 
 import json
 from pathlib import Path
@@ -8,17 +9,18 @@ import pytest
 from reranking import NETWORK, make_test_world, make_world
 from training_runs import RUN
 
-from rrt.network.checkpoint import load_checkpoint
-from rrt.datasets.sets import open_test_set, open_train_set
-from rrt.errors import InputError
-from rrt.formats.ground_truth import grades_of, load_neighbors
-from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
-from rrt.formats.lists import read_image_list
-from rrt.training.run import open_test, train_run
-from rrt.datasets.configured import check_apart, resolve_split, split_command
 from rrt.commands.prepare_topk_gldv2 import prepare_topk_gldv2
 from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
 from rrt.commands.train_val_split import train_val_split
+from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
+from rrt.datasets.configured import check_apart, open_test, resolve_split, split_command
+from rrt.datasets.sets import open_test_set, open_train_set
+from rrt.errors import InputError
+from rrt.formats.ground_truth import grades_of
+from rrt.formats.lists import read_image_list
+from rrt.network.checkpoint import load_checkpoint
+from rrt.search.table import load_neighbors
+from rrt.training.run import train_run
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +33,16 @@ def data(tmp_path_factory):
     for seed, name in enumerate(("oxford5k", "paris6k")):
         make_test_world(root / name, landmarks=3, seed=seed + 1)
         (root / name / "gnd_toy.pkl").rename(root / name / f"gnd_r{name}.pkl")
-    train_val_split(root / "gldv2/train.txt", root / "gldv2_train", root / "gldv2_val", "gldv2_val", landmarks=2, queries=2,
-                    distractors=5, link_stores=True)  # fmt: skip
+    train_val_split(
+        root / "gldv2/train.txt",
+        root / "gldv2_train",
+        root / "gldv2_val",
+        "gldv2_val",
+        landmarks=2,
+        queries=2,
+        distractors=5,
+        link_stores=True,
+    )
     prepare_topk_gldv2(root / "gldv2_train", "toy")
     prepare_topk_revisited(root / "gldv2_val", "toy", "gnd_gldv2_val.pkl")
     return root
@@ -75,17 +85,24 @@ def test_the_named_data_set_chooses_on_held_out_landmarks_by_itself_and_says_so(
     said = capsys.readouterr().out
     assert f"training on {data}/gldv2_train/train.txt; the best epoch is chosen on the held-out landmarks of" in said
     settings = load_checkpoint(result.best).settings
-    assert settings["dataset"]["val_data_dir"] == str(data / "gldv2_val") and settings["selection"]["select_on"] == "val"
+    assert (
+        settings["dataset"]["val_data_dir"] == str(data / "gldv2_val") and settings["selection"]["select_on"] == "val"
+    )
     assert settings["dataset"]["train_data_dir"] == str(data / "gldv2_train")
 
 
-def test_without_held_out_landmarks_the_last_epoch_is_kept_and_the_log_says_how_to_hold_some_out(data, tmp_path, capsys):
+def test_without_held_out_landmarks_the_last_epoch_is_kept_and_the_log_says_how_to_hold_some_out(
+    data, tmp_path, capsys
+):
     (tmp_path / "gldv2").symlink_to(data / "gldv2")
     result = train(data, tmp_path / "run", {"train_data_dir": str(tmp_path / "gldv2")})
     assert result.selected_on == "last"
     said = capsys.readouterr().out
     assert "NO VALIDATION LANDMARKS: the last epoch is kept" in said
-    assert f"tools/train_val_split.py {tmp_path}/gldv2/train.txt {tmp_path}/gldv2_train {tmp_path}/gldv2_val --name" in said
+    assert (
+        f"tools/train_val_split.py {tmp_path}/gldv2/train.txt {tmp_path}/gldv2_train {tmp_path}/gldv2_val --name"
+        in said
+    )
 
 
 def test_the_command_in_the_log_makes_what_is_looked_for(data, tmp_path):
@@ -124,12 +141,15 @@ def test_watched_sets_are_logged_under_their_names_and_choose_nothing(data, tmp_
     assert names.isdisjoint(json.loads((tmp_path / "b/history.json").read_text())[0])
 
 
-@pytest.mark.parametrize("watch, named", [
-    ("{data}/nowhere/gnd_x.pkl", "nowhere/test_query.txt"),
-    ("{data}/oxford5k/gnd_roxford5k.pkl,{data}/oxford5k/gnd_roxford5k.pkl", "logged as 'roxford5k' like another"),
-    ("{data}/oxford5k/gnd_roxford5k.pkl,", "expected True, None or ground truth files"),
-    (7, "expected True, None or ground truth files"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "watch, named",
+    [
+        ("{data}/nowhere/gnd_x.pkl", "nowhere/test_query.txt"),
+        ("{data}/oxford5k/gnd_roxford5k.pkl,{data}/oxford5k/gnd_roxford5k.pkl", "logged as 'roxford5k' like another"),
+        ("{data}/oxford5k/gnd_roxford5k.pkl,", "expected True, None or ground truth files"),
+        (7, "expected True, None or ground truth files"),
+    ],
+)
 def test_a_watched_set_that_cannot_be_measured_is_an_error_before_training(data, tmp_path, watch, named):
     watch = watch.format(data=data) if isinstance(watch, str) else watch
     with pytest.raises(InputError, match=named):
@@ -138,8 +158,14 @@ def test_a_watched_set_that_cannot_be_measured_is_an_error_before_training(data,
 
 
 def test_training_on_an_image_that_is_held_out_is_refused(data, tmp_path):
-    dataset = {"train_data_dir": str(data / "gldv2"), "val_data_dir": str(data / "gldv2_val"), "val_gnd_file": "gnd_gldv2_val.pkl"}
-    with pytest.raises(InputError, match=r"train.txt:\d+: 'jpg/.*' is a held-out image of .*gldv2_val, too \(16 of them"):
+    dataset = {
+        "train_data_dir": str(data / "gldv2"),
+        "val_data_dir": str(data / "gldv2_val"),
+        "val_gnd_file": "gnd_gldv2_val.pkl",
+    }
+    with pytest.raises(
+        InputError, match=r"train.txt:\d+: 'jpg/.*' is a held-out image of .*gldv2_val, too \(16 of them"
+    ):
         train(data, tmp_path / "run", dataset)
     assert not (tmp_path / "run").exists()
     # Pictures of another data set may have the same names.
@@ -160,7 +186,9 @@ def test_a_list_held_out_anew_does_not_continue_the_old_run(data, tmp_path):
             (tmp_path / name / file.name).write_bytes(file.read_bytes())
     train(tmp_path, tmp_path / "run")
     images = read_image_list(data / "gldv2/train.txt")
-    train_val_split(images.path, tmp_path / "gldv2_train", tmp_path / "gldv2_val", "gldv2_val", landmarks=2, queries=2, seed=2)
+    train_val_split(
+        images.path, tmp_path / "gldv2_train", tmp_path / "gldv2_val", "gldv2_val", landmarks=2, queries=2, seed=2
+    )
     prepare_topk_gldv2(tmp_path / "gldv2_train", "toy")
     prepare_topk_revisited(tmp_path / "gldv2_val", "toy", "gnd_gldv2_val.pkl")
     with pytest.raises(InputError, match="train_list_sha256"):
@@ -169,7 +197,9 @@ def test_a_list_held_out_anew_does_not_continue_the_old_run(data, tmp_path):
 
 def test_fusion_is_tuned_on_the_same_held_out_landmarks(data, tmp_path):
     assert open_test(configuration(data), "val").folder == data / "gldv2_val"
-    with pytest.raises(InputError, match="no validation landmarks; hold some out with: python tools/train_val_split.py"):
+    with pytest.raises(
+        InputError, match="no validation landmarks; hold some out with: python tools/train_val_split.py"
+    ):
         open_test(configuration(tmp_path), "val")
 
 

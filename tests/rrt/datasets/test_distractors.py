@@ -10,28 +10,34 @@ import torch
 from builders import records_in
 from reranking import NETWORK, make_test_world, make_world
 
-from rrt.datasets.sets import open_test_set
 from rrt.datasets.distractors import add_distractors
+from rrt.datasets.sets import open_test_set
 from rrt.errors import InputError
-from rrt.evaluation.reranking import Fusion, evaluate_global, evaluate_reranked, score_shortlists
-from rrt.formats.ground_truth import load_ground_truth, load_neighbors, save_ground_truth, save_neighbors
+from rrt.evaluation.reranking import evaluate_global, evaluate_reranked, score_shortlists
+from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.network.model import RRT
-from rrt.search.exact import fit_pca_whitening, load_globals, query_expansion, search
 from rrt.network.scorer import Scorer
+from rrt.rerankers.fusion import Fusion
+from rrt.search.exact import load_globals, query_expansion, search
+from rrt.search.table import load_neighbors, save_neighbors
+from rrt.search.whitening import fit_pca_whitening
 from rrt.store.store import Store
 from rrt.store.writer import write_store
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A test set (5 queries, 45 in the gallery), a store of 54 distractors, and in ``both`` everything as one test set."""
+    """A test set (5 queries, 45 in the gallery), a store of 54 distractors, and in ``both`` everything as one test
+    set."""
     root = tmp_path_factory.mktemp("distractors")
     for name in ("set", "other", "both"):
         (root / name).mkdir()
     make_test_world(root / "set", landmarks=5, images=10, seed=3)
     make_world(root / "other", landmarks=6, images=9, seed=4)
-    distractors = [replace(record, name=f"r1m/{record.name}") for record in records_in(Store(root / "other/delg_toy.h5"))]
+    distractors = [
+        replace(record, name=f"r1m/{record.name}") for record in records_in(Store(root / "other/delg_toy.h5"))
+    ]
     write_store(root / "distractors.h5", distractors, "toy", {})
     write_store(root / "both/delg_toy.h5", [*records_in(Store(root / "set/delg_toy.h5")), *distractors], "toy", {})
     gallery = read_image_list(root / "set/test_gallery.txt")
@@ -80,7 +86,9 @@ def figures(test, num_rerank, fusion=Fusion(), whitening=None, scorer=NamedScore
 def test_figures_are_those_of_one_store_and_list(world, num_rerank, block):
     enlarged = add_distractors(opened(world), world / "distractors.h5", num_rerank, block=block)
     for fusion in (Fusion(), Fusion(0.5)):
-        for ours, expected in zip(figures(enlarged, num_rerank, fusion), figures(opened(world, "both"), num_rerank, fusion)):
+        for ours, expected in zip(
+            figures(enlarged, num_rerank, fusion), figures(opened(world, "both"), num_rerank, fusion)
+        ):
             np.testing.assert_array_equal(ours, expected)
 
 
@@ -107,7 +115,9 @@ def test_under_a_whitening_distractors_are_compared_in_the_same_space(world, tmp
     rank(tmp_path, whitening.save(tmp_path / "w.npz"))
     enlarged = add_distractors(opened(tmp_path), world / "distractors.h5", 20, whitening)
     fusion = Fusion(0.5)
-    for ours, expected in zip(figures(enlarged, 20, fusion, whitening), figures(opened(tmp_path, "both"), 20, fusion, whitening)):
+    for ours, expected in zip(
+        figures(enlarged, 20, fusion, whitening), figures(opened(tmp_path, "both"), 20, fusion, whitening)
+    ):
         np.testing.assert_array_equal(ours, expected)
     with pytest.raises(InputError, match="not ordered by the similarities.*give the whitening="):
         add_distractors(opened(tmp_path), world / "distractors.h5", 20)
@@ -135,8 +145,10 @@ def test_rankings_end_behind_the_last_graded_picture_and_measure_the_same(world)
         np.testing.assert_array_equal(listed, whole[row, : len(listed)])
     assert cut.ranks.shape[1] < whole.shape[1] and cut.ranks.dtype == np.int32
     for ours, expected in zip(evaluate_global(cut).values(), evaluate_global(replace(cut, ranks=whole)).values()):
-        np.testing.assert_array_equal(np.hstack([ours.aps[:, None], ours.ps, ours.rs]),
-                                      np.hstack([expected.aps[:, None], expected.ps, expected.rs]))
+        np.testing.assert_array_equal(
+            np.hstack([ours.aps[:, None], ours.ps, ours.rs]),
+            np.hstack([expected.aps[:, None], expected.ps, expected.rs]),
+        )
 
 
 def test_equal_similarities_rank_the_gallery_first(world, tmp_path):
@@ -168,7 +180,9 @@ def test_distractors_that_do_not_fit_are_refused(world, tmp_path):
     test = opened(world)
     query = test.images.query.names[2]
     with pytest.raises(InputError, match=f"'{query}' is in .*delg_toy.h5, too"):
-        add_distractors(test, spoilt(world, tmp_path, lambda r: replace(r, name=query) if r.name.endswith("3_3.jpg") else r))
+        add_distractors(
+            test, spoilt(world, tmp_path, lambda r: replace(r, name=query) if r.name.endswith("3_3.jpg") else r)
+        )
     with pytest.raises(InputError, match="spoilt.h5: global descriptors have 7 dimensions"):
         add_distractors(test, spoilt(world, tmp_path, lambda r: replace(r, global_=np.ones(7))))
     with pytest.raises(InputError, match="missing.h5"):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from reranking import make_test_world
 
+from rrt.datasets.configured import open_test
 from rrt.datasets.sets import TEST_LISTS, open_test_set
 from rrt.errors import InputError
+from rrt.evaluation.metrics import format_table
 from rrt.evaluation.reranking import evaluate_global, evaluate_reranked, score_shortlists, summary
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
-from rrt.evaluation.metrics import format_table
-from rrt.training.run import open_test
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,9 @@ def folder(tmp_path_factory):
     """A made-up test set with its ground truth in both manners: gnd_toy.pkl and gnd_classic.json."""
     folder = make_test_world(tmp_path_factory.mktemp("classic"))
     truth = load_ground_truth(folder / "gnd_toy.pkl")
-    gnd = [{"bbx": entry["bbx"], "good": entry["easy"], "ok": entry["hard"], "junk": entry["junk"]} for entry in truth.gnd]
+    gnd = [
+        {"bbx": entry["bbx"], "good": entry["easy"], "ok": entry["hard"], "junk": entry["junk"]} for entry in truth.gnd
+    ]
     save_ground_truth(folder / "gnd_classic.json", truth.imlist, truth.qimlist, gnd)
     return folder
 
@@ -39,6 +41,8 @@ def test_positives_and_junk_are_those_of_medium(folder):
 def test_settings_are_not_chosen_on_a_set_without_medium(folder):
     dataset = {"val_data_dir": folder, "desc_name": "toy", "val_gnd_file": "gnd_classic.json", "test_txt": TEST_LISTS}
     assert list(evaluate_global(open_test(dataset, "val"))) == ["classic"]
-    with pytest.raises(InputError, match="gnd_classic.json: graded good and ok, but the choice is made by the Medium mAP"):
+    with pytest.raises(
+        InputError, match="gnd_classic.json: graded good and ok, but the choice is made by the Medium mAP"
+    ):
         open_test(dataset, "val", selects=True)
     assert open_test(dataset | {"val_gnd_file": "gnd_toy.pkl"}, "val", selects=True)

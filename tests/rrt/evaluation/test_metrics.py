@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrt.errors import InputError
-from rrt.formats.ground_truth import load_ground_truth
-from rrt.evaluation.metrics import PROTOCOLS, ProtocolResult, average_precision, bootstrap_interval, evaluate, format_table, protocols_of
+from rrt.evaluation.metrics import ProtocolResult, average_precision, bootstrap_interval, evaluate, format_table
+from rrt.formats.ground_truth import PROTOCOLS, load_ground_truth, protocols_of
 
 
 def truth(easy=(), hard=(), junk=()):
@@ -19,8 +19,11 @@ def truth(easy=(), hard=(), junk=()):
 def obvious(ranked, entry, protocol, ks):
     """(AP, [P@k], [R@k]) of one query, walking down the ranking as the specification tells it."""
     ok = {"easy": entry["easy"], "medium": list(entry["easy"]) + list(entry["hard"]), "hard": entry["hard"]}[protocol]
-    junk = {"easy": list(entry["junk"]) + list(entry["hard"]), "medium": entry["junk"],
-            "hard": list(entry["junk"]) + list(entry["easy"])}[protocol]
+    junk = {
+        "easy": list(entry["junk"]) + list(entry["hard"]),
+        "medium": entry["junk"],
+        "hard": list(entry["junk"]) + list(entry["easy"]),
+    }[protocol]
     if len(ok) == 0:
         return math.nan, [math.nan] * len(ks), [math.nan] * len(ks)
     cleaned = [image for image in ranked if image not in set(junk)]
@@ -46,11 +49,15 @@ def rankings(draw):
     length = draw(st.integers(0, size))
     for _ in range(draw(st.integers(1, 4))):
         grades = draw(st.lists(st.sampled_from(["easy", "hard", "junk", None, None]), min_size=size, max_size=size))
-        gnd.append(truth(*([i for i, given in enumerate(grades) if given == grade] for grade in
-                           ("easy", "hard", "junk"))))
+        gnd.append(
+            truth(*([i for i, given in enumerate(grades) if given == grade] for grade in ("easy", "hard", "junk")))
+        )
         ranks.append(draw(st.permutations(range(size)))[:length])
-    return np.array(ranks, dtype=np.int64).reshape(len(gnd), length), gnd, tuple(draw(
-        st.lists(st.integers(1, 30), min_size=1, max_size=3)))
+    return (
+        np.array(ranks, dtype=np.int64).reshape(len(gnd), length),
+        gnd,
+        tuple(draw(st.lists(st.integers(1, 30), min_size=1, max_size=3))),
+    )
 
 
 @given(rankings())
@@ -92,7 +99,9 @@ def test_the_classic_protocol_equals_the_obvious_one(case):
     ranks, gnd, ks = case
     classic = [{"good": entry["easy"], "ok": entry["hard"], "junk": entry["junk"]} for entry in gnd]
     result = evaluate(ranks, classic, ks)
-    expected = [philbin(row.tolist(), entry) if entry["good"] or entry["ok"] else math.nan for row, entry in zip(ranks, classic)]
+    expected = [
+        philbin(row.tolist(), entry) if entry["good"] or entry["ok"] else math.nan for row, entry in zip(ranks, classic)
+    ]
     assert list(result) == ["classic"] and protocols_of(classic) == ("classic",)
     np.testing.assert_allclose(result["classic"].aps, expected, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(result["classic"].ps, evaluate(ranks, gnd, ks)["medium"].ps)
@@ -111,8 +120,9 @@ def test_junk_may_stand_anywhere(case, random):
         shuffled = list(clean)
         for image in set(row.tolist()) - set(clean):
             shuffled.insert(random.randint(0, len(shuffled)), image)
-        first, second = (evaluate(np.array([order], dtype=np.int64), [entry], ks)["medium"]
-                         for order in (row.tolist(), shuffled))
+        first, second = (
+            evaluate(np.array([order], dtype=np.int64), [entry], ks)["medium"] for order in (row.tolist(), shuffled)
+        )
         np.testing.assert_array_equal(first.aps, second.aps)
         np.testing.assert_array_equal(first.ps, second.ps)
 
@@ -128,10 +138,16 @@ def test_measures_lie_between_none_and_all(case):
 @given(rankings())
 def test_a_cut_ranking_has_the_precision_of_the_whole_one_within_the_cut(case):
     ranks, gnd, ks = case
-    everything = max([int(ranks.max(initial=0))] + [max(entry[grade], default=0) for entry in gnd
-                                                    for grade in ("easy", "hard", "junk")]) + 1
-    whole = np.array([row + [image for image in range(everything) if image not in row] for row in ranks.tolist()],
-                     dtype=np.int64)
+    everything = (
+        max(
+            [int(ranks.max(initial=0))]
+            + [max(entry[grade], default=0) for entry in gnd for grade in ("easy", "hard", "junk")]
+        )
+        + 1
+    )
+    whole = np.array(
+        [row + [image for image in range(everything) if image not in row] for row in ranks.tolist()], dtype=np.int64
+    )
     for protocol in PROTOCOLS:
         cut, full = evaluate(ranks, gnd, ks)[protocol], evaluate(whole, gnd, ks)[protocol]
         for row, entry in enumerate(gnd):
@@ -143,10 +159,17 @@ def test_a_cut_ranking_has_the_precision_of_the_whole_one_within_the_cut(case):
             np.testing.assert_array_equal(cut.rs[row, within], full.rs[row, within])
 
 
-@pytest.mark.parametrize("ranks, num_positive, expected", [
-    ([0], 1, 1.0), ([0, 1, 2], 3, 1.0), ([1], 1, 0.25), ([], 4, 0.0), ([0], 2, 0.5),
-    ([0, 2], 2, (1 + (1 / 2 + 2 / 3) / 2) / 2),
-])
+@pytest.mark.parametrize(
+    "ranks, num_positive, expected",
+    [
+        ([0], 1, 1.0),
+        ([0, 1, 2], 3, 1.0),
+        ([1], 1, 0.25),
+        ([], 4, 0.0),
+        ([0], 2, 0.5),
+        ([0, 2], 2, (1 + (1 / 2 + 2 / 3) / 2) / 2),
+    ],
+)
 def test_average_precision_known_by_hand(ranks, num_positive, expected):
     assert average_precision(ranks, num_positive) == pytest.approx(expected, abs=1e-15)
 
@@ -154,8 +177,8 @@ def test_average_precision_known_by_hand(ranks, num_positive, expected):
 def test_protocols_differ_in_what_is_right_and_what_is_left_out():
     # Image 0 is easy, 1 hard, 2 junk, 3 and 4 neither; what is left of the ranking stands behind each line.
     results = evaluate([[2, 1, 3, 0, 4]], [truth([0], [1], [2])], ks=(1, 2))
-    assert results["easy"].map == pytest.approx((0 / 1 + 1 / 2) / 2)      # 3, 0, 4
-    assert results["hard"].map == pytest.approx(1.0)                      # 1, 3, 4
+    assert results["easy"].map == pytest.approx((0 / 1 + 1 / 2) / 2)  # 3, 0, 4
+    assert results["hard"].map == pytest.approx(1.0)  # 1, 3, 4
     assert results["medium"].map == pytest.approx((1 + (1 / 2 + 2 / 3) / 2) / 2)  # 1, 3, 0, 4
     assert results["easy"].ps.tolist() == [[0.0, 0.5]] and results["easy"].rs.tolist() == [[0.0, 1.0]]
     assert results["medium"].rs.tolist() == [[0.5, 0.5]]
@@ -183,27 +206,33 @@ def test_queries_without_positives_are_left_out_of_the_means():
     assert result.map == 1.0 and math.isnan(result.aps[1]) and np.isnan(result.ps[1]).all() and result.mp[0] == 1.0
 
 
-@pytest.mark.parametrize("ranks, gallery, what", [
-    ([[0, 1, 0]], None, "row 0 lists gallery position 0 more than once"),
-    ([[0, 7]], 5, "row 0 names gallery position 7, the gallery has 5 images"),
-    ([[0, -1, 1]], None, "row 0 has a negative gallery position"),
-    ([[0], [1]], None, "2 rows for the 1 queries"),
-    ([[0.5]], None, "expected integers"),
-    ([0, 1], None, "expected integers"),
-    ([[0, -2]], None, "row 0 has a negative gallery position"),
-    (np.array([[2**64 - 1]], np.uint64), 5, "row 0 names gallery position 18446744073709551615, the gallery has 5"),
-    (np.array([[2**62]]), None, "position 4611686018427387904, more than a gallery has; give num_gallery"),
-])
+@pytest.mark.parametrize(
+    "ranks, gallery, what",
+    [
+        ([[0, 1, 0]], None, "row 0 lists gallery position 0 more than once"),
+        ([[0, 7]], 5, "row 0 names gallery position 7, the gallery has 5 images"),
+        ([[0, -1, 1]], None, "row 0 has a negative gallery position"),
+        ([[0], [1]], None, "2 rows for the 1 queries"),
+        ([[0.5]], None, "expected integers"),
+        ([0, 1], None, "expected integers"),
+        ([[0, -2]], None, "row 0 has a negative gallery position"),
+        (np.array([[2**64 - 1]], np.uint64), 5, "row 0 names gallery position 18446744073709551615, the gallery has 5"),
+        (np.array([[2**62]]), None, "position 4611686018427387904, more than a gallery has; give num_gallery"),
+    ],
+)
 def test_a_ranking_that_does_not_fit_is_refused(ranks, gallery, what):
     with pytest.raises(InputError, match=what):
         evaluate(np.array(ranks), [truth([0])], num_gallery=gallery)
 
 
-@pytest.mark.parametrize("entry, gallery, what", [
-    (truth([5]), 5, "query 1 names gallery position 5, the gallery has 5 images"),
-    (truth([0], [-1]), None, "query 1 names gallery position -1"),
-    (truth([0], [1], [0]), None, "query 1 names gallery position 0 more than once"),
-])
+@pytest.mark.parametrize(
+    "entry, gallery, what",
+    [
+        (truth([5]), 5, "query 1 names gallery position 5, the gallery has 5 images"),
+        (truth([0], [-1]), None, "query 1 names gallery position -1"),
+        (truth([0], [1], [0]), None, "query 1 names gallery position 0 more than once"),
+    ],
+)
 def test_ground_truth_that_does_not_fit_is_refused(entry, gallery, what):
     with pytest.raises(InputError, match=what):
         evaluate([[0, 1], [0, 1]], [truth([0], [1]), entry], num_gallery=gallery)
@@ -258,6 +287,13 @@ def test_the_table_gives_percent_for_each_method_and_protocol():
 
 
 def test_a_measure_without_queries_is_a_dash():
-    empty = ProtocolResult(math.nan, np.array([math.nan]), np.array([math.nan]), np.full((1, 1), math.nan),
-                           np.array([math.nan]), np.full((1, 1), math.nan), (1,))
+    empty = ProtocolResult(
+        math.nan,
+        np.array([math.nan]),
+        np.array([math.nan]),
+        np.full((1, 1), math.nan),
+        np.array([math.nan]),
+        np.full((1, 1), math.nan),
+        (1,),
+    )
     assert format_table({"a": {"hard": empty}}).splitlines()[2].count(" -") == 3

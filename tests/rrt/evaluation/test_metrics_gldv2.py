@@ -46,8 +46,10 @@ class TestMeanAveragePrecision:
     @given(searches(), st.integers(1, 25))
     def test_what_stands_behind_the_cut_does_not_count(self, case, k):
         ranks, positives, size = case
-        np.testing.assert_array_equal(mean_average_precision_at_k(ranks, positives, k, size)[1],
-                                      mean_average_precision_at_k(ranks[:, :k], positives, k)[1])
+        np.testing.assert_array_equal(
+            mean_average_precision_at_k(ranks, positives, k, size)[1],
+            mean_average_precision_at_k(ranks[:, :k], positives, k)[1],
+        )
 
     @given(searches(), st.integers(1, 25))
     def test_a_perfect_ranking_has_one(self, case, k):
@@ -61,17 +63,20 @@ class TestMeanAveragePrecision:
         assert mean_average_precision_at_k([[4, 0, 5, 1]], [[4, 5, 9]])[0] == pytest.approx((1 + 2 / 3) / 3)
         assert mean_average_precision_at_k([[4, 0, 5, 1]], [[4, 5, 9]], k=2)[0] == pytest.approx(1 / 2)
 
-    @pytest.mark.parametrize("ranks, positives, gallery, message", [
-        ([[0, 1, 0]], [[0]], None, "row 0 lists gallery position 0 more than once"),
-        ([[0, 1], [1, 1]], [[0], [1]], None, "row 1 lists gallery position 1 more than once"),
-        ([[0, 7]], [[0]], 5, "row 0 names gallery position 7, the gallery has 5 images"),
-        ([[0, 1]], [[5]], 5, "query 0 names gallery position 5, the gallery has 5 images"),
-        ([[0, 1]], [[-1]], None, "query 0 names gallery position -1"),
-        ([[0, 1]], [[1, 1]], None, "query 0 names gallery position 1 more than once"),
-        ([[-1, 1]], [[1]], None, "row 0 has a negative gallery position"),
-        ([[0, 1]], [[1], [0]], None, "1 rows for the 2 queries"),
-        ([[0.0]], [[1]], None, "expected integers"),
-    ])
+    @pytest.mark.parametrize(
+        "ranks, positives, gallery, message",
+        [
+            ([[0, 1, 0]], [[0]], None, "row 0 lists gallery position 0 more than once"),
+            ([[0, 1], [1, 1]], [[0], [1]], None, "row 1 lists gallery position 1 more than once"),
+            ([[0, 7]], [[0]], 5, "row 0 names gallery position 7, the gallery has 5 images"),
+            ([[0, 1]], [[5]], 5, "query 0 names gallery position 5, the gallery has 5 images"),
+            ([[0, 1]], [[-1]], None, "query 0 names gallery position -1"),
+            ([[0, 1]], [[1, 1]], None, "query 0 names gallery position 1 more than once"),
+            ([[-1, 1]], [[1]], None, "row 0 has a negative gallery position"),
+            ([[0, 1]], [[1], [0]], None, "1 rows for the 2 queries"),
+            ([[0.0]], [[1]], None, "expected integers"),
+        ],
+    )
     def test_what_does_not_fit_is_refused(self, ranks, positives, gallery, message):
         for measure in (mean_average_precision_at_k, recall_at_k):
             with pytest.raises(InputError, match=message):
@@ -83,8 +88,10 @@ class TestRecall:
     def test_it_equals_the_obvious_one(self, case, ks):
         ranks, positives, size = case
         asked = [(row.tolist(), right) for row, right in zip(ranks, positives) if right]
-        expected = [sum(any(image in right for image in row[:k]) for row, right in asked) / len(asked) if asked else math.nan
-                    for k in ks]
+        expected = [
+            sum(any(image in right for image in row[:k]) for row, right in asked) / len(asked) if asked else math.nan
+            for k in ks
+        ]
         np.testing.assert_allclose(recall_at_k(ranks, positives, ks, size), expected, rtol=0, atol=1e-12)
 
     @given(searches())
@@ -101,15 +108,20 @@ def recognitions(draw):
     """(predicted, confidence, truth) of a few queries over four landmarks; equal confidences happen."""
     queries = draw(st.integers(0, 8))
     landmarks = st.integers(0, 3)
-    return ([draw(st.integers(-1, 3)) for _ in range(queries)], [draw(st.integers(0, 5)) / 5 for _ in range(queries)],
-            [draw(st.lists(landmarks, max_size=2)) for _ in range(queries)])
+    return (
+        [draw(st.integers(-1, 3)) for _ in range(queries)],
+        [draw(st.integers(0, 5)) / 5 for _ in range(queries)],
+        [draw(st.lists(landmarks, max_size=2)) for _ in range(queries)],
+    )
 
 
 class TestGlobalAveragePrecision:
     @given(recognitions())
     def test_it_equals_the_obvious_one(self, case):
         predicted, confidence, truth = case
-        order = sorted((query for query in range(len(truth)) if predicted[query] >= 0), key=lambda query: -confidence[query])
+        order = sorted(
+            (query for query in range(len(truth)) if predicted[query] >= 0), key=lambda query: -confidence[query]
+        )
         hits, total = 0, 0.0
         for i, query in enumerate(order, start=1):
             if predicted[query] in truth[query]:
@@ -120,17 +132,25 @@ class TestGlobalAveragePrecision:
         np.testing.assert_allclose(global_average_precision(predicted, confidence, truth), expected, rtol=0, atol=1e-12)
 
     def test_answers_known_by_hand(self):
-        # Right, wrong (no landmark there), right: (1/1 + 2/3) / 3 queries with a landmark, one of them without an answer.
+        # Right, wrong (no landmark there), right: (1/1 + 2/3) / 3 queries with a landmark, one of them without an
+        # answer.
         truth = [[7], [], [8, 9], [7]]
         assert global_average_precision([7, 7, 9, -1], [0.9, 0.5, 0.1, np.nan], truth) == pytest.approx((1 + 2 / 3) / 3)
         assert global_average_precision([7, 7, 9, 7], [4, 1, 3, 2], truth) == pytest.approx(1)
-        assert math.isnan(global_average_precision([1], [1.0], [[]])) and math.isnan(global_average_precision([], [], []))
+        assert math.isnan(global_average_precision([1], [1.0], [[]])) and math.isnan(
+            global_average_precision([], [], [])
+        )
 
-    @pytest.mark.parametrize("predicted, confidence, message", [
-        ([1, 2], [0.5], "a confidence for each of 2 queries"), ([1], [0.5, 0.5], "a confidence for each of 2 queries"),
-        ([0.5, 1], [0.5, 0.5], "expected an integer landmark"), ([1, 2], [0.5, np.nan], "confidence of query 1 is not finite"),
-        ([-1, 2], [0.5, np.inf], "confidence of query 1 is not finite"),
-    ])
+    @pytest.mark.parametrize(
+        "predicted, confidence, message",
+        [
+            ([1, 2], [0.5], "a confidence for each of 2 queries"),
+            ([1], [0.5, 0.5], "a confidence for each of 2 queries"),
+            ([0.5, 1], [0.5, 0.5], "expected an integer landmark"),
+            ([1, 2], [0.5, np.nan], "confidence of query 1 is not finite"),
+            ([-1, 2], [0.5, np.inf], "confidence of query 1 is not finite"),
+        ],
+    )
     def test_what_does_not_fit_is_refused(self, predicted, confidence, message):
         with pytest.raises(InputError, match=message):
             global_average_precision(predicted, confidence, [[1], [2]])

@@ -7,13 +7,13 @@ import pytest
 from evaluations import make_evaluation
 from reranking import NETWORK, make_measured_world
 
-from rrt.errors import InputError
-from rrt.evaluation.run import evaluate_run
-from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS
-from rrt.evaluation.metrics import evaluate
-from rrt.rerankers import METHODS, default_settings
-from rrt.evaluation.rankings import LISTED, command_line, load_rankings
 from rrt.commands import compare as compare_tool
+from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS
+from rrt.errors import InputError
+from rrt.evaluation.metrics import evaluate
+from rrt.evaluation.rankings import LISTED, command_line, load_rankings
+from rrt.evaluation.run import evaluate_run
+from rrt.rerankers import METHODS, default_settings
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +26,20 @@ def dataset(root, gnd="gnd_toy.pkl"):
     return DATASET_DEFAULTS | toy
 
 
-@pytest.mark.parametrize("given", [
-    {"resume": "published.pt"}, {"resume": "published.pt", "distractors": "distractors.h5"}, {"reranker": "aqe"},
-    {"gnd": "gnd_classic.json", "reranker": "geometric"}, {},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"resume": "published.pt"},
+        {"resume": "published.pt", "distractors": "distractors.h5"},
+        {"reranker": "aqe"},
+        {"gnd": "gnd_classic.json", "reranker": "geometric"},
+        {},
+    ],
+)
 def test_the_file_holds_what_was_measured(root, tmp_path, given):
-    settings = {name: str(root / value) if name in ("resume", "distractors") else value for name, value in given.items()}
+    settings = {
+        name: str(root / value) if name in ("resume", "distractors") else value for name, value in given.items()
+    }
     data = dataset(root, settings.pop("gnd", "gnd_toy.pkl"))
     report = evaluate_run(data, MODEL_DEFAULTS | NETWORK, settings | {"temp_dir": tmp_path, "cpu": True})
     saved = load_rankings(tmp_path)
@@ -85,7 +93,9 @@ def test_a_kill_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr("numpy.savez_compressed", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         make_evaluation(tmp_path, seed=1)
-    assert (tmp_path / "rankings.npz").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["rankings.npz"]
+    assert (tmp_path / "rankings.npz").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [
+        "rankings.npz"
+    ]
 
 
 def changed(path, **arrays):

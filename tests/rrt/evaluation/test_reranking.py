@@ -1,22 +1,28 @@
 """rrt/evaluation/reranking.py: the published protocol on the small golden set, and reordering by hand."""
 
-from pathlib import Path
-
-from places import GOLDEN as GOLDEN_FILES
-
 import numpy as np
 import pytest
 from builders import copy_golden_set
+from places import GOLDEN as GOLDEN_FILES
 
-from rrt.network.checkpoint import load_checkpoint, load_weights
+from rrt.commands.import_delg import import_delg
 from rrt.datasets.sets import open_test_set
 from rrt.errors import InputError
-from rrt.evaluation.reranking import Fusion, ScoredShortlists, evaluate_global, evaluate_reranked, junk_last, rerank, score_shortlists, summary
-from rrt.formats.ground_truth import save_neighbors
+from rrt.evaluation.reranking import (
+    ScoredShortlists,
+    evaluate_global,
+    evaluate_reranked,
+    junk_last,
+    rerank,
+    score_shortlists,
+    summary,
+)
+from rrt.network.checkpoint import load_checkpoint, load_weights
 from rrt.network.model import RRT
-from rrt.search.exact import fit_pca_whitening
 from rrt.network.scorer import Scorer
-from rrt.commands.import_delg import import_delg
+from rrt.rerankers.fusion import Fusion
+from rrt.search.table import save_neighbors
+from rrt.search.whitening import fit_pca_whitening
 
 GOLDEN = GOLDEN_FILES / "legacy_mini"
 

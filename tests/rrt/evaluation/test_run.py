@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 from reranking import NETWORK, make_measured_world
 
-from rrt.network.checkpoint import save_checkpoint
-from rrt.datasets.sets import TEST_LISTS, open_test_set
-from rrt.errors import InputError, sha256_of_file
-from rrt.evaluation.run import EVALUATION_SETTINGS, cropping_of, evaluate_run, protocol_text
-from rrt.formats.ground_truth import load_ground_truth, load_neighbors, save_ground_truth, save_neighbors
-from rrt.configs import DATASET_DEFAULTS, DATASET_MEANINGS, MODEL_DEFAULTS, MODEL_MEANINGS
-from rrt.formats.lists import read_image_list, write_image_list
-from rrt.evaluation.metrics import average_precision
-from rrt.network.model import RRT
-from rrt.formats.revisited import load_revisited_set
 from rrt.commands.measure_run import measure_run
+from rrt.configs import DATASET_DEFAULTS, DATASET_MEANINGS, MODEL_DEFAULTS, MODEL_MEANINGS
+from rrt.datasets.sets import TEST_LISTS, open_test_set
+from rrt.errors import InputError
+from rrt.evaluation.metrics import average_precision
+from rrt.evaluation.run import EVALUATION_SETTINGS, cropping_of, evaluate_run, protocol_text
+from rrt.files.atomic import sha256_of_file
+from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
+from rrt.formats.lists import read_image_list, write_image_list
+from rrt.formats.revisited import load_revisited_set
+from rrt.network.checkpoint import save_checkpoint
+from rrt.network.model import RRT
+from rrt.search.table import load_neighbors, save_neighbors
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +30,22 @@ def root(tmp_path_factory):
 
 
 def evaluate(root, temp_dir, dataset=None, **settings):
-    dataset = {"desc_name": "toy", "test_data_dir": str(root / "test"), "test_gnd_file": "gnd_toy.pkl"} | (dataset or {})
+    dataset = {"desc_name": "toy", "test_data_dir": str(root / "test"), "test_gnd_file": "gnd_toy.pkl"} | (
+        dataset or {}
+    )
     settings = {"temp_dir": temp_dir, "cpu": True, "resume": root / "published.pt"} | settings
     return evaluate_run(DATASET_DEFAULTS | dataset, MODEL_DEFAULTS | NETWORK, settings)
 
 
-SETTINGS = [{}, {"distractors": True}, {"dataset": {"test_gnd_file": "gnd_classic.json"}, "distractors": True},
-            {"lambda": 0.5, "temperature": 0.3, "distractors": True}, {"num_rerank": 1}, {"num_rerank": 10**6, "distractors": True},
-            {"resume": None, "distractors": True}]
+SETTINGS = [
+    {},
+    {"distractors": True},
+    {"dataset": {"test_gnd_file": "gnd_classic.json"}, "distractors": True},
+    {"lambda": 0.5, "temperature": 0.3, "distractors": True},
+    {"num_rerank": 1},
+    {"num_rerank": 10**6, "distractors": True},
+    {"resume": None, "distractors": True},
+]
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -48,7 +58,9 @@ def test_runs_read_back_measure_what_the_evaluation_measured(root, tmp_path, set
     assert list(report.results) == ["global"] + ["RRT"] * ("resume" not in settings)
     for method, results in report.results.items():
         for protocol, result in results.items():
-            tag, measured, missing = measure_run(tmp_path / f"trec/{method}_{protocol}.run", images, "distractors" in settings)
+            tag, measured, missing = measure_run(
+                tmp_path / f"trec/{method}_{protocol}.run", images, "distractors" in settings
+            )
             assert (tag, missing) == (f"{method}_{protocol}", 0)
             for name in ("aps", "ps", "rs"):
                 np.testing.assert_array_equal(getattr(measured[protocol], name), getattr(result, name))
@@ -60,7 +72,8 @@ def test_runs_read_back_measure_what_the_evaluation_measured(root, tmp_path, set
 
 
 def naive_aps(run, qrels):
-    """{query: average precision} by a reader that knows of no junk: sort by score in single precision, look names up."""
+    """{query: average precision} by a reader that knows of no junk: sort by score in single precision, look names
+    up."""
     right, found = {}, {}
     for line in qrels.read_text().splitlines():
         query, _, name, _ = line.split()
@@ -68,7 +81,10 @@ def naive_aps(run, qrels):
     for line in run.read_text().splitlines():
         query, _, name, _, score, _ = line.split()
         found.setdefault(query, []).append((-np.float32(score), name))
-    places = {query: [place for place, (_, name) in enumerate(sorted(found[query])) if name in right[query]] for query in right}
+    places = {
+        query: [place for place, (_, name) in enumerate(sorted(found[query])) if name in right[query]]
+        for query in right
+    }
     return {query: average_precision(places[query], len(right[query])) for query in right}
 
 
@@ -82,32 +98,59 @@ def test_another_reader_needs_no_junk_rule(root, tmp_path):
 
 
 def test_the_protocol_is_saved_and_printed(root, tmp_path):
-    path = save_checkpoint(tmp_path / "ours.pt", RRT(**NETWORK), settings={
-        "model": RRT(**NETWORK).settings, "scale_binning": "exact", "selection": {"select_on": "test", "epoch": 3, "score": 1.0}})
+    path = save_checkpoint(
+        tmp_path / "ours.pt",
+        RRT(**NETWORK),
+        settings={
+            "model": RRT(**NETWORK).settings,
+            "scale_binning": "exact",
+            "selection": {"select_on": "test", "epoch": 3, "score": 1.0},
+        },
+    )
     distractors = root / "distractors.h5"
     report = evaluate(root, tmp_path, resume=path, num_rerank=7, distractors=distractors)
     protocol = json.loads((tmp_path / "results.json").read_text())["protocol"]
     neighbors = root / "test/nn_inds_toy.pkl"
-    assert protocol | {
-        "queries": 4, "gallery": 32, "num_rerank": 7, "precision": "float32", "scale_binning": "exact", "lambda": 0.0,
-        "distractors": f"{distractors} (40 images)", "neighbors": str(neighbors), "neighbors_sha256": sha256_of_file(neighbors),
-        "checkpoint": str(path), "checkpoint_sha256": sha256_of_file(path), "whitening": None,
-        "selection_rule": "the epoch of the best Medium + Hard mAP on the TEST SET, as published",
-        "cropping": "unknown: the store does not say",
-    } == protocol
-    assert protocol["junk"].startswith("easy: junk, hard; medium: junk; hard: junk, easy - behind the gallery before reranking")
+    assert (
+        protocol
+        | {
+            "queries": 4,
+            "gallery": 32,
+            "num_rerank": 7,
+            "precision": "float32",
+            "scale_binning": "exact",
+            "lambda": 0.0,
+            "distractors": f"{distractors} (40 images)",
+            "neighbors": str(neighbors),
+            "neighbors_sha256": sha256_of_file(neighbors),
+            "checkpoint": str(path),
+            "checkpoint_sha256": sha256_of_file(path),
+            "whitening": None,
+            "selection_rule": "the epoch of the best Medium + Hard mAP on the TEST SET, as published",
+            "cropping": "unknown: the store does not say",
+        }
+        == protocol
+    )
+    assert protocol["junk"].startswith(
+        "easy: junk, hard; medium: junk; hard: junk, easy - behind the gallery before reranking"
+    )
     lines = protocol_text(report.numbers).splitlines()
-    assert "num_rerank: 7" in lines and "queries: 4" in lines and not any(line.startswith("whitening") for line in lines)
+    assert (
+        "num_rerank: 7" in lines and "queries: 4" in lines and not any(line.startswith("whitening") for line in lines)
+    )
     published = evaluate(root, tmp_path).numbers["protocol"]
     assert published["selection_rule"] == published["selected"] == "unknown: the checkpoint does not say"
 
 
-@pytest.mark.parametrize("config, size, said", [
-    ({}, (640, 480), "unknown: the store does not say"),
-    ({"crop_queries": False}, (640, 480), "queries taken whole"),
-    ({"crop_queries": True}, (640, 480), "queries cropped to their boxes"),
-    ({"crop_queries": True}, (700, 480), "unknown: the store was made with crop_queries, but"),
-])
+@pytest.mark.parametrize(
+    "config, size, said",
+    [
+        ({}, (640, 480), "unknown: the store does not say"),
+        ({"crop_queries": False}, (640, 480), "queries taken whole"),
+        ({"crop_queries": True}, (640, 480), "queries cropped to their boxes"),
+        ({"crop_queries": True}, (700, 480), "unknown: the store was made with crop_queries, but"),
+    ],
+)
 def test_cropping_is_what_the_store_shows(config, size, said):
     store = SimpleNamespace(config=config, image_size=np.array([[1, 1], size]))
     test = SimpleNamespace(store=store, query_index=np.array([1]), gnd=[{"bbx": [0, 0, 639.4, 479.0]}])
@@ -136,7 +179,11 @@ def test_queries_without_positives_and_other_lists_are_measured(root, tmp_path):
     save_ground_truth(tmp_path / "test/gnd.json", truth.imlist, truth.qimlist[:3], gnd)
     table = load_neighbors(root / "test/nn_inds_toy.pkl")
     save_neighbors(tmp_path / "test/nn_inds_toy.pkl", table[:3])
-    dataset = {"test_data_dir": str(tmp_path / "test"), "test_txt": ["q.txt", "test_gallery.txt"], "test_gnd_file": "gnd.json"}
+    dataset = {
+        "test_data_dir": str(tmp_path / "test"),
+        "test_txt": ["q.txt", "test_gallery.txt"],
+        "test_gnd_file": "gnd.json",
+    }
     for distractors in (None, root / "distractors.h5"):
         report = evaluate(root, tmp_path / "out", dataset, distractors=distractors, trec=True)
         with open(tmp_path / "out/queries.csv", newline="") as file:
@@ -145,19 +192,22 @@ def test_queries_without_positives_and_other_lists_are_measured(root, tmp_path):
         assert report.numbers["RRT"]["M_map"] > 0
 
 
-@pytest.mark.parametrize("dataset, settings, named", [
-    ({}, {"num_rerank": 0}, "num_rerank=0: expected an integer of at least 1"),
-    ({}, {"num_rerank": 2.5}, "num_rerank=2.5"),
-    ({}, {"scale_binning": "wrong"}, "scale_binning='wrong'"),
-    ({}, {"distractors": "missing.h5"}, "missing.h5"),
-    ({}, {"distractors": 5}, "distractors=5: expected the path of a file"),
-    ({}, {"resume": 5}, "resume=5: expected the path of a file"),
-    ({"max_sequence_len": 2.5}, {}, "max_sequence_len=2.5"),
-    ({"max_sequence_len": -1}, {}, "max_sequence_len=-1"),
-    ({"recalls": [0]}, {}, r"dataset.recalls=\[0\]"),
-    ({"recalls": 5}, {}, "dataset.recalls=5"),
-    ({"test_txt": ["a.txt"]}, {}, "dataset.test_txt"),
-])
+@pytest.mark.parametrize(
+    "dataset, settings, named",
+    [
+        ({}, {"num_rerank": 0}, "num_rerank=0: expected an integer of at least 1"),
+        ({}, {"num_rerank": 2.5}, "num_rerank=2.5"),
+        ({}, {"scale_binning": "wrong"}, "scale_binning='wrong'"),
+        ({}, {"distractors": "missing.h5"}, "missing.h5"),
+        ({}, {"distractors": 5}, "distractors=5: expected the path of a file"),
+        ({}, {"resume": 5}, "resume=5: expected the path of a file"),
+        ({"max_sequence_len": 2.5}, {}, "max_sequence_len=2.5"),
+        ({"max_sequence_len": -1}, {}, "max_sequence_len=-1"),
+        ({"recalls": [0]}, {}, r"dataset.recalls=\[0\]"),
+        ({"recalls": 5}, {}, "dataset.recalls=5"),
+        ({"test_txt": ["a.txt"]}, {}, "dataset.test_txt"),
+    ],
+)
 def test_impossible_settings_are_refused_before_anything_is_written(root, tmp_path, dataset, settings, named):
     with pytest.raises(InputError, match=named):
         evaluate(root, tmp_path / "out", dataset, **settings)

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reranking import make_test_world
 
+from rrt.commands.measure_run import main, measure_run
 from rrt.datasets.sets import TEST_LISTS
 from rrt.errors import InputError
-from rrt.formats.revisited import load_revisited_set
 from rrt.evaluation.trec import read_run, run_positions, write_qrels, write_run
-from rrt.commands.measure_run import main, measure_run
+from rrt.formats.revisited import load_revisited_set
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -27,7 +27,10 @@ def test_scores_of_a_million_documents_stay_apart_in_single_precision():
     assert (np.diff(scores.astype(np.float32)) < 0).all()
 
 
-@given(st.lists(st.tuples(NAMES, st.lists(NAMES, unique=True, min_size=1)), unique_by=lambda row: row[0], min_size=1), NAMES)
+@given(
+    st.lists(st.tuples(NAMES, st.lists(NAMES, unique=True, min_size=1)), unique_by=lambda row: row[0], min_size=1),
+    NAMES,
+)
 def test_any_names_come_back_in_their_order(tmp_path_factory, rows, tag):
     path = tmp_path_factory.getbasetemp() / "names.run"
     write_run(path, [query for query, _ in rows], [documents for _, documents in rows], tag)
@@ -40,14 +43,17 @@ def test_a_run_of_another_program_is_ordered_by_score_and_equal_scores_by_rank(t
     assert read_run(path)[0] == {"q": ["c", "b", "a"]}
 
 
-@pytest.mark.parametrize("text, message", [
-    ("q Q0 a 1 2\n", "other.run:1: 5 fields; expected 'query Q0 document rank score tag'"),
-    ("q Q0 a 1 2 t\nq Q0 a 2 1 t\n", "other.run:2: 'a' is listed twice for query 'q'"),
-    ("q Q0 a 1 high t\n", "other.run:1: rank '1' and score 'high'"),
-    ("q Q0 a 1 nan t\n", "other.run:1: the score is not a number"),
-    ("\n", "other.run: the run is empty"),
-    ("q Q0 \udcff 1 2 t\n", "not a UTF-8"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("q Q0 a 1 2\n", "other.run:1: 5 fields; expected 'query Q0 document rank score tag'"),
+        ("q Q0 a 1 2 t\nq Q0 a 2 1 t\n", "other.run:2: 'a' is listed twice for query 'q'"),
+        ("q Q0 a 1 high t\n", "other.run:1: rank '1' and score 'high'"),
+        ("q Q0 a 1 nan t\n", "other.run:1: the score is not a number"),
+        ("\n", "other.run: the run is empty"),
+        ("q Q0 \udcff 1 2 t\n", "not a UTF-8"),
+    ],
+)
 def test_a_file_that_is_no_run_is_refused(tmp_path, text, message):
     (tmp_path / "other.run").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(InputError, match=message):
@@ -90,7 +96,9 @@ def test_the_command_measures_all_protocols_or_the_one_of_the_tag(folder, tmp_pa
     assert list(everything) == ["easy", "medium", "hard"]
     tag, hard, _ = measure_run(tmp_path / "hard.run", images)
     assert tag == "mine_hard" and list(hard) == ["hard"] and hard["hard"].map == everything["hard"].map
-    monkeypatch.setattr("sys.argv", ["x", str(tmp_path / "all.run"), "--data_dir", str(folder), "--ground_truth", "gnd_toy.pkl"])
+    monkeypatch.setattr(
+        "sys.argv", ["x", str(tmp_path / "all.run"), "--data_dir", str(folder), "--ground_truth", "gnd_toy.pkl"]
+    )
     main()
     assert f"{100 * hard['hard'].map:.2f}" in capsys.readouterr().out
 

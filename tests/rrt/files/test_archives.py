@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import special, tar_bytes
 
-from rrt.files.archives import ArchiveError, unpack_tar
 from rrt.errors import InputError
+from rrt.files.archives import ArchiveError, unpack_tar
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -28,9 +28,11 @@ GOOD = {"top/a.txt": b"a" * 2000, "top/sub/b.jpg": b"b", "top/sub/c.jpg": b"c" *
 @pytest.fixture
 def pack(tmp_path):
     """Writes an archive -> its path."""
+
     def pack(members, name="x.tar.gz"):
         (tmp_path / name).write_bytes(tar_bytes(members, compress=name.endswith("gz")))
         return tmp_path / name
+
     return pack
 
 
@@ -44,10 +46,14 @@ class TestUnpack:
         assert unpack_tar(pack(GOOD, name), tmp_path / "new" / "out") == 3
         assert contents(tmp_path / "new") == {f"out/{path}": content for path, content in GOOD.items()}
 
-    @pytest.mark.parametrize("strip, names", [(1, ["a.txt", "sub/b.jpg", "sub/c.jpg"]), (2, ["b.jpg", "c.jpg"]),
-                                              (None, ["a.txt", "b.jpg", "c.jpg"])])
+    @pytest.mark.parametrize(
+        "strip, names",
+        [(1, ["a.txt", "sub/b.jpg", "sub/c.jpg"]), (2, ["b.jpg", "c.jpg"]), (None, ["a.txt", "b.jpg", "c.jpg"])],
+    )
     def test_leading_folders_are_stripped(self, pack, tmp_path, strip, names):
-        members = {"./top": special("./top", tarfile.DIRTYPE)} | {f"./{name}": content for name, content in GOOD.items()}
+        members = {"./top": special("./top", tarfile.DIRTYPE)} | {
+            f"./{name}": content for name, content in GOOD.items()
+        }
         assert unpack_tar(pack(members), tmp_path / "out", strip=strip) == len(names)
         assert sorted(contents(tmp_path / "out")) == names
 
@@ -73,12 +79,24 @@ class TestUnpack:
         unpack_tar(pack(GOOD), tmp_path / "out", merge=True)
         assert contents(tmp_path / "disk") == {f"real/{name}": content for name, content in GOOD.items()}
 
-    @pytest.mark.parametrize("member", [
-        ("../evil", b"x"), ("/tmp/evil", b"x"), ("a/../../evil", b"x"), ("a/../b", b"x"),
-        ("l", special("l", tarfile.SYMTYPE, "/etc/passwd")), ("l", special("l", tarfile.SYMTYPE, "../x")),
-        ("a/l", special("a/l", tarfile.SYMTYPE, "..")), ("l", special("l", tarfile.LNKTYPE, "../x")),
-        ("l", special("l", tarfile.LNKTYPE, "/etc/passwd")), ("d", special("d", tarfile.CHRTYPE)), ("d", special("d", tarfile.BLKTYPE)),
-        ("p", special("p", tarfile.FIFOTYPE))], ids=lambda member: f"{member[0]}")
+    @pytest.mark.parametrize(
+        "member",
+        [
+            ("../evil", b"x"),
+            ("/tmp/evil", b"x"),
+            ("a/../../evil", b"x"),
+            ("a/../b", b"x"),
+            ("l", special("l", tarfile.SYMTYPE, "/etc/passwd")),
+            ("l", special("l", tarfile.SYMTYPE, "../x")),
+            ("a/l", special("a/l", tarfile.SYMTYPE, "..")),
+            ("l", special("l", tarfile.LNKTYPE, "../x")),
+            ("l", special("l", tarfile.LNKTYPE, "/etc/passwd")),
+            ("d", special("d", tarfile.CHRTYPE)),
+            ("d", special("d", tarfile.BLKTYPE)),
+            ("p", special("p", tarfile.FIFOTYPE)),
+        ],
+        ids=lambda member: f"{member[0]}",
+    )
     @pytest.mark.parametrize("wanted", [None, lambda name: name == "first"])
     def test_hostile_members_are_refused_and_nothing_is_left(self, pack, tmp_path, member, wanted):
         archive = pack([("first", b"1"), member])
@@ -88,7 +106,10 @@ class TestUnpack:
         assert files_below(tmp_path) == ["in", "x.tar.gz"]
 
     def test_links_inside_are_unpacked(self, pack, tmp_path):
-        links = [("", special("top/soft", tarfile.SYMTYPE, "sub/b.jpg")), ("", special("top/hard", tarfile.LNKTYPE, "top/a.txt"))]
+        links = [
+            ("", special("top/soft", tarfile.SYMTYPE, "sub/b.jpg")),
+            ("", special("top/hard", tarfile.LNKTYPE, "top/a.txt")),
+        ]
         unpack_tar(pack([*GOOD.items(), *links]), tmp_path / "out", strip=1)
         assert (tmp_path / "out/soft").read_bytes() == b"b" and os.readlink(tmp_path / "out/soft") == "sub/b.jpg"
         assert (tmp_path / "out/hard").read_bytes() == b"a" * 2000
@@ -100,7 +121,10 @@ class TestUnpack:
         assert files_below(tmp_path) == ["x.tar.gz"]
 
     def test_a_file_behind_a_link_stays_inside(self, pack, tmp_path):
-        unpack_tar(pack([("", special("d", tarfile.DIRTYPE)), ("", special("l", tarfile.SYMTYPE, "d")), ("l/x", b"x")]), tmp_path / "out")
+        unpack_tar(
+            pack([("", special("d", tarfile.DIRTYPE)), ("", special("l", tarfile.SYMTYPE, "d")), ("l/x", b"x")]),
+            tmp_path / "out",
+        )
         assert (tmp_path / "out/d/x").read_bytes() == b"x"
 
     def test_without_folders_links_and_files_of_one_name_are_refused(self, pack, tmp_path):
@@ -140,13 +164,13 @@ class TestUnpack:
         # tarfile pads to 10,240 bytes with zeros, of which one block is the mark of the end.
         whole = tar_bytes(GOOD, compress)
         end = len(whole) if compress else len(whole.rstrip(b"\0")) + 1
-        (folder / "x").write_bytes(whole[:int(place * end)])
+        (folder / "x").write_bytes(whole[: int(place * end)])
         with pytest.raises(ArchiveError) as error:
             unpack_tar(folder / "x", folder / "out")
         assert "\n" not in str(error.value) and files_below(folder) == ["x"]
 
     def test_a_whole_gzip_of_half_an_archive_is_refused(self, tmp_path):
-        half = tar_bytes(GOOD, compress=False)[:512 + 2048]  # header and content of the first file
+        half = tar_bytes(GOOD, compress=False)[: 512 + 2048]  # header and content of the first file
         (tmp_path / "x.tgz").write_bytes(gzip.compress(half))
         with pytest.raises(ArchiveError, match="damaged archive"):
             unpack_tar(tmp_path / "x.tgz", tmp_path / "out")
@@ -169,11 +193,13 @@ class TestUnpack:
     @given(st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=12)), min_size=1, max_size=4))
     def test_a_garbled_archive_is_refused_or_stays_inside(self, tmp_path_factory, changes):
         folder = tmp_path_factory.mktemp("garbled")
-        data = bytearray(tar_bytes([*GOOD.items(), ("", special("top/soft", tarfile.SYMTYPE, "a.txt"))], compress=False))
+        data = bytearray(
+            tar_bytes([*GOOD.items(), ("", special("top/soft", tarfile.SYMTYPE, "a.txt"))], compress=False)
+        )
         for place, garbage in changes:
             # Headers are at the multiples of 512 below 6 blocks or so; contents are of no interest.
             place %= 512 * 12
-            data[place:place + len(garbage)] = garbage
+            data[place : place + len(garbage)] = garbage
         (folder / "x").write_bytes(data)
         try:
             unpack_tar(folder / "x", folder / "out")

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import serving
 
-from rrt.files.downloads import describe_download, download, fetch_each, file_address, parse_checksums
 from rrt.errors import InputError
+from rrt.files.downloads import describe_download, download, fetch_each, file_address, parse_checksums
 
 CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -39,8 +39,10 @@ def site():
 @pytest.fixture
 def get(site, tmp_path):
     """Downloads /x.tar, without long waits."""
+
     def get(path="x.tar", **settings):
         return download(f"{site.base_url}/x.tar", tmp_path / path, **{"backoff": 0.01, "timeout": 5} | settings)
+
     return get
 
 
@@ -127,8 +129,15 @@ class TestDownload:
         assert get().read_bytes() == CONTENT
         assert site.requests == [("/x.tar", None)] * 2
 
-    @pytest.mark.parametrize("headers", [{"Content-Range": "bytes 0-299999/300000"}, {"Content-Range": "bytes 100000-299999/300001"},
-                                         {"Content-Range": "nonsense"}, {}])
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Content-Range": "bytes 0-299999/300000"},
+            {"Content-Range": "bytes 100000-299999/300001"},
+            {"Content-Range": "nonsense"},
+            {},
+        ],
+    )
     def test_another_range_than_asked_for_is_not_taken(self, site, get, headers):
         site.faults["/x.tar"] = [("cut", 100_000), ("answer", 206, headers, CONTENT)]
         assert get().read_bytes() == CONTENT
@@ -197,8 +206,20 @@ class TestDownload:
             download("http://127.0.0.1:9/x.tar", tmp_path / "x.tar", backoff=0.01, retries=1)
         assert files_below(tmp_path) == []
 
-    @pytest.mark.parametrize("url", ["x.tar", "file:///etc/passwd", "ftp://a/b", "http://", "http://[::1", "https:///x",
-                                     "http://127.0.0.1:port/x", "http://127.0.0.1/a b", "http://127.0.0.1/\u00e9"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "x.tar",
+            "file:///etc/passwd",
+            "ftp://a/b",
+            "http://",
+            "http://[::1",
+            "https:///x",
+            "http://127.0.0.1:port/x",
+            "http://127.0.0.1/a b",
+            "http://127.0.0.1/\u00e9",
+        ],
+    )
     def test_what_is_no_address_is_one_line(self, tmp_path, url):
         with pytest.raises(InputError, match="not an address"):
             download(url, tmp_path / "x", backoff=0.01)
@@ -264,7 +285,9 @@ class TestDownload:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, limits[1]))
         try:
-            with pytest.raises(InputError, match="x.tar.part: cannot be written .File too large.; .* run again, it is continued"):
+            with pytest.raises(
+                InputError, match="x.tar.part: cannot be written .File too large.; .* run again, it is continued"
+            ):
                 get()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -274,7 +297,9 @@ class TestDownload:
     def test_an_answer_in_chunks_that_is_cut_is_noticed_and_continued(self, site, get):
         site.lengths = False
         headers = {"Transfer-Encoding": "chunked", "ETag": site.etag("/x.tar")}
-        site.faults["/x.tar"] = [("answer", 200, headers, b"186a0\r\n" + CONTENT[:100_000] + b"\r\n10\r\n" + CONTENT[100_000:100_005])]
+        site.faults["/x.tar"] = [
+            ("answer", 200, headers, b"186a0\r\n" + CONTENT[:100_000] + b"\r\n10\r\n" + CONTENT[100_000:100_005])
+        ]
         assert get().read_bytes() == CONTENT
         assert site.requests[-1] == ("/x.tar", "bytes=100005-")
 
@@ -288,17 +313,29 @@ class TestDownload:
     def test_bytes_are_flushed_before_the_file_has_its_name(self, get, monkeypatch):
         order = []
         for name in ("fsync", "replace"):
+
             def call(*arguments, name=name, real=getattr(os, name)):
                 order.append(name)
                 return real(*arguments)
+
             monkeypatch.setattr(os, name, call)
         get()
         assert order[-3:] == ["fsync", "replace", "fsync"]
 
     @settings(max_examples=15)
-    @given(st.lists(st.sampled_from([("cut", 0), ("cut", 1), ("cut", 70_000), ("status", 500), ("status", 416), ("none",)]), max_size=6),
-           st.booleans(), st.booleans(), st.booleans(), st.booleans())
-    def test_whatever_happens_on_the_way_the_bytes_are_right(self, tmp_path_factory, faults, ranges, validators, lengths, checked):
+    @given(
+        st.lists(
+            st.sampled_from([("cut", 0), ("cut", 1), ("cut", 70_000), ("status", 500), ("status", 416), ("none",)]),
+            max_size=6,
+        ),
+        st.booleans(),
+        st.booleans(),
+        st.booleans(),
+        st.booleans(),
+    )
+    def test_whatever_happens_on_the_way_the_bytes_are_right(
+        self, tmp_path_factory, faults, ranges, validators, lengths, checked
+    ):
         with serving() as site:
             site.files["/x"], site.faults["/x"] = CONTENT[:100_000], list(faults)
             # A cut without a length cannot be told from the end: then the checksum must tell.
@@ -323,7 +360,11 @@ class TestDownload:
 
         with pytest.raises(InputError, match="^2 of 3 things are missing: bad, worse; the first: bad: no$"):
             fetch_each(["bad", "good", "worse"], fetch, "things", parallel)
-        assert sorted(capsys.readouterr().out.splitlines()) == ["bad: missing (bad: no)", "fetched", "worse: missing (worse.tar: denied)"]
+        assert sorted(capsys.readouterr().out.splitlines()) == [
+            "bad: missing (bad: no)",
+            "fetched",
+            "worse: missing (worse.tar: denied)",
+        ]
         fetch_each(["good"], fetch, "things", parallel)
 
     def test_a_long_list_of_what_is_missing_is_cut(self):
@@ -348,10 +389,19 @@ class TestDownload:
         assert sum(count for count, _ in told) == len(CONTENT) and {whole for _, whole in told} == {len(CONTENT)}
 
     def test_addresses_records_and_checksum_options(self, tmp_path):
-        assert file_address("http://a/b/", "c", "d.tar") == file_address("http://a/b", "c/d.tar") == "http://a/b/c/d.tar"
+        assert (
+            file_address("http://a/b/", "c", "d.tar") == file_address("http://a/b", "c/d.tar") == "http://a/b/c/d.tar"
+        )
         (tmp_path / "x").write_bytes(CONTENT)
-        assert describe_download(tmp_path / "x", "http://a/x") == {"url": "http://a/x", "size": 300_000, "sha256": SHA256}
-        assert parse_checksums([f"short={SHA256.upper()}", "b=none"], {"short": "long", "b": "b"}) == {"long": SHA256, "b": None}
+        assert describe_download(tmp_path / "x", "http://a/x") == {
+            "url": "http://a/x",
+            "size": 300_000,
+            "sha256": SHA256,
+        }
+        assert parse_checksums([f"short={SHA256.upper()}", "b=none"], {"short": "long", "b": "b"}) == {
+            "long": SHA256,
+            "b": None,
+        }
         for wrong in ("short", "short=", "short=12", f"other={SHA256}", ""):
             with pytest.raises(InputError):
                 parse_checksums([wrong], {"short": "long"})

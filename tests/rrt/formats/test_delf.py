@@ -3,19 +3,27 @@
 import json
 import tracemalloc
 from dataclasses import replace
-from pathlib import Path
-
-from places import GOLDEN
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import GOLDEN
 
 import rrt.formats.delf as delf_files
-from rrt.formats.delf import LocalFeatures, parse_datum, parse_features, parse_features_by_messages, read_datum, read_features, serialize_datum, serialize_features, write_datum, write_features
 from rrt.errors import InputError
-
+from rrt.formats.delf import (
+    LocalFeatures,
+    parse_datum,
+    parse_features,
+    parse_features_by_messages,
+    read_datum,
+    read_features,
+    serialize_datum,
+    serialize_features,
+    write_datum,
+    write_features,
+)
 
 BYTES = json.loads((GOLDEN / "delg" / "shared" / "golden_bytes.json").read_text())
 FLOATS = st.floats(width=32)
@@ -27,8 +35,12 @@ def golden_messages(kind):
 
 def random_features(count, dim, seed=0):
     generator = np.random.default_rng(seed)
-    return LocalFeatures(*(generator.standard_normal(shape).astype(np.float32)
-                           for shape in ((count, dim), (count, 2), count, count, count)))
+    return LocalFeatures(
+        *(
+            generator.standard_normal(shape).astype(np.float32)
+            for shape in ((count, dim), (count, 2), count, count, count)
+        )
+    )
 
 
 def assert_equal(found, expected):
@@ -55,9 +67,13 @@ def test_golden_bytes_of_arrays(entry):
 @pytest.mark.parametrize("entry", golden_messages("DelfFeatures"))
 def test_golden_bytes_of_features(entry):
     count = len(entry["scales"])
-    features = LocalFeatures(np.float32(entry["descriptors"]), np.float32(entry["locations_yx"])[:, ::-1],
-                             np.float32(entry["scales"]), np.float32(entry["attention"]),
-                             np.float32(entry["orientations"] or np.zeros(count)))
+    features = LocalFeatures(
+        np.float32(entry["descriptors"]),
+        np.float32(entry["locations_yx"])[:, ::-1],
+        np.float32(entry["scales"]),
+        np.float32(entry["attention"]),
+        np.float32(entry["orientations"] or np.zeros(count)),
+    )
     assert serialize_features(features).hex() == entry["hex"]
     for parse in (parse_features, parse_features_by_messages):
         assert_equal(parse(bytes.fromhex(entry["hex"])), features)
@@ -105,8 +121,13 @@ def test_features_are_written_as_protobuf_does_and_read_back_to_the_last_bit(cou
     features = LocalFeatures(array(count, dim), array(count, 2), array(count), array(count), array(count))
     message = delf_files._CLASSES["DelfFeatures"]()
     for i in range(count):
-        feature = message.feature.add(x=features.keypoints[i, 0], y=features.keypoints[i, 1], scale=features.scales[i],
-                                      orientation=features.orientations[i], strength=features.attention[i])
+        feature = message.feature.add(
+            x=features.keypoints[i, 0],
+            y=features.keypoints[i, 1],
+            scale=features.scales[i],
+            orientation=features.orientations[i],
+            strength=features.attention[i],
+        )
         feature.descriptor.shape.dim.append(dim)
         feature.descriptor.float_list.value.extend(features.descriptors[i].tolist())
     written = serialize_features(features)
@@ -125,14 +146,18 @@ def outcome(parse, data):
         return None
 
 
-@given(st.integers(1, 4), st.integers(1, 6), st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=3)), max_size=3),
-       st.integers(0, 10**6))
+@given(
+    st.integers(1, 4),
+    st.integers(1, 6),
+    st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=3)), max_size=3),
+    st.integers(0, 10**6),
+)
 def test_fast_and_slow_reading_agree_on_damaged_files(count, dim, changes, cut):
     data = bytearray(serialize_features(random_features(count, dim)))
     for place, replacement in changes:
         place %= len(data)
-        data[place:place + len(replacement)] = replacement
-    data = bytes(data[:-(cut % len(data))] if cut % 3 else data)
+        data[place : place + len(replacement)] = replacement
+    data = bytes(data[: -(cut % len(data))] if cut % 3 else data)
     fast, slow = outcome(parse_features, data), outcome(parse_features_by_messages, data)
     assert (fast is None) == (slow is None)
     if fast:
@@ -166,14 +191,27 @@ class TestOtherLayouts:
     """What the wire format allows but no published program writes."""
 
     @settings(max_examples=40)
-    @given(st.lists(st.tuples(st.lists(FLOATS, min_size=2, max_size=2), st.booleans(), st.booleans(), st.booleans(),
-                              st.dictionaries(st.sampled_from(["x", "y", "scale", "orientation", "strength"]), FLOATS)),
-                    min_size=1, max_size=4))
+    @given(
+        st.lists(
+            st.tuples(
+                st.lists(FLOATS, min_size=2, max_size=2),
+                st.booleans(),
+                st.booleans(),
+                st.booleans(),
+                st.dictionaries(st.sampled_from(["x", "y", "scale", "orientation", "strength"]), FLOATS),
+            ),
+            min_size=1,
+            max_size=4,
+        )
+    )
     def test_every_layout_gives_the_values_and_zero_for_what_is_absent(self, entries):
-        data = b"".join(feature_bytes(values, packed, shape, backwards, **numbers)
-                        for values, packed, shape, backwards, numbers in entries)
-        numbers = np.float32([[entry[4].get(name, 0) for name in ("x", "y", "scale", "strength", "orientation")]
-                              for entry in entries])
+        data = b"".join(
+            feature_bytes(values, packed, shape, backwards, **numbers)
+            for values, packed, shape, backwards, numbers in entries
+        )
+        numbers = np.float32(
+            [[entry[4].get(name, 0) for name in ("x", "y", "scale", "strength", "orientation")] for entry in entries]
+        )
         expected = LocalFeatures(np.float32([entry[0] for entry in entries]), numbers[:, :2], *numbers[:, 2:].T)
         assert_equal(parse_features(data), expected)
 
@@ -183,7 +221,7 @@ class TestOtherLayouts:
         size = len(data) // 3
         swapped = data[:size] + feature_bytes([7, 8], backwards=True, x=1, y=2, scale=3, orientation=4, strength=5)
         assert len(swapped) == 2 * size, "the same length, so that only the tags tell"
-        found = parse_features(swapped + data[2 * size:])
+        found = parse_features(swapped + data[2 * size :])
         np.testing.assert_array_equal(found.descriptors, [regular.descriptors[0], [7, 8], regular.descriptors[2]])
         np.testing.assert_array_equal(found.keypoints[1], [1, 2])
 
@@ -217,8 +255,11 @@ def test_a_file_without_features_is_valid(tmp_path):
 
 def test_features_that_do_not_fit_together_are_not_written(tmp_path):
     features = random_features(3, 4)
-    for wrong in (replace(features, scales=np.zeros(2)), replace(features, keypoints=np.zeros((4, 2))),
-                  replace(features, descriptors=np.zeros((3, 0)))):
+    for wrong in (
+        replace(features, scales=np.zeros(2)),
+        replace(features, keypoints=np.zeros((4, 2))),
+        replace(features, descriptors=np.zeros((3, 0))),
+    ):
         with pytest.raises(ValueError, match="do not fit together"):
             write_features(tmp_path / "a.delg_local", wrong)
     assert list(tmp_path.iterdir()) == []
@@ -232,14 +273,19 @@ class TestDamage:
         data = serialize_datum(np.ones(3))
         assert not any(outcome(parse_datum, data[:end]) is not None for end in range(len(data)))
 
-    @pytest.mark.parametrize("data", [
-        b"\x0a\xff\xff\xff\xff\x07", b"\x0a\xff\xff\xff\xff\x0f" + bytes(50), b"\x0a" + b"\xff" * 20,
-        serialize_features(random_features(1, 2)).replace(b"\x0a\x08", b"\x0a\x7f"),
-        field(1, field(1, field(1, field(1, b"\xff\xff\xff\xff\x07")) + field(2, field(1, bytes(8))))),
-        field(1, field(1, b"\x80\x80\x80\x80\x80\x80\x80\x40" * 8)) + field(2, field(1, bytes(8))),
-        field(1, field(1, b"\x00" + b"\xff" * 8 + b"\x7f")) + field(2, b""),
-        field(1, field(1, b"\xff" * 9 + b"\x01")) + field(2, field(1, bytes(4))),
-    ])
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"\x0a\xff\xff\xff\xff\x07",
+            b"\x0a\xff\xff\xff\xff\x0f" + bytes(50),
+            b"\x0a" + b"\xff" * 20,
+            serialize_features(random_features(1, 2)).replace(b"\x0a\x08", b"\x0a\x7f"),
+            field(1, field(1, field(1, field(1, b"\xff\xff\xff\xff\x07")) + field(2, field(1, bytes(8))))),
+            field(1, field(1, b"\x80\x80\x80\x80\x80\x80\x80\x40" * 8)) + field(2, field(1, bytes(8))),
+            field(1, field(1, b"\x00" + b"\xff" * 8 + b"\x7f")) + field(2, b""),
+            field(1, field(1, b"\xff" * 9 + b"\x01")) + field(2, field(1, bytes(4))),
+        ],
+    )
     def test_a_length_of_gigabytes_takes_no_memory(self, data):
         tracemalloc.start()
         try:
@@ -249,19 +295,26 @@ class TestDamage:
         finally:
             tracemalloc.stop()
 
-    @pytest.mark.parametrize("read, content, what", [
-        (read_features, None, "cannot be read (No such file or directory)"),
-        (read_datum, None, "cannot be read (No such file or directory)"),
-        (read_features, b"text, not features", "cut short, damaged or not a DELF"),
-        (read_features, field(9, b"else"), "holds no features but other data"),
-        (read_features, feature_bytes([1, 2]) + feature_bytes([1, 2, 3]), "feature 1 has 3 values, the first has 2"),
-        (read_features, feature_bytes([]), "feature 0 has 0 values"),
-        (read_features, serialize_datum(np.ones(2048)), ""),
-        (read_datum, b"", "holds no array"),
-        (read_datum, serialize_features(random_features(2, 128)), ""),
-        (read_datum, field(1, field(1, b"\x05")) + field(2, field(1, bytes(8))), "2 values for the shape [5]"),
-        (read_datum, field(1, field(1, bytes(17))) + field(2, b""), "0 values for the shape [0, 0,"),
-    ])
+    @pytest.mark.parametrize(
+        "read, content, what",
+        [
+            (read_features, None, "cannot be read (No such file or directory)"),
+            (read_datum, None, "cannot be read (No such file or directory)"),
+            (read_features, b"text, not features", "cut short, damaged or not a DELF"),
+            (read_features, field(9, b"else"), "holds no features but other data"),
+            (
+                read_features,
+                feature_bytes([1, 2]) + feature_bytes([1, 2, 3]),
+                "feature 1 has 3 values, the first has 2",
+            ),
+            (read_features, feature_bytes([]), "feature 0 has 0 values"),
+            (read_features, serialize_datum(np.ones(2048)), ""),
+            (read_datum, b"", "holds no array"),
+            (read_datum, serialize_features(random_features(2, 128)), ""),
+            (read_datum, field(1, field(1, b"\x05")) + field(2, field(1, bytes(8))), "2 values for the shape [5]"),
+            (read_datum, field(1, field(1, bytes(17))) + field(2, b""), "0 values for the shape [0, 0,"),
+        ],
+    )
     def test_an_unusable_file_is_named_in_one_line(self, tmp_path, read, content, what):
         path = tmp_path / "picture.delg"
         if content is not None:

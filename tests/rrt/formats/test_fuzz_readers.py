@@ -13,18 +13,27 @@ import pytest
 from mutations import mutations
 from scipy.io import loadmat, savemat
 
-from rrt.formats.delf import LocalFeatures, read_datum, read_features, serialize_datum, serialize_features
 from rrt.errors import InputError
-from rrt.formats.ground_truth import load_ground_truth, load_neighbors, save_ground_truth
+from rrt.formats.delf import LocalFeatures, read_datum, read_features, serialize_datum, serialize_features
+from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list
+from rrt.search.table import load_neighbors
 
 LIST = "".join(f"jpg/all_souls_{i:06d}.jpg,{i % 7},{1024 - i},{768 + i}\n" for i in range(12)).encode()
-FOREIGN_LIST = "\ufeff".encode() + "Zürich, See/東京 1.jpg, -1, 10, 20\r\nb.jpg,9223372036854775807,2147483647,1\r\nc.jpg,0,1,1".encode()
-ENTRIES = [{"bbx": [136.5, 34.1, 648.5, 955.7], "easy": [0, 3], "hard": [], "junk": [1]},
-           {"bbx": [0, 0, 5, 5], "easy": [2], "hard": [4, 5], "junk": []}]
+FOREIGN_LIST = (
+    "\ufeff".encode()
+    + "Zürich, See/東京 1.jpg, -1, 10, 20\r\nb.jpg,9223372036854775807,2147483647,1\r\nc.jpg,0,1,1".encode()
+)
+ENTRIES = [
+    {"bbx": [136.5, 34.1, 648.5, 955.7], "easy": [0, 3], "hard": [], "junk": [1]},
+    {"bbx": [0, 0, 5, 5], "easy": [2], "hard": [4, 5], "junk": []},
+]
 TRUTH = {"imlist": [f"oxford_{i:06d}" for i in range(6)], "qimlist": ["keble_000001", "keble_000002"], "gnd": ENTRIES}
-ARRAYS = {"imlist": np.array(TRUTH["imlist"]), "qimlist": tuple(TRUTH["qimlist"]),
-          "gnd": [{key: np.array(value, None if value else np.int64) for key, value in entry.items()} for entry in ENTRIES]}
+ARRAYS = {
+    "imlist": np.array(TRUTH["imlist"]),
+    "qimlist": tuple(TRUTH["qimlist"]),
+    "gnd": [{key: np.array(value, None if value else np.int64) for key, value in entry.items()} for entry in ENTRIES],
+}
 TABLE = np.arange(40).reshape(4, 10) % 11
 
 

@@ -18,10 +18,13 @@ def test_a_picture_lies_in_three_folders_of_its_first_digits():
     assert picture_name("train", A) == f"train/0/1/2/{A}.jpg"
 
 
-@pytest.mark.parametrize("text", [
-    f"id,url,landmark_id\n{A},http://a,5\n{B},\"http://a,b\",5\n{C},,0\n",
-    f"\ufefflandmark_id,images\r\n5,{A} {B}\r\n0,{C}\r\n",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'id,url,landmark_id\n{A},http://a,5\n{B},"http://a,b",5\n{C},,0\n',
+        f"\ufefflandmark_id,images\r\n5,{A} {B}\r\n0,{C}\r\n",
+    ],
+)
 def test_training_pictures_come_in_file_order_with_their_landmarks(tmp_path, text):
     images, labels = read_train_csv(write(tmp_path, text))
     assert images == [A, B, C] and labels.tolist() == [5, 5, 0] and labels.dtype == np.int64
@@ -47,23 +50,30 @@ def test_recognition_queries_may_show_no_landmark(tmp_path):
     assert read_solution(path) == {A: [12, 7], B: []}
 
 
-@pytest.mark.parametrize("read, text, message", [
-    (read_train_csv, "", ": has the columns ''; expected landmark_id,images or landmark_id,id"),
-    (read_train_csv, "id,url\n", "has the columns 'id,url'"),
-    (read_train_csv, "landmark_id,images\n", ": no pictures in it"),
-    (read_train_csv, f"landmark_id,images\n5,{A}\n6,{B} {A}\n", f":3: '{A}' stands on line 2 already"),
-    (read_train_csv, "landmark_id,images\n5,../../etc/passwd\n", ":2: '../../etc/passwd' is no picture's id"),
-    (read_train_csv, f"landmark_id,images\n5.5,{A}\n", ":2: '5.5' is no landmark's number"),
-    (read_train_csv, f"landmark_id,images\n{'9' * 30},{A}\n", "is no landmark's number"),
-    (read_train_csv, f"landmark_id,images\n5,{A},x\n", ":2: 3 fields, the first line names 2"),
-    (read_train_csv, f"landmark_id,images\n5,{A}\xff\n".encode("latin1"), "not a CSV file in UTF-8"),
-    (read_index_csv, f"id\n{A[:15]}\n", f":2: '{A[:15]}' is no picture's id"),
-    (read_solution, f"id,images,Usage\n{A},{B},Secret\n", ":2: Usage is 'Secret'"),
-    (read_solution, f"id,images,Usage\n{A},{B},Public\n{A},{C},Public\n", ":3: a second row for the query"),
-    (read_solution, f"id,images,Usage\n,{B},Public\n", ":2: '' is no picture's id"),
-    (read_solution, f"id,images,Usage\n{A} {B},{B},Public\n", ":2: '0123456789abcdef fedcba9876543210' is no picture's id"),
-    (read_solution, f"id,landmarks,Usage\n{A},x,Public\n", ":2: 'x' is no landmark's number"),
-])
+@pytest.mark.parametrize(
+    "read, text, message",
+    [
+        (read_train_csv, "", ": has the columns ''; expected landmark_id,images or landmark_id,id"),
+        (read_train_csv, "id,url\n", "has the columns 'id,url'"),
+        (read_train_csv, "landmark_id,images\n", ": no pictures in it"),
+        (read_train_csv, f"landmark_id,images\n5,{A}\n6,{B} {A}\n", f":3: '{A}' stands on line 2 already"),
+        (read_train_csv, "landmark_id,images\n5,../../etc/passwd\n", ":2: '../../etc/passwd' is no picture's id"),
+        (read_train_csv, f"landmark_id,images\n5.5,{A}\n", ":2: '5.5' is no landmark's number"),
+        (read_train_csv, f"landmark_id,images\n{'9' * 30},{A}\n", "is no landmark's number"),
+        (read_train_csv, f"landmark_id,images\n5,{A},x\n", ":2: 3 fields, the first line names 2"),
+        (read_train_csv, f"landmark_id,images\n5,{A}\xff\n".encode("latin1"), "not a CSV file in UTF-8"),
+        (read_index_csv, f"id\n{A[:15]}\n", f":2: '{A[:15]}' is no picture's id"),
+        (read_solution, f"id,images,Usage\n{A},{B},Secret\n", ":2: Usage is 'Secret'"),
+        (read_solution, f"id,images,Usage\n{A},{B},Public\n{A},{C},Public\n", ":3: a second row for the query"),
+        (read_solution, f"id,images,Usage\n,{B},Public\n", ":2: '' is no picture's id"),
+        (
+            read_solution,
+            f"id,images,Usage\n{A} {B},{B},Public\n",
+            ":2: '0123456789abcdef fedcba9876543210' is no picture's id",
+        ),
+        (read_solution, f"id,landmarks,Usage\n{A},x,Public\n", ":2: 'x' is no landmark's number"),
+    ],
+)
 def test_a_damaged_file_is_refused_with_its_line(tmp_path, read, text, message):
     path = write(tmp_path, text)
     with pytest.raises(InputError) as error:

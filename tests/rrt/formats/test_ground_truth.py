@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrt.errors import InputError
-from rrt.formats.ground_truth import load_ground_truth, load_neighbors, safe_load_pickle, save_ground_truth, save_neighbors, save_pickle
+from rrt.files.safe_pickle import safe_load_pickle
+from rrt.formats.ground_truth import load_ground_truth, save_ground_truth, save_pickle
+from rrt.search.table import load_neighbors, save_neighbors
 
 PROTOCOLS = range(6)
 
@@ -32,11 +34,35 @@ def truth(**changes):
     return {"imlist": ["a", "b", "c"], "qimlist": ["q"], "gnd": [entry([0], [2], [1])]} | changes
 
 
-PLAIN = [None, True, 3, -10**30, 2.5, 1 + 2j, "text", "Zürich 東京", b"\x00\xff", bytearray(b"ab"), (1, (2, 3)),
-         [1, [2]], {"a": {1: 2}}, {1, 2}, frozenset("a")]
-ARRAYS = [np.arange(6).reshape(2, 3), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array(["a", "bcd"]),
-          np.array([b"a", b"bc"]), np.arange(3, dtype=">i4"), np.zeros((0, 3), np.float32), np.array(5.0),
-          np.array([True, False]), np.arange(3, dtype=np.float16), np.arange(10, dtype=np.int64)[::2]]
+PLAIN = [
+    None,
+    True,
+    3,
+    -(10**30),
+    2.5,
+    1 + 2j,
+    "text",
+    "Zürich 東京",
+    b"\x00\xff",
+    bytearray(b"ab"),
+    (1, (2, 3)),
+    [1, [2]],
+    {"a": {1: 2}},
+    {1, 2},
+    frozenset("a"),
+]
+ARRAYS = [
+    np.arange(6).reshape(2, 3),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    np.array(["a", "bcd"]),
+    np.array([b"a", b"bc"]),
+    np.arange(3, dtype=">i4"),
+    np.zeros((0, 3), np.float32),
+    np.array(5.0),
+    np.array([True, False]),
+    np.arange(3, dtype=np.float16),
+    np.arange(10, dtype=np.int64)[::2],
+]
 SCALARS = [np.float32(3), np.int64(-4), np.bool_(True), np.str_("abc"), np.dtype("<f4")]
 
 
@@ -68,9 +94,11 @@ class TestSafePickles:
 
     def test_arrays_and_text_of_python_2_load(self, tmp_path):
         # As Python 2 wrote them with protocol 2: byte strings where Python 3 has text and bytes.
-        array = (b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-                 b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02i4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xff"
-                 b"J\xff\xff\xff\xffK\x00tb\x89U\x08\x07\x00\x00\x00\xff\xff\xff\xfftb")
+        array = (
+            b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+            b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02i4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xff"
+            b"J\xff\xff\xff\xffK\x00tb\x89U\x08\x07\x00\x00\x00\xff\xff\xff\xfftb"
+        )
         loaded = safe_load_pickle(write_bytes(tmp_path, b"\x80\x02}U\x04easy" + array + b"s."))
         assert list(loaded) == ["easy"] and loaded["easy"].tolist() == [7, -1]
 
@@ -91,24 +119,43 @@ class TestSafePickles:
         pickle.loads(path.read_bytes())
         assert (tmp_path / "exploded").exists(), "the pickle of this test is harmless"
 
-    @pytest.mark.parametrize("asked", [subprocess.Popen, eval, getattr, io.BytesIO, np.load, np.frombuffer, object,
-                                       np.rec.recarray, pickle.loads], ids=lambda asked: asked.__name__)
+    @pytest.mark.parametrize(
+        "asked",
+        [subprocess.Popen, eval, getattr, io.BytesIO, np.load, np.frombuffer, object, np.rec.recarray, pickle.loads],
+        ids=lambda asked: asked.__name__,
+    )
     @pytest.mark.parametrize("protocol", PROTOCOLS)
     def test_every_other_name_is_refused(self, tmp_path, asked, protocol):
         with pytest.raises(InputError, match=f"asks for '.*{asked.__name__}'"):
             safe_load_pickle(write_bytes(tmp_path, pickle.dumps([asked], protocol)))
 
-    @pytest.mark.parametrize("value", [np.array([{}, []], dtype=object), np.zeros(2, [("a", "i4")]),
-                                       np.array(["2020-01-01"], "M8[D]"), np.ma.array([1])],
-                             ids=["objects", "records", "dates", "masked"])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            np.array([{}, []], dtype=object),
+            np.zeros(2, [("a", "i4")]),
+            np.array(["2020-01-01"], "M8[D]"),
+            np.ma.array([1]),
+        ],
+        ids=["objects", "records", "dates", "masked"],
+    )
     def test_arrays_of_anything_but_numbers_and_text_are_refused(self, tmp_path, value):
         with pytest.raises(InputError, match="refused"):
             safe_load_pickle(write_bytes(tmp_path, pickle.dumps(value)))
 
-    @pytest.mark.parametrize("opcodes", [
-        b"}%sK\x01s.", b"}(%sK\x01u.", b"(%sK\x01d.", b"\x8f(%s\x90.", b"(%s\x91.", b"cbuiltins\nset\n]%sa\x85R.",
-        b"cbuiltins\nfrozenset\n]%sa\x85R.",
-    ], ids=["SETITEM", "SETITEMS", "DICT", "ADDITEMS", "FROZENSET", "set", "frozenset"])
+    @pytest.mark.parametrize(
+        "opcodes",
+        [
+            b"}%sK\x01s.",
+            b"}(%sK\x01u.",
+            b"(%sK\x01d.",
+            b"\x8f(%s\x90.",
+            b"(%s\x91.",
+            b"cbuiltins\nset\n]%sa\x85R.",
+            b"cbuiltins\nfrozenset\n]%sa\x85R.",
+        ],
+        ids=["SETITEM", "SETITEMS", "DICT", "ADDITEMS", "FROZENSET", "set", "frozenset"],
+    )
     def test_a_key_whose_hash_would_never_end_is_refused(self, tmp_path, opcodes):
         pairs_of_pairs = b")" + b"".join(b"\x94h" + bytes([depth]) + b"\x86" for depth in range(60))
         path = write_bytes(tmp_path, b"\x80\x04" + opcodes % pairs_of_pairs)
@@ -154,12 +201,28 @@ class TestSafePickles:
             with pytest.raises(InputError, match="array size"):
                 safe_load_pickle(write_bytes(tmp_path, whole.replace(b"K\x04\x85", bytes([ord("K"), shape, 0x85]))))
 
-    @pytest.mark.parametrize("content", [
-        b"", b"hello\n", b"\x80\x04", b"\x80\x63.", b"\x80\x04K\x01", b".", b"(lp0\n", b"\x82\x01.", b"Pxyz\n.",
-        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7fK\x01.", b"\x80\x04\x8e\x00\x00\x00\x00\x00\x01\x00\x00abc.",
-        b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00abc.", b"\x80\x02K\x01r\xff\xff\xff\x7f", b"\x80\x05\x97.",
-        b"(" * 1000, b"]" * 10 + b"a" * 20,
-    ], ids=range(16))
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"hello\n",
+            b"\x80\x04",
+            b"\x80\x63.",
+            b"\x80\x04K\x01",
+            b".",
+            b"(lp0\n",
+            b"\x82\x01.",
+            b"Pxyz\n.",
+            b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7fK\x01.",
+            b"\x80\x04\x8e\x00\x00\x00\x00\x00\x01\x00\x00abc.",
+            b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00abc.",
+            b"\x80\x02K\x01r\xff\xff\xff\x7f",
+            b"\x80\x05\x97.",
+            b"(" * 1000,
+            b"]" * 10 + b"a" * 20,
+        ],
+        ids=range(16),
+    )
     def test_a_file_that_is_no_whole_pickle_is_one_line(self, tmp_path, content):
         path = write_bytes(tmp_path, content)
         with pytest.raises(InputError) as error:
@@ -174,10 +237,14 @@ class TestSafePickles:
         with pytest.raises(InputError, match="nn.pkl: cannot be read .*No such file"):
             safe_load_pickle(tmp_path / "nn.pkl")
 
-    @given(st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(),
-                                  st.binary()),
-                        lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner), st.tuples(inner)),
-                        max_leaves=15), st.sampled_from(PROTOCOLS))
+    @given(
+        st.recursive(
+            st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.binary()),
+            lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner), st.tuples(inner)),
+            max_leaves=15,
+        ),
+        st.sampled_from(PROTOCOLS),
+    )
     def test_any_plain_value_comes_back(self, tmp_path_factory, value, protocol):
         path = write_bytes(tmp_path_factory.getbasetemp(), pickle.dumps(value, protocol))
         assert safe_load_pickle(path) == value
@@ -187,7 +254,7 @@ class TestSafePickles:
         whole = bytearray(pickle.dumps({"imlist": ["a", "b"], "gnd": [{"easy": np.arange(3), "bbx": [1.5, 2]}]}, 4))
         for _ in range(data.draw(st.integers(1, 4))):
             whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-        path = write_bytes(tmp_path_factory.getbasetemp(), bytes(whole[:data.draw(st.integers(1, len(whole)))]))
+        path = write_bytes(tmp_path_factory.getbasetemp(), bytes(whole[: data.draw(st.integers(1, len(whole)))]))
         try:
             safe_load_pickle(path)
         except InputError as error:
@@ -209,34 +276,41 @@ class TestGroundTruth:
         assert all(loaded.gnd[0][grade].dtype == np.int64 for grade in ("easy", "hard", "junk"))
 
     def test_arrays_serve_where_the_published_files_have_lists(self, tmp_path):
-        arrays = {"bbx": np.array([0.0, 0, 5, 5]), "easy": np.array([0], np.int32), "hard": np.array([]),
-                  "junk": np.array([2], np.uint16)}
+        arrays = {
+            "bbx": np.array([0.0, 0, 5, 5]),
+            "easy": np.array([0], np.int32),
+            "hard": np.array([]),
+            "junk": np.array([2], np.uint16),
+        }
         save_pickle(tmp_path / "gnd.pkl", truth(imlist=np.array(["a", "b", "c"]), gnd=[arrays]))
         loaded = load_ground_truth(tmp_path / "gnd.pkl")
         assert loaded.imlist == ["a", "b", "c"] and loaded.gnd[0]["junk"].tolist() == [2]
 
-    @pytest.mark.parametrize("content, what", [
-        ([1, 2], "not a Revisited ground truth"),
-        ({"imlist": ["a"]}, "not a Revisited ground truth"),
-        (truth(imlist=[]), "imlist must be a list of image names"),
-        (truth(qimlist=[3]), "qimlist must be a list of image names"),
-        (truth(imlist=["a", "b", "a"]), "imlist names 'a' twice"),
-        (truth(gnd=[]), "gnd is 0 entries for the 1 queries"),
-        (truth(gnd=5), "gnd is a int for the 1 queries"),
-        (truth(gnd=[[]]), r"query 0 \('q'\): expected a dict with bbx, easy, hard and junk"),
-        (truth(gnd=[{"bbx": [0, 0, 1, 1], "easy": [], "hard": []}]), "expected a dict with bbx"),
-        (truth(gnd=[entry(bbx=(1, 2, 3))]), "not a box of four numbers"),
-        (truth(gnd=[entry(bbx=(1, 2, 0, 5))]), "not a box of four numbers"),
-        (truth(gnd=[entry(bbx=(1, 2, float("nan"), 5))]), "not a box of four numbers"),
-        (truth(gnd=[entry(bbx=("a", 2, 3, 5))]), "not a box of four numbers"),
-        (truth(gnd=[entry([3])]), "easy names position 3, imlist has 3 images"),
-        (truth(gnd=[entry([], [-1])]), "hard names position -1"),
-        (truth(gnd=[entry([0.5])]), "easy is not a list of positions"),
-        (truth(gnd=[entry([], [], ["a"])]), "junk is not a list of positions"),
-        (truth(gnd=[entry([[0], [1, 2]])]), "easy is not a list of positions"),
-        (truth(gnd=[entry([1], [], [1])]), "position 1 is listed twice"),
-        (truth(gnd=[entry([1, 1])]), "position 1 is listed twice"),
-    ])
+    @pytest.mark.parametrize(
+        "content, what",
+        [
+            ([1, 2], "not a Revisited ground truth"),
+            ({"imlist": ["a"]}, "not a Revisited ground truth"),
+            (truth(imlist=[]), "imlist must be a list of image names"),
+            (truth(qimlist=[3]), "qimlist must be a list of image names"),
+            (truth(imlist=["a", "b", "a"]), "imlist names 'a' twice"),
+            (truth(gnd=[]), "gnd is 0 entries for the 1 queries"),
+            (truth(gnd=5), "gnd is a int for the 1 queries"),
+            (truth(gnd=[[]]), r"query 0 \('q'\): expected a dict with bbx, easy, hard and junk"),
+            (truth(gnd=[{"bbx": [0, 0, 1, 1], "easy": [], "hard": []}]), "expected a dict with bbx"),
+            (truth(gnd=[entry(bbx=(1, 2, 3))]), "not a box of four numbers"),
+            (truth(gnd=[entry(bbx=(1, 2, 0, 5))]), "not a box of four numbers"),
+            (truth(gnd=[entry(bbx=(1, 2, float("nan"), 5))]), "not a box of four numbers"),
+            (truth(gnd=[entry(bbx=("a", 2, 3, 5))]), "not a box of four numbers"),
+            (truth(gnd=[entry([3])]), "easy names position 3, imlist has 3 images"),
+            (truth(gnd=[entry([], [-1])]), "hard names position -1"),
+            (truth(gnd=[entry([0.5])]), "easy is not a list of positions"),
+            (truth(gnd=[entry([], [], ["a"])]), "junk is not a list of positions"),
+            (truth(gnd=[entry([[0], [1, 2]])]), "easy is not a list of positions"),
+            (truth(gnd=[entry([1], [], [1])]), "position 1 is listed twice"),
+            (truth(gnd=[entry([1, 1])]), "position 1 is listed twice"),
+        ],
+    )
     def test_a_ground_truth_that_does_not_fit_is_refused(self, tmp_path, content, what):
         save_pickle(tmp_path / "gnd.pkl", content)
         with pytest.raises(InputError, match=what) as error:
@@ -255,9 +329,15 @@ class TestGroundTruth:
             save_ground_truth(tmp_path / "gnd.pkl", ["a"], ["q"], [entry([7])])
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize("name, queries, gallery", [
-        ("revisited/oxford5k/gnd_roxford5k.pkl", 70, 4993), ("revisited/paris6k/gnd_rparis6k.pkl", 70, 6322),
-        ("landmarks/gnd_landmarks.pkl", 55, 324), ("oxford_mini/gnd_roxford_micro.pkl", 2, 51)])
+    @pytest.mark.parametrize(
+        "name, queries, gallery",
+        [
+            ("revisited/oxford5k/gnd_roxford5k.pkl", 70, 4993),
+            ("revisited/paris6k/gnd_rparis6k.pkl", 70, 6322),
+            ("landmarks/gnd_landmarks.pkl", 55, 324),
+            ("oxford_mini/gnd_roxford_micro.pkl", 2, 51),
+        ],
+    )
     def test_published_files_load_and_save_unchanged(self, shared_data, tmp_path, name, queries, gallery):
         loaded = load_ground_truth(shared_data / name)
         assert (len(loaded.qimlist), len(loaded.imlist), len(loaded.gnd)) == (queries, gallery, queries)
@@ -276,17 +356,24 @@ class TestNeighbors:
         save_pickle(tmp_path / "nn.pkl", [[1, 2], [0, 2]])
         assert load_neighbors(tmp_path / "nn.pkl").tolist() == [[1, 2], [0, 2]]
 
-    @pytest.mark.parametrize("content, arguments, what", [
-        ({"a": 1}, {}, "not a neighbour table"),
-        (np.arange(3), {}, "not a neighbour table"),
-        (np.zeros((2, 2)), {}, "not a neighbour table"),
-        ([[1], [2, 3]], {}, "not a neighbour table"),
-        (np.zeros((0, 4), np.int64), {}, "not a neighbour table"),
-        (np.array([[0, 1]]), {"rows": 2}, "1 rows of neighbours for 2 queries"),
-        (np.array([[0, 1], [5, 0]]), {"columns_below": 5}, "row 1 names gallery position 5, the gallery has 5 images"),
-        (np.array([[0, -1]]), {}, "row 0 names gallery position -1"),
-        (np.array([[0, 1, 2], [4, 2, 4]]), {}, "row 1 lists gallery position 4 twice"),
-    ])
+    @pytest.mark.parametrize(
+        "content, arguments, what",
+        [
+            ({"a": 1}, {}, "not a neighbour table"),
+            (np.arange(3), {}, "not a neighbour table"),
+            (np.zeros((2, 2)), {}, "not a neighbour table"),
+            ([[1], [2, 3]], {}, "not a neighbour table"),
+            (np.zeros((0, 4), np.int64), {}, "not a neighbour table"),
+            (np.array([[0, 1]]), {"rows": 2}, "1 rows of neighbours for 2 queries"),
+            (
+                np.array([[0, 1], [5, 0]]),
+                {"columns_below": 5},
+                "row 1 names gallery position 5, the gallery has 5 images",
+            ),
+            (np.array([[0, -1]]), {}, "row 0 names gallery position -1"),
+            (np.array([[0, 1, 2], [4, 2, 4]]), {}, "row 1 lists gallery position 4 twice"),
+        ],
+    )
     def test_a_table_that_does_not_fit_is_refused(self, tmp_path, content, arguments, what):
         save_pickle(tmp_path / "nn.pkl", content)
         with pytest.raises(InputError, match=what) as error:

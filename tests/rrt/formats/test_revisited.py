@@ -25,12 +25,15 @@ def test_ground_truth_may_name_images_by_path_file_or_stem(tmp_path, imlist):
     assert loaded.truth.gnd[0]["easy"].tolist() == [0]
 
 
-@pytest.mark.parametrize("imlist, qimlist, message", [
-    (["a", "c", "b.x"], ["q"], "imlist names 'c' where line 2 of .*test_gallery.txt has 'jpg/b.x.jpg'"),
-    (["a", "b.x"], ["q"], "imlist has 2 images, .*test_gallery.txt has 3"),
-    (["a", "b.x", "c"], ["q", "r"], "qimlist has 2 images"),
-    (["a", "b.x", "c"], ["p"], "qimlist names 'p'"),
-])
+@pytest.mark.parametrize(
+    "imlist, qimlist, message",
+    [
+        (["a", "c", "b.x"], ["q"], "imlist names 'c' where line 2 of .*test_gallery.txt has 'jpg/b.x.jpg'"),
+        (["a", "b.x"], ["q"], "imlist has 2 images, .*test_gallery.txt has 3"),
+        (["a", "b.x", "c"], ["q", "r"], "qimlist has 2 images"),
+        (["a", "b.x", "c"], ["p"], "qimlist names 'p'"),
+    ],
+)
 def test_ground_truth_of_another_set_is_refused(tmp_path, imlist, qimlist, message):
     with pytest.raises(InputError, match=message):
         write_set(tmp_path, imlist, qimlist)

@@ -1,15 +1,13 @@
 """Matching against the reference's matches (golden/delg) and a slow search; verification on planted transforms."""
 
 import json
-from pathlib import Path
-
-from places import GOLDEN as GOLDEN_FILES
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from places import GOLDEN as GOLDEN_FILES
 
 import rrt.matching.matches
 from rrt.matching.matches import MODELS, match, nearest, residuals, verify
@@ -36,7 +34,7 @@ def planted(model, good=60, bad=40, noise=1.0, seed=0):
     return a, b
 
 
-# ---- matching ------------------------------------------------------------------------------------------------------------
+# ---- matching --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", sorted(CASES))
@@ -50,8 +48,16 @@ def test_matches_equal_those_of_the_reference(case):
 
 
 # Small whole numbers: every product is exact, and equally near rows are common.
-tables = st.integers(1, 3).flatmap(lambda dim: st.tuples(*[
-    st.integers(1, 12).flatmap(lambda n: arrays(np.float32, (n, dim), elements=st.integers(-3, 3).map(np.float32)))] * 2))
+tables = st.integers(1, 3).flatmap(
+    lambda dim: st.tuples(
+        *[
+            st.integers(1, 12).flatmap(
+                lambda n: arrays(np.float32, (n, dim), elements=st.integers(-3, 3).map(np.float32))
+            )
+        ]
+        * 2
+    )
+)
 
 
 def slow_match(a, b, mode, max_distance, ratio):
@@ -60,15 +66,23 @@ def slow_match(a, b, mode, max_distance, ratio):
     for i, row in enumerate(distance):
         j = int(row.argmin())
         second = np.delete(row, j).min(initial=np.inf)
-        if (max_distance is None or row[j] < max_distance) and (ratio is None or row[j] < ratio * second) and \
-                (mode == "one_way" or distance[:, j].argmin() == i):
+        if (
+            (max_distance is None or row[j] < max_distance)
+            and (ratio is None or row[j] < ratio * second)
+            and (mode == "one_way" or distance[:, j].argmin() == i)
+        ):
             pairs.append((i, j))
     return pairs
 
 
 @settings(max_examples=60)
-@given(tables, st.sampled_from(["one_way", "mutual"]), st.sampled_from([None, 1.0, 2.5]), st.sampled_from([None, 0.8, 1.0]),
-       st.sampled_from([1, 7, 2**22]))
+@given(
+    tables,
+    st.sampled_from(["one_way", "mutual"]),
+    st.sampled_from([None, 1.0, 2.5]),
+    st.sampled_from([None, 0.8, 1.0]),
+    st.sampled_from([1, 7, 2**22]),
+)
 def test_matching_equals_a_search_over_all_pairs_whatever_the_block(pair, mode, max_distance, ratio, cells):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rrt.matching.matches, "_CELLS", cells)
@@ -117,7 +131,7 @@ def test_descriptors_of_other_sizes_or_not_finite_are_refused():
         match(np.ones((3, 4)), np.ones((3, 4)), "both")
 
 
-# ---- verification --------------------------------------------------------------------------------------------------------
+# ---- verification ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", sorted(CASES))
@@ -177,13 +191,39 @@ SPREAD = np.random.default_rng(5).uniform(0, 500, (30, 2))
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("a, b", [
-    (SPREAD[:0], SPREAD[:0]), (SPREAD[:1], SPREAD[:1]), (SPREAD[:3], SPREAD[:3]), (np.repeat(SPREAD[:3], 9, 0),) * 2,
-    (LINE, LINE), (LINE * [1, 0], LINE * [1, 0] + 3), (LINE, SPREAD), (np.zeros((30, 2)), np.zeros((30, 2))),
-    (SPREAD, np.ones((30, 2))), (np.ones((30, 2)), SPREAD), (SPREAD * np.nan, SPREAD), (SPREAD, SPREAD * np.inf),
-    (SPREAD * 1e200, SPREAD * 1e200),
-], ids=["none", "one", "three", "three many times", "line", "level line", "line to spread", "one place", "to one place",
-        "from one place", "not a number", "infinite", "beyond all pictures"])
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        (SPREAD[:0], SPREAD[:0]),
+        (SPREAD[:1], SPREAD[:1]),
+        (SPREAD[:3], SPREAD[:3]),
+        (np.repeat(SPREAD[:3], 9, 0),) * 2,
+        (LINE, LINE),
+        (LINE * [1, 0], LINE * [1, 0] + 3),
+        (LINE, SPREAD),
+        (np.zeros((30, 2)), np.zeros((30, 2))),
+        (SPREAD, np.ones((30, 2))),
+        (np.ones((30, 2)), SPREAD),
+        (SPREAD * np.nan, SPREAD),
+        (SPREAD, SPREAD * np.inf),
+        (SPREAD * 1e200, SPREAD * 1e200),
+    ],
+    ids=[
+        "none",
+        "one",
+        "three",
+        "three many times",
+        "line",
+        "level line",
+        "line to spread",
+        "one place",
+        "to one place",
+        "from one place",
+        "not a number",
+        "infinite",
+        "beyond all pictures",
+    ],
+)
 def test_matches_that_fix_no_transform_have_no_inliers(model, a, b):
     found = verify(a, b, model)
     assert found.transform is None and found.inliers.shape == (len(a),) and not found.inliers.any()
@@ -192,7 +232,7 @@ def test_matches_that_fix_no_transform_have_no_inliers(model, a, b):
 @pytest.mark.parametrize("model, count", [("affine", 3), ("homography", 4)])
 def test_as_many_matches_as_fix_a_transform_prove_nothing_and_one_more_does(model, count):
     assert not verify(SPREAD[:count], SPREAD[:count] + 5, model).inliers.any()
-    assert verify(SPREAD[:count + 1], SPREAD[:count + 1] + 5, model).inliers.all()
+    assert verify(SPREAD[: count + 1], SPREAD[: count + 1] + 5, model).inliers.all()
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -213,8 +253,13 @@ def test_points_that_a_homography_sends_beyond_the_horizon_are_no_inliers():
 
 
 @settings(max_examples=60)
-@given(st.integers(0, 12).flatmap(lambda k: st.tuples(*[arrays(np.float64, (k, 2), elements=st.integers(-2, 3).map(float))] * 2)),
-       st.sampled_from(MODELS), st.sampled_from([0.0, 0.5, 20.0]))
+@given(
+    st.integers(0, 12).flatmap(
+        lambda k: st.tuples(*[arrays(np.float64, (k, 2), elements=st.integers(-2, 3).map(float))] * 2)
+    ),
+    st.sampled_from(MODELS),
+    st.sampled_from([0.0, 0.5, 20.0]),
+)
 def test_no_layout_of_points_breaks_the_verification(pair, model, threshold):
     found = verify(*pair, model, threshold)
     assert found.inliers.any() == (found.transform is not None)

@@ -59,7 +59,9 @@ def test_half_precision_comes_back_as_it_went_in(dtype):
     inputs = [x.to(dtype) for x in draw([4, 2], None)]
     out = attend(*inputs, Packing.of([4, 2]))
     assert out.dtype == dtype
-    torch.testing.assert_close(out.float(), attend(*(x.float() for x in inputs), Packing.of([4, 2])), atol=0.02, rtol=0.02)
+    torch.testing.assert_close(
+        out.float(), attend(*(x.float() for x in inputs), Packing.of([4, 2])), atol=0.02, rtol=0.02
+    )
 
 
 @pytest.mark.parametrize("queries", [None, 3])
@@ -77,7 +79,10 @@ def test_bfloat16_by_matrix_products_has_the_values_and_gradients_of_the_formula
     found = attend(*rounded, Packing.of(lengths), queries)
     assert by_matrices.call_count == 2 and found.dtype == torch.bfloat16
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
-    gradients = zip(torch.autograd.grad((found.float() * weights).sum(), rounded), torch.autograd.grad((expected * weights).sum(), exact))
+    gradients = zip(
+        torch.autograd.grad((found.float() * weights).sum(), rounded),
+        torch.autograd.grad((expected * weights).sum(), exact),
+    )
     for one, other in [(found, expected), *gradients]:
         assert (one.float() - other).norm() < 0.015 * other.norm()
     with torch.no_grad():

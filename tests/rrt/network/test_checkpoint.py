@@ -5,8 +5,8 @@ import pickle
 import pytest
 import torch
 
-from rrt.network.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from rrt.errors import InputError
+from rrt.network.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from rrt.network.model import RRT
 
 SMALL = {"num_global_features": 12, "num_local_features": 16, "dim_feedforward": 24, "num_encoder_layers": 2}

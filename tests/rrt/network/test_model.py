@@ -1,20 +1,16 @@
 """rrt/network/model.py: the published numbers, and every shortcut against the plain computation."""
 
-from pathlib import Path
-
-from places import GOLDEN
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from places import GOLDEN
 from torch import nn
 
 from rrt.errors import InputError
-from rrt.network.initialisation import initialise
 from rrt.network.attention import Packing
+from rrt.network.initialisation import initialise
 from rrt.network.model import RRT
-
 
 IMAGE = ("global", "local", "mask", "scales", "positions")
 

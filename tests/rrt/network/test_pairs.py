@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from places import GOLDEN as GOLDEN_FILES
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import GOLDEN as GOLDEN_FILES
 
-from rrt.formats.delf import read_features
 from rrt.errors import InputError
+from rrt.formats.delf import read_features
 from rrt.formats.lists import read_image_list
-from rrt.network.pairs import concatenated_ranges, lay_out_pairs, normalised_positions, read_images, scale_index
+from rrt.network.pairs import lay_out_pairs, normalised_positions, read_images, scale_index
+from rrt.store.ranges import concatenated_ranges
 
 GOLDEN = GOLDEN_FILES / "legacy_mini"
 STORED = np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5])

@@ -132,13 +132,16 @@ def test_the_published_network_is_what_a_file_without_settings_is_taken_for(shar
     assert all(torch.equal(tensor.cpu(), state[name]) for name, tensor in reranker.model.state_dict().items())
 
 
-@pytest.mark.parametrize("settings, what", [
-    ({"device": "cpu"}, "published.pt: another architecture"),
-    ({"model": NETWORK | {"depth": 3}}, "unknown setting 'depth'"),
-    ({"model": NETWORK, "binning": "nearest"}, "scale_binning='nearest'"),
-    ({"model": NETWORK, "max_local": -1}, "max_local=-1"),
-    ({"model": NETWORK, "max_local": "all"}, "max_local='all'"),
-])
+@pytest.mark.parametrize(
+    "settings, what",
+    [
+        ({"device": "cpu"}, "published.pt: another architecture"),
+        ({"model": NETWORK | {"depth": 3}}, "unknown setting 'depth'"),
+        ({"model": NETWORK, "binning": "nearest"}, "scale_binning='nearest'"),
+        ({"model": NETWORK, "max_local": -1}, "max_local=-1"),
+        ({"model": NETWORK, "max_local": "all"}, "max_local='all'"),
+    ],
+)
 def test_wrong_settings_are_refused(path, settings, what):
     with pytest.raises(InputError, match=what):
         rrt.Reranker.from_checkpoint(path, **settings)
@@ -149,10 +152,16 @@ def test_a_missing_checkpoint_is_named():
         rrt.Reranker.from_checkpoint("missing.pt")
 
 
-@pytest.mark.parametrize("sizes, what", [
-    ({"global_dim": 7, "local_dim": 16}, "global descriptors have 7 dim.*, .*published.pt was trained on 12; take"),
-    ({"global_dim": 12, "local_dim": 8}, "local descriptors have 8 dimensions, .*published.pt was trained on 16; take"),
-])
+@pytest.mark.parametrize(
+    "sizes, what",
+    [
+        ({"global_dim": 7, "local_dim": 16}, "global descriptors have 7 dim.*, .*published.pt was trained on 12; take"),
+        (
+            {"global_dim": 12, "local_dim": 8},
+            "local descriptors have 8 dimensions, .*published.pt was trained on 16; take",
+        ),
+    ],
+)
 def test_a_store_of_other_sizes_is_refused(reranker, tmp_path, sizes, what):
     other = make_store(tmp_path, n=2, **sizes)
     for images in (other[:], [image.record() for image in other]):
@@ -178,12 +187,15 @@ def test_a_damaged_store_is_refused_naming_the_image(reranker, tmp_path):
         reranker.rerank(store[0], store[1:])
 
 
-@pytest.mark.parametrize("candidates, what", [
-    ("jpg/img_001.jpg", "expected a list of candidates"),
-    (["jpg/img_001.jpg"], "'jpg/img_001.jpg' is no image: give store"),
-    ([np.zeros(3)], "a ndarray is no image"),
-    (3, "3: expected a list"),
-])
+@pytest.mark.parametrize(
+    "candidates, what",
+    [
+        ("jpg/img_001.jpg", "expected a list of candidates"),
+        (["jpg/img_001.jpg"], "'jpg/img_001.jpg' is no image: give store"),
+        ([np.zeros(3)], "a ndarray is no image"),
+        (3, "3: expected a list"),
+    ],
+)
 def test_what_is_no_image_is_answered_with_what_is(reranker, store, candidates, what):
     with pytest.raises(InputError, match=what):
         reranker.rerank(store[0], candidates)

@@ -11,8 +11,8 @@ from rrt.errors import InputError
 from rrt.network.image_bank import ImageBank
 from rrt.network.model import RRT
 from rrt.network.pairs import scale_index
-from rrt.network.scorer import Budget, Scorer
 from rrt.network.precision import ScoringSettings, multiplication_rate, resolve_precision
+from rrt.network.scorer import Budget, Scorer
 from tools.benchmarks.plain_rrt import PlainRRT, plain_logits
 
 COUNTS = [9, 0, 4, 4, 1, 12, 7, 0, 3, 20]
@@ -40,7 +40,9 @@ def plain(model, store):
 
     def score(max_local=20, binning="published"):
         pairs = np.indices((10, 10)).reshape(2, -1).T
-        return np.array([plain_logits(network, store, [q], [c], max_local, binning)[0] for q, c in pairs]).reshape(10, 10)
+        return np.array([plain_logits(network, store, [q], [c], max_local, binning)[0] for q, c in pairs]).reshape(
+            10, 10
+        )
 
     return score
 
@@ -114,7 +116,9 @@ def test_half_precision_is_near_and_leaves_the_model_alone(model, store, expecte
 
 
 def test_auto_takes_what_multiplies_faster_here(monkeypatch, model, store):
-    monkeypatch.setattr("rrt.network.precision.multiplication_rate", lambda dtype, *_: {torch.bfloat16: 2.0}.get(dtype, 1))
+    monkeypatch.setattr(
+        "rrt.network.precision.multiplication_rate", lambda dtype, *_: {torch.bfloat16: 2.0}.get(dtype, 1)
+    )
     assert Scorer(model, store, settings=ScoringSettings(precision="auto")).precision == "bfloat16"
     monkeypatch.setattr("rrt.network.precision.multiplication_rate", lambda dtype, *_: 1.0)
     assert Scorer(model, store, settings=ScoringSettings(precision="auto")).precision == "float32"

@@ -1,20 +1,18 @@
-"""From photographs to results with the shipped model: a build that is killed, its continuation, queries, the page's own process."""
+"""From photographs to results with the shipped model: a build that is killed, its continuation, queries, the page's own
+process."""
 
 import json
 import time
 
 import pytest
+from commands import ROOT, kill_tool_when, run_tool
+from photo_folders import draw
+from photo_server import request, serving
 
-pytest.importorskip("tensorflow")
-
-from commands import ROOT, kill_tool_when, run_tool  # noqa: E402
-from photo_folders import draw  # noqa: E402
-from photo_server import request, serving  # noqa: E402
-
-from rrt.photo_index.extraction import Describer, command_line  # noqa: E402
-from rrt.photo_index.info import describe  # noqa: E402
-from rrt.photo_index.query import PhotoIndex  # noqa: E402
-from rrt.store.schema import parts_path  # noqa: E402
+from rrt.photo_index.extraction import Describer, command_line
+from rrt.photo_index.info import describe
+from rrt.photo_index.query import PhotoIndex
+from rrt.store.schema import parts_path
 
 NUM = 36  # two parts
 
@@ -26,12 +24,25 @@ def folder(tmp_path_factory):
     for i in range(NUM):
         draw(folder / "photos" / f"p{i:02}.png", i, (320, 240))
     draw(folder / "photos" / "turned.jpg", 99, (320, 240), orientation=6)
-    command = ("tools/search.py", "build", folder / "photos", "--index", folder / "index", "--num_workers", "1", "--quiet")
+    command = (
+        "tools/search.py",
+        "build",
+        folder / "photos",
+        "--index",
+        folder / "index",
+        "--num_workers",
+        "1",
+        "--quiet",
+    )
     parts = parts_path(folder / "index" / "segments" / "segment-00001.h5")
     kill_tool_when(lambda: (parts / "part-00000.h5").exists(), *command)
     ends = time.time() + 60
     # The process that describes pictures ends by itself when the one that started it has gone.
-    while (second := run_tool(*command)).returncode and "another process is changing" in second.stderr and time.time() < ends:
+    while (
+        (second := run_tool(*command)).returncode
+        and "another process is changing" in second.stderr
+        and time.time() < ends
+    ):
         pass
     assert second.returncode == 0, second.stderr
     folder.joinpath("printed").write_text(second.stdout)
@@ -42,7 +53,12 @@ def test_a_killed_build_is_gone_on_with(folder):
     printed = folder.joinpath("printed").read_text()
     assert f"{NUM + 1} photographs" in printed and f"{NUM + 1} pictures described" in printed
     facts = describe(folder / "index")
-    assert (facts["photographs"], facts["skipped"], facts["segments"], facts["still to be described"]) == (NUM + 1, 0, 1, 0)
+    assert (facts["photographs"], facts["skipped"], facts["segments"], facts["still to be described"]) == (
+        NUM + 1,
+        0,
+        1,
+        0,
+    )
     index = PhotoIndex(folder / "index")
     assert index.entries[index.places["turned.jpg"]].size == (240, 320)
     assert index.store.config["exif_rotation"] is True and index.store.config["model"]["block3_strides"] is False
@@ -71,5 +87,7 @@ def test_the_page_finds_a_cropped_copy_with_its_own_process(folder, tmp_path):
 def test_the_shipped_model_has_the_settings_of_the_quickstart():
     words = command_line([])
     script = (ROOT / "rrt_scripts" / "quickstart.sh").read_text()
-    assert "--max_image_size \"${SIZE:-320}\"" in script and "--max_features 200 --no-block3_strides" in script
-    assert words[2:] == ["--max_image_size", "320", "--max_features", "200", "--no-block3_strides"] and words[1].endswith("delg_small.h5")
+    assert '--max_image_size "${SIZE:-320}"' in script and "--max_features 200 --no-block3_strides" in script
+    assert words[2:] == ["--max_image_size", "320", "--max_features", "200", "--no-block3_strides"] and words[
+        1
+    ].endswith("delg_small.h5")

@@ -1,4 +1,5 @@
-"""The web page of an index in a real browser: choosing a picture, dragging a box, results, errors. No network describes pictures."""
+"""The web page of an index in a real browser: choosing a picture, dragging a box, results, errors. No network describes
+pictures."""
 
 import time
 
@@ -43,7 +44,9 @@ def wait(condition, seconds=20):
 
 def texts(browser, selector):
     """Of all elements at one moment: the page may replace them in the next."""
-    return browser.execute_script("return [...document.querySelectorAll(arguments[0])].map((found) => found.innerText)", selector)
+    return browser.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map((found) => found.innerText)", selector
+    )
 
 
 def text(browser, selector):
@@ -68,7 +71,9 @@ def test_an_uploaded_picture_shows_its_scene_first(page):
     choose_file(browser, folder / "mine.png")
     wait_for_results(browser, server, 1)
     found = results(browser)
-    assert len(found) == 5 and all("scene1/" in line and "similarity 0." in line or "similarity 1." in line for line in found), found
+    assert len(found) == 5 and all(
+        ("scene1/" in line and "similarity 0." in line) or "similarity 1." in line for line in found
+    ), found
     assert text(browser, "#name") == "mine.png"
     wait(lambda: find(browser, "#results img").get_property("naturalWidth") > 0)
     assert text(browser, "#error") == "" and console_errors(browser) == []
@@ -84,8 +89,9 @@ def test_a_dragged_box_is_searched_for_in_pixels_of_the_picture(page):
     picture = find(browser, "#picture")
     shown = picture.rect
     assert picture.get_property("naturalWidth") == 400
-    ActionChains(browser).move_to_element_with_offset(picture, -round(shown["width"] / 4), -round(shown["height"] / 4)).click_and_hold() \
-        .move_by_offset(round(shown["width"] / 2), round(shown["height"] / 2)).release().perform()
+    ActionChains(browser).move_to_element_with_offset(
+        picture, -round(shown["width"] / 4), -round(shown["height"] / 4)
+    ).click_and_hold().move_by_offset(round(shown["width"] / 2), round(shown["height"] / 2)).release().perform()
     box = [int(find(browser, f"#{name}").get_property("value")) for name in ("x1", "y1", "x2", "y2")]
     assert all(abs(value - wanted) <= 4 for value, wanted in zip(box, (100, 75, 300, 225))), box
     asked = len(server.service.describer.asked)
@@ -102,10 +108,12 @@ def test_the_box_can_be_drawn_moved_and_removed_with_the_keyboard(page):
 
     browser, server, folder = page
     choose_file(browser, folder / "mine.png")
-    wait(lambda: find(browser, "#x2").get_property("value") == "400" and text(browser, "#status").startswith("5 results"))
+    wait(
+        lambda: find(browser, "#x2").get_property("value") == "400" and text(browser, "#status").startswith("5 results")
+    )
     for name, value in (("x2", "200"), ("y2", "100")):
         find(browser, f"#{name}").send_keys(Keys.CONTROL + "a" + Keys.NULL + value + Keys.TAB)
-    values = lambda: [int(find(browser, f"#{name}").get_property("value")) for name in ("x1", "y1", "x2", "y2")]  # noqa: E731
+    values = lambda: [int(find(browser, f"#{name}").get_property("value")) for name in ("x1", "y1", "x2", "y2")]
     assert values() == [0, 0, 200, 100]
     box = find(browser, "#box")
     box.send_keys(Keys.ARROW_RIGHT)
@@ -113,7 +121,12 @@ def test_the_box_can_be_drawn_moved_and_removed_with_the_keyboard(page):
     box.send_keys(Keys.SHIFT + Keys.ARROW_DOWN)
     assert values() == [4, 0, 204, 104]
     box.send_keys(Keys.ENTER)
-    wait(lambda: server.service.describer.asked[-1][1] == (4, 0, 204, 104) and text(browser, "#status").startswith("5 results"))
+    wait(
+        lambda: (
+            server.service.describer.asked[-1][1] == (4, 0, 204, 104)
+            and text(browser, "#status").startswith("5 results")
+        )
+    )
     box.send_keys(Keys.ESCAPE)
     assert not box.is_displayed() and values() == [0, 0, 400, 300]
 

@@ -12,18 +12,18 @@ from commands import assert_one_line_error, run_tool
 from photo_folders import GLOBAL, LOCAL, FakeDescriber, build, describe, draw, use_fakes
 
 from delg_extract.extraction.pictures import Job
-from rrt.network.checkpoint import save_checkpoint
 from rrt.errors import InputError
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import write_image_list
+from rrt.formats.revisited import load_revisited_set
+from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import DEFAULT_SETTINGS, RRT
+from rrt.network.reranker import Reranker
 from rrt.photo_index.engine import answer_file, answer_photograph, parse_box
 from rrt.photo_index.extraction import Describer, flags_of, merged_flags
 from rrt.photo_index.measure import measure_index
 from rrt.photo_index.query import PhotoIndex, Ranker, make_ranker
 from rrt.photo_index.report import as_html, as_json, as_text
-from rrt.network.reranker import Reranker
-from rrt.formats.revisited import load_revisited_set
 from rrt.store.store import Store
 from rrt.store.writer import write_store
 
@@ -32,7 +32,8 @@ SCENES, VIEWS = 4, 3
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Twelve photographs of four scenes, a copy of one, their index, and a picture of scene 2 that is not among them."""
+    """Twelve photographs of four scenes, a copy of one, their index, and a picture of scene 2 that is not among
+    them."""
     folder = tmp_path_factory.mktemp("query")
     for scene in range(SCENES):
         for view in range(VIEWS):
@@ -53,8 +54,13 @@ def index(folder):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    settings = DEFAULT_SETTINGS | {"num_global_features": GLOBAL, "num_local_features": LOCAL, "dim_K": 16, "dim_feedforward": 16,
-                                   "num_encoder_layers": 1}
+    settings = DEFAULT_SETTINGS | {
+        "num_global_features": GLOBAL,
+        "num_local_features": LOCAL,
+        "dim_K": 16,
+        "dim_feedforward": 16,
+        "num_encoder_layers": 1,
+    }
     settings = {name: value for name, value in settings.items() if name in DEFAULT_SETTINGS}
     path = tmp_path_factory.mktemp("model") / "best.pt"
     return save_checkpoint(path, RRT(**settings), settings={"model": settings})
@@ -67,7 +73,9 @@ def names(answer):
 def test_global_search_orders_as_plain_cosines_do(folder, index):
     answer = answer_file(index, folder / "new.png", "new.png", Ranker("none"), FakeDescriber(), 12)
     query = describe(Job("q", folder / "new.png")).global_
-    cosines = {entry.name: float(describe(Job("p", folder / "photos" / entry.name)).global_ @ query) for entry in index.entries}
+    cosines = {
+        entry.name: float(describe(Job("p", folder / "photos" / entry.name)).global_ @ query) for entry in index.entries
+    }
     assert names(answer) == sorted(cosines, key=cosines.get, reverse=True) and len(index.entries) == 12
     assert np.allclose([hit.similarity for hit in answer.hits], sorted(cosines.values(), reverse=True), atol=1e-5)
     assert all(name.startswith("s2") for name in names(answer)[:3])
@@ -121,10 +129,14 @@ def test_fusion_and_other_methods_are_taken(folder, index, checkpoint, tmp_path)
         assert sorted(names(answer)) == sorted(plain)
         assert (ranker.score_name == "inliers") == (method == "geometric")
     number = index.find("s1v0.png")
-    assert "s1v0.png" not in names(answer_photograph(index, number, make_ranker(index.manifest, "diffusion"), FakeDescriber(), 20))
+    assert "s1v0.png" not in names(
+        answer_photograph(index, number, make_ranker(index.manifest, "diffusion"), FakeDescriber(), 20)
+    )
 
 
-def test_a_chain_verifies_what_the_transformer_ordered_and_keeps_its_order_where_inliers_are_equal(folder, index, checkpoint):
+def test_a_chain_verifies_what_the_transformer_ordered_and_keeps_its_order_where_inliers_are_equal(
+    folder, index, checkpoint
+):
     def search(method):
         given = str(checkpoint) if method.startswith("rrt") else None
         ranker = make_ranker(index.manifest, method, given, num_rerank=9)
@@ -143,10 +155,15 @@ def test_without_a_checkpoint_for_the_model_search_alone_is_done_and_said(index)
     ranker = make_ranker(index.manifest)
     assert ranker.name == "none" and "no checkpoint for this model" in ranker.note
     assert make_ranker(index.manifest, "none").note == ""
-    for wrong, part in (({"method": "rrt"}, "no checkpoint"), ({"method": "nonsense"}, "no such method"),
-                        ({"num_rerank": 0}, "--num_rerank"),
-                        ({"method": "geometric", "checkpoint": "x.pt"}, "a checkpoint is for"), ({"checkpoint": "no.pt"}, "no.pt"),
-                        ({"method": "aqe", "fusion": "f.json"}, "fusion is for"), ({"max_local": 0}, "--max_local")):
+    for wrong, part in (
+        ({"method": "rrt"}, "no checkpoint"),
+        ({"method": "nonsense"}, "no such method"),
+        ({"num_rerank": 0}, "--num_rerank"),
+        ({"method": "geometric", "checkpoint": "x.pt"}, "a checkpoint is for"),
+        ({"checkpoint": "no.pt"}, "no.pt"),
+        ({"method": "aqe", "fusion": "f.json"}, "fusion is for"),
+        ({"max_local": 0}, "--max_local"),
+    ):
         with pytest.raises(InputError, match=part):
             make_ranker(index.manifest, **wrong)
 
@@ -180,7 +197,7 @@ def test_precision_is_that_of_the_labels(folder, index, tmp_path):
     gallery = [f"s{scene}v{view}.png" for scene in range(SCENES) for view in range(VIEWS)][:-1] + ["z copy <b>.png"]
     write_image_list(tmp_path / "g.txt", gallery, [0] * len(gallery), [(80, 60)] * len(gallery))
     write_image_list(tmp_path / "q.txt", ["q0.png", "q1.png"], [0, 0], [(80, 60)] * 2)
-    of = lambda scene: [i for i, name in enumerate(gallery) if name.startswith(f"s{scene}")]  # noqa: E731
+    of = lambda scene: [i for i, name in enumerate(gallery) if name.startswith(f"s{scene}")]
     truth = [{"bbx": [0, 0, 80, 60], "easy": of(scene), "hard": [], "junk": []} for scene in (2, 0)]
     save_ground_truth(tmp_path / "gnd.pkl", [name[:-4] for name in gallery], ["q0", "q1"], truth)
     images = load_revisited_set(tmp_path / "q.txt", tmp_path / "g.txt", tmp_path / "gnd.pkl")
@@ -204,7 +221,8 @@ for line in sys.stdin:
     if asked["picture"].endswith("once") and not os.path.exists(asked["output"]):
         open(asked["output"], "w").close()
         os._exit(3)
-    print(json.dumps({"size": [os.getpid(), 1]} if not asked["picture"].endswith("bad") else {"error": "is bad"}), flush=True)
+    print(json.dumps({"size": [os.getpid(), 1]} if not asked["picture"].endswith("bad") else {"error": "is bad"}),
+    flush=True)
 """
 
 
@@ -231,23 +249,55 @@ def test_given_options_replace_known_ones():
     known = [["--model", "/a"], ["--max_features", "10"], ["--no-block3_strides"]]
     given = [["--block3_strides"], ["--model", "/b"]]
     assert merged_flags(known, given) == [["--max_features", "10"], *given]
-    args = dict.fromkeys("model preset config scales max_features score_threshold max_image_size min_image_size global_scales precision "
-                         "pca_dir pca_dim block3_strides normalize_scales use_local use_global".split()) | {"pca_whitening": False}
+    args = dict.fromkeys(
+        [
+            "model",
+            "preset",
+            "config",
+            "scales",
+            "max_features",
+            "score_threshold",
+            "max_image_size",
+            "min_image_size",
+            "global_scales",
+            "precision",
+            "pca_dir",
+            "pca_dim",
+            "block3_strides",
+            "normalize_scales",
+            "use_local",
+            "use_global",
+        ]
+    ) | {"pca_whitening": False}
     assert flags_of(SimpleNamespace(**args)) == []
     args |= {"scales": [0.5, 1.0], "normalize_scales": False, "global_scales": []}
-    assert flags_of(SimpleNamespace(**args)) == [["--scales", "0.5", "1.0"], ["--global_scales"], ["--no-normalize_scales"]]
+    assert flags_of(SimpleNamespace(**args)) == [
+        ["--scales", "0.5", "1.0"],
+        ["--global_scales"],
+        ["--no-normalize_scales"],
+    ]
 
 
 def test_importing_the_index_loads_neither_tensorflow_nor_the_network():
-    code = "import sys, rrt.photo_index.update, rrt.photo_index.manifest; print([m for m in ('tensorflow', 'torch') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import sys, rrt.photo_index.update, rrt.photo_index.manifest; print([m for m in ('tensorflow', 'torch') "
+        "if m in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
     code = "import sys, rrt.photo_index.server, rrt.photo_index.measure; print('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        == "False"
+    )
 
 
 def test_wrong_queries_are_one_line(folder):
-    for arguments, part in ((("query", folder / "index", "nowhere.jpg"), "neither a file nor a photograph"),
-                            (("query", folder / "nowhere", "x.jpg"), "no index there"),
-                            (("query", folder / "index", "s1v0.png", "--crop", "1,2,3"), "--crop 1,2,3"),
-                            (("serve", folder / "index", "--port", "99999"), "--port 99999")):
+    for arguments, part in (
+        (("query", folder / "index", "nowhere.jpg"), "neither a file nor a photograph"),
+        (("query", folder / "nowhere", "x.jpg"), "no index there"),
+        (("query", folder / "index", "s1v0.png", "--crop", "1,2,3"), "--crop 1,2,3"),
+        (("serve", folder / "index", "--port", "99999"), "--port 99999"),
+    ):
         assert_one_line_error(run_tool("tools/search.py", *arguments), part)

@@ -1,6 +1,5 @@
 """The web page of an index by its requests: searches, and what is refused. Pictures are described without a network."""
 
-import http.client
 import io
 import json
 import os
@@ -9,17 +8,15 @@ import struct
 import tempfile
 import threading
 import zlib
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from photo_folders import FakeDescriber, build, draw, use_fakes
 from photo_server import MAX_UPLOAD, request, serving
+from PIL import Image
 
-from rrt.photo_index.query import PhotoIndex, Ranker
-from rrt.photo_index.server import PageServer, ServerSettings
-from rrt.photo_index.service import Service
+from rrt.photo_index.query import PhotoIndex
+from rrt.photo_index.server import ServerSettings
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +57,12 @@ def photographs(server):
 
 
 def test_the_page_and_its_files_come_with_a_strict_policy(server):
-    for path, kind in (("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript"), ("/icon.svg", "image/svg+xml")):
+    for path, kind in (
+        ("/", "text/html"),
+        ("/page.css", "text/css"),
+        ("/page.js", "text/javascript"),
+        ("/icon.svg", "image/svg+xml"),
+    ):
         status, headers, body = request(server, "GET", path)
         assert status == 200 and headers["Content-Type"].startswith(kind) and body
         policy = headers["Content-Security-Policy"]
@@ -87,8 +89,10 @@ def test_a_box_is_described_and_a_photograph_still_left_out(server):
     entry = photographs(server)["scene2/p1.png"]
     found = json.loads(request(server, "POST", f"/search/{entry['id']}?box=[10,10,60,50]")[2])
     assert found["box"] == [10, 10, 60, 50] and "scene2/p1.png" not in [result["name"] for result in found["results"]]
-    assert server.service.describer.asked[-1] == (Path(PhotoIndex(server.service.index.folder).manifest.root) / "scene2/p1.png",
-                                                  (10, 10, 60, 50))
+    assert server.service.describer.asked[-1] == (
+        Path(PhotoIndex(server.service.index.folder).manifest.root) / "scene2/p1.png",
+        (10, 10, 60, 50),
+    )
 
 
 def test_the_index_says_that_it_has_an_uploaded_file(server, folder):
@@ -98,7 +102,11 @@ def test_the_index_says_that_it_has_an_uploaded_file(server, folder):
 
 def test_photographs_are_listed_by_pages_and_by_name(server):
     page = json.loads(request(server, "GET", "/photographs?offset=2&limit=3")[2])
-    assert page["total"] == 9 and [entry["name"] for entry in page["photographs"]] == ["scene0/p2.png", "scene1/p0.png", "scene1/p1.png"]
+    assert page["total"] == 9 and [entry["name"] for entry in page["photographs"]] == [
+        "scene0/p2.png",
+        "scene1/p0.png",
+        "scene1/p1.png",
+    ]
     assert json.loads(request(server, "GET", "/photographs?text=SCENE1")[2])["total"] == 3
     refused(server, 400, "offset", "GET", "/photographs?offset=-1")
     refused(server, 400, "limit", "GET", "/photographs?limit=x")
@@ -113,10 +121,27 @@ def test_pictures_are_small_jpegs_without_what_their_files_tell(server):
             assert image.format == "JPEG" and image.size == (80, 60) and not image.getexif()
 
 
-@pytest.mark.parametrize("path", ["/../secret.txt", "/..%2fsecret.txt", "/picture/../../secret.txt", "/picture/%2e%2e%2fsecret.txt",
-                                  "/page/../../secret.txt", "//etc/passwd", "/picture//etc/passwd", "/thumbnail/" + "0" * 64, "/picture/x",
-                                  "/picture/scene0%2fp0.png", "/page.js/../web.py", "/index.json", "/photos/scene0/p0.png",
-                                  "/picture/" + "0" * 64 + "%0a", "/picture/%00", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.txt",
+        "/..%2fsecret.txt",
+        "/picture/../../secret.txt",
+        "/picture/%2e%2e%2fsecret.txt",
+        "/page/../../secret.txt",
+        "//etc/passwd",
+        "/picture//etc/passwd",
+        "/thumbnail/" + "0" * 64,
+        "/picture/x",
+        "/picture/scene0%2fp0.png",
+        "/page.js/../web.py",
+        "/index.json",
+        "/photos/scene0/p0.png",
+        "/picture/" + "0" * 64 + "%0a",
+        "/picture/%00",
+        "file:///etc/passwd",
+    ],
+)
 def test_no_path_from_outside_is_ever_followed(server, path):
     found, _, body = request(server, "GET", path)
     assert found == 404 and b"secret" not in body and b"root:" not in body
@@ -133,7 +158,7 @@ def test_a_photograph_replaced_by_a_link_or_another_file_is_not_shown(folder, tm
     status = os.stat(first)
     first.unlink()
     private = tmp_path / "private.png"
-    private.write_bytes(private.read_bytes()[:status.st_size].ljust(status.st_size, b"\0"))
+    private.write_bytes(private.read_bytes()[: status.st_size].ljust(status.st_size, b"\0"))
     os.utime(private, ns=(status.st_atime_ns, status.st_mtime_ns))
     os.symlink(private, first)
     draw(second, 77)
@@ -146,7 +171,14 @@ def test_a_photograph_replaced_by_a_link_or_another_file_is_not_shown(folder, tm
 
 def test_a_page_of_another_name_is_refused(server):
     port = server.server_port
-    for host in (f"attacker.example:{port}", "127.0.0.1:1", "127.0.0.1", "", f"127.0.0.1.attacker.example:{port}", f"192.168.0.9:{port}"):
+    for host in (
+        f"attacker.example:{port}",
+        "127.0.0.1:1",
+        "127.0.0.1",
+        "",
+        f"127.0.0.1.attacker.example:{port}",
+        f"192.168.0.9:{port}",
+    ):
         refused(server, 403, "does not go by that name", "GET", "/photographs", Host=host)
     assert request(server, "GET", "/", Host=f"localhost:{port}")[0] == 200
 
@@ -154,7 +186,13 @@ def test_a_page_of_another_name_is_refused(server):
 def test_other_machines_may_come_by_number_and_by_allowed_names_alone(folder):
     with serving(folder / "index", settings=ServerSettings("0.0.0.0", 0, ("photos.lan",))) as server:
         port = server.server_port
-        for host, status in (("192.168.0.9", 200), ("photos.lan", 200), ("Photos.LAN", 200), ("[fe80::1]", 200), ("attacker.example", 403)):
+        for host, status in (
+            ("192.168.0.9", 200),
+            ("photos.lan", 200),
+            ("Photos.LAN", 200),
+            ("[fe80::1]", 200),
+            ("attacker.example", 403),
+        ):
             assert request(server, "GET", "/", Host=f"{host}:{port}")[0] == status, host
 
 
@@ -165,7 +203,14 @@ def test_searches_come_from_the_page_alone(server):
 
 def test_what_is_no_picture_is_refused(server):
     page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n"
-    for body in (b"hello", b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", page, picture()[:20], b"\x89PNG\r\n\x1a\n" + b"\0" * 50):
+    for body in (
+        b"hello",
+        b"",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        page,
+        picture()[:20],
+        b"\x89PNG\r\n\x1a\n" + b"\0" * 50,
+    ):
         refused(server, 415, "not a picture", "POST", "/search", body)
     refused(server, 415, "picture's file", "POST", "/search", picture(), Content_Type="text/plain")
     refused(server, 415, "picture's file", "POST", "/search", picture(), Content_Type="multipart/form-data; boundary=x")
@@ -186,10 +231,16 @@ def test_too_large_a_file_is_refused_and_the_answer_arrives(server):
 
 def bomb(width, height):
     """A PNG of a few bytes whose head promises width x height pixels."""
+
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_a_picture_of_huge_dimensions_is_refused_before_it_is_decoded(server):
@@ -205,8 +256,10 @@ def test_an_upload_without_a_size_is_refused(server, length):
     refused(server, 411, "size", "POST", "/search", b"", Content_Length=length, Transfer_Encoding="chunked")
 
 
-@pytest.mark.parametrize("box", ["[1,2,3]", "[5,5,1,9]", "[0,0,0,0]", "[0,0,1.5,2]", "[-1,0,5,5]", "x", "[0,0,9999999,5]", "[" * 5000,
-                                 "{}", "7"])
+@pytest.mark.parametrize(
+    "box",
+    ["[1,2,3]", "[5,5,1,9]", "[0,0,0,0]", "[0,0,1.5,2]", "[-1,0,5,5]", "x", "[0,0,9999999,5]", "[" * 5000, "{}", "7"],
+)
 def test_a_box_that_is_none_is_refused(server, box):
     refused(server, 400, "the box", "POST", f"/search?box={box.replace('{', '%7B').replace('}', '%7D')}", picture())
 
@@ -235,13 +288,18 @@ def test_many_searches_at_a_time_are_limited_and_the_rest_is_told_to_come_again(
     wait = threading.Event()
     with serving(folder / "index", FakeDescriber(wait), waiting=2) as server:
         answers = []
-        threads = [threading.Thread(target=lambda i=i: answers.append(request(server, "POST", "/search", picture(i)))) for i in range(12)]
+        threads = [
+            threading.Thread(target=lambda i=i: answers.append(request(server, "POST", "/search", picture(i))))
+            for i in range(12)
+        ]
         for thread in threads:
             thread.start()
         ends = threading.Event()
         while len(answers) < 9 and not ends.wait(0.02):
             pass
-        assert {status for status, _, _ in answers} == {503} and all(headers["Retry-After"] == "1" for _, headers, _ in answers)
+        assert {status for status, _, _ in answers} == {503} and all(
+            headers["Retry-After"] == "1" for _, headers, _ in answers
+        )
         assert request(server, "GET", "/photographs")[0] == 200  # the page is at work all the same
         wait.set()
         for thread in threads:

@@ -4,23 +4,22 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
-
-from places import HELPERS
 
 import numpy as np
 import pytest
 from commands import ROOT, assert_one_line_error, files_below, run_tool
 from photo_folders import build, draw, use_fakes
+from places import HELPERS
 
-from rrt.errors import InputError, sha256_of_file
+from rrt.errors import InputError
+from rrt.files.atomic import sha256_of_file
 from rrt.formats.lists import write_image_list
-from rrt.search.exact import Whitening
 from rrt.photo_index import extraction
 from rrt.photo_index.info import describe
 from rrt.photo_index.manifest import locked, read_manifest, shown, write_manifest
 from rrt.photo_index.query import PhotoIndex, Ranker
 from rrt.photo_index.segments import MOST_SEGMENTS
+from rrt.search.whitening import Whitening
 
 
 @pytest.fixture
@@ -45,7 +44,9 @@ def names(folder):
 def globals_of(folder):
     """{SHA-256: global descriptor as stored} of the photographs."""
     index = PhotoIndex(folder)
-    return {entry.content: index.store.global_descriptors[row].tolist() for entry, row in zip(index.entries, index.rows)}
+    return {
+        entry.content: index.store.global_descriptors[row].tolist() for entry, row in zip(index.entries, index.rows)
+    }
 
 
 def test_an_update_describes_what_is_new_and_nothing_else(photos, tmp_path, described):
@@ -118,7 +119,9 @@ def test_unreadable_pictures_stop_nothing_and_are_tried_again_when_they_change(p
     done = build(tmp_path / "i", photos)
     skipped = done.manifest.skipped()
     assert sorted(skipped) == ["camera.HEIC", "cut.jpg", "text.jpg", "tiny.png"] and done.ignored == 1
-    assert "HEIC" in skipped["camera.HEIC"] and "not a picture" in skipped["text.jpg"] and "shorter" in skipped["tiny.png"]
+    assert (
+        "HEIC" in skipped["camera.HEIC"] and "not a picture" in skipped["text.jpg"] and "shorter" in skipped["tiny.png"]
+    )
     lines = (tmp_path / "i" / "skipped.csv").read_text().splitlines()
     assert lines[0] == "name,reason" and len(lines) == 5
     looked_at = len(described)
@@ -144,7 +147,14 @@ def test_a_rotated_picture_is_upright(photos, tmp_path, described):
 
 
 def test_names_of_any_kind_hidden_files_and_links(photos, tmp_path, described):
-    odd = ["ü ß 日本.jpg", "a 'b' \"c\".jpg", "line\nbreak.jpg", "comma, semicolon;.JPG", os.fsdecode(b"\xff\xfe.jpg"), "<b>&amp;.jpg"]
+    odd = [
+        "ü ß 日本.jpg",
+        "a 'b' \"c\".jpg",
+        "line\nbreak.jpg",
+        "comma, semicolon;.JPG",
+        os.fsdecode(b"\xff\xfe.jpg"),
+        "<b>&amp;.jpg",
+    ]
     for i, name in enumerate(odd):
         draw(photos / "x" / f"{i}.jpg", 20 + i).rename(photos / "x" / name)
     draw(photos / ".hidden.jpg", 40)
@@ -157,11 +167,17 @@ def test_names_of_any_kind_hidden_files_and_links(photos, tmp_path, described):
     os.symlink(tmp_path / "outside", photos / "out")
     os.symlink("p0.jpg", photos / "link.jpg")
     done = build(tmp_path / "i", photos)
-    assert names(tmp_path / "i") == sorted(["link.jpg", "p1.jpg", "p2.jpg", "p3.jpg", "p4.jpg", *(f"x/{name}" for name in odd)])
+    assert names(tmp_path / "i") == sorted(
+        ["link.jpg", "p1.jpg", "p2.jpg", "p3.jpg", "p4.jpg", *(f"x/{name}" for name in odd)]
+    )
     assert sorted(done.manifest.skipped()) == ["dangling.jpg", "out.jpg", "self.jpg"]
     assert all("\n" not in shown(name) and shown(name).encode() for name in names(tmp_path / "i"))
     build(tmp_path / "i", photos, follow_links=True)
-    assert {"out.jpg"} == set(names(tmp_path / "i")) - {*(f"x/{name}" for name in odd), *(f"p{i}.jpg" for i in range(5)), "link.jpg"}
+    assert {"out.jpg"} == set(names(tmp_path / "i")) - {
+        *(f"x/{name}" for name in odd),
+        *(f"p{i}.jpg" for i in range(5)),
+        "link.jpg",
+    }
     assert read_manifest(tmp_path / "i").photographs.keys() >= {"out.jpg", "out/o.jpg"}
 
 
@@ -196,7 +212,9 @@ def test_an_index_that_is_read_while_it_is_merged_stays_whole(photos, tmp_path, 
     assert "p4.jpg" in before and "p4.jpg" not in names(tmp_path / "i")
 
 
-def test_a_file_that_changes_while_it_is_described_does_not_keep_the_wrong_descriptors(photos, tmp_path, described, monkeypatch):
+def test_a_file_that_changes_while_it_is_described_does_not_keep_the_wrong_descriptors(
+    photos, tmp_path, described, monkeypatch
+):
     from rrt.photo_index import extraction
 
     honest = extraction.extract
@@ -246,7 +264,9 @@ def test_another_model_or_setting_is_refused_and_another_folder_too(photos, tmp_
     assert len(names(tmp_path / "i")) == 5
 
 
-def test_an_index_of_the_shipped_model_begins_with_the_whitening_that_ships_with_it(photos, tmp_path, described, monkeypatch):
+def test_an_index_of_the_shipped_model_begins_with_the_whitening_that_ships_with_it(
+    photos, tmp_path, described, monkeypatch
+):
     build(tmp_path / "i", photos)
     plain = PhotoIndex(tmp_path / "i").gallery
     whitened = Whitening(np.zeros(plain.shape[1], np.float32), np.eye(plain.shape[1], 7, dtype=np.float32))
@@ -297,8 +317,18 @@ def test_a_folder_that_cannot_be_listed_keeps_its_photographs(photos, tmp_path, 
     assert "sub/s.jpg" in names(tmp_path / "i") and done.manifest.skipped() == {"sub/": "Permission denied"}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": "rrt-photo-index", "version": 1}', b'{"schema": "other"}',
-                                     b'{"schema": "rrt-photo-index", "version": 1, "root": "/", "extraction": {}}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"schema": "rrt-photo-index", "version": 1}',
+        b'{"schema": "other"}',
+        b'{"schema": "rrt-photo-index", "version": 1, "root": "/", "extraction": {}}',
+        b"\xff\xfe",
+    ],
+)
 def test_a_damaged_manifest_is_one_line(tmp_path, content):
     (tmp_path / "index.json").write_bytes(content)
     with pytest.raises(InputError, match="index.json: damaged"):
@@ -318,20 +348,32 @@ def test_a_build_killed_at_any_moment_is_gone_on_with(tmp_path, monkeypatch):
     (photos / "text.jpg").write_text("no picture")
     use_fakes(monkeypatch)
     build(tmp_path / "whole", photos, whiten=4)
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/helpers'}", "OMP_NUM_THREADS": "1"}
     index = tmp_path / "killed"
-    moments = [lambda: index.exists(), lambda: (index / "index.json").exists(), lambda: list(index.glob("segments/*.parts/part-00001.h5")),
-               lambda: list(index.glob("segments/*.parts/part-00004.h5")), lambda: list(index.glob("segments/segment-*.h5"))]
+    moments = [
+        lambda: index.exists(),
+        lambda: (index / "index.json").exists(),
+        lambda: list(index.glob("segments/*.parts/part-00001.h5")),
+        lambda: list(index.glob("segments/*.parts/part-00004.h5")),
+        lambda: list(index.glob("segments/segment-*.h5")),
+    ]
     seen = set()
     for moment in moments:
-        process = subprocess.Popen([sys.executable, str(HELPERS / "killed_build.py"), str(index), str(photos), "0.05"],
-                                   env=environment, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, str(HELPERS / "killed_build.py"), str(index), str(photos), "0.05"],
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
         ends = time.time() + 60
         while not moment() and process.poll() is None and time.time() < ends:
             time.sleep(0.002)
         process.kill()
         process.wait()
-        parts = {path.name: path.stat().st_mtime_ns for path in index.glob("segments/*.parts/part-*.h5") if ".tmp" not in path.name}
+        parts = {
+            path.name: path.stat().st_mtime_ns
+            for path in index.glob("segments/*.parts/part-*.h5")
+            if ".tmp" not in path.name
+        }
         assert seen <= set(parts.items()) or not parts, "what was finished was done again"
         seen = set(parts.items())
     build(index, photos, whiten=4)
@@ -345,10 +387,12 @@ def test_wrong_input_is_one_line(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("x")
     draw(tmp_path / "photos" / "p.jpg", 1)
-    missing = [(("build", tmp_path / "nowhere", "--index", tmp_path / "i"), "no such folder"),
-               (("build", tmp_path / "empty", "--index", tmp_path / "i"), "no pictures in this folder"),
-               (("build", tmp_path / "photos", "--index", tmp_path / "other"), "letter.txt"),
-               (("build", tmp_path / "photos", "--index", tmp_path / "j", "--model", tmp_path / "no.h5"), "no.h5"),
-               (("info", tmp_path / "nowhere"), "no index there")]
+    missing = [
+        (("build", tmp_path / "nowhere", "--index", tmp_path / "i"), "no such folder"),
+        (("build", tmp_path / "empty", "--index", tmp_path / "i"), "no pictures in this folder"),
+        (("build", tmp_path / "photos", "--index", tmp_path / "other"), "letter.txt"),
+        (("build", tmp_path / "photos", "--index", tmp_path / "j", "--model", tmp_path / "no.h5"), "no.h5"),
+        (("info", tmp_path / "nowhere"), "no index there"),
+    ]
     for arguments, part in missing:
         assert_one_line_error(run_tool("tools/search.py", *arguments), part)

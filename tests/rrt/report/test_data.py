@@ -12,13 +12,16 @@ from commands import ROOT, assert_one_line_error, error_of, files_below, kill_to
 from evaluations import HOSTILE, SIZE, make_evaluation, make_pictures
 from PIL import Image
 
+from rrt.commands import report as tool
 from rrt.errors import InputError
-from rrt.evaluation.metrics import IGNORED_GRADES, PROTOCOLS, bootstrap_interval
+from rrt.evaluation.metrics import bootstrap_interval
 from rrt.evaluation.rankings import load_rankings
-from rrt.report import pages as report, data as report_data, thumbnails
+from rrt.formats.ground_truth import IGNORED_GRADES, PROTOCOLS
+from rrt.report import data as report_data
+from rrt.report import pages as report
+from rrt.report import thumbnails
 from rrt.report.data import combine
 from rrt.report.pairs import parse_pairs
-from rrt.commands import report as tool
 
 
 @pytest.fixture
@@ -79,14 +82,21 @@ def test_every_right_picture_has_its_rank_in_every_method(tmp_path):
     data = report_data.query_data(comparison, 0, 10)
     for protocol in PROTOCOLS:
         for method, places in zip(comparison.methods, data["places"]):
-            rank = {p: r for p, r, _ in slow_results(method.rankings[protocol][0].tolist(), [], comparison.gnd[0], protocol, 1000)}
+            rank = {
+                p: r
+                for p, r, _ in slow_results(
+                    method.rankings[protocol][0].tolist(), [], comparison.gnd[0], protocol, 1000
+                )
+            }
             assert places[protocol] == [rank[picture] for picture in data["positives"][protocol]]
     assert len(data["positives"]["medium"]) == 7
 
 
 def test_gains_are_ordered_as_sorting_pairs_orders_them():
     gains = np.array([0.1, np.nan, -0.2, 0.1, 0.0, 0.5])
-    assert report_data.gains_order(gains) == [row for _, row in sorted((-g, row) for row, g in enumerate(gains) if g == g)]
+    assert report_data.gains_order(gains) == [
+        row for _, row in sorted((-g, row) for row, g in enumerate(gains) if g == g)
+    ]
     assert report_data.gains_order(-gains)[0] == 2
 
 
@@ -98,10 +108,15 @@ def test_figures_are_those_of_the_evaluation(tmp_path):
         before, after = (method.aps[protocol] for method in comparison.methods)
         assert summary["methods"][1]["map"][protocol] == np.nanmean(after)
         assert summary["methods"][1]["interval"][protocol] == list(bootstrap_interval(after))
-        assert summary["methods"][1]["mp"][protocol] == pytest.approx(np.nanmean(comparison.methods[1].ps[protocol], axis=0))
+        assert summary["methods"][1]["mp"][protocol] == pytest.approx(
+            np.nanmean(comparison.methods[1].ps[protocol], axis=0)
+        )
         for k, interval in enumerate(summary["methods"][1]["mp_interval"][protocol]):
             assert interval == list(bootstrap_interval(comparison.methods[1].ps[protocol][:, k]))
-        assert summary["gains"][0][1][protocol] == [pytest.approx(np.nanmean(after - before)), *bootstrap_interval(after - before)]
+        assert summary["gains"][0][1][protocol] == [
+            pytest.approx(np.nanmean(after - before)),
+            *bootstrap_interval(after - before),
+        ]
         mean, low, high = summary["gains"][1][0][protocol]
         assert [-mean, -high, -low] == summary["gains"][0][1][protocol]
     assert report_data.aps_data(comparison.methods[0])["easy"][-1] is None
@@ -110,7 +125,11 @@ def test_figures_are_those_of_the_evaluation(tmp_path):
 def test_several_evaluations_stand_side_by_side(tmp_path):
     make_evaluation(tmp_path / "a", labels=("global", "RRT"))
     rankings = load_rankings(tmp_path / "a").methods
-    other = {"global": rankings[0].rankings["easy"], "RRT": rankings[0].rankings["easy"][:, ::-1], "aqe": rankings[1].rankings["easy"]}
+    other = {
+        "global": rankings[0].rankings["easy"],
+        "RRT": rankings[0].rankings["easy"][:, ::-1],
+        "aqe": rankings[1].rankings["easy"],
+    }
     make_evaluation(tmp_path / "b", rankings=other)
     make_evaluation(tmp_path / "c", rankings={"global": other["RRT"], "aqe+RRT": other["aqe"]})
     comparison = compared(tmp_path / "a", tmp_path / "b", tmp_path / "c")
@@ -135,7 +154,7 @@ def received(path):
     """What a data file of a report hands to the page, as JSON."""
     text = path.read_text(encoding="ascii")
     assert text.startswith("RRT.receive(") and text.endswith(");\n")
-    return json.loads("[" + text[len("RRT.receive("):-3] + "]")
+    return json.loads("[" + text[len("RRT.receive(") : -3] + "]")
 
 
 def test_a_report_is_a_folder_of_files(evaluated):
@@ -149,7 +168,9 @@ def test_a_report_is_a_folder_of_files(evaluated):
     with Image.open(out / "thumbs" / meta["queries"][0]["crop"][0]) as crop:
         assert crop.size == (48, 34)
     kind, page, row = received(data / "q00003.js")
-    assert (kind, row) == ("query", 3) and all((out / "thumbs" / file).is_file() for file, *_ in page["thumbs"].values())
+    assert (kind, row) == ("query", 3) and all(
+        (out / "thumbs" / file).is_file() for file, *_ in page["thumbs"].values()
+    )
     assert meta["evaluations"][0]["folder"] == str(evaluated / "rrt")
 
 
@@ -242,7 +263,9 @@ def test_the_command_names_what_gained_and_lost_most(evaluated, monkeypatch, cap
 
 
 def stub(monkeypatch, calls):
-    def write_pair(folder, store, query_name, candidate_name, image_dir, reranker=None, geometric=True, *, ground_truth=None):
+    def write_pair(
+        folder, store, query_name, candidate_name, image_dir, reranker=None, geometric=True, *, ground_truth=None
+    ):
         calls.append((query_name, candidate_name, str(image_dir), reranker))
         Image.new("RGB", (60, 20), "navy").save(folder / "matches 1.png")
         picture = {"file": "matches 1.png", "title": "Matches", "caption": "12 inliers <of> 40"}
@@ -273,7 +296,15 @@ def test_pairs_are_drawn_with_the_checkpoint_of_the_evaluation(tmp_path, monkeyp
 def test_a_checkpoint_that_is_not_there_ends_the_command_before_the_thumbnails(tmp_path, monkeypatch, capsys):
     make_evaluation(tmp_path / "a")
     stub(monkeypatch, [])
-    arguments = [tmp_path / "a", "--out", tmp_path / "out", "--pairs", "q_001:g_0007", "--resume", tmp_path / "nosuch.pt"]
+    arguments = [
+        tmp_path / "a",
+        "--out",
+        tmp_path / "out",
+        "--pairs",
+        "q_001:g_0007",
+        "--resume",
+        tmp_path / "nosuch.pt",
+    ]
     assert "nosuch.pt" in error_of(tool.main, arguments, monkeypatch, capsys)
     assert files_below(tmp_path / "out") == ["rrt-report.json"]
 
@@ -282,8 +313,16 @@ def test_pairs_are_named_as_in_the_lists_or_by_stems(tmp_path):
     make_evaluation(tmp_path / "a", hostile=True)
     comparison = compared(tmp_path / "a")
     colon = "back\\slash:colon"
-    assert parse_pairs([f"{HOSTILE[1]}:g_0007", f"q_005:{colon}", f"{colon}:{colon}"], comparison) == [(1, 7), (5, 4), (4, 4)]
-    wrong = {"q_005": "expected QUERY:CANDIDATE", "nosuch:g_0007": "no query 'nosuch'", "q_005:nosuch": "no gallery picture 'nosuch'"}
+    assert parse_pairs([f"{HOSTILE[1]}:g_0007", f"q_005:{colon}", f"{colon}:{colon}"], comparison) == [
+        (1, 7),
+        (5, 4),
+        (4, 4),
+    ]
+    wrong = {
+        "q_005": "expected QUERY:CANDIDATE",
+        "nosuch:g_0007": "no query 'nosuch'",
+        "q_005:nosuch": "no gallery picture 'nosuch'",
+    }
     for text, said in wrong.items():
         with pytest.raises(InputError, match=said):
             parse_pairs([text], comparison)
@@ -311,7 +350,9 @@ def test_wrong_input_is_one_line(tmp_path, monkeypatch, capsys):
     for said, arguments in cases.items():
         assert said in error_of(tool.main, [*arguments, "--out", out], monkeypatch, capsys)
         assert not out.exists()
-    assert "holds files that are no report's" in error_of(tool.main, [a, "--out", tmp_path / "mine"], monkeypatch, capsys)
+    assert "holds files that are no report's" in error_of(
+        tool.main, [a, "--out", tmp_path / "mine"], monkeypatch, capsys
+    )
     assert files_below(tmp_path / "mine") == ["thesis.tex"]
     assert "thesis.tex" in error_of(tool.main, [a, "--out", tmp_path / "mine/thesis.tex"], monkeypatch, capsys)
 

@@ -1,4 +1,5 @@
-"""The pages of a report in a real browser: for the keyboard, for the dark, for a phone, for those who see little or nothing."""
+"""The pages of a report in a real browser: for the keyboard, for the dark, for a phone, for those who see little or
+nothing."""
 
 import pytest
 from report_page import make_hostile_report, watched
@@ -21,8 +22,10 @@ def test_tab_reaches_the_content_and_shows_where_it_is(page):
     seen = []
     for _ in range(14):
         page.press("\ue004")
-        seen.append(page.run("""const at = document.activeElement, style = getComputedStyle(at);
-            return [at.textContent.trim(), style.outlineStyle, style.outlineWidth]"""))
+        seen.append(
+            page.run("""const at = document.activeElement, style = getComputedStyle(at);
+            return [at.textContent.trim(), style.outlineStyle, style.outlineWidth]""")
+        )
     assert {"Easy", "Hard", "Dark", "LaTeX"} <= {text for text, *_ in seen}
     assert all(style == "solid" and width == "2px" for _, style, width in seen)
 
@@ -34,12 +37,16 @@ def brightness(page):
 
 def test_dark_follows_the_system_or_the_switch(page):
     light = brightness(page)
-    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+    page.browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    )
     dark = brightness(page)
     page.click('#tools [data-value="light"]')
     assert brightness(page) == light > 600 and dark < 120
     page.press("t")
-    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
+    page.browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
+    )
     assert brightness(page) == dark
     page.open()
     assert brightness(page) == dark and page.run("return document.documentElement.dataset.theme") == "dark"
@@ -61,7 +68,10 @@ def test_everything_has_a_name_for_those_who_do_not_see_it(page, made):
 
 def contrast(one, other):
     def luminance(colour):
-        parts = [value / 255 / 12.92 if value / 255 <= 0.04045 else ((value / 255 + 0.055) / 1.055) ** 2.4 for value in colour]
+        parts = [
+            value / 255 / 12.92 if value / 255 <= 0.04045 else ((value / 255 + 0.055) / 1.055) ** 2.4
+            for value in colour
+        ]
         return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
     high, low = sorted([luminance(one), luminance(other)], reverse=True)
@@ -71,12 +81,16 @@ def contrast(one, other):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_and_frames_stand_out(page, made, theme):
     page.run("setTheme(arguments[0])", theme)
-    found = page.run("""const probe = document.createElement('i'); document.body.append(probe);
-        const colour = (name) => { probe.style.color = `var(--${name})`; const canvas = new OffscreenCanvas(1, 1).getContext('2d');
+    found = page.run(
+        """const probe = document.createElement('i'); document.body.append(probe);
+        const colour = (name) => { probe.style.color = `var(--${name})`; const canvas = new OffscreenCanvas(1,
+        1).getContext('2d');
             canvas.fillStyle = getComputedStyle(probe).color; canvas.fillRect(0, 0, 1, 1);
             return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3); };
-        const all = Object.fromEntries(arguments[0].map((name) => [name, colour(name)])); probe.remove(); return all;""",
-        ["back", "panel", "text", "muted", "accent", "gained", "lost", "easy", "hard", "junk", "negative"])  # fmt: skip
+        const all = Object.fromEntries(arguments[0].map((name) => [name, colour(name)])); probe.remove(); return
+        all;""",
+        ["back", "panel", "text", "muted", "accent", "gained", "lost", "easy", "hard", "junk", "negative"],
+    )
     page.run("setTheme('auto')")
     for back in ("back", "panel"):
         assert min(contrast(found[name], found[back]) for name in ("text", "muted", "accent", "gained", "lost")) >= 4.5

@@ -1,4 +1,5 @@
-"""The pages of a report in a real browser: what they show, their keys, and that nothing comes from elsewhere (looks: test_report_looks.py)."""
+"""The pages of a report in a real browser: what they show, their keys, and that nothing comes from elsewhere (looks:
+test_report_looks.py)."""
 
 import csv
 import io
@@ -10,12 +11,12 @@ from browser import console_errors
 from evaluations import HOSTILE, make_evaluation, make_pictures
 from report_page import Page, make_hostile_report, watched
 
-from rrt.evaluation.metrics import PROTOCOLS
+from rrt.formats.ground_truth import PROTOCOLS
 from rrt.report import pages as report
 from rrt.report.data import gains_order, query_data
 
-# Seconds after which a query of five methods and a hundred results each must be there. Two busy cores take 0.1 to 0.6; with
-# seven processes to a core it was 2.2.
+# Seconds after which a query of five methods and a hundred results each must be there. Two busy cores take 0.1 to 0.6;
+# with seven processes to a core it was 2.2.
 OPENS_WITHIN = 5.0
 
 
@@ -53,7 +54,11 @@ def test_tables_are_copied_as_csv_markdown_and_latex(page):
     markdown = page.run("return FORMATS.Markdown([['a', 'b|c'], ['1', '2']])")
     assert markdown == "| a | b\\|c |\n| --- | ---: |\n| 1 | 2 |\n"
     latex = page.run("return FORMATS.LaTeX([['a_b', '5 %'], ['−1', '▲ +2 (1–3)']])")
-    assert "a\\_b & 5 \\% \\\\" in latex and "$-$1 & $\\blacktriangle$ +2 (1--3) \\\\" in latex and latex.count("\\toprule") == 1
+    assert (
+        "a\\_b & 5 \\% \\\\" in latex
+        and "$-$1 & $\\blacktriangle$ +2 (1--3) \\\\" in latex
+        and latex.count("\\toprule") == 1
+    )
 
 
 def test_a_copy_button_puts_the_table_on_the_clipboard(page):
@@ -66,7 +71,9 @@ def test_queries_are_sorted_by_every_column(page, made):
     names, aps = made.comparison.queries, made.comparison.methods[1].aps["medium"]
     for expected_way, sign in (("descending", -1), ("ascending", 1)):
         page.click('[data-sort="ap:RRT"]')
-        expected = sorted(range(6), key=lambda row: (np.isnan(aps[row]), sign * aps[row] if aps[row] == aps[row] else 0, row))
+        expected = sorted(
+            range(6), key=lambda row: (np.isnan(aps[row]), sign * aps[row] if aps[row] == aps[row] else 0, row)
+        )
         assert page.rows() == [names[row].strip() for row in expected]
         assert page.run("return document.activeElement.closest('th').ariaSort") == expected_way
     assert page.count('[aria-sort]:not([aria-sort="none"])') == 1
@@ -97,7 +104,10 @@ def test_queries_are_filtered_by_name_and_by_what_became_of_them(page, made):
 def test_points_of_the_scatter_lead_to_their_query(page, made):
     found = gains(made)
     assert page.count("#scatter .point") == np.isfinite(found).sum()
-    assert page.count("#scatter .point.gained") == (found > 5e-5).sum() and page.count("#scatter .point.lost") == (found < -5e-5).sum()
+    assert (
+        page.count("#scatter .point.gained") == (found > 5e-5).sum()
+        and page.count("#scatter .point.lost") == (found < -5e-5).sum()
+    )
     assert page.all("#scatter .title") == ["Medium AP with global, %", "AP with RRT, %"]
     row = int(np.nanargmax(found))
     page.click(f"#scatter [data-row='{row}']")
@@ -107,8 +117,12 @@ def test_points_of_the_scatter_lead_to_their_query(page, made):
 
 def test_two_methods_are_compared_either_way(page, made):
     for side, label in (("a", "RRT"), ("b", "aqe")):
-        page.run("""const menu = byId(arguments[0]);
-            menu.value = arguments[1]; menu.dispatchEvent(new Event('change'))""", f"method-{side}", label)  # fmt: skip
+        page.run(
+            """const menu = byId(arguments[0]);
+            menu.value = arguments[1]; menu.dispatchEvent(new Event('change'))""",
+            f"method-{side}",
+            label,
+        )
     difference = made.comparison.methods[2].aps["medium"] - made.comparison.methods[1].aps["medium"]
     assert page.all("#verdict strong") == [f"Medium mAP {100 * np.nanmean(difference):+.2f}".replace("-", "−")]
     assert "a=RRT" in page.browser.current_url and "b=aqe" in page.browser.current_url
@@ -134,9 +148,12 @@ def test_results_have_the_frames_ranks_and_changes_that_were_computed(page, made
         for method in range(3):
             found = data["results"][method][protocol]
             end = found["ranks"].index(10) + 1
-            tiles = page.run("""return [...document.querySelectorAll(`.tiles[data-method='${arguments[0]}'] li`)].map((li) => [
+            tiles = page.run(
+                """return [...document.querySelectorAll(`.tiles[data-method='${arguments[0]}'] li`)].map((li) => [
                 Number(li.querySelector('button').dataset.picture), li.querySelector('.letter').textContent,
-                li.querySelector('.rank').textContent.trim()])""", method)  # fmt: skip
+                li.querySelector('.rank').textContent.trim()])""",
+                method,
+            )
             assert [tile[0] for tile in tiles] == found["pictures"][:end]
             for (picture, letter, text), rank, before in zip(tiles, found["ranks"], found["before"]):
                 change = " =" if rank == before else f" ▲{before - rank}" if rank < before else f" ▼{rank - before}"
@@ -149,7 +166,10 @@ def test_ten_twentyfive_or_a_hundred_results_are_shown(page, made):
     page.click("#junk")
     for n in (25, 100, 10):
         page.click(f'.view [data-value="{n}"]')
-        page.wait(f"return document.querySelectorAll('.tiles').length === 3 && document.querySelectorAll('.tiles li').length === {3 * n}")
+        page.wait(
+            "return document.querySelectorAll('.tiles').length === 3 && document.querySelectorAll('.tiles "
+            f"li').length === {3 * n}"
+        )
     page.click('.chips [data-method="1"]')
     page.wait("return document.querySelectorAll('.tiles li').length === 20")
     assert page.run("return document.activeElement.dataset.method") == "1"
@@ -167,7 +187,10 @@ def test_every_name_is_shown_as_it_is_and_its_picture_loads(page, made):
     for name in HOSTILE:
         page.query(name)
         assert page.run("return byId('query-title').textContent") == name
-        page.wait("return [...document.querySelectorAll('#main img')].filter((img) => img.complete && img.naturalWidth).length > 2")
+        page.wait(
+            "return [...document.querySelectorAll('#main img')].filter((img) => img.complete && "
+            "img.naturalWidth).length > 2"
+        )
         assert page.run("return [...document.images].every((img) => img.src.startsWith('file:') && !img.onerror)")
     assert page.count("#main b") == 0
 
@@ -199,10 +222,14 @@ def test_the_address_leads_to_the_same_view(page, made):
 
 
 def test_a_pair_says_why_below_its_result_and_in_a_section(page, made):
-    assert page.all("#pairs h3") == [f"{made.queries[0]} and {made.comparison.names[page.run('return RRT.meta.pairs[0].picture')]}"]
+    assert page.all("#pairs h3") == [
+        f"{made.queries[0]} and {made.comparison.names[page.run('return RRT.meta.pairs[0].picture')]}"
+    ]
     page.query(made.queries[0])
     page.click('.tiles[data-method="1"] .why')
-    page.wait("const img = document.querySelector('dialog .pair img'); return img && img.complete && img.naturalWidth === 60")
+    page.wait(
+        "const img = document.querySelector('dialog .pair img'); return img && img.complete && img.naturalWidth === 60"
+    )
     text = page.all("dialog .pair")[0]
     assert "Matches" in text and "12 <of> 40" in text and "1.235" in text
 
@@ -275,10 +302,16 @@ def test_a_query_among_seventy_with_five_hundred_results_opens_soon(browser, lar
     page = Page(browser, large.out).open("#n=100&junk=0")
     seconds = []
     for row in (3, 40, 69):
-        seconds.append(page.browser.execute_async_script(
-            "const [row, done] = arguments, from = performance.now(); go({ q: RRT.meta.queries[row].name });"
-            "const look = () => (document.querySelectorAll('.tiles li').length === 500 && queryNumber(state.q) === row"
-            " ? requestAnimationFrame(() => done((performance.now() - from) / 1000)) : setTimeout(look, 5)); look();", row))  # fmt: skip
+        seconds.append(
+            page.browser.execute_async_script(
+                "const [row, done] = arguments, from = performance.now(); go({ q: RRT.meta.queries[row].name });"
+                "const look = () => (document.querySelectorAll('.tiles li').length === 500 && queryNumber(state.q) "
+                "=== row"
+                " ? requestAnimationFrame(() => done((performance.now() - from) / 1000)) : setTimeout(look, 5)); "
+                "look();",
+                row,
+            )
+        )
     print("a query opens in", seconds)
     assert min(seconds) < OPENS_WITHIN and console_errors(browser) == []
 

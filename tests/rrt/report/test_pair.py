@@ -1,4 +1,5 @@
-"""Pictures of a pair: attention against the plain network, links against a double loop, crops, files, and wrong input."""
+"""Pictures of a pair: attention against the plain network, links against a double loop, crops, files, and wrong
+input."""
 
 import shutil
 
@@ -13,21 +14,21 @@ from hypothesis.extra.numpy import arrays
 from matplotlib.patches import ConnectionPatch
 from PIL import Image
 
-from rrt.network.checkpoint import save_checkpoint
+from rrt.commands.show_pair import main
 from rrt.errors import InputError
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
+from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
-from rrt.rerankers.base import SearchSpace, Shortlist
-from rrt.rerankers.geometric import Geometric
 from rrt.network.reranker import Reranker
-from rrt.store.records import ImageRecord
-from rrt.store.store import Store
-from rrt.store.writer import write_store
 from rrt.report.attention_maps import PairAttention, pair_attention, strongest_links
 from rrt.report.pair import AttentionView, draw_pair, explain_pair, write_pair
 from rrt.report.stored_pictures import read_stored_picture
+from rrt.rerankers.base import SearchSpace, Shortlist
+from rrt.rerankers.geometric import Geometric
+from rrt.store.records import ImageRecord
+from rrt.store.store import Store
+from rrt.store.writer import write_store
 from tools.benchmarks.plain_rrt import PlainRRT, plain_logits
-from rrt.commands.show_pair import main
 
 DIM, GLOBAL_DIM = 16, 12
 BOX = (20, 30, 140, 130)
@@ -40,7 +41,7 @@ def network(**settings):
     return RRT(GLOBAL_DIM, DIM, dim_feedforward=24, **{"num_encoder_layers": 3} | settings).eval()
 
 
-# ---- attention -----------------------------------------------------------------------------------------------------------
+# ---- attention -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,8 @@ def plain_weights(model, store, query, candidate, max_local):
     found = []
     for layer in plain.encoder.layers:
         layer.self_attn.register_forward_pre_hook(
-            lambda _, args, options: (args, options | {"average_attn_weights": False}), with_kwargs=True)  # fmt: skip
+            lambda _, args, options: (args, options | {"average_attn_weights": False}), with_kwargs=True
+        )
         layer.self_attn.register_forward_hook(lambda _, args, output: found.append(output[1][0].numpy()))
     logit = plain_logits(plain, store, [query], [candidate], max_local)[0]
     counts = store.local_counts(max_local)[[query, candidate]]
@@ -71,12 +73,17 @@ def test_the_weights_are_those_of_the_plain_network_and_the_logit_that_of_the_sc
     expected, logit = plain_weights(model, store, query, candidate, 10)
     np.testing.assert_allclose(found.weights, expected, rtol=0, atol=1e-5)
     assert found.logit == pytest.approx(logit, abs=1e-5)
-    assert found.logit == pytest.approx(Reranker(model, 10, device="cpu").score(store[query], store[candidate]), abs=1e-5)
+    assert found.logit == pytest.approx(
+        Reranker(model, 10, device="cpu").score(store[query], store[candidate]), abs=1e-5
+    )
     assert (found.query_locals, found.candidate_locals) == tuple(store.local_counts(10)[[query, candidate]])
 
 
-@pytest.mark.parametrize("settings", [{"normalize_before": True}, {"activation": "gelu"}, {"activation": "glu"}, {"num_encoder_layers": 1}],
-                         ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{"normalize_before": True}, {"activation": "gelu"}, {"activation": "glu"}, {"num_encoder_layers": 1}],
+    ids=str,
+)
 @pytest.mark.parametrize("binning", ["published", "exact"])
 def test_every_architecture_and_binning_gives_the_logit_of_the_scorer(store, settings, binning):
     model = network(**settings)
@@ -99,12 +106,19 @@ def test_links_are_the_mean_geometric_mean_of_both_directions(attention):
             for head in heads:
                 for i in range(3):
                     for j in range(2):
-                        there, back = attention.weights[layer, head, 2 + i, 7 + j], attention.weights[layer, head, 7 + j, 2 + i]
+                        there, back = (
+                            attention.weights[layer, head, 2 + i, 7 + j],
+                            attention.weights[layer, head, 7 + j, 2 + i],
+                        )
                         found[i, j] += np.sqrt(there * back) / (len(layers) * len(heads))
         return found
 
-    for chosen, layers, heads in (({}, [0, 1], [0, 1]), ({"layer": 2}, [2], [0, 1]), ({"head": 1}, [0, 1], [1]),
-                                  ({"layer": 0, "head": 0}, [0], [0])):  # fmt: skip
+    for chosen, layers, heads in (
+        ({}, [0, 1], [0, 1]),
+        ({"layer": 2}, [2], [0, 1]),
+        ({"head": 1}, [0, 1], [1]),
+        ({"layer": 0, "head": 0}, [0], [0]),
+    ):
         np.testing.assert_allclose(attention.mutual(**chosen), slow(layers, heads), rtol=1e-5)
     single = PairAttention(attention.weights[:1], 0.5, 3, 2)
     np.testing.assert_allclose(single.mutual(), slow([0], [0, 1]), rtol=1e-5)
@@ -123,8 +137,14 @@ def test_attention_from_cls_is_its_row_and_the_rollout_the_product_over_the_laye
             attention.mutual(**wrong)
 
 
-@given(arrays(np.float32, st.tuples(st.integers(0, 6), st.integers(0, 6)), elements=st.sampled_from(np.float32([0, 0.1, 0.2, 0.3, 0.5]))),
-       st.integers(0, 8))
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(0, 6), st.integers(0, 6)),
+        elements=st.sampled_from(np.float32([0, 0.1, 0.2, 0.3, 0.5])),
+    ),
+    st.integers(0, 8),
+)
 def test_the_strongest_links_are_those_a_double_loop_finds(mutual, number):
     left, links = mutual.copy(), []
     while len(links) < number:
@@ -140,7 +160,7 @@ def test_the_strongest_links_are_those_a_double_loop_finds(mutual, number):
     assert strongest_links(mutual, number).tolist() == links
 
 
-# ---- a world of four pictures --------------------------------------------------------------------------------------------
+# ---- a world of four pictures ----------------------------------------------------------------------------------------
 
 
 def pixels_of(width, height, seed):
@@ -149,8 +169,8 @@ def pixels_of(width, height, seed):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A query cropped to BOX of a picture of 200 x 150, its own descriptors moved by WARP, something else, and a picture
-    without local descriptors; ground truth and a checkpoint."""
+    """A query cropped to BOX of a picture of 200 x 150, its own descriptors moved by WARP, something else, and a
+    picture without local descriptors; ground truth and a checkpoint."""
     folder = tmp_path_factory.mktemp("world")
     generator = np.random.default_rng(1)
     points = generator.uniform((30, 25), (90, 75), (24, 2))
@@ -162,13 +182,24 @@ def world(tmp_path_factory):
     for seed, (name, size) in enumerate(SIZES.items()):
         count = len(descriptors[name])
         Image.fromarray(pixels_of(*((200, 150) if name == "query" else size), seed)).save(folder / f"jpg/{name}.png")
-        records.append(ImageRecord(f"jpg/{name}.png", size, unit_rows(generator, 1, GLOBAL_DIM)[0], descriptors[name],
-                                   keypoints[name], np.ones(count), np.linspace(9, 1, count)))  # fmt: skip
+        records.append(
+            ImageRecord(
+                f"jpg/{name}.png",
+                size,
+                unit_rows(generator, 1, GLOBAL_DIM)[0],
+                descriptors[name],
+                keypoints[name],
+                np.ones(count),
+                np.linspace(9, 1, count),
+            )
+        )
     write_store(folder / "delg_x.h5", records)
     entry = {"bbx": [19.6, 30.4, 140.2, 129.8], "easy": [0], "hard": [], "junk": [2]}
     save_ground_truth(folder / "gnd.pkl", ["same", "other", "empty"], ["query"], [entry])
     model = network()
-    save_checkpoint(folder / "best.pt", model, settings={"model": model.settings, "max_sequence_len": 20, "scale_binning": "exact"})
+    save_checkpoint(
+        folder / "best.pt", model, settings={"model": model.settings, "max_sequence_len": 20, "scale_binning": "exact"}
+    )
     return folder
 
 
@@ -178,7 +209,9 @@ def reranker(world):
 
 
 def explain(world, query, candidate, *arguments, **options):
-    return explain_pair(world / "delg_x.h5", query, candidate, world, *arguments, ground_truth=world / "gnd.pkl", **options)
+    return explain_pair(
+        world / "delg_x.h5", query, candidate, world, *arguments, ground_truth=world / "gnd.pkl", **options
+    )
 
 
 def lines_of(figure):
@@ -189,7 +222,9 @@ def test_a_query_is_drawn_as_its_crop_so_that_its_keypoints_lie_where_they_were_
     """The box is rounded as the extraction does; pixel (x, y) of the crop is (x + 20, y + 30) of the picture."""
     whole = pixels_of(200, 150, 0)
     pair = explain(world, "query", "same")
-    assert np.array_equal(pair.pixels[0], whole[30:130, 20:140]) and np.array_equal(pair.pixels[1], pixels_of(160, 120, 1))
+    assert np.array_equal(pair.pixels[0], whole[30:130, 20:140]) and np.array_equal(
+        pair.pixels[1], pixels_of(160, 120, 1)
+    )
     figure = draw_pair(pair)
     left, right = figure.axes
     assert left.get_xlim() == (0, 120) and left.get_ylim() == (100, 0) and right.get_xlim() == (0, 160)
@@ -201,14 +236,19 @@ def test_a_query_is_drawn_as_its_crop_so_that_its_keypoints_lie_where_they_were_
     assert np.array_equal(explain_pair(world / "delg_x.h5", "query", "same", world, box=BOX).pixels[0], pair.pixels[0])
 
 
-@pytest.mark.parametrize("size, keypoint, shown", [
-    ((120, 100), (5, 5), (120, 100)),
-    ((121, 101), (5, 5), (120, 100)),  # published lists count both ends of a box
-    ((200, 150), (110, 90), (120, 100)),  # Paris6k's lists have the whole picture's size
-    ((200, 150), (190, 90), (200, 150)),  # extracted without cropping
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "size, keypoint, shown",
+    [
+        ((120, 100), (5, 5), (120, 100)),
+        ((121, 101), (5, 5), (120, 100)),  # published lists count both ends of a box
+        ((200, 150), (110, 90), (120, 100)),  # Paris6k's lists have the whole picture's size
+        ((200, 150), (190, 90), (200, 150)),  # extracted without cropping
+    ],
+)
 def test_size_and_keypoints_of_the_store_say_whether_a_query_was_cropped(world, tmp_path, size, keypoint, shown):
-    record = ImageRecord("jpg/query.png", size, np.eye(GLOBAL_DIM)[0], np.eye(DIM)[:1], np.float32([keypoint]), np.ones(1), np.ones(1))
+    record = ImageRecord(
+        "jpg/query.png", size, np.eye(GLOBAL_DIM)[0], np.eye(DIM)[:1], np.float32([keypoint]), np.ones(1), np.ones(1)
+    )
     store = Store(write_store(tmp_path / "delg_x.h5", [record]))
     assert read_stored_picture(store, 0, world, BOX).shape[1::-1] == shown
 
@@ -233,14 +273,19 @@ def test_the_numbers_are_those_of_the_reranker_and_of_geometric(world, reranker)
         pair = explain(world, "query", "same", reranker)
         assert pair.numbers["logit"] == pytest.approx(reranker.score(store["query"], store["same"]), abs=1e-5)
         assert pair.numbers["probability"] == pytest.approx(1 / (1 + np.exp(-pair.numbers["logit"])))
-        assert pair.numbers["global cosine"] == pytest.approx(float(store.global_descriptors[0] @ store.global_descriptors[1]))
+        assert pair.numbers["global cosine"] == pytest.approx(
+            float(store.global_descriptors[0] @ store.global_descriptors[1])
+        )
         space = SearchSpace(store, np.arange(4), np.arange(4))
         for query in range(4):
             for candidate in range(4):
                 for method in (Geometric(), Geometric(border=0, max_distance=None, threshold=3.0)):
                     [[score]] = method.scores(space, [Shortlist(query, np.array([candidate]), np.ones(1, np.float32))])
                     assert explain(world, query, candidate, geometric=method).numbers["inliers"] == score
-        assert pair.numbers["inliers"] == 24 and pair.panel.points[0].shape == (20, 2)  # as many as the checkpoint was trained with
+        assert pair.numbers["inliers"] == 24 and pair.panel.points[0].shape == (
+            20,
+            2,
+        )  # as many as the checkpoint was trained with
 
 
 def test_the_ground_truth_says_what_a_pair_is(world):
@@ -252,8 +297,10 @@ def test_the_ground_truth_says_what_a_pair_is(world):
 def test_links_that_follow_the_transform_are_solid_and_others_dotted(world, reranker, attention):
     pair = explain(world, "query", "same", reranker, view=AttentionView(attention, links=12))
     rows, columns = pair.panel.links.T
-    assert len(rows) == 12 and np.array_equal(pair.panel.agrees, np.linalg.norm(
-        pair.found.query_points[rows] - pair.found.query_points[columns], axis=1) <= 30)  # fmt: skip
+    assert len(rows) == 12 and np.array_equal(
+        pair.panel.agrees,
+        np.linalg.norm(pair.found.query_points[rows] - pair.found.query_points[columns], axis=1) <= 30,
+    )
     assert pair.numbers["links the transform explains"] == pair.panel.agrees.sum()
     figure = draw_pair(pair, ["attention"])
     assert len(lines_of(figure)) == 12
@@ -273,12 +320,18 @@ def test_write_pair_writes_a_picture_for_each_panel_and_says_what_it_shows(world
         with Image.open(tmp_path / "page" / picture["file"]) as image:
             assert image.format == "PNG" and image.size[0] > 900 and np.asarray(image.convert("L")).std() > 10
     alone = write_pair(tmp_path / "alone", world / "delg_x.h5", 0, 1, world, box=BOX)
-    assert [picture["file"] for picture in alone["pictures"]] == ["pair_0_1_geometry.png"] and "logit" not in alone["numbers"]
+    assert [picture["file"] for picture in alone["pictures"]] == ["pair_0_1_geometry.png"] and "logit" not in alone[
+        "numbers"
+    ]
 
 
-@pytest.mark.parametrize("query, candidate", [("query", "empty"), ("empty", "query"), ("empty", "empty"), ("query", "other")])
+@pytest.mark.parametrize(
+    "query, candidate", [("query", "empty"), ("empty", "query"), ("empty", "empty"), ("query", "other")]
+)
 def test_pairs_without_descriptors_or_matches_are_an_answer(world, reranker, query, candidate, tmp_path):
-    written = write_pair(tmp_path, world / "delg_x.h5", query, candidate, world, reranker, ground_truth=world / "gnd.pkl")
+    written = write_pair(
+        tmp_path, world / "delg_x.h5", query, candidate, world, reranker, ground_truth=world / "gnd.pkl"
+    )
     assert written["numbers"]["inliers"] == 0 and "links" not in written["numbers"]
     assert files_below(tmp_path) == sorted(picture["file"] for picture in written["pictures"])
     pair = explain(world, query, candidate, reranker)
@@ -286,13 +339,26 @@ def test_pairs_without_descriptors_or_matches_are_an_answer(world, reranker, que
     assert texts.count("no local descriptors") == (query == "empty") + (candidate == "empty")
 
 
-# ---- the command ---------------------------------------------------------------------------------------------------------
+# ---- the command -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix, start", [(".png", b"\x89PNG"), (".svg", b"<?xml")])
-def test_the_command_writes_one_picture_in_the_format_of_the_suffix(world, tmp_path, monkeypatch, capsys, suffix, start):
+def test_the_command_writes_one_picture_in_the_format_of_the_suffix(
+    world, tmp_path, monkeypatch, capsys, suffix, start
+):
     output = tmp_path / f"pair{suffix}"
-    arguments = ["--store", world / "delg_x.h5", "--image_dir", world, "--gnd", world / "gnd.pkl", "query", "1", "--output", output]
+    arguments = [
+        "--store",
+        world / "delg_x.h5",
+        "--image_dir",
+        world,
+        "--gnd",
+        world / "gnd.pkl",
+        "query",
+        "1",
+        "--output",
+        output,
+    ]
     arguments += ["--resume", world / "best.pt", "--cpu", "--head", 1]
     monkeypatch.setattr("sys.argv", ["show_pair.py", *map(str, arguments)])
     main()
@@ -308,8 +374,21 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(world, tmp_path
     (tmp_path / "cut.h5").write_bytes((world / "delg_x.h5").read_bytes()[:2000])
     (tmp_path / "cut.pt").write_bytes((world / "best.pt").read_bytes()[:2000])
     make_store(tmp_path, n=2, desc_name="wide", global_dim=GLOBAL_DIM, local_dim=DIM + 8)
-    write_store(tmp_path / "globals.h5", [ImageRecord(f"jpg/{name}.png", SIZES[name], np.eye(GLOBAL_DIM)[0], np.empty((0, 0)),
-                                                      np.empty((0, 2)), np.empty(0), np.empty(0)) for name in ("same", "other")])  # fmt: skip
+    write_store(
+        tmp_path / "globals.h5",
+        [
+            ImageRecord(
+                f"jpg/{name}.png",
+                SIZES[name],
+                np.eye(GLOBAL_DIM)[0],
+                np.empty((0, 0)),
+                np.empty((0, 2)),
+                np.empty(0),
+                np.empty(0),
+            )
+            for name in ("same", "other")
+        ],
+    )
     before = files_below(tmp_path)
     gnd, resume = ["--gnd", world / "gnd.pkl"], ["--resume", world / "best.pt"]
     for arguments, words in (
@@ -322,7 +401,10 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(world, tmp_path
         (["same", "other", "--store", tmp_path / "gone.h5"], "gone.h5"),
         (["same", "other", "--store", tmp_path / "cut.h5"], "cut.h5"),
         (["same", "other", "--store", tmp_path / "globals.h5"], "holds no local descriptors"),
-        (["same", "other", "--store", tmp_path / "globals.h5", "--no-geometric", *resume], "holds no local descriptors"),
+        (
+            ["same", "other", "--store", tmp_path / "globals.h5", "--no-geometric", *resume],
+            "holds no local descriptors",
+        ),
         (["same", "other", "--resume", tmp_path / "gone.pt"], "gone.pt: no such checkpoint"),
         (["same", "other", "--resume", tmp_path / "cut.pt"], "cut.pt"),
         (["same", "other", "--gnd", tmp_path / "gone.pkl"], "gone.pkl"),
@@ -332,7 +414,10 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(world, tmp_path
         (["same", "other", "--links", "-1"], "links -1"),
         (["same", "other", "--max_local", "0"], "max_local 0"),
         (["query", "same", "--box", "50", "50", "50", "80"], "the box (50, 50, 50, 80) is empty"),
-        (["query", "same", "--box", "50", "50", "10", "80"], "jpg/query.png: Coordinate 'right' is less than 'left'; give a box"),
+        (
+            ["query", "same", "--box", "50", "50", "10", "80"],
+            "jpg/query.png: Coordinate 'right' is less than 'left'; give a box",
+        ),
         (["query", "same", "--box", "0", "0", "50", "80"], "(its box 50 x 80)"),
         (["same", "other", "--output", tmp_path / "pair.gif"], "pair.gif: a picture of unknown kind"),
     ):

@@ -6,22 +6,26 @@ import cv2
 import numpy as np
 from report_page import check_report
 
-from rrt.evaluation.run import EVALUATION_SETTINGS, evaluate_run
+from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
 from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS
+from rrt.evaluation.run import EVALUATION_SETTINGS, evaluate_run
 from rrt.formats.lists import read_image_list
+from rrt.report.pages import make_report
 from rrt.rerankers import METHODS, default_settings
 from rrt.store.records import ImageRecord
 from rrt.store.writer import write_store
-from rrt.report.pages import make_report
-from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
 
 
 def described(folder, name, size):
     """A picture as its own small grey copy: enough to rank by."""
-    small = cv2.resize(cv2.imread(str(folder / name), cv2.IMREAD_REDUCED_GRAYSCALE_8), (8, 8)).astype(np.float32).ravel()
+    small = (
+        cv2.resize(cv2.imread(str(folder / name), cv2.IMREAD_REDUCED_GRAYSCALE_8), (8, 8)).astype(np.float32).ravel()
+    )
     small -= small.mean() - 1
     none = np.zeros((0, 2), np.float32)
-    return ImageRecord(name, size, small / np.linalg.norm(small), np.zeros((0, 16), np.float32), none, none[:, 0], none[:, 0])
+    return ImageRecord(
+        name, size, small / np.linalg.norm(small), np.zeros((0, 16), np.float32), none, none[:, 0], none[:, 0]
+    )
 
 
 def test_the_report_of_real_photographs_works(shared_data, browser, tmp_path):
@@ -30,7 +34,9 @@ def test_the_report_of_real_photographs_works(shared_data, browser, tmp_path):
     for name in ("test_query.txt", "test_gallery.txt", "gnd_landmarks.pkl"):
         shutil.copy(source / name, data)
     lists = [read_image_list(data / name) for name in ("test_query.txt", "test_gallery.txt")]
-    records = [described(source, name, size) for images in lists for name, size in zip(images.names, images.sizes.tolist())]
+    records = [
+        described(source, name, size) for images in lists for name, size in zip(images.names, images.sizes.tolist())
+    ]
     write_store(data / "delg_grey.h5", records, "grey", {})
     prepare_topk_revisited(data, "grey", "gnd_landmarks.pkl")
     dataset = DATASET_DEFAULTS | {"test_data_dir": str(data), "test_gnd_file": "gnd_landmarks.pkl", "desc_name": "grey"}

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_spaces import random_space, rankings, shuffled, unit
 
-from rrt.search.exact import query_expansion
 from rrt.rerankers.aqe import AlphaQueryExpansion, AverageQueryExpansion
+from rrt.search.exact import query_expansion
 
 
 def slow_scores(space, shortlist, k, alpha):
@@ -31,8 +31,9 @@ def test_scores_are_those_of_the_mean_of_the_query_and_the_first_candidates(seed
 def test_a_whole_ranking_is_expanded_as_by_searching_twice():
     space = random_space(1)
     expanded = query_expansion(space.queries, space.gallery, 4, 0.3)
-    for row, (scores, shortlist) in enumerate(zip(AlphaQueryExpansion(4, 0.3).scores(space, rankings(space)),
-                                                  rankings(space))):
+    for row, (scores, shortlist) in enumerate(
+        zip(AlphaQueryExpansion(4, 0.3).scores(space, rankings(space)), rankings(space))
+    ):
         np.testing.assert_allclose(scores, space.gallery[shortlist.candidates] @ expanded[row], atol=1e-6)
 
 

@@ -7,22 +7,28 @@ from commands import error_of, files_below
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rrt.rerankers import codebook as codebooks
-from rrt.rerankers.codebook import Codebook, load_codebook, sample_descriptors, train_codebook
+from rrt.commands import train_codebook as tool
 from rrt.errors import InputError
 from rrt.formats.lists import write_image_list
-from rrt.store.memory import MemoryStore
 from rrt.rerankers import asmk as module
+from rrt.rerankers import codebook as codebooks
 from rrt.rerankers import make_method
 from rrt.rerankers.base import SearchSpace, Shortlist
+from rrt.rerankers.codebook import Codebook, load_codebook, sample_descriptors, train_codebook
+from rrt.store.memory import MemoryStore
 from rrt.store.store import Store
 from rrt.store.writer import write_store
-from rrt.commands import train_codebook as tool
 
 DIM = 8
 COUNTS = [12, 0, 30, 1, 25, 12, 18, 9, 40]
-FORMS = [{}, {"binary": True, "multiple_assignment": 1}, {"idf": True, "alpha": 1.5}, {"multiple_assignment": 3, "tau": 0.1},
-         {"binary": True, "idf": True, "multiple_assignment": 2, "tau": -0.3}, {"max_local": 7, "tau": -1, "alpha": 2}]
+FORMS = [
+    {},
+    {"binary": True, "multiple_assignment": 1},
+    {"idf": True, "alpha": 1.5},
+    {"multiple_assignment": 3, "tau": 0.1},
+    {"binary": True, "idf": True, "multiple_assignment": 2, "tau": -0.3},
+    {"max_local": 7, "tau": -1, "alpha": 2},
+]
 
 
 @pytest.fixture
@@ -42,8 +48,10 @@ def space_of(store):
 
 def whole(space, queries=None):
     everything = np.arange(len(space.gallery_index))
-    return [Shortlist(query, everything, np.zeros(len(everything), np.float32))
-            for query in (range(len(space.query_index)) if queries is None else queries)]
+    return [
+        Shortlist(query, everything, np.zeros(len(everything), np.float32))
+        for query in (range(len(space.query_index)) if queries is None else queries)
+    ]
 
 
 def residuals_of(words, descriptors, assignments, binary):
@@ -78,14 +86,20 @@ def slow_scores(space, words, binary=False, alpha=3.0, tau=0.0, idf=False, multi
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_whole_gallery_and_shortlists_are_scored_as_by_loops_over_words_and_descriptors(space, codebook, form, monkeypatch):
+def test_whole_gallery_and_shortlists_are_scored_as_by_loops_over_words_and_descriptors(
+    space, codebook, form, monkeypatch
+):
     monkeypatch.setattr(module, "_IMAGES_PER_BLOCK", 2)
     monkeypatch.setattr(module, "_CANDIDATES_PER_BLOCK", 3)
     expected = slow_scores(space, load_codebook(codebook).words, **form)
     method = make_method("asmk", {"codebook": codebook, **form})
     np.testing.assert_allclose(np.stack(method.scores(space, whole(space))), expected, atol=1e-5)
-    shortlists = [Shortlist(2, np.array([4, 0]), np.zeros(2)), Shortlist(0, np.array([8, 1, 5, 2, 8]), np.zeros(5)),
-                  Shortlist(3, np.empty(0, int), np.zeros(0)), Shortlist(0, np.array([7]), np.zeros(1))]
+    shortlists = [
+        Shortlist(2, np.array([4, 0]), np.zeros(2)),
+        Shortlist(0, np.array([8, 1, 5, 2, 8]), np.zeros(5)),
+        Shortlist(3, np.empty(0, int), np.zeros(0)),
+        Shortlist(0, np.array([7]), np.zeros(1)),
+    ]
     for share in (0, 9):
         monkeypatch.setattr(module, "_WIDE", share)
         for shortlist, scores in zip(shortlists, method.scores(space, shortlists), strict=True):
@@ -139,11 +153,21 @@ def test_other_kinds_of_stores_are_read(tmp_path, codebook, layout):
     np.testing.assert_allclose(scores, slow_scores(space, load_codebook(codebook).words), atol=1e-5)
 
 
-@pytest.mark.parametrize("wrong, part", [
-    ({"codebook": None}, "tools/train_codebook.py"), ({"codebook": "absent.npz"}, "absent.npz: no such codebook"),
-    ({"binary": 1}, "binary=1"), ({"alpha": -1}, "alpha=-1"), ({"alpha": "3"}, "alpha='3'"), ({"tau": 1}, "tau=1"),
-    ({"multiple_assignment": 0}, "multiple_assignment=0"), ({"max_local": 0}, "max_local=0"), ({"beta": 1}, "'beta'"),
-    ({"alpha": float("nan")}, "alpha=nan")])
+@pytest.mark.parametrize(
+    "wrong, part",
+    [
+        ({"codebook": None}, "tools/train_codebook.py"),
+        ({"codebook": "absent.npz"}, "absent.npz: no such codebook"),
+        ({"binary": 1}, "binary=1"),
+        ({"alpha": -1}, "alpha=-1"),
+        ({"alpha": "3"}, "alpha='3'"),
+        ({"tau": 1}, "tau=1"),
+        ({"multiple_assignment": 0}, "multiple_assignment=0"),
+        ({"max_local": 0}, "max_local=0"),
+        ({"beta": 1}, "'beta'"),
+        ({"alpha": float("nan")}, "alpha=nan"),
+    ],
+)
 def test_wrong_settings_are_refused(codebook, wrong, part):
     with pytest.raises(InputError, match=part.replace(".", r"\.")):
         make_method("asmk", {"codebook": codebook} | wrong)
@@ -185,17 +209,31 @@ def test_the_sample_is_of_the_images_asked_for_in_stored_order(tmp_path, monkeyp
     np.testing.assert_array_equal(sample_descriptors(store, 10**6, images), everything)
     some = sample_descriptors(store, 30, images, seed=3)
     rows = [int(np.flatnonzero((everything == row).all(axis=1))[0]) for row in some]
-    assert len(rows) == 30 and rows == sorted(set(rows)) and np.array_equal(some, sample_descriptors(store, 30, images, seed=3))
-    chosen = np.concatenate([sample_descriptors(store, 30, images, seed=s) @ everything.T for s in range(60)]).argmax(axis=1)
+    assert (
+        len(rows) == 30
+        and rows == sorted(set(rows))
+        and np.array_equal(some, sample_descriptors(store, 30, images, seed=3))
+    )
+    chosen = np.concatenate([sample_descriptors(store, 30, images, seed=s) @ everything.T for s in range(60)]).argmax(
+        axis=1
+    )
     assert len(set(chosen.tolist())) == len(everything)
 
 
-@pytest.mark.parametrize("arguments, part", [
-    (["absent.h5", "c.npz"], "absent.h5"), (["delg_test.h5", "c.txt"], "ends in .npz"),
-    (["delg_test.h5", "c.npz", "--size", "0"], "size 0"), (["delg_test.h5", "c.npz", "--seed", "-1"], "seed -1"),
-    (["delg_test.h5", "c.npz", "--size", "8", "--sample", "7"], "as large at least"),
-    (["delg_test.h5", "c.npz", "--size", "9000"], "at most 30"), (["none.h5", "c.npz"], "no local descriptors"),
-    (["delg_test.h5", "c.npz", "--list", "absent.txt"], "absent.txt"), (["delg_test.h5", "c.npz", "--list", "new.txt"], "line 1 of new.txt")])
+@pytest.mark.parametrize(
+    "arguments, part",
+    [
+        (["absent.h5", "c.npz"], "absent.h5"),
+        (["delg_test.h5", "c.txt"], "ends in .npz"),
+        (["delg_test.h5", "c.npz", "--size", "0"], "size 0"),
+        (["delg_test.h5", "c.npz", "--seed", "-1"], "seed -1"),
+        (["delg_test.h5", "c.npz", "--size", "8", "--sample", "7"], "as large at least"),
+        (["delg_test.h5", "c.npz", "--size", "9000"], "at most 30"),
+        (["none.h5", "c.npz"], "no local descriptors"),
+        (["delg_test.h5", "c.npz", "--list", "absent.txt"], "absent.txt"),
+        (["delg_test.h5", "c.npz", "--list", "new.txt"], "line 1 of new.txt"),
+    ],
+)
 def test_wrong_input_of_the_tool_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys, arguments, part):
     monkeypatch.chdir(tmp_path)
     make_store(tmp_path), make_store(tmp_path, num_local=0, file_name="none.h5")

@@ -48,8 +48,11 @@ def test_only_the_first_candidates_move_and_equal_scores_keep_their_order():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.permutations(range(7)), st.lists(st.integers(0, 3), min_size=7, max_size=7),
-       st.lists(st.integers(0, 3), min_size=7, max_size=7))  # fmt: skip
+@given(
+    st.permutations(range(7)),
+    st.lists(st.integers(0, 3), min_size=7, max_size=7),
+    st.lists(st.integers(0, 3), min_size=7, max_size=7),
+)
 def test_a_chain_orders_as_its_methods_one_after_the_other(order, first, second):
     methods = Whole(tuple(first)), ByTable(tuple(second))
     given_ = [shortlist(order)]
@@ -76,7 +79,10 @@ def test_every_method_is_there_by_name_and_refuses_unknown_settings():
     with pytest.raises(InputError, match="'nosuch': no such method; there are rrt, geometric"):
         make_method("nosuch")
     assert make_chain("aqe", {"aqe": {"k": 3}}) == make_method("aqe", {"k": 3})
-    assert [type(each).__name__ for each in make_chain("superglobal+aqe").methods] == ["SuperGlobal", "AverageQueryExpansion"]
+    assert [type(each).__name__ for each in make_chain("superglobal+aqe").methods] == [
+        "SuperGlobal",
+        "AverageQueryExpansion",
+    ]
 
 
 NOTHING = {"reranker": None, "resume": None, "num_rerank": None}
@@ -86,7 +92,9 @@ def test_settings_say_which_methods_and_how_many_candidates():
     assert configure(NOTHING) is None
     rrt = configure(NOTHING | {"resume": "x.pt"})
     assert rrt.label == "RRT" and rrt.depths == [100] and rrt.settings == {}
-    chain = configure(NOTHING | {"reranker": "superglobal+rrt", "resume": "x.pt", "num_rerank": 7, "superglobal": {"k": 4}})
+    chain = configure(
+        NOTHING | {"reranker": "superglobal+rrt", "resume": "x.pt", "num_rerank": 7, "superglobal": {"k": 4}}
+    )
     assert chain.label == "superglobal+rrt" and chain.depths == [400, 7] and chain.settings["superglobal"]["k"] == 4
     assert chain.listed_among_distractors() == 400
     assert configure(NOTHING | {"reranker": "aqe"}).depths == [None]
@@ -95,12 +103,16 @@ def test_settings_say_which_methods_and_how_many_candidates():
     assert configure(NOTHING | geometric | {"cpu": True}).settings["geometric"]["device"] == "cpu"
 
 
-@pytest.mark.parametrize("given_, message", [
-    ({"reranker": "rrt"}, "give the checkpoint of rrt as resume=FILE"),
-    ({"reranker": "aqe", "resume": "x.pt"}, "resume is the checkpoint of rrt, which is not among them"),
-    ({"reranker": ["aqe"]}, "expected the name of a method"), ({"reranker": "aqe+"}, "'': no such method"),
-    ({"reranker": "aqe", "aqe": {"k": 0}}, "k=0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "given_, message",
+    [
+        ({"reranker": "rrt"}, "give the checkpoint of rrt as resume=FILE"),
+        ({"reranker": "aqe", "resume": "x.pt"}, "resume is the checkpoint of rrt, which is not among them"),
+        ({"reranker": ["aqe"]}, "expected the name of a method"),
+        ({"reranker": "aqe+"}, "'': no such method"),
+        ({"reranker": "aqe", "aqe": {"k": 0}}, "k=0"),
+    ],
+)
 def test_settings_that_cannot_be_are_refused(given_, message):
     with pytest.raises(InputError, match=message):
         configure(NOTHING | given_)

@@ -28,8 +28,15 @@ def slow_scores(space, shortlist, method):
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 999), st.integers(1, 20), st.integers(1, 15), st.sampled_from(["rank", "similarity"]),
-       st.sampled_from([0, 0.5, 3]), st.integers(0, 5), st.sampled_from([0, 1]))
+@given(
+    st.integers(0, 999),
+    st.integers(1, 20),
+    st.integers(1, 15),
+    st.sampled_from(["rank", "similarity"]),
+    st.sampled_from([0, 0.5, 3]),
+    st.integers(0, 5),
+    st.sampled_from([0, 1]),
+)
 def test_scores_are_those_of_augmented_descriptors(seed, k, depth, weights, alpha, query_k, query_alpha):
     space = random_space(seed, images=15)
     shortlists = shuffled(rankings(space, depth), seed)

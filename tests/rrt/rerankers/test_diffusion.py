@@ -37,8 +37,16 @@ def slow_scores(space, shortlist, method):
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 999), st.integers(1, 20), st.integers(1, 6), st.floats(0.5, 4), st.sampled_from([0, 0.5, 0.9]),
-       st.sampled_from([None, 5, 9]), st.integers(1, 15), st.booleans())
+@given(
+    st.integers(0, 999),
+    st.integers(1, 20),
+    st.integers(1, 6),
+    st.floats(0.5, 4),
+    st.sampled_from([0, 0.5, 0.9]),
+    st.sampled_from([None, 5, 9]),
+    st.integers(1, 15),
+    st.booleans(),
+)
 def test_scores_solve_the_system(seed, k, query_k, exponent, damping, truncation, depth, prepared):
     space = random_space(seed, images=15)
     shortlists = shuffled(rankings(space, depth), seed)

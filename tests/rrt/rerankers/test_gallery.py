@@ -6,11 +6,11 @@ from builders import unit_rows
 from search_spaces import make_space, random_space, rankings, shuffled, slow_neighbours
 
 from rrt.errors import InputError
-from rrt.store.memory import MemoryStore
-from rrt.search.exact import Whitening
 from rrt.rerankers import gallery, make_method
 from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.gallery import gallery_neighbours, nearest_others, similarities
+from rrt.search.whitening import Whitening
+from rrt.store.memory import MemoryStore
 
 METHODS = ("aqe", "alpha_qe", "database_augmentation", "diffusion", "k_reciprocal", "superglobal")
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -125,16 +125,29 @@ def test_an_image_needs_at_least_its_descriptor(name):
     assert 48 <= make_method(name).bytes_per_image(random_space(8)) < 1000
 
 
-@pytest.mark.parametrize("name, settings", [
-    *((name, {"k": value}) for name in METHODS if name != "k_reciprocal" for value in (0, 2.5, "3")),
-    ("alpha_qe", {"alpha": -1}), ("alpha_qe", {"alpha": float("nan")}), ("alpha_qe", {"alpha": "x"}),
-    ("database_augmentation", {"weights": "all"}), ("database_augmentation", {"alpha": -0.1}),
-    ("database_augmentation", {"query_k": -1}), ("database_augmentation", {"query_alpha": float("inf")}),
-    ("diffusion", {"query_k": 0}), ("diffusion", {"exponent": -1}), ("diffusion", {"damping": 1}),
-    ("diffusion", {"damping": -0.1}), ("diffusion", {"truncation": 0}), ("diffusion", {"iterations": 0}),
-    ("k_reciprocal", {"k1": 0}), ("k_reciprocal", {"k2": 0}), ("k_reciprocal", {"weight": 1.1}),
-    ("superglobal", {"beta": -0.1}),
-])
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        *((name, {"k": value}) for name in METHODS if name != "k_reciprocal" for value in (0, 2.5, "3")),
+        ("alpha_qe", {"alpha": -1}),
+        ("alpha_qe", {"alpha": float("nan")}),
+        ("alpha_qe", {"alpha": "x"}),
+        ("database_augmentation", {"weights": "all"}),
+        ("database_augmentation", {"alpha": -0.1}),
+        ("database_augmentation", {"query_k": -1}),
+        ("database_augmentation", {"query_alpha": float("inf")}),
+        ("diffusion", {"query_k": 0}),
+        ("diffusion", {"exponent": -1}),
+        ("diffusion", {"damping": 1}),
+        ("diffusion", {"damping": -0.1}),
+        ("diffusion", {"truncation": 0}),
+        ("diffusion", {"iterations": 0}),
+        ("k_reciprocal", {"k1": 0}),
+        ("k_reciprocal", {"k2": 0}),
+        ("k_reciprocal", {"weight": 1.1}),
+        ("superglobal", {"beta": -0.1}),
+    ],
+)
 def test_settings_that_cannot_be_are_refused_by_name(name, settings):
     with pytest.raises(InputError, match=rf"^setting {next(iter(settings))}="):
         make_method(name, settings)

@@ -2,9 +2,6 @@
 
 import json
 import zlib
-from pathlib import Path
-
-from places import GOLDEN as GOLDEN_FILES
 
 import numpy as np
 import pytest
@@ -13,15 +10,16 @@ from builders import make_store, unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from places import GOLDEN as GOLDEN_FILES
 
 from rrt.errors import InputError
-from rrt.store.joined import JoinedStore
 from rrt.matching.matches import half_squares, match, match_in, rounding, verify
-from rrt.store.memory import MemoryStore
 from rrt.matching.pictures import inner, strongest
 from rrt.rerankers import geometric, make_method
 from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.geometric import Geometric
+from rrt.store.joined import JoinedStore
+from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord
 from rrt.store.store import Store
 from rrt.store.writer import write_store
@@ -35,8 +33,15 @@ SIZE = (640, 480)
 
 def record(name, descriptors, points, size=SIZE, seed=0):
     count = len(descriptors)
-    return ImageRecord(name, size, unit_rows(np.random.default_rng(seed), 1, 8)[0], descriptors, points, np.ones(count),
-                       np.zeros(count))
+    return ImageRecord(
+        name,
+        size,
+        unit_rows(np.random.default_rng(seed), 1, 8)[0],
+        descriptors,
+        points,
+        np.ones(count),
+        np.zeros(count),
+    )
 
 
 def space_of(store, queries=1):
@@ -51,7 +56,7 @@ def scores(space, candidates, query=0, **chosen):
     return Geometric(**chosen).scores(space, [shortlist(candidates, query)])[0].tolist()
 
 
-# ---- the reference -------------------------------------------------------------------------------------------------------
+# ---- the reference ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +65,10 @@ def reference():
     spaces = {}
     for case, expected in CASES.items():
         features = {name.split("/")[1]: VECTORS[name] for name in VECTORS if name.startswith(f"{case}/")}
-        records = [record(f"{side}.jpg", features[f"{side}_descriptors"], features[f"{side}_locations"][:, ::-1], (5000, 5000))
-                   for side in ("query", "index")]
+        records = [
+            record(f"{side}.jpg", features[f"{side}_descriptors"], features[f"{side}_locations"][:, ::-1], (5000, 5000))
+            for side in ("query", "index")
+        ]
         spaces[case] = space_of(MemoryStore.of(records)), features, expected
     return spaces
 
@@ -69,8 +76,10 @@ def reference():
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_matches_equal_those_of_the_reference(reference, case):
     space, features, _ = reference[case]
-    for settings_, names in (({}, ["putative_query_index", "putative_index_index"]),
-                             ({"max_distance": None, "ratio": 0.9}, ["ratio09_query_index"])):
+    for settings_, names in (
+        ({}, ["putative_query_index", "putative_index_index"]),
+        ({"max_distance": None, "ratio": 0.9}, ["ratio09_query_index"]),
+    ):
         method = Geometric(**PUBLISHED | settings_)
         pairs = method.match(method._read(space.store, [0]), method._read(space.store, [1]))[0]
         for column, name in zip(pairs.T, names):
@@ -87,19 +96,24 @@ def test_scores_lie_in_the_range_of_the_reference_for_every_seed(reference, case
             assert found == 0
 
 
-# ---- a loop over pairs ---------------------------------------------------------------------------------------------------
+# ---- a loop over pairs -----------------------------------------------------------------------------------------------
 
 
 def make_views(folder, dtype="float16", images=9, seed=0, name="views"):
-    """A store of pictures of one scene under random affine maps, among features of their own; the last has no features."""
+    """A store of pictures of one scene under random affine maps, among features of their own; the last has no
+    features."""
     rng = np.random.default_rng(seed)
     scene, places = unit_rows(np.random.default_rng(99), 60, 16), np.random.default_rng(98).uniform(50, 430, (60, 2))
     records = []
     for image in range(images):
         shared, own = rng.permutation(60)[: rng.integers(25, 45)], int(rng.integers(5, 40))
-        descriptors = np.concatenate([scene[shared] + 0.1 * rng.standard_normal((len(shared), 16)), unit_rows(rng, own, 16)])
+        descriptors = np.concatenate(
+            [scene[shared] + 0.1 * rng.standard_normal((len(shared), 16)), unit_rows(rng, own, 16)]
+        )
         affine = np.eye(2) + rng.normal(0, 0.15, (2, 2))
-        points = np.concatenate([places[shared] @ affine + rng.normal(0, 5, (len(shared), 2)), rng.uniform(0, 480, (own, 2))])
+        points = np.concatenate(
+            [places[shared] @ affine + rng.normal(0, 5, (len(shared), 2)), rng.uniform(0, 480, (own, 2))]
+        )
         order = rng.permutation(len(points)) if image < images - 1 else []
         records.append(record(f"{name}/{image}.jpg", descriptors[order], points[order], seed=image))
     return Store(write_store(folder / f"delg_{name}_{dtype}.h5", records, name, {}, dtype))
@@ -111,21 +125,44 @@ def stores(tmp_path_factory):
     return {dtype: make_views(folder, dtype) for dtype in ("float16", "int8")}
 
 
-def slow_score(store, query, candidate, mode="one_way", max_distance=1.0, ratio=None, geometry="affine", threshold=30.0, seed=0,
-               max_local=1000, border=0.15, **estimation):
+def slow_score(
+    store,
+    query,
+    candidate,
+    mode="one_way",
+    max_distance=1.0,
+    ratio=None,
+    geometry="affine",
+    threshold=30.0,
+    seed=0,
+    max_local=1000,
+    border=0.15,
+    **estimation,
+):
     """Inliers of one pair of images, read, matched and verified by themselves."""
-    first, second = (inner(strongest(store.names[i], store.image_size[i], store.read(i), max_local), border)
-                     for i in (query, candidate))
+    first, second = (
+        inner(strongest(store.names[i], store.image_size[i], store.read(i), max_local), border)
+        for i in (query, candidate)
+    )
     pairs = match(first.descriptors, second.descriptors, mode, max_distance, ratio)
     pair_seed = zlib.crc32(f"{seed}\n{first.name}\n{second.name}".encode())
-    return verify(second.points[pairs[:, 1]], first.points[pairs[:, 0]], geometry, threshold, seed=pair_seed, **estimation).inliers.sum()
+    return verify(
+        second.points[pairs[:, 1]], first.points[pairs[:, 0]], geometry, threshold, seed=pair_seed, **estimation
+    ).inliers.sum()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
-@pytest.mark.parametrize("chosen", [
-    {}, {"mode": "mutual", "border": 0, "max_distance": 0.8}, {"ratio": 0.9, "max_distance": None, "geometry": "homography"},
-    {"ratio": 0.95, "mode": "mutual", "seed": 3, "threshold": 5.0, "border": 0.05, "max_trials": 300}, {"max_local": 20, "max_distance": None},
-], ids=str)
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"mode": "mutual", "border": 0, "max_distance": 0.8},
+        {"ratio": 0.9, "max_distance": None, "geometry": "homography"},
+        {"ratio": 0.95, "mode": "mutual", "seed": 3, "threshold": 5.0, "border": 0.05, "max_trials": 300},
+        {"max_local": 20, "max_distance": None},
+    ],
+    ids=str,
+)
 def test_scores_equal_those_of_a_loop_over_pairs(stores, dtype, chosen):
     store = stores[dtype]
     space = SearchSpace(store, np.array([2, 8]), np.array([3, 1, 8, 0, 5, 2, 7]))
@@ -143,7 +180,7 @@ def test_views_of_one_scene_score_above_foreign_pictures(stores, tmp_path):
     assert found[:7].min() > found[8:].max() and found[7] == 0
 
 
-# ---- nothing but the two images counts -----------------------------------------------------------------------------------
+# ---- nothing but the two images counts -------------------------------------------------------------------------------
 
 
 def test_a_score_hangs_neither_on_batches_nor_threads_nor_the_order_nor_the_other_candidates(stores, monkeypatch):
@@ -186,13 +223,26 @@ def test_a_gpu_gives_the_same_scores(stores):
 
 
 # Few different values: rows often lie equally near, and products of any order round differently.
-rows = st.integers(1, 3).flatmap(lambda dim: st.tuples(*[
-    st.integers(1, 12).flatmap(lambda n: arrays(np.float32, (n, dim), elements=st.sampled_from(np.float32([-1, 0, 0.1, 0.3]))))] * 2))
+rows = st.integers(1, 3).flatmap(
+    lambda dim: st.tuples(
+        *[
+            st.integers(1, 12).flatmap(
+                lambda n: arrays(np.float32, (n, dim), elements=st.sampled_from(np.float32([-1, 0, 0.1, 0.3])))
+            )
+        ]
+        * 2
+    )
+)
 
 
 @settings(max_examples=25)
-@given(rows, st.sampled_from(["one_way", "mutual"]), st.sampled_from([None, 0.5, 1.5]), st.sampled_from([None, 0.8, 1.0]),
-       st.integers(0, 2**32))
+@given(
+    rows,
+    st.sampled_from(["one_way", "mutual"]),
+    st.sampled_from([None, 0.5, 1.5]),
+    st.sampled_from([None, 0.8, 1.0]),
+    st.integers(0, 2**32),
+)
 def test_products_that_round_anyhow_on_any_device_give_the_matches_of_exact_ones(pair, mode, max_distance, ratio, seed):
     a, b = pair
     expected = match(a, b, mode, max_distance, ratio)
@@ -202,13 +252,17 @@ def test_products_that_round_anyhow_on_any_device_give_the_matches_of_exact_ones
         assert np.array_equal(match_in(given_, a, b, mode, max_distance, ratio), expected)
 
 
-# ---- edges and wrong inputs ----------------------------------------------------------------------------------------------
+# ---- edges and wrong inputs ------------------------------------------------------------------------------------------
 
 
 def test_empty_shortlists_and_none_at_all_have_no_scores(stores):
     space = space_of(stores["float16"])
     assert Geometric().scores(space, []) == []
-    assert [len(row) for row in Geometric().scores(space, [shortlist([]), shortlist([1, 2]), shortlist([])])] == [0, 2, 0]
+    assert [len(row) for row in Geometric().scores(space, [shortlist([]), shortlist([1, 2]), shortlist([])])] == [
+        0,
+        2,
+        0,
+    ]
 
 
 def test_images_without_local_descriptors_score_0_as_query_and_as_candidate(tmp_path):
@@ -255,12 +309,31 @@ def test_local_descriptors_that_are_not_finite_name_their_image(stores, monkeypa
         scores(space_of(store), range(8), border=0)
 
 
-@pytest.mark.parametrize("name, value", [
-    ("mode", "both"), ("geometry", "similarity"), ("max_distance", 0), ("max_distance", "1"), ("ratio", 1.5), ("ratio", True),
-    ("threshold", -1), ("threshold", float("nan")), ("threshold", None), ("max_trials", 0), ("max_trials", 1.5), ("confidence", 1),
-    ("seed", "x"), ("max_local", 0), ("border", 0.5), ("border", -0.1), ("device", "tpu"), ("device", "cpu:x"), ("threads", 0),
-    ("threads", True),
-])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("mode", "both"),
+        ("geometry", "similarity"),
+        ("max_distance", 0),
+        ("max_distance", "1"),
+        ("ratio", 1.5),
+        ("ratio", True),
+        ("threshold", -1),
+        ("threshold", float("nan")),
+        ("threshold", None),
+        ("max_trials", 0),
+        ("max_trials", 1.5),
+        ("confidence", 1),
+        ("seed", "x"),
+        ("max_local", 0),
+        ("border", 0.5),
+        ("border", -0.1),
+        ("device", "tpu"),
+        ("device", "cpu:x"),
+        ("threads", 0),
+        ("threads", True),
+    ],
+)
 def test_a_setting_that_cannot_be_is_named(name, value):
     with pytest.raises(InputError, match=f"'geometric': setting {name}={value!r}: expected"):
         make_method("geometric", {name: value})

@@ -18,8 +18,11 @@ def slow_scores(space, shortlist, method):
     mutual = cache(lambda image, k: {other for other in near(image, k) if image in near(other, k)})
 
     def query_is_near(image, k):
-        nearer = [other for other in range(len(vectors))
-                  if other != image and vectors[image] @ vectors[other] > vectors[image] @ query]
+        nearer = [
+            other
+            for other in range(len(vectors))
+            if other != image and vectors[image] @ vectors[other] > vectors[image] @ query
+        ]
         return len(nearer) < k
 
     def enlarged(members):

@@ -3,17 +3,25 @@
 import csv
 import subprocess
 import sys
-from pathlib import Path
-
-from places import ROOT
 
 import cv2
 import numpy as np
 import pytest
+from places import ROOT
 
-from rrt.scenes.augment import add_noise, apply_tone, blend, camera_effects, magnification, paste_patch, pyramid, smooth_noise, warp_antialiased
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
+from rrt.scenes.augment import (
+    add_noise,
+    apply_tone,
+    blend,
+    camera_effects,
+    magnification,
+    paste_patch,
+    pyramid,
+    smooth_noise,
+    warp_antialiased,
+)
 from rrt.scenes.photo_views import ViewSettings, crop_homography, focus_point, make_views, read_picture
 
 TOOL = ROOT / "tools" / "make_views.py"
@@ -113,8 +121,13 @@ def test_read_picture_names_the_file_it_cannot_use(tmp_path, damage):
 
 
 def run_tool(*arguments):
-    return subprocess.run([sys.executable, str(TOOL), *map(str, arguments), "--num_workers", "1"], capture_output=True,
-                          text=True, cwd=TOOL.parents[1], env={"PYTHONPATH": str(TOOL.parents[1]), "PATH": ""})
+    return subprocess.run(
+        [sys.executable, str(TOOL), *map(str, arguments), "--num_workers", "1"],
+        capture_output=True,
+        text=True,
+        cwd=TOOL.parents[1],
+        env={"PYTHONPATH": str(TOOL.parents[1]), "PATH": ""},
+    )
 
 
 def assert_one_line_error(result, *words):
@@ -144,8 +157,9 @@ def test_a_list_without_any_readable_picture_writes_no_list(tmp_path):
     assert not (tmp_path / "out" / "train.txt").exists()
 
 
-@pytest.mark.parametrize("name, value", [("views", 0), ("size", 8), ("smallest_crop", 0.0), ("strength", 2.0),
-                                         ("perspective", 0.5)])
+@pytest.mark.parametrize(
+    "name, value", [("views", 0), ("size", 8), ("smallest_crop", 0.0), ("strength", 2.0), ("perspective", 0.5)]
+)
 def test_settings_out_of_range_are_refused(photographs, tmp_path, name, value):
     with pytest.raises(InputError, match=name):
         make_views(photographs / "train.txt", tmp_path / "out", ViewSettings(**{name: value}), 1)

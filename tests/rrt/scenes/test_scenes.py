@@ -5,25 +5,34 @@ import subprocess
 import sys
 from pathlib import Path
 
-from places import ROOT
-
 import cv2
 import numpy as np
 import pytest
+from places import ROOT
 
 from rrt.errors import InputError
+from rrt.files.atomic import guard_settings
+from rrt.files.jobs import run_jobs
 from rrt.formats.ground_truth import load_ground_truth
 from rrt.formats.lists import read_image_list
-from rrt.files.jobs import guard_settings, run_jobs
 from rrt.scenes.buildings import make_building
 from rrt.scenes.camera import look_at, render, visible_faces, visible_share
+from rrt.scenes.scenes import SceneSettings, make_scenes, make_test_scenes, make_train_scenes
 from rrt.scenes.textures import motif
 from rrt.scenes.views import View, draw_view, grade, scale_ratio, viewing_angle
-from rrt.scenes.scenes import SceneSettings, make_scenes, make_test_scenes, make_train_scenes
 
 TOOL = ROOT / "tools" / "make_scenes.py"
-SMALL = SceneSettings(num_train_landmarks=1, views=2, num_test_landmarks=2, test_views=4, queries=2, num_distractors=1,
-                      distractor_views=1, family=2, size=128)
+SMALL = SceneSettings(
+    num_train_landmarks=1,
+    views=2,
+    num_test_landmarks=2,
+    test_views=4,
+    queries=2,
+    num_distractors=1,
+    distractor_views=1,
+    family=2,
+    size=128,
+)
 
 
 def contents(folder):
@@ -109,11 +118,22 @@ def view(angle=0.0, size=50.0, share=1.0, cover=0.3):
     return View((320, 240), (10, 10, 200, 200), (10 * np.sin(a), 0.0, 10 * np.cos(a)), size, share, cover)
 
 
-@pytest.mark.parametrize("other, expected", [
-    (view(), "easy"), (view(angle=29), "easy"), (view(angle=31), "hard"), (view(angle=-29, size=84), "easy"),
-    (view(size=86), "hard"), (view(size=29), "hard"), (view(share=0.61), "easy"), (view(share=0.59), "hard"),
-    (view(share=0.19), "junk"), (view(cover=0.019), "junk"), (view(angle=80, size=10, share=0.3), "hard"),
-])
+@pytest.mark.parametrize(
+    "other, expected",
+    [
+        (view(), "easy"),
+        (view(angle=29), "easy"),
+        (view(angle=31), "hard"),
+        (view(angle=-29, size=84), "easy"),
+        (view(size=86), "hard"),
+        (view(size=29), "hard"),
+        (view(share=0.61), "easy"),
+        (view(share=0.59), "hard"),
+        (view(share=0.19), "junk"),
+        (view(cover=0.019), "junk"),
+        (view(angle=80, size=10, share=0.3), "hard"),
+    ],
+)
 def test_grade_follows_angle_scale_and_share(other, expected):
     assert grade(view(), other) == expected
 
@@ -145,7 +165,7 @@ def test_the_z_buffer_shows_the_nearer_wall_and_projection_agrees_with_the_rende
     colour, shown = render(faces, camera, np.array([0, 0, 1.0]), np.ones(3), np.zeros(3))
     front = building.faces[0]
     middle = front.corner + front.right * 0.5 + front.down * 0.5
-    (x, y), = camera.project([middle])[0]
+    ((x, y),) = camera.project([middle])[0]
     assert shown[round(y), round(x)] and not shown[0, 0] and not shown[-1, -1]
     rows, columns = np.nonzero(shown)
     corners = np.concatenate([camera.project(face.corners)[0] for face in faces])
@@ -177,8 +197,13 @@ def test_every_difficulty_draws_a_picture(kind, difficulty):
 
 
 def run_tool(*arguments):
-    return subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True,
-                          cwd=TOOL.parents[1], env={"PYTHONPATH": str(TOOL.parents[1]), "PATH": ""})
+    return subprocess.run(
+        [sys.executable, str(TOOL), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=TOOL.parents[1],
+        env={"PYTHONPATH": str(TOOL.parents[1]), "PATH": ""},
+    )
 
 
 def assert_one_line_error(result, *words):

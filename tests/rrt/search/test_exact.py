@@ -5,15 +5,15 @@ import tracemalloc
 import numpy as np
 import pytest
 from builders import make_store, unit_rows
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rrt.search.exact
-from rrt.search.rows import DescriptorRows
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
-from rrt.search.exact import Whitening, fit_pca_whitening, load_globals, load_whitening, query_expansion, search
+from rrt.search.exact import load_globals, query_expansion, search
+from rrt.search.rows import DescriptorRows
+from rrt.search.whitening import Whitening, fit_pca_whitening, load_whitening
 
 
 def slow_search(gallery, queries, k):
@@ -149,18 +149,21 @@ def test_whitening_comes_back_from_its_file_bit_for_bit(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["w.npz"]
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda x: search(x, x[:, :3], 1), "queries have 3 dimensions and the gallery 8"),
-    (lambda x: search(x, x, 0), "k=0 neighbours"),
-    (lambda x: search(x, x, 2.5), "k=2.5 neighbours"),
-    (lambda x: search(x[:0], x, 1), "gallery: descriptors of shape"),
-    (lambda x: query_expansion(x, x, 2, -1), "alpha=-1"),
-    (lambda x: fit_pca_whitening(x, 9), "at most 8"),
-    (lambda x: fit_pca_whitening(x[:4], 4), "at most 3"),
-    (lambda x: fit_pca_whitening(x, 0), "dim must be at least 1"),
-    (lambda x: fit_pca_whitening(np.ones((5, 3)), 1), "at most 0"),
-    (lambda x: fit_pca_whitening(x, 4).apply(x[:, :5]), "learned for 8 dimensions, the descriptors have 5"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda x: search(x, x[:, :3], 1), "queries have 3 dimensions and the gallery 8"),
+        (lambda x: search(x, x, 0), "k=0 neighbours"),
+        (lambda x: search(x, x, 2.5), "k=2.5 neighbours"),
+        (lambda x: search(x[:0], x, 1), "gallery: descriptors of shape"),
+        (lambda x: query_expansion(x, x, 2, -1), "alpha=-1"),
+        (lambda x: fit_pca_whitening(x, 9), "at most 8"),
+        (lambda x: fit_pca_whitening(x[:4], 4), "at most 3"),
+        (lambda x: fit_pca_whitening(x, 0), "dim must be at least 1"),
+        (lambda x: fit_pca_whitening(np.ones((5, 3)), 1), "at most 0"),
+        (lambda x: fit_pca_whitening(x, 4).apply(x[:, :5]), "learned for 8 dimensions, the descriptors have 5"),
+    ],
+)
 def test_impossible_requests_say_why(call, message):
     with pytest.raises(InputError, match=message):
         call(unit_rows(np.random.default_rng(5), 20, 8))
@@ -168,7 +171,7 @@ def test_impossible_requests_say_why(call, message):
 
 def test_whitening_files_that_are_none_are_refused(tmp_path):
     whole = fit_pca_whitening(unit_rows(np.random.default_rng(6), 30, 8), 4).save(tmp_path / "w.npz").read_bytes()
-    cases = {"text.npz": b"no", "cut.npz": whole[:len(whole) // 2], "empty.npz": b""}
+    cases = {"text.npz": b"no", "cut.npz": whole[: len(whole) // 2], "empty.npz": b""}
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
     np.savez(tmp_path / "other.npz", mean=np.zeros(3), projection=np.zeros((4, 2)))

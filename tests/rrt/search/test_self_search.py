@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rrt.search.self_search as large_search
-from rrt.search.rows import DescriptorRows, summarize_rows
 from rrt.errors import InputError
 from rrt.search.first_pass import KINDS, FirstPass
+from rrt.search.rows import DescriptorRows, summarize_rows
 from rrt.search.self_search import SelfSearch, plan_memory
 from tools.benchmarks.topk import clustered_rows, exact_neighbours
 
@@ -129,7 +129,9 @@ def test_rows_of_an_index_are_read_as_asked():
         np.testing.assert_array_equal(rows[1:3], table[index][1:3])
         np.testing.assert_array_equal(rows.take(np.array([2, 0]), np.empty((5, 4), np.float32)), table[index][[2, 0]])
         float32 = DescriptorRows(np.float32(table), np.array(index))
-        np.testing.assert_array_equal(float32.take(np.array([2, 0]), np.empty((5, 4), np.float32)), table[index][[2, 0]])
+        np.testing.assert_array_equal(
+            float32.take(np.array([2, 0]), np.empty((5, 4), np.float32)), table[index][[2, 0]]
+        )
 
 
 def test_the_summary_tells_content_order_and_equal_rows():
@@ -141,10 +143,16 @@ def test_the_summary_tells_content_order_and_equal_rows():
     assert summarize_rows(DescriptorRows(rows.reshape(2, 4))).sha256 != summary.sha256
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"k": 0}, "k=0"), ({"first_pass": "int4"}, "first_pass='int4'"), ({"device": "tpu"}, "device='tpu'"),
-    ({"memory_mb": 1}, "memory_mb=1: blocks of 420 images of 130 dimensions need"), ({"block": 0}, "block=0"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"k": 0}, "k=0"),
+        ({"first_pass": "int4"}, "first_pass='int4'"),
+        ({"device": "tpu"}, "device='tpu'"),
+        ({"memory_mb": 1}, "memory_mb=1: blocks of 420 images of 130 dimensions need"),
+        ({"block": 0}, "block=0"),
+    ],
+)
 def test_settings_that_cannot_be_are_refused(tmp_path, settings, message):
     with pytest.raises(InputError, match=message):
         SelfSearch(clustered(np.random.default_rng(0)), **{"k": 3, "folder": tmp_path, **settings})

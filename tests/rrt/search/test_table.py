@@ -7,16 +7,16 @@ import pytest
 from builders import make_store
 from reranking import make_test_world
 
-from rrt.search import table as neighbor_origin
-from rrt.datasets.sets import open_test_set, open_train_set
-from rrt.errors import InputError
-from rrt.formats.ground_truth import load_neighbors, save_neighbors, save_pickle
-from rrt.formats.lists import ImageList, write_image_list
-from rrt.search.table import check_origin, describe_origin, digest_rows, origin_path
-from rrt.search.exact import fit_pca_whitening
-from rrt.store.store import Store
 from rrt.commands.prepare_topk_gldv2 import prepare_topk_gldv2
 from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
+from rrt.datasets.sets import open_test_set, open_train_set
+from rrt.errors import InputError
+from rrt.formats.ground_truth import save_pickle
+from rrt.formats.lists import ImageList, write_image_list
+from rrt.search import table as neighbor_origin
+from rrt.search.table import check_origin, describe_origin, digest_rows, load_neighbors, origin_path, save_neighbors
+from rrt.search.whitening import fit_pca_whitening
+from rrt.store.store import Store
 
 
 @pytest.fixture
@@ -81,10 +81,13 @@ def test_what_was_recorded_is_checked_against_itself(made):
     assert check_origin(*made) == {"aqe": None}
 
 
-@pytest.mark.parametrize("names, what", [
-    (slice(2, 9), "for 8 images as gallery, gallery.txt has 7"),
-    (slice(None, 1, -1), "for other gallery: gallery.txt has other names, or another order"),
-])
+@pytest.mark.parametrize(
+    "names, what",
+    [
+        (slice(2, 9), "for 8 images as gallery, gallery.txt has 7"),
+        (slice(None, 1, -1), "for other gallery: gallery.txt has other names, or another order"),
+    ],
+)
 def test_another_gallery_is_refused(made, names, what):
     table, store, queries, _ = made
     with pytest.raises(InputError, match=f"nn.pkl: made {what}; make it again"):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rrt.errors import InputError
-from rrt.search.exact import fit_pca_whitening, search
-from rrt.search.whitening import fit_supervised_whitening
+from rrt.search.exact import search
+from rrt.search.whitening import fit_pca_whitening, fit_supervised_whitening
 
 
 def landmarks(seed=0, count=60, width=8, classes=6):
@@ -30,7 +30,9 @@ def slow_supervised_whitening(x, pairs, dim, power, shrinkage):
     for first, second in pairs:
         difference = x[first] - x[second]
         covariance += np.outer(difference, difference) / 2 / len(pairs)
-    covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / len(covariance) * np.eye(
+        len(covariance)
+    )
     values, vectors = np.linalg.eigh(covariance)
     whiten = sum(np.outer(vector, vector) / value**power for value, vector in zip(values, vectors.T))
     whitened = (x - x.mean(axis=0)) @ whiten
@@ -38,7 +40,9 @@ def slow_supervised_whitening(x, pairs, dim, power, shrinkage):
     return x.mean(axis=0), whiten @ vectors[:, np.argsort(-values)[:dim]]
 
 
-@pytest.mark.parametrize("power, shrinkage, dim", [(0.5, 0.0, 8), (0.5, 0.5, 3), (0.25, 0.1, 5), (0, 0.3, 4), (0.5, 1.0, 4)])
+@pytest.mark.parametrize(
+    "power, shrinkage, dim", [(0.5, 0.0, 8), (0.5, 0.5, 3), (0.25, 0.1, 5), (0, 0.3, 4), (0.5, 1.0, 4)]
+)
 def test_labels_and_all_their_pairs_give_the_projection_of_a_loop_over_pairs(power, shrinkage, dim):
     x, labels = landmarks()
     pairs = pairs_of(labels)
@@ -98,13 +102,18 @@ def test_it_is_a_function_of_its_input():
     assert (one.projection == two.projection).all()
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"dim": 9}, "60 images of 8 dimensions vary in 8 directions only; give a dim of at most 8"),
-    ({"dim": 0}, "dim must be at least 1"), ({"shrinkage": 1.5}, "shrinkage within 0..1"), ({"power": -1}, "power not negative"),
-    ({"shrinkage": float("nan")}, "shrinkage within 0..1"),
-    ({"labels": np.arange(60)}, "no two images have the same label"),
-    ({"labels": None, "pairs": np.empty((0, 2), int)}, "no matching pairs"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"dim": 9}, "60 images of 8 dimensions vary in 8 directions only; give a dim of at most 8"),
+        ({"dim": 0}, "dim must be at least 1"),
+        ({"shrinkage": 1.5}, "shrinkage within 0..1"),
+        ({"power": -1}, "power not negative"),
+        ({"shrinkage": float("nan")}, "shrinkage within 0..1"),
+        ({"labels": np.arange(60)}, "no two images have the same label"),
+        ({"labels": None, "pairs": np.empty((0, 2), int)}, "no matching pairs"),
+    ],
+)
 def test_impossible_requests_say_why(arguments, message):
     x, labels = landmarks()
     with pytest.raises(InputError, match=message):

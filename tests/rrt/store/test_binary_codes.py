@@ -6,8 +6,8 @@ from builders import unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rrt.store.binary_codes import BinaryCodes, learn_codes, random_codes
 from rrt.errors import InputError
+from rrt.store.binary_codes import BinaryCodes, learn_codes, random_codes
 
 
 def skewed_rows(seed, count, width):
@@ -28,7 +28,11 @@ def squared_errors(codes, rows):
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 999), st.sampled_from([(8, 8), (16, 16), (24, 16), (128, 128)]), st.sampled_from(["itq", "random", None]))
+@given(
+    st.integers(0, 999),
+    st.sampled_from([(8, 8), (16, 16), (24, 16), (128, 128)]),
+    st.sampled_from(["itq", "random", None]),
+)
 def test_every_descriptor_is_read_within_its_bound(seed, sizes, kind):
     dim, bits = sizes
     rows = skewed_rows(seed, 200, dim)
@@ -89,6 +93,10 @@ def test_impossible_numbers_of_bits_are_refused(dim, bits):
 
 def test_training_refuses_what_cannot_be_learned():
     rows = skewed_rows(0, 9, 16)
-    for arguments, part in (((rows, 16), "vary in 8 directions"), ((rows, 8, "pca"), "'pca'"), ((rows, 8, "itq", -1), "seed -1")):
+    for arguments, part in (
+        ((rows, 16), "vary in 8 directions"),
+        ((rows, 8, "pca"), "'pca'"),
+        ((rows, 8, "itq", -1), "seed -1"),
+    ):
         with pytest.raises(InputError, match=part):
             learn_codes(*arguments)

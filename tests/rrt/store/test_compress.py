@@ -1,4 +1,5 @@
-"""Stores of fewer bytes an image: the same images in order, cuts and types as written directly, read by every reader."""
+"""Stores of fewer bytes an image: the same images in order, cuts and types as written directly, read by every
+reader."""
 
 import tracemalloc
 
@@ -9,22 +10,22 @@ from builders import datasets_of, make_records, make_store, unit_rows
 from commands import error_of, files_below
 from reranking import GLOBAL_DIM, LOCAL_DIM, NETWORK
 
-from rrt.store import compress as store_compress
-from rrt.store.binary_codes import random_codes
-from rrt.rerankers.codebook import Codebook
+from rrt.commands import compress_store as tool
 from rrt.errors import InputError
 from rrt.formats.lists import write_image_list
-from rrt.store.memory import MemoryStore
 from rrt.network.model import RRT
+from rrt.network.scorer import Scorer
 from rrt.rerankers import make_method
 from rrt.rerankers.base import SearchSpace, Shortlist
-from rrt.network.scorer import Scorer
+from rrt.rerankers.codebook import Codebook
+from rrt.store import compress as store_compress
+from rrt.store.binary_codes import random_codes
+from rrt.store.check import check_store
+from rrt.store.compress import compress_store
+from rrt.store.memory import MemoryStore
 from rrt.store.records import Skipped
 from rrt.store.store import Store
 from rrt.store.writer import read_skipped, write_store
-from rrt.store.check import check_store
-from rrt.store.compress import compress_store
-from rrt.commands import compress_store as tool
 
 NAMES = ["b.jpg", "a é.jpg", "c.jpg", "d.jpg", "e.jpg"]
 COUNTS = [12, 0, 30, 1, 25]
@@ -44,7 +45,11 @@ def records():
 
 @pytest.fixture
 def store(tmp_path, records):
-    return Store(write_store(tmp_path / "delg_x.h5", [*records, Skipped("f.jpg", "cut short")], "x", {"a": 1}, model_sha256="abc"))
+    return Store(
+        write_store(
+            tmp_path / "delg_x.h5", [*records, Skipped("f.jpg", "cut short")], "x", {"a": 1}, model_sha256="abc"
+        )
+    )
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
@@ -73,8 +78,13 @@ def test_images_names_sizes_skipped_and_settings_stay(tmp_path, store):
     np.testing.assert_array_equal(again.image_size, store.image_size)
     assert read_skipped(again.path) == read_skipped(store.path) == [Skipped("f.jpg", "cut short")]
     assert again.config["a"] == 1 and again.config["max_local"] == 5
-    assert again.config["compressed"] == {"from": str(store.path), "from_local_dtype": "float16", "local_dtype": "bits",
-                                          "global_dtype": "float16", "codes": "random"}
+    assert again.config["compressed"] == {
+        "from": str(store.path),
+        "from_local_dtype": "float16",
+        "local_dtype": "bits",
+        "global_dtype": "float16",
+        "codes": "random",
+    }
     for place in range(5):
         full, cut = store.read(place, 5), again.read(place)
         for name in ("keypoints", "scales", "attention"):
@@ -96,7 +106,10 @@ def test_bits_take_their_bytes_and_are_read_as_the_codes_say(tmp_path, store):
     np.testing.assert_allclose(again.read(4).descriptors, expected[43:], atol=1e-6)
     np.testing.assert_allclose(MemoryStore.of(again[:3]).read(2).descriptors, expected[12:42], atol=1e-6)
     check = check_store(path)
-    assert check.problems == [] and check.summary["local descriptors"] == "16 dimensions in 16 bits, 68 in all, uncompressed"
+    assert (
+        check.problems == []
+        and check.summary["local descriptors"] == "16 dimensions in 16 bits, 68 in all, uncompressed"
+    )
     cut = datasets_of(compress_store(again, tmp_path / "c.h5", max_local=3))
     np.testing.assert_array_equal(cut["local/descriptors"][:6], stored["local/descriptors"][[0, 1, 2, 12, 13, 14]])
     np.testing.assert_array_equal(cut["local/code_axes"], CODES.axes)
@@ -123,8 +136,12 @@ def test_every_reranker_reads_every_kind_of_store(tmp_path):
     words = Codebook(unit_rows(np.random.default_rng(0), 3, LOCAL_DIM), {}).save(tmp_path / "words.npz")
     asmk = make_method("asmk", {"codebook": str(words)})
     codes = random_codes(LOCAL_DIM, LOCAL_DIM)
-    kinds = {"int8": {"local_dtype": "int8"}, "cut": {"max_local": 5}, "bits": {"local_dtype": "bits", "codes": codes},
-             "halves": {"global_dtype": "float16"}}
+    kinds = {
+        "int8": {"local_dtype": "int8"},
+        "cut": {"max_local": 5},
+        "bits": {"local_dtype": "bits", "codes": codes},
+        "halves": {"global_dtype": "float16"},
+    }
     places = np.arange(8)
 
     def scores_of(read, max_local=500):
@@ -132,7 +149,9 @@ def test_every_reranker_reads_every_kind_of_store(tmp_path):
         space = SearchSpace(read, places, places)
         return pairs, np.stack(asmk.scores(space, [Shortlist(q, places, np.zeros(8)) for q in places]))
 
-    found = {kind: scores_of(Store(compress_store(store, tmp_path / f"{kind}.h5", **how))) for kind, how in kinds.items()}
+    found = {
+        kind: scores_of(Store(compress_store(store, tmp_path / f"{kind}.h5", **how))) for kind, how in kinds.items()
+    }
     expected = scores_of(store)
     for kind, tolerance in (("int8", 0.02), ("halves", 0.01)):
         for ours, theirs in zip(found[kind], expected):
@@ -145,10 +164,16 @@ def test_every_reranker_reads_every_kind_of_store(tmp_path):
         np.testing.assert_allclose(ours, theirs, atol=2e-3)
 
 
-@pytest.mark.parametrize("change, part", [
-    ({"local/code_mean": None}, "do not say of what"), ({"local/code_axes": np.zeros((16, 16), np.int32)}, "do not say of what"),
-    ({"local/code_axes": np.zeros((8, 16), np.float32)}, "do not fit"), ({"local/code_mean": np.zeros(15, np.float32)}, "do not fit"),
-    ({"local/code_mean": np.full(16, np.nan, np.float32)}, "not finite")])
+@pytest.mark.parametrize(
+    "change, part",
+    [
+        ({"local/code_mean": None}, "do not say of what"),
+        ({"local/code_axes": np.zeros((16, 16), np.int32)}, "do not say of what"),
+        ({"local/code_axes": np.zeros((8, 16), np.float32)}, "do not fit"),
+        ({"local/code_mean": np.zeros(15, np.float32)}, "do not fit"),
+        ({"local/code_mean": np.full(16, np.nan, np.float32)}, "not finite"),
+    ],
+)
 def test_damaged_codes_are_one_error(tmp_path, store, change, part):
     path = compress_store(store, tmp_path / "b.h5", "bits", codes=CODES)
     with h5py.File(path, "r+") as file:
@@ -174,12 +199,27 @@ def test_memory_is_bounded_by_a_block(tmp_path):
 def test_the_tool_learns_codes_and_says_the_bytes(tmp_path, store, monkeypatch, capsys):
     train = make_store(tmp_path, n=9, num_local=20, **SIZES)
     write_image_list(tmp_path / "list.txt", train.names[:6], [0] * 6, [(1, 1)] * 6)
-    arguments = [store.path, tmp_path / "b.h5", "--local_dtype", "bits", "--bits", 8, "--train", train.path, "--train_list",
-                 tmp_path / "list.txt", "--max_local", 4]
+    arguments = [
+        store.path,
+        tmp_path / "b.h5",
+        "--local_dtype",
+        "bits",
+        "--bits",
+        8,
+        "--train",
+        train.path,
+        "--train_list",
+        tmp_path / "list.txt",
+        "--max_local",
+        4,
+    ]
     monkeypatch.setattr("sys.argv", ["command", *map(str, arguments)])
     tool.main()
     sizes = [path.stat().st_size / 5 for path in (tmp_path / "b.h5", store.path)]
-    assert capsys.readouterr().out == f"wrote {tmp_path / 'b.h5'}: {sizes[0]:,.0f} bytes an image instead of {sizes[1]:,.0f}\n"
+    assert (
+        capsys.readouterr().out
+        == f"wrote {tmp_path / 'b.h5'}: {sizes[0]:,.0f} bytes an image instead of {sizes[1]:,.0f}\n"
+    )
     note = Store(tmp_path / "b.h5").config["compressed"]
     assert (note["codes"], note["bits"], note["descriptors"]) == ("itq", 8, 120)
     first = (tmp_path / "b.h5").read_bytes()
@@ -188,19 +228,34 @@ def test_the_tool_learns_codes_and_says_the_bytes(tmp_path, store, monkeypatch, 
     assert (tmp_path / "b.h5").read_bytes() == first
 
 
-@pytest.mark.parametrize("arguments, part", [
-    (["absent.h5", "b.h5"], "absent.h5"), (["delg_x.h5", "delg_x.h5", "--overwrite"], "is the store that shall be compressed"),
-    (["delg_x.h5", "list.txt"], "list.txt: exists"), (["delg_x.h5", "b.h5", "--max_local", "-1"], "--max_local -1"),
-    (["delg_x.h5", "b.h5", "--local_dtype", "bits"], "128 bits for 16 dimensions"),
-    (["delg_x.h5", "b.h5", "--local_dtype", "bits", "--bits", "9"], "9 bits"),
-    (["delg_x.h5", "b.h5", "--local_dtype", "bits", "--seed", "-1"], "seed -1"),
-    (["delg_x.h5", "b.h5", "--local_dtype", "int8", "--train", "delg_x.h5"], "--local_dtype bits alone"),
-    (["delg_x.h5", "b.h5", "--local_dtype", "bits", "--train_list", "list.txt"], "--train_list"),
-    (["delg_x.h5", "b.h5", "--local_dtype", "bits", "--bits", "16", "--train", "wide.h5"], "wide.h5: local descriptors of 8"),
-    (["delg_x.h5", "b.h5", "--local_dtype", "bits", "--bits", "16", "--train", "delg_x.h5", "--sample", "0"], "--sample 0"),
-    (["delg_x.h5", "b.h5", "--local_dtype", "bits", "--bits", "16", "--train", "delg_x.h5", "--sample", "9"], "vary in"),
-    (["delg_x.h5", "b.h5", "--local_dtype", "bits", "--bits", "16", "--train", "absent.h5"], "absent.h5"),
-    (["bits.h5", "b.h5", "--local_dtype", "int8"], "are bits already")])
+@pytest.mark.parametrize(
+    "arguments, part",
+    [
+        (["absent.h5", "b.h5"], "absent.h5"),
+        (["delg_x.h5", "delg_x.h5", "--overwrite"], "is the store that shall be compressed"),
+        (["delg_x.h5", "list.txt"], "list.txt: exists"),
+        (["delg_x.h5", "b.h5", "--max_local", "-1"], "--max_local -1"),
+        (["delg_x.h5", "b.h5", "--local_dtype", "bits"], "128 bits for 16 dimensions"),
+        (["delg_x.h5", "b.h5", "--local_dtype", "bits", "--bits", "9"], "9 bits"),
+        (["delg_x.h5", "b.h5", "--local_dtype", "bits", "--seed", "-1"], "seed -1"),
+        (["delg_x.h5", "b.h5", "--local_dtype", "int8", "--train", "delg_x.h5"], "--local_dtype bits alone"),
+        (["delg_x.h5", "b.h5", "--local_dtype", "bits", "--train_list", "list.txt"], "--train_list"),
+        (
+            ["delg_x.h5", "b.h5", "--local_dtype", "bits", "--bits", "16", "--train", "wide.h5"],
+            "wide.h5: local descriptors of 8",
+        ),
+        (
+            ["delg_x.h5", "b.h5", "--local_dtype", "bits", "--bits", "16", "--train", "delg_x.h5", "--sample", "0"],
+            "--sample 0",
+        ),
+        (
+            ["delg_x.h5", "b.h5", "--local_dtype", "bits", "--bits", "16", "--train", "delg_x.h5", "--sample", "9"],
+            "vary in",
+        ),
+        (["delg_x.h5", "b.h5", "--local_dtype", "bits", "--bits", "16", "--train", "absent.h5"], "absent.h5"),
+        (["bits.h5", "b.h5", "--local_dtype", "int8"], "are bits already"),
+    ],
+)
 def test_wrong_input_is_one_line_and_writes_nothing(tmp_path, store, monkeypatch, capsys, arguments, part):
     monkeypatch.chdir(tmp_path)
     make_store(tmp_path, file_name="wide.h5")

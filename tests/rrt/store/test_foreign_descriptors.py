@@ -9,9 +9,9 @@ from commands import run_tool
 from hloc_files import write_features
 from reranking import NETWORK, make_test_world, make_world
 
-from rrt.store.store import Store
 from rrt.commands.import_arrays import import_arrays
 from rrt.commands.import_hloc import import_hloc
+from rrt.store.store import Store
 
 SIZES = {"global_dim": 1024, "local_dim": 256}
 
@@ -32,11 +32,18 @@ def world(tmp_path):
     make_test_world(tmp_path / "test", landmarks=2, seed=1, **SIZES)
     store = tmp_path / "test" / "delg_toy.h5"
     records = take_records(store)
-    columns = {name: np.concatenate([getattr(record, name) for record in records])
-               for name in ("descriptors", "keypoints", "scales", "attention")}
-    np.savez(tmp_path / "arrays.npz", names=[record.name for record in records], **columns,
-             image_size=[record.size for record in records], offsets=np.cumsum([0, *(len(r.scales) for r in records)]),
-             **{"global": [record.global_ for record in records]})
+    columns = {
+        name: np.concatenate([getattr(record, name) for record in records])
+        for name in ("descriptors", "keypoints", "scales", "attention")
+    }
+    np.savez(
+        tmp_path / "arrays.npz",
+        names=[record.name for record in records],
+        **columns,
+        image_size=[record.size for record in records],
+        offsets=np.cumsum([0, *(len(r.scales) for r in records)]),
+        **{"global": [record.global_ for record in records]},
+    )
     import_arrays(tmp_path / "arrays.npz", store, compression="gzip").close()
     return tmp_path
 
@@ -45,9 +52,22 @@ def test_imported_descriptors_train_a_reranker_and_are_measured(world):
     folder = world / "logs"
     network = NETWORK | {"num_global_features": SIZES["global_dim"], "num_local_features": SIZES["local_dim"]}
     data = [f"dataset.{part}_data_dir={world / part}" for part in ("train", "test")]
-    data += ["dataset.desc_name=toy", "dataset.test_gnd_file=gnd_toy.pkl", "dataset.sampler=triplet", "model.RRT", "cpu=True"]
+    data += [
+        "dataset.desc_name=toy",
+        "dataset.test_gnd_file=gnd_toy.pkl",
+        "dataset.sampler=triplet",
+        "model.RRT",
+        "cpu=True",
+    ]
     network = [f"model.{name}={value}" for name, value in network.items()]
-    steps = ["epochs=1", "steps_per_epoch=1", "planted_steps=1", "planted.min_local=2", "min_positives=2", "select_on=last"]
+    steps = [
+        "epochs=1",
+        "steps_per_epoch=1",
+        "planted_steps=1",
+        "planted.min_local=2",
+        "min_positives=2",
+        "select_on=last",
+    ]
     trained = run_tool("experiment.py", "with", f"temp_dir={folder}", *data, *network, *steps)
     assert trained.returncode == 0, trained.stderr
     measured = run_tool("evaluate_revisited.py", "with", f"temp_dir={folder}", *data, f"resume={folder / 'last.pt'}")

@@ -50,9 +50,10 @@ READER = """
 def test_a_damaged_store_reads_or_is_refused(tmp_path, layout):
     records = builders.make_records([f"jpg/東京 {i}.jpg" for i in range(6)], num_local=[3, 0, 9, 1, 20, 2])
     path = write_store(tmp_path / "delg_x.h5", records, **LAYOUTS[layout])
-    code = textwrap.dedent(READER.format(folders=[str(ROOT / "tests"), str(ROOT)], count=MUTATIONS))
-    finished = subprocess.run([sys.executable, "-c", code, str(path), str(len(layout))], text=True,
-                              capture_output=True, timeout=120)
+    code = textwrap.dedent(READER.format(folders=[str(ROOT / "tests/helpers"), str(ROOT)], count=MUTATIONS))
+    finished = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(len(layout))], text=True, capture_output=True, timeout=120
+    )
     assert finished.returncode == 0, finished.stderr[-2000:]
     result = json.loads(finished.stdout)
     assert result["found"].keys() == {"read", "refused"} and sum(result["found"].values()) == MUTATIONS

@@ -5,8 +5,8 @@ import pytest
 from builders import make_records, make_store
 
 from rrt.errors import InputError
-from rrt.store.joined import JoinedStore
 from rrt.network.pairs import read_images
+from rrt.store.joined import JoinedStore
 from rrt.store.schema import LOCAL_COLUMNS
 from rrt.store.store import Store
 from rrt.store.writer import write_store
@@ -17,8 +17,10 @@ def stores(tmp_path_factory):
     """(the joined view of two stores, one store with the images of both)"""
     folder = tmp_path_factory.mktemp("joined")
     records = make_records([f"a{i}.jpg" for i in range(9)], num_local=[3, 0, 5, 2, 0, 4, 1, 6, 2])
-    paths = [write_store(folder / f"{name}.h5", part, "test", {})
-             for name, part in (("first", records[:5]), ("second", records[5:]), ("all", records))]
+    paths = [
+        write_store(folder / f"{name}.h5", part, "test", {})
+        for name, part in (("first", records[:5]), ("second", records[5:]), ("all", records))
+    ]
     first, second, whole = map(Store, paths)
     return JoinedStore(first, second), whole
 
@@ -38,8 +40,9 @@ def test_everything_else_is_that_of_a_single_store(stores):
     np.testing.assert_array_equal(joined.local_counts(3), whole.local_counts(3))
     for key in (np.array([8, 1, 1]), slice(3, 7), slice(None, None, 2), 6, np.array([], int)):
         np.testing.assert_array_equal(joined.global_descriptors[key], whole.global_descriptors[key])
-    for ours, theirs in zip(vars(read_images(joined, np.array([7, 2]), 2)).values(),
-                            vars(read_images(whole, np.array([7, 2]), 2)).values()):
+    for ours, theirs in zip(
+        vars(read_images(joined, np.array([7, 2]), 2)).values(), vars(read_images(whole, np.array([7, 2]), 2)).values()
+    ):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -48,14 +51,19 @@ def test_columns_of_different_precision_become_the_finer_one(tmp_path):
     single = make_store(tmp_path, 2, names=["c", "d"], desc_name="single", local_dtype="float32", seed=1)
     packed = JoinedStore(half, single).read_packed([3, 0])
     assert packed.descriptors.dtype == np.float32
-    np.testing.assert_array_equal(packed.descriptors, np.concatenate([single.read(1).descriptors, half.read(0).descriptors]))
+    np.testing.assert_array_equal(
+        packed.descriptors, np.concatenate([single.read(1).descriptors, half.read(0).descriptors])
+    )
 
 
-@pytest.mark.parametrize("other, message", [
-    ({"names": ["x", "b"]}, "other.h5: 'b' is in .*first.h5, too"),
-    ({"global_dim": 7}, "other.h5: global descriptors have 7 dimensions, those of .*first.h5 have 16"),
-    ({"local_dim": 4}, "other.h5: local descriptors have 4 dimensions"),
-])
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        ({"names": ["x", "b"]}, "other.h5: 'b' is in .*first.h5, too"),
+        ({"global_dim": 7}, "other.h5: global descriptors have 7 dimensions, those of .*first.h5 have 16"),
+        ({"local_dim": 4}, "other.h5: local descriptors have 4 dimensions"),
+    ],
+)
 def test_stores_that_do_not_fit_together_are_refused(tmp_path, other, message):
     first = make_store(tmp_path, names=["a", "b"], file_name="first.h5")
     with pytest.raises(InputError, match=message):

@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 
 from rrt.errors import InputError
-from rrt.store.writer import PartWriter, is_complete, write_store
 from rrt.store.store import Store
+from rrt.store.writer import PartWriter, is_complete, write_store
 
 NAMES = [f"jpg/{i}.jpg" for i in range(7)]
 COUNTS = [3, 0, 250, 1, 0, 90, 400]
-LAYOUTS = [{"local_dtype": "int8"}, {"local_dtype": "float32", "max_local": 100}, {"max_local": 0},
-           {"compression": "gzip"}, {"compression": "lzf", "local_dtype": "int8", "max_local": 300}]
+LAYOUTS = [
+    {"local_dtype": "int8"},
+    {"local_dtype": "float32", "max_local": 100},
+    {"max_local": 0},
+    {"compression": "gzip"},
+    {"compression": "lzf", "local_dtype": "int8", "max_local": 300},
+]
 
 
 def records_of(counts=COUNTS, **sizes):
@@ -25,7 +30,7 @@ def records_of(counts=COUNTS, **sizes):
 def in_parts(path, block, **layout):
     writer = PartWriter(path, NAMES, {"a": 1}, block, **layout)
     for part in writer.missing_parts():
-        writer.write_part(part, records_of()[part * block:(part + 1) * block])
+        writer.write_part(part, records_of()[part * block : (part + 1) * block])
     return writer.merge("abc", "x")
 
 
@@ -56,7 +61,9 @@ def test_compressed_columns_are_chunks_without_gaps(tmp_path, compression):
 
 def test_repeating_scales_and_zeros_compress(tmp_path):
     records = [replace(record, descriptors=np.eye(len(record.scales), 96)) for record in records_of()]
-    sizes = {c: write_store(tmp_path / "delg_x.h5", records, compression=c).stat().st_size for c in (None, "gzip", "lzf")}
+    sizes = {
+        c: write_store(tmp_path / "delg_x.h5", records, compression=c).stat().st_size for c in (None, "gzip", "lzf")
+    }
     assert sizes["gzip"] < sizes["lzf"] < sizes[None] / 3
 
 
@@ -75,12 +82,15 @@ def test_halves_are_stored_as_they_are_given(tmp_path):
     assert write_store(tmp_path / "delg_x.h5", halves).read_bytes() == whole
 
 
-@pytest.mark.parametrize("layout, what", [
-    ({"local_dtype": "float64"}, "cannot be kept as float64; use float16 or float32 or int8"),
-    ({"compression": "zip"}, "unknown compression 'zip'; use gzip or lzf"),
-    ({"max_local": -1}, "at most -1 local descriptors"),
-    ({"block": 0}, "parts of 0 images"),
-])
+@pytest.mark.parametrize(
+    "layout, what",
+    [
+        ({"local_dtype": "float64"}, "cannot be kept as float64; use float16 or float32 or int8"),
+        ({"compression": "zip"}, "unknown compression 'zip'; use gzip or lzf"),
+        ({"max_local": -1}, "at most -1 local descriptors"),
+        ({"block": 0}, "parts of 0 images"),
+    ],
+)
 def test_an_impossible_layout_is_refused_before_any_work(tmp_path, layout, what):
     with pytest.raises(InputError, match=what):
         PartWriter(tmp_path / "delg_x.h5", NAMES, {}, **layout)
@@ -110,12 +120,15 @@ def test_a_store_that_cannot_be_written_leaves_the_one_that_stands_there(tmp_pat
 class TestAnotherRun:
     """What a later run asks for is compared with what is there."""
 
-    @pytest.mark.parametrize("asked, difference", [
-        ({"local_dtype": "float16"}, 'local_dtype = "int8", this run has "float16"'),
-        ({"compression": "gzip"}, 'compression = null, this run has "gzip"'),
-        ({"max_local": 7}, "max_local = 8, this run has 7"),
-        ({"max_local": None}, 'max_local = 8, this run has "(absent)"'),
-    ])
+    @pytest.mark.parametrize(
+        "asked, difference",
+        [
+            ({"local_dtype": "float16"}, 'local_dtype = "int8", this run has "float16"'),
+            ({"compression": "gzip"}, 'compression = null, this run has "gzip"'),
+            ({"max_local": 7}, "max_local = 8, this run has 7"),
+            ({"max_local": None}, 'max_local = 8, this run has "(absent)"'),
+        ],
+    )
     def test_a_finished_store_of_another_layout_is_refused(self, tmp_path, asked, difference):
         path = write_store(tmp_path / "delg_x.h5", records_of(), settings={"a": 1}, local_dtype="int8", max_local=8)
         with pytest.raises(InputError) as error:

@@ -9,8 +9,8 @@ import torch
 from builders import make_records, make_store, unit_rows
 
 from rrt import ImageRecord, InputError, MemoryStore, StoredImage
-from rrt.datasets.sets import check_finite
 from rrt.network.pairs import read_images
+from rrt.store.checked import check_finite
 
 COUNTS = [4, 0, 7, 1, 3]
 
@@ -39,8 +39,12 @@ def test_images_of_a_store_are_read_from_memory_as_from_the_file(tmp_path, max_l
 
 def test_records_that_were_never_written_are_ordered_by_attention_as_a_store_orders_them(tmp_path):
     record = make_records(["a.jpg"])[0]
-    mixed = replace(record, **{name: getattr(record, name)[[2, 0, 4, 1, 3]]
-                               for name in ("descriptors", "keypoints", "scales", "attention")})
+    mixed = replace(
+        record,
+        **{
+            name: getattr(record, name)[[2, 0, 4, 1, 3]] for name in ("descriptors", "keypoints", "scales", "attention")
+        },
+    )
     assert_same_batch(*(read_images(MemoryStore.of([each]), np.array([0]), 3) for each in (mixed, record)))
 
 
@@ -72,16 +76,19 @@ def test_it_can_be_sent_to_another_process_and_closed(store):
     assert_same_batch(read_images(memory, np.arange(5), None), read_images(store, np.arange(5), None))
 
 
-@pytest.mark.parametrize("arguments, what", [
-    (([[1.0, 0]], []), "0 tables of local descriptors for 1 global"),
-    (([[1.0, 0]], [[[1.0]]], []), "0 rows of scales"),
-    (([[1.0, 0]], [[[1.0]]], [[1.0]], ["a", "b"]), "2 names"),
-    (([[1.0, np.nan]], [[[1.0]]]), "'image 0' has global values that are not finite"),
-    (([[1.0, 0]], [[[np.inf]]]), "'image 0' has descriptors values that are not finite"),
-    (([[1.0, 0]], [[[1.0]]], [[np.nan]]), "'image 0' has scales values"),
-    (([[1.0, 0]], [[[1.0]]], [[1.0, 2.0]]), "arrays that do not fit together"),
-    (([[1.0, 0]] * 2, [[[1.0]], [[1.0, 0.0]]]), "'image 1' has local descriptors of 2 dimensions, 'image 0' of 1"),
-])
+@pytest.mark.parametrize(
+    "arguments, what",
+    [
+        (([[1.0, 0]], []), "0 tables of local descriptors for 1 global"),
+        (([[1.0, 0]], [[[1.0]]], []), "0 rows of scales"),
+        (([[1.0, 0]], [[[1.0]]], [[1.0]], ["a", "b"]), "2 names"),
+        (([[1.0, np.nan]], [[[1.0]]]), "'image 0' has global values that are not finite"),
+        (([[1.0, 0]], [[[np.inf]]]), "'image 0' has descriptors values that are not finite"),
+        (([[1.0, 0]], [[[1.0]]], [[np.nan]]), "'image 0' has scales values"),
+        (([[1.0, 0]], [[[1.0]]], [[1.0, 2.0]]), "arrays that do not fit together"),
+        (([[1.0, 0]] * 2, [[[1.0]], [[1.0, 0.0]]]), "'image 1' has local descriptors of 2 dimensions, 'image 0' of 1"),
+    ],
+)
 def test_wrong_arrays_are_refused_naming_the_image(arguments, what):
     with pytest.raises(InputError, match=what):
         MemoryStore(*arguments)
@@ -109,9 +116,17 @@ class TestImagesOfAStore:
         for column in ("descriptors", "keypoints", "scales", "attention"):
             np.testing.assert_array_equal(getattr(record, column), getattr(local, column))
 
-    @pytest.mark.parametrize("key, what", [(5, "there is no image 5"), (-1, "there is no image -1"),
-                                           ("x.jpg", "no descriptors for 'x.jpg'"), (1.5, "1.5 is neither a name"),
-                                           ([0, 7], "there is no image 7"), (None, "None is neither")])
+    @pytest.mark.parametrize(
+        "key, what",
+        [
+            (5, "there is no image 5"),
+            (-1, "there is no image -1"),
+            ("x.jpg", "no descriptors for 'x.jpg'"),
+            (1.5, "1.5 is neither a name"),
+            ([0, 7], "there is no image 7"),
+            (None, "None is neither"),
+        ],
+    )
     def test_what_is_not_there_is_refused(self, store, key, what):
         with pytest.raises(InputError, match=what):
             store[key]

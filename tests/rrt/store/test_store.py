@@ -14,14 +14,22 @@ from hypothesis import strategies as st
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.store.records import Skipped
-from rrt.store.store import Store
-from rrt.store.writer import write_store
 from rrt.store.schema import COMPRESSIONS
+from rrt.store.store import Store
 from rrt.store.values import LOCAL_DTYPES, to_float32, to_stored
+from rrt.store.writer import write_store
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
-UNUSUAL = ["a b/c d.jpg", "東京/タワー 1.jpg", "Ünïcödé.jpeg", "no_suffix", ".hidden", "a/../b.jpg",
-           "x,y;z'.jpg", "😀.png"]
+UNUSUAL = [
+    "a b/c d.jpg",
+    "東京/タワー 1.jpg",
+    "Ünïcödé.jpeg",
+    "no_suffix",
+    ".hidden",
+    "a/../b.jpg",
+    "x,y;z'.jpg",
+    "😀.png",
+]
 
 
 @st.composite
@@ -53,9 +61,13 @@ def compressed_copy(store, path):
     return Store(path)
 
 
-LAYOUTS = st.fixed_dictionaries({"local_dtype": st.sampled_from(LOCAL_DTYPES),
-                                 "compression": st.sampled_from([None, *COMPRESSIONS]),
-                                 "max_local": st.none() | st.integers(0, 7)})
+LAYOUTS = st.fixed_dictionaries(
+    {
+        "local_dtype": st.sampled_from(LOCAL_DTYPES),
+        "compression": st.sampled_from([None, *COMPRESSIONS]),
+        "max_local": st.none() | st.integers(0, 7),
+    }
+)
 
 
 @settings(max_examples=40)
@@ -79,8 +91,10 @@ def test_a_compressed_store_gives_what_the_mapped_one_gives(tmp_path_factory, ca
     folder = tmp_path_factory.getbasetemp()
     mapped = Store(write_store(folder / "delg_mapped.h5", records, local_dtype=dtype))
     packed = Store(write_store(folder / "delg_packed.h5", records, local_dtype=dtype, compression=compression))
-    for first, second in [(mapped.read_packed(range(len(names))[::-1]), packed.read_packed(range(len(names))[::-1])),
-                          (mapped.read(len(names) - 1, 2), packed.read(len(names) - 1, 2))]:
+    for first, second in [
+        (mapped.read_packed(range(len(names))[::-1]), packed.read_packed(range(len(names))[::-1])),
+        (mapped.read(len(names) - 1, 2), packed.read(len(names) - 1, 2)),
+    ]:
         for name, column in vars(first).items():
             np.testing.assert_array_equal(column, getattr(second, name))
             assert column.dtype == getattr(second, name).dtype
@@ -114,8 +128,15 @@ def test_packed_reading_equals_reading_one_by_one(tmp_path_factory, case, dtype,
 
 
 def test_a_store_tells_its_sizes_and_settings(tmp_path, make_store):
-    store = make_store(tmp_path, 3, num_local=[2, 0, 7], global_dim=12, local_dim=6, desc_name="r50_gldv2",
-                       settings={"scales": (1, 2), "model": {"name": "r50"}})
+    store = make_store(
+        tmp_path,
+        3,
+        num_local=[2, 0, 7],
+        global_dim=12,
+        local_dim=6,
+        desc_name="r50_gldv2",
+        settings={"scales": (1, 2), "model": {"name": "r50"}},
+    )
     assert (store.num_images, store.global_dim, store.local_dim) == (3, 12, 6)
     assert store.config == {"scales": [1, 2], "model": {"name": "r50"}}
     assert store.attributes["desc_name"] == "r50_gldv2" and store.attributes["software"].startswith("rrt ")
@@ -130,12 +151,19 @@ def test_the_file_follows_schema_1(tmp_path, make_store):
         assert {"schema", "version", "desc_name", "config", "model_sha256", "software", "complete"} == set(file.attrs)
         assert file.attrs["schema"] == b"delg-store" and file.attrs["version"] == 1 and file.attrs["complete"]
         assert h5py.check_string_dtype(file["names"].dtype).encoding == "utf-8"
-        types = {name: (file[name].dtype.name, file[name].shape) for name in
-                 ("image_size", "global", *(f"local/{name}" for name in file["local"]))}
-        assert types == {"image_size": ("int32", (4, 2)), "global": ("float32", (4, 16)),
-                         "local/offsets": ("int64", (5,)), "local/descriptors": ("float16", (12, 8)),
-                         "local/keypoints": ("float32", (12, 2)),
-                         "local/scales": ("float32", (12,)), "local/attention": ("float32", (12,))}
+        types = {
+            name: (file[name].dtype.name, file[name].shape)
+            for name in ("image_size", "global", *(f"local/{name}" for name in file["local"]))
+        }
+        assert types == {
+            "image_size": ("int32", (4, 2)),
+            "global": ("float32", (4, 16)),
+            "local/offsets": ("int64", (5,)),
+            "local/descriptors": ("float16", (12, 8)),
+            "local/keypoints": ("float32", (12, 2)),
+            "local/scales": ("float32", (12,)),
+            "local/attention": ("float32", (12,)),
+        }
         assert all(file[name].chunks is None and file[name].id.get_offset() for name in types)
 
 
@@ -195,8 +223,9 @@ def test_a_lacking_image_is_named_with_its_line_and_reason(tmp_path):
     images = read_image_list(tmp_path / "test_query.txt")
     with pytest.raises(InputError) as skipped:
         store.indices(images.names, images)
-    assert str(skipped.value).startswith(f"{store.path}: no descriptors for 'b.jpg' (line 2 of test_query.txt), it was "
-                                         "skipped: cannot be decoded; ")
+    assert str(skipped.value).startswith(
+        f"{store.path}: no descriptors for 'b.jpg' (line 2 of test_query.txt), it was skipped: cannot be decoded; "
+    )
     with pytest.raises(InputError, match=r"'c.jpg' \(line 3 of test_query.txt\); extract it with delg_extract/"):
         store.index("c.jpg", images)
 
@@ -275,7 +304,7 @@ class TestBadFiles:
     def test_a_truncated_file(self, tmp_path, make_store, kept):
         path = make_store(tmp_path, 20, num_local=30).path
         content = path.read_bytes()
-        path.write_bytes(content[:int(kept * len(content))])
+        path.write_bytes(content[: int(kept * len(content))])
         assert "cut short" in self.refused(path)
 
     def test_any_other_hdf5_file(self, tmp_path):
@@ -285,33 +314,50 @@ class TestBadFiles:
 
     def test_another_version(self, tmp_path):
         assert "schema version 2, this program reads version 1" in self.changed(
-            tmp_path, lambda file: file.attrs.update(version=2))
+            tmp_path, lambda file: file.attrs.update(version=2)
+        )
 
     def test_an_unfinished_store(self, tmp_path):
         assert "was not finished" in self.changed(tmp_path, lambda file: file.attrs.update(complete=False))
 
-    @pytest.mark.parametrize("name", ["names", "image_size", "global", "local", "local/offsets", "local/descriptors",
-                                      "local/keypoints", "local/scales", "local/attention"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "names",
+            "image_size",
+            "global",
+            "local",
+            "local/offsets",
+            "local/descriptors",
+            "local/keypoints",
+            "local/scales",
+            "local/attention",
+        ],
+    )
     def test_a_lacking_dataset(self, tmp_path, name):
         message = self.changed(tmp_path, lambda file: file.__delitem__(name))
         assert f"dataset /{name}" in message and "is missing" in message
 
-    @pytest.mark.parametrize("name, value, what", [
-        ("image_size", np.zeros((3, 2), np.int32), r"/image_size is (3, 2) where (4, 2) fits"),
-        ("global", np.zeros(4, np.float32), "/global is float32 with 1 axes"),
-        ("global", np.zeros((4, 2), np.int32), "/global is int32"),
-        ("names", np.arange(4), "/names is int64"),
-        ("local/descriptors", np.zeros((12, 8), np.float64), "type float64"),
-        ("local/descriptors", np.zeros((11, 8), np.float16), "where (11, 2) fits"),
-        ("local/attention", np.zeros(11, np.float32), "/local/attention is (11,)"),
-        ("local/offsets", np.array([0, 3, 2, 9, 12]), "/local/offsets does not divide the 12"),
-        ("local/offsets", np.array([0, 3, 6, 9, 13]), "/local/offsets does not divide the 12"),
-        ("names", ["a", "b", "a", "c"], "'a' is named twice"),
-    ])
+    @pytest.mark.parametrize(
+        "name, value, what",
+        [
+            ("image_size", np.zeros((3, 2), np.int32), r"/image_size is (3, 2) where (4, 2) fits"),
+            ("global", np.zeros(4, np.float32), "/global is float32 with 1 axes"),
+            ("global", np.zeros((4, 2), np.int32), "/global is int32"),
+            ("names", np.arange(4), "/names is int64"),
+            ("local/descriptors", np.zeros((12, 8), np.float64), "type float64"),
+            ("local/descriptors", np.zeros((11, 8), np.float16), "where (11, 2) fits"),
+            ("local/attention", np.zeros(11, np.float32), "/local/attention is (11,)"),
+            ("local/offsets", np.array([0, 3, 2, 9, 12]), "/local/offsets does not divide the 12"),
+            ("local/offsets", np.array([0, 3, 6, 9, 13]), "/local/offsets does not divide the 12"),
+            ("names", ["a", "b", "a", "c"], "'a' is named twice"),
+        ],
+    )
     def test_a_dataset_that_does_not_fit(self, tmp_path, name, value, what):
         def replace(file):
             del file[name]
             file[name] = value
+
         assert what in self.changed(tmp_path, replace)
 
     @pytest.mark.parametrize("name, shape", [("global", (4, 10**9)), ("local/offsets", (10**11,)), ("names", (10**9,))])
@@ -320,12 +366,14 @@ class TestBadFiles:
             dtype = file[name].dtype
             del file[name]
             file.create_dataset(name, shape, dtype, chunks=tuple(min(side, 1000) for side in shape))
+
         assert "far more than the file can hold" in self.changed(tmp_path, claim)
 
     def test_names_that_are_no_text(self, tmp_path):
         def spoil(file):
             del file["names"]
             file["names"] = np.array([b"\xff\xfe", b"a", b"b", b"c"], dtype=h5py.string_dtype("utf-8", 2))
+
         assert "damaged" in self.changed(tmp_path, spoil)
 
     def test_a_store_lost_while_it_is_open(self, tmp_path, make_store):
@@ -339,7 +387,7 @@ class TestBadFiles:
         content = bytearray(store.path.read_bytes())
         with h5py.File(store.path) as file:
             chunk = file["local/descriptors"].id.get_chunk_info(0)
-        content[chunk.byte_offset:chunk.byte_offset + chunk.size] = bytes(chunk.size)
+        content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
         store.path.write_bytes(content)
         with pytest.raises(InputError, match="delg_gzip.h5: damaged"):
             Store(store.path).read_packed(range(9))

@@ -8,8 +8,8 @@ from reranking import LOCAL_DIM, NETWORK, make_dataset, make_source
 
 from rrt.datasets.sets import store_path
 from rrt.network.model import RRT
-from rrt.search.exact import load_globals
 from rrt.network.scorer import Scorer
+from rrt.search.exact import load_globals
 from rrt.store.store import Store
 from rrt.store.writer import write_store
 

@@ -14,8 +14,9 @@ HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
 def rows_of(seed, count, width, sparsity):
     """Unit rows of which a share of the components is zero or tiny: from dense ones to those with one component."""
     generator = np.random.default_rng(seed)
-    rows = generator.standard_normal((count, width)) * generator.choice([1, 1e-3, 0], (count, width),
-                                                                         p=[1 - sparsity, sparsity / 2, sparsity / 2])
+    rows = generator.standard_normal((count, width)) * generator.choice(
+        [1, 1e-3, 0], (count, width), p=[1 - sparsity, sparsity / 2, sparsity / 2]
+    )
     rows[:, 0] += generator.choice([1, 1e-6], count)
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
@@ -76,8 +77,9 @@ def test_rounding_to_half_precision_is_that_of_numpy(rows):
 def test_values_between_and_at_all_halves_round_as_numpy_rounds_them():
     finite = np.sort(HALVES[np.abs(HALVES) <= 2].astype(np.float32))
     middle = (finite[:-1] + finite[1:]) / 2
-    values = np.concatenate([finite, middle, np.nextafter(middle, 9, dtype=np.float32),
-                             np.nextafter(middle, -9, dtype=np.float32)])[:, None]
+    values = np.concatenate(
+        [finite, middle, np.nextafter(middle, 9, dtype=np.float32), np.nextafter(middle, -9, dtype=np.float32)]
+    )[:, None]
     rounded = to_stored(values, "float16")
     np.testing.assert_array_equal(rounded.view(np.uint16), values.astype(np.float16).view(np.uint16))
     np.testing.assert_array_equal(to_stored(rounded[::3], "float16"), rounded[::3])
@@ -91,7 +93,7 @@ def test_every_half_comes_back_as_the_same_float():
 
 
 def test_every_half_is_known_as_finite_or_not():
-    for half in HALVES[:: 97].tolist() + [np.inf, -np.inf, np.nan, -np.nan, 65504.0, -65504.0, -0.0]:
+    for half in HALVES[::97].tolist() + [np.inf, -np.inf, np.nan, -np.nan, 65504.0, -65504.0, -0.0]:
         rows = np.zeros((5, 3), np.float16)
         rows[3, 1] = half
         assert all_finite(rows) == np.isfinite(rows).all()

@@ -13,18 +13,17 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
-from places import HELPERS
-
 import builders
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import HELPERS, ROOT
 
 from rrt.errors import InputError
-from rrt.store.writer import PartWriter, is_complete, read_skipped, remove_store, write_store
 from rrt.store.records import Skipped
 from rrt.store.store import Store
+from rrt.store.writer import PartWriter, is_complete, read_skipped, remove_store, write_store
 
 SETTINGS = {"image_size": 1024, "scales": [0.5, 1.0], "model": {"backbone": "small", "gem_power": 3.0}}
 NAMES = [f"jpg/{i}.jpg" for i in range(10)]
@@ -97,7 +96,7 @@ WORKER = """
 def test_a_run_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
     def start(path):
         here = HELPERS
-        code = WORKER.format(folders=[str(here), str(here.parent)], path=str(path), names=MANY_NAMES, settings=SETTINGS)
+        code = WORKER.format(folders=[str(here), str(ROOT)], path=str(path), names=MANY_NAMES, settings=SETTINGS)
         worker = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
         assert worker.stdout.readline() == "started\n"
         return worker, time.monotonic()
@@ -232,8 +231,13 @@ class TestRecords:
         np.testing.assert_allclose(local.descriptors, self.record().descriptors[order], atol=1e-3)
 
     def test_rows_of_other_lengths_are_made_unit_rows(self, tmp_path):
-        local, whole = self.write(tmp_path, self.record(descriptors=self.record().descriptors * [[2], [0.1], [1], [7]],
-                                                        global_=self.record().global_ * 5), local_dtype="float32")
+        local, whole = self.write(
+            tmp_path,
+            self.record(
+                descriptors=self.record().descriptors * [[2], [0.1], [1], [7]], global_=self.record().global_ * 5
+            ),
+            local_dtype="float32",
+        )
         np.testing.assert_allclose(np.linalg.norm(local.descriptors, axis=1), 1, atol=1e-6)
         np.testing.assert_allclose(local.descriptors, self.record().descriptors, atol=1e-6)
         np.testing.assert_allclose(whole, self.record().global_, atol=1e-6)
@@ -254,16 +258,19 @@ class TestRecords:
         with Store(write_store(tmp_path / "delg_x.h5", [self.record(), empty])) as store:
             assert store.local_counts().tolist() == [4, 0] and store.local_dim == 8
 
-    @pytest.mark.parametrize("changes, what", [
-        ({"global_": np.full(16, np.nan)}, "global values that are not finite"),
-        ({"descriptors": np.full((4, 8), np.inf)}, "descriptors values that are not finite"),
-        ({"attention": np.array([4, 3, np.nan, 1])}, "attention values that are not finite"),
-        ({"keypoints": np.zeros((3, 2))}, "arrays that do not fit together"),
-        ({"scales": np.zeros((4, 1))}, "arrays that do not fit together"),
-        ({"descriptors": np.zeros((5, 8))}, "arrays that do not fit together"),
-        ({"global_": np.ones((1, 16))}, "arrays that do not fit together"),
-        ({"size": (0, 480)}, "the size 0 x 480"),
-    ])
+    @pytest.mark.parametrize(
+        "changes, what",
+        [
+            ({"global_": np.full(16, np.nan)}, "global values that are not finite"),
+            ({"descriptors": np.full((4, 8), np.inf)}, "descriptors values that are not finite"),
+            ({"attention": np.array([4, 3, np.nan, 1])}, "attention values that are not finite"),
+            ({"keypoints": np.zeros((3, 2))}, "arrays that do not fit together"),
+            ({"scales": np.zeros((4, 1))}, "arrays that do not fit together"),
+            ({"descriptors": np.zeros((5, 8))}, "arrays that do not fit together"),
+            ({"global_": np.ones((1, 16))}, "arrays that do not fit together"),
+            ({"size": (0, 480)}, "the size 0 x 480"),
+        ],
+    )
     def test_a_bad_record_is_named_and_writes_nothing(self, tmp_path, changes, what):
         writer = PartWriter(tmp_path / "delg_x.h5", ["a.jpg"], SETTINGS)
         with pytest.raises(InputError, match=f"'a.jpg' has .*{what}"):
@@ -287,9 +294,15 @@ class TestRecords:
         with pytest.raises(InputError, match="the records are not those of the block"):
             writer.write_part(0, builders.make_records(given))
 
-    @pytest.mark.parametrize("names, what", [([], "no images to write"), (["a", "a"], "'a' is named twice"),
-                                             (["a\0"], "cannot be kept as an image name"),
-                                             (["a", "\udcff"], "cannot be kept as an image name")])
+    @pytest.mark.parametrize(
+        "names, what",
+        [
+            ([], "no images to write"),
+            (["a", "a"], "'a' is named twice"),
+            (["a\0"], "cannot be kept as an image name"),
+            (["a", "\udcff"], "cannot be kept as an image name"),
+        ],
+    )
     def test_names_a_store_cannot_keep_are_refused_before_any_work(self, tmp_path, names, what):
         with pytest.raises(InputError, match=what):
             PartWriter(tmp_path / "delg_x.h5", names, SETTINGS)
@@ -315,8 +328,10 @@ class TestMerge:
         assert writer.merge("abc", "x").read_bytes() == undisturbed(tmp_path).read_bytes()
 
     def test_skipped_pictures_are_left_out_and_listed(self, tmp_path):
-        records = [Skipped(record.name, f"too small, {record.name!r}") if i in (0, 4) else record
-                   for i, record in enumerate(records_of())]
+        records = [
+            Skipped(record.name, f"too small, {record.name!r}") if i in (0, 4) else record
+            for i, record in enumerate(records_of())
+        ]
         writer = PartWriter(tmp_path / "delg_x.h5", NAMES, SETTINGS, 3)
         write_parts(writer, records, range(4))
         store = Store(writer.merge())

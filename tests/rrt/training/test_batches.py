@@ -8,10 +8,10 @@ import pytest
 import torch
 from reranking import NETWORK, arrays_of, assert_same, batches, make_dataset, make_source
 
-from rrt.training.batches import PairBatch
 from rrt.errors import InputError
 from rrt.network.model import RRT
 from rrt.network.pairs import read_images
+from rrt.training.batches import PairBatch
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
-"""rrt/training/loader.py: the same batches however many processes make them; nothing wrong is hidden, nobody is left behind."""
+"""rrt/training/loader.py: the same batches however many processes make them; nothing wrong is hidden, nobody is left
+behind."""
 
 import multiprocessing
 import os
@@ -11,21 +12,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from places import ROOT
-
 import h5py
 import numpy as np
 import pytest
 import torch
-from reranking import NETWORK, make_dataset, make_source
-from reranking import assert_same, batches
+from places import ROOT
+from reranking import NETWORK, assert_same, batches, make_dataset, make_source
 
 from rrt.datasets.sets import store_path
 from rrt.errors import InputError
-from rrt.training.loader import load_batches, pack, packed_size, unpacked
 from rrt.network.model import RRT
-from tools.benchmarks.loader import PlainImages, make_store, memory_over_epoch
+from rrt.training.loader import load_batches, pack, packed_size, unpacked
 from tools.benchmarks.common import anonymous_bytes
+from tools.benchmarks.loader import PlainImages, make_store, memory_over_epoch
 from tools.benchmarks.loader import make_source as synthetic_source
 
 
@@ -99,8 +98,10 @@ def test_a_descriptor_that_is_no_number_arrives_as_its_one_line(world, tmp_path,
         file["local/descriptors"][-1, 3] = np.nan
     with pytest.raises(InputError) as caught:
         list(load_batches(source, source.plan(0, 1), num_workers=num_workers))
-    assert str(caught.value) == (f"{tmp_path}/train/delg_toy.h5: local descriptors of 'jpg/landmark5_7.jpg' hold NaN or"
-                                 " infinity; extract the image again")  # fmt: skip
+    assert str(caught.value) == (
+        f"{tmp_path}/train/delg_toy.h5: local descriptors of 'jpg/landmark5_7.jpg' hold NaN or"
+        " infinity; extract the image again"
+    )
     assert not multiprocessing.active_children()
 
 
@@ -136,7 +137,7 @@ def test_a_killed_worker_ends_the_run_with_one_line(world):
 FOREVER = """
 import multiprocessing, sys, time
 from pathlib import Path
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/helpers")
 from reranking import NETWORK, make_dataset, make_source
 from rrt.training.loader import load_batches
 
@@ -164,12 +165,15 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
     assert not Path(f"/proc/{worker}").exists()
 
 
-@pytest.mark.parametrize("settings, said", [
-    ({"num_workers": -1}, "num_workers=-1"),
-    ({"num_workers": "many"}, "num_workers='many'"),
-    ({"prefetch": -2}, "prefetch=-2"),
-    ({"world_size": 3}, "shared evenly by 3 processes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({"num_workers": -1}, "num_workers=-1"),
+        ({"num_workers": "many"}, "num_workers='many'"),
+        ({"prefetch": -2}, "prefetch=-2"),
+        ({"world_size": 3}, "shared evenly by 3 processes"),
+    ],
+)
 def test_impossible_settings_are_refused_before_anything_is_started(world, settings, said):
     source = make_source(world)
     with pytest.raises(InputError, match=said):

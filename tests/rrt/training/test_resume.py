@@ -11,9 +11,9 @@ from commands import run_tool
 from reranking import NETWORK, make_dataset
 from training_runs import RUN, assert_same_weights, run, weights, with_validation
 
-from rrt.network.checkpoint import load_checkpoint
-from rrt.errors import InputError
 from rrt.configs import MODEL_DEFAULTS
+from rrt.errors import InputError
+from rrt.network.checkpoint import load_checkpoint
 from rrt.training.state import random_states, set_random_states
 from rrt.training.trainer import Trainer
 

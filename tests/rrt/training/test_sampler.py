@@ -50,15 +50,18 @@ def triplets_of(sampler, anchor):
     return [(anchor, positive, *drawn) for positive in positives for drawn in permutations(negatives, number)]
 
 
-@pytest.mark.parametrize("settings", [
-    {},
-    {"num_candidates": 4},
-    {"order": "random"},
-    {"hard_negatives": 1},
-    {"hard_negatives": 2, "num_candidates": 6},
-    {"negatives": 2},
-    {"negatives": 2, "hard_negatives": 3, "num_candidates": 6},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_candidates": 4},
+        {"order": "random"},
+        {"hard_negatives": 1},
+        {"hard_negatives": 2, "num_candidates": 6},
+        {"negatives": 2},
+        {"negatives": 2, "hard_negatives": 3, "num_candidates": 6},
+    ],
+)
 def test_triplets_are_distributed_as_specified(settings):
     sampler = TripletSampler(LABELS, ring_neighbors(7), **{"num_candidates": 5, "min_positives": 2} | settings)
     rng = np.random.default_rng(1)
@@ -107,17 +110,20 @@ def test_no_anchor_at_all_is_an_error_that_says_what_to_change():
         TripletSampler(LABELS, ring_neighbors(), min_positives=5)
 
 
-@pytest.mark.parametrize("settings, said", [
-    ({"order": "hard"}, "triplet, random"),
-    ({"min_positives": 0}, "min_positives=0"),
-    ({"num_candidates": 1}, "num_candidates=1"),
-    ({"num_candidates": "all"}, "num_candidates='all'"),
-    ({"negatives": 0}, "negatives=0"),
-    ({"negatives": 1.5}, "negatives=1.5"),
-    ({"hard_negatives": -1}, "hard_negatives=-1"),
-    ({"hard_negatives": None}, "hard_negatives=None"),
-    ({"negatives": 3, "hard_negatives": 2}, "hard_negatives=2: fewer than the negatives=3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({"order": "hard"}, "triplet, random"),
+        ({"min_positives": 0}, "min_positives=0"),
+        ({"num_candidates": 1}, "num_candidates=1"),
+        ({"num_candidates": "all"}, "num_candidates='all'"),
+        ({"negatives": 0}, "negatives=0"),
+        ({"negatives": 1.5}, "negatives=1.5"),
+        ({"hard_negatives": -1}, "hard_negatives=-1"),
+        ({"hard_negatives": None}, "hard_negatives=None"),
+        ({"negatives": 3, "hard_negatives": 2}, "hard_negatives=2: fewer than the negatives=3"),
+    ],
+)
 def test_impossible_settings_are_named(settings, said):
     with pytest.raises(InputError, match=said):
         TripletSampler(LABELS, ring_neighbors(), **{"min_positives": 1} | settings)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from reranking import NETWORK
 
-from rrt.errors import InputError
+from rrt.errors import InputError, check_choice
 from rrt.network.model import RRT
-from rrt.training.schedules import check_choice, learning_rate, make_optimizer
+from rrt.training.schedules import learning_rate, make_optimizer
 from rrt.training.settings import TrainSettings
 
 

@@ -1,5 +1,5 @@
-"""rrt/training/step.py, rrt/network/feedforward.py: gradients of small batches and of threads are those of the whole, formulas of
-the loss and of averaged weights."""
+"""rrt/training/step.py, rrt/network/feedforward.py: gradients of small batches and of threads are those of the whole,
+formulas of the loss and of averaged weights."""
 
 import math
 from dataclasses import replace

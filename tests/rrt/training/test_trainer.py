@@ -2,19 +2,18 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from reranking import NETWORK, make_dataset, make_source, make_world
 from training_runs import RUN, assert_same_weights, run, weights, with_validation
 
-from rrt.network.checkpoint import load_checkpoint
-from rrt.errors import InputError
 from rrt.configs import MODEL_DEFAULTS
+from rrt.errors import InputError
+from rrt.network.checkpoint import load_checkpoint
 from rrt.network.model import RRT
-from rrt.training.run import train_run
 from rrt.training.log import Meter
+from rrt.training.run import train_run
 from rrt.training.settings import TrainSettings
 from rrt.training.trainer import Trainer
 
@@ -45,7 +44,7 @@ def test_a_run_learns_its_one_batch_by_heart(world):
 def test_a_run_writes_checkpoints_history_and_scalars(world, tmp_path):
     scalars = []
     settings = RUN | {"temp_dir": str(tmp_path), "planted_steps": 2, "log_every": 2, "curves": True}
-    log = lambda name, value, step: scalars.append((name, step))  # noqa: E731
+    log = lambda name, value, step: scalars.append((name, step))
     result = train_run(with_validation(world), MODEL_DEFAULTS | NETWORK, settings, log)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "curves.png", "history.json", "last.pt"]
     assert [figures["epoch"] for figures in result.history] == [0, 1, 2]
@@ -119,12 +118,10 @@ def test_a_new_training_can_start_from_the_weights_of_a_checkpoint(world, tmp_pa
 SCORES = {1: (30.0, 80.0), 2: (40.0, 50.0), 3: (35.0, 60.0)}
 
 
-@pytest.mark.parametrize("select_on, validation, selected, said", [
-    ("val", True, 2, "val"),
-    ("val", False, 3, "last"),
-    ("test", True, 1, "test"),
-    ("last", True, 3, "last"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "select_on, validation, selected, said",
+    [("val", True, 2, "val"), ("val", False, 3, "last"), ("test", True, 1, "test"), ("last", True, 3, "last")],
+)
 def test_the_best_epoch_is_chosen_where_the_settings_say(
     world, tmp_path, monkeypatch, select_on, validation, selected, said
 ):

@@ -37,15 +37,24 @@ def curves_of_delg(path, monkeypatch):
 
     columns = [*LOSSES, *(f"{head}_accuracy" for head in HEADS), *(f"validation_{head}" for head in HEADS)]
     table = path.with_suffix(".csv")
-    pd.DataFrame({"step": range(1, 9), **{name: np.linspace(0.9, 0.1, 8) for name in columns}}).to_csv(table, index=False)
+    pd.DataFrame({"step": range(1, 9), **{name: np.linspace(0.9, 0.1, 8) for name in columns}}).to_csv(
+        table, index=False
+    )
     draw_curves(table, path)
 
 
 def comparison(path, monkeypatch):
     from rrt.commands.compare import draw
 
-    rows = [{"method": f"method {i}", "map": {"medium": 50.0 + i}, "interval": {"medium": [45, 70]}, "ms_per_query": 10.0 ** (i - 6)}
-            for i in range(12)]  # fmt: skip
+    rows = [
+        {
+            "method": f"method {i}",
+            "map": {"medium": 50.0 + i},
+            "interval": {"medium": [45, 70]},
+            "ms_per_query": 10.0 ** (i - 6),
+        }
+        for i in range(12)
+    ]
     draw(rows, path, "ms_per_query", "milliseconds a query")
 
 
@@ -73,15 +82,17 @@ def matches_of_images(path, monkeypatch):
     from delg_extract import match_images
     from rrt.matching.pictures import Picture
 
-    pictures = [Picture(f"{i}.png", pixels.shape[1::-1], POINTS, np.eye(8, dtype=np.float32)) for i, pixels in enumerate(PIXELS)]
+    pictures = [
+        Picture(f"{i}.png", pixels.shape[1::-1], POINTS, np.eye(8, dtype=np.float32)) for i, pixels in enumerate(PIXELS)
+    ]
     monkeypatch.setattr(match_images, "read_pictures", lambda args: (pictures, PIXELS))
     monkeypatch.setattr("sys.argv", ["match_images.py", "0.png", "1.png", "--output", str(path)])
     match_images.main()
 
 
 def _pair(agrees):
-    from rrt.rerankers.geometric import Correspondences
     from rrt.report.pair import AttentionPanel, Pair
+    from rrt.rerankers.geometric import Correspondences
 
     links = np.stack([np.arange(8)] * 2, axis=1)
     panel = AttentionPanel((POINTS, POINTS), (np.arange(8.0), np.arange(8.0)), links, np.linspace(2, 1, 8), agrees)
@@ -105,12 +116,12 @@ def pair_without_a_transform(path, monkeypatch):
 MAKERS = {
     "rrt/training/log.py": [curves_of_rrt, curves_of_rrt_without_a_watched_set],
     "delg_extract/training/curves.py": [curves_of_delg],
-    "tools/compare.py": [comparison],
-    "tools/compare_recipes.py": [recipes],
+    "rrt/commands/compare.py": [comparison],
+    "rrt/commands/compare_recipes.py": [recipes],
     "delg_extract/show_attention.py": [attention_of_delg],
     "delg_extract/match_images.py": [matches_of_images],
     "rrt/report/pair.py": [pair_of_images, pair_without_a_transform],
-    "tools/show_pair.py": [pair_of_images],
+    "rrt/commands/show_pair.py": [pair_of_images],
 }
 
 
@@ -127,7 +138,9 @@ def in_grey(handle):
     return in_grey(handle[0])  # of error bars
 
 
-@pytest.mark.parametrize("make", sorted({make for makers in MAKERS.values() for make in makers}, key=lambda make: make.__name__))
+@pytest.mark.parametrize(
+    "make", sorted({make for makers in MAKERS.values() for make in makers}, key=lambda make: make.__name__)
+)
 def test_axes_are_labelled_legends_speak_and_lines_differ_without_colours(make, tmp_path, monkeypatch):
     figures, write = [], Figure.savefig
 

@@ -1,0 +1,49 @@
+"""."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rrt.errors import InputError
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Score of a reranked candidate: ``weight * global similarity + (1 - weight) * sigmoid(temperature * logit)``.
+
+    weight 0 ranks by the logit alone (the published way).
+    """
+
+    weight: float = 0.0
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        if not 0 <= self.weight <= 1:
+            raise InputError(f"fusion: lambda={self.weight} must lie in 0..1")
+        if not self.temperature > 0:
+            raise InputError(f"fusion: temperature={self.temperature} must be positive")
+
+    def scores(self, similarities: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        if self.weight == 0:
+            # Not through the sigmoid: it saturates, and saturated logits would tie.
+            return logits
+        probability = 1 / (1 + np.exp(-np.clip(self.temperature * logits.astype(np.float64), -500, 500)))
+        return self.weight * similarities + (1 - self.weight) * probability
+
+
+def read_fusion(settings: dict) -> Fusion:
+    """lambda and temperature, from the file ``settings["fusion"]`` of ``tools/tune_fusion.py`` where one is given."""
+    path = settings["fusion"]
+    if not path:
+        return Fusion(settings["lambda"], settings["temperature"])
+    try:
+        chosen = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Fusion(float(chosen["lambda"]), float(chosen["temperature"]))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; make it with tools/tune_fusion.py") from None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InputError(
+            f"{path}: no lambda and temperature in it ({error}); make it again with tools/tune_fusion.py"
+        ) from None

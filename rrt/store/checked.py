@@ -1,0 +1,60 @@
+"""."""
+
+import numpy as np
+
+from rrt.errors import InputError
+from rrt.store.store import Store
+from rrt.store.values import all_finite
+
+_IMAGES_PER_BLOCK = 512
+
+
+def check_finite(store: Store, indices: np.ndarray, max_local: int | None = None) -> None:
+    """InputError naming the first of the images whose global or local descriptors are not all finite numbers."""
+    for start in range(0, len(indices), _IMAGES_PER_BLOCK):
+        block = indices[start : start + _IMAGES_PER_BLOCK]
+        read_globals(store, block)
+        read_descriptors(store, block, max_local)
+
+
+def read_globals(store, indices: np.ndarray) -> np.ndarray:
+    """Global descriptors float32 [n, Dg] of the images; InputError for NaN or infinity in them."""
+    rows = np.asarray(store.global_descriptors[indices], dtype=np.float32)
+    bad = ~np.isfinite(rows).all(axis=1)
+    if bad.any():
+        raise not_finite(store, indices[np.argmax(bad)], "global descriptor")
+    return rows
+
+
+def read_descriptors(store, indices: np.ndarray, max_local: int | None):
+    """``store.read_packed`` of the local descriptors, in the type it keeps, and of their scales; other columns are
+    None. InputError for NaN or infinity in the descriptors."""
+    packed = store.read_packed(indices, max_local, ("descriptors", "scales"))
+    if not all_finite(packed.descriptors):
+        row = int(np.argmin(np.isfinite(packed.descriptors).all(axis=1)))
+        raise not_finite(store, indices[np.searchsorted(packed.offsets, row, side="right") - 1], "local descriptors")
+    return packed
+
+
+def not_finite(store, index: int, what: str) -> InputError:
+    return InputError(
+        f"{store.path}: {what} of '{store.names[int(index)]}' hold NaN or infinity; extract the image again"
+    )
+
+
+def _rows(x, what):
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    _check_table(x.shape, what)
+    return x
+
+
+def _check_table(shape, what):
+    if len(shape) != 2 or not shape[0]:
+        raise InputError(f"{what}: descriptors of shape {shape}; expected a table [images, dimensions], not empty")
+
+
+def refuse_not_finite(path, names, table):
+    """InputError naming the first of `names` [n] whose row of table [n, D] holds a number that is not finite."""
+    broken = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    if len(broken):
+        raise InputError(f"{path}: the global descriptor of '{names[broken[0]]}' is not finite; extract it again")
