@@ -1,4 +1,4 @@
-"""Makes the TFRecord files that training reads from the pictures and CSV files of Google Landmarks v2, or of any other
+"""Makes the TFRecord files that training reads from the images and CSV files of Google Landmarks v2, or of any other
 data set.
 
     python delg_extract/build_image_dataset.py --train_clean_csv_path gldv2_dataset/train/train_clean.csv \\
@@ -6,23 +6,23 @@ data set.
     python delg_extract/build_image_dataset.py --train_directory mine --train_csv_path mine.csv --output_directory
     mine_tfrecord
 
-With train_clean.csv (landmark_id,images): its pictures, labels 0 to C-1 by ascending landmark_id, and relabeling.csv,
-which says what they stand for. Without: every picture of the folder that train.csv (id,landmark_id; more columns do no
+With train_clean.csv (landmark_id,images): its images, labels 0 to C-1 by ascending landmark_id, and relabeling.csv,
+which says what they stand for. Without: every image of the folder that train.csv (id,landmark_id; more columns do no
 harm) names, sorted by id, labelled with its landmark_id as it is. An id is the name of a .jpg file without folder and
 ending. A test folder gives records without labels, in the order of --test_csv_path or, without it, sorted by id. JPEG
 files are decoded to see that they are whole, and stored as they are.
 
---generate_train_validation_splits gives max(1, int(validation_split_size * n)) pictures of each landmark of n pictures
-to validation; a landmark of one picture has none left for training. The split is made over all pictures of
-train_clean.csv (without it: all labelled files on disk): a missing or broken picture is left out of its place and moves
-no other one, so that a later run with more of the pictures of train_clean.csv has the same validation part.
+--generate_train_validation_splits gives max(1, int(validation_split_size * n)) images of each landmark of n images
+to validation; a landmark of one image has none left for training. The split is made over all images of
+train_clean.csv (without it: all labelled files on disk): a missing or broken image is left out of its place and moves
+no other one, so that a later run with more of the images of train_clean.csv has the same validation part.
 
 What is missing or broken is listed in missing.csv (id,reason; of the test part in missing_test.csv). Then the exit
 status is 1 unless --allow_missing is given: missing files are told before anything is written, broken ones at the end,
 when the rest is made.
 
 A killed run is continued by the same command: finished shards are kept. So are they in a run after a repair, which
-makes only those again that lacked a picture. build/ below the output folder remembers the settings, and other ones are
+makes only those again that lacked an image. build/ below the output folder remembers the settings, and other ones are
 refused.
 """
 
@@ -54,7 +54,7 @@ _SHOWN = 3
 
 
 class Part(NamedTuple):
-    """What a run makes of a folder of pictures. shards: {train, validation or test: its shards}, in the order they are
+    """What a run makes of a folder of images. shards: {train, validation or test: its shards}, in the order they are
     written. settings: all that shapes them. landmarks: what the new labels stand for. unlabelled: ids of files that the
     CSV file lacks."""
 
@@ -110,12 +110,12 @@ class Build:
         )
 
     def list_missing(self) -> list[tuple[str, str]]:
-        """(id, reason) of what is known to be missing before a picture is opened, written to ``missing_csv`` as
+        """(id, reason) of what is known to be missing before an image is opened, written to ``missing_csv`` as
         well."""
         return self._list([(image, "not found") for image in self.part.pictures.missing()])
 
     def run(self) -> list[tuple[str, str]]:
-        """Writes the shards that are not there yet -> (id, reason) of every picture in no shard, written to
+        """Writes the shards that are not there yet -> (id, reason) of every image in no shard, written to
         ``missing_csv``."""
         self._guard()
         landmarks = self.part.landmarks
@@ -130,7 +130,7 @@ class Build:
             without = [pair for shard in shards for pair in writer.left_out(shard)]
             left_out += without
             print(
-                f"{name}: {sum(len(shard.rows) for shard in shards) - len(without)} pictures in {len(shards)} shards"
+                f"{name}: {sum(len(shard.rows) for shard in shards) - len(without)} images in {len(shards)} shards"
                 + f", {len(shards) - len(todo)} of them were there" * (len(todo) < len(shards))
             )
         if self.part.pictures.labels is not None:
@@ -178,13 +178,13 @@ def _check_left_out(builds: list[Build], left_out: list[list[tuple[str, str]]], 
     """InputError that counts what is left out and names the first, unless that is allowed."""
     lacking = [(build, pairs) for build, pairs in zip(builds, left_out) if pairs]
     for build, pairs in lacking:
-        print(f"{build.missing_csv}: {len(pairs)} pictures left out")
+        print(f"{build.missing_csv}: {len(pairs)} images left out")
     if lacking and not allow_missing:
         pairs = [pair for _, pairs in lacking for pair in pairs]
         named = ", ".join(f"{image!r}: {reason}" for image, reason in pairs[:_SHOWN]) + ", …" * (len(pairs) > _SHOWN)
         count = sum(len(build.part.pictures.ids) + len(build.part.unlabelled) for build in builds)
         raise InputError(
-            f"{lacking[0][0].missing_csv}: {len(pairs)} of {count} pictures are missing or broken ({named}); {rest}; "
+            f"{lacking[0][0].missing_csv}: {len(pairs)} of {count} images are missing or broken ({named}); {rest}; "
             "fetch them and run again, or give --allow_missing"
         )
 
@@ -194,10 +194,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--train_directory",
         default="gldv2_dataset/train",
-        help="folder of the training pictures, searched with all folders below, or a pattern of folders in quotes, "
+        help="folder of the training images, searched with all folders below, or a pattern of folders in quotes, "
         "as 'gldv2_dataset/train/*/*/*/'; '' builds no training part (default %(default)s)",
     )
-    p.add_argument("--test_directory", help="likewise of the test pictures (default: no test part)")
+    p.add_argument("--test_directory", help="likewise of the test images (default: no test part)")
     p.add_argument(
         "--output_directory", default="gldv2_dataset/tfrecord", help="folder for the shards (default %(default)s)"
     )
@@ -211,14 +211,14 @@ def parser() -> argparse.ArgumentParser:
         help="CSV file with landmark_id and images (ids with spaces between); one with id and "
         "landmark_id does as well (default: none, nothing is relabelled)",
     )
-    p.add_argument("--test_csv_path", help="CSV file with id (default: every picture of --test_directory)")
+    p.add_argument("--test_csv_path", help="CSV file with id (default: every image of --test_directory)")
     p.add_argument(
         "--num_shards", type=int, default=128, help="files of each of train, validation and test (default %(default)s)"
     )
     p.add_argument(
         "--generate_train_validation_splits",
         action="store_true",
-        help="put a part of the training pictures aside for validation",
+        help="put a part of the training images aside for validation",
     )
     p.add_argument(
         "--validation_split_size", type=float, default=0.2, help="that part, above 0 and below 1 (default %(default)s)"
@@ -230,7 +230,7 @@ def parser() -> argparse.ArgumentParser:
         default=default_workers(),
         help="shards made side by side (default: one a core, %(default)s)",
     )
-    p.add_argument("--allow_missing", action="store_true", help="exit status 0 although pictures are missing or broken")
+    p.add_argument("--allow_missing", action="store_true", help="exit status 0 although images are missing or broken")
     return p
 
 
@@ -242,7 +242,7 @@ def check(args: argparse.Namespace) -> None:
     if not 0 < args.validation_split_size < 1:
         raise InputError(f"--validation_split_size {args.validation_split_size}: give a number above 0 and below 1")
     if not args.train_directory and not args.test_directory:
-        raise InputError("--train_directory and --test_directory are both empty; name a folder of pictures")
+        raise InputError("--train_directory and --test_directory are both empty; name a folder of images")
 
 
 def main() -> int:

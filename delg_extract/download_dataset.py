@@ -12,7 +12,7 @@ The numbers: how many tar files of the splits train (there are 500, 1 GB each), 
     retrieval_solution_v2.1.csv
 
 Every tar file is compared with its published MD5 sum, unpacked, and deleted unless --keep_tars: all of them are 600 GB,
-and the pictures are as much again. What a tar file was and how many pictures it had stays in images_000.tar.json; while
+and the images are as much again. What a tar file was and how many images it had stays in images_000.tar.json; while
 that is there, the tar file is not fetched again (delete it to have the tar file fetched and unpacked anew).
 
 Whatever stops this command, the same command goes on where it was, in the middle of a file too. A file that cannot be
@@ -106,7 +106,7 @@ def fetch_table(split, name, folder, base_url=BASE_URL, retries=4, on_bytes=None
 
 
 def fetch_tar(split, number, folder, base_url=BASE_URL, keep_tar=False, retries=4, on_bytes=None):
-    """Unpack tar file `number` of a split into `folder` -> its record {url, size in bytes, md5, pictures}, kept in
+    """Unpack tar file `number` of a split into `folder` -> its record {url, size in bytes, md5, images}, kept in
     <tar>.json.
 
     A tar file that has a record is neither fetched nor unpacked. Only regular files a/b/c/<id>.jpg are taken out of it.
@@ -125,7 +125,7 @@ def fetch_tar(split, number, folder, base_url=BASE_URL, keep_tar=False, retries=
             tar.unlink()
             raise
         record = {"url": url, "size": os.path.getsize(tar), "md5": md5, "pictures": pictures}
-        # After the pictures and before the tar file goes: whenever this is killed, one of the two is there.
+        # After the images and before the tar file goes: whenever this is killed, one of the two is there.
         write_json(note, record)
     if not keep_tar:
         tar.unlink(missing_ok=True)
@@ -198,7 +198,7 @@ class _Progress:
 
 
 def download_dataset(counts, output_dir, base_url=BASE_URL, keep_tars=False, parallel=6, retries=6):
-    """Fetch the CSV files and the first counts[split] tar files of every split named -> {split: pictures out of these
+    """Fetch the CSV files and the first counts[split] tar files of every split named -> {split: images out of these
     tar files}.
 
     Raises InputError that names all that is missing, when everything else is there.
@@ -235,7 +235,7 @@ def download_dataset(counts, output_dir, base_url=BASE_URL, keep_tars=False, par
             pictures[name] = record["pictures"]
             if what in absent[split]:
                 progress.done(name)
-                report_progress(f"{name}: unpacked {record['pictures']} pictures")
+                report_progress(f"{name}: unpacked {record['pictures']} images")
 
         with progress.bar:
             fetch_each(list(jobs), fetch, "files", parallel)
@@ -244,7 +244,7 @@ def download_dataset(counts, output_dir, base_url=BASE_URL, keep_tars=False, par
 
 @contextmanager
 def _alone_in(folder):
-    """Two processes that unpack one tar file would take each other's pictures away."""
+    """Two processes that unpack one tar file would take each other's images away."""
     lock = folder / ".lock"
     with locked_file(lock):
         try:
@@ -262,7 +262,7 @@ def _warn_of_space(output_dir, absent, keep_tars, parallel):
         print(
             f"warning: the disk of {output_dir} has {free:.0f} GB free; the {len(sizes)} tar files still to come need "
             "about "
-            f"{needed:.0f} GB with their pictures (files of the published size)"
+            f"{needed:.0f} GB with their images (files of the published size)"
         )
 
 
@@ -328,9 +328,7 @@ def main():
     )
     pictures = download_dataset(counts, args.output_dir, args.base_url, args.keep_tars, parallel, retries)
     for split, count in pictures.items():
-        print(
-            f"{Path(args.output_dir) / split}: CSV files and {counts[split]} tar files with {count} pictures are there"
-        )
+        print(f"{Path(args.output_dir) / split}: CSV files and {counts[split]} tar files with {count} images are there")
     return 0
 
 

@@ -4,7 +4,7 @@
     python delg_extract/export.py --ckpt_path logs/delf_r50/weights.h5 --export_path data/models/delf_r50 --kind local
     python delg_extract/export.py --ckpt_path logs/delg_r50 --export_path data/models/kaggle --kind kaggle
 
-Kinds: local, global, local_and_global; kaggle takes the picture alone and gives the unit-length sum of its descriptors
+Kinds: local, global, local_and_global; kaggle takes the image alone and gives the unit-length sum of its descriptors
 at three scales. The weight file knows its settings: flags that describe the network may be left out, and one that
 contradicts the file is an error. The folder holds a DelfConfig file, too, so that it can be extracted with at once:
 
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--input_scales_list",
         metavar="S1,S2,...",
-        help="image scales fixed in a global model, which then takes the picture alone (default: given with each picture; "
+        help="image scales fixed in a global model, which then takes the image alone (default: given with each image; "
         f"kaggle: {','.join(map(str, KAGGLE_SCALES))})",
     )
     what.add_argument(

@@ -1,12 +1,12 @@
-"""Extracts DELG descriptors of the pictures of image lists into one HDF5 store.
+"""Extracts DELG descriptors of the images of image lists into one HDF5 store.
 
     python delg_extract/extract.py --model data/models/r50delg_gldv2clean_20200914 --preset r50_gldv2 --image_dir
     data/oxford5k \
         --list data/oxford5k/test_gallery.txt --query_list data/oxford5k/test_query.txt \
         --ground_truth data/oxford5k/gnd_roxford5k.pkl --output data/oxford5k/delg_r50_gldv2.h5
 
-Pictures of --query_list are cropped to their box in the ground truth. The store is written in parts: a run that was
-killed goes on where it was. Pictures that cannot be read are listed in <output>.skipped.csv, and the exit status is 1
+Images of --query_list are cropped to their box in the ground truth. The store is written in parts: a run that was
+killed goes on where it was. Images that cannot be read are listed in <output>.skipped.csv, and the exit status is 1
 unless --allow_missing.
 """
 
@@ -50,7 +50,7 @@ from rrt.store.writer import is_complete, remove_store
 def extract(
     plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 1, ray_address: str | None = None
 ) -> list[Skipped]:
-    """Extracts what the store of ``plan`` still lacks and returns the pictures left out.
+    """Extracts what the store of ``plan`` still lacks and returns the images left out.
 
     ``num_workers``: processes of this machine (0: a sensible number; 1: this process); ``ray_address``: a Ray cluster
     instead.
@@ -60,7 +60,7 @@ def extract(
     todo = sum(len(writer.block_names(part)) for part in missing)
     num_workers = min(num_workers or default_workers(), max(1, len(missing)))
     with bar(
-        what=f"extract {Path(plan.output).name}", unit="picture", total=len(plan.jobs), initial=len(plan.jobs) - todo
+        what=f"extract {Path(plan.output).name}", unit="image", total=len(plan.jobs), initial=len(plan.jobs) - todo
     ) as shown:
         if not missing:
             pass
@@ -84,12 +84,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--query_list", action="append", default=[], help="image list of queries, cropped to their box")
     p.add_argument(
-        "--table", help="instead of lists, pictures from anywhere under any name: JSON of the form {name: path}"
+        "--table", help="instead of lists, images from anywhere under any name: JSON of the form {name: path}"
     )
     p.add_argument(
         "--exif_rotation",
         action="store_true",
-        help="turn pictures as their EXIF orientation says (default: as stored, the reference's way)",
+        help="turn images as their EXIF orientation says (default: as stored, the reference's way)",
     )
     p.add_argument("--ground_truth", help="Revisited ground truth (.pkl, .json, .mat) with the boxes of the queries")
     p.add_argument(
@@ -104,11 +104,9 @@ def parser() -> argparse.ArgumentParser:
         "--calibrate_threshold",
         type=int,
         metavar="N",
-        help="choose the threshold so that N descriptors a picture remain on average over a sample of the pictures",
+        help="choose the threshold so that N descriptors an image remain on average over a sample of the images",
     )
-    what.add_argument(
-        "--calibration_images", type=int, default=100, help="pictures of that sample (default %(default)s)"
-    )
+    what.add_argument("--calibration_images", type=int, default=100, help="images of that sample (default %(default)s)")
     add_pca_options(what)
     how = p.add_argument_group("how it is done")
     how.add_argument(
@@ -123,13 +121,9 @@ def parser() -> argparse.ArgumentParser:
         "--ray_address", help="work on a Ray cluster: its address, auto for the one of this machine, local to start one"
     )
     how.add_argument(
-        "--batch_size",
-        type=int,
-        help="pictures of one size that go through the network together (default 1, on a GPU 8)",
+        "--batch_size", type=int, help="images of one size that go through the network together (default 1, on a GPU 8)"
     )
-    how.add_argument(
-        "--block", type=int, default=64, help="pictures a part: what a kill can cost (default %(default)s)"
-    )
+    how.add_argument("--block", type=int, default=64, help="images a part: what a kill can cost (default %(default)s)")
     how.add_argument(
         "--format",
         choices=("store", "delf"),
@@ -146,7 +140,7 @@ def parser() -> argparse.ArgumentParser:
         help="compress the local descriptors: smaller, slower to read (default: not)",
     )
     how.add_argument(
-        "--allow_missing", action="store_true", help="exit status 0 although some pictures could not be read"
+        "--allow_missing", action="store_true", help="exit status 0 although some images could not be read"
     )
     how.add_argument(
         "--end_with_stdin", action="store_true", help="end when standard input does: for programs that start this one"
@@ -163,7 +157,7 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
     if not args.table and not args.list and not args.query_list:
         raise InputError("nothing to extract; give --list, --query_list or --table")
     if not args.table and not args.image_dir:
-        raise InputError("lists name pictures relative to a folder; give --image_dir")
+        raise InputError("lists name images relative to a folder; give --image_dir")
     for name in ("block", "calibration_images", "batch_size", "calibrate_threshold"):
         if getattr(args, name) is not None:
             check_count(name, getattr(args, name))
@@ -199,15 +193,15 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
     if args.calibrate_threshold:
         found = remembered_calibration(plan, args.calibrate_threshold, args.calibration_images)
         print(
-            f"attention threshold {found.threshold:.6g}: {found.kept_mean:.1f} descriptors a picture "
-            f"({found.kept_fewest} to {found.kept_most}) over {found.num_pictures} pictures"
+            f"attention threshold {found.threshold:.6g}: {found.kept_mean:.1f} descriptors an image "
+            f"({found.kept_fewest} to {found.kept_most}) over {found.num_pictures} images"
         )
         plan = replace(plan, settings=replace(plan.settings, score_threshold=found.threshold))
     return replace(plan, identity={**identity, **plan.settings.as_json()}), asked.model_sha256
 
 
 def remembered_calibration(plan: Plan, features: int, num_pictures: int) -> Calibration:
-    """The threshold that leaves ``features`` descriptors a picture, from a sample of the plan's pictures; the one of an
+    """The threshold that leaves ``features`` descriptors an image, from a sample of the plan's images; the one of an
     earlier run where there is one, so that a restart goes on with it."""
     sample = calibration_sample([job.name for job in plan.jobs], num_pictures)
     guard = calibration_guard(settings=plan.settings, features_per_image=features, sample=sample, **plan.identity)
@@ -252,7 +246,7 @@ def main() -> int:
         skipped = extract(
             plan, sha256, Path(plan.output).stem.removeprefix("delg_"), args.num_workers, args.ray_address
         )
-        print(f"wrote {plan.output}: {len(names) - len(skipped)} pictures")
+        print(f"wrote {plan.output}: {len(names) - len(skipped)} images")
     if args.format == "delf":
         folder = Path(plan.output).with_suffix("")
         suffix = ".delg_local" if plan.settings.use_global else ".delf"
@@ -262,7 +256,7 @@ def main() -> int:
         print(f"skipped {picture.name}: {picture.reason}")
     if skipped and not args.allow_missing:
         raise InputError(
-            f"{plan.output}.skipped.csv: {len(skipped)} of {len(names)} pictures have no descriptors, first "
+            f"{plan.output}.skipped.csv: {len(skipped)} of {len(names)} images have no descriptors, first "
             f"{skipped[0].name!r}; mend them and use --overwrite, or accept with --allow_missing"
         )
     return 0

@@ -1,12 +1,12 @@
-"""Matches the local descriptors of two pictures, verifies the matches by a plane transform, and draws the inliers.
+"""Matches the local descriptors of two images, verifies the matches by a plane transform, and draws the inliers.
 
     python delg_extract/match_images.py jpg/a.jpg jpg/b.jpg --output match.png
     python delg_extract/match_images.py jpg/a.jpg jpg/b.jpg --features1 a.delg_local --features2 b.delg_local
     python delg_extract/match_images.py jpg/a.jpg jpg/b.jpg --image_dir data/oxford5k --store
     data/oxford5k/delg_small.h5
 
-Descriptors are extracted with --model, or read from feature files, or from a store (where the pictures have the names
-given here). Pictures that do not match are an answer too: 0 inliers, a picture without lines, exit status 0. A few
+Descriptors are extracted with --model, or read from feature files, or from a store (where the images have the names
+given here). Images that do not match are an answer too: 0 inliers, an image without lines, exit status 0. A few
 inliers prove nothing: unrelated photographs reach some by chance, the more the weaker the descriptors are.
 """
 
@@ -39,7 +39,7 @@ from rrt.viz.two_pictures import draw_matches, two_picture_figure
 
 
 def read_pictures(args: argparse.Namespace) -> tuple[list[Picture], list[np.ndarray]]:
-    """The two pictures with the features that the options name, and their pixels uint8 [H, W, 3]. Raises InputError
+    """The two images with the features that the options name, and their pixels uint8 [H, W, 3]. Raises InputError
     naming the file at fault."""
     files = [Path(args.image_dir, name) for name in (args.image1, args.image2)]
     pixels = [read_pixels(file) for file in files]
@@ -53,7 +53,7 @@ def read_pictures(args: argparse.Namespace) -> tuple[list[Picture], list[np.ndar
                 if stored != shown:
                     raise InputError(
                         f"{args.store}: {name!r} was extracted from {stored} pixels, {file} has {shown}; give the "
-                        "same picture (of a query: its crop)"
+                        "same image (of a query: its crop)"
                     )
             pictures = [
                 strongest(file.name, size, store.read(place), **chosen)
@@ -75,14 +75,14 @@ def read_pictures(args: argparse.Namespace) -> tuple[list[Picture], list[np.ndar
 
 
 def _checked(picture: Picture, features: str, image: Path) -> Picture:
-    """InputError unless every keypoint lies in the picture that is drawn."""
+    """InputError unless every keypoint lies in the image that is drawn."""
     width, height = picture.size
     inside = ((picture.points >= -1) & (picture.points <= (width + 1, height + 1))).all(1)
     if not inside.all():
         x, y = picture.points[np.flatnonzero(~inside)[0]]
         raise InputError(
             f"{features}: a keypoint at ({x:.0f}, {y:.0f}) lies outside {image} of {width} x {height} pixels; give "
-            "the picture that the features were extracted from"
+            "the image that the features were extracted from"
         )
     return picture
 
@@ -92,16 +92,14 @@ def _checked(picture: Picture, features: str, image: Path) -> Picture:
 
 def parser() -> argparse.ArgumentParser:
     p = CommandParser(__doc__)
-    p.add_argument("image1", help="first picture")
-    p.add_argument("image2", help="second picture")
-    p.add_argument("--image_dir", default=".", help="the folder the pictures are relative to (default %(default)s)")
+    p.add_argument("image1", help="first image")
+    p.add_argument("image2", help="second image")
+    p.add_argument("--image_dir", default=".", help="the folder the images are relative to (default %(default)s)")
     add_options(p, output="match.png")
     add_pca_options(p)
-    p.add_argument(
-        "--features1", help="feature file of the first picture (.delf, .delg_local), instead of an extraction"
-    )
-    p.add_argument("--features2", help="feature file of the second picture")
-    p.add_argument("--store", help="store that holds both pictures by name, instead of an extraction")
+    p.add_argument("--features1", help="feature file of the first image (.delf, .delg_local), instead of an extraction")
+    p.add_argument("--features2", help="feature file of the second image")
+    p.add_argument("--store", help="store that holds both images by name, instead of an extraction")
     add_matching_options(p)
     p.add_argument("--seed", type=int, default=0, help="of the random trials (default %(default)s)")
     return p

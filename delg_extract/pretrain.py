@@ -1,4 +1,4 @@
-"""Teaches a trunk that starts from noise to know a place again: local descriptors from unlabelled pictures.
+"""Teaches a trunk that starts from noise to know a place again: local descriptors from unlabelled images.
 
     python delg_extract/pretrain.py --train_list data/x/train.txt --image_dir data/x --logdir logs/pretrained
 
@@ -68,7 +68,7 @@ def warp_points(warps: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
 
 
 def other_light(images: tf.Tensor, generator: tf.random.Generator) -> tf.Tensor:
-    """Normalised pictures [B, s, s, 3] under a random gain of each channel, contrast and brightness; one in ten
+    """Normalised images [B, s, s, 3] under a random gain of each channel, contrast and brightness; one in ten
     grey."""
     batch = tf.shape(images)[0]
     gain = tf.exp(generator.normal((batch, 1, 1, 3), stddev=0.15) + generator.normal((batch, 1, 1, 1), stddev=0.15))
@@ -126,7 +126,7 @@ class Pretrainer:
         views = other_light(tf.concat([warped, plain], 0), self.generator)
         with tf.GradientTape() as tape:
             features = self.descriptors(views)
-            # The outermost cells see more padding than picture; of the others those count whose partner lies inside as
+            # The outermost cells see more padding than image; of the others those count whose partner lies inside as
             # well.
             last = tf.cast(tf.shape(features)[1] - 2, tf.float32)
             cells = tf.range(1.0, last + 0.5)
@@ -210,7 +210,7 @@ def parser() -> argparse.ArgumentParser:
         ("max_iters", 2500, "steps"),
         ("batch_size", 24, "crops a step, each seen twice"),
         ("image_size", 128, "side of a view, pixels"),
-        ("min_crop_area", 0.1, "smallest share of a picture in a crop (of 1.5 times the view's side)"),
+        ("min_crop_area", 0.1, "smallest share of an image in a crop (of 1.5 times the view's side)"),
         ("max_crop_area", 0.6, "largest share"),
         ("temperature", 0.07, "divides the cosines in the loss"),
         ("initial_lr", 0.001, "learning rate of Adam, falling as a half cosine"),

@@ -1,4 +1,4 @@
-"""Draws where a network looks: the attention over a picture, and the local features that an extraction would keep.
+"""Draws where a network looks: the attention over an image, and the local features that an extraction would keep.
 
     python delg_extract/show_attention.py jpg/a.jpg --output attention.png
 
@@ -20,7 +20,7 @@ from delg_extract.extraction.one_picture import add_options, check_options, desc
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.viz.style import MARKERS, label_pixels, save_figure
 
-EVERY_CELL = 10**6  # more than a picture of any sensible size has
+EVERY_CELL = 10**6  # more than an image of any sensible size has
 DRAWN_SIDE = 800  # pixels of the longest side of the drawing's own raster
 WIDTH, PANEL_WIDTH, HIGHEST_PANEL, LEGEND = 15.0, 6.1, 9.0, 2.2  # inches
 SHADE = 0.45  # brightness of a black pixel under the attention's colour; a white one has 1
@@ -28,7 +28,7 @@ SHADE = 0.45  # brightness of a black pixel under the attention's colour; a whit
 
 class AttentionMap(NamedTuple):
     """Attention after softplus [h, w] at an image scale; its cells' centres lie at ``y`` [h] and ``x`` [w], pixels of
-    the picture."""
+    the image."""
 
     scale: float
     y: np.ndarray
@@ -37,12 +37,12 @@ class AttentionMap(NamedTuple):
 
     @property
     def cell(self) -> float:
-        """Pixels of the picture between neighbouring cells; of a single cell twice its distance from the border."""
+        """Pixels of the image between neighbouring cells; of a single cell twice its distance from the border."""
         steps = np.concatenate([np.diff(self.x), np.diff(self.y)])
         return float(steps.min()) if len(steps) else float(2 * max(self.x[0], self.y[0], 1))
 
     def over(self, height: int, width: int, size: tuple[int, int]) -> np.ndarray:
-        """The map bilinearly upsampled to ``size`` (rows, columns) that cover a picture of height x width pixels."""
+        """The map bilinearly upsampled to ``size`` (rows, columns) that cover an image of height x width pixels."""
         grid = [
             _positions(centres, side, count) for centres, side, count in zip((self.y, self.x), (height, width), size)
         ]
@@ -56,7 +56,7 @@ def _positions(centres: np.ndarray, side: int, count: int) -> np.ndarray:
 
 
 def attention_maps(found: Descriptors) -> list[AttentionMap]:
-    """The maps, by rising image scale, that all features of a picture (no threshold, no limit) lie on; cells left out
+    """The maps, by rising image scale, that all features of an image (no threshold, no limit) lie on; cells left out
     count as 0."""
     maps = []
     for inverse_scale in np.unique(found.scales)[::-1]:
@@ -80,7 +80,7 @@ def kept(found: Descriptors, max_features: int, score_threshold: float) -> Descr
 def draw_attention(
     path: str | Path, pixels: np.ndarray, maps: list[AttentionMap], features: Descriptors, title: str
 ) -> None:
-    """Writes the figure: attention over the picture uint8 [H, W, 3], kept features, and the maps of the scales where
+    """Writes the figure: attention over the image uint8 [H, W, 3], kept features, and the maps of the scales where
     there are more."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -126,7 +126,7 @@ def draw_attention(
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:
-    """The picture in grey at the drawing's size, uint8 [h, w]: colour is left to the attention."""
+    """The image in grey at the drawing's size, uint8 [h, w]: colour is left to the attention."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     factor = min(1.0, DRAWN_SIDE / max(grey.shape))
     size = [max(1, round(side * factor)) for side in grey.shape]
@@ -191,7 +191,7 @@ def _draw_features(
 
 def parser() -> argparse.ArgumentParser:
     p = CommandParser(__doc__)
-    p.add_argument("image", help="the picture")
+    p.add_argument("image", help="the image")
     add_options(p, output="attention.png")
     return p
 

@@ -9,7 +9,7 @@
 
 Flags of the reference keep their names and defaults. A killed run continues from its last checkpoint in --logdir. At
 the end <logdir>/weights.h5 holds the network without its classifiers, <logdir>/train.csv the curves and
-<logdir>/curves.png a picture; <logdir>/train_logs is for TensorBoard. All GPUs of the machine are used; several
+<logdir>/curves.png an image; <logdir>/train_logs is for TensorBoard. All GPUs of the machine are used; several
 machines by TF_CONFIG.
 """
 

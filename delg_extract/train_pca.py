@@ -7,7 +7,7 @@ components).
     python delg_extract/train_pca.py --store data/gldv2/delg_delf_r50.h5 --output_dir data/models/delf_r50/pca
     python delg_extract/extract.py --model logs/delf_r50/weights.h5 --pca_dir data/models/delf_r50/pca ...
 
-Descriptors come from a sample of the pictures, or of a finished store, and have unit length. The folder gets
+Descriptors come from a sample of the images, or of a finished store, and have unit length. The folder gets
 mean.datum, pca_proj_mat.datum and pca_variances.datum, the files of the published DELF model, which a DelfConfig file
 may name. A run that was killed goes on where it was.
 """
@@ -36,7 +36,7 @@ from rrt.store.store import Store
 from rrt.store.writer import is_complete, remove_store
 
 SETTINGS_FILE, STORE_FILE = "settings.json", "descriptors.h5"
-_BLOCK = 16  # pictures that a kill can cost
+_BLOCK = 16  # images that a kill can cost
 # Weaker directions are rounding.
 _SMALLEST_PART = 1e-7
 
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "--num_pictures",
         type=int,
         default=1000,
-        help="pictures to learn from, chosen by their names (default %(default)s)",
+        help="images to learn from, chosen by their names (default %(default)s)",
     )
     p.add_argument("--pca_dim", type=int, default=40, help="components to keep (default %(default)s)")
     p.add_argument("--output_dir", required=True, help="the folder to write")
@@ -81,7 +81,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def sampling_plan(args: argparse.Namespace) -> Plan:
-    """The extraction of local descriptors, unit length and not projected, of a sample of the pictures."""
+    """The extraction of local descriptors, unit length and not projected, of a sample of the images."""
     asked = requested_extraction(args)
     settings = replace(asked.settings, local_pca=None)
     jobs = collect_jobs(args.train_list, [], None, args.image_dir)
@@ -100,8 +100,8 @@ def sampling_plan(args: argparse.Namespace) -> Plan:
 
 
 def learn_pca(store: Store, names: list[str], dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean [D], components [dim, D] as rows, variances [D] falling) of the local descriptors of the named pictures at
-    unit length, with one picture in memory at a time. Raises InputError when they do not vary in ``dim`` directions."""
+    """(mean [D], components [dim, D] as rows, variances [D] falling) of the local descriptors of the named images at
+    unit length, with one image in memory at a time. Raises InputError when they do not vary in ``dim`` directions."""
     if not store.local_dim:
         raise InputError(f"{store.path}: holds no local descriptors; extract them with --use_local")
     if store.config.get("local_pca"):
@@ -109,11 +109,11 @@ def learn_pca(store: Store, names: list[str], dim: int) -> tuple[np.ndarray, np.
             f"{store.path}: its local descriptors are projected already; give a store that was extracted without a PCA"
         )
     moments = Moments(store.local_dim)
-    for place in bar(store.indices(names), "principal components", "picture"):
+    for place in bar(store.indices(names), "principal components", "image"):
         moments.add(l2_normalize(store.read(place).descriptors))
     if moments.count < 2:
         raise InputError(
-            f"{store.path}: {moments.count} local descriptors in {len(names)} pictures; give more pictures, or a lower "
+            f"{store.path}: {moments.count} local descriptors in {len(names)} images; give more images, or a lower "
             "--score_threshold"
         )
     mean, variances, components = moments.principal_components()
@@ -122,7 +122,7 @@ def learn_pca(store: Store, names: list[str], dim: int) -> tuple[np.ndarray, np.
         raise InputError(
             f"{store.path}: {moments.count} local descriptors of {store.local_dim} dimensions vary in {usable} "
             "directions, "
-            f"--pca_dim asks for {dim}; give a smaller one or more pictures"
+            f"--pca_dim asks for {dim}; give a smaller one or more images"
         )
     return mean, components[:dim], variances
 
@@ -152,7 +152,7 @@ def train_pca(args: argparse.Namespace) -> str:
         for picture in extract(plan, origin["model_sha256"], "pca", args.num_workers):
             print(f"left out {picture.name}: {picture.reason}")
     with Store(path) as store:
-        # Pictures that could not be read are not in it.
+        # Images that could not be read are not in it.
         mean, components, variances = learn_pca(store, names if args.store else store.names, args.pca_dim)
     share = variances[: args.pca_dim].sum() / variances.sum()
     guard_settings(folder / SETTINGS_FILE, origin)

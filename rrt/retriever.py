@@ -39,10 +39,11 @@ class Retrieved:
 class Retriever:
     """Finds the images of a store most similar to a query: exact search by global descriptors, then reranking.
 
-    store: ``rrt.Store`` or the path of one. reranker: None = search alone. whitening: ``rrt.search.whitening.Whitening`` or
-    the path of an .npz of tools/learn_whitening.py. fusion: ``rrt.Fusion`` of similarity and reranker, None = the
-    reranker alone. gallery: names or places of the images to search among, None = all (the store of a test set holds
-    its queries, too: ``gallery=read_image_list(path).names``). Raises InputError when the parts do not fit together.
+    store: ``rrt.Store`` or the path of one. reranker: None = search alone. whitening:
+    ``rrt.search.whitening.Whitening`` or the path of an .npz of tools/learn_whitening.py. fusion: ``rrt.Fusion`` of
+    similarity and reranker, None = the reranker alone. gallery: names or places of the images to search among, None =
+    all (the store of a test set holds its queries, too: ``gallery=read_image_list(path).names``). Raises InputError
+    when the parts do not fit together.
     """
 
     def __init__(

@@ -58,7 +58,7 @@ def make_records():
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Eight small pictures of two classes and their list."""
+    """Eight small images of two classes and their list."""
     rng = np.random.default_rng(0)
     names = [f"p{i}.jpg" for i in range(8)]
     for name in names:

@@ -1,17 +1,17 @@
-"""Training pictures for DELG in batches, from image lists or TFRecord shards (DELG_SPEC 2.3).
+"""Training images for DELG in batches, from image lists or TFRecord shards (DELG_SPEC 2.3).
 
-The pictures of step N follow from the seed and N alone: an epoch is one permutation of all pictures, a crop is drawn
-from the seed and the picture's place in the run. So a resumed run reads on at its step, and several workers share the
+The images of step N follow from the seed and N alone: an epoch is one permutation of all images, a crop is drawn
+from the seed and the image's place in the run. So a resumed run reads on at its step, and several workers share the
 batches of one.
 
 Deliberate differences from the reference:
-- the order is a permutation of all pictures, not a buffer of 100 filled file by file: shards need not be mixed
+- the order is a permutation of all images, not a buffer of 100 filled file by file: shards need not be mixed
 beforehand;
 - reading and decoding run in parallel and ahead of the network;
-- grey and CMYK pictures become RGB (there a grey one breaks the run); PNG, GIF and BMP are read as well;
-- a label that is no class is an error which names the picture (there it is clamped, and one too many slips through);
-- a picture or record that cannot be read is an error which names it;
-- validation is one pass over its pictures in order (there an endless shuffled stream).
+- grey and CMYK images become RGB (there a grey one breaks the run); PNG, GIF and BMP are read as well;
+- a label that is no class is an error which names the image (there it is clamped, and one too many slips through);
+- an image or record that cannot be read is an error which names it;
+- validation is one pass over its images in order (there an endless shuffled stream).
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _READ_ERRORS = (
 
 
 class PictureSource(Protocol):
-    """Numbered pictures with labels 0..num_classes-1. Numbers become addresses in NumPy, addresses become bytes in the
+    """Numbered images with labels 0..num_classes-1. Numbers become addresses in NumPy, addresses become bytes in the
     graph.
 
-    recent: for each use the pictures asked for lately, see ``unreadable_picture_named``. remedy: what to do about a bad
-    picture.
+    recent: for each use the images asked for lately, see ``unreadable_picture_named``. remedy: what to do about a bad
+    image.
     """
 
     num_classes: int
@@ -58,22 +58,22 @@ class PictureSource(Protocol):
     def __len__(self) -> int: ...
 
     def training_order(self) -> np.ndarray:
-        """The pictures of an epoch, each as often as it is shown, before they are shuffled."""
+        """The images of an epoch, each as often as it is shown, before they are shuffled."""
 
     def validation_order(self) -> np.ndarray:
-        """The pictures of a validation pass."""
+        """The images of a validation pass."""
 
     def addresses(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Where the pictures stand: columns of ``address_types``."""
+        """Where the images stand: columns of ``address_types``."""
 
     def read(self, *address: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """One address -> bytes of the picture file, int32 label; part of a graph."""
+        """One address -> bytes of the image file, int32 label; part of a graph."""
 
     def read_checked(self, index: int) -> bytes:
-        """The bytes of a picture file; InputError or OSError that says what is wrong where ``read`` would fail."""
+        """The bytes of an image file; InputError or OSError that says what is wrong where ``read`` would fail."""
 
     def name(self, index: int) -> str:
-        """The file of a picture, or its shard and record."""
+        """The file of an image, or its shard and record."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ def read_labelled_pictures(
 ) -> LabelledPictures:
     """Joins image lists whose labels are separate classes; of each class ``validation_fraction`` goes to validation.
 
-    ``repeats``: how often an epoch shows each picture of each list (default once).
+    ``repeats``: how often an epoch shows each image of each list (default once).
 
-    A class with one picture has no validation picture. Raises InputError naming list and line when a picture is
+    A class with one image has no validation image. Raises InputError naming list and line when an image is
     missing.
     """
     repeats = repeats or [1] * len(lists)
@@ -140,7 +140,7 @@ def read_labelled_pictures(
         for line, name in enumerate(images.names, 1):
             if not (Path(folder) / name).is_file():
                 raise InputError(
-                    f"{list_path}:{line}: no picture {name!r} in {folder}; give the folder the list is relative to"
+                    f"{list_path}:{line}: no image {name!r} in {folder}; give the folder the list is relative to"
                 )
             files.append(str(Path(folder) / name))
         classes, numbers = np.unique(images.labels, return_inverse=True)
@@ -170,13 +170,13 @@ def training_batches(
     fixes.
 
     ``skip_steps`` batches are passed over without reading them, so that a resumed run sees what an undisturbed one
-    would see. ``shard=(i, n)``: worker i of n gets the i-th of n equal parts of each batch of n * batch_size pictures
+    would see. ``shard=(i, n)``: worker i of n gets the i-th of n equal parts of each batch of n * batch_size images
     that one worker alone would get.
     """
     order, (worker, workers) = source.training_order(), shard
     if not len(order):
         raise InputError(
-            f"none of the {len(source)} pictures is for training; give more pictures or hold fewer out for validation"
+            f"none of the {len(source)} images is for training; give more images or hold fewer out for validation"
         )
 
     @lru_cache(maxsize=2)
@@ -200,7 +200,7 @@ def training_batches(
 def validation_batches(
     source: PictureSource, batch_size: int, size: int, at_most: int | None = None
 ) -> tf.data.Dataset:
-    """One pass over the validation pictures (``at_most`` of them, evenly spread), resized whole; the last batch may be
+    """One pass over the validation images (``at_most`` of them, evenly spread), resized whole; the last batch may be
     smaller.
 
     Images and labels as of ``training_batches``.
@@ -230,11 +230,11 @@ def _batches(
     batch_size: int,
     drop_remainder: bool,
 ) -> tf.data.Dataset:
-    """Batches of ``load(position, *address)`` of the pictures of all steps, computed side by side and ahead, in order.
+    """Batches of ``load(position, *address)`` of the images of all steps, computed side by side and ahead, in order.
 
-    ``pictures_of_step(step)``: numbers and positions in the run of a step's pictures.
+    ``pictures_of_step(step)``: numbers and positions in the run of a step's images.
     """
-    # More than are ever on their way at once: batches in the buffers, and pictures being read and waiting for their
+    # More than are ever on their way at once: batches in the buffers, and images being read and waiting for their
     # turn.
     recent = source.recent[use] = deque(maxlen=24 + 4 * default_workers() // batch_size)
 
@@ -258,7 +258,7 @@ def _batches(
 
 @contextmanager
 def unreadable_picture_named(*sources: PictureSource):
-    """Turns TensorFlow's error for a picture that cannot be read, which does not say which, into an InputError that
+    """Turns TensorFlow's error for an image that cannot be read, which does not say which, into an InputError that
     does."""
     try:
         yield
@@ -273,11 +273,11 @@ def unreadable_picture_named(*sources: PictureSource):
 
 
 def _fault(source: PictureSource, index: int) -> str | None:
-    """What is wrong with a picture, in one line."""
+    """What is wrong with an image, in one line."""
     try:
         decode(source.read_checked(index))
     except (InputError, OSError) as error:
         return describe_error(error)
     except tf.errors.InvalidArgumentError:
-        return f"{source.name(index)}: cannot be decoded as a picture; {source.remedy}"
+        return f"{source.name(index)}: cannot be decoded as an image; {source.remedy}"
     return None

@@ -1,9 +1,9 @@
-"""Which pictures become which records: found on disk, labelled by the CSV files, split, and dealt out to shards
+"""Which images become which records: found on disk, labelled by the CSV files, split, and dealt out to shards
 (DELG_SPEC 3.3).
 
 Everything here is fixed by the CSV files, the seed and the flags (without a CSV file of what there should be: also by
-the names of the files on disk). A picture that is missing or broken changes none of it: it keeps its place in the split
-and in its shard, and is only not written. So no download that is cut short moves a picture between train and
+the names of the files on disk). An image that is missing or broken changes none of it: it keeps its place in the split
+and in its shard, and is only not written. So no download that is cut short moves an image between train and
 validation.
 """
 
@@ -26,7 +26,7 @@ SUFFIX = ".jpg"
 
 @dataclass(frozen=True)
 class Pictures:
-    """N pictures: ``ids``, the folder each lies in (None: no such picture), and ``labels`` int64 [N] (None: the test
+    """N images: ``ids``, the folder each lies in (None: no such image), and ``labels`` int64 [N] (None: the test
     part)."""
 
     ids: list[str]
@@ -34,23 +34,23 @@ class Pictures:
     labels: np.ndarray | None = None
 
     def file(self, row: int) -> str | None:
-        """Path of a picture, or None when it is not there."""
+        """Path of an image, or None when it is not there."""
         return None if self.folders[row] is None else os.path.join(self.folders[row], self.ids[row] + SUFFIX)
 
     def missing(self) -> list[str]:
-        """The ids that have no picture, in order."""
+        """The ids that have no image, in order."""
         return [image for image, folder in zip(self.ids, self.folders) if folder is None]
 
     def fingerprint(self) -> str:
-        """Number of pictures and SHA-256 over their ids and labels: what a restart compares."""
+        """Number of images and SHA-256 over their ids and labels: what a restart compares."""
         digest = hashlib.sha256()
         for image, label in zip(self.ids, [""] * len(self.ids) if self.labels is None else self.labels.tolist()):
             digest.update(f"{image},{label}\n".encode(errors="surrogateescape"))
-        return f"{len(self.ids)} pictures, sha256 {digest.hexdigest()}"
+        return f"{len(self.ids)} images, sha256 {digest.hexdigest()}"
 
 
 class Shard(NamedTuple):
-    """A TFRecord file and the pictures in it: rows of ``Pictures`` in the order of the records."""
+    """A TFRecord file and the images in it: rows of ``Pictures`` in the order of the records."""
 
     name: str
     rows: np.ndarray
@@ -63,7 +63,7 @@ def find_pictures(directory: str, wanted=None, flag: str = "train_directory") ->
     beginning of the files' paths (``photos/IMG_``). Raises InputError when there are none, or two of one id.
     """
     found, empty = {}, True
-    shown = bar(what=f"pictures of {directory}", unit="file")
+    shown = bar(what=f"images of {directory}", unit="file")
     for folder, names in _listings(directory):
         shown.update(len(names))
         for name in names:
@@ -76,7 +76,7 @@ def find_pictures(directory: str, wanted=None, flag: str = "train_directory") ->
             if found.setdefault(image, folder) is not folder:
                 shown.close()
                 raise InputError(
-                    f"{os.path.join(folder, name)}: {found[image]} has a picture of this name as well; keep one"
+                    f"{os.path.join(folder, name)}: {found[image]} has an image of this name as well; keep one"
                 )
     shown.close()
     if empty:
@@ -112,10 +112,10 @@ def _listings(directory: str):
 def read_train_pictures(
     directory: str, train_csv: str, clean_csv: str | None
 ) -> tuple[Pictures, np.ndarray | None, list[str]]:
-    """The training pictures -> (pictures, landmarks int64 [C] or None, ids of files without a label).
+    """The training images -> (images, landmarks int64 [C] or None, ids of files without a label).
 
-    With ``clean_csv``: its pictures in its order, whether they are on disk or not; label c stands for ``landmarks[c]``,
-    ascending. Without: the pictures on disk sorted by id, their labels as in ``train_csv``; files it does not name are
+    With ``clean_csv``: its images in its order, whether they are on disk or not; label c stands for ``landmarks[c]``,
+    ascending. Without: the images on disk sorted by id, their labels as in ``train_csv``; files it does not name are
     left out (the third).
     """
     if clean_csv:
@@ -130,7 +130,7 @@ def read_train_pictures(
     row_of = {image: row for row, image in enumerate(ids) if image in found}
     if not row_of:
         raise InputError(
-            f"{train_csv}: names none of the {len(found)} pictures of {directory}; is it the CSV file of this folder?"
+            f"{train_csv}: names none of the {len(found)} images of {directory}; is it the CSV file of this folder?"
         )
     chosen = sorted(row_of)
     return (
@@ -141,7 +141,7 @@ def read_train_pictures(
 
 
 def read_test_pictures(directory: str, test_csv: str | None) -> Pictures:
-    """The test pictures: those of ``test_csv`` in its order, or without it all on disk, sorted by id."""
+    """The test images: those of ``test_csv`` in its order, or without it all on disk, sorted by id."""
     if not test_csv:
         found = find_pictures(directory, flag="test_directory")
         ids = sorted(found)
@@ -155,14 +155,14 @@ def read_test_pictures(directory: str, test_csv: str | None) -> Pictures:
 
 def _not_there(directory, ids, csv_file):
     return InputError(
-        f"{directory}: none of the {len(ids)} pictures of {csv_file} lies there; is it the folder of this CSV file?"
+        f"{directory}: none of the {len(ids)} images of {csv_file} lies there; is it the folder of this CSV file?"
     )
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(train, validation): rows of both parts in the order of their records, for labels [N] (DELG_SPEC 3.3).
 
-    Of each class of n pictures max(1, int(fraction * n)) go to validation, so that a class of one picture has none for
+    Of each class of n images max(1, int(fraction * n)) go to validation, so that a class of one image has none for
     training.
     """
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))

@@ -1,28 +1,28 @@
-"""One training picture: the bytes of its file to a random crop, or to the whole picture resized (DELG_SPEC 2.3)."""
+"""One training image: the bytes of its file to a random crop, or to the whole image resized (DELG_SPEC 2.3)."""
 
 from __future__ import annotations
 
 from delg_extract.network.model import normalize_pixels
 from delg_extract.network.tensorflow import tf
 
-AREA = (0.08, 1.0)  # smallest and largest share of a picture in a random crop
+AREA = (0.08, 1.0)  # smallest and largest share of an image in a random crop
 END_OF_JPEG = b"\xff\xd9"
 # pixels decoded on both sides of a crop: colour of a subsampled JPEG is interpolated from the neighbouring pixels
 EDGE = 8
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """The bytes of a picture file (JPEG, PNG, GIF, BMP) -> uint8 [H, W, 3]; grey and CMYK pictures become RGB."""
+    """The bytes of an image file (JPEG, PNG, GIF, BMP) -> uint8 [H, W, 3]; grey and CMYK images become RGB."""
     return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
 def resized(encoded: tf.Tensor, size: int) -> tf.Tensor:
-    """The whole picture resized by bilinear interpolation and normalised: float32 [size, size, 3]."""
+    """The whole image resized by bilinear interpolation and normalised: float32 [size, size, 3]."""
     return tf.ensure_shape(normalize_pixels(tf.image.resize(decode(encoded), (size, size))), (size, size, 3))
 
 
 def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, area: tuple[float, float] = AREA) -> tf.Tensor:
-    """A random crop (share ``area`` of the picture, aspect 3/4..4/3), resized by area and normalised: float32 [size,
+    """A random crop (share ``area`` of the image, aspect 3/4..4/3), resized by area and normalised: float32 [size,
     size, 3].
 
     Of a JPEG only the crop's columns and rows are computed, to the same pixels as if the whole were; but one that does
@@ -46,7 +46,7 @@ def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, area: tuple[floa
 
 
 def draw_box(shape: tf.Tensor, seed: tf.Tensor, area: tuple[float, float]) -> tf.Tensor:
-    """A random box int32 (top, left, height, width) in a picture of ``shape`` = (height, width); int64 ``seed`` [2]."""
+    """A random box int32 (top, left, height, width) in an image of ``shape`` = (height, width); int64 ``seed`` [2]."""
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape, [3]], 0),
         bounding_boxes=tf.zeros((1, 0, 4)),

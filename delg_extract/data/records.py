@@ -1,7 +1,7 @@
-"""Training pictures from TFRecord shards (build_image_dataset.py; DELG_SPEC 3.4), read in any order.
+"""Training images from TFRecord shards (build_image_dataset.py; DELG_SPEC 3.4), read in any order.
 
 A shard is a row of records: length (8 bytes), its checksum (4), a tf.Example, its checksum (4). Hopping from length to
-length finds where every record stands without reading the pictures, so that an epoch's order is an exact permutation
+length finds where every record stands without reading the images, so that an epoch's order is an exact permutation
 instead of a buffer of a hundred shuffled records, and a resumed run goes on at its place without reading what went
 before.
 """
@@ -34,7 +34,7 @@ FEATURES = {
 
 @dataclass(frozen=True)
 class RecordPictures:
-    """Where the pictures of a set of shards stand; a source of pictures as ``data.PictureSource`` describes it.
+    """Where the images of a set of shards stand; a source of images as ``data.PictureSource`` describes it.
 
     Record i is ``lengths[i]`` bytes of ``shards[shard_numbers[i]]``, its header at byte ``offsets[i]``; labels must lie
     in 0..num_classes-1. An epoch shows every record once, and a validation pass, too.
@@ -63,7 +63,7 @@ class RecordPictures:
         return np.array(self.shards)[self.shard_numbers[indices]], self.offsets[indices], self.lengths[indices]
 
     def read(self, shard: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The picture file and int32 label of a record. A label that is no class is an error; the reference clamps
+        """The image file and int32 label of a record. A label that is no class is an error; the reference clamps
         it."""
         example = tf.io.parse_single_example(_record_at(shard, offset, length), FEATURES)
         label = example["image/class/label"]
@@ -71,13 +71,13 @@ class RecordPictures:
             return example["image/encoded"], tf.cast(label, tf.int32)
 
     def name(self, index: int) -> str:
-        """Shard, record number and picture id, for messages."""
+        """Shard, record number and image id, for messages."""
         example = tf.io.parse_single_example(_record_at(*self._address(index)), FEATURES)
         identity = example["image/id"].numpy().decode(errors="replace")
         return f"{self._place(index)} (id {identity})" if identity else self._place(index)
 
     def read_checked(self, index: int) -> bytes:
-        """The picture file of a record. Raises InputError that names the record when ``read`` would fail."""
+        """The image file of a record. Raises InputError that names the record when ``read`` would fail."""
         try:
             record = _record_at(*self._address(index))
         except tf.errors.OpError:

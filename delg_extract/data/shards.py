@@ -1,4 +1,4 @@
-"""Writing TFRecord shards from pictures (DELG_SPEC 3.4): whole or not there, side by side, what cannot be read noted
+"""Writing TFRecord shards from images (DELG_SPEC 3.4): whole or not there, side by side, what cannot be read noted
 beside them.
 
 Threads, not processes: decoding, reading and writing leave the interpreter's lock, and one TensorFlow serves all.
@@ -21,7 +21,7 @@ NOT_FOUND = "not found"
 
 
 class Unreadable(Exception):
-    """Why a picture cannot become a record."""
+    """Why an image cannot become a record."""
 
 
 class _Stopped(Exception):
@@ -31,7 +31,7 @@ class _Stopped(Exception):
 def read_example(file: str | None, image: str, label: int | None = None) -> tf.train.Example:
     """The record of a JPEG file: its unchanged bytes, its size in pixels, and ``label`` unless None. Raises Unreadable.
 
-    The picture is decoded to the end with TensorFlow's decoder, which training uses too; the eighth of the size finds
+    The image is decoded to the end with TensorFlow's decoder, which training uses too; the eighth of the size finds
     the same faults as the whole in half the time.
     """
     if file is None:
@@ -51,7 +51,7 @@ def read_example(file: str | None, image: str, label: int | None = None) -> tf.t
     except tf.errors.InvalidArgumentError:
         begins = "cut or damaged JPEG" if encoded.startswith(b"\xff\xd8") else "not a JPEG"
         raise Unreadable(f"{begins}, {len(encoded)} bytes") from None
-    # The reference writes 3, RGB and JPEG for every picture, grey ones included.
+    # The reference writes 3, RGB and JPEG for every image, grey ones included.
     features = {
         "image/height": _integer(height),
         "image/width": _integer(width),
@@ -78,7 +78,7 @@ class ShardWriter:
     """Writes the shards of ``pictures`` to the folder ``output``.
 
     ``notes``: folder where <shard>.json lists what was left out of a shard. The note is there before the shard is, and
-    a shard without a note has all its pictures.
+    a shard without a note has all its images.
     """
 
     def __init__(self, pictures: Pictures, output: Path, notes: Path):
@@ -86,7 +86,7 @@ class ShardWriter:
         self._lock = threading.Lock()
 
     def left_out(self, shard: Shard) -> list[tuple[str, str]]:
-        """(id, reason) of the pictures that a finished shard lacks."""
+        """(id, reason) of the images that a finished shard lacks."""
         note = self._note(shard)
         try:
             value = read_json(note)
@@ -97,7 +97,7 @@ class ShardWriter:
             ) from None
 
     def unfinished(self, shards: list[Shard]) -> list[Shard]:
-        """Those that are not there, or lack a picture that can be had by now."""
+        """Those that are not there, or lack an image that can be had by now."""
         with native_messages_hidden():
             return [shard for shard in shards if not self._is_finished(shard)]
 
@@ -111,7 +111,7 @@ class ShardWriter:
         """Writes the shards with ``num_workers`` threads. A fault of one stops all; finished shards stay."""
         stop = threading.Event()
         with native_messages_hidden(), ThreadPoolExecutor(num_workers) as pool:
-            shown = bar(what=label, unit="picture", total=sum(len(shard.rows) for shard in shards))
+            shown = bar(what=label, unit="image", total=sum(len(shard.rows) for shard in shards))
             try:
                 for future in as_completed([pool.submit(self._write, shard, shown, stop) for shard in shards]):
                     future.result()

@@ -1,11 +1,11 @@
-"""Describes single pictures for a program that asks: the network stays loaded, a picture takes as long as its
+"""Describes single images for a program that asks: the network stays loaded, an image takes as long as its
 convolutions.
 
     python -m delg_extract.extraction.answer --model rrt_gld_ckpts/delg_small.h5 --max_image_size 320
 
-A request is a line of JSON on standard input, {"picture": path, "box": [x1, y1, x2, y2] or null, "output": path}: the
-picture, turned as its EXIF orientation says, cropped to the box (pixels of the upright picture) and described as a
-picture of its own, becomes a store of one image at "output". The answer is a line on standard output, {"size": [width,
+A request is a line of JSON on standard input, {"image": path, "box": [x1, y1, x2, y2] or null, "output": path}: the
+image, turned as its EXIF orientation says, cropped to the box (pixels of the upright image) and described as a
+image of its own, becomes a store of one image at "output". The answer is a line on standard output, {"size": [width,
 height] of the described pixels} or {"error": reason}. The first line is {"ready": true}; the program ends with its
 standard input.
 """
@@ -55,12 +55,12 @@ def answer_one(extractor: Extractor, asked: Extraction, request: dict) -> dict:
     pixels = picture.pixels
     if request.get("box"):
         x1, y1, x2, y2 = request["box"]
-        # A picture of its own: the reference's factor for crops would leave a small object of a large photograph few
+        # An image of its own: the reference's factor for crops would leave a small object of a large photograph few
         # pixels.
         pixels = pixels[max(0, y1) : y2, max(0, x1) : x2]
         if 0 in pixels.shape:
             return {
-                "error": f"the box {x1},{y1},{x2},{y2} lies outside of the picture of {picture.pixels.shape[1]} x "
+                "error": f"the box {x1},{y1},{x2},{y2} lies outside of the image of {picture.pixels.shape[1]} x "
                 f"{picture.pixels.shape[0]} pixels"
             }
     (described,) = extractor.describe([extractor.resize(pixels)])

@@ -1,4 +1,4 @@
-"""The attention threshold for a wanted number of local descriptors a picture, found on a sample and remembered beside
+"""The attention threshold for a wanted number of local descriptors an image, found on a sample and remembered beside
 the store.
 
 A threshold belongs to the weights it was chosen for: the published ones (100 and more) leave nothing of a network whose
@@ -29,7 +29,7 @@ _NO_LIMIT = np.iinfo(np.int32).max
 @dataclass(frozen=True)
 class Calibration:
     """threshold: smallest attention that is kept. kept_mean, kept_fewest, kept_most: local descriptors that it and
-    max_features leave of a picture of the sample. num_pictures: size of the sample, pictures too small for extraction
+    max_features leave of an image of the sample. num_pictures: size of the sample, images too small for extraction
     not counted."""
 
     threshold: float
@@ -47,21 +47,21 @@ def calibration_sample(names: Iterable[str], count: int, seed: int = 0) -> list[
     at most.
     """
     if count < 1:
-        raise InputError(f"calibration on {count} pictures; give at least 1")
+        raise InputError(f"calibration on {count} images; give at least 1")
     return sorted(sorted(set(names), key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())[:count])
 
 
 def calibrate_threshold(
     network: Network, settings: ExtractionSettings, pictures: Iterable[np.ndarray], features_per_image: int
 ) -> Calibration:
-    """The largest threshold that leaves at least ``features_per_image`` local descriptors a picture on average.
+    """The largest threshold that leaves at least ``features_per_image`` local descriptors an image on average.
 
-    pictures: uint8 [H, W, 3], each at the size it is described at (``Extractor.resize``); those with a side under 10
+    images: uint8 [H, W, 3], each at the size it is described at (``Extractor.resize``); those with a side under 10
     pixels are passed over. The average is over the others of min(max_features, descriptors whose attention reaches the
     threshold); the threshold of ``settings`` plays no part. Descriptors of equal attention are kept or left out
     together, so the average can be above what was asked for. Of all thresholds that keep the same ones, the middle
     between the weakest kept and the strongest left out is taken, so that rounding in another run changes nothing.
-    Raises InputError when there is no picture, when no local descriptors are extracted, and when fewer than asked for
+    Raises InputError when there is no image, when no local descriptors are extracted, and when fewer than asked for
     remain without any threshold, naming the most that is possible.
     """
     if features_per_image < 1:
@@ -77,7 +77,7 @@ def calibrate_threshold(
     ]
     if not scores:
         raise InputError(
-            f"no picture to find the threshold for {features_per_image} features an image on; give pictures of at "
+            f"no image to find the threshold for {features_per_image} features an image on; give images of at "
             "least "
             f"{MIN_SIDE} pixels a side"
         )
@@ -86,7 +86,7 @@ def calibrate_threshold(
     if wanted > len(strongest_first):
         most = len(strongest_first) / len(scores)
         raise InputError(
-            f"{features_per_image} features an image cannot be kept: {len(scores)} pictures have {most:.1f} on "
+            f"{features_per_image} features an image cannot be kept: {len(scores)} images have {most:.1f} on "
             "average, "
             f"at most {settings.max_features} each; ask for {int(most)} or fewer"
         )

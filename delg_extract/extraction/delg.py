@@ -2,7 +2,7 @@
 features kept.
 
 - conv5 runs only at the scales that feed the global descriptor.
-- One graph serves every picture size: nothing is retraced.
+- One graph serves every image size: nothing is retraced.
 - ``bfloat16`` halves the bytes and, on processors and GPUs that multiply it natively, the time; the heads stay in
 float32.
 
@@ -46,7 +46,7 @@ class DelgNetwork:
 
     def local_and_global(self, images: np.ndarray, settings: ExtractionSettings) -> list[LocalAndGlobal]:
         """Features of uint8 [B, H, W, 3]: those of all scales with attention >= the threshold, the strongest first, for
-        each. Scales at which the pictures are under MIN_LEVEL_SIDE pixels are left out."""
+        each. Scales at which the images are under MIN_LEVEL_SIDE pixels are left out."""
         normalized = normalize_pixels(images)
         positions = settings.global_positions
         levels, globals_ = [], []
@@ -95,7 +95,7 @@ class _LevelMaps:
 def _strongest(
     levels: list[_LevelMaps], picture: int, global_descriptors: np.ndarray, settings: ExtractionSettings
 ) -> LocalAndGlobal:
-    """The features of one picture whose attention reaches the threshold, over all levels, the strongest first."""
+    """The features of one image whose attention reaches the threshold, over all levels, the strongest first."""
     boxes, features, scales, scores = (
         [np.empty((0, 4), np.float32)],
         [],

@@ -1,4 +1,4 @@
-"""From one picture to its global and local descriptors, whatever network makes them (DELG_SPEC 4 and 5; DELG paper
+"""From one image to its global and local descriptors, whatever network makes them (DELG_SPEC 4 and 5; DELG paper
 4.2)."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from delg_extract.extraction.settings import ExtractionSettings
 
 
 class LocalAndGlobal(NamedTuple):
-    """What a network gives for one picture: boxes [N, 4] (ymin, xmin, ymax, xmax) in its pixels, features [N, D] not
+    """What a network gives for one image: boxes [N, 4] (ymin, xmin, ymax, xmax) in its pixels, features [N, D] not
     normalised, scales [N] = 1 / image scale, scores [N] by falling attention, global_descriptors [G, E] not normalised,
     a row for each scale of ``settings.global_positions``."""
 
@@ -25,7 +25,7 @@ class LocalAndGlobal(NamedTuple):
 
 
 class Descriptors(NamedTuple):
-    """Post-processed: global_descriptor [E] unit length; locations [N, 2] (y, x) in pixels of the picture given;
+    """Post-processed: global_descriptor [E] unit length; locations [N, 2] (y, x) in pixels of the image given;
     descriptors [N, D] unit length; scales [N] = 1 / image scale; attention [N]."""
 
     global_descriptor: np.ndarray
@@ -36,22 +36,22 @@ class Descriptors(NamedTuple):
 
 
 class Network(Protocol):
-    """Anything that describes pictures: this project's own networks (network.py) and SavedModels (saved_models.py)."""
+    """Anything that describes images: this project's own networks (network.py) and SavedModels (saved_models.py)."""
 
     def local_and_global(self, images: np.ndarray, settings: ExtractionSettings) -> list[LocalAndGlobal]:
-        """Features of uint8 RGB pictures of one size [B, H, W, 3] with attention >= the threshold, the strongest
+        """Features of uint8 RGB images of one size [B, H, W, 3] with attention >= the threshold, the strongest
         first."""
 
 
 class Resized(NamedTuple):
-    """A picture at the size it is described at, and the factors (height, width) that made it so."""
+    """An image at the size it is described at, and the factors (height, width) that made it so."""
 
     pixels: np.ndarray
     factors: np.ndarray
 
 
 class Extractor:
-    """Runs a network over pictures by the rules of ``settings``."""
+    """Runs a network over images by the rules of ``settings``."""
 
     TOO_SMALL = f"a side is shorter than {MIN_SIDE} pixels after resizing, or than {MIN_LEVEL_SIDE} at every scale"
 
@@ -68,7 +68,7 @@ class Extractor:
         )
 
     def describe(self, pictures: list[Resized]) -> list[Descriptors | None]:
-        """Descriptors of pictures of one resized size, locations in the pixels they had before; None when they
+        """Descriptors of images of one resized size, locations in the pixels they had before; None when they
         are TOO_SMALL, whole or at the scales asked for."""
         height, width = pictures[0].pixels.shape[:2]
         usable = set(usable_scales(height, width, self.settings.scales))

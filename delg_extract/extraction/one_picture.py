@@ -1,4 +1,4 @@
-"""What the commands that look at single pictures share: their options, the network and the pixels."""
+"""What the commands that look at single images share: their options, the network and the pixels."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def add_options(parser: argparse.ArgumentParser, output: str) -> None:
         help=f"weight file (.h5) or folder of a SavedModel (default {DEFAULT_MODEL.parent.name}/{DEFAULT_MODEL.name})",
     )
     parser.add_argument(
-        "--output", default=output, help="the picture to write: .png, .jpg, .svg or .pdf (default %(default)s)"
+        "--output", default=output, help="the image to write: .png, .jpg, .svg or .pdf (default %(default)s)"
     )
     parser.add_argument(
         "--max_features",
         type=int,
         default=MAX_FEATURES,
-        help="local descriptors a picture at most (default %(default)s)",
+        help="local descriptors an image at most (default %(default)s)",
     )
     parser.add_argument(
         "--score_threshold",
@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser, output: str) -> None:
         "--max_image_size",
         type=int,
         default=1024,
-        help="longer pictures are described at this longest side, pixels (default %(default)s; -1: never shrunk)",
+        help="longer images are described at this longest side, pixels (default %(default)s; -1: never shrunk)",
     )
     parser.add_argument(
         "--scales", type=float, nargs="+", default=list(SCALES), help="image scales (default the seven of DELG)"
@@ -60,7 +60,7 @@ def check_options(args: argparse.Namespace) -> None:
     if not all(0 < scale < np.inf for scale in args.scales):
         raise InputError(f"--scales {' '.join(map(str, args.scales))}: expected numbers above 0")
     if args.max_image_size == 0 or args.max_image_size < -1:
-        raise InputError(f"--max_image_size {args.max_image_size}: expected pixels, or -1 for the picture as it is")
+        raise InputError(f"--max_image_size {args.max_image_size}: expected pixels, or -1 for the image as it is")
 
 
 def open_extractor(args: argparse.Namespace, **settings) -> tuple[Extractor, float]:
@@ -83,7 +83,7 @@ def open_extractor(args: argparse.Namespace, **settings) -> tuple[Extractor, flo
 
 
 def read_pixels(path: str | Path) -> np.ndarray:
-    """A picture as uint8 RGB [H, W, 3], as the extraction reads it: EXIF orientation is ignored. Raises InputError
+    """An image as uint8 RGB [H, W, 3], as the extraction reads it: EXIF orientation is ignored. Raises InputError
     naming the file."""
     picture = read_picture(Job(str(path), Path(path)))
     if picture.pixels is None:
@@ -92,9 +92,9 @@ def read_pixels(path: str | Path) -> np.ndarray:
 
 
 def describe(extractor: Extractor, pixels: np.ndarray, path: str | Path) -> Descriptors:
-    """Descriptors of uint8 [H, W, 3]. Raises InputError naming the file when the picture is too small."""
+    """Descriptors of uint8 [H, W, 3]. Raises InputError naming the file when the image is too small."""
     with waiting(f"describing {Path(path).name}"):
         descriptors = extractor(pixels)
     if descriptors is None:
-        raise InputError(f"{path}: {extractor.TOO_SMALL}; give a larger picture, or larger --scales")
+        raise InputError(f"{path}: {extractor.TOO_SMALL}; give a larger image, or larger --scales")
     return descriptors

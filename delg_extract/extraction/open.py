@@ -1,4 +1,4 @@
-"""What a path holds that can describe pictures: a weight file of this project, or a SavedModel of the reference. Loads
+"""What a path holds that can describe images: a weight file of this project, or a SavedModel of the reference. Loads
 TensorFlow only when a network is opened."""
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def add_settings_options(p: argparse.ArgumentParser, global_too: bool = True):
         "--config", help="DelfConfig text file (.pbtxt) of the reference; names the model, too, unless --model does"
     )
     what.add_argument("--scales", type=float, nargs="+", help="image scales (default the seven of DELG)")
-    what.add_argument("--max_features", type=int, help="local descriptors a picture at most (default 1000)")
+    what.add_argument("--max_features", type=int, help="local descriptors an image at most (default 1000)")
     what.add_argument(
         "--score_threshold",
         type=float,
@@ -74,10 +74,10 @@ def add_settings_options(p: argparse.ArgumentParser, global_too: bool = True):
         ),
     )
     what.add_argument(
-        "--max_image_size", type=int, help="longer pictures are shrunk to this side, pixels (default 1024; -1: never)"
+        "--max_image_size", type=int, help="longer images are shrunk to this side, pixels (default 1024; -1: never)"
     )
     what.add_argument(
-        "--min_image_size", type=int, help="shorter pictures are enlarged to this side, pixels (default never)"
+        "--min_image_size", type=int, help="shorter images are enlarged to this side, pixels (default never)"
     )
     what.add_argument(
         "--block3_strides",

@@ -20,7 +20,7 @@ class Plan:
 
     model: weight file or SavedModel folder. override: settings of the network that replace those of the weight file.
     identity: all that shapes the numbers, as kept in the store. layout: local_dtype and compression of the store.
-    batch: pictures of one size that go through the network together.
+    batch: images of one size that go through the network together.
     """
 
     model: str
@@ -55,9 +55,9 @@ class PartExtractor:
         self._jobs = {job.name: job for job in plan.jobs}
 
     def run(self, parts: Iterable[int], on_pictures: Callable[[int], None] = lambda count: None) -> None:
-        """Extracts and writes the parts; ``on_pictures`` is told how many pictures are done since it was last told.
+        """Extracts and writes the parts; ``on_pictures`` is told how many images are done since it was last told.
 
-        At most one part waits to be written while the next is computed, and a few pictures are decoded ahead.
+        At most one part waits to be written while the next is computed, and a few images are decoded ahead.
         """
         parts = list(parts)
         jobs = (self._jobs[name] for part in parts for name in self.writer.block_names(part))
@@ -73,7 +73,7 @@ class PartExtractor:
                 writing.result()
 
     def _records(self, pictures, count: int, on_pictures) -> list[ImageRecord | Skipped]:
-        """Records of the next ``count`` pictures, in any order: those of one size go through the network together."""
+        """Records of the next ``count`` images, in any order: those of one size go through the network together."""
         records, by_size = [], {}
         for _ in range(count):
             picture, resized = next(pictures)
@@ -96,7 +96,7 @@ class PartExtractor:
 
 
 def to_record(picture: Picture, descriptors: Descriptors | None) -> ImageRecord | Skipped:
-    """What the store keeps of a picture: keypoints as x, y in pixels of the (cropped) picture."""
+    """What the store keeps of an image: keypoints as x, y in pixels of the (cropped) image."""
     if descriptors is None:
         return Skipped(picture.job.name, Extractor.TOO_SMALL)
     height, width = picture.pixels.shape[:2]

@@ -1,4 +1,4 @@
-"""The pictures of an extraction: which ones, cropped to which box, decoded ahead of the network."""
+"""The images of an extraction: which ones, cropped to which box, decoded ahead of the network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rrt.formats.lists import read_image_list
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to extract: its name in the store, its file, and the box (x1, y1, x2, y2) it is cropped to, if any.
+    """An image to extract: its name in the store, its file, and the box (x1, y1, x2, y2) it is cropped to, if any.
     upright: turned as its EXIF orientation says, first."""
 
     name: str
@@ -31,7 +31,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture or the reason there is none. ``resize_factor``: longest side of the crop over that of the
+    """A decoded image or the reason there is none. ``resize_factor``: longest side of the crop over that of the
     original."""
 
     job: Job
@@ -51,7 +51,7 @@ def read_picture(job: Job) -> Picture:
 
 
 def read_table(path: str | Path) -> list[Job]:
-    """The pictures of a table: a JSON object {name in the store: path of the file}. Raises InputError naming the
+    """The images of a table: a JSON object {name in the store: path of the file}. Raises InputError naming the
     file."""
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def read_table(path: str | Path) -> list[Job]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(
-            f"{path}: not a table of pictures ({reason}); expected JSON of the form {{name: path}}"
+            f"{path}: not a table of images ({reason}); expected JSON of the form {{name: path}}"
         ) from None
     return [Job(name, Path(file)) for name, file in table.items()]
 
@@ -68,7 +68,7 @@ def read_table(path: str | Path) -> list[Job]:
 def collect_jobs(
     lists: list[str], query_lists: list[str], ground_truth: str | None, image_dir: str, crop: bool = True
 ) -> list[Job]:
-    """The pictures of all lists in order, each once; those of ``query_lists`` with their rounded box of the ground
+    """The images of all lists in order, each once; those of ``query_lists`` with their rounded box of the ground
     truth."""
     boxes = {}
     if query_lists and crop:
@@ -92,7 +92,7 @@ def collect_jobs(
             job = Job(name, Path(image_dir) / name, box)
             if jobs.setdefault(name, job) != job:
                 raise InputError(
-                    f"{path}: {name!r} is a cropped query and a gallery picture at once; extract the lists into two "
+                    f"{path}: {name!r} is a cropped query and a gallery image at once; extract the lists into two "
                     "stores"
                 )
     return list(jobs.values())
@@ -101,7 +101,7 @@ def collect_jobs(
 def decode_ahead(
     jobs: Iterable[Job], extractor: Extractor, ahead: int, threads: int
 ) -> Iterator[tuple[Picture, Resized | None]]:
-    """Pictures in order with their resized form (None for one that cannot be read), at most ``ahead`` of them waiting.
+    """Images in order with their resized form (None for one that cannot be read), at most ``ahead`` of them waiting.
 
     Pillow decodes and resizes outside the interpreter's lock, so that threads keep the network fed.
     """

@@ -20,7 +20,7 @@ def level_size(side: int, scale: float) -> int:
 
 
 def usable_scales(height: int, width: int, scales: tuple[float, ...]) -> list[int]:
-    """Positions of the scales at which a picture keeps the MIN_LEVEL_SIDE pixels that the network needs."""
+    """Positions of the scales at which an image keeps the MIN_LEVEL_SIDE pixels that the network needs."""
     return [i for i, scale in enumerate(scales) if level_size(min(height, width), scale) >= MIN_LEVEL_SIDE]
 
 
@@ -37,7 +37,7 @@ def receptive_boxes(
 def resize_for_extraction(
     image: np.ndarray, max_size: float = -1, min_size: float = -1, resize_factor: float = 1.0, square: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The reference's size rule on uint8 [H, W, 3]: (resized picture, scale factors (height, width)). Negative sizes
+    """The reference's size rule on uint8 [H, W, 3]: (resized image, scale factors (height, width)). Negative sizes
     are off.
 
     ``resize_factor`` multiplies both limits (a query crop is its crop's longest side over the original's).
@@ -46,7 +46,7 @@ def resize_for_extraction(
     if resize_factor < 0:
         raise ValueError(f"resize_factor {resize_factor} is negative")
     if image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"a picture of shape {image.shape} is not [height, width, 3]")
+        raise ValueError(f"an image of shape {image.shape} is not [height, width, 3]")
     longest, upper, lower = max(height, width), max_size * resize_factor, min_size * resize_factor
     if max_size >= 0 and longest > upper:
         factor = upper / longest

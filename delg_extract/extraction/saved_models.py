@@ -9,7 +9,7 @@ global
 and the
   Kaggle form that knows its own scales.
 
-Both are concrete functions: pictures of any size run without tracing again. Freezing the variables into the graph was
+Both are concrete functions: images of any size run without tracing again. Freezing the variables into the graph was
 tried: it takes gigabytes and spares a TF1-style ResNet-50 a seventh of its time, a TF2 export none.
 """
 
@@ -38,7 +38,7 @@ IMAGE, SCALES, THRESHOLD, COUNT, POSITIONS = INPUTS = (
 )
 LOCAL_OUTPUTS = ("boxes", "features", "scales", "scores")
 ROWS, POOLED = GLOBAL_OUTPUTS = ("global_descriptors", "global_descriptor")
-# Inputs besides the picture, and outputs; the first that fits is taken.
+# Inputs besides the image, and outputs; the first that fits is taken.
 _FORMS = (
     ({SCALES, THRESHOLD, COUNT, POSITIONS}, (*LOCAL_OUTPUTS, ROWS)),
     ({SCALES, THRESHOLD, COUNT}, LOCAL_OUTPUTS),
@@ -55,7 +55,7 @@ _WHERE = re.compile(
 
 
 class SavedModelNetwork:
-    """A SavedModel that describes pictures (``Network`` of inference.py); made by ``open_saved_model``.
+    """A SavedModel that describes images (``Network`` of inference.py); made by ``open_saved_model``.
 
     ``outputs``: names of what it can give. A model with scales of its own (no ``input_scales``: the Kaggle form) heeds
     neither ``scales`` nor ``global_scales`` of the settings. Descriptors pooled over the scales inside the model are
@@ -108,10 +108,10 @@ class SavedModelNetwork:
             )
 
     def local_and_global(self, images: np.ndarray, settings: ExtractionSettings) -> list[LocalAndGlobal]:
-        """Features of uint8 RGB [B, H, W, 3], one picture after the other: these models have no batch axis.
+        """Features of uint8 RGB [B, H, W, 3], one image after the other: these models have no batch axis.
 
-        What the settings leave out comes back empty; so do the scales at which a picture is under MIN_LEVEL_SIDE.
-        Raises InputError as ``check`` does, and when the model fails on a picture.
+        What the settings leave out comes back empty; so do the scales at which an image is under MIN_LEVEL_SIDE.
+        Raises InputError as ``check`` does, and when the model fails on an image.
         """
         self.check(settings)
         return [self._describe(image, settings) for image in images]
@@ -130,9 +130,9 @@ class SavedModelNetwork:
             found = self._run(wanted, {name: tf.cast(values[name], dtype) for name, dtype in self._inputs.items()})
         except tf.errors.OpError as error:
             raise InputError(
-                f"{self.folder}: the model fails on a picture of {image.shape[1]}x{image.shape[0]} pixels "
+                f"{self.folder}: the model fails on an image of {image.shape[1]}x{image.shape[0]} pixels "
                 f"({_gist(error)}); "
-                "leave the picture out or change its size; if it fails on each, export the model again"
+                "leave the image out or change its size; if it fails on each, export the model again"
             ) from error
         out = {name: found[name].numpy() for name in wanted}
         if (
@@ -173,7 +173,7 @@ class SavedModelNetwork:
         positions = [n for n, i in enumerate(kept) if i in asked]
         if SCALES in self._inputs and (not kept or (settings.use_global and not positions)):
             raise InputError(
-                f"{self.folder}: a picture of {width}x{height} pixels is under {MIN_LEVEL_SIDE} pixels at each scale "
+                f"{self.folder}: an image of {width}x{height} pixels is under {MIN_LEVEL_SIDE} pixels at each scale "
                 "asked for; leave it out or add larger scales"
             )
         # Exports fail without a position: the first stands in where no global descriptor is wanted.

@@ -1,10 +1,10 @@
-"""What an exported SavedModel computes (DELG_SPEC 4): a picture and scales in, local and global descriptors out, as one
+"""What an exported SavedModel computes (DELG_SPEC 4): an image and scales in, local and global descriptors out, as one
 graph.
 
 Inputs and outputs have the names, types and shapes of the reference's exports, without a batch axis. Unlike there
 - local features have the depth that the network gives, with and without the autoencoder;
 - conv5 runs only at the scales asked for;
-- scales at which the picture has fewer than MIN_LEVEL_SIDE pixels are left out (TensorFlow would end the process);
+- scales at which the image has fewer than MIN_LEVEL_SIDE pixels are left out (TensorFlow would end the process);
 - ``input_global_scales_ind`` that names none of the scales gives no row; pooling over none is an error.
 """
 
@@ -72,7 +72,7 @@ class Form:
 
 def describe(level: Level, form: Form, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """The outputs of ``form`` by name, as graph operations: boxes [N, 4] (ymin, xmin, ymax, xmax) in pixels of the
-    picture, features [N, D] not normalised, scales [N] = 1 / image scale, scores [N, 1] by falling attention;
+    image, features [N, D] not normalised, scales [N] = 1 / image scale, scores [N, 1] by falling attention;
     global_descriptors [G, E] in the order of the scales, or pooled global_descriptor [E]."""
     image = normalize_pixels(inputs[IMAGE])[None]
     scales = inputs[SCALES] if form.scales is None else tf.constant(form.scales, tf.float32)
@@ -152,8 +152,7 @@ def _strongest(found, form, max_features):
 def _pooled(rows, form):
     if form.pooling:
         message = (
-            "no global descriptor to pool: input_global_scales_ind names none of the scales, or the picture is "
-            "too small"
+            "no global descriptor to pool: input_global_scales_ind names none of the scales, or the image is too small"
         )
         with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(rows)[0], message)]):
             rows = tf.identity(rows)

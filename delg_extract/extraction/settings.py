@@ -17,7 +17,7 @@ class ExtractionSettings:
     apart.
 
     global_scales: positions among ``scales`` whose global descriptors are summed, none: all. max_features: local
-    descriptors a picture. score_threshold: smallest attention of a local descriptor. max_image_size, min_image_size:
+    descriptors an image. score_threshold: smallest attention of a local descriptor. max_image_size, min_image_size:
     pixels of the longest side, negative: off. iou_threshold: weaker features whose receptive fields overlap more are
     left out (1: none; an export flag of the reference). square_images, resized_coordinates: as in DelfConfig.
     local_pca, global_pca: what the descriptors are projected with, the global one at each scale before the sum

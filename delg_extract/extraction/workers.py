@@ -45,7 +45,7 @@ def default_workers(bytes_a_worker: float = 2.5e9) -> int:
 
 
 def default_batch() -> int:
-    """Pictures of one size that go through the network together: more than one pays on a GPU alone."""
+    """Images of one size that go through the network together: more than one pays on a GPU alone."""
     return 8 if visible_gpus() else 1
 
 
@@ -91,7 +91,7 @@ def _extract(part: int) -> int:
 class LocalWorkers:
     """Worker processes of this machine, each with its share of the cores, or a GPU each. A context manager.
 
-    ``task(part)``: what a worker does with a part, and how many pictures that were; a function of a module.
+    ``task(part)``: what a worker does with a part, and how many images that were; a function of a module.
     """
 
     def __init__(self, plan: Plan, num_workers: int, task: Callable[[int], int] = _extract):
@@ -177,7 +177,7 @@ def run_on_ray(plan: Plan, parts: list[int], address: str, on_pictures: Callable
     machine).
 
     A task takes a core, or a GPU where the cluster has some. Tasks of lost workers are tried again by Ray. Every
-    machine needs this package and the same paths for pictures, model and output. Raises InputError when Ray is not
+    machine needs this package and the same paths for images, model and output. Raises InputError when Ray is not
     there or a part fails for good.
     """
     try:

@@ -37,7 +37,7 @@ class Level:
     def conv4(self, images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Normalised images [B, H, W, 3] and the level's size (height, width) -> conv4 [B, h, w, C] at the cells of
         block3."""
-        # Bilinear without antialiasing on the normalised float picture, as the published exports do.
+        # Bilinear without antialiasing on the normalised float image, as the published exports do.
         x = tf.cast(tf.image.resize(images, size), self._pieces("conv1")[0][0].dtype)
         x = self._conv_relu(x, "conv1", 2, "SAME")
         x = tf.nn.max_pool2d(x, 3, 2, "VALID")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def native_messages_hidden():
-    """Hides what C libraries print meanwhile (libjpeg: a line for each damaged picture, nameless), not what Python
+    """Hides what C libraries print meanwhile (libjpeg: a line for each damaged image, nameless), not what Python
     prints."""
     with _standard_error_discarded() as descriptor:
         ours = sys.stderr

@@ -161,7 +161,7 @@ def load_keras_notop(path: str | Path, model: Delg, partial: bool = False) -> Lo
 
     Those files were trained with BGR pixels minus their mean and batch norm epsilon 1.001e-5; DELG feeds RGB (x - 128)
     / 128 and uses 1e-3. The first convolution and the batch norm scales are changed so that the trunk computes the same
-    function (at the border of a picture the padding differs: the mean colour there, grey 128 here). The file may use
+    function (at the border of an image the padding differs: the mean colour there, grey 128 here). The file may use
     the names of classic Keras or of keras.applications (keras_weights.py). A layer is loaded whole or not at all, the
     heads never. Raises InputError when the file lacks a trunk variable or holds blocks that this trunk has not, unless
     ``partial``; and when a layer has another shape or only a part of its variables.

@@ -1,4 +1,4 @@
-"""The curves of a training run, as a table and as a picture."""
+"""The curves of a training run, as a table and as an image."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def draw_curves(csv_path: str | Path, png_path: str | Path) -> Path:
                 markeredgecolor="black",
                 label=f"{head}, validation",
             )
-    right.set(xlabel="optimiser step", ylabel="accuracy (share of pictures)", ylim=(0, 1), title="Accuracy")
+    right.set(xlabel="optimiser step", ylabel="accuracy (share of images)", ylim=(0, 1), title="Accuracy")
     for axis in (left, right):
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:

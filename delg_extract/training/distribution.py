@@ -46,7 +46,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def check_shares(strategy: tf.distribute.Strategy, batch_size: int) -> None:
-    """InputError unless every replica gets equally many pictures."""
+    """InputError unless every replica gets equally many images."""
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise InputError(

@@ -52,7 +52,7 @@ def add_flag(p, name: str, default, text: str) -> None:
 
 
 def add_list_flags(p, required: bool = False) -> None:
-    """The flags that name training pictures by image lists."""
+    """The flags that name training images by image lists."""
     p.add_argument(
         "--train_list",
         action="append",
@@ -69,14 +69,14 @@ def add_list_flags(p, required: bool = False) -> None:
         "--repeat",
         action="append",
         type=int,
-        help="how often an epoch shows each picture of a list, a number for each list",
+        help="how often an epoch shows each image of a list, a number for each list",
     )
 
 
 def parser(description: str) -> argparse.ArgumentParser:
     p = CommandParser(description)
 
-    data = p.add_argument_group("pictures: TFRecords or image lists")
+    data = p.add_argument_group("images: TFRecords or image lists")
     data.add_argument(
         "--train_file_pattern", help="TFRecord shards of build_image_dataset.py, as 'gldv2/tfrecord/train*' (quoted)"
     )
@@ -95,8 +95,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     )
     add_flag(data, "use_augmentation", True, "random crops")
     add_flag(data, "image_size", 321, "side of the square training crops, pixels")
-    add_flag(data, "min_crop_area", 0.08, "smallest share of a picture in a training crop")
-    add_flag(data, "max_crop_area", 1.0, "largest share of a picture in a training crop")
+    add_flag(data, "min_crop_area", 0.08, "smallest share of an image in a training crop")
+    add_flag(data, "max_crop_area", 1.0, "largest share of an image in a training crop")
     add_flag(data, "seed", 0, "seed of weights, order and crops")
 
     network = p.add_argument_group("network")
@@ -160,7 +160,7 @@ def parser(description: str) -> argparse.ArgumentParser:
         help="what is not trained: nothing, conv1 to conv4, or the trunk up to the embedding (default %(default)s)",
     )
     add_flag(loss, "min_gamma", 0.25, "smallest gamma of --stage keypoint")
-    add_flag(loss, "batch_size", 32, "pictures a step, of all replicas together")
+    add_flag(loss, "batch_size", 32, "images a step, of all replicas together")
     add_flag(loss, "initial_lr", 0.01, "learning rate, falling linearly to zero at --max_iters")
     add_flag(loss, "max_iters", 500000, "steps; 0 writes the starting weights")
     add_flag(loss, "attention_loss_weight", 1.0, "weight of the attention loss")
@@ -179,7 +179,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     add_flag(run, "report_interval", 100, "steps between lines of train.csv")
     add_flag(run, "summary_interval", 100, "steps between TensorBoard summaries; 0: none")
     add_flag(run, "eval_interval", 1000, "steps between validations")
-    add_flag(run, "eval_images", 2000, "pictures of a validation at most")
+    add_flag(run, "eval_images", 2000, "images of a validation at most")
     add_flag(run, "save_interval", 1000, "steps between checkpoints")
     add_flag(run, "debug", False, "a hundred steps on four small crops, then a validation (flags given beside it win)")
     return p
@@ -194,7 +194,7 @@ def parse(description: str, arguments: list[str] | None = None) -> argparse.Name
         p.set_defaults(**DEBUG)
     args = p.parse_args(arguments)
     if bool(args.train_file_pattern) == bool(args.train_list):
-        raise InputError("give the pictures by --train_file_pattern (TFRecords) or by --train_list and --image_dir")
+        raise InputError("give the images by --train_file_pattern (TFRecords) or by --train_list and --image_dir")
     if args.validation_file_pattern and not args.train_file_pattern:
         raise InputError(
             "--validation_file_pattern goes with --train_file_pattern; of image lists --validation_fraction is held out"
@@ -216,7 +216,7 @@ def parse(description: str, arguments: list[str] | None = None) -> argparse.Name
     if not 0 < args.min_crop_area <= args.max_crop_area <= 1:
         raise InputError(
             f"--min_crop_area {args.min_crop_area}, --max_crop_area {args.max_crop_area}: expected shares of a "
-            "picture, "
+            "image, "
             "the first not above the second"
         )
     if args.stage == "keypoint":

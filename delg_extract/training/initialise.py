@@ -10,7 +10,7 @@ residual
 inverse: it
   reconstructs what plain PCA would, but local descriptors compare better when every component weighs the same;
 - the attention starts as the magnitude of a cell: ImageNet features are strong on things and weak on sky and road;
-- a class's cosine weight starts as the mean embedding of its pictures ("imprinting", Qi et al., CVPR 2018), and its
+- a class's cosine weight starts as the mean embedding of its images ("imprinting", Qi et al., CVPR 2018), and its
 weights of
   the attention classifier as its mean pooled vector less the mean of all, times the factor that fits the labels best.
 Every value is only a start: the joint loss trains it further.

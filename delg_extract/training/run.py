@@ -46,7 +46,7 @@ KEPT_CHECKPOINTS = 3
 
 
 def open_pictures(args: argparse.Namespace):
-    """Training and validation pictures (the same object for image lists, which hold out some; None without
+    """Training and validation images (the same object for image lists, which hold out some; None without
     validation)."""
     if args.train_list:
         pictures = read_labelled_pictures(
@@ -296,7 +296,7 @@ class Run:
 
 def validate(trainer: Trainer, pictures, args: argparse.Namespace) -> tuple[float, float]:
     """Top-1 accuracy of the global and the local head without margin and augmentation, on at most ``eval_images``
-    pictures; NaN for a head that the stage leaves out, or without pictures."""
+    images; NaN for a head that the stage leaves out, or without images."""
     counts = np.zeros(3)
     batches = validation_batches(pictures, args.batch_size, args.image_size, args.eval_images)
     for images, labels in bar(batches, "validation", "batch", passing=True, shown=is_chief(trainer.strategy)):

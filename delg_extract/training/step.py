@@ -153,7 +153,7 @@ class Trainer:
 
     @tf.function(reduce_retracing=True)
     def validation_step(self, images, labels):
-        """How many pictures each head names right, and how many there are; labels below zero do not count."""
+        """How many images each head names right, and how many there are; labels below zero do not count."""
 
         def of_replica(images, labels):
             global_, local_, *_ = self.forward(images, labels, training=False)
@@ -167,7 +167,7 @@ class Trainer:
 
     @tf.function(reduce_retracing=True)
     def attention(self, images):
-        """Attention maps [B, h, w] of each replica's pictures."""
+        """Attention maps [B, h, w] of each replica's images."""
 
         def of_replica(images):
             return self.model.local(self.model.block3(self.model.conv4(images))).attention

@@ -38,10 +38,10 @@ class Summaries:
                 tf.summary.scalar(tag, value)
 
     def pictures(self, step: int, images: tf.Tensor, attention: tf.Tensor) -> None:
-        """Statistics of the attention [B, h, w], and the first pictures of a batch [B, H, W, 3] (normalised) plain and
+        """Statistics of the attention [B, h, w], and the first images of a batch [B, H, W, 3] (normalised) plain and
         with attention.
 
-        The scores of a picture are shown relative to its largest one, as in the reference; beside it the picture dimmed
+        The scores of an image are shown relative to its largest one, as in the reference; beside it the image dimmed
         by them.
         """
         with self.writer.as_default(step):

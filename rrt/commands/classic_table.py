@@ -6,7 +6,7 @@
 
 A row a landmark with its five queries and their mean, and the mean of all, as published for DELF (Noh et al., ICCV
 2017). A ranking is a neighbour table of tools/prepare_topk_revisited.py, or a TREC run of any program, whose names may
-lack folder and suffix, and which may name its queries as the files do (`all_souls_1`). The query picture, which is in
+lack folder and suffix, and which may name its queries as the files do (`all_souls_1`). The query image, which is in
 the gallery, counts as the ground truth has it; good and ok are right, junk is left out (Philbin et al., CVPR 2007).
 """
 
@@ -30,10 +30,10 @@ FORMATS = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
 
 
 def classic_precisions(texts, ranking, query, gallery, allow_missing=False):
-    """({query as the files name it: average precision 0..1, NaN without right pictures}, mean) of one ranking.
+    """({query as the files name it: average precision 0..1, NaN without right images}, mean) of one ranking.
 
     texts: folder of the original files. query, gallery: ImageLists; those of the neighbour table where the ranking is
-    one. allow_missing: leave out pictures that the files name and the gallery lacks. Raises InputError.
+    one. allow_missing: leave out images that the files name and the gallery lacks. Raises InputError.
     """
     stems = _unique_stems(gallery)
     truth = read_classic(texts, stems)
@@ -47,7 +47,7 @@ def classic_precisions(texts, ranking, query, gallery, allow_missing=False):
         ranks = table[[rows[name] for name in truth.qimlist]]
     else:
         ranks = _run_ranks(ranking, truth, stems)
-    # Pictures outside of the gallery were refused or left out; what is found counts by itself.
+    # Images outside of the gallery were refused or left out; what is found counts by itself.
     result = evaluate(ranks, truth.gnd, ks=(1,), num_gallery=len(stems))["classic"]
     return dict(zip(truth.names, result.aps.tolist())), result.map
 
@@ -59,8 +59,8 @@ def _run_ranks(path, truth, stems):
     documents = {query: [Path(name).stem for name in names] for query, names in queries.items()}
     for query, names in documents.items():
         if len(set(names)) < len(names):
-            raise InputError(f"{path}: query '{query}' lists one picture under two names; keep one of them")
-    # A query by its picture becomes one by its name in the files.
+            raise InputError(f"{path}: query '{query}' lists one image under two names; keep one of them")
+    # A query by its image becomes one by its name in the files.
     of_picture = dict(zip(truth.qimlist, truth.names))
     named = {of_picture.get(query, query): names for query, names in documents.items()}
     if len(named) < len(run):
@@ -72,13 +72,13 @@ def _unique_stems(images):
     stems = [Path(name).stem for name in images.names]
     if len(set(stems)) < len(stems):
         twice = next(stem for row, stem in enumerate(stems) if stem in stems[:row])
-        raise InputError(f"{images.path}: two pictures are called '{twice}'; the ground truth cannot tell them apart")
+        raise InputError(f"{images.path}: two images are called '{twice}'; the ground truth cannot tell them apart")
     return stems
 
 
 def landmark_table(precisions):
     """Rows of text: header, a row a landmark (precision of its queries 1, 2, ... and their mean, in percent), and the
-    last one with the mean of all queries. precisions: {`all_souls_1`: 0..1, NaN = no right picture}."""
+    last one with the mean of all queries. precisions: {`all_souls_1`: 0..1, NaN = no right image}."""
     landmarks = {}
     for name, value in precisions.items():
         landmark, _, number = name.rpartition("_")
@@ -153,7 +153,7 @@ def parse_arguments():
         help=f"image lists in it ({' '.join(TEST_LISTS)})",
     )
     parser.add_argument(
-        "--allow_missing", action="store_true", help="leave out pictures that the files name and the gallery lacks"
+        "--allow_missing", action="store_true", help="leave out images that the files name and the gallery lacks"
     )
     parser.add_argument("--out", help="write the table to this file (.md, .csv or .tex) instead of printing it")
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""Reranking methods compared on one test set in one run: accuracy, time and memory, as tables and pictures.
+"""Reranking methods compared on one test set in one run: accuracy, time and memory, as tables and images.
 
     python tools/compare.py with temp_dir=logs/compare dataset.landmarks model.RRT resume=logs/rrt_landmarks/best.pt
         fusion=logs/rrt_landmarks/fusion.json whitening=data/landmarks_train/whitening_r50.npz
@@ -41,7 +41,7 @@ from rrt.search.whitening import load_whitening
 from rrt.viz.style import MARKERS, save_figure
 
 SETTINGS = {
-    "temp_dir": ("logs/compare", "folder for the tables and pictures and the record of the run"),
+    "temp_dir": ("logs/compare", "folder for the tables and images and the record of the run"),
     "methods": (
         None,
         "list of methods and chains, as ['diffusion','superglobal+rrt']; None: all that have what they need",
@@ -258,7 +258,7 @@ def draw(rows: list[dict], path: Path, key: str, label: str) -> None:
 
 @ex.main
 def main(_config):
-    """Print the table and write it as Markdown, CSV, LaTeX and pictures."""
+    """Print the table and write it as Markdown, CSV, LaTeX and images."""
     settings = plain_config(_config)
     data, network = settings.pop("dataset"), settings.pop("model")
     folder = Path(settings["temp_dir"])

@@ -1,4 +1,4 @@
-"""What fewer bytes for a picture cost: rerankers on a test set whose store is cut, rounded or coded, as one table.
+"""What fewer bytes for an image cost: rerankers on a test set whose store is cut, rounded or coded, as one table.
 
     python tools/compare_stores.py with temp_dir=logs/stores dataset.landmarks model.RRT
     resume=logs/rrt_landmarks/best.pt
@@ -6,8 +6,8 @@
         "variants=['whole','int8','bits 50']"
 
 Every variant is made of the test set's store with rrt.store.compress (words: float16 or int8 or bits, of local
-descriptors; a number, the local descriptors kept of a picture) and measured with the same neighbours, so that reranking
-alone differs. bits are 128-bit codes by ITQ learned on codes_from (a store of training pictures; codes_list, a list of
+descriptors; a number, the local descriptors kept of an image) and measured with the same neighbours, so that reranking
+alone differs. bits are 128-bit codes by ITQ learned on codes_from (a store of training images; codes_list, a list of
 some of them), or a random rotation without it. Takes the settings of tools/compare.py and of the methods. Writes
 stores.md, stores.csv and stores.json into temp_dir, and the stores, each in a folder of its own.
 """
@@ -41,11 +41,8 @@ SETTINGS = COMPARE_SETTINGS | {
     "temp_dir": ("logs/compare_stores", "folder for the table, the stores and the record of the run"),
     "methods": (None, "list of methods; None: geometric, and rrt with resume="),
     "variants": (VARIANTS, "list of stores, each 'whole', or a type and a number of local descriptors, as 'int8 50'"),
-    "codes_from": (
-        None,
-        "store of training pictures on which the codes of 'bits' are learned; None: a random rotation",
-    ),
-    "codes_list": (None, "image list: which pictures of codes_from; None: all"),
+    "codes_from": (None, "store of training images on which the codes of 'bits' are learned; None: a random rotation"),
+    "codes_list": (None, "image list: which images of codes_from; None: all"),
 }
 
 dataset = dataset_ingredient()
@@ -56,7 +53,7 @@ ex.add_config({name: default_settings(name) for name in METHODS if name != "rrt"
 
 
 def read_variant(text) -> tuple[str | None, int | None]:
-    """(type of the local descriptors, how many are kept of a picture) of a text like "int8 50"; None: as it is.
+    """(type of the local descriptors, how many are kept of an image) of a text like "int8 50"; None: as it is.
     InputError."""
     local_dtype = max_local = None
     words = text.split() if isinstance(text, str) else []
@@ -78,7 +75,7 @@ def read_variant(text) -> tuple[str | None, int | None]:
 def compare_stores(data: dict, network: dict, settings: dict) -> list[dict]:
     """A row for every variant and method: store, method, map {protocol: %}, gain {protocol: % against the first
     variant}, gain_interval {protocol: [low, high]} (of a bootstrap over queries, paired), file_bytes and held_bytes of
-    a picture (in the file; in memory for this method), ms_per_query. Raises InputError before the long work."""
+    an image (in the file; in memory for this method), ms_per_query. Raises InputError before the long work."""
     names = settings["methods"] or (["rrt"] if settings["resume"] else []) + ["geometric"]
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise InputError(f"setting methods={names!r}: expected a list of names, as ['geometric','rrt']")
@@ -159,7 +156,7 @@ def as_markdown(rows: list[dict]) -> str:
     lines = [
         [
             "store",
-            "bytes a picture in the file",
+            "bytes an image in the file",
             "method",
             "held",
             *map(str.capitalize, protocols),

@@ -1,23 +1,23 @@
-"""Fetches the pictures and the ground truth of ROxford5k and RParis6k and writes their lists.
+"""Fetches the images and the ground truth of ROxford5k and RParis6k and writes their lists.
 
     python tools/download_revisited.py
     python tools/download_revisited.py oxford5k --base_url https://a.mirror/vgg --data_dir /disk/data
 
 Makes data/oxford5k/ and data/paris6k/ with jpg/, the ground truth, test_query.txt and test_gallery.txt. Some gigabytes
-are fetched for each; for a while the disk holds archives and pictures. A cut run is continued, and what is there is not
+are fetched for each; for a while the disk holds archives and images. A cut run is continued, and what is there is not
 fetched again.
 
-    <base_url>/oxbuildings/oxbuild_images.tgz                  5,063 pictures
-    <base_url>/parisbuildings/paris_1.tgz, paris_2.tgz         6,412 pictures, some of them damaged at their source; no
+    <base_url>/oxbuildings/oxbuild_images.tgz                  5,063 images
+    <base_url>/parisbuildings/paris_1.tgz, paris_2.tgz         6,412 images, some of them damaged at their source; no
     list has those <gnd_base_url>/roxford5k/gnd_roxford5k.pkl, <gnd_base_url>/rparis6k/gnd_rparis6k.pkl
 
 The default addresses are those the data sets were published at; such pages move. The remedy is a mirror with the same
 folders, or an archive from elsewhere: put under its name into data/oxford5k/ or data/paris6k/, it is used instead of
 being fetched.
 
-The ground truth is compared with the SHA-256 of the published files. Of the archives of pictures we know no published
-checksum: they are unpacked to the end (gzip's own checksum), every picture that the ground truth names must come out of
-them and have a picture's header, and their SHA-256 and size are kept in <archive>.json. --sha256 sets another checksum
+The ground truth is compared with the SHA-256 of the published files. Of the archives of images we know no published
+checksum: they are unpacked to the end (gzip's own checksum), every image that the ground truth names must come out of
+them and have an image's header, and their SHA-256 and size are kept in <archive>.json. --sha256 sets another checksum
 for a file, or none.
 """
 
@@ -62,7 +62,7 @@ SOURCES = {
 def fetch_revisited(
     name, data_dir="data", base_url=BASE_URL, gnd_base_url=GND_BASE_URL, sums=None, keep_archives=False
 ):
-    """Make data_dir/name of a test set of SOURCES whole -> number of pictures unpacked, 0 when all were there.
+    """Make data_dir/name of a test set of SOURCES whole -> number of images unpacked, 0 when all were there.
 
     sums: {file: SHA-256 or None for any}, over what is known here. keep_archives: leave the archives in the folder.
     Raises InputError.
@@ -78,13 +78,13 @@ def fetch_revisited(
             download(url, archive, sha256=sums.get(archive.name))
         count = sum(_unpack_pictures(archive, url, folder) for archive, url in archives.items())
         missing = _missing_pictures(folder, ground_truth)
-        # Archives that lack pictures would be taken for whole by the next run, whichever mirror it names.
+        # Archives that lack images would be taken for whole by the next run, whichever mirror it names.
         if missing or not keep_archives:
             for archive in archives:
                 archive.unlink()
         if missing:
             raise InputError(
-                f"{folder / 'jpg'}: {len(missing)} pictures of {ground_truth} did not come out of the archives, first "
+                f"{folder / 'jpg'}: {len(missing)} images of {ground_truth} did not come out of the archives, first "
                 f"{missing[0]}; name a whole mirror with --base_url"
             )
     if not all((folder / file).exists() for file in TEST_LISTS):
@@ -102,7 +102,7 @@ def _missing_pictures(folder, ground_truth):
 
 
 def _unpack_pictures(archive, url, folder):
-    """Unpack all pictures of an archive, whatever folders they are in, into folder/jpg, and note what the archive
+    """Unpack all images of an archive, whatever folders they are in, into folder/jpg, and note what the archive
     was."""
     try:
         count = unpack_tar(
@@ -126,7 +126,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"test sets: {', '.join(SOURCES)} (default all)")
     parser.add_argument("--data_dir", default="data", help="folder for the test sets' folders (default %(default)s)")
     parser.add_argument(
-        "--base_url", default=BASE_URL, help="address above the archives of pictures (default %(default)s)"
+        "--base_url", default=BASE_URL, help="address above the archives of images (default %(default)s)"
     )
     parser.add_argument(
         "--gnd_base_url", default=GND_BASE_URL, help="address above the ground truth (default %(default)s)"
@@ -141,7 +141,7 @@ def main():
         ),
     )
     parser.add_argument(
-        "--keep_archives", action="store_true", help="keep the archives beside the pictures (default: deleted)"
+        "--keep_archives", action="store_true", help="keep the archives beside the images (default: deleted)"
     )
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in SOURCES]
@@ -151,7 +151,7 @@ def main():
 
     def fetch(name):
         count = fetch_revisited(name, args.data_dir, args.base_url, args.gnd_base_url, sums, args.keep_archives)
-        done = f"unpacked {count} pictures into" if count else "all pictures are already in"
+        done = f"unpacked {count} images into" if count else "all images are already in"
         print(f"{name}: {done} {Path(args.data_dir) / name / 'jpg'}")
 
     fetch_each(list(dict.fromkeys(args.names)) or list(SOURCES), fetch, "test sets")

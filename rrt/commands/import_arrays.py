@@ -38,7 +38,7 @@ def import_arrays(arrays, output, names_path=None, list_path=None, image_size=No
     """Write the store `output` of the arrays at the path `arrays` -> the opened Store.
 
     names_path: a text file with the name of each row's image a line. list_path: an image list, which tells sizes and
-    which images to import, and without names their order. image_size: (width, height) of every picture, used where
+    which images to import, and without names their order. image_size: (width, height) of every image, used where
     nothing else tells it. options: those of rrt.store.importing.import_records. Raises InputError naming file and
     array.
     """

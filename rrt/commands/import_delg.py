@@ -1,6 +1,6 @@
 """Turn a folder of DELG feature files and the image lists into a descriptor store.
 
-Reads data_dir/delg_<feature_name>/<picture>.delg_global and .delg_local for every picture of the lists (`<picture>` is
+Reads data_dir/delg_<feature_name>/<image>.delg_global and .delg_local for every image of the lists (`<picture>` is
 its file name without folder and suffix) and writes data_dir/delg_<feature_name>.h5. A run that was stopped goes on
 where it was. Rows that are not of unit length, which DELG's own are, are scaled to it.
 
@@ -24,8 +24,8 @@ from rrt.store.records import ImageRecord, Skipped
 from rrt.store.writer import PartWriter, is_complete, read_skipped, remove_store
 
 LISTS = ("train.txt", "test_query.txt", "test_gallery.txt")
-BLOCK = 256  # pictures a part
-LEAVE_OUT = "or leave such pictures out with allow_missing=True"
+BLOCK = 256  # images a part
+LEAVE_OUT = "or leave such images out with allow_missing=True"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Imported:
-    """path: the store. num_images: pictures in it. skipped: list of Skipped. was_there: it was complete before."""
+    """path: the store. num_images: images in it. skipped: list of Skipped. was_there: it was complete before."""
 
     path: Path
     num_images: int
@@ -67,11 +67,11 @@ def import_delg(
     allow_missing=False,
     overwrite=False,
 ):
-    """Write the store of the pictures of `lists` (files in data_dir; None: those of LISTS that are there) -> Imported.
+    """Write the store of the images of `lists` (files in data_dir; None: those of LISTS that are there) -> Imported.
 
     features_dir, output: None takes data_dir/delg_<feature_name> and the same with .h5. local_suffix, global_suffix: of
     the files read; an empty one leaves these descriptors out (no global descriptors: dimension 0). max_local: local
-    descriptors kept of a picture, those of highest attention. allow_missing: pictures whose files are missing or
+    descriptors kept of an image, those of highest attention. allow_missing: images whose files are missing or
     damaged are listed in <output>.skipped.csv instead of stopping. Raises InputError; a missing file is found before
     anything is written.
     """
@@ -88,7 +88,7 @@ def import_delg(
         picture, file = next(iter(missing.items()))
         raise InputError(
             f"{file}: no such file, needed for '{picture.name}' ({picture.where}); {len(missing)} of "
-            f"{len(pictures)} pictures lack a file; add them, {LEAVE_OUT}"
+            f"{len(pictures)} images lack a file; add them, {LEAVE_OUT}"
         )
     if overwrite:
         remove_store(output)
@@ -104,16 +104,16 @@ def import_delg(
     skipped = read_skipped(output)
     if skipped and not allow_missing:
         raise InputError(
-            f"{output}: an earlier run left out {len(skipped)} of {len(names)} pictures, first '{skipped[0].name}' "
+            f"{output}: an earlier run left out {len(skipped)} of {len(names)} images, first '{skipped[0].name}' "
             f"({skipped[0].reason}); import again with overwrite=True, or accept it with allow_missing=True"
         )
     return Imported(output, len(names) - len(skipped), skipped, was_there)
 
 
 def list_pictures(list_paths, features_dir, local_suffix, global_suffix):
-    """The pictures of all lists in order, each once -> list of Picture.
+    """The images of all lists in order, each once -> list of Image.
 
-    Raises InputError for two pictures that would share a file, and for one that has two sizes.
+    Raises InputError for two images that would share a file, and for one that has two sizes.
     """
     pictures, owners = {}, {}
     for path in list_paths:
@@ -126,7 +126,7 @@ def list_pictures(list_paths, features_dir, local_suffix, global_suffix):
             if known.size != picture.size:
                 raise InputError(
                     f"{path}:{line}: '{name}' is {size[0]} x {size[1]} pixels here and {known.size[0]} x "
-                    f"{known.size[1]} on {known.where}; a cropped query and the whole picture need two stores"
+                    f"{known.size[1]} on {known.where}; a cropped query and the whole image need two stores"
                 )
             owner = owners.setdefault(stem, picture)
             if owner.name != name:
@@ -147,7 +147,7 @@ def _list_paths(data_dir, lists):
 
 
 def _missing_files(features_dir, pictures):
-    """{picture: its first file that is not there}"""
+    """{image: its first file that is not there}"""
     try:
         # One listing: a look at every file would take minutes on a network file system.
         present = set(os.listdir(features_dir))
@@ -170,7 +170,7 @@ def _write_store(output, pictures, missing, settings, allow_missing, feature_nam
 
 
 def _record(picture, missing, max_local, allow_missing):
-    """The ImageRecord of a picture, or Skipped with the reason."""
+    """The ImageRecord of an image, or Skipped with the reason."""
     if picture in missing:
         return Skipped(picture.name, f"no {missing[picture].name}")
     try:
@@ -182,20 +182,20 @@ def _record(picture, missing, max_local, allow_missing):
 
 
 def read_picture(picture, max_local=None):
-    """ImageRecord of a picture from its files. Raises InputError naming the file that is damaged or of no use."""
+    """ImageRecord of an image from its files. Raises InputError naming the file that is damaged or of no use."""
     global_ = np.empty(0, np.float32)
     if picture.global_file:
         global_ = read_datum(picture.global_file).astype(np.float32).ravel()
         if not len(global_):
-            # DELG writes one for a picture that is too small.
-            raise InputError(f"{picture.global_file}: holds no global descriptor; extract a larger picture")
+            # DELG writes one for an image that is too small.
+            raise InputError(f"{picture.global_file}: holds no global descriptor; extract a larger image")
     features = read_features(picture.local_file) if picture.local_file else _NO_FEATURES
     for file, arrays in (
         (picture.global_file, [global_]),
         (picture.local_file, [features.descriptors, features.keypoints, features.scales, features.attention]),
     ):
         if not all(np.isfinite(array).all() for array in arrays):
-            raise InputError(f"{file}: has values that are not finite; extract the picture again")
+            raise InputError(f"{file}: has values that are not finite; extract the image again")
     # DELG's files are sorted already; others are sorted as the store would do it.
     kept = np.argsort(-features.attention, kind="stable")[:max_local]
     return ImageRecord(
@@ -226,8 +226,8 @@ def config():
     local_suffix = ".delg_local"  # .delf for DELF; empty: no local descriptors
     global_suffix = ".delg_global"  # empty: no global descriptors, so no search
     local_dtype = "float16"  # or float32, which keeps every bit
-    max_local = None  # local descriptors a picture at most; None: all
-    allow_missing = False  # list pictures without usable files in <output>.skipped.csv instead of stopping
+    max_local = None  # local descriptors an image at most; None: all
+    allow_missing = False  # list images without usable files in <output>.skipped.csv instead of stopping
     overwrite = False  # delete an existing store and its parts first
 
 
@@ -262,7 +262,7 @@ def main(
     print(
         f"{imported.path}: complete, nothing to do"
         if imported.was_there
-        else f"wrote {imported.path}: {imported.num_images} pictures"
+        else f"wrote {imported.path}: {imported.num_images} images"
     )
     for picture in imported.skipped:
         print(f"skipped {picture.name}: {picture.reason}")

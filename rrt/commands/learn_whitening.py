@@ -1,8 +1,8 @@
 """Learn a whitening of global descriptors from a store, to be given to every search as whitening=FILE.
 
 Learn it on training images: the search of a test set must not see its own statistics. `pca` (unsupervised) makes all
-directions equally strong; `supervised` those in which matching pictures differ (rrt/search/whitening.py). Matching are
-the pictures of a label of --list, or the pairs of --pairs, for example verified ones: a CSV file with the columns
+directions equally strong; `supervised` those in which matching images differ (rrt/search/whitening.py). Matching are
+the images of a label of --list, or the pairs of --pairs, for example verified ones: a CSV file with the columns
 `first` and `second` (names in the store) and, for --min_inliers, `inliers`, as tools/verify_pairs.py writes it.
 
     python tools/learn_whitening.py data/gldv2/delg_r50_gldv2.h5 data/gldv2/whitening_r50_gldv2.npz --dim 512
@@ -48,7 +48,7 @@ def learn_whitening(
     if method == "pca" and (pairs_path or shrinkage is not None):
         raise InputError("--pairs and --shrinkage are for --method supervised; leave them out or give it")
     if method == "supervised" and not (list_path or pairs_path):
-        raise InputError("--method supervised needs matching pictures; give --list, whose labels say which, or --pairs")
+        raise InputError("--method supervised needs matching images; give --list, whose labels say which, or --pairs")
     if min_inliers and not pairs_path:
         raise InputError("--min_inliers chooses among the pairs of a file; give --pairs")
     images = read_image_list(list_path) if list_path else None

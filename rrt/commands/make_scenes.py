@@ -9,16 +9,16 @@ from rrt.scenes.scenes import SceneSettings, make_scenes
 
 HELP = {
     "num_train_landmarks": "training landmarks",
-    "views": "pictures of each training landmark",
+    "views": "images of each training landmark",
     "num_test_landmarks": "test landmarks; the last of each family has no query",
-    "test_views": "gallery pictures of each test landmark",
-    "queries": "query pictures of each test landmark",
+    "test_views": "gallery images of each test landmark",
+    "queries": "query images of each test landmark",
     "num_distractors": "further buildings in the gallery",
-    "distractor_views": "pictures of each of these",
+    "distractor_views": "images of each of these",
     "family": "look-alikes in a family",
-    "size": "longest side of a picture in pixels",
+    "size": "longest side of an image in pixels",
     "difficulty": "0..1: range of viewpoints, light, occlusion; shared ornaments",
-    "seed": "the same seed gives the same pictures",
+    "seed": "the same seed gives the same images",
 }
 
 

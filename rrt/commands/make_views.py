@@ -15,7 +15,7 @@ HELP = {
     "rotation": "rotation in degrees, seldom more",
     "strength": "0..1: light, colour, blur and noise",
     "patches": "mean number of pieces of other photographs in a view",
-    "seed": "the same seed gives the same pictures",
+    "seed": "the same seed gives the same images",
 }
 
 
@@ -28,7 +28,7 @@ def main():
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=HELP[field.name])
     parser.add_argument("--num_workers", type=int, default=default_workers(), help="processes")
     parser.add_argument(
-        "--allow_missing", action="store_true", help="exit with status 0 although pictures could not be read"
+        "--allow_missing", action="store_true", help="exit with status 0 although images could not be read"
     )
     arguments = vars(parser.parse_args())
     given = {name: arguments.pop(name) for name in ("train_txt", "out", "image_dir", "num_workers", "allow_missing")}

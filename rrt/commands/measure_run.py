@@ -37,7 +37,7 @@ def parse_arguments():
         metavar=("QUERIES", "GALLERY"),
         help=f"image lists in it ({' '.join(TEST_LISTS)})",
     )
-    parser.add_argument("--distractors", action="store_true", help="pictures outside the gallery count as wrong ones")
+    parser.add_argument("--distractors", action="store_true", help="images outside the gallery count as wrong ones")
     return parser.parse_args()
 
 

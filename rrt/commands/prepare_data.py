@@ -6,7 +6,7 @@
     python tools/prepare_data.py gldv2_test GLDV2 GLDV2/index/index.csv GLDV2/test/retrieval_solution_v2.1.csv
     data/gldv2_test
 
-Sizes are read from the pictures' headers without decoding them. A picture that is missing or cannot be read is left out
+Sizes are read from the images' headers without decoding them. An image that is missing or cannot be read is left out
 and listed with its reason in `<list>.skipped.csv`; then the exit status is 1 unless --allow_missing is given.
 """
 
@@ -30,13 +30,13 @@ from rrt.formats.lists import write_image_list
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 # Headers are read within a fraction of a millisecond: fewer are not worth another process.
 _NAMES_PER_JOB = 2000
-# Skipped pictures named on the console; a part of a large data set lacks millions.
+# Skipped images named on the console; a part of a large data set lacks millions.
 _SHOWN = 10
 
 
 @dataclass
 class Written:
-    """What a run wrote: `counts` {file: pictures in it}, `skipped` {picture: reason}, `notes` for the user."""
+    """What a run wrote: `counts` {file: images in it}, `skipped` {image: reason}, `notes` for the user."""
 
     counts: dict = field(default_factory=dict)
     skipped: dict = field(default_factory=dict)
@@ -58,7 +58,7 @@ def picture_sizes(root, names, num_workers=None):
     """Sizes of root/name for all names -> (rows of those that have one [K], sizes int64 [K, 2], {name: reason} of the
     rest).
 
-    num_workers: processes, None: one a core. Raises InputError when not one of the pictures can be read.
+    num_workers: processes, None: one a core. Raises InputError when not one of the images can be read.
     """
     jobs = [(str(root), names[start : start + _NAMES_PER_JOB]) for start in range(0, len(names), _NAMES_PER_JOB)]
     blocks = run_jobs(
@@ -71,7 +71,7 @@ def picture_sizes(root, names, num_workers=None):
     sizes = [size for block in blocks for size in block]
     skipped = {name: size for name, size in zip(names, sizes) if isinstance(size, str)}
     if len(skipped) == len(names):
-        raise InputError(f"{root}: none of {len(names)} pictures can be read, first {names[0]}: {sizes[0]}")
+        raise InputError(f"{root}: none of {len(names)} images can be read, first {names[0]}: {sizes[0]}")
     rows = [row for row, size in enumerate(sizes) if not isinstance(size, str)]
     return np.array(rows), np.array([sizes[row] for row in rows]), skipped
 
@@ -82,13 +82,13 @@ def _sizes_of(job):
 
 
 def list_folder(photos, output, num_workers=None):
-    """List the pictures of every sub-folder of `photos`; labels count the sub-folders in alphabetical order -> Written.
+    """List the images of every sub-folder of `photos`; labels count the sub-folders in alphabetical order -> Written.
 
-    Raises InputError when there is no sub-folder with a readable picture.
+    Raises InputError when there is no sub-folder with a readable image.
     """
     photos = Path(photos)
     if not photos.is_dir():
-        raise InputError(f"{photos}: no such folder; give a folder with a sub-folder of pictures per landmark")
+        raise InputError(f"{photos}: no such folder; give a folder with a sub-folder of images per landmark")
     folders = sorted(folder for folder in photos.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     files = [
         (path.relative_to(photos).as_posix(), label)
@@ -98,7 +98,7 @@ def list_folder(photos, output, num_workers=None):
     ]
     if not files:
         raise InputError(
-            f"{photos}: no pictures in sub-folders; put the pictures of each landmark into a sub-folder of its own"
+            f"{photos}: no images in sub-folders; put the images of each landmark into a sub-folder of its own"
         )
     names, labels = [name for name, _ in files], np.array([label for _, label in files])
     rows, sizes, skipped = picture_sizes(photos, names, num_workers)
@@ -110,10 +110,10 @@ def list_folder(photos, output, num_workers=None):
 def list_revisited(pictures, ground_truth, output, subfolder="jpg", query_size="published", num_workers=None):
     """Write output/test_query.txt and test_gallery.txt for a ground truth, with the published lines -> Written.
 
-    The pictures are pictures/subfolder/<name>.jpg. Labels number the names without their final digits in alphabetical
+    The images are pictures/subfolder/<name>.jpg. Labels number the names without their final digits in alphabetical
     order (`all_souls_000013` -> `all_souls` -> 0). query_size, what a query's width and height are: `box` (RRT_SPEC
-    section 3: those of its box), `picture`, or `published`: the published list of RParis6k has the whole pictures'
-    sizes, that of ROxford5k those of the boxes. Raises InputError, and writes nothing, when a picture cannot be read:
+    section 3: those of its box), `picture`, or `published`: the published list of RParis6k has the whole images'
+    sizes, that of ROxford5k those of the boxes. Raises InputError, and writes nothing, when an image cannot be read:
     positions in the ground truth are lines of these lists.
     """
     truth = load_ground_truth(ground_truth)
@@ -129,7 +129,7 @@ def list_revisited(pictures, ground_truth, output, subfolder="jpg", query_size="
     if skipped:
         name, reason = next(iter(skipped.items()))
         raise InputError(
-            f"{pictures}: {len(skipped)} of {len(names)} pictures of {ground_truth} cannot be read, first {name}:"
+            f"{pictures}: {len(skipped)} of {len(names)} images of {ground_truth} cannot be read, first {name}:"
             f" {reason}; fetch them, all are needed"
         )
     if query_size == "box":
@@ -156,10 +156,10 @@ def _box_size(box):
 
 
 def list_gldv2_train(images, train_csv, output, min_pictures=1, max_pictures=None, seed=0, num_workers=None):
-    """List training pictures of Google Landmarks v2, labelled with their landmark's number -> Written.
+    """List training images of Google Landmarks v2, labelled with their landmark's number -> Written.
 
     images: the folder that holds `train`. train_csv: train.csv or train_clean.csv, whose order is kept. min_pictures:
-    landmarks with fewer readable pictures are left out. max_pictures: of landmarks with more, so many drawn by `seed`.
+    landmarks with fewer readable images are left out. max_pictures: of landmarks with more, so many drawn by `seed`.
     Raises InputError.
     """
     if min_pictures < 1 or (max_pictures is not None and max_pictures < min_pictures):
@@ -167,22 +167,22 @@ def list_gldv2_train(images, train_csv, output, min_pictures=1, max_pictures=Non
             f"min_pictures {min_pictures}, max_pictures {max_pictures}: expected 1 <= min_pictures <= max_pictures"
         )
     ids, labels = read_train_csv(train_csv)
-    # Landmarks that are too small as listed cannot pass: their pictures need no look.
+    # Landmarks that are too small as listed cannot pass: their images need no look.
     possible = np.flatnonzero(_counts(labels) >= min_pictures)
     if not len(possible):
-        raise InputError(f"{train_csv}: no landmark has {min_pictures} pictures; give a smaller min_pictures")
+        raise InputError(f"{train_csv}: no landmark has {min_pictures} images; give a smaller min_pictures")
     names, labels = [picture_name("train", ids[row]) for row in possible], labels[possible]
     rows, sizes, skipped = picture_sizes(images, names, num_workers)
     chosen = _choose(labels[rows], min_pictures, max_pictures, seed)
     if not len(chosen):
         raise InputError(
-            f"{images}: no landmark has {min_pictures} readable pictures; {len(skipped)} are missing, fetch more of"
+            f"{images}: no landmark has {min_pictures} readable images; {len(skipped)} are missing, fetch more of"
             " the data set or give a smaller min_pictures"
         )
     written = Written()
     _write_list(written, output, names, labels, rows[chosen], sizes[chosen], skipped)
     written.notes.append(
-        f"{len(np.unique(labels[rows[chosen]]))} landmarks; {len(ids) - len(names)} pictures listed for landmarks"
+        f"{len(np.unique(labels[rows[chosen]]))} landmarks; {len(ids) - len(names)} images listed for landmarks"
         f" with fewer than {min_pictures}, {len(rows) - len(chosen)} readable ones left out by the limits"
     )
     return written
@@ -210,8 +210,8 @@ def list_gldv2_test(images, index_csv, solution_csv, output, usages=USAGES, num_
     """Write test_query.txt, test_gallery.txt and gnd_gldv2.pkl of the Google Landmarks v2 retrieval task -> Written.
 
     images: the folder that holds `test` and `index`. solution_csv: retrieval_solution_v2.1.csv; its rows of `usages`
-    are the queries, in its order. The right index pictures of a query are graded easy, its box is the whole picture,
-    labels are -1 (not known). Pictures that cannot be read are left out everywhere. Raises InputError.
+    are the queries, in its order. The right index images of a query are graded easy, its box is the whole image,
+    labels are -1 (not known). Images that cannot be read are left out everywhere. Raises InputError.
     """
     solution, index = read_solution(solution_csv, usages), read_index_csv(index_csv)
     if not solution:
@@ -219,7 +219,7 @@ def list_gldv2_test(images, index_csv, solution_csv, output, usages=USAGES, num_
     missing = {right for answers in solution.values() for right in answers}.difference(index)
     if missing:
         raise InputError(
-            f"{solution_csv}: {len(missing)} right pictures are not in {index_csv}, first '{min(missing)}'; take the"
+            f"{solution_csv}: {len(missing)} right images are not in {index_csv}, first '{min(missing)}'; take the"
             " two files of one release"
         )
     output, written, queries = Path(output), Written(), list(solution)
@@ -243,10 +243,10 @@ def list_gldv2_test(images, index_csv, solution_csv, output, usages=USAGES, num_
     ]
     save_ground_truth(output / "gnd_gldv2.pkl", index, queries, gnd)
     lost = sum(len(solution[query]) - len(entry["easy"]) for query, entry in zip(queries, gnd))
-    written.notes.append(f"wrote {output / 'gnd_gldv2.pkl'}: {sum(len(entry['easy']) for entry in gnd)} right pictures")
+    written.notes.append(f"wrote {output / 'gnd_gldv2.pkl'}: {sum(len(entry['easy']) for entry in gnd)} right images")
     if lost:
         written.notes.append(
-            f"{lost} right pictures are missing and not asked for: figures are not comparable with the full set's"
+            f"{lost} right images are missing and not asked for: figures are not comparable with the full set's"
         )
     return written
 
@@ -258,12 +258,12 @@ def _write_list(written, path, names, labels, rows, sizes, skipped):
     written.counts[path] = len(rows)
     written.skipped |= skipped
     reasons = path.with_name(path.name + ".skipped.csv")
-    # That of an earlier run would tell of pictures that are there by now.
+    # That of an earlier run would tell of images that are there by now.
     reasons.unlink(missing_ok=True)
     if skipped:
         with atomic_path(reasons) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("name", "reason"), *skipped.items()])
-        written.notes.append(f"skipped {len(skipped)} pictures, listed in {reasons}")
+        written.notes.append(f"skipped {len(skipped)} images, listed in {reasons}")
 
 
 def main():
@@ -274,7 +274,7 @@ def main():
         mode = modes.add_parser(function.__name__.removeprefix("list_"), help=text)
         for name, meaning in positionals:
             mode.add_argument(name, help=meaning)
-        mode.add_argument("--num_workers", type=int, help="processes that read pictures' headers (default one a core)")
+        mode.add_argument("--num_workers", type=int, help="processes that read images' headers (default one a core)")
         mode.set_defaults(function=function)
         return mode
 
@@ -291,12 +291,12 @@ def main():
         ("ground_truth", "a .pkl, .json or .mat file"),
         ("output", "the folder to write to"),
     )
-    revisited.add_argument("--subfolder", default="jpg", help="folder of the pictures below that (default %(default)s)")
+    revisited.add_argument("--subfolder", default="jpg", help="folder of the images below that (default %(default)s)")
     revisited.add_argument(
         "--query_size",
         choices=("published", "box", "picture"),
         default="published",
-        help="width and height of a query: its box's, the picture's, or as the published lists have it",
+        help="width and height of a query: its box's, the image's, or as the published lists have it",
     )
     train = add_mode(
         list_gldv2_train,
@@ -321,14 +321,14 @@ def main():
     test.add_argument("--usages", nargs="+", choices=USAGES, default=USAGES, help="rows that are queries (default all)")
     for mode in (folder, train, test):
         mode.add_argument(
-            "--allow_missing", action="store_true", help="exit status 0 although some pictures cannot be read"
+            "--allow_missing", action="store_true", help="exit status 0 although some images cannot be read"
         )
     args = vars(parser.parse_args())
     args.pop("mode")
     function, allow_missing = args.pop("function"), args.pop("allow_missing", False)
     written = function(**args)
     for path, count in written.counts.items():
-        print(f"wrote {path}: {count} pictures")
+        print(f"wrote {path}: {count} images")
     for note in written.notes:
         print(note)
     for name, reason in list(written.skipped.items())[:_SHOWN]:
@@ -336,6 +336,6 @@ def main():
     if written.skipped and not allow_missing:
         name, reason = next(iter(written.skipped.items()))
         raise InputError(
-            f"{len(written.skipped)} pictures cannot be read, first {name}: {reason}; mend or remove them, or accept"
+            f"{len(written.skipped)} images cannot be read, first {name}: {reason}; mend or remove them, or accept"
             " with --allow_missing"
         )

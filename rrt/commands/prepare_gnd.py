@@ -4,8 +4,8 @@ files of the original Oxford5k and Paris6k.
     python tools/prepare_gnd.py convert gnd_roxford5k.mat data/oxford5k/gnd_roxford5k.pkl
     python tools/prepare_gnd.py classic gt_files_170407 data/oxford5k_classic/jpg data/oxford5k_classic/gnd_oxford5k.pkl
 
-The suffix of a file says its form. `classic` reads `<landmark>_<n>_query.txt` (picture and box of a query),
-`_good.txt`, `_ok.txt` and `_junk.txt`; the gallery is all pictures of the folder, in alphabetical order. What every
+The suffix of a file says its form. `classic` reads `<landmark>_<n>_query.txt` (image and box of a query),
+`_good.txt`, `_ok.txt` and `_junk.txt`; the gallery is all images of the folder, in alphabetical order. What every
 tool then measures is the classic average precision: good and ok are right, junk is left out.
 """
 
@@ -19,7 +19,7 @@ from rrt.commands.prepare_data import SUFFIXES
 from rrt.errors import InputError
 from rrt.formats.ground_truth import CLASSIC_GRADES, load_ground_truth, save_ground_truth
 
-# Oxford5k's query files put this before the picture's name.
+# Oxford5k's query files put this before the image's name.
 _OXFORD_PREFIX = "oxc1_"
 
 
@@ -36,15 +36,15 @@ def convert(source, target):
 
 
 def convert_classic(texts, pictures, target, allow_missing=False):
-    """Write the ground truth of Oxford5k's or Paris6k's text files -> (number of queries, {picture: file that names it}
+    """Write the ground truth of Oxford5k's or Paris6k's text files -> (number of queries, {image: file that names it}
     of those not in the folder).
 
-    Queries stand in alphabetical order of their files. A picture that a file names and the folder `pictures` lacks is
+    Queries stand in alphabetical order of their files. An image that a file names and the folder `pictures` lacks is
     refused, or left out with allow_missing. Raises InputError naming the file.
     """
     imlist = sorted(path.stem for path in _folder(pictures).iterdir() if path.suffix.lower() in SUFFIXES)
     if not imlist:
-        raise InputError(f"{pictures}: no pictures in it; name the unpacked folders of the data set")
+        raise InputError(f"{pictures}: no images in it; name the unpacked folders of the data set")
     found = read_classic(texts, imlist)
     found.refuse_missing(pictures, allow_missing)
     save_ground_truth(target, imlist, found.qimlist, found.gnd)
@@ -53,7 +53,7 @@ def convert_classic(texts, pictures, target, allow_missing=False):
 
 @dataclass(frozen=True)
 class ClassicTruth:
-    """The text files' queries in alphabetical order: names (`all_souls_1`), qimlist (their pictures' stems) and gnd as
+    """The text files' queries in alphabetical order: names (`all_souls_1`), qimlist (their images' stems) and gnd as
     in GroundTruth; missing: {stem that the gallery lacks: file that names it}."""
 
     names: list
@@ -62,11 +62,11 @@ class ClassicTruth:
     missing: dict
 
     def refuse_missing(self, gallery, allow_missing):
-        """InputError when the gallery (named for the message) lacks a picture and that is not allowed."""
+        """InputError when the gallery (named for the message) lacks an image and that is not allowed."""
         if self.missing and not allow_missing:
             name, file = next(iter(self.missing.items()))
             raise InputError(
-                f"{file}: names '{name}', which is not in {gallery} ({len(self.missing)} such pictures); fetch"
+                f"{file}: names '{name}', which is not in {gallery} ({len(self.missing)} such images); fetch"
                 " them, or leave them out with --allow_missing"
             )
 
@@ -95,20 +95,20 @@ def read_classic(texts, stems):
 def _folder(path):
     if not Path(path).is_dir():
         raise InputError(
-            f"{path}: no such folder; give the folder of the ground truth's text files and that of the pictures"
+            f"{path}: no such folder; give the folder of the ground truth's text files and that of the images"
         )
     return Path(path)
 
 
 def _query(file):
-    """(picture's name, [x1, y1, x2, y2]) of a `<landmark>_<n>_query.txt`."""
+    """(image's name, [x1, y1, x2, y2]) of a `<landmark>_<n>_query.txt`."""
     lines = _lines(file)
     try:
         (line,) = lines
         name, *box = line.split()
         x1, y1, x2, y2 = map(float, box)
     except ValueError:
-        raise InputError(f"{file}: expected one line 'picture x1 y1 x2 y2'") from None
+        raise InputError(f"{file}: expected one line 'image x1 y1 x2 y2'") from None
     return name.removeprefix(_OXFORD_PREFIX), [x1, y1, x2, y2]
 
 
@@ -133,10 +133,10 @@ def main():
     mode.add_argument("target", help="the file to write")
     mode = modes.add_parser("classic", help="from the text files of Oxford5k or Paris6k")
     mode.add_argument("texts", help="folder with <landmark>_<n>_query.txt and the others")
-    mode.add_argument("pictures", help="folder with the pictures of the gallery")
+    mode.add_argument("pictures", help="folder with the images of the gallery")
     mode.add_argument("target", help="the file to write")
     mode.add_argument(
-        "--allow_missing", action="store_true", help="leave out pictures that the files name and the folder lacks"
+        "--allow_missing", action="store_true", help="leave out images that the files name and the folder lacks"
     )
     args = parser.parse_args()
     if args.mode == "convert":

@@ -5,7 +5,7 @@
 
 EVALUATION is a temp_dir of evaluate_revisited.py or tools/compare.py, which left rankings.npz in it. Several of one
 test set are shown side by side; test sets that differ need a report each. The report opens from disk (OUT/index.html),
-without a server or a network. Thumbnails that are there already are kept. Missing pictures are shown as their names.
+without a server or a network. Thumbnails that are there already are kept. Missing images are shown as their names.
 """
 
 from pathlib import Path
@@ -64,7 +64,7 @@ def main() -> None:
     print("\n".join(lines(comparison, summary)))
     if missing:
         print(
-            f"{missing} pictures cannot be read; their names stand in their place (--image_dir names the folder of "
+            f"{missing} images cannot be read; their names stand in their place (--image_dir names the folder of "
             "pictures)"
         )
     print(f"wrote {Path(args.out) / 'index.html'}")

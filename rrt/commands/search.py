@@ -1,4 +1,4 @@
-"""Search in your own photographs: which of them show what is in a picture?
+"""Search in your own photographs: which of them show what is in an image?
 
     python tools/search.py build ~/Pictures --index ~/pictures.index     # again: takes in what was added, changed and
     removed since
@@ -42,7 +42,7 @@ def add_build(commands):
     p.add_argument("--moved", action="store_true", help="the folder of photographs was moved or renamed")
     p.add_argument("--rehash", action="store_true", help="read every file again instead of trusting its size and time")
     p.add_argument(
-        "--num_workers", type=int, default=0, help="processes that describe pictures (default: one a core or GPU)"
+        "--num_workers", type=int, default=0, help="processes that describe images (default: one a core or GPU)"
     )
     white = p.add_argument_group("whitening of global descriptors", "default: as it is in the index, at first none")
     white = white.add_mutually_exclusive_group()
@@ -62,12 +62,12 @@ def add_build(commands):
 
 
 def add_query(commands):
-    p = commands.add_parser("query", help="the photographs most like a picture")
+    p = commands.add_parser("query", help="the photographs most like an image")
     p.add_argument("index", metavar="INDEX_DIR")
     p.add_argument(
         "picture", help="a file from anywhere, or the name of a photograph of the index, which is then left out"
     )
-    p.add_argument("--crop", metavar="X1,Y1,X2,Y2", help="search for this box alone, pixels of the upright picture")
+    p.add_argument("--crop", metavar="X1,Y1,X2,Y2", help="search for this box alone, pixels of the upright image")
     p.add_argument("-k", type=int, default=20, help="results (default %(default)s)")
     _add_ranking(p)
     p.add_argument("--html", metavar="FILE", help="write a page with the results and their thumbnails")
@@ -83,16 +83,16 @@ def add_serve(commands):
     p.add_argument(
         "--allow_host", action="append", default=[], metavar="NAME", help="a further name the page may be called by"
     )
-    p.add_argument("--max_upload_mb", type=float, default=32, help="largest picture file taken (default %(default)s)")
-    p.add_argument("--max_megapixels", type=float, default=80, help="largest picture taken (default %(default)s)")
+    p.add_argument("--max_upload_mb", type=float, default=32, help="largest image file taken (default %(default)s)")
+    p.add_argument("--max_megapixels", type=float, default=80, help="largest image taken (default %(default)s)")
     p.add_argument("-k", type=int, default=30, help="results (default %(default)s)")
     _add_ranking(p)
     p.set_defaults(run=serve)
 
 
 def add_measure(commands):
-    p = commands.add_parser("measure", help="how often the first result is right, on labelled pictures")
-    p.add_argument("index", metavar="INDEX_DIR", help="index with the gallery's pictures")
+    p = commands.add_parser("measure", help="how often the first result is right, on labelled images")
+    p.add_argument("index", metavar="INDEX_DIR", help="index with the gallery's images")
     p.add_argument("--query_list", required=True)
     p.add_argument("--gallery_list", required=True)
     p.add_argument("--ground_truth", required=True, help="Revisited ground truth (.pkl, .json, .mat)")
@@ -123,7 +123,7 @@ def _add_ranking(p):
         "--fusion", metavar="FILE", help="fusion.json of tools/tune_fusion.py: blend with the global similarity"
     )
     how.add_argument(
-        "--max_local", type=int, default=100, help="local descriptors that rrt reads of a picture (default %(default)s)"
+        "--max_local", type=int, default=100, help="local descriptors that rrt reads of an image (default %(default)s)"
     )
     how.add_argument("--num_rerank", type=int, help="candidates that are reranked (default: the method's own number)")
 
@@ -157,7 +157,7 @@ def build(args):
     count = sum(seen.sha256 not in done.manifest.failed for seen in done.manifest.photographs.values())
     print(
         f"{args.index}: {count:,} photographs; {done.new:,} new, {done.changed:,} changed, {done.removed:,} removed, "
-        f"{done.renamed:,} renamed or copied; {done.described:,} pictures described"
+        f"{done.renamed:,} renamed or copied; {done.described:,} images described"
         + f"; {len(skipped):,} skipped, see {Path(args.index) / 'skipped.csv'}" * bool(skipped)
         + f"; {done.ignored:,} other files ignored" * bool(done.ignored)
         + "; segments merged" * done.merged

@@ -1,4 +1,4 @@
-"""Draws why two pictures of a store match, or do not: what the reranking transformer attends to, and the verified
+"""Draws why two images of a store match, or do not: what the reranking transformer attends to, and the verified
 matches.
 
     python tools/show_pair.py --store data/oxford5k/delg_r50_gldv2.h5 --image_dir data/oxford5k \\
@@ -6,7 +6,7 @@ matches.
 
 Above, each local descriptor is a dot, the brighter and larger the more attention it gets; lines are the strongest
 links, descriptors that attend to each other across the pair, solid where the verified transform agrees. Below are the
-inliers of the reranker geometric with its default settings. Pictures are named by their path in the store, file stem or
+inliers of the reranker geometric with its default settings. Images are named by their path in the store, file stem or
 place; a query that was cropped is drawn as its crop, for which --gnd or --box is needed. Without --resume only the
 verified matches are drawn.
 """
@@ -33,10 +33,10 @@ def parser() -> CommandParser:
         type=int,
         nargs=4,
         metavar=("X1", "Y1", "X2", "Y2"),
-        help="pixels of the query's picture that it was cropped to, where no ground truth says so",
+        help="pixels of the query's image that it was cropped to, where no ground truth says so",
     )
     p.add_argument(
-        "--output", default="pair.png", help="the picture to write: .png, .jpg, .svg or .pdf (default %(default)s)"
+        "--output", default="pair.png", help="the image to write: .png, .jpg, .svg or .pdf (default %(default)s)"
     )
     p.add_argument("--no-geometric", dest="geometric", action="store_false", help="leave the verified matches out")
     p.add_argument(
@@ -53,7 +53,7 @@ def parser() -> CommandParser:
         "--links", type=int, default=AttentionView.links, help="strongest links that are drawn (default %(default)s)"
     )
     p.add_argument(
-        "--max_local", type=int, help="local descriptors of a picture (default: as the checkpoint was trained)"
+        "--max_local", type=int, help="local descriptors of an image (default: as the checkpoint was trained)"
     )
     p.add_argument("--cpu", action="store_true", help="leave a GPU alone")
     return p

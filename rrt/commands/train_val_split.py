@@ -2,7 +2,7 @@
 
 Writes OUT_TRAIN/train.txt and OUT_VAL/test_query.txt, test_gallery.txt, gnd_NAME.pkl in the Revisited format. All
 positives are graded Easy, as nothing is known of their difficulty: the Medium figures are the ones to choose by. The
-query's box is the whole picture.
+query's box is the whole image.
 
     python tools/train_val_split.py data/gldv2/train.txt data/gldv2_train data/gldv2_val --name gldv2_val
         --landmarks 200 --queries 2 --distractors 5000 --link_stores

@@ -1,10 +1,10 @@
-"""How well the count of verified matches tells pairs of pictures of the same building from pairs of different ones.
+"""How well the count of verified matches tells pairs of images of the same building from pairs of different ones.
 
     python tools/verify_pairs.py --store data/oxford5k/delg_small.h5 --ground_truth data/oxford5k/gnd_roxford5k.pkl \\
         --query_list data/oxford5k/test_query.txt --gallery_list data/oxford5k/test_gallery.txt --pairs 200 --output
         pairs.csv
 
-Half of the pairs are a query and one of its Easy (classic ground truth: good) pictures, half a query and a picture that
+Half of the pairs are a query and one of its Easy (classic ground truth: good) images, half a query and an image that
 its ground truth does not name; the queries take turns, in both halves the same ones. Matches are counted as
 delg_extract/match_images.py does, from the store alone. Printed is the area under the ROC curve: the chance that a pair
 of the same building has more inliers than one of different buildings, ties counting half (0.5: they say nothing, 1:
@@ -49,8 +49,8 @@ def draw_pairs(data: RevisitedSet, number: int, seed: int) -> pd.DataFrame:
     """``number`` pairs, half of them of the same building: a row each of ``first`` (a query's name), ``second`` (a
     gallery name) and ``same`` (bool).
 
-    No two pictures make two pairs, whichever comes first, and none a pair with itself (in classic sets queries are in
-    the gallery). Queries without pictures of one kind are left out; of the others none has two pairs of a kind more
+    No two images make two pairs, whichever comes first, and none a pair with itself (in classic sets queries are in
+    the gallery). Queries without images of one kind are left out; of the others none has two pairs of a kind more
     than another, unless that one has no more. Raises InputError when there are too few pairs.
     """
     rng = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def draw_pairs(data: RevisitedSet, number: int, seed: int) -> pd.DataFrame:
             candidates[query] = same, different
     order = rng.permutation(list(candidates)).astype(int).tolist()
     taken, rows = set(), []
-    for kind, what in ((0, "the same building (a query and its Easy or good pictures)"), (1, "different buildings")):
+    for kind, what in ((0, "the same building (a query and its Easy or good images)"), (1, "different buildings")):
         found = _take_turns({query: candidates[query][kind] for query in order}, number // 2, data, taken, rng)
         if len(found) < number // 2:
             raise InputError(
@@ -171,7 +171,7 @@ def report(pairs: pd.DataFrame, seed: int) -> str:
 
 def parser() -> argparse.ArgumentParser:
     p = CommandParser(__doc__)
-    p.add_argument("--store", required=True, help="descriptor store (.h5) with the pictures of both lists")
+    p.add_argument("--store", required=True, help="descriptor store (.h5) with the images of both lists")
     p.add_argument("--ground_truth", required=True, help="Revisited or classic ground truth (.pkl, .json, .mat)")
     p.add_argument("--query_list", required=True, help="image list of the queries")
     p.add_argument("--gallery_list", required=True, help="image list of the gallery")
@@ -188,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
         "--max_features",
         type=int,
         default=MAX_FEATURES,
-        help="local descriptors a picture at most, those of highest attention (default %(default)s)",
+        help="local descriptors an image at most, those of highest attention (default %(default)s)",
     )
     p.add_argument("--score_threshold", type=float, help="smallest attention of a local descriptor (default: any)")
     add_matching_options(p)

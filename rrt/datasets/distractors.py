@@ -1,7 +1,7 @@
 """A gallery enlarged by the images of a second store, which are right for no query (as R1M in the Revisited protocol).
 
 The distractors are compared with the queries in the space in which the gallery was ranked, a block of their table at a
-time, and merged into the rankings by similarity. What lies behind a query's last graded picture changes no measure
+time, and merged into the rankings by similarity. What lies behind a query's last graded image changes no measure
 (nothing right comes after it) and is cut off, so that a million distractors cost memory for those alone that matter.
 """
 
@@ -29,9 +29,9 @@ def add_distractors(
     """The test set whose gallery has every image of the store at ``path`` behind its own G images.
 
     Distractor i has gallery position G + i. num_rerank: the shortlists that rankings must be long enough for;
-    whitening: the ``rrt.search.whitening.Whitening`` the neighbours were made with, None = none; max_local: of the local
-    descriptors that are checked; block: distractors compared at a time, None = 64 MiB of them.
-    The result's ranks, int32 [Q, R], are cut behind the last graded picture of a query, or later where the shortlists
+    whitening: the ``rrt.search.whitening.Whitening`` the neighbours were made with, None = none; max_local: of the
+    local descriptors that are checked; block: distractors compared at a time, None = 64 MiB of them.
+    The result's ranks, int32 [Q, R], are cut behind the last graded image of a query, or later where the shortlists
     need it, and filled up with -1. Memory: about 16 bytes for each distractor that stays in a ranking.
     Raises InputError when sizes, names or networks do not fit together, for NaN, and for neighbours that are not
     ordered by the similarities of the test set's own descriptors (by query expansion, or by another whitening): these

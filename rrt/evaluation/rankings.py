@@ -58,7 +58,7 @@ class SavedMethod:
 @dataclass(frozen=True)
 class SavedRankings:
     """queries, gallery: names as in the lists; gnd: as ``GroundTruth.gnd``; others {gallery position: name} of ranked
-    pictures behind the gallery (distractors); methods[0] is global search; about: date, command,
+    images behind the gallery (distractors); methods[0] is global search; about: date, command,
     directory it ran in, software, data_dir, lists, protocol."""
 
     path: Path
@@ -170,7 +170,7 @@ def _checked(path, about, arrays):
             if not len(queries) == len(gnd) == len(rankings[name]) == len(aps[name]) == len(ps[name]):
                 raise ValueError(f"{entry['label']}, {name}: not a row for each of {len(queries)} queries")
             if not np.isin(rankings[name], known).all():
-                raise ValueError(f"{entry['label']}, {name}: ranks a picture without a name")
+                raise ValueError(f"{entry['label']}, {name}: ranks an image without a name")
         methods.append(SavedMethod(entry["label"], aps, ps, rankings, entry["details"]))
     if not methods or not queries:
         raise ValueError("no query or no method")

@@ -237,7 +237,7 @@ def method_details(configured, measured, num_queries: int) -> dict:
 
 
 def cropping_of(test: TestSet) -> str:
-    """Whether the queries' descriptors are of their boxes or of whole pictures, as far as the store tells."""
+    """Whether the queries' descriptors are of their boxes or of whole images, as far as the store tells."""
     crops = test.store.config.get("crop_queries")
     if crops is None:
         return "unknown: the store does not say"

@@ -1,4 +1,4 @@
-"""Making many pictures: worker processes with a progress bar, whole files only, and a guard on the settings."""
+"""Making many images: worker processes with a progress bar, whole files only, and a guard on the settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_jobs(function, jobs: list, num_workers: int, label: str, unit: str = "picture") -> list:
+def run_jobs(function, jobs: list, num_workers: int, label: str, unit: str = "image") -> list:
     """`function(job)` for every job, results in the order of the jobs; `function` must be importable (spawned workers).
 
     label, unit: of the progress bar, a job is one unit.
@@ -49,7 +49,7 @@ def run_jobs(function, jobs: list, num_workers: int, label: str, unit: str = "pi
             shown.update()
     except BrokenProcessPool:
         raise InputError(
-            f"{label}: a worker process died (out of memory?); run again with fewer workers, finished pictures are kept"
+            f"{label}: a worker process died (out of memory?); run again with fewer workers, finished images are kept"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Decoding a picture as the reference does, for extraction and for drawings of what was extracted."""
+"""Decoding an image as the reference does, for extraction and for drawings of what was extracted."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +10,11 @@ Box = tuple[int, int, int, int]
 
 
 class Unreadable(Exception):
-    """Its text is the reason why a picture cannot be read."""
+    """Its text is the reason why an image cannot be read."""
 
 
 class Decoded(NamedTuple):
-    """pixels: uint8 RGB [H, W, 3] of the picture or of its box; whole_size: (width, height) of the whole picture."""
+    """pixels: uint8 RGB [H, W, 3] of the image or of its box; whole_size: (width, height) of the whole image."""
 
     pixels: np.ndarray
     whole_size: tuple[int, int]
@@ -35,7 +35,7 @@ def decode(path: str | Path, box: Box | None = None, turned: bool = False) -> De
     except FileNotFoundError:
         raise Unreadable("no such file") from None
     except UnidentifiedImageError:
-        raise Unreadable("not a picture that can be read") from None
+        raise Unreadable("not an image that can be read") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from None
     if min(crop.size) < 1:
@@ -44,8 +44,8 @@ def decode(path: str | Path, box: Box | None = None, turned: bool = False) -> De
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; as it is where EXIF is damaged."""
-    image.load()  # outside of the try: a damaged picture is another matter than damaged EXIF
+    """The image turned as its EXIF orientation says; as it is where EXIF is damaged."""
+    image.load()  # outside of the try: a damaged image is another matter than damaged EXIF
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # Pillow raises many kinds for damaged EXIF

@@ -43,7 +43,7 @@ _CLASSES = message_classes("delf.protos", _MESSAGES, {"DatumProto": {"values": _
 
 @dataclass(frozen=True)
 class LocalFeatures:
-    """Local features of a picture in the file's order, all float32: descriptors [n, D], keypoints [n, 2] (x, y in
+    """Local features of an image in the file's order, all float32: descriptors [n, D], keypoints [n, 2] (x, y in
     pixels), scales [n] (1 / image scale), attention [n], orientations [n] (0 in DELG's own files)."""
 
     descriptors: np.ndarray
@@ -83,9 +83,9 @@ def _read(path, parse):
     try:
         return parse(Path(path).read_bytes())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); is it the feature file of a picture?") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); is it the feature file of an image?") from None
     except ValueError as error:
-        raise InputError(f"{path}: {error}; copy the file again or extract the picture again") from None
+        raise InputError(f"{path}: {error}; copy the file again or extract the image again") from None
 
 
 def _write(path, content):

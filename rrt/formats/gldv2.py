@@ -1,4 +1,4 @@
-"""The CSV files of Google Landmarks v2 (DELG_SPEC 3.1) and where its pictures lie
+"""The CSV files of Google Landmarks v2 (DELG_SPEC 3.1) and where its images lie
 (`train/0/1/2/0123456789abcdef.jpg`)."""
 
 import csv
@@ -16,7 +16,7 @@ _ID = re.compile(r"[0-9a-f]{16}")
 
 
 def picture_name(split, image_id):
-    """Path of a picture below the folder that holds `train`, `index` and `test`."""
+    """Path of an image below the folder that holds `train`, `index` and `test`."""
     return "/".join((split, *image_id[:3], image_id)) + ".jpg"
 
 
@@ -34,13 +34,13 @@ def read_train_csv(path, any_ids=False):
         for image in _ids(row["images"], where, any_ids) if "images" in row else [_id(row["id"], where, any_ids)]:
             if image in line_of:
                 raise InputError(
-                    f"{where}: '{image}' stands on line {line_of[image]} already; a picture has one landmark"
+                    f"{where}: '{image}' stands on line {line_of[image]} already; an image has one landmark"
                 )
             line_of[image] = line
             ids.append(image)
             labels.append(landmark)
     if not ids:
-        raise InputError(f"{path}: no pictures in it; fetch train.csv or train_clean.csv again")
+        raise InputError(f"{path}: no images in it; fetch train.csv or train_clean.csv again")
     return ids, np.array(labels, dtype=np.int64)
 
 
@@ -55,7 +55,7 @@ def read_index_csv(path, any_ids=False):
 
 def read_solution(path, usages=USAGES):
     """retrieval_solution_v2.1.csv (`id,images,Usage`) or recognition_solution_v2.1.csv (`id,landmarks,Usage`) ->
-    {query id: [ids of its index pictures]} or {query id: [its landmarks, possibly none]}, in file order.
+    {query id: [ids of its index images]} or {query id: [its landmarks, possibly none]}, in file order.
 
     usages: Public is the validation part, Private the test part. Rows marked Ignored are no queries and are left out.
     Raises InputError naming file and line.
@@ -106,9 +106,9 @@ def _ids(text, where, any_ids=False):
 def _id(text, where, any_ids=False):
     # It becomes part of a path.
     if any_ids and (not text.strip() or "/" in text or "\0" in text or text.endswith(".jpg")):
-        raise InputError(f"{where}: {text[:40]!r} is no picture's id (the name of its file without folder and .jpg)")
+        raise InputError(f"{where}: {text[:40]!r} is no image's id (the name of its file without folder and .jpg)")
     if not any_ids and not _ID.fullmatch(text):
-        raise InputError(f"{where}: {text[:40]!r} is no picture's id (16 hexadecimal digits)")
+        raise InputError(f"{where}: {text[:40]!r} is no image's id (16 hexadecimal digits)")
     return text
 
 

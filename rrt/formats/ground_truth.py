@@ -23,7 +23,7 @@ class GroundTruth:
     """Ground truth in the Revisited format (RRT_SPEC section 3), or the classic one in the same form.
 
     imlist, qimlist: names of gallery and query images (file stems in the published files).
-    gnd: a dict per query: `bbx` = [x1, y1, x2, y2] floats, pixels of the whole query picture; `easy`, `hard`, `junk`
+    gnd: a dict per query: `bbx` = [x1, y1, x2, y2] floats, pixels of the whole query image; `easy`, `hard`, `junk`
     (of all queries; or of all `good`, `ok`, `junk`) = int64 positions in imlist.
     """
 

@@ -1,4 +1,4 @@
-"""Image lists: one line `relative/path.jpg,label,width,height` per picture (RRT_SPEC section 3).
+"""Image lists: one line `relative/path.jpg,label,width,height` per image (RRT_SPEC section 3).
 
 For queries width and height are those of the query box. Commas in paths are legal: the last three fields are split off
 from the right.
@@ -42,7 +42,7 @@ def read_image_list(path):
         name, *fields = _parse_line(line, f"{path}:{number}")
         if name in line_of:
             raise InputError(
-                f"{path}:{number}: '{name}' stands on line {line_of[name]} already; keep one line per picture"
+                f"{path}:{number}: '{name}' stands on line {line_of[name]} already; keep one line per image"
             )
         line_of[name] = number
         names.append(name)
@@ -65,7 +65,7 @@ def write_image_list(path, names, labels, sizes):
     for name, line in zip(names, lines):
         if "\n" in line or name in seen:
             problem = "stands in the list twice" if name in seen else "contains a line break"
-            raise InputError(f"{path}: {name!r} {problem}; rename or leave out the picture")
+            raise InputError(f"{path}: {name!r} {problem}; rename or leave out the image")
         seen.add(name)
         _parse_line(line, f"{path}: {name!r}")
     with atomic_path(path) as temporary:

@@ -1,4 +1,4 @@
-"""Matches between the local descriptors of two pictures, and the plane geometry that verifies them; numpy and OpenCV
+"""Matches between the local descriptors of two images, and the plane geometry that verifies them; numpy and OpenCV
 alone.
 
 The rules are those of DELG_SPEC 6.2 and 7.1: nearest neighbours by L2 distance, a distance or ratio test, and a
@@ -32,7 +32,7 @@ class Neighbours(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """inliers bool [k]; transform from the first to the second picture, float64 [2, 3] (affine) or [3, 3] (homography),
+    """inliers bool [k]; transform from the first to the second image, float64 [2, 3] (affine) or [3, 3] (homography),
     on x, y; None, with no inliers, when the matches fix none."""
 
     inliers: np.ndarray
@@ -208,7 +208,7 @@ def verify(
     """The transform from ``points_a`` [k, 2] to ``points_b`` [k, 2] (x, y) that most matches agree with, and those
     matches.
 
-    Inliers are all matches with a residual <= ``threshold`` pixels of the second picture. No inliers and no transform
+    Inliers are all matches with a residual <= ``threshold`` pixels of the second image. No inliers and no transform
     when no more different matches are given than fix the transform (3 for "affine", 4 for "homography"; the reference's
     rule, DELG_SPEC 6.2), or when those that agree lie on a line. Matches with a coordinate that is not finite are
     outliers. The same ``seed`` gives the same inliers. Raises ValueError for another model and points that do not pair
@@ -236,7 +236,7 @@ def verify(
 
 
 def residuals(transform: np.ndarray, points_a: np.ndarray, points_b: np.ndarray) -> np.ndarray:
-    """Pixels of the second picture [k] between the transformed ``points_a`` [k, 2] and ``points_b`` [k, 2].
+    """Pixels of the second image [k] between the transformed ``points_a`` [k, 2] and ``points_b`` [k, 2].
 
     Infinite where there is no number: coordinates that are not finite, and points that a homography sends beyond the
     horizon.

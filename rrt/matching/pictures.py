@@ -1,8 +1,8 @@
-"""Two pictures matched by their local descriptors and verified by a plane transform, and the options of commands that
+"""Two images matched by their local descriptors and verified by a plane transform, and the options of commands that
 do so.
 
-The geometry itself is rrt/matching/matches.py; here stands what the program for two pictures (DELG_SPEC 7.1) adds to
-it: which features count, which defaults hold, and how large a residual may be in a picture of some size.
+The geometry itself is rrt/matching/matches.py; here stands what the program for two images (DELG_SPEC 7.1) adds to
+it: which features count, which defaults hold, and how large a residual may be in an image of some size.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from rrt.matching.matches import MODELS, MODES, Verification, match, verify
 MAX_FEATURES = 1000
 # Few of the matches of real photographs are right; ten times the trials of the reference take a few milliseconds.
 MAX_TRIALS = 10_000
-# Of a picture shrunk to 1,024 pixels the same part.
+# Of an image shrunk to 1,024 pixels the same part.
 RESIDUAL, RESIDUAL_PART = 20.0, 0.02
-# Near the border a network sees its own padding, which resembles the padding of any other picture.
+# Near the border a network sees its own padding, which resembles the padding of any other image.
 BORDER = 0.05
 
 
 class Picture(NamedTuple):
-    """A picture's name for messages, its size (width, height) in pixels, and its local features by falling attention:
+    """An image's name for messages, its size (width, height) in pixels, and its local features by falling attention:
     points [n, 2] (x, y in its pixels) and descriptors [n, D]."""
 
     name: str
@@ -35,8 +35,8 @@ class Picture(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """Rows of the first and the second picture's features as int [k, 2], what verification found in them, and the
-    largest residual of an inlier in pixels of the second picture."""
+    """Rows of the first and the second image's features as int [k, 2], what verification found in them, and the
+    largest residual of an inlier in pixels of the second image."""
 
     pairs: np.ndarray
     verification: Verification
@@ -50,7 +50,7 @@ class Matches(NamedTuple):
 def strongest(
     name: str, size, local, max_features: int = MAX_FEATURES, score_threshold: float | None = None
 ) -> Picture:
-    """A picture with the ``max_features`` of highest attention of a file or a store (descriptors, keypoints, attention)
+    """An image with the ``max_features`` of highest attention of a file or a store (descriptors, keypoints, attention)
     that reach ``score_threshold``."""
     order = np.argsort(-local.attention, kind="stable")
     if score_threshold is not None:
@@ -60,14 +60,14 @@ def strongest(
 
 
 def inner(picture: Picture, border: float) -> Picture:
-    """The picture with the features at least ``border`` times its shorter side away from its border."""
+    """The image with the features at least ``border`` times its shorter side away from its border."""
     keep = is_inner(picture.points, picture.size, border)
     return picture._replace(points=picture.points[keep], descriptors=picture.descriptors[keep])
 
 
 def is_inner(points: np.ndarray, sizes: np.ndarray | tuple[int, int], border: float) -> np.ndarray:
     """Which of the points [n, 2] lie at least ``border`` times the shorter side away from the border: bool [n]; all
-    where it is 0. ``sizes``: (width, height) of the picture, or of each point's picture [n, 2]."""
+    where it is 0. ``sizes``: (width, height) of the image, or of each point's image [n, 2]."""
     sizes = np.asarray(sizes)
     if not border:
         return np.ones(len(points), bool)
@@ -85,10 +85,10 @@ def match_pictures(
     residual: float | None = None,
     seed: int = 0,
 ) -> Matches:
-    """Each feature of the second picture with its nearest of the first (DELG_SPEC 7.1), and the transform from first to
+    """Each feature of the second image with its nearest of the first (DELG_SPEC 7.1), and the transform from first to
     second.
 
-    ``residual``: pixels of the second picture, None: RESIDUAL or, in large pictures, RESIDUAL_PART of the longest side.
+    ``residual``: pixels of the second image, None: RESIDUAL or, in large images, RESIDUAL_PART of the longest side.
     Raises InputError when the two have descriptors of different length.
     """
     if residual is None:
@@ -110,13 +110,13 @@ def add_matching_options(p: argparse.ArgumentParser) -> None:
         type=float,
         default=BORDER,
         help="features nearer to the border than this part of the shorter side are left out, because the padding that a "
-        "network sees there matches that of any other picture (default %(default)s; 0: none)",
+        "network sees there matches that of any other image (default %(default)s; 0: none)",
     )
     p.add_argument(
         "--matching",
         choices=MODES,
         default="mutual",
-        help="mutual: each is the nearest of the other; one_way: the nearest of the first picture for each feature of "
+        help="mutual: each is the nearest of the other; one_way: the nearest of the first image for each feature of "
         "the second, as the published program does (default %(default)s)",
     )
     p.add_argument(
@@ -133,12 +133,12 @@ def add_matching_options(p: argparse.ArgumentParser) -> None:
         "of neighbouring scales resemble each other, so that the test costs many right matches)",
     )
     p.add_argument(
-        "--geometry", choices=MODELS, default="affine", help="transform between the pictures (default %(default)s)"
+        "--geometry", choices=MODELS, default="affine", help="transform between the images (default %(default)s)"
     )
     p.add_argument(
         "--residual",
         type=float,
-        help=f"largest residual of an inlier, pixels of the second picture (default {RESIDUAL:g}, or "
+        help=f"largest residual of an inlier, pixels of the second image (default {RESIDUAL:g}, or "
         f"{RESIDUAL_PART:.0%} of its longest side where that is more)".replace("%", "%%"),
     )
 
@@ -149,7 +149,7 @@ def check_matching_options(args: argparse.Namespace) -> None:
         if value is not None and not 0 < value < np.inf:
             raise InputError(f"{name} {value}: expected a number above 0")
     if not 0 <= args.border < 0.5:
-        raise InputError(f"--border {args.border}: expected a part of the picture's shorter side, 0 to less than 0.5")
+        raise InputError(f"--border {args.border}: expected a part of the image's shorter side, 0 to less than 0.5")
 
 
 def matching_settings(args: argparse.Namespace) -> dict:

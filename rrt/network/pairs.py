@@ -37,7 +37,7 @@ def check_binning(binning: str) -> None:
 
 
 def normalised_positions(keypoints: np.ndarray, image_size: np.ndarray) -> np.ndarray:
-    """Keypoints [n, 2] (x, y) in pixels and (width, height) [2] or [n, 2] of their picture -> float32 [n, 2] in
+    """Keypoints [n, 2] (x, y) in pixels and (width, height) [2] or [n, 2] of their image -> float32 [n, 2] in
     0..1."""
     return np.asarray(keypoints, np.float32) / np.asarray(image_size, np.float32)
 

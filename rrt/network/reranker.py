@@ -36,7 +36,7 @@ class Reranked:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """sigmoid(logit), float32 [n]: how sure the network is that both pictures show the same object."""
+        """sigmoid(logit), float32 [n]: how sure the network is that both images show the same object."""
         return expit(self.logits)
 
 

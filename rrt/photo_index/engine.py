@@ -56,7 +56,7 @@ def answer_photograph(
 def answer_file(
     index: PhotoIndex, file: Path, name: str, ranker: Ranker, describer: Describer, k: int, box: Box | None = None
 ) -> Answer:
-    """Photographs like a picture from anywhere, called ``name``; one of the same bytes is found, too."""
+    """Photographs like an image from anywhere, called ``name``; one of the same bytes is found, too."""
     same = index.contents.get(sha256_of_file(file), -1)
     return Answer(name, _described(index, file, name, ranker, describer, k, box), -1, same, file, box)
 

@@ -1,4 +1,4 @@
-"""The processes that describe pictures: TensorFlow is loaded in them alone, stores are what they hand over."""
+"""The processes that describe images: TensorFlow is loaded in them alone, stores are what they hand over."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHIPPED_MODEL = ROOT / "rrt_gld_ckpts" / "delg_small.h5"
 SHIPPED_WHITENING = SHIPPED_MODEL.with_name("whitening_small.npz")
 # Those of rrt_scripts/quickstart.sh.
 SHIPPED_FLAGS = [["--max_image_size", "320"], ["--max_features", "200"], ["--no-block3_strides"]]
-BLOCK = 32  # pictures a part: what a kill can cost
+BLOCK = 32  # images a part: what a kill can cost
 _VALUES = (
     "model",
     "preset",
@@ -50,7 +50,7 @@ _PATHS = ("model", "config", "pca_dir")
 
 
 def add_extraction_options(parser: argparse.ArgumentParser) -> None:
-    """The options of delg_extract/extract.py that say how pictures are described."""
+    """The options of delg_extract/extract.py that say how images are described."""
     add_model_option(parser)
     add_pca_options(add_settings_options(parser))
 
@@ -91,7 +91,7 @@ def command_line(flags: list[list[str]]) -> list[str]:
 
 
 def describe_extraction(flags: list[list[str]]) -> dict:
-    """What a manifest keeps of how pictures are described: {"flags", "model_sha256", "settings"}. Raises InputError for
+    """What a manifest keeps of how images are described: {"flags", "model_sha256", "settings"}. Raises InputError for
     flags that cannot be and for a model that is not there."""
     parser = argparse.ArgumentParser()
     add_extraction_options(parser)
@@ -106,7 +106,7 @@ def is_shipped(known: dict) -> bool:
 
 
 def check_same_extraction(folder: Path, known: dict, asked: dict) -> None:
-    """InputError, naming the first difference, unless pictures would be described as those of the index are."""
+    """InputError, naming the first difference, unless images would be described as those of the index are."""
     if known["model_sha256"] != asked["model_sha256"]:
         raise InputError(
             f"{folder}: its photographs are described by the model of SHA-256 {known['model_sha256'][:12]}..., this "
@@ -129,7 +129,7 @@ def working_environment() -> dict:
 
 
 def extract(flags: list[list[str]], table: Path, output: Path, count: int, num_workers: int, lock: int) -> None:
-    """Describes the pictures of a table (see delg_extract/extract.py --table), ``count`` of them, into a store. What an
+    """Describes the images of a table (see delg_extract/extract.py --table), ``count`` of them, into a store. What an
     earlier run had finished is kept. lock: a descriptor that the process holds open as long as it lives. Raises
     InputError when it fails."""
     command = [
@@ -150,7 +150,7 @@ def extract(flags: list[list[str]], table: Path, output: Path, count: int, num_w
         "--end_with_stdin",
     ]
     parts = parts_path(output)
-    with TemporaryFile() as messages, bar(total=count, what="describing", unit="picture") as shown:
+    with TemporaryFile() as messages, bar(total=count, what="describing", unit="image") as shown:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -191,7 +191,7 @@ class Describer:
     """A process of delg_extract/extraction/answer.py that is started when it is first needed, and again when it has
     died.
 
-    command: what is started; flags: how pictures are described. One request at a time; others wait. seconds: for an
+    command: what is started; flags: how images are described. One request at a time; others wait. seconds: for an
     answer.
     """
 
@@ -210,8 +210,8 @@ class Describer:
     def describe(
         self, picture: str | Path, output: str | Path, box: tuple[int, int, int, int] | None = None
     ) -> tuple[int, int]:
-        """Writes a store of the picture (upright, cropped to ``box``) to ``output`` -> (width, height) described.
-        Raises InputError with the reason alone when the picture cannot be described, or the process cannot be kept
+        """Writes a store of the image (upright, cropped to ``box``) to ``output`` -> (width, height) described.
+        Raises InputError with the reason alone when the image cannot be described, or the process cannot be kept
         alive."""
         request = json.dumps({"picture": str(picture), "box": box, "output": str(output)}) + "\n"
         with self._turn:

@@ -29,7 +29,7 @@ def describe(folder: str | Path) -> dict:
         "segments": len(manifest.segments),
         "rows of removed photographs": len(names) - len(alive),
         "megabytes of descriptors": round(size / 1e6, 1),
-        "local descriptors a picture": round(float(store.local_counts()[alive].mean()), 1) if len(alive) else 0,
+        "local descriptors an image": round(float(store.local_counts()[alive].mean()), 1) if len(alive) else 0,
         "whitening": None
         if not whitening
         else whitening["from"]

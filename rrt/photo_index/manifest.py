@@ -3,8 +3,8 @@
     index.json                 the manifest, replaced as a whole: an index that is being read never changes under the
     reader segments/segment-00001.h5  descriptor stores, never changed; an image's name is the SHA-256 of its file's
     bytes whitening-00001.npz        where search is whitened
-    pending.json               the pictures that an extraction is at work on, until their segment belongs to the index
-    thumbnails/                small pictures, made when they are first shown
+    pending.json               the images that an extraction is at work on, until their segment belongs to the index
+    thumbnails/                small images, made when they are first shown
     skipped.csv                the photographs that could not be read, and why
     lock                       held by the one process that changes the index
 
@@ -40,9 +40,9 @@ class Photograph(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """root: the folder of photographs. follow_links: whether links that lead out of it count. extraction: how pictures
+    """root: the folder of photographs. follow_links: whether links that lead out of it count. extraction: how images
     are described (rrt.photo_index.extraction). photographs {path below root: Photograph}. failed {SHA-256: why its
-    picture has no descriptors}. unread {path: why its file could not be read at all}. segments: names of stores.
+    image has no descriptors}. unread {path: why its file could not be read at all}. segments: names of stores.
     whitening: {"file", "from", "dim", "power"} or None. number: of the last file that was made; names are not used
     twice.
     """

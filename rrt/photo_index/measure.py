@@ -1,4 +1,4 @@
-"""How often the first result of a search is right, on pictures whose landmarks are known."""
+"""How often the first result of a search is right, on images whose landmarks are known."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ KS = (1, 5, 10)
 
 
 def measure_index(index: PhotoIndex, images, queries: Store, rankers: list[Ranker]) -> dict[str, dict]:
-    """{method: {protocol: ProtocolResult}} of an index that holds the gallery's pictures.
+    """{method: {protocol: ProtocolResult}} of an index that holds the gallery's images.
 
     images: RevisitedSet, whose gallery alone is searched; queries: a store of its queries. Raises InputError for a
-    gallery picture that the index lacks.
+    gallery image that the index lacks.
     """
     lacking = [name for name in images.gallery.names if name not in index.places]
     if lacking:

@@ -246,7 +246,7 @@ def make_ranker(
     """The method asked for; without one the transformer where a checkpoint is given, SHIPPED_METHOD for the shipped
     model, else search alone.
 
-    fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of a picture.
+    fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of an image.
     Raises InputError for what does not go together.
     """
     names = method.split("+") if method else []

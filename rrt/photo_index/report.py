@@ -14,8 +14,8 @@ from rrt.photo_index.thumbnails import SIDE, small_jpeg, thumbnail
 
 @dataclass(frozen=True)
 class Answer:
-    """What a query was and what was found. picture: as the user named it; entry: the one it is, which was left out, -1:
-    none; same: the entry of the same bytes, -1: none; file: of the picture; box: what was searched for, None = the
+    """What a query was and what was found. image: as the user named it; entry: the one it is, which was left out, -1:
+    none; same: the entry of the same bytes, -1: none; file: of the image; box: what was searched for, None = the
     whole."""
 
     picture: str
@@ -105,7 +105,7 @@ def as_html(index: PhotoIndex, answer: Answer, ranker: Ranker) -> str:
     )
     notes += [ranker.note] if ranker.note else []
     notes.append(f"{len(answer.hits)} of {len(index.entries)} photographs, method {ranker.name}")
-    own = _image(_small(answer.file), "the picture searched for") if answer.file else ""
+    own = _image(_small(answer.file), "the image searched for") if answer.file else ""
     items = "\n".join(_item(index, rank, hit, ranker) for rank, hit in enumerate(answer.hits, 1))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

@@ -1,4 +1,4 @@
-"""What is in a folder of photographs: which files are pictures, and what is in them."""
+"""What is in a folder of photographs: which files are images, and what is in them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Found:
 
 
 def scan(root: Path, apart: Path, follow_links: bool = False) -> Found:
-    """All pictures below ``root``, but hidden files and folders and the folder ``apart``.
+    """All images below ``root``, but hidden files and folders and the folder ``apart``.
 
     Links to files count when they lead to a file below ``root``; links to folders, and those that lead out, when
     ``follow_links`` is set, a folder once however many links lead to it.
@@ -108,7 +108,7 @@ def _take(found: Found, name: str, entry, top: str, follow_links: bool) -> None:
 
 
 def scan_list(root: Path, path: str, follow_links: bool = False) -> Found:
-    """The pictures of an image list (lines ``path,label,width,height``)."""
+    """The images of an image list (lines ``path,label,width,height``)."""
     found = Found()
     for name in read_image_list(path).names:
         try:

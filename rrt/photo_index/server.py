@@ -22,7 +22,7 @@ _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """host, port: listened at; names: further names the page may be called by; max_upload: bytes of a picture's
+    """host, port: listened at; names: further names the page may be called by; max_upload: bytes of an image's
     file."""
 
     host: str = "127.0.0.1"

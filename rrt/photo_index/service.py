@@ -1,4 +1,4 @@
-"""What the web page asks of an index: photographs, small pictures, searches; one search at a time, a short queue before
+"""What the web page asks of an index: photographs, small images, searches; one search at a time, a short queue before
 it."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rrt.photo_index.thumbnails import small_jpeg, thumbnail
 
 VIEW_SIDE = 1200  # pixels of a photograph that is shown large
 LARGEST_PAGE = 200
-# What is taken as a picture; Pillow knows more kinds, some of which start other programs.
+# What is taken as an image; Pillow knows more kinds, some of which start other programs.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 
@@ -49,7 +49,7 @@ class Service:
     def __post_init__(self):
         self._places = threading.BoundedSemaphore(1 + self.waiting)
         self._searching, self._opening = threading.Lock(), threading.Lock()
-        self._drawing = threading.BoundedSemaphore(3)  # pictures decoded at a time, each of some megabytes
+        self._drawing = threading.BoundedSemaphore(3)  # images decoded at a time, each of some megabytes
 
     def current(self) -> PhotoIndex:
         """The index as it is now; as it was, while an update leaves it without photographs."""
@@ -112,7 +112,7 @@ class Service:
             )
 
     def search_file(self, file: Path, name: str, box: Box | None) -> dict:
-        """Photographs like an uploaded picture. Raises Refusal."""
+        """Photographs like an uploaded image. Raises Refusal."""
         self.check_picture(file)
         with self._turn() as index:
             return self._answered(
@@ -120,18 +120,17 @@ class Service:
             )
 
     def check_picture(self, file: Path) -> None:
-        """Refusal of what is no picture or would take too much memory; its head alone is read."""
+        """Refusal of what is no image or would take too much memory; its head alone is read."""
         try:
             with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
         except Image.DecompressionBombError:
-            raise Refusal(413, f"the picture has more than {self.max_pixels / 1e6:g} megapixels") from None
+            raise Refusal(413, f"the image has more than {self.max_pixels / 1e6:g} megapixels") from None
         except Exception:  # Pillow raises many kinds; each means the same
-            raise Refusal(415, "not a picture that can be read; JPEG, PNG, WebP, TIFF, GIF and BMP can") from None
+            raise Refusal(415, "not an image that can be read; JPEG, PNG, WebP, TIFF, GIF and BMP can") from None
         if width * height > self.max_pixels:
             raise Refusal(
-                413,
-                f"the picture has {width * height / 1e6:.0f} megapixels; at most {self.max_pixels / 1e6:g} are taken",
+                413, f"the image has {width * height / 1e6:.0f} megapixels; at most {self.max_pixels / 1e6:g} are taken"
             )
 
     @contextmanager

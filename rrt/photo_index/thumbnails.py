@@ -17,7 +17,7 @@ _QUALITY = 82
 
 
 def small_jpeg(file: str | Path | io.BytesIO, side: int) -> bytes:
-    """A picture turned upright and shrunk to ``side`` pixels. Raises ValueError when it cannot be read."""
+    """An image turned upright and shrunk to ``side`` pixels. Raises ValueError when it cannot be read."""
     try:
         with Image.open(file) as image:
             image.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a fraction of its size where that will do
@@ -31,7 +31,7 @@ def small_jpeg(file: str | Path | io.BytesIO, side: int) -> bytes:
 
 
 def thumbnail(index: PhotoIndex, number: int) -> bytes | None:
-    """The small picture of an entry, kept in the index; None when its file is gone or cannot be read any more."""
+    """The small image of an entry, kept in the index; None when its file is gone or cannot be read any more."""
     path = index.folder / "thumbnails" / f"{index.entries[number].content}.jpg"
     try:
         return path.read_bytes()

@@ -68,7 +68,7 @@ class BuildSettings:
 @dataclass(frozen=True)
 class Summary:
     """What an update did, counted in paths: new, changed, removed (with their content), renamed or copied; described:
-    contents that got descriptors; ignored: files that are no pictures; merged: whether segments were."""
+    contents that got descriptors; ignored: files that are no images; merged: whether segments were."""
 
     manifest: Manifest
     new: int
@@ -130,7 +130,7 @@ def _look(folder: Path, root: Path, manifest: Manifest, settings) -> tuple[Manif
     if not found.files and not found.closed:
         there = f"{len(manifest.photographs)} photographs were there before; " if manifest.photographs else ""
         raise InputError(
-            f"{shown(str(root))}: no pictures in this folder ({found.ignored} other files, {len(found.unread)} that "
+            f"{shown(str(root))}: no images in this folder ({found.ignored} other files, {len(found.unread)} that "
             "cannot "
             f"be read); {there}give the folder with the photographs"
         )

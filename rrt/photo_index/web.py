@@ -4,7 +4,7 @@ GET  /, /page.css, /page.js, /icon.svg
 GET  /photographs?offset=&limit=&text=     a page of the index
 GET  /thumbnail/ID, /picture/ID            ID: SHA-256 of a photograph of the index; no path ever comes from outside
 POST /search/ID?box=[x1,y1,x2,y2]          photographs like one of the index
-POST /search?box=...&name=...              photographs like the picture in the body
+POST /search?box=...&name=...              photographs like the image in the body
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
     def _post(self, url) -> None:
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch(r"\d{1,12}", length) or self.headers.get("Transfer-Encoding"):
-            raise Refusal(411, "the size of the picture is missing (Content-Length)")
+            raise Refusal(411, "the size of the image is missing (Content-Length)")
         self._unread = min(int(length), _DRAINED)
         if self.headers.get("Origin") != f"http://{self.headers['Host']}":
             raise Refusal(403, "searches are taken from this page alone")
@@ -134,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
             result = service.search_photograph(found[1], box)
         elif url.path == "/search":
             if not re.fullmatch(r"application/octet-stream|image/[\w.+-]+", self.headers.get("Content-Type", "")):
-                raise Refusal(415, "the body is to be a picture's file (Content-Type application/octet-stream)")
+                raise Refusal(415, "the body is to be an image's file (Content-Type application/octet-stream)")
             if int(length) > self.server.settings.max_upload:
                 raise Refusal(
                     413,
@@ -155,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
                 block = self.rfile.read1(min(_BLOCK, self._unread))
                 if not block or time.monotonic() > ends:
                     self._unread = 0
-                    raise Refusal(408, "the picture did not arrive")
+                    raise Refusal(408, "the image did not arrive")
                 self._unread -= len(block)
                 out.write(block)
         return file

@@ -1,4 +1,4 @@
-"""What the reranking transformer attends to in one pair of pictures: its attention weights, and summaries of them.
+"""What the reranking transformer attends to in one pair of images: its attention weights, and summaries of them.
 
 The network computes without the attention matrix (rrt/network/attention.py); here it is computed anew from the same
 projections, softmax(q k^T / sqrt(e)), for one pair, where a thousand tokens, six layers and four heads are 97 MB.

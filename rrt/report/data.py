@@ -1,6 +1,6 @@
 """What the report shows, computed: methods of several evaluations side by side, frames, rank changes, gains.
 
-A rank is counted as the measures count it: pictures that the protocol ignores (junk) stand in the list without one.
+A rank is counted as the measures count it: images that the protocol ignores (junk) stand in the list without one.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ NEGATIVE = "negative"
 @dataclass(frozen=True)
 class Method:
     """A method of the report. before: place in ``Comparison.methods`` of the global search it started from (its own for
-    global search); evaluation: place in ``Comparison.evaluations``; rankings {protocol: [Q, R]}: pictures of the
+    global search); evaluation: place in ``Comparison.evaluations``; rankings {protocol: [Q, R]}: images of the
     comparison, -1 filling rows up."""
 
     label: str
@@ -36,7 +36,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Methods measured on one test set. names: of all pictures, the gallery first, then distractors; a picture is its
+    """Methods measured on one test set. names: of all images, the gallery first, then distractors; an image is its
     place here."""
 
     evaluations: list[SavedRankings]
@@ -131,20 +131,20 @@ def _with_own_labels(methods, folders):
 
 
 def frames(entry: dict) -> dict[int, str]:
-    """{picture: grade} of a query's graded pictures; all others are NEGATIVE."""
+    """{image: grade} of a query's graded images; all others are NEGATIVE."""
     return {int(picture): grade for grade in grades_of(entry) for picture in entry[grade]}
 
 
 def measured_ranks(ranking: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-    """int [R]: the rank, from 1, of each picture of a ranking [R], 0 for ignored ones and for the -1 that fill it
+    """int [R]: the rank, from 1, of each image of a ranking [R], 0 for ignored ones and for the -1 that fill it
     up."""
     counted = (ranking >= 0) & ~np.isin(ranking, ignored)
     return np.where(counted, np.cumsum(counted), 0)
 
 
 def results(ranking: np.ndarray, before: np.ndarray, ignored: np.ndarray, shown: int = SHOWN) -> dict[str, list[int]]:
-    """The first ``shown`` ranked pictures, and the ignored ones between them: {"pictures", "ranks", "before"}, lists of
-    one length. before: the rank in the ranking before, 0 where it does not list the picture; both are 0 for ignored
+    """The first ``shown`` ranked images, and the ignored ones between them: {"images", "ranks", "before"}, lists of
+    one length. before: the rank in the ranking before, 0 where it does not list the image; both are 0 for ignored
     ones."""
     ranks, ranks_before = measured_ranks(ranking, ignored), measured_ranks(before, ignored)
     end = int(np.searchsorted(np.cumsum(ranks > 0), shown)) + 1
@@ -159,8 +159,8 @@ def results(ranking: np.ndarray, before: np.ndarray, ignored: np.ndarray, shown:
 
 
 def query_data(comparison: Comparison, row: int, shown: int = SHOWN) -> dict:
-    """All that the page of one query needs but the thumbnails: {"names" {picture: name}, "grades" {picture: grade},
-    "results" [method] {protocol: results()}, "positives" {protocol: pictures}, "places" [method] {protocol: their
+    """All that the page of one query needs but the thumbnails: {"names" {image: name}, "grades" {image: grade},
+    "results" [method] {protocol: results()}, "positives" {protocol: images}, "places" [method] {protocol: their
     ranks, 0 for those not listed}}."""
     entry = comparison.gnd[row]
     found, places = [], []
@@ -239,7 +239,7 @@ def aps_data(method: Method) -> dict:
 
 
 def picture_folder(evaluation: SavedRankings, given=None) -> Path:
-    """Where the pictures lie: as given, else the data set's folder, or that of the list when it is a link to
+    """Where the images lie: as given, else the data set's folder, or that of the list when it is a link to
     elsewhere."""
     if given is not None:
         if not Path(given).is_dir():

@@ -3,7 +3,7 @@
     index.html, *.css, *.js    the page (rrt/report/page)
     data-<digest>/meta.js      names, average precisions, figures, settings; all that the first page shows
     data-<digest>/q<row>.js    the results of one query, loaded when it is opened
-    thumbs/, pairs/            pictures
+    thumbs/, pairs/            images
 
 The data are scripts because a page from disk may load scripts but not files. Everything is written under new names
 before index.html, which alone says which data belong to it, so that a kill leaves the old report whole.
@@ -45,7 +45,7 @@ def make_report(
     evaluations, out, image_dir=None, pairs=(), resume=None, num_workers: int = 1
 ) -> tuple[Comparison, dict, int]:
     """Write the report of evaluation folders to the folder ``out`` -> (what is compared, rrt.report.data.summary_data
-    of it, pictures that are missing).
+    of it, images that are missing).
 
     pairs: texts QUERY:CANDIDATE whose matches are drawn, too, with the checkpoint ``resume`` or the one that an
     evaluation used. num_workers: processes for the thumbnails. Raises InputError before the thumbnails are made.

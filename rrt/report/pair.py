@@ -1,7 +1,7 @@
-"""Why two pictures match, or do not: what the reranking transformer attends to in them, beside the verified matches.
+"""Why two images match, or do not: what the reranking transformer attends to in them, beside the verified matches.
 
 Every local descriptor that the network sees is a dot, coloured and sized by attention; the strongest links between the
-two pictures are lines (``rrt.report.attention_maps``). Below stand the inliers of the reranker ``geometric``; of the
+two images are lines (``rrt.report.attention_maps``). Below stand the inliers of the reranker ``geometric``; of the
 links, those that its transform explains are solid. Attention shows what the network looks at, not what decides: that is
 why the two stand side by side.
 """
@@ -36,7 +36,7 @@ from rrt.viz.two_pictures import (
 ATTENTIONS = {
     "cls": "attention from CLS",
     "rollout": "attention rollout from CLS",
-    "links": "attention to and from the other picture",
+    "links": "attention to and from the other image",
 }
 LINKS = 30
 LINK_COLOUR = "#ffd23f"  # light in grey print, too
@@ -107,7 +107,7 @@ def explain_pair(
     ground_truth: GroundTruth | str | Path | None = None,
     view: AttentionView = AttentionView(),
 ) -> Pair:
-    """Reads the pictures and computes what is drawn of them.
+    """Reads the images and computes what is drawn of them.
 
     store: ``rrt.Store`` or its path; query, candidate: names, stems or places; reranker: ``rrt.Reranker``; geometric:
     False or settings other than the default ones; box: the query's crop (x1, y1, x2, y2) in pixels, else that of the
@@ -300,7 +300,7 @@ def write_pair(
 ) -> dict:
     """Writes a PNG for each panel of a pair into the folder and returns what a page needs of them:
 
-        {"pictures": [{"file": name in the folder, "title": text, "caption": text}], "numbers": {name: number or text}}
+        {"images": [{"file": name in the folder, "title": text, "caption": text}], "numbers": {name: number or text}}
 
     The arguments of ``explain_pair``; prefix: of the files' names, None = from the places of the two in the store.
     """

@@ -1,4 +1,4 @@
-"""Pairs of the report: which are asked for, and the pictures that rrt.report.pair makes of them."""
+"""Pairs of the report: which are asked for, and the images that rrt.report.pair makes of them."""
 
 import hashlib
 import sys
@@ -10,7 +10,7 @@ from rrt.report.data import Comparison
 
 
 def parse_pairs(texts, comparison: Comparison) -> list[tuple[int, int]]:
-    """(query, picture of the gallery) for each text QUERY:CANDIDATE, names as in the lists or their stems (`a` for
+    """(query, image of the gallery) for each text QUERY:CANDIDATE, names as in the lists or their stems (`a` for
     `jpg/a.jpg`). A name may hold colons. Raises InputError for names that are none or not unique."""
     if not texts:
         return []
@@ -23,7 +23,7 @@ def parse_pairs(texts, comparison: Comparison) -> list[tuple[int, int]]:
         known = [(a, b) for a, b in splits if a in queries and b in gallery]
         if not known:
             query, candidate = next(((a, b) for a, b in splits if a in queries), splits[0])
-            what, name = ("query", query) if query not in queries else ("gallery picture", candidate)
+            what, name = ("query", query) if query not in queries else ("gallery image", candidate)
             raise InputError(f"--pairs {text}: no {what} '{name}'; give names of the image lists, or their stems")
         places = [(queries[a], gallery[b]) for a, b in known]
         if len(places) > 1 or len(places[0][0]) > 1 or len(places[0][1]) > 1:
@@ -33,7 +33,7 @@ def parse_pairs(texts, comparison: Comparison) -> list[tuple[int, int]]:
 
 
 def _by_name(names):
-    """{name or stem: places}; a whole name means that picture alone."""
+    """{name or stem: places}; a whole name means that image alone."""
     places: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         places.setdefault(PurePosixPath(name).stem, []).append(place)
@@ -41,13 +41,13 @@ def _by_name(names):
 
 
 def folder_of(query: int, picture: int, comparison: Comparison) -> str:
-    """Name of the folder of a pair's pictures."""
+    """Name of the folder of a pair's images."""
     told = f"{comparison.queries[query]}\0{comparison.names[picture]}"
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, image_dir, resume=None) -> list[dict]:
-    """For each pair {"query", "picture", "name", "pictures": [{"file", "title", "caption"}], "numbers"}; files are
+    """For each pair {"query", "image", "name", "images": [{"file", "title", "caption"}], "numbers"}; files are
     written to ``folder`` and named from there."""
     if not pairs:
         return []

@@ -1,4 +1,4 @@
-"""The picture that the descriptors of a stored image belong to: the whole file, or a query's crop."""
+"""The image that the descriptors of a stored image belong to: the whole file, or a query's crop."""
 
 from pathlib import Path
 
@@ -23,9 +23,9 @@ def read_stored_picture(store, place: int, image_dir: str | Path, box: Box | Non
     """uint8 RGB [H, W, 3] that the keypoints of a stored image lie on, as an extraction reads it (EXIF orientation is
     ignored). box: (x1, y1, x2, y2) that queries were cropped to, if this image is one.
 
-    The size in the store says whether the box was cut out; where it is that of the whole picture, as Paris6k's
+    The size in the store says whether the box was cut out; where it is that of the whole image, as Paris6k's
     published lists have it, the keypoints do: of a crop none lies beyond the crop's sides. Raises InputError for a file
-    that cannot be read and for a picture of another size.
+    that cannot be read and for an image of another size.
     """
     file, stored = Path(image_dir) / store.names[place], tuple(store.image_size[place].tolist())
     whole = _decode(file, None, image_dir)
@@ -39,7 +39,7 @@ def read_stored_picture(store, place: int, image_dir: str | Path, box: Box | Non
     cut = "" if box is None else " (its box {} x {})".format(*crop.size)
     raise InputError(
         f"{store.path}: {store.names[place]!r} was extracted from {sizes[0]} pixels, {file} has {sizes[1]}{cut}; give"
-        " the folder of the pictures that were extracted and, for a cropped query, the ground truth with its box"
+        " the folder of the images that were extracted and, for a cropped query, the ground truth with its box"
     )
 
 
@@ -47,7 +47,7 @@ def _decode(file: Path, box: Box | None, image_dir) -> Decoded:
     try:
         return decode(file, box)
     except Unreadable as reason:
-        remedy = "mend the picture" if box is None else "give a box x1, y1, x2, y2 in pixels of the whole picture"
+        remedy = "mend the image" if box is None else "give a box x1, y1, x2, y2 in pixels of the whole image"
         if not file.exists():
             remedy = f"give the folder that the names in the store are relative to, not {image_dir}"
         raise InputError(f"{file}: {reason}; {remedy}") from None

@@ -1,4 +1,4 @@
-"""Small pictures for pages, made once: the name of a thumbnail says which file, of which size and time, it was made
+"""Small images for pages, made once: the name of a thumbnail says which file, of which size and time, it was made
 from."""
 
 import hashlib
@@ -13,13 +13,13 @@ from rrt.files.jobs import run_jobs
 
 EDGE = 256
 _NAME = re.compile(r"([0-9a-f]{24})_(\d+)x(\d+)\.jpg")
-# Below this many, starting processes takes longer than the pictures.
+# Below this many, starting processes takes longer than the images.
 _FEW = 100
 
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to be shown: its file, and the box (x1, y1, x2, y2) it is cropped to, in its pixels, if any."""
+    """An image to be shown: its file, and the box (x1, y1, x2, y2) it is cropped to, in its pixels, if any."""
 
     file: Path
     box: tuple[int, int, int, int] | None = None
@@ -27,14 +27,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """file: its name in the folder of thumbnails; size: width and height of the whole picture it was made from."""
+    """file: its name in the folder of thumbnails; size: width and height of the whole image it was made from."""
 
     file: str
     size: tuple[int, int]
 
 
 def make_thumbnails(folder, jobs: list[Job], num_workers: int = 1, edge: int = EDGE) -> dict[Job, Thumbnail]:
-    """A JPEG of at most ``edge`` pixels a side for every job, except where the file is missing or no picture.
+    """A JPEG of at most ``edge`` pixels a side for every job, except where the file is missing or no image.
 
     What the folder holds already is taken as it is: a second run, or one after a kill, makes what is missing or was
     made of another file. EXIF orientation is ignored, as in the extraction, whose boxes it would turn.
@@ -72,13 +72,13 @@ def _key(job, edge):
 
 
 def _make(task) -> str | None:
-    """Write one thumbnail; its name, or None when the file is no picture that can be read."""
+    """Write one thumbnail; its name, or None when the file is no image that can be read."""
     job, folder, key, edge = task
     try:
         with Image.open(job.file) as image:
             size = image.size
             if job.box is None:
-                # A JPEG decoder can halve the picture as it reads.
+                # A JPEG decoder can halve the image as it reads.
                 image.draft("RGB", (2 * edge, 2 * edge))
             picture = image.convert("RGB")
         if job.box is not None:

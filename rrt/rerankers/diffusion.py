@@ -7,7 +7,7 @@ and i = j none. With the degrees D = diag(sum_j a_ij), the scores f of all galle
     (I - damping D^-1/2 A D^-1/2) f = y,    y_i = max(q . x_i, 0)**exponent for the first query_k candidates, else 0
 
 by conjugate gradients (section 4; the paper takes exponent 3, damping 0.99, 20 steps and k 50; the default here is 10,
-which was better on held-out landmarks with fewer pictures of an object).
+which was better on held-out landmarks with fewer images of an object).
 Of a gallery of more than ``truncation`` images, the graph of the first so many candidates alone is taken, with degrees
 of its own (section 5); candidates outside follow behind in the order they had.
 """

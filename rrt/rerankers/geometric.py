@@ -9,7 +9,7 @@ p of a query q and a candidate x of the shortlist
 
 where T is an affine transform or a homography, estimated by MAGSAC++ (rrt/matching/matches.py). DELG_SPEC 6.2 has the
 published settings: mode one_way, max_distance 0.9 or 1.0, threshold 10 or 20, max_trials 1000, border 0. The defaults
-here were chosen on held-out training landmarks in pictures of 640 pixels, where a border of 0 ranks worse than global
+here were chosen on held-out training landmarks in images of 640 pixels, where a border of 0 ranks worse than global
 search.
 """
 
@@ -45,7 +45,7 @@ class _Images(NamedTuple):
 
 class Correspondences(NamedTuple):
     """Matches of two images: points of the query and of the candidate float32 [k, 2] (x, y in pixels of their
-    pictures), inliers bool [k], transform from candidate to query ([2, 3] or [3, 3]; None: there is none)."""
+    images), inliers bool [k], transform from candidate to query ([2, 3] or [3, 3]; None: there is none)."""
 
     query_points: np.ndarray
     candidate_points: np.ndarray
@@ -59,7 +59,7 @@ class Geometric(RerankMethod):
 
     max_distance: L2 distance matches stay below (unit vectors: 1.0 is a cosine of 0.5), ratio: part of the distance
     to the second nearest that they stay below; None: any. geometry: "affine" or "homography"; threshold: largest
-    residual of an inlier, pixels of the query's picture; max_trials, confidence: when the search for a transform ends.
+    residual of an inlier, pixels of the query's image; max_trials, confidence: when the search for a transform ends.
     seed: of its random trials, mixed with the names of the two images, so that a pair has the same score in every
     shortlist. max_local: local descriptors of an image, the first in stored order, None = all; border: those nearer to
     the border than this part of the shorter side are left out, because a network sees its own padding there. device: of

@@ -1,7 +1,7 @@
 """Photometric changes and antialiased warps shared by the synthetic scenes and the self-made views.
 
-Pictures are uint8 [H, W, 3] in OpenCV's channel order (blue, green, red). Every random choice comes from the
-`numpy.random.Generator` passed in, so that a picture depends on its own seed alone.
+Images are uint8 [H, W, 3] in OpenCV's channel order (blue, green, red). Every random choice comes from the
+`numpy.random.Generator` passed in, so that an image depends on its own seed alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: int, o
 
 
 def pyramid(image: np.ndarray, levels: int = 4, smallest: int = 12) -> list[np.ndarray]:
-    """The picture and its halvings by area averaging, for `warp_antialiased`."""
+    """The image and its halvings by area averaging, for `warp_antialiased`."""
     result = [image]
     while len(result) < levels and min(result[-1].shape[:2]) >= 2 * smallest:
         height, width = result[-1].shape[:2]
@@ -31,10 +31,10 @@ def pyramid(image: np.ndarray, levels: int = 4, smallest: int = 12) -> list[np.n
 
 
 def warp_antialiased(levels, homography, size, border_mode=cv2.BORDER_CONSTANT, border_value=(0, 0, 0, 0)):
-    """Warps a picture (given as its `pyramid`) by a 3x3 homography from its pixels to those of the result.
+    """Warps an image (given as its `pyramid`) by a 3x3 homography from its pixels to those of the result.
 
     The pyramid level whose pixels come nearest to the result's is used, so that shrinking does not alias.
-    `size` is (width, height) of the result. The shrink factor is the one at the middle of the picture.
+    `size` is (width, height) of the result. The shrink factor is the one at the middle of the image.
     """
     height, width = levels[0].shape[:2]
     shrink = 1 / max(magnification(homography, width / 2, height / 2), 1e-6)
@@ -81,7 +81,7 @@ def apply_tone(rng: np.random.Generator, image: np.ndarray, strength: float) -> 
 
 
 def cast_shadow(rng: np.random.Generator, image: np.ndarray, depth: float = 0.5) -> np.ndarray:
-    """Darkens a random soft-edged polygon, as the shadow of something outside the picture."""
+    """Darkens a random soft-edged polygon, as the shadow of something outside the image."""
     height, width = image.shape[:2]
     centre = rng.uniform((-0.1, -0.1), (1.1, 1.1)) * (width, height)
     angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 7)))
@@ -145,15 +145,15 @@ def camera_effects(rng: np.random.Generator, image: np.ndarray, strength: float)
 
 
 def jpeg_bytes(image: np.ndarray, quality: int) -> bytes:
-    """The picture as a JPEG file's bytes."""
+    """The image as a JPEG file's bytes."""
     done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     if not done:
-        raise ValueError(f"OpenCV could not encode a picture of shape {image.shape}")
+        raise ValueError(f"OpenCV could not encode an image of shape {image.shape}")
     return data.tobytes()
 
 
 def paste_patch(image: np.ndarray, patch: np.ndarray, x: int, y: int) -> np.ndarray:
-    """A copy of the picture with `patch` over it, its left upper corner at (x, y), cut at the borders."""
+    """A copy of the image with `patch` over it, its left upper corner at (x, y), cut at the borders."""
     height, width = image.shape[:2]
     left, top = max(x, 0), max(y, 0)
     right, bottom = min(x + patch.shape[1], width), min(y + patch.shape[0], height)

@@ -1,6 +1,6 @@
 """What stands around a synthetic building: light, sky, far hills and houses, ground, and occluders before it.
 
-All of it is drawn anew for every picture, so that nothing but the building tells two landmarks apart.
+All of it is drawn anew for every image, so that nothing but the building tells two landmarks apart.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def ground_shadow(
 
 
 def occluders(rng: np.random.Generator, image: np.ndarray, box, count: int, light: Light) -> np.ndarray:
-    """Draws `count` trees, people, cars, poles or posters over the picture, in place, mostly before `box`
+    """Draws `count` trees, people, cars, poles or posters over the image, in place, mostly before `box`
     (x0, y0, x1, y1 of the building). Returns the pixels they cover, bool [H, W]."""
     layer, mask = image.copy(), np.zeros(image.shape[:2], np.uint8)
     dim = np.clip(light.ambient + 0.7 * light.direct, 0, 1.2)
@@ -254,7 +254,7 @@ def _pole(rng, image, x, foot, tall, dim):
 
 
 def _poster(rng, image, x, foot, tall, dim):
-    """A flat picture on a stand: texture that belongs to no landmark."""
+    """A flat image on a stand: texture that belongs to no landmark."""
     w, h = tall * rng.uniform(0.18, 0.42), tall * rng.uniform(0.2, 0.5)
     low = foot - tall * rng.uniform(0.0, 0.25)
     colours = rng.uniform(20, 235, (3, 3))

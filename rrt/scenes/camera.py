@@ -44,7 +44,7 @@ class Camera:
 
 
 def look_at(position, target, roll: float, focal: float, size, shift=(0.0, 0.0)) -> Camera:
-    """A camera at `position` that sees `target` `shift` pixels from its picture's middle, rolled by `roll` radians."""
+    """A camera at `position` that sees `target` `shift` pixels from its image's middle, rolled by `roll` radians."""
     forward = np.asarray(target, float) - position
     forward /= np.linalg.norm(forward)
     right = np.cross(forward, (0, 1.0, 0))
@@ -78,7 +78,7 @@ def visible_faces(building: Building, camera: Camera) -> list[Face]:
 
 
 def face_homography(face: Face, camera: Camera) -> np.ndarray:
-    """Homography [3, 3] from texels to the picture's pixels; its third coordinate is the depth."""
+    """Homography [3, 3] from texels to the image's pixels; its third coordinate is the depth."""
     height, width = face.levels[0].shape[:2]
     kr = camera.matrix()
     return np.stack([kr @ face.right / width, kr @ face.down / height, kr @ (face.corner - camera.position)], 1)
@@ -118,9 +118,9 @@ def render(faces: list[Face], camera: Camera, sun: np.ndarray, ambient: np.ndarr
 
 
 def visible_share(faces: list[Face], camera: Camera, shown: np.ndarray) -> float:
-    """Share of the building's surface turned to the camera that the picture shows.
+    """Share of the building's surface turned to the camera that the image shows.
 
-    A grid of points on each of the `visible_faces` counts with its projected area, also outside the picture; `shown`
+    A grid of points on each of the `visible_faces` counts with its projected area, also outside the image; `shown`
     (bool [H, W]) says which pixels show the building, so points outside it or behind an occluder are lost. Parts of the
     building that cover one another are counted as shown where any of them is.
     """

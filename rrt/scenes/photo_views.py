@@ -2,7 +2,7 @@
 
 A view is a random crop seen through a perspective warp and a small rotation, with pieces of other photographs pasted
 over it, other light and colour, blur, noise and JPEG. So a training list of any kind gives as many identities as it has
-pictures. A view depends on the seed, the photograph's place in the list and the number of the view alone.
+images. A view depends on the seed, the photograph's place in the list and the number of the view alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rrt.files.jobs import default_workers, run_jobs
 from rrt.formats.lists import ImageList, read_image_list, write_image_list
 from rrt.scenes.augment import camera_effects, jpeg_bytes, paste_patch, pyramid, warp_antialiased
 
-DRAWING = 1  # raised when the same seed no longer gives the same pictures
+DRAWING = 1  # raised when the same seed no longer gives the same images
 SMALLEST_SIDE = 32  # pixels; a smaller photograph has nothing to crop
 
 
@@ -30,7 +30,7 @@ SMALLEST_SIDE = 32  # pixels; a smaller photograph has nothing to crop
 class ViewSettings:
     """Everything that shapes the views.
 
-    views: pictures of each photograph. size: longest side of a view in pixels. smallest_crop: least share of the
+    views: images of each photograph. size: longest side of a view in pixels. smallest_crop: least share of the
     photograph's area in a view. perspective: largest shift of a corner, share of the side. rotation: degrees.
     strength: 0..1, light, colour, blur and noise. patches: mean number of pieces of other photographs in a view.
     """
@@ -80,7 +80,7 @@ def make_views(
     allow_missing: bool = False,
     image_dir=None,
 ) -> Path:
-    """Makes the views of every picture of an image list under `out`, and `<out>/train.txt`; returns the list's path.
+    """Makes the views of every image of an image list under `out`, and `<out>/train.txt`; returns the list's path.
 
     image_dir: where the list's names start from, None = the list's own folder.
 
@@ -104,11 +104,11 @@ def make_views(
         for target, size in zip(job.targets, result, strict=True)
     ]
     if not rows:
-        raise InputError(f"{train_txt}: none of its {len(jobs)} pictures could be read; first: {skipped[0][1]}")
+        raise InputError(f"{train_txt}: none of its {len(jobs)} images could be read; first: {skipped[0][1]}")
     write_image_list(out / "train.txt", *zip(*rows, strict=True))
     if skipped and not allow_missing:
         raise InputError(
-            f"{train_txt}: {len(skipped)} of {len(jobs)} pictures could not be read "
+            f"{train_txt}: {len(skipped)} of {len(jobs)} images could not be read "
             f"(first: {skipped[0][1]}), listed in {out / 'views.skipped.csv'}; the rest is made; "
             "repair them or give --allow_missing"
         )
@@ -145,7 +145,7 @@ def _make_photograph(job: _Photograph) -> list[tuple[int, int]] | str:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """A picture as uint8 [H, W, 3] (blue, green, red), turned upright. Raises InputError when it cannot be used."""
+    """An image as uint8 [H, W, 3] (blue, green, red), turned upright. Raises InputError when it cannot be used."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -157,10 +157,10 @@ def read_picture(path: Path) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
     except Exception as error:  # Pillow raises many kinds; each means the same to the user
-        raise InputError(f"{path}: not a readable picture ({error})") from None
+        raise InputError(f"{path}: not a readable image ({error})") from None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        raise InputError(f"{path}: not a readable picture")
+        raise InputError(f"{path}: not a readable image")
     if min(image.shape[:2]) < SMALLEST_SIDE:
         raise InputError(f"{path}: {image.shape[1]} x {image.shape[0]} pixels, less than {SMALLEST_SIDE} on a side")
     return image

@@ -1,14 +1,14 @@
 """Small synthetic landmark scenes: textured buildings seen from many sides, with look-alikes, lists and ground truth.
 
 A family of look-alikes shares palette, masonry, window kind and outline; its members differ in ornaments, sign, door
-and what fills which bay, so that a descriptor of the whole picture confuses them and local detail tells them apart.
+and what fills which bay, so that a descriptor of the whole image confuses them and local detail tells them apart.
 Training and test landmarks, and their families, are disjoint.
 
     <out>/scenes_train/  jpg/, geometry/, train.txt
     <out>/scenes_test/   jpg/, geometry/, test_query.txt, test_gallery.txt, gnd_scenes_test.pkl
 
-Easy and Hard: `scene_views.grade`. `geometry/<landmark>.json` keeps what is known about every picture
-(`scene_views.View`) and marks a landmark as finished. Every picture is drawn from the seed, its landmark and its view
+Easy and Hard: `scene_views.grade`. `geometry/<landmark>.json` keeps what is known about every image
+(`scene_views.View`) and marks a landmark as finished. Every image is drawn from the seed, its landmark and its view
 alone, so the result depends neither on the number of processes nor on interruptions.
 """
 
@@ -27,17 +27,17 @@ from rrt.formats.lists import write_image_list
 from rrt.scenes.buildings import make_building
 from rrt.scenes.views import View, draw_view, grade
 
-DRAWING = 1  # raised when the same seed no longer gives the same pictures
+DRAWING = 1  # raised when the same seed no longer gives the same images
 _SPLITS = {"train": 0, "test": 1, "stranger": 2}
 
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """Everything that shapes the pictures.
+    """Everything that shapes the images.
 
-    num_train_landmarks landmarks with `views` pictures each; num_test_landmarks with test_views gallery pictures each,
-    of which all but the last of each family have `queries` query pictures besides; num_distractors further buildings
-    with distractor_views gallery pictures each. family: look-alikes in a family. size: longest side in pixels.
+    num_train_landmarks landmarks with `views` images each; num_test_landmarks with test_views gallery images each,
+    of which all but the last of each family have `queries` query images besides; num_distractors further buildings
+    with distractor_views gallery images each. family: look-alikes in a family. size: longest side in pixels.
     difficulty: 0..1, widens viewpoints, light and occlusion and the share of ornaments that look-alikes have in common.
     """
 
@@ -76,7 +76,7 @@ class SceneSettings:
 
 @dataclass(frozen=True)
 class Landmark:
-    """One building to draw into `folder`: its place in the families and the kind of each of its pictures."""
+    """One building to draw into `folder`: its place in the families and the kind of each of its images."""
 
     folder: Path
     split: str
@@ -86,16 +86,16 @@ class Landmark:
 
     @property
     def name(self) -> str:
-        """Stem shared by its pictures and its geometry file."""
+        """Stem shared by its images and its geometry file."""
         return f"{self.split}_{self.index:04d}"
 
     @property
     def geometry(self) -> Path:
-        """File that is there when all pictures are."""
+        """File that is there when all images are."""
         return self.folder / "geometry" / f"{self.name}.json"
 
     def picture(self, view: int) -> str:
-        """Name of a picture as it stands in the image lists."""
+        """Name of an image as it stands in the image lists."""
         return f"jpg/{self.name}_{self.kinds[view][0]}{view:02d}.jpg"
 
 
@@ -113,7 +113,7 @@ def make_scenes(out, settings: SceneSettings = SceneSettings(), num_workers: int
 
 
 def make_train_scenes(folder: Path, settings: SceneSettings, num_workers: int) -> Path:
-    """Pictures and train.txt; the label of a picture is the number of its landmark."""
+    """Images and train.txt; the label of an image is the number of its landmark."""
     used = _only(settings, "num_train_landmarks", "views")
     kinds = ("view",) * settings.views
     landmarks = [Landmark(folder, "train", i, kinds, used) for i in range(settings.num_train_landmarks)]
@@ -128,7 +128,7 @@ def make_train_scenes(folder: Path, settings: SceneSettings, num_workers: int) -
 
 
 def make_test_scenes(folder: Path, settings: SceneSettings, num_workers: int) -> Path:
-    """Pictures, query and gallery lists and ground truth of the test landmarks and distractors.
+    """Images, query and gallery lists and ground truth of the test landmarks and distractors.
 
     Labels: number of the landmark; distractors go on counting after the test landmarks.
     """
@@ -197,7 +197,7 @@ def _draw(folder: Path, landmarks: list[Landmark], settings: SceneSettings, num_
 
 
 def _finished(landmark: Landmark) -> list[View] | None:
-    """The views of a landmark whose pictures are all there and as long as they should be, else None."""
+    """The views of a landmark whose images are all there and as long as they should be, else None."""
     records = read_json(landmark.geometry)
     if records is None:
         return None

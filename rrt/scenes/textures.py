@@ -1,7 +1,7 @@
 """Procedural materials, carved and painted motifs and lettering for the synthetic scenes.
 
 Textures are uint8 [H, W, 3], OpenCV channel order. A motif is named by an integer: the same integer gives the same
-drawing at every size, so that a building repeats it over all its pictures and a family of look-alikes can share it.
+drawing at every size, so that a building repeats it over all its images and a family of look-alikes can share it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One picture of a synthetic building: the camera's place, light, surroundings, and what of the building is seen."""
+"""One image of a synthetic building: the camera's place, light, surroundings, and what of the building is seen."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ JUNK_SHARE, JUNK_COVER = 0.2, 0.02
 
 @dataclass(frozen=True)
 class View:
-    """What is known about a picture.
+    """What is known about an image.
 
     size: width, height in pixels. box: x1, y1, x2, y2 of the first and last columns and rows that show the building
     (before occluders). position: camera place seen from the building's middle (bays). pixels_per_bay: at that middle.
-    share: part of the building's surface turned to the camera that is in the picture and not hidden. cover: part of
-    the picture that shows the building.
+    share: part of the building's surface turned to the camera that is in the image and not hidden. cover: part of
+    the image that shows the building.
     """
 
     size: tuple
@@ -36,9 +36,9 @@ class View:
 
 
 def grade(query: View, other: View) -> str:
-    """ "easy", "hard" or "junk": how `other` counts as a positive of `query`, two pictures of one building.
+    """ "easy", "hard" or "junk": how `other` counts as a positive of `query`, two images of one building.
 
-    junk: less than 20 % of the building's surface or 2 % of the picture is left to recognise it by.
+    junk: less than 20 % of the building's surface or 2 % of the image is left to recognise it by.
     easy: viewing directions at most 30 degrees apart, apparent sizes within a factor of 1.7, and at least 60 % of the
     surface turned to the camera seen. hard: everything else (turned far, much larger or smaller, cut off or hidden).
     """
@@ -49,13 +49,13 @@ def grade(query: View, other: View) -> str:
 
 
 def viewing_angle(a: View, b: View) -> float:
-    """Degrees between the directions from which two pictures see the building's middle."""
+    """Degrees between the directions from which two images see the building's middle."""
     p, q = np.array(a.position), np.array(b.position)
     return float(np.degrees(np.arccos(np.clip(p @ q / (np.linalg.norm(p) * np.linalg.norm(q)), -1, 1))))
 
 
 def scale_ratio(a: View, b: View) -> float:
-    """How many times larger the building appears in one picture than in the other, at least 1."""
+    """How many times larger the building appears in one image than in the other, at least 1."""
     ratio = a.pixels_per_bay / b.pixels_per_bay
     return float(max(ratio, 1 / ratio))
 
@@ -63,7 +63,7 @@ def scale_ratio(a: View, b: View) -> float:
 def draw_view(
     building: Building, rng: np.random.Generator, kind: str, size: int, difficulty: float
 ) -> tuple[bytes, View]:
-    """Renders a picture, longest side `size`, and returns the JPEG's bytes and what is known about it.
+    """Renders an image, longest side `size`, and returns the JPEG's bytes and what is known about it.
 
     kind: "query" (moderate view, whole building, little in the way), "view" (anything) or "gallery" (anything, and now
     and then almost nothing of the building). difficulty 0..1 widens the range of viewpoints, light and occlusion.
@@ -108,14 +108,14 @@ def _place_camera(building: Building, rng, kind, size, difficulty) -> Camera:
     azimuth = rng.uniform(-widest, widest)
     reach = max(building.half_width, building.half_depth, building.height / 2) + building.half_depth
     fill, offset = _framing(rng, kind, difficulty)
-    # Small in the picture means far away rather than wide-angled.
+    # Small in the image means far away rather than wide-angled.
     distance = reach * 2.0 ** rng.uniform(0.6, 1.8) / min(1.0, fill / 0.5)
     street = rng.random() < 0.6
     rise = rng.uniform(0.3, 0.8) if street else distance * np.tan(np.radians(rng.uniform(4, 10 + 26 * difficulty)))
     position = np.array([np.sin(azimuth) * distance, max(rise, 0.3), np.cos(azimuth) * distance])
     roll = np.radians(rng.normal(0, 1 + 6 * difficulty))
     camera = look_at(position, (0, building.height / 2, 0), roll, size, frame)
-    # The focal length and the middle of the picture follow from how large and where the building shall stand.
+    # The focal length and the middle of the image follow from how large and where the building shall stand.
     low, high = _extent(building, camera)
     focal = size * fill / max((high - low) / frame)
     camera = look_at(position, (0, building.height / 2, 0), roll, focal, frame)
@@ -126,7 +126,7 @@ def _place_camera(building: Building, rng, kind, size, difficulty) -> Camera:
 
 
 def _framing(rng, kind, difficulty):
-    """Share of the picture's side that the building fills, and its place from -1 (left, top) to 1 (right, bottom)."""
+    """Share of the image's side that the building fills, and its place from -1 (left, top) to 1 (right, bottom)."""
     offset = rng.uniform(-0.8, 0.8, 2)
     if kind == "query":
         return rng.uniform(0.62, 0.9), offset * 0.8

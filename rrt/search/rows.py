@@ -1,6 +1,6 @@
 """A list's global descriptors read in blocks: more than fit in memory, from the memory-mapped column of a store.
 
-Training sets of millions of pictures are searched, hashed and checked through these rows without reading them whole.
+Training sets of millions of images are searched, hashed and checked through these rows without reading them whole.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Supervised (discriminative) whitening learned from matching pairs of pictures.
+"""Supervised (discriminative) whitening learned from matching pairs of images.
 
 Mikolajczyk and Matas, ICCV 2007; for image retrieval Radenovic, Tolias and Chum, PAMI 2018, section 3.4. With x_i the
 global descriptors, mu their mean and S the covariance of the differences of matching pairs,
@@ -7,7 +7,7 @@ global descriptors, mu their mean and S the covariance of the differences of mat
     y = unit length of V^T S^(-1/2) (x - mu)
 
 V: the leading eigenvectors of the covariance of the descriptors so whitened, S^(-1/2) (x - mu). What differs between
-pictures of the same thing is made equally strong in all directions before those are kept in which pictures differ most.
+images of the same thing is made equally strong in all directions before those are kept in which images differ most.
 Few pairs do not determine S, and it is shrunk towards a multiple of the identity (Ledoit and Wolf 2004):
 (1 - shrinkage) S + shrinkage trace(S) / r, over the r directions in which the training descriptors vary at all.
 """

@@ -72,7 +72,7 @@ def _check_list(store, images, check):
 
 def _check_images(store, check):
     for place in np.flatnonzero((store.image_size < 1).any(axis=1)):
-        check.add(f"'{store.names[place]}': the size of the picture is {store.image_size[place].tolist()}")
+        check.add(f"'{store.names[place]}': the size of the image is {store.image_size[place].tolist()}")
     step = max(1, _BLOCK_VALUES // max(1, store.global_dim))
     for start in bar(range(0, len(store), step), "global descriptors", "block", passing=True):
         faults, zero = _faults_of_descriptors(store.global_descriptors[start : start + step], store.global_dtype)
@@ -128,7 +128,7 @@ def _describe(store, check):
     counts = store.local_counts()
     size = store.path.stat().st_size
     summary = {
-        "images": f"{len(store)}, {len(read_skipped(store.path))} pictures skipped",
+        "images": f"{len(store)}, {len(read_skipped(store.path))} images skipped",
         "global descriptors": f"{store.global_dim} x {store.global_dtype}",
         "local descriptors": (
             f"{store.local_dim} dimensions in {len(store.codes.axes)} bits"

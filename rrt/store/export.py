@@ -15,10 +15,10 @@ from rrt.store.store import Store
 def export_delg(
     store_path, output, local_suffix=".delg_local", global_suffix=".delg_global", max_local=None, overwrite=False
 ):
-    """Write the files of every picture of a store to the folder `output` -> (files written, files that were there).
+    """Write the files of every image of a store to the folder `output` -> (files written, files that were there).
 
-    local_suffix, global_suffix: an empty one writes no such files. max_local: local descriptors a picture at most.
-    Raises InputError when two pictures would share a file, and for a file that stands there with other content, unless
+    local_suffix, global_suffix: an empty one writes no such files. max_local: local descriptors an image at most.
+    Raises InputError when two images would share a file, and for a file that stands there with other content, unless
     overwrite is set.
     """
     output = Path(output)
@@ -27,7 +27,7 @@ def export_delg(
     written = present = 0
     with Store(store_path) as store:
         stems = _stems(store)
-        for i, stem in enumerate(bar(stems, f"export {store.path.name}", "picture")):
+        for i, stem in enumerate(bar(stems, f"export {store.path.name}", "image")):
             contents = {}
             if global_suffix and store.global_dim:
                 contents[global_suffix] = serialize_datum(store.global_descriptors[i])

@@ -27,7 +27,7 @@ def add_arguments(parser):
         type=int,
         nargs=2,
         metavar=("WIDTH", "HEIGHT"),
-        help="size of every picture, where neither the descriptors nor --list tell it",
+        help="size of every image, where neither the descriptors nor --list tell it",
     )
     parser.add_argument("--write_list", help=f"write an image list of what was imported, every label {UNKNOWN_LABEL}")
     parser.add_argument(

@@ -55,7 +55,7 @@ class JoinedStore:
 
     @cached_property
     def image_size(self):
-        """int32 [N, 2]: width, height of the picture the coordinates belong to."""
+        """int32 [N, 2]: width, height of the image the coordinates belong to."""
         return np.concatenate([self.first.image_size, self.second.image_size])
 
     @property

@@ -69,7 +69,7 @@ def _as_record(name, global_, descriptors, scales):
     descriptors = _as_array(descriptors)
     count = len(descriptors)
     scales = np.ones(count, np.float32) if scales is None else _as_array(scales)
-    # Neither picture size, keypoints nor attention are looked at; equal attention keeps the order given.
+    # Neither image size, keypoints nor attention are looked at; equal attention keeps the order given.
     return ImageRecord(name, (1, 1), _as_array(global_), descriptors, np.zeros((count, 2)), scales, np.zeros(count))
 
 

@@ -1,4 +1,4 @@
-"""What a store keeps of one picture, checked and packed for writing (layout: rrt/store/schema.py)."""
+"""What a store keeps of one image, checked and packed for writing (layout: rrt/store/schema.py)."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ UNIT_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """Everything the store keeps of one picture.
+    """Everything the store keeps of one image.
 
-    size: (width, height) pixels. global_ [Dg]. descriptors [n, Dl], keypoints [n, 2] (x, y in pixels of that picture),
+    size: (width, height) pixels. global_ [Dg]. descriptors [n, Dl], keypoints [n, 2] (x, y in pixels of that image),
     scales [n] (1 / image scale), attention [n] (after softplus). n may be 0.
     """
 
@@ -53,7 +53,7 @@ class StoredImage:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that could not be extracted, and why."""
+    """An image that could not be extracted, and why."""
 
     name: str
     reason: str

@@ -1,7 +1,7 @@
 """What reader and writer of the descriptor store agree on: names, types, checks (schema version 1).
 
     /names              [N] UTF-8      path as in the image list, unique
-    /image_size         [N, 2] int32   width, height of the picture the coordinates belong to (for a query its crop)
+    /image_size         [N, 2] int32   width, height of the image the coordinates belong to (for a query its crop)
     /global             [N, Dg] float32 or float16, unit length
     /local/offsets      [N+1] int64    image i owns rows offsets[i] to offsets[i+1] of the other four
     /local/descriptors  [M, Dl] float16 or float32, unit length, or int8, direction alone (rrt/store/values.py),
@@ -9,7 +9,7 @@
                         an image
     /local/code_mean    [Dl] float32   of bits alone: what the codes stand for
     /local/code_axes    [B, Dl] float32
-    /local/keypoints    [M, 2] float32 x, y in pixels of that picture
+    /local/keypoints    [M, 2] float32 x, y in pixels of that image
     /local/scales       [M] float32    1 / image scale
     /local/attention    [M] float32
 
@@ -214,7 +214,7 @@ def refuse_repeated_names(path, names):
     if len(set(names)) != len(names):
         seen = set()
         twice = next(name for name in names if name in seen or seen.add(name))
-        raise InputError(f"{path}: '{twice}' is named twice; every picture has one place in a store")
+        raise InputError(f"{path}: '{twice}' is named twice; every image has one place in a store")
 
 
 def canonical_settings(path, settings):
@@ -239,7 +239,7 @@ def first_difference(old, new, prefix=""):
 
 
 def skipped_path(store_path):
-    """`<store>.skipped.csv`, the list of pictures left out with their reasons."""
+    """`<store>.skipped.csv`, the list of images left out with their reasons."""
     return store_path.with_name(store_path.name + ".skipped.csv")
 
 

@@ -210,7 +210,7 @@ class Store:
         if name in reasons:
             raise InputError(
                 f"{self.path}: no descriptors for {asked}, it was skipped: {reasons[name]}; mend the "
-                f"picture and {EXTRACT}, or take it out of the list"
+                f"image and {EXTRACT}, or take it out of the list"
             )
         raise InputError(f"{self.path}: no descriptors for {asked}; {EXTRACT}")
 

@@ -51,7 +51,7 @@ class PartWriter:
     those of highest attention (None: all); it becomes a setting. compression: of the local columns in the finished
     store, None (they can be mapped), "gzip" or "lzf" (which only h5py reads). Parts of an earlier run are kept;
     InputError when they were made with other settings, for another list or with another block, naming the first
-    difference and the remedy. After merge(), `skipped` lists the pictures left out.
+    difference and the remedy. After merge(), `skipped` lists the images left out.
     """
 
     def __init__(self, store_path, names, settings, block=64, local_dtype="float16", max_local=None, compression=None):
@@ -120,7 +120,7 @@ class PartWriter:
     def merge(self, model_sha256="", desc_name=""):
         """Join all parts to the finished store, remove them, and return its path.
 
-        Pictures that were skipped are left out, listed in `<store>.skipped.csv` and in `self.skipped`.
+        Images that were skipped are left out, listed in `<store>.skipped.csv` and in `self.skipped`.
         """
         missing = self.missing_parts()
         if missing:
@@ -207,7 +207,7 @@ def _agreed(path, kind, known, found):
     if known and found and known != found:
         raise InputError(
             f"{path}: {kind} descriptors of {found} dimensions, the parts before have {known}; delete the "
-            "folder and extract all pictures with one model"
+            "folder and extract all images with one model"
         )
     return known or found
 
@@ -247,7 +247,7 @@ def write_finished(
     if not sizes.names:
         _write_skipped(path, skipped)
         raise InputError(
-            f"{path}: none of the {len(skipped)} pictures gave descriptors (first: "
+            f"{path}: none of the {len(skipped)} images gave descriptors (first: "
             f"'{skipped[0].name}', {skipped[0].reason}); check the folder the list is read against"
         )
     with atomic_path(path) as temporary:
@@ -276,7 +276,7 @@ def _check_request(path, names, local_dtype, max_local, compression):
     refuse_repeated_names(path, names)
     for name in names:
         if not name or "\0" in name or not _is_utf8(name):
-            raise InputError(f"{path}: {name!r} cannot be kept as an image name; rename the picture")
+            raise InputError(f"{path}: {name!r} cannot be kept as an image name; rename the image")
 
 
 def _with_limit(settings, max_local):
@@ -322,7 +322,7 @@ def is_complete(store_path, names, settings, local_dtype=None, max_local=None, c
 
 
 def remove_store(store_path):
-    """Remove a store, its list of skipped pictures and its parts, as far as they are there (`--overwrite`)."""
+    """Remove a store, its list of skipped images and its parts, as far as they are there (`--overwrite`)."""
     store_path = Path(store_path)
     store_path.unlink(missing_ok=True)
     skipped_path(store_path).unlink(missing_ok=True)
@@ -331,7 +331,7 @@ def remove_store(store_path):
 
 
 def read_skipped(store_path):
-    """The pictures that were left out of a store: list of Skipped, empty when there is no `<store>.skipped.csv`."""
+    """The images that were left out of a store: list of Skipped, empty when there is no `<store>.skipped.csv`."""
     path = skipped_path(Path(store_path))
     if not path.exists():
         return []

@@ -1,5 +1,5 @@
 """What a training run tells while it runs: means for the progress bar, scalars for Sacred and TensorBoard, and at its
-end a picture of its curves."""
+end an image of its curves."""
 
 import time
 from collections import deque

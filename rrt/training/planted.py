@@ -23,7 +23,7 @@ class PlantedSettings:
 
     min_local, max_local: descriptors in a view; min_overlap, max_overlap: share of a positive's descriptors that the
     anchor has too (per pair; more where an image has too few descriptors); noise: largest length of the random vector
-    added to a unit descriptor before it is normalised again; mixing: largest weight of another picture's descriptor
+    added to a unit descriptor before it is normalised again; mixing: largest weight of another image's descriptor
     added likewise, which disturbs along the directions in which real descriptors differ; distractors: largest share of
     a view replaced by descriptors of other images; scale_shift: largest shift of all scales of a view, in steps of the
     image pyramid (half octaves); global_noise: like noise, for the global descriptor; lookalike: probability (per

@@ -1,1 +1,1 @@
-"""Pictures of what the programs see and do."""
+"""Images of what the programs see and do."""

@@ -1,4 +1,4 @@
-"""What all pictures of the project share: how they are written, and how lines and points stay apart in grey print."""
+"""What all images of the project share: how they are written, and how lines and points stay apart in grey print."""
 
 import warnings
 from pathlib import Path
@@ -16,11 +16,11 @@ LINE_STYLES = ("-", "--", ":", "-.")
 def check_figure_path(path: str | Path) -> None:
     """InputError for a file name that says no format."""
     if Path(path).suffix.lower() not in FIGURE_SUFFIXES:
-        raise InputError(f"{path}: a picture of unknown kind; choose a name that ends in {', '.join(FIGURE_SUFFIXES)}")
+        raise InputError(f"{path}: an image of unknown kind; choose a name that ends in {', '.join(FIGURE_SUFFIXES)}")
 
 
 def label_pixels(axis, width: int, height: int, fontsize: float = 10) -> None:
-    """Makes the axes those of a picture of width x height pixels, the first row at the top."""
+    """Makes the axes those of an image of width x height pixels, the first row at the top."""
     axis.set(xlim=(0, width), ylim=(height, 0))
     axis.set_xlabel("x (pixels)", fontsize=fontsize)
     axis.set_ylabel("y (pixels)", fontsize=fontsize)

@@ -1,4 +1,4 @@
-"""Figures of two pictures side by side at one height, axes in their pixels, with lines between points of the one and of
+"""Figures of two images side by side at one height, axes in their pixels, with lines between points of the one and of
 the other. Everything has its place in inches, so that panels below each other line up."""
 
 import textwrap
@@ -9,14 +9,14 @@ import numpy as np
 from rrt.viz.style import label_pixels
 
 RASTER = 800  # pixels of the longest side of what is drawn of a photograph
-WIDEST, HIGHEST, NARROWEST = 15.0, 6.5, 8.0  # inches: of a figure, of a picture, of a figure
-LEFT, BETWEEN, RIGHT, ABOVE, BELOW = 0.8, 0.15, 1.9, 0.8, 1.1  # inches around the pictures of a panel
+WIDEST, HIGHEST, NARROWEST = 15.0, 6.5, 8.0  # inches: of a figure, of an image, of a figure
+LEFT, BETWEEN, RIGHT, ABOVE, BELOW = 0.8, 0.15, 1.9, 0.8, 1.1  # inches around the images of a panel
 LETTERS = 11  # of a title, in an inch
 MATCH_COLOURS = "plasma"
 
 
 def two_picture_figure(pixels: list[np.ndarray], title: str, panels: int = 1):
-    """A ``matplotlib.figure.Figure`` with room for ``panels`` drawings of the same two pictures below each other."""
+    """A ``matplotlib.figure.Figure`` with room for ``panels`` drawings of the same two images below each other."""
     from matplotlib.figure import Figure
 
     widths, height = _inches(pixels)
@@ -31,7 +31,7 @@ def two_picture_figure(pixels: list[np.ndarray], title: str, panels: int = 1):
 def draw_pictures(
     figure, pixels: list[np.ndarray], names: list[str], panel: int = 0, title: str = "", grey: bool = False
 ) -> list:
-    """Draws two pictures uint8 [H, W, 3] as a panel, 0 the lowest, of a ``two_picture_figure``; returns their axes.
+    """Draws two images uint8 [H, W, 3] as a panel, 0 the lowest, of a ``two_picture_figure``; returns their axes.
     grey: without colours, which are left to what is drawn over them."""
     widths, height = _inches(pixels)
     left = (figure.get_figwidth() - LEFT - sum(widths) - BETWEEN - RIGHT) / 2 + LEFT
@@ -46,7 +46,7 @@ def draw_pictures(
         axis.imshow(_raster(picture, grey), extent=(0, columns, rows, 0), aspect="auto", **style)
         label_pixels(axis, columns, rows)
         axis.set_title(name, fontsize=9, parse_math=False)
-    # What stands between the pictures would be crossed by lines.
+    # What stands between the images would be crossed by lines.
     axes[1].yaxis.tick_right()
     axes[1].yaxis.set_label_position("right")
     middle = left + (sum(widths) + BETWEEN) / 2
@@ -61,7 +61,7 @@ def draw_pictures(
 
 
 def add_colour_bar(figure, axes, mappable, label: str) -> None:
-    """A colour bar right of the two pictures."""
+    """A colour bar right of the two images."""
     place = axes[1].get_position()
     inch = 1 / figure.get_figwidth()
     figure.colorbar(
@@ -70,14 +70,14 @@ def add_colour_bar(figure, axes, mappable, label: str) -> None:
 
 
 def add_legend(figure, axes, handles) -> None:
-    """A legend in one row below the two pictures."""
+    """A legend in one row below the two images."""
     left, right = (axis.get_position() for axis in axes)
     place = (left.x0 + right.x1) / 2, left.y0 - 0.55 / figure.get_figheight()
     figure.legend(handles=handles, loc="upper center", bbox_to_anchor=place, ncols=len(handles), frameon=False)
 
 
 def connect(figure, axes, points_a: np.ndarray, points_b: np.ndarray, colours, widths=1.5, styles="-") -> None:
-    """Lines from points [k, 2] of the first picture to those of the second, over both; colours, widths (points) and
+    """Lines from points [k, 2] of the first image to those of the second, over both; colours, widths (points) and
     line styles: one for all or one each. A dark rim keeps them apart from light photographs."""
     from matplotlib.colors import to_rgba_array
     from matplotlib.patches import ConnectionPatch
@@ -103,7 +103,7 @@ def rim(width: float) -> list:
 def draw_matches(
     figure, pixels, names: list[str], points_a: np.ndarray, points_b: np.ndarray, panel: int = 0, title: str = ""
 ) -> None:
-    """Both pictures and a line for every verified match (points_a[i], points_b[i])."""
+    """Both images and a line for every verified match (points_a[i], points_b[i])."""
     from matplotlib import colormaps
     from matplotlib.lines import Line2D
 
@@ -121,7 +121,7 @@ def draw_matches(
 
 
 def _inches(pixels) -> tuple[list[float], float]:
-    """Widths of the two pictures and their height."""
+    """Widths of the two images and their height."""
     aspects = [picture.shape[1] / picture.shape[0] for picture in pixels]
     height = min(HIGHEST, (WIDEST - LEFT - BETWEEN - RIGHT) / sum(aspects))
     return [height * aspect for aspect in aspects], height

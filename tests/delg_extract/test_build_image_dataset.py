@@ -66,7 +66,7 @@ def missing_in(path):
 
 @pytest.fixture
 def own_set(tmp_path):
-    """Pictures of other people: two folders, ten pictures, three classes, a CSV file with a byte order mark and a
+    """Images of other people: two folders, ten images, three classes, a CSV file with a byte order mark and a
     column more."""
     rng = np.random.default_rng(0)
     rows = []
@@ -205,11 +205,7 @@ def test_a_missing_picture_stops_at_once_unless_allowed_and_moves_no_other_pictu
         pictures[image].unlink()
     arguments = flags(out, *SPLIT, images=tmp_path / "images")
     line = error_of(main, arguments, monkeypatch, capsys)
-    for part in (
-        f"{out}/missing.csv: 2 of 12 pictures are missing",
-        "'5c4eb5948934b101': not found",
-        "--allow_missing",
-    ):
+    for part in (f"{out}/missing.csv: 2 of 12 images are missing", "'5c4eb5948934b101': not found", "--allow_missing"):
         assert part in line
     assert missing_in(out / "missing.csv") == dict.fromkeys(lost, "not found") and files_below(out) == ["missing.csv"]
     run(monkeypatch, *arguments, "--allow_missing")
@@ -246,7 +242,7 @@ def test_after_a_repair_only_the_shards_that_lacked_something_are_made_again(tmp
     arguments = flags(out, *SPLIT, images=tmp_path / "images")
     line = error_of(main, arguments, monkeypatch, capfd)
     assert (
-        "1 of 12 pictures are missing or broken ('a6e231affe9c633c': cut or damaged JPEG, 1500 bytes); the rest is made"
+        "1 of 12 images are missing or broken ('a6e231affe9c633c': cut or damaged JPEG, 1500 bytes); the rest is made"
         in line
     )
     assert missing_in(out / "missing.csv") == {"a6e231affe9c633c": "cut or damaged JPEG, 1500 bytes"}
@@ -268,7 +264,7 @@ def test_after_a_repair_only_the_shards_that_lacked_something_are_made_again(tmp
 def test_a_file_without_a_label_is_listed(own_set, monkeypatch, capsys):
     (own_set / "own/left/stranger.jpg").write_bytes(b"")
     line = error_of(main, own_flags(own_set), monkeypatch, capsys)
-    assert "1 of 11 pictures" in line and "'stranger': no label in the CSV file" in line
+    assert "1 of 11 images" in line and "'stranger': no label in the CSV file" in line
     run(monkeypatch, *own_flags(own_set, "--allow_missing"))
     assert missing_in(own_set / "out/missing.csv") == {"stranger": "no label in the CSV file"}
     assert len(ids_of(own_set / "out", "train")) == 10
@@ -355,20 +351,20 @@ def test_wrong_input_is_named_in_one_line(own_set, monkeypatch, capsys):
     fails("--train_directory", own_set / "nowhere", part="nowhere: no .jpg files there; give --train_directory")
     fails("--test_directory", own_set / "nowhere/*", part="nowhere/*: no .jpg files there; give --test_directory")
     fails("--train_csv_path", own_set / "none.csv", part="none.csv: cannot be read")
-    fails("--train_csv_path", SET / "csv/train.csv", part="names none of the 10 pictures of")
-    fails(*CLEAN, part="none of the 12 pictures of")
+    fails("--train_csv_path", SET / "csv/train.csv", part="names none of the 10 images of")
+    fails(*CLEAN, part="none of the 12 images of")
     fails(text="", part="own.csv: has the columns ''")
-    fails(text="id,landmark_id\n", part="own.csv: no pictures in it")
+    fails(text="id,landmark_id\n", part="own.csv: no images in it")
     fails(text="id,landmark_id\na,1\nb\n", part="own.csv:3: 1 fields")
     fails(text="id,landmark_id\na,1\nb,x\n", part="own.csv:3: 'x' is no landmark's number")
-    fails(text="id,landmark_id\na,1\nb/c,2\n", part="own.csv:3: 'b/c' is no picture's id")
+    fails(text="id,landmark_id\na,1\nb/c,2\n", part="own.csv:3: 'b/c' is no image's id")
     fails(text="id,landmark_id\na,1\na,1\n", part="own.csv:3: 'a' stands on line 2 already")
     assert not (own_set / "out").exists()
 
 
 def test_two_pictures_of_one_id_are_refused_with_both_places(own_set):
     (own_set / "own/left/photo é 0.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match="photo é 0.jpg: .*own.* has a picture of this name as well"):
+    with pytest.raises(InputError, match="photo é 0.jpg: .*own.* has an image of this name as well"):
         find_pictures(str(own_set / "own"))
 
 

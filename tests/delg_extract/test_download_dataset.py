@@ -1,4 +1,4 @@
-"""Fetching the Google Landmarks Dataset v2 from a mirror on this machine: a few small pictures under the published
+"""Fetching the Google Landmarks Dataset v2 from a mirror on this machine: a few small images under the published
 names."""
 
 import hashlib
@@ -37,7 +37,7 @@ def direct_and_without_flushing(monkeypatch):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """{path: bytes} of a mirror: 9 training, 4 index and 2 test pictures of 4 landmarks."""
+    """{path: bytes} of a mirror: 9 training, 4 index and 2 test images of 4 landmarks."""
 
     def some(split, count):
         return [(picture_id(split, i), 10 * (i % 4), np.full((8, 12, 3), 20 * i, np.uint8)) for i in range(count)]
@@ -134,7 +134,7 @@ class TestWhatComes:
                 ),
             }
         )
-        assert f"{tmp_path / 'out/train'}: CSV files and 3 tar files with 9 pictures are there" in out.splitlines()
+        assert f"{tmp_path / 'out/train'}: CSV files and 3 tar files with 9 images are there" in out.splitlines()
         assert len(asked_for(mirror)) == len(set(asked_for(mirror))) == len(published)
 
     def test_a_record_of_every_tar_file_stays(self, mirror, published, fetch, tmp_path):
@@ -178,7 +178,7 @@ class TestWhatComes:
         asked = len(mirror.requests)
         mirror.files.clear()
         out = fetch(keep)
-        assert len(mirror.requests) == asked and "3 tar files with 9 pictures" in out
+        assert len(mirror.requests) == asked and "3 tar files with 9 images" in out
         assert tree_of(tmp_path / "out").items() >= expected(published).items()
 
     def test_what_was_put_there_by_hand_is_used(self, mirror, published, fetch, tmp_path):
@@ -437,10 +437,7 @@ class TestTheMirror:
             sys, "argv", ["gldv2_mirror.py", str(tmp_path), "--classes", "3", "--pictures", "2", "--size", "64"]
         )
         gldv2_mirror.main()
-        assert (
-            "6 train pictures in 2 tar files, 6 index pictures in 1 tar files, 3 test pictures"
-            in capsys.readouterr().out
-        )
+        assert "6 train images in 2 tar files, 6 index images in 1 tar files, 3 test images" in capsys.readouterr().out
         ids, labels = read_train_csv(tmp_path / "metadata/train.csv")
         assert (
             read_train_csv(tmp_path / "metadata/train_clean.csv")[1].tolist()

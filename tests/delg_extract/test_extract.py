@@ -1,4 +1,4 @@
-"""The extraction command: stores, crops, pictures that cannot be read, kill -9 and going on."""
+"""The extraction command: stores, crops, images that cannot be read, kill -9 and going on."""
 
 import sys
 
@@ -30,7 +30,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten smooth random pictures, a list of them, and a ground truth whose query is cropped."""
+    """Ten smooth random images, a list of them, and a ground truth whose query is cropped."""
     rng = np.random.default_rng(0)
     names = [f"jpg/picture {i}.jpg" for i in range(NUM_PICTURES)]
     (tmp_path / "jpg").mkdir()
@@ -145,7 +145,7 @@ def test_an_unreadable_picture_is_listed_and_told_by_the_exit_status(folder, wei
     (folder / "jpg/picture 4.jpg").unlink()
     assert "2 of 10" in error_of(main, command(folder, weights, folder / "delg_x.h5")[2:], monkeypatch, capsys)
     skipped = (folder / "delg_x.h5.skipped.csv").read_text()
-    assert "picture 3" in skipped and "picture 4" in skipped
+    assert "image 3" in skipped and "image 4" in skipped
     with Store(folder / "delg_x.h5") as store:
         assert store.num_images == NUM_PICTURES - 2
     assert run(folder, weights, folder / "delg_y.h5", "--allow_missing") == 0

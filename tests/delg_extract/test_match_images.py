@@ -1,4 +1,4 @@
-"""The command that matches two pictures: a known warp, all sources of descriptors, the drawing, and wrong input."""
+"""The command that matches two images: a known warp, all sources of descriptors, the drawing, and wrong input."""
 
 import sys
 import types
@@ -55,7 +55,7 @@ def textured(height, width, seed=0):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One picture, its warp, a picture of something else, and weights from noise."""
+    """One image, its warp, an image of something else, and weights from noise."""
     folder = tmp_path_factory.mktemp("pictures")
     picture = textured(240, 320)
     Image.fromarray(picture).save(folder / "one.png")
@@ -70,7 +70,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def run(folder, monkeypatch, capsys):
-    """main() with arguments, the pictures named from the folder -> what it printed."""
+    """main() with arguments, the images named from the folder -> what it printed."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["match_images.py", "--image_dir", str(folder), *map(str, arguments)])
@@ -356,7 +356,7 @@ def test_the_suffix_chooses_the_format(run, folder, suffix, start):
 
 
 def test_pictures_that_do_not_match_are_an_answer(run, folder):
-    """A featureless picture, and one of something else."""
+    """A featureless image, and one of something else."""
     for name in ("plain.png", "other.png"):
         printed = run("one.png", name, "--model", folder / "small.h5", *FEW, "--output", folder / f"no_{name}")
         assert count(printed, "inliers") < 20 and (folder / f"no_{name}").is_file()
@@ -387,7 +387,7 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tm
     for arguments, words in (
         (("missing.png", "one.png", *model), "missing.png: no such file"),
         (("one.png", cut, *model), "cut.png"),
-        (("one.png", tmp_path / "empty.png", *model), "empty.png: not a picture"),
+        (("one.png", tmp_path / "empty.png", *model), "empty.png: not an image"),
         (("one.png", tmp_path / "narrow.png", *model), "narrow.png: a side is shorter than 10 pixels"),
         (("one.png", "plain.png", *model, "--scales", 0.05), "plain.png: a side is shorter than 10 pixels"),
         (("one.png", "warped.png", "--model", tmp_path / "none.h5"), "none.h5: no such weight file"),
@@ -404,8 +404,8 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tm
         (("one.png", "warped.png", *files("short.delf", "far.delf")), "far.delf: a keypoint at"),
         (("one.png", "warped.png", *files("short.delf", "short.delf"), "--model", "x.h5"), "one place only"),
         (("one.png", "warped.png", "--store", tmp_path / "none.h5"), "none.h5"),
-        (("one.png", "warped.png", "--output", tmp_path / "match.gif"), "match.gif: a picture of unknown kind"),
-        (("one.png", "warped.png", "--output", tmp_path / "match"), "match: a picture of unknown kind"),
+        (("one.png", "warped.png", "--output", tmp_path / "match.gif"), "match.gif: an image of unknown kind"),
+        (("one.png", "warped.png", "--output", tmp_path / "match"), "match: an image of unknown kind"),
         (("one.png", "warped.png", *model, "--max_features", 0), "--max_features 0"),
         (("one.png", "warped.png", *model, "--scales", 1, -2), "--scales 1.0 -2.0"),
         (("one.png", "warped.png", *model, "--scales", "nan"), "--scales nan"),

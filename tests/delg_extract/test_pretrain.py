@@ -83,7 +83,7 @@ def test_pretraining_writes_weights_and_a_curve_and_does_not_start_again(picture
     assert (pictures / "log/train.csv").read_text().startswith("step,loss,matched\n2,")
     other = error("--max_iters", "3")
     assert "settings.json" in other and "max_iters" in other
-    (pictures / "p3.jpg").write_bytes(b"no picture")
+    (pictures / "p3.jpg").write_bytes(b"no image")
     unreadable = error("--logdir", pictures / "unreadable")
     assert "p3.jpg" in unreadable and "cannot be decoded" in unreadable
     assert "p0.jpg" in error("--init_weights", pictures / "p0.jpg", "--logdir", pictures / "other")

@@ -176,11 +176,11 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tm
     before = files_below(tmp_path)
     for arguments, words in (
         ((folder / "gone.png",), "gone.png: no such file"),
-        ((tmp_path / "empty.png",), "empty.png: not a picture"),
+        ((tmp_path / "empty.png",), "empty.png: not an image"),
         ((tmp_path / "cut.png",), "cut.png"),
         ((tmp_path / "narrow.png",), "narrow.png: a side is shorter than 10 pixels"),
         ((folder / "grey.png", "--model", tmp_path / "none.h5"), "none.h5: no such weight file"),
-        ((folder / "grey.png", "--output", tmp_path / "a.txt"), "a.txt: a picture of unknown kind"),
+        ((folder / "grey.png", "--output", tmp_path / "a.txt"), "a.txt: an image of unknown kind"),
         ((folder / "grey.png", "--max_features", 0), "--max_features 0"),
     ):
         with pytest.raises(InputError) as raised:

@@ -1,4 +1,4 @@
-"""PCA of local descriptors: learned from pictures or a store, the numbers of a singular value decomposition, applied at
+"""PCA of local descriptors: learned from images or a store, the numbers of a singular value decomposition, applied at
 extraction."""
 
 import sys
@@ -39,7 +39,7 @@ def run(main, monkeypatch, *arguments):
 
 
 def learning(pictures, weights, *more):
-    """Arguments of a run that learns 5 components from the pictures of the fixture ``pictures``."""
+    """Arguments of a run that learns 5 components from the images of the fixture ``pictures``."""
     return [
         "--model",
         weights,
@@ -254,7 +254,7 @@ def test_wrong_input_is_one_line_and_leaves_no_components(pictures, weights, mon
             ["--store", few / "few.h5"],
             "3 local descriptors of 8 dimensions vary in 2 directions, --pca_dim asks for 40",
         ),
-        (["--store", few / "none.h5"], "0 local descriptors in 3 pictures"),
+        (["--store", few / "none.h5"], "0 local descriptors in 3 images"),
         (["--store", few / "no.h5"], "no.h5"),
         (["--store", few / "cut.h5"], "cut.h5"),
         (["--store", few / "few.h5", "--pca_dim", "0"], "pca_dim=0"),

@@ -1,4 +1,4 @@
-"""Made-up evaluation folders (rankings.npz) and their pictures, for tests of reports."""
+"""Made-up evaluation folders (rankings.npz) and their images, for tests of reports."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,7 +44,7 @@ def make_gnd(queries, gallery, seed=0, grades=("easy", "hard", "junk"), counts=(
 
 
 def make_rankings(gnd, gallery, labels, seed=0):
-    """{label: ranks [Q, gallery]}: graded pictures come sooner than chance, with later labels more so."""
+    """{label: ranks [Q, gallery]}: graded images come sooner than chance, with later labels more so."""
     generator, found = np.random.default_rng(seed), {}
     for strength, label in enumerate(labels):
         scores = generator.standard_normal((len(gnd), gallery))
@@ -68,7 +68,7 @@ def make_evaluation(
     data_dir=None,
     details=None,
 ):
-    """Write rankings.npz to ``folder``; pictures belong to ``data_dir`` (default: folder/data). others: names of
+    """Write rankings.npz to ``folder``; images belong to ``data_dir`` (default: folder/data). others: names of
     distractors, which rankings may list behind the gallery. Returns names of queries and gallery, gnd and rankings."""
     folder, data_dir = Path(folder), Path(data_dir or Path(folder) / "data")
     names = make_names(queries, gallery, hostile)

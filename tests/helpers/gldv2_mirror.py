@@ -5,9 +5,9 @@ one.
     (cd FOLDER && python -m http.server --bind 127.0.0.1 8017) &
     python delg_extract/download_dataset.py 2 1 1 --base_url http://127.0.0.1:8017 --output_dir gldv2_dataset
 
-`make_mirror` takes any pictures. Run as a command, it draws them: a landmark is a wall with ornaments of its own, a
-picture a crop of it in perspective, light and noise of its own; so that a small network learns them in a few steps and
-pictures of one landmark match.
+`make_mirror` takes any images. Run as a command, it draws them: a landmark is a wall with ornaments of its own, a
+image a crop of it in perspective, light and noise of its own; so that a small network learns them in a few steps and
+images of one landmark match.
 """
 
 import argparse
@@ -35,10 +35,10 @@ DEFAULT_TARS = {"train": 2, "index": 1, "test": 1}
 def make_mirror(folder, train=(), index=(), test=(), tars=DEFAULT_TARS, clean=None):
     """Write a mirror -> {path below the folder: bytes} of all its files.
 
-    train, index, test: (id of 16 hexadecimal digits, landmark, picture) of each picture; landmark: a number of train's,
-    None for a picture of none; picture: a JPEG's bytes, uint8 [H, W, 3] RGB, or a function without arguments that gives
-    one of them. tars: number of tar files of a split, over which its pictures are dealt in turn. clean: ids that
-    train_clean.csv has, all by default. The right answers to a test picture are the index pictures of its landmark.
+    train, index, test: (id of 16 hexadecimal digits, landmark, image) of each image; landmark: a number of train's,
+    None for an image of none; image: a JPEG's bytes, uint8 [H, W, 3] RGB, or a function without arguments that gives
+    one of them. tars: number of tar files of a split, over which its images are dealt in turn. clean: ids that
+    train_clean.csv has, all by default. The right answers to a test image are the index images of its landmark.
     """
     train, index, test = list(train), list(index), list(test)
     files = {f"metadata/{name}": text for name, text in _tables_of_train(train, clean).items()}
@@ -82,7 +82,7 @@ def make_mirror(folder, train=(), index=(), test=(), tars=DEFAULT_TARS, clean=No
 
 
 def member_name(picture):
-    """Where a picture lies in its tar file and below its split's folder."""
+    """Where an image lies in its tar file and below its split's folder."""
     return f"{picture[0]}/{picture[1]}/{picture[2]}/{picture}.jpg"
 
 
@@ -97,7 +97,7 @@ def picture_id(*key):
 
 
 def drawn_pictures(split, landmarks, pictures, size=160, seed=0):
-    """(id, landmark, function that draws it) of so many pictures of each landmark, for `make_mirror`. size: longer
+    """(id, landmark, function that draws it) of so many images of each landmark, for `make_mirror`. size: longer
     side, pixels."""
     return [
         (
@@ -111,7 +111,7 @@ def drawn_pictures(split, landmarks, pictures, size=160, seed=0):
 
 
 def draw_picture(split, landmark, number, size=160, seed=0):
-    """One picture of a landmark as the bytes of a JPEG; it depends on the arguments alone."""
+    """One image of a landmark as the bytes of a JPEG; it depends on the arguments alone."""
     image = draw_landmark(landmark, seed)
     rng = np.random.default_rng([seed, landmark, number, ["train", "index", "test"].index(split)])
     settings = ViewSettings(size=size, smallest_crop=0.4, perspective=0.1, rotation=8, strength=0.4)
@@ -188,20 +188,16 @@ def main():
     parser.add_argument("folder", type=Path, help="folder for the mirror")
     parser.add_argument("--classes", type=int, default=6, help="landmarks (default %(default)s)")
     parser.add_argument(
-        "--pictures", type=int, default=8, help="training pictures of each landmark (default %(default)s)"
+        "--pictures", type=int, default=8, help="training images of each landmark (default %(default)s)"
     )
     parser.add_argument(
-        "--index_pictures", type=int, default=2, help="index pictures of each landmark (default %(default)s)"
+        "--index_pictures", type=int, default=2, help="index images of each landmark (default %(default)s)"
     )
     parser.add_argument(
-        "--test_pictures", type=int, default=1, help="test pictures of each landmark (default %(default)s)"
+        "--test_pictures", type=int, default=1, help="test images of each landmark (default %(default)s)"
     )
-    parser.add_argument(
-        "--size", type=int, default=160, help="longer side of a picture in pixels (default %(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="the same seed gives the same pictures (default %(default)s)"
-    )
+    parser.add_argument("--size", type=int, default=160, help="longer side of an image in pixels (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same images (default %(default)s)")
     args = parser.parse_args()
     # Numbers with gaps, as in train_clean.csv, so that relabelling has something to do.
     landmarks = [17 * k + 5 for k in range(args.classes)]
@@ -213,7 +209,7 @@ def main():
     print(
         f"wrote {args.folder}: "
         + ", ".join(
-            f"{len(of_split[split])} {split} pictures in {count} tar files" for split, count in DEFAULT_TARS.items()
+            f"{len(of_split[split])} {split} images in {count} tar files" for split, count in DEFAULT_TARS.items()
         )
     )
 

@@ -19,7 +19,7 @@ GLOBAL, LOCAL = 48, 8
 
 
 def draw(path, seed, size=(80, 60), orientation=None, scene=None):
-    """A smooth picture of its own for every seed, or of a scene with noise of the seed; returns its path."""
+    """A smooth image of its own for every seed, or of a scene with noise of the seed; returns its path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     cells = np.random.default_rng(seed if scene is None else scene).integers(30, 226, (3, 4, 3))
@@ -62,7 +62,7 @@ def describe(job: Job, pixels_box=None):
 
 
 def fake_extract(flags, table, output, count, num_workers, lock, seconds=0.0, described=None):
-    """Stands for rrt.photo_index.extraction.extract; parts of two pictures. described: a list that takes the files
+    """Stands for rrt.photo_index.extraction.extract; parts of two images. described: a list that takes the files
     looked at."""
     jobs = {job.name: Job(job.name, job.file, upright=True) for job in read_table(table)}
     assert len(jobs) == count
@@ -103,7 +103,7 @@ class FakeDescriber:
 
 
 def use_fakes(monkeypatch, described=None):
-    """Has updates describe pictures in this process."""
+    """Has updates describe images in this process."""
     monkeypatch.setattr(extraction, "extract", lambda *given: fake_extract(*given, described=described))
     monkeypatch.setattr(extraction, "describe_extraction", fake_description)
 

@@ -74,7 +74,7 @@ class Page:
 
 
 def make_hostile_report(root):
-    """A report in ``root`` of three methods in two evaluations, hostile names, one missing picture and a drawn pair."""
+    """A report in ``root`` of three methods in two evaluations, hostile names, one missing image and a drawn pair."""
     queries, gallery, gnd, rankings = make_evaluation(root / "rrt", hostile=True, gallery=150)
     make_evaluation(
         root / "more",
@@ -118,7 +118,7 @@ def _assert_at_peace(browser, out):
 
 def check_report(browser, out, queries):
     """The report of a real run works: all queries in the table, sorting and filtering, a query with its results,
-    pictures that load, no errors in the console, and nothing asked for from elsewhere."""
+    images that load, no errors in the console, and nothing asked for from elsewhere."""
     console_errors(browser), requested_addresses(browser)
     page = Page(browser, out).open()
     assert len(page.rows()) == len(queries)

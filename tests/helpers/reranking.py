@@ -38,7 +38,7 @@ NETWORK = {
 def make_world(
     folder, landmarks=6, images=8, seed=0, num_local=(4, 9), desc_name="toy", global_dim=GLOBAL_DIM, local_dim=LOCAL_DIM
 ):
-    """Write a store, train.txt and nn_inds of landmarks x images pictures to ``folder``; returns the store's path,
+    """Write a store, train.txt and nn_inds of landmarks x images images to ``folder``; returns the store's path,
     names, labels and global descriptors."""
     generator = np.random.default_rng(seed)
     names, labels, records = [], [], []

@@ -1,4 +1,4 @@
-"""Small pictures and TFRecord shards of them, as the DELG reference writes them (DELG_SPEC 3.4), for tests."""
+"""Small images and TFRecord shards of them, as the DELG reference writes them (DELG_SPEC 3.4), for tests."""
 
 import io
 
@@ -9,7 +9,7 @@ from delg_extract.network.tensorflow import tf
 
 
 def picture(seed=0, size=(50, 40), mode="RGB", kind="JPEG", **options):
-    """Bytes of a picture file of smooth random colours; `size` = width, height."""
+    """Bytes of an image file of smooth random colours; `size` = width, height."""
     patches = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(patches).resize(size, Image.Resampling.BICUBIC).convert(mode).save(buffer, kind, **options)
@@ -36,7 +36,7 @@ def write_shard(path, records):
 
 
 def write_picture_shards(folder, counts, num_classes=3):
-    """Shards folder/train-... of `counts` pictures, labels 0, 1, 2, 0, ... and ids id000, id001, ..."""
+    """Shards folder/train-... of `counts` images, labels 0, 1, 2, 0, ... and ids id000, id001, ..."""
     number = 0
     for shard, count in enumerate(counts):
         numbers = range(number, number := number + count)

@@ -53,7 +53,7 @@ def torch_command(folder):
 
 
 def tensorflow_command(folder):
-    """Arguments that build shards of three pictures, and what the bar says."""
+    """Arguments that build shards of three images, and what the bar says."""
     (folder / "pictures").mkdir()
     for name in "abc":
         Image.fromarray(np.full((32, 32, 3), ord(name), np.uint8)).save(folder / "pictures" / f"{name}.jpg")
@@ -71,7 +71,7 @@ def tensorflow_command(folder):
             folder / "shards",
         ],
         "train: 100%|",
-        "picture/s",
+        "image/s",
     )
 
 

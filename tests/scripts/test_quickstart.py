@@ -1,4 +1,4 @@
-"""The walk from pictures to a reranked, measured result, by the script of the README, at a small size."""
+"""The walk from images to a reranked, measured result, by the script of the README, at a small size."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def test_pictures_go_in_and_a_measured_result_comes_out(scenes, python):
     for name, label in zip(images.names, images.labels):
         (photos / f"landmark {label}").mkdir(parents=True, exist_ok=True)
         shutil.copy(tmp_path / "data/scenes_train" / name, photos / f"landmark {label}")
-    (photos / "landmark 0" / "broken.jpg").write_bytes(b"no picture")
+    (photos / "landmark 0" / "broken.jpg").write_bytes(b"no image")
     done = quickstart(tmp_path, python, photos, QUERIES="1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "broken.jpg" in done.stdout

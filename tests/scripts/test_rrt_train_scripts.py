@@ -206,7 +206,7 @@ def test_help_tells_the_settings():
 
 @pytest.fixture
 def photographs(tmp_path):
-    """A folder as train_landmarks.sh takes it; its pictures are empty files."""
+    """A folder as train_landmarks.sh takes it; its images are empty files."""
     folder = tmp_path / "photographs"
     folder.mkdir()
     for name in ("train.txt", "test_query.txt", "test_gallery.txt", "gnd_landmarks.pkl"):

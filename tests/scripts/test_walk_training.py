@@ -1,4 +1,4 @@
-"""From a mirror of GLDv2 to matched pictures by the commands a user types (walk_training.sh)."""
+"""From a mirror of GLDv2 to matched images by the commands a user types (walk_training.sh)."""
 
 import os
 import subprocess

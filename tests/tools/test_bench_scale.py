@@ -19,7 +19,7 @@ def test_the_rows_on_disk_are_landmarks_and_the_queries_further_images_of_them(t
     assert table.shape == (1000, 64) and table.dtype == np.float16 and queries.shape == (7, 64)
     np.testing.assert_allclose(np.linalg.norm(np.float32(table), axis=1), 1, atol=1e-3)
     sims = search(table, queries, 1000)[0]
-    # Each has a few close pictures, and most of the others are far.
+    # Each has a few close images, and most of the others are far.
     assert (sims[:, 4] > 0.4).all() and (np.median(sims, axis=1) < 0.2).all()
 
 

@@ -176,7 +176,7 @@ def test_the_input_benchmark_measures_every_target(tmp_path):
 
 def test_pictures_that_do_not_divide_or_are_not_there_are_one_line(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    assert_one_line_error(run_tool(TOOL, "extract", "--images", tmp_path), str(tmp_path), "0 pictures of 1024x768")
+    assert_one_line_error(run_tool(TOOL, "extract", "--images", tmp_path), str(tmp_path), "0 images of 1024x768")
 
 
 def test_the_benchmark_of_training_the_reranker_measures_both_ways_and_they_agree(tmp_path):

@@ -58,7 +58,7 @@ def test_a_store_as_written_has_no_problems(tmp_path, monkeypatch, dtype, compre
         ("global", 1, np.nan, "'東京.jpg': the global descriptor is not finite"),
         ("global", 2, 0.3, "'c.jpg': the global descriptor is not of unit length"),
         ("global", 3, 0, "'d.jpg': the global descriptor is zero"),
-        ("image_size", 0, 0, "'a b/é.jpg': the size of the picture is [0, 0]"),
+        ("image_size", 0, 0, "'a b/é.jpg': the size of the image is [0, 0]"),
         ("local/descriptors", 4, np.inf, "'a b/é.jpg': descriptors not finite in 1 of 5 rows, the first is row 4"),
         ("local/descriptors", 20, 0.5, "'d.jpg': descriptors not of unit length in 1 of 9 rows, the first is row 8"),
         ("local/keypoints", 5, np.nan, "'c.jpg': keypoints not finite in 1 of 7 rows, the first is row 0"),
@@ -107,14 +107,14 @@ def test_lacking_images_are_named_with_line_and_reason(tmp_path):
         "no descriptors for 'e.jpg' (line 3 of list.txt), it was skipped: cannot be decoded",
         "no descriptors for 'f.jpg' (line 4 of list.txt)",
     ]
-    assert check.summary["images"] == "4, 1 pictures skipped"
+    assert check.summary["images"] == "4, 1 images skipped"
 
 
 def test_the_command_describes_a_sound_store(path):
     finished = run_tool(TOOL, path)
     assert finished.returncode == 0, finished.stderr
     lines = dict(line.split(": ", 1) for line in finished.stdout.splitlines())
-    assert lines["images"] == "4, 0 pictures skipped"
+    assert lines["images"] == "4, 0 images skipped"
     assert lines["local descriptors"] == "8 x float16, 21 in all, uncompressed"
     assert lines["descriptors an image"] == "0 to 9, mean 5.2, median 6, none in 1 images"
     assert lines["size on disk"].startswith(f"{path.stat().st_size:,} bytes")

@@ -18,7 +18,7 @@ LANDMARKS = [f"{name}_{number}" for name in ("all_souls", "ashmolean", "keble") 
 
 @pytest.fixture
 def world(tmp_path):
-    """Oxford's layout in small: 15 queries of 3 landmarks in a gallery of 60 pictures; (folder, texts, rankings [15,
+    """Oxford's layout in small: 15 queries of 3 landmarks in a gallery of 60 images; (folder, texts, rankings [15,
     60])."""
     generator = np.random.default_rng(0)
     gallery = [f"oxford_{i:06d}" for i in range(60)]
@@ -46,7 +46,7 @@ def lists(folder):
 
 
 def slow_precision(texts, landmark, ranked):
-    """Area under the precision-recall curve as the original program walks it, a picture at a time."""
+    """Area under the precision-recall curve as the original program walks it, an image at a time."""
     sets = {grade: set((texts / f"{landmark}_{grade}.txt").read_text().split()) for grade in GRADES}
     right = sets["good"] | sets["ok"]
     old_recall, old_precision, area, found, seen = 0.0, 1.0, 0.0, 0, 0
@@ -75,7 +75,7 @@ def slow_precisions(folder, texts, ranks):
 def test_a_neighbour_table_and_runs_give_what_the_original_program_computes(world):
     folder, texts, ranks = world
     expected, ranked, pictures = slow_precisions(*world)
-    # Runs name the pictures as the lists do, or by their stems and the queries as the files do; lines in any order.
+    # Runs name the images as the lists do, or by their stems and the queries as the files do; lines in any order.
     write_run(
         folder / "a.run",
         [f"jpg/{name}.jpg" for name in ranked],
@@ -173,11 +173,11 @@ def other_queries(folder):
         (
             write("x.run", "keble_1 Q0 jpg/a.jpg 1 2 t\nkeble_1 Q0 a 2 1 t"),
             ["x.run"],
-            "lists one picture under two names",
+            "lists one image under two names",
         ),
         (drop("test_gallery.txt"), [], "test_gallery.txt"),
         (write("y", ""), ["--out", "t.pdf"], "--out t.pdf: expected a name that ends in .md, .csv, .tex"),
-        (write("test_gallery.txt", "a/x.jpg,0,9,9\nb/x.jpg,0,9,9\n"), [], "two pictures are called 'x'"),
+        (write("test_gallery.txt", "a/x.jpg,0,9,9\nb/x.jpg,0,9,9\n"), [], "two images are called 'x'"),
     ],
 )
 def test_wrong_input_is_one_line_and_nothing_is_written(world, monkeypatch, capsys, edit, options, part):

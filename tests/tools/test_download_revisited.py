@@ -1,4 +1,4 @@
-"""Fetching the Revisited test sets from a mirror on this machine: a few small pictures under the published names."""
+"""Fetching the Revisited test sets from a mirror on this machine: a few small images under the published names."""
 
 import hashlib
 import io
@@ -112,7 +112,7 @@ def test_both_test_sets_are_made_where_the_configurations_expect_them(mirror, fe
             folder / "test_query.txt", folder / "test_gallery.txt", folder / config["test_gnd_file"]
         )
         assert images.query.names + images.gallery.names == [f"jpg/{name}.jpg" for name in stems]
-        # The published list of Paris has the pictures' sizes, that of Oxford those of the boxes.
+        # The published list of Paris has the images' sizes, that of Oxford those of the boxes.
         assert read_image_list(folder / "test_query.txt").sizes.tolist() == [list(query_size)]
 
 
@@ -131,7 +131,7 @@ def test_a_second_run_fetches_nothing(mirror, fetch, tmp_path):
     (tmp_path / "oxford5k/test_query.txt").write_text("mine")
     asked = len(mirror.requests)
     done = fetch(*ANY_GND)
-    assert done.returncode == 0 and done.stdout.count("all pictures are already in") == 2
+    assert done.returncode == 0 and done.stdout.count("all images are already in") == 2
     assert len(mirror.requests) == asked
     assert (tmp_path / "oxford5k/test_query.txt").read_text() == "mine"
 
@@ -174,16 +174,16 @@ def test_the_published_ground_truth_is_taken_without_options(shared_data, mirror
         lacking.append(len(set(truth.qimlist + truth.imlist) - set(there)))
     done = fetch()
     assert_one_line_error(
-        done, "2 of 2 test sets are missing", f"{lacking[0]} pictures of", "first all_souls_000026.jpg", "--base_url"
+        done, "2 of 2 test sets are missing", f"{lacking[0]} images of", "first all_souls_000026.jpg", "--base_url"
     )
-    assert f"{lacking[1]} pictures of" in done.stdout
+    assert f"{lacking[1]} images of" in done.stdout
     assert not list(tmp_path.rglob("*.tgz")) and not list(tmp_path.rglob("test_*.txt"))
 
 
 def test_a_missing_picture_is_named_and_a_whole_mirror_mends_it(mirror, fetch, tmp_path):
     whole = mirror.files[ARCHIVE["paris6k"]]
     mirror.files[ARCHIVE["paris6k"]] = tar_bytes({f"paris/louvre/{PARIS[1]}.jpg": jpg((30, 50))})
-    assert_one_line_error(fetch("paris6k", *ANY_GND), "paris6k/jpg: 1 pictures of", f"first {PARIS[2]}.jpg")
+    assert_one_line_error(fetch("paris6k", *ANY_GND), "paris6k/jpg: 1 images of", f"first {PARIS[2]}.jpg")
     mirror.files[ARCHIVE["paris6k"]] = whole
     assert fetch("paris6k", *ANY_GND).returncode == 0
 
@@ -200,7 +200,7 @@ def test_a_wrong_archive_is_one_line_and_the_other_set_is_made(mirror, fetch, tm
 
 
 def test_a_picture_that_is_none_leaves_no_lists(mirror, fetch, tmp_path):
-    mirror.files[ARCHIVE["oxford5k"]] = tar_bytes({f"{name}.jpg": b"no picture" for name in OXFORD})
+    mirror.files[ARCHIVE["oxford5k"]] = tar_bytes({f"{name}.jpg": b"no image" for name in OXFORD})
     assert_one_line_error(fetch("oxford5k", *ANY_GND), "can be read", "oxford_002904.jpg", "delete", "run again")
     assert not list(tmp_path.rglob("test_*.txt"))
 

@@ -30,7 +30,7 @@ def write_list(folder, names=NAMES, file="train.txt", size=(640, 480)):
 
 @pytest.fixture
 def data_dir(tmp_path):
-    """Seven random pictures, two of them without local descriptors: a float32 store, and its list."""
+    """Seven random images, two of them without local descriptors: a float32 store, and its list."""
     make_store(tmp_path, names=NAMES, num_local=COUNTS, file_name="original.h5", local_dtype="float32")
     write_list(tmp_path)
     return tmp_path
@@ -111,7 +111,7 @@ class TestImport:
         copy_golden_set(tmp_path)
         finished = run_tool(IMPORT, "with", f"data_dir={tmp_path}", "feature_name=r50_gldv2")
         assert (finished.returncode, finished.stderr) == (0, "")
-        assert finished.stdout == f"wrote {tmp_path / 'delg_r50_gldv2.h5'}: 90 pictures\n"
+        assert finished.stdout == f"wrote {tmp_path / 'delg_r50_gldv2.h5'}: 90 images\n"
         expected = np.load(tmp_path / "expected.npz")
         for use_aqe, prefix in ((False, "global"), (True, "aqe")):
             ranked = prepare_topk_revisited(tmp_path, "r50_gldv2", "gnd_mini.pkl", use_aqe)
@@ -197,7 +197,7 @@ def damage(folder, case):
         (files / "a.b_3.delg_local").write_bytes((files / "a.b_3.delg_local").read_bytes()[:-1])
     elif case == "not finite":
         rewrite(files / "a.b_3.delg_local", scales=np.full(6, np.nan, np.float32))
-    elif case == "too small a picture":
+    elif case == "too small an image":
         write_datum(files / "a.b_3.delg_global", np.zeros(0))
     elif case == "swapped files":
         (files / "a.b_3.delg_local").write_bytes((files / "a.b_3.delg_global").read_bytes())
@@ -215,7 +215,7 @@ class TestMissingFiles:
             ),
             ("cut file", ["delg_x/a.b_3.delg_local: cut short"]),
             ("not finite", ["delg_x/a.b_3.delg_local", "not finite"]),
-            ("too small a picture", ["delg_x/a.b_3.delg_global", "no global descriptor"]),
+            ("too small an image", ["delg_x/a.b_3.delg_global", "no global descriptor"]),
             ("swapped files", ["delg_x/a.b_3.delg_local"]),
         ],
     )
@@ -241,7 +241,7 @@ class TestMissingFiles:
     def test_an_incomplete_store_of_an_earlier_run_is_told_apart(self, published):
         damage(published, "cut file")
         assert not import_delg(published, "x", allow_missing=True).was_there
-        with pytest.raises(InputError, match=r"left out 1 of 7 pictures, first 'jpg/a.b_3.jpg'.*overwrite=True"):
+        with pytest.raises(InputError, match=r"left out 1 of 7 images, first 'jpg/a.b_3.jpg'.*overwrite=True"):
             import_delg(published, "x")
         assert import_delg(published, "x", allow_missing=True).was_there
 
@@ -275,7 +275,7 @@ def test_the_commands_end_with_one_line(published):
     finished = run_tool(IMPORT, "with", f"data_dir={published}", "feature_name=x", "allow_missing=True", "max_local=3")
     assert (finished.returncode, finished.stderr) == (0, "")
     assert finished.stdout.splitlines() == [
-        f"wrote {published / 'delg_x.h5'}: 6 pictures",
+        f"wrote {published / 'delg_x.h5'}: 6 images",
         "skipped jpg/a.b_3.jpg: no a.b_3.delg_local",
     ]
 

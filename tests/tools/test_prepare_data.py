@@ -25,7 +25,7 @@ from rrt.formats.revisited import load_revisited_set
 
 
 def draw_header(path, size=(40, 30)):
-    """A picture without pixels: whoever decodes it fails, and its header is written in no time."""
+    """An image without pixels: whoever decodes it fails, and its header is written in no time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"P6 %d %d 255\n" % size)
 
@@ -55,7 +55,7 @@ class TestSizes:
 
     def test_pictures_without_a_size_have_a_reason(self, tmp_path):
         draw_header(tmp_path / "a.jpg")
-        (tmp_path / "b.jpg").write_bytes(b"not a picture")
+        (tmp_path / "b.jpg").write_bytes(b"not an image")
         (tmp_path / "c.jpg").mkdir()
         rows, sizes, skipped = picture_sizes(tmp_path, ["b.jpg", "a.jpg", "c.jpg", "d.jpg"])
         assert rows.tolist() == [1] and sizes.tolist() == [[40, 30]]
@@ -82,9 +82,9 @@ class TestFolder:
         assert images.sizes[0].tolist() == [30, 50]
 
     def test_an_unreadable_picture_is_listed_and_the_rest_is_written(self, photos, tmp_path):
-        (photos / "arch" / "broken.jpg").write_bytes(b"not a picture")
+        (photos / "arch" / "broken.jpg").write_bytes(b"not an image")
         command = ["tools/prepare_data.py", "folder", photos, tmp_path / "train.txt"]
-        assert_one_line_error(run_tool(*command), "1 pictures cannot be read", "arch/broken.jpg", "--allow_missing")
+        assert_one_line_error(run_tool(*command), "1 images cannot be read", "arch/broken.jpg", "--allow_missing")
         assert len(read_image_list(tmp_path / "train.txt")) == 4
         assert "arch/broken.jpg," in (tmp_path / "train.txt.skipped.csv").read_text()
         finished = run_tool(*command, "--allow_missing")
@@ -94,7 +94,7 @@ class TestFolder:
         assert not (tmp_path / "train.txt.skipped.csv").exists()
 
     def test_a_folder_without_pictures_is_refused(self, tmp_path):
-        with pytest.raises(InputError, match="no pictures in sub-folders"):
+        with pytest.raises(InputError, match="no images in sub-folders"):
             list_folder(tmp_path, tmp_path / "train.txt")
         with pytest.raises(InputError, match="no such folder"):
             list_folder(tmp_path / "missing", tmp_path / "train.txt")
@@ -105,7 +105,7 @@ class TestRevisited:
         "name, gnd, stored", [("oxford5k", "gnd_roxford5k.pkl", "box"), ("paris6k", "gnd_rparis6k.pkl", "picture")]
     )
     def test_the_published_lines_come_back_exactly(self, shared_data, tmp_path, name, gnd, stored):
-        # The first pictures only, which show every landmark: drawing thousands would take most of the test.
+        # The first images only, which show every landmark: drawing thousands would take most of the test.
         published, some = shared_data / "revisited" / name, 500
         truth = load_ground_truth(published / gnd)
         boxes = [{"bbx": entry["bbx"], "easy": [], "hard": [], "junk": []} for entry in truth.gnd]
@@ -147,13 +147,13 @@ class TestRevisited:
         self.make(tmp_path)
         (tmp_path / "jpg" / "bridge_1.jpg").unlink()
         finished = run_tool("tools/prepare_data.py", "revisited", tmp_path, tmp_path / "gnd.json", tmp_path / "out")
-        assert_one_line_error(finished, "1 of 3 pictures", "gnd.json", "jpg/bridge_1.jpg: no such file")
+        assert_one_line_error(finished, "1 of 3 images", "gnd.json", "jpg/bridge_1.jpg: no such file")
         assert not (tmp_path / "out").exists()
 
 
 class TestGldv2Train:
     def make(self, folder, clean, sizes=(5, 3, 1, 4)):
-        """Landmarks 7, 17, 27, ... with `sizes` pictures -> (path of the CSV, {landmark: its pictures})."""
+        """Landmarks 7, 17, 27, ... with `sizes` images -> (path of the CSV, {landmark: its images})."""
         pictures = {10 * i + 7: ids(count, f"{i}-") for i, count in enumerate(sizes)}
         if clean:
             lines = ["landmark_id,images"] + [f"{landmark},{' '.join(images)}" for landmark, images in pictures.items()]
@@ -201,7 +201,7 @@ class TestGldv2Train:
             "3",
         ]
         finished = run_tool(*command, "--allow_missing")
-        assert finished.returncode == 0 and "skipped 2 pictures, listed in" in finished.stdout
+        assert finished.returncode == 0 and "skipped 2 images, listed in" in finished.stdout
         assert read_image_list(tmp_path / "train.txt").labels.tolist() == [7] * 4 + [37] * 4
         lines = (tmp_path / "train.txt.skipped.csv").read_text().splitlines()
         assert lines[0] == "name,reason" and len(lines) == 3 and lines[1].endswith(f"{pictures[7][1]}.jpg,no such file")
@@ -209,13 +209,13 @@ class TestGldv2Train:
     def test_nothing_to_list_is_refused(self, tmp_path):
         path, _ = self.make(tmp_path, True)
         for settings, message in (
-            ({"min_pictures": 6}, "no landmark has 6 pictures"),
+            ({"min_pictures": 6}, "no landmark has 6 images"),
             ({"min_pictures": 3, "max_pictures": 2}, "expected 1 <= min_pictures"),
             ({"min_pictures": 0}, "expected 1 <= min_pictures"),
         ):
             with pytest.raises(InputError, match=message):
                 list_gldv2_train(tmp_path, path, tmp_path / "train.txt", **settings)
-        with pytest.raises(InputError, match="none of 13 pictures can be read"):
+        with pytest.raises(InputError, match="none of 13 images can be read"):
             list_gldv2_train(tmp_path / "elsewhere", path, tmp_path / "train.txt")
         assert not (tmp_path / "train.txt").exists()
 
@@ -266,8 +266,8 @@ class TestGldv2Test:
         gone = tmp_path / "index" / index[1][0] / index[1][1] / index[1][2] / f"{index[1]}.jpg"
         gone.unlink()
         finished = run_tool("tools/prepare_data.py", "gldv2_test", *paths)
-        assert_one_line_error(finished, "1 pictures cannot be read", f"{index[1]}.jpg: no such file")
-        assert "2 right pictures are missing and not asked for" in finished.stdout
+        assert_one_line_error(finished, "1 images cannot be read", f"{index[1]}.jpg: no such file")
+        assert "2 right images are missing and not asked for" in finished.stdout
         truth = load_ground_truth(tmp_path / "out" / "gnd_gldv2.pkl")
         assert truth.imlist == index[:1] + index[2:] and [entry["easy"].tolist() for entry in truth.gnd] == [[2], []]
         assert "test_gallery.txt.skipped.csv" in files_below(tmp_path / "out")
@@ -275,6 +275,6 @@ class TestGldv2Test:
     def test_files_of_two_releases_are_refused(self, tmp_path):
         index, _, paths = self.make(tmp_path)
         (tmp_path / "index.csv").write_text("id\n" + "\n".join(index[:2]) + "\n")
-        with pytest.raises(InputError, match=f"1 right pictures are not in .*index.csv, first '{index[3]}'"):
+        with pytest.raises(InputError, match=f"1 right images are not in .*index.csv, first '{index[3]}'"):
             list_gldv2_test(*paths)
         assert not (tmp_path / "out").exists()

@@ -264,10 +264,10 @@ class TestClassic:
     @pytest.mark.parametrize(
         "file, text, message",
         [
-            ("keble_1_query.txt", "keble_000002 1 2 3", "expected one line 'picture x1 y1 x2 y2'"),
-            ("keble_1_query.txt", "keble_000002 1 2 3 x", "expected one line 'picture x1 y1 x2 y2'"),
-            ("keble_1_query.txt", "", "expected one line 'picture x1 y1 x2 y2'"),
-            ("keble_1_query.txt", "a 1 2 3 4\nb 1 2 3 4", "expected one line 'picture x1 y1 x2 y2'"),
+            ("keble_1_query.txt", "keble_000002 1 2 3", "expected one line 'image x1 y1 x2 y2'"),
+            ("keble_1_query.txt", "keble_000002 1 2 3 x", "expected one line 'image x1 y1 x2 y2'"),
+            ("keble_1_query.txt", "", "expected one line 'image x1 y1 x2 y2'"),
+            ("keble_1_query.txt", "a 1 2 3 4\nb 1 2 3 4", "expected one line 'image x1 y1 x2 y2'"),
             ("keble_1_query.txt", "keble_000002 1 2 0 4", "bbx is not a box"),
             ("keble_1_ok.txt", "keble_000002", "gallery position 2 is listed twice among good, ok, junk"),
             ("keble_1_ok.txt", None, "keble_1_ok.txt: cannot be read .No such file"),
@@ -286,7 +286,7 @@ class TestClassic:
         texts, pictures = self.make(tmp_path)
         with pytest.raises(InputError, match="no <landmark>_<n>_query.txt in it"):
             convert_classic(pictures, pictures, tmp_path / "gnd.pkl")
-        with pytest.raises(InputError, match="no pictures in it"):
+        with pytest.raises(InputError, match="no images in it"):
             convert_classic(texts, texts, tmp_path / "gnd.pkl")
         with pytest.raises(InputError, match="no such folder"):
             convert_classic(tmp_path / "x", pictures, tmp_path / "gnd.pkl")

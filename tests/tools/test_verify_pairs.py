@@ -25,7 +25,7 @@ BUILDINGS, VIEWS, FEATURES = 5, 5, 40
 
 
 def planted_records(names):
-    """Records for names `<building>_<view>.jpg`: pictures of a building have its descriptors, moved as a plane moves
+    """Records for names `<building>_<view>.jpg`: images of a building have its descriptors, moved as a plane moves
     within two pixels, others none in common."""
     rng, buildings, records = np.random.default_rng(0), {}, []
     rest = np.ones(FEATURES, np.float32), np.linspace(9, 1, FEATURES, dtype=np.float32)
@@ -50,7 +50,7 @@ def planted_records(names):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Lists and ground truth of BUILDINGS buildings: a query and VIEWS pictures each, one of them Hard."""
+    """Lists and ground truth of BUILDINGS buildings: a query and VIEWS images each, one of them Hard."""
     queries = [f"b{i}_q.jpg" for i in range(BUILDINGS)]
     gallery = [f"b{i}_{k}.jpg" for i in range(BUILDINGS) for k in range(VIEWS)]
     for file, names in (("query.txt", queries), ("gallery.txt", gallery)):
@@ -178,7 +178,7 @@ def test_the_interval_is_wider_where_the_pairs_of_a_query_go_together():
 
 
 def data_set(grades, queries_in_gallery=False):
-    """A RevisitedSet of queries whose gallery pictures have these grades [queries, gallery]: 0 none, 1 easy, 2 hard, 3
+    """A RevisitedSet of queries whose gallery images have these grades [queries, gallery]: 0 none, 1 easy, 2 hard, 3
     junk."""
     grades = np.asarray(grades)
     queries = [f"q{i}.jpg" for i in range(len(grades))]
@@ -266,7 +266,7 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(folder, monkeyp
     for changed, words in (
         (
             {"pairs": 200},
-            "20 pairs of the same building (a query and its Easy or good pictures) where 100 are asked for; lower "
+            "20 pairs of the same building (a query and its Easy or good images) where 100 are asked for; lower "
             "--pairs",
         ),
         ({"pairs": 7}, "--pairs 7: expected an even number"),

@@ -1,5 +1,5 @@
-"""The extraction benchmark: the plain way, one picture at a time and every scale through the whole network in float32,
-against delg_extract/extract.py with its worker processes. All ways take turns over the same pictures of one run."""
+"""The extraction benchmark: the plain way, one image at a time and every scale through the whole network in float32,
+against delg_extract/extract.py with its worker processes. All ways take turns over the same images of one run."""
 
 import multiprocessing
 import statistics
@@ -21,7 +21,7 @@ from delg_extract.extraction.workers import LocalWorkers, default_workers
 from rrt.errors import InputError, check_count
 from rrt.store.store import Store
 
-HELP = "extraction of 1024x768 pictures: speed, memory and agreement with the plain way (TensorFlow)"
+HELP = "extraction of 1024x768 images: speed, memory and agreement with the plain way (TensorFlow)"
 _plain = {}
 
 
@@ -29,11 +29,11 @@ def add_arguments(parser):
     parser.add_argument(
         "--model", help="weight file of delg_extract/train.py (default: a ResNet-50 with made-up weights)"
     )
-    parser.add_argument("--images", help="folder with pictures, those of 1024x768 are taken (default: made-up ones)")
+    parser.add_argument("--images", help="folder with images, those of 1024x768 are taken (default: made-up ones)")
     parser.add_argument("--rounds", type=int, default=3, help="times that the ways take turns (default %(default)s)")
-    parser.add_argument("--pictures", type=int, default=4, help="pictures of each turn (default %(default)s)")
+    parser.add_argument("--pictures", type=int, default=4, help="images of each turn (default %(default)s)")
     parser.add_argument(
-        "--max_features", type=int, default=1000, help="local descriptors a picture (default %(default)s)"
+        "--max_features", type=int, default=1000, help="local descriptors an image (default %(default)s)"
     )
     parser.add_argument(
         "--num_workers", type=int, default=0, help="worker processes of extract.py (default: its own choice)"
@@ -46,7 +46,7 @@ def add_arguments(parser):
         help="precisions of extract.py to measure (default both)",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="the small network and pictures of 256x192: tries the benchmark itself"
+        "--quick", action="store_true", help="the small network and images of 256x192: tries the benchmark itself"
     )
 
 
@@ -84,7 +84,7 @@ def _rows(folder, model, settings, jobs, args, num_workers):
     parts_of = [sorted({index // block for index in turn}) for turn in turns]
     if sum(len(parts) for parts in parts_of) != len({part for parts in parts_of for part in parts}):
         raise InputError(
-            f"{args.pictures} pictures of a turn do not divide among {num_workers} workers; give another --pictures"
+            f"{args.pictures} images of a turn do not divide among {num_workers} workers; give another --pictures"
         )
     seconds, memory, plain = {name: [] for name in ("plain", *plans)}, {}, []
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as reference:
@@ -102,7 +102,7 @@ def _rows(folder, model, settings, jobs, args, num_workers):
         for pool in pools.values():
             pool.__exit__(None)
     seconds = {name: [took / args.pictures for took in turns[1:]] for name, turns in seconds.items()}
-    rows = [("plain way", statistics.median(seconds["plain"]), "s a picture", f"{memory['plain']:.0f} MB at most")]
+    rows = [("plain way", statistics.median(seconds["plain"]), "s an image", f"{memory['plain']:.0f} MB at most")]
     for precision, plan in plans.items():
         took = statistics.median(seconds[precision])
         ratio = statistics.median(slow / fast for slow, fast in zip(seconds["plain"], seconds[precision]))
@@ -111,7 +111,7 @@ def _rows(folder, model, settings, jobs, args, num_workers):
                 f"extract.py, {precision}",
                 ratio,
                 "times as fast",
-                f"{took:.2f} s a picture, {num_workers} workers of at most {memory[precision]:.0f} MB",
+                f"{took:.2f} s an image, {num_workers} workers of at most {memory[precision]:.0f} MB",
                 {"float32": ">= 1.3", "bfloat16": ">= 2.5"}[precision],
             )
         )
@@ -133,18 +133,12 @@ def _agreement(precision, plain, store_path):
             shares.append(len(both) / max(1, len(places)))
             local_cosines += [float(exact.descriptors[a] @ local.descriptors[b]) for a, b in both]
     return [
-        (
-            f"{precision}: same keypoints",
-            float(np.mean(shares)),
-            "share",
-            f"worst picture {min(shares):.4f}",
-            ">= 0.98",
-        ),
+        (f"{precision}: same keypoints", float(np.mean(shares)), "share", f"worst image {min(shares):.4f}", ">= 0.98"),
         (
             f"{precision}: cosine of global descriptors",
             min(global_cosines),
             "worst",
-            f"{len(plain)} pictures",
+            f"{len(plain)} images",
             ">= 0.999",
         ),
         (
@@ -219,7 +213,7 @@ class _PlainNetwork:
 
 
 def extract_plainly(weights, settings, jobs):
-    """Descriptors of pictures one after the other; the network is kept from call to call."""
+    """Descriptors of images one after the other; the network is kept from call to call."""
     if "extractor" not in _plain:
         from delg_extract.network.weights import load_weights
 
@@ -234,13 +228,13 @@ def _found(folder, size, count):
     jobs = []
     for path in sorted(Path(folder).rglob("*.jpg")):
         job = Job(path.name, path)
-        pixels = read_picture(job).pixels  # None for a picture that cannot be read
+        pixels = read_picture(job).pixels  # None for an image that cannot be read
         if pixels is not None and pixels.shape[1::-1] == size:
             jobs.append(job)
         if len(jobs) == count:
             return tuple(jobs)
     raise InputError(
-        f"{folder}: {len(jobs)} pictures of {size[0]}x{size[1]}, {count} are needed; give fewer --pictures or --rounds"
+        f"{folder}: {len(jobs)} images of {size[0]}x{size[1]}, {count} are needed; give fewer --pictures or --rounds"
     )
 
 

@@ -23,7 +23,7 @@ MISSED = 0.9  # of the planted matches that a way may not stay below in half of 
 
 def add_arguments(parser):
     parser.add_argument(
-        "--descriptors", type=int, nargs="+", default=[500, 1000], help="of each picture (default: 500 1000)"
+        "--descriptors", type=int, nargs="+", default=[500, 1000], help="of each image (default: 500 1000)"
     )
     parser.add_argument("--dimensions", type=int, default=128)
     parser.add_argument("--pairs", type=int, default=200, help="a query and its shortlist (default %(default)s)")
@@ -109,8 +109,8 @@ def _measure(args, count):
 
 
 def planted_pairs(rng, pairs, count, dimensions) -> MemoryStore:
-    """A query and ``pairs`` pictures of ``count`` features each: SHARED of them are the query's, moved by an affine map
-    of the picture's own, with noise; as many resemble features of the query and lie anywhere; others are foreign."""
+    """A query and ``pairs`` images of ``count`` features each: SHARED of them are the query's, moved by an affine map
+    of the image's own, with noise; as many resemble features of the query and lie anywhere; others are foreign."""
     part = int(SHARED * count)
     query, places = _unit(rng.standard_normal((count, dimensions))), rng.uniform(0, SIZE, (count, 2))
     records = [_record("query", query, places)]
@@ -119,15 +119,15 @@ def planted_pairs(rng, pairs, count, dimensions) -> MemoryStore:
         alike = rng.permutation(count)[: 2 * part]
         descriptors[: 2 * part] = _unit(query[alike] + 0.3 * descriptors[: 2 * part])
         matrix, shift = np.eye(2) + rng.uniform(-0.2, 0.2, (2, 2)), rng.uniform(-50, 50, 2)
-        # From the picture to the query, as residuals count in pixels of the query.
+        # From the image to the query, as residuals count in pixels of the query.
         points[:part] = (places[alike[:part]] + rng.normal(0, 3, (part, 2)) - shift) @ np.linalg.inv(matrix)
         order = rng.permutation(count)
-        records.append(_record(f"picture {pair}", descriptors[order], points[order]))
+        records.append(_record(f"image {pair}", descriptors[order], points[order]))
     return MemoryStore.of(records)
 
 
 def plain_inliers(query, picture, seed) -> int:
-    """Inliers of DELG_SPEC 6.2, for two images as ``Store.read`` gives them: the nearest feature of the picture to each
+    """Inliers of DELG_SPEC 6.2, for two images as ``Store.read`` gives them: the nearest feature of the image to each
     of the query within MAX_DISTANCE, and the best of TRIALS random affine transforms, residuals in its pixels."""
     from skimage.measure import ransac
     from skimage.transform import AffineTransform

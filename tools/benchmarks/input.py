@@ -1,5 +1,5 @@
 """The input benchmark: shards of 800x600 JPEGs read the plain way (DELG_SPEC 2.3: record after record, a buffer of 100
-shuffled, every picture decoded whole, nothing ahead of the network) and by delg_extract/data/batches.py, alone and with
+shuffled, every image decoded whole, nothing ahead of the network) and by delg_extract/data/batches.py, alone and with
 the network training."""
 
 import statistics
@@ -18,22 +18,22 @@ from delg_extract.network.tensorflow import tf
 from rrt.errors import check_count
 from tools.benchmarks.common import Row, median_seconds
 
-HELP = "pictures a second of the training input, alone and with the network training (TensorFlow)"
+HELP = "images a second of the training input, alone and with the network training (TensorFlow)"
 NUM_CLASSES = 100
 WARM_UP = 3  # steps of each turn that are not timed: what was decoded before the turn is used up by then
 
 
 def add_arguments(parser):
-    parser.add_argument("--pictures", type=int, default=400, help="different pictures (default %(default)s)")
+    parser.add_argument("--pictures", type=int, default=400, help="different images (default %(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=3, help="times that the ways take turns; the median counts (default %(default)s)"
     )
     parser.add_argument("--steps", type=int, default=8, help="training steps of each turn (default %(default)s)")
-    parser.add_argument("--batch_size", type=int, default=4, help="pictures a step (default %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=4, help="images a step (default %(default)s)")
     parser.add_argument("--image_size", type=int, default=321, help="side of the crops, pixels (default %(default)s)")
     parser.add_argument("--backbone", default="resnet50", help="trunk of the network (default %(default)s)")
     parser.add_argument(
-        "--quick", action="store_true", help="a few small pictures and the small network: tries the benchmark itself"
+        "--quick", action="store_true", help="a few small images and the small network: tries the benchmark itself"
     )
 
 
@@ -57,13 +57,13 @@ def run(args):
                 "plain way, alone",
                 alone["plain"].speed,
                 "pictures/s",
-                f"{1e3 * alone['plain'].processor:.1f} ms of processor time a picture",
+                f"{1e3 * alone['plain'].processor:.1f} ms of processor time an image",
             ),
             Row(
                 "data.py, alone",
                 alone["ours"].speed,
                 "pictures/s",
-                f"{1e3 * alone['ours'].processor:.1f} ms of processor time a picture",
+                f"{1e3 * alone['ours'].processor:.1f} ms of processor time an image",
             ),
             Row(
                 "data.py against the plain way",
@@ -77,7 +77,7 @@ def run(args):
 
 
 class _Alone(NamedTuple):
-    """Pictures a second, and processor seconds (of all threads) a picture."""
+    """Images a second, and processor seconds (of all threads) an image."""
 
     speed: float
     processor: float
@@ -107,7 +107,7 @@ def plain_batches(shards, batch_size, size, seed):
 
 
 def _alone(ways, args):
-    """{way: _Alone} of reading as fast as it goes; each turn reads about as many pictures as there are."""
+    """{way: _Alone} of reading as fast as it goes; each turn reads about as many images as there are."""
     turns, steps = {way: [] for way in ways}, -(-args.pictures // args.batch_size)
     for turn in range(args.rounds):
         for way, make in ways.items():
@@ -144,7 +144,7 @@ def _gain_of_cropping_first(pictures, args):
         "decoding the crop alone",
         seconds["whole"] / seconds["crop"],
         "times as fast",
-        f"{1e3 * seconds['crop']:.1f} ms a picture against {1e3 * seconds['whole']:.1f}, crop and resize included",
+        f"{1e3 * seconds['crop']:.1f} ms an image against {1e3 * seconds['whole']:.1f}, crop and resize included",
     )
 
 
@@ -181,9 +181,9 @@ def _with_network(ways, alone, args):
             f"plain way {lost['plain']:.3f}",
             "<= 0.1",
         ),
-        Row("share of it waiting for pictures", waiting["ours"], "share", "", "<= 0.05"),
+        Row("share of it waiting for images", waiting["ours"], "share", "", "<= 0.05"),
         Row(
-            "share of its processor time that reads pictures",
+            "share of its processor time that reads images",
             alone.processor * args.batch_size / processor,
             "share",
             "",

@@ -34,8 +34,8 @@ _BLOCK = 1000
 
 def add_arguments(parser):
     parser.add_argument("--dir", help="folder for the store that is written and removed (default: the system's)")
-    parser.add_argument("--images", type=int, default=3000, help="pictures in the store (default %(default)s)")
-    parser.add_argument("--num_local", type=int, default=500, help="local descriptors a picture (default %(default)s)")
+    parser.add_argument("--images", type=int, default=3000, help="images in the store (default %(default)s)")
+    parser.add_argument("--num_local", type=int, default=500, help="local descriptors an image (default %(default)s)")
     parser.add_argument("--num_workers", type=int, default=2, help="processes that read (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="the ways take turns so often (default %(default)s)")
     parser.add_argument(

@@ -53,7 +53,7 @@ def run(args):
 
 
 def write_photographs(folder, count, size, start=0):
-    """Files that no two are alike of, in folders of a thousand. They are no pictures: nothing here decodes them."""
+    """Files that no two are alike of, in folders of a thousand. They are no images: nothing here decodes them."""
     for i in range(start, start + count):
         path = Path(folder) / f"{i // 1000:03d}" / f"photograph_{i:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def write_photographs(folder, count, size, start=0):
 
 
 def _made_up(args, flags, table, output, count, num_workers, lock):
-    """Stands for the extraction: a store of made-up descriptors of the pictures of a table."""
+    """Stands for the extraction: a store of made-up descriptors of the images of a table."""
     names = list(json.loads(Path(table).read_text()))
     generator = np.random.default_rng(len(names))
     globals_ = clustered_rows(generator, len(names), args.global_dim, 0.75)

@@ -25,12 +25,11 @@ from tools.benchmarks.common import Row, best_device, usable_device
 from tools.benchmarks.plain_rrt import PlainRRT, plain_logits
 
 HELP = (
-    "reranking 70 queries x 100 of 4,993 pictures: rrt.network.scorer against padded pairs through "
-    "nn.MultiheadAttention"
+    "reranking 70 queries x 100 of 4,993 images: rrt.network.scorer against padded pairs through nn.MultiheadAttention"
 )
 # Means of ROxford5k's ground truth.
 NUM_GRADED = {"easy": 43, "hard": 36, "junk": 19}
-# How much more similar to its query than a foreign picture (standard deviations): gives about the published mAP of
+# How much more similar to its query than a foreign image (standard deviations): gives about the published mAP of
 # R50 v2-clean descriptors, and so a like overlap of Medium's and Hard's shortlists.
 LEAD = {"easy": 4.6, "hard": 2.6, "junk": 2.6}
 CURVE = (25, 50, 100, 200, 500)
@@ -104,7 +103,7 @@ def sharpened(model):
 
 
 def make_test_set(folder, images, queries, locals_, global_dim, seed) -> TestSet:
-    """A made-up set: random unit descriptors; rankings in which the right pictures lead as in ROxford."""
+    """A made-up set: random unit descriptors; rankings in which the right images lead as in ROxford."""
     generator = np.random.default_rng(seed)
     names = [f"q{i}" for i in range(queries)] + [f"g{i}" for i in range(images)]
     scales = np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5])

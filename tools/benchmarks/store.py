@@ -1,4 +1,4 @@
-"""The descriptor store against files of one protobuf message a picture: reading, size, writing (tools/benchmark.py
+"""The descriptor store against files of one protobuf message an image: reading, size, writing (tools/benchmark.py
 store)."""
 
 import os
@@ -18,16 +18,16 @@ from tools.benchmarks.common import Row, median_seconds
 HELP = "feature files and descriptor store: reading, size on disk, writing"
 SCALES = np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5])
 LOCAL_DIM, GLOBAL_DIM, SIZE = 128, 2048, (1024, 768)
-MAX_LOCAL = 500  # local descriptors of a picture that the reranker takes
+MAX_LOCAL = 500  # local descriptors of an image that the reranker takes
 
 
 def add_arguments(parser):
     parser.add_argument("--dir", help="folder for the files that are written and removed (default: the system's)")
-    parser.add_argument("--images", type=int, default=200, help="pictures in the store (default %(default)s)")
-    parser.add_argument("--num_local", type=int, default=650, help="local descriptors a picture (default %(default)s)")
+    parser.add_argument("--images", type=int, default=200, help="images in the store (default %(default)s)")
+    parser.add_argument("--num_local", type=int, default=650, help="local descriptors an image (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--quick", action="store_true", help="a few small pictures, to see that it works; the figures mean nothing"
+        "--quick", action="store_true", help="a few small images, to see that it works; the figures mean nothing"
     )
 
 
@@ -70,7 +70,7 @@ def read_by_messages(path):
 def _reading(folder, records, paths, generator, repeats):
     files = [paths[i] for i in generator.integers(len(paths), size=repeats)]
     pictures = generator.integers(len(records), size=20 * repeats)
-    # One after the other: what a reader finds in the processor's caches is what its own last picture left there.
+    # One after the other: what a reader finds in the processor's caches is what its own last image left there.
     seconds = median_seconds({"messages": read_by_messages}, files)
     seconds |= median_seconds({"fast": read_features}, files * 5)
     with Store(write_store(folder / "read.h5", records)) as store:
@@ -85,7 +85,7 @@ def _reading(folder, records, paths, generator, repeats):
         Row(f"{name}: rrt.formats.delf", 1e3 * seconds["fast"], "ms"),
         Row("rrt.formats.delf against objects", ratio["fast"], "times as fast", "", ">= 10"),
         Row(
-            f"a picture's {MAX_LOCAL} from the store",
+            f"an image's {MAX_LOCAL} from the store",
             1e3 * seconds["packed"],
             "ms",
             "read_packed: half floats, as training reads them",

@@ -1,6 +1,6 @@
 """The training benchmark: a step of delg_extract/train.py against the plain way, which is the reference's: Keras layers
 with all their biases, the angles of every class, TensorFlow's own gradients, clipping, then Keras' optimizer. All ways
-take turns from the same weights over the same pictures of one run, each in a process of its own."""
+take turns from the same weights over the same images of one run, each in a process of its own."""
 
 import math
 import multiprocessing
@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from rrt.errors import InputError, check_count
 from tools.benchmarks.common import median_seconds
 
-HELP = "a training step of DELG, pictures in memory: speed, memory and agreement with the plain way (TensorFlow)"
+HELP = "a training step of DELG, images in memory: speed, memory and agreement with the plain way (TensorFlow)"
 # A way's target for its speed, and for how far its first loss may be from the plain way's.
 TARGETS = {"float32": (">= 1", "<= 0.0001"), "bfloat16": (">= 1.5", "<= 0.02")}
 SMALLEST_IMAGE = 33  # pixels; below, conv5 is left with nothing
@@ -22,7 +22,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--backbone", choices=["resnet50", "resnet101", "small"], default="resnet50", help="trunk (default %(default)s)"
     )
-    parser.add_argument("--batch_size", type=int, default=4, help="pictures a step (default %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=4, help="images a step (default %(default)s)")
     parser.add_argument("--image_size", type=int, default=321, help="their side, pixels (default %(default)s)")
     parser.add_argument(
         "--num_classes", type=int, default=11, help="classes; of GLDv2 clean 81313 (default %(default)s)"
@@ -37,9 +37,7 @@ def add_arguments(parser):
         help="precisions of train.py to measure (default both)",
     )
     parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="the small network and two pictures of 97 pixels: tries the benchmark itself",
+        "--quick", action="store_true", help="the small network and two images of 97 pixels: tries the benchmark itself"
     )
 
 

@@ -1,5 +1,5 @@
-"""Batches of training pictures: the fast pipeline against a slow obvious one, resuming, sharing among workers, wrong
-pictures."""
+"""Batches of training images: the fast pipeline against a slow obvious one, resuming, sharing among workers, wrong
+images."""
 
 import io
 
@@ -32,7 +32,7 @@ KINDS = (
 
 
 def write_list(folder, count=11, num_classes=2):
-    """An image list over pictures of every kind and of different sizes."""
+    """An image list over images of every kind and of different sizes."""
     names = [f"p{i}" for i in range(count)]
     for i, name in enumerate(names):
         (folder / name).write_bytes(picture(i, (30 + 7 * i, 90 - 3 * i), **KINDS[i % len(KINDS)]))
@@ -42,7 +42,7 @@ def write_list(folder, count=11, num_classes=2):
 
 @pytest.fixture
 def source(tmp_path):
-    """Eleven pictures of two lists; those of the first are shown twice, some are for validation."""
+    """Eleven images of two lists; those of the first are shown twice, some are for validation."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     lists = [str(write_list(tmp_path / "a", 7)), str(write_list(tmp_path / "b", 4))]
@@ -50,7 +50,7 @@ def source(tmp_path):
 
 
 def plain_batches(pictures, batch_size, size, seed, augment, area, steps):
-    """The same one picture after the other: decoded whole, then cropped."""
+    """The same one image after the other: decoded whole, then cropped."""
     order = [
         i for i in range(len(pictures.files)) for _ in range(0 if pictures.is_validation[i] else pictures.repeats[i])
     ]
@@ -216,7 +216,7 @@ def test_a_short_validation_is_spread_evenly(tmp_path, at_most, expected):
 
 @pytest.mark.parametrize(
     "spoil, words",
-    [(lambda file: file.write_bytes(b"no picture"), "cannot be decoded"), (lambda file: file.unlink(), "No such file")],
+    [(lambda file: file.write_bytes(b"no image"), "cannot be decoded"), (lambda file: file.unlink(), "No such file")],
     ids=["junk", "deleted"],
 )
 @pytest.mark.parametrize("batch_size", [1, 5])
@@ -232,12 +232,12 @@ def test_an_unreadable_picture_is_named_however_late_it_is_shown(source, tmp_pat
 
 
 def test_other_errors_of_tensorflow_pass_unchanged(source):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="not of a picture"), unreadable_picture_named(source):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not of an image"), unreadable_picture_named(source):
         next(iter(training_batches(source, 2, 16, seed=4)))
-        raise tf.errors.InvalidArgumentError(None, None, "not of a picture")
+        raise tf.errors.InvalidArgumentError(None, None, "not of an image")
 
 
 def test_no_picture_to_train_on_is_an_error(tmp_path):
     path = write_list(tmp_path, 4)
-    with pytest.raises(InputError, match="none of the 4 pictures is for training"):
+    with pytest.raises(InputError, match="none of the 4 images is for training"):
         training_batches(read_labelled_pictures([str(path)], [str(tmp_path)], validation_fraction=1.0), 2, 8, 0)

@@ -1,4 +1,4 @@
-"""TFRecord shards as a source of pictures: every record is found and read; what is wrong with a shard is said in one
+"""TFRecord shards as a source of images: every record is found and read; what is wrong with a shard is said in one
 line."""
 
 import hashlib
@@ -128,7 +128,7 @@ def test_files_that_are_no_shards_are_refused_and_what_a_killed_build_left_is_pa
         (example(picture(), 3, b"bad0"), ["record 2 (id bad0) has label 3", "0..2", "--num_classes"]),
         (example(picture(), -1), ["record 2 has label -1"]),
         (example(picture(), 1 << 40), ["label 1099511627776"]),
-        (example(b"no picture", 1, b"bad1"), ["record 2 (id bad1)", "cannot be decoded"]),
+        (example(b"no image", 1, b"bad1"), ["record 2 (id bad1)", "cannot be decoded"]),
         (example(b"", 1, b"bad2"), ["record 2 (id bad2)", "cannot be decoded"]),
         (example(picture()[:-300], 1, b"bad3"), ["record 2 (id bad3)", "cannot be decoded"]),
         (example(None, 1), ["record 2 is no tf.Example", "image/encoded"]),

@@ -1,4 +1,4 @@
-"""The attention threshold for a number of features a picture: equal to a search by brute force, and remembered for a
+"""The attention threshold for a number of features an image: equal to a search by brute force, and remembered for a
 restart."""
 
 import json
@@ -27,7 +27,7 @@ from rrt.errors import InputError
 
 
 class Listed:
-    """A network whose attention of a picture is looked up by the picture's first pixel."""
+    """A network whose attention of an image is looked up by the image's first pixel."""
 
     def __init__(self, scores):
         self.scores = [np.sort(np.float32(of_picture))[::-1] for of_picture in scores]
@@ -52,7 +52,7 @@ class Listed:
 
 
 def kept(network, settings, threshold):
-    """How many descriptors of each picture remain."""
+    """How many descriptors of each image remain."""
     settings = replace(settings, score_threshold=threshold)
     return [len(network.local_and_global(picture[None], settings)[0].scores) for picture in network.pictures]
 
@@ -83,7 +83,7 @@ def test_the_threshold_lies_in_the_middle_of_the_gap():
     network = Listed([[8, 6, 4, 1], [7, 3, 2]])
     assert calibrate_threshold(network, ExtractionSettings(), network.pictures, 2).threshold == 3.5
     assert calibrate_threshold(network, ExtractionSettings(), network.pictures, 3).threshold == 1.5
-    # What a picture has beyond its limit does not count: here 8, 6 and 7, 3.
+    # What an image has beyond its limit does not count: here 8, 6 and 7, 3.
     found = calibrate_threshold(network, ExtractionSettings(max_features=2), network.pictures, 2)
     assert found.threshold == 1.5 and found.kept_mean == 2
 
@@ -102,7 +102,7 @@ def test_neighbouring_floats_are_told_apart():
 
 def test_an_impossible_number_is_refused_with_the_most_that_is_possible():
     network = Listed([[1, 2, 3], [4]])
-    with pytest.raises(InputError, match="2 pictures have 2.0 on average, at most 1000 each; ask for 2 or fewer"):
+    with pytest.raises(InputError, match="2 images have 2.0 on average, at most 1000 each; ask for 2 or fewer"):
         calibrate_threshold(network, ExtractionSettings(), network.pictures, 3)
     with pytest.raises(InputError, match="have 1.0 on average, at most 1 each; ask for 1 or fewer"):
         calibrate_threshold(network, ExtractionSettings(max_features=1), network.pictures, 2)
@@ -120,7 +120,7 @@ def test_pictures_too_small_for_extraction_do_not_count():
     )
     assert found == expected
     for pictures in ([], [small]):
-        with pytest.raises(InputError, match="no picture to find the threshold"):
+        with pytest.raises(InputError, match="no image to find the threshold"):
             calibrate_threshold(network, ExtractionSettings(), pictures, 2)
 
 

@@ -64,7 +64,7 @@ def assert_same(ours, theirs):
 
 
 def test_the_extraction_command_takes_both_styles(exported, network, pictures, monkeypatch, capsys):
-    """pictures: a folder with eight small pictures and their list."""
+    """images: a folder with eight small images and their list."""
     store = pictures / "delg_x.h5"
     command = [
         "extract.py",
@@ -149,7 +149,7 @@ def test_levels_too_small_for_the_network_are_left_out(exported):
         random_pictures(10, 40), ExtractionSettings(scales=(0.25, 1.0), global_scales=(0, 1))
     )[0]
     assert np.array_equal(few.global_descriptors, out.global_descriptors[1:2])
-    with pytest.raises(InputError, match="a picture of 40x10 pixels is under 5 pixels at each scale"):
+    with pytest.raises(InputError, match="an image of 40x10 pixels is under 5 pixels at each scale"):
         exported.local_and_global(random_pictures(10, 40), ExtractionSettings(global_scales=(0,)))
 
 
@@ -261,7 +261,7 @@ def test_pooled_descriptors_and_scales_of_the_model_itself(inputs, output, scale
 
 
 def test_a_tf1_model_computes_only_what_is_asked_for(tmp_path):
-    """Its global branch fails on every picture, which nobody notices who wants local descriptors."""
+    """Its global branch fails on every image, which nobody notices who wants local descriptors."""
 
     def build(given, weights):
         found = toy(given, weights, (*LOCAL_OUTPUTS, "global_descriptors"))
@@ -273,7 +273,7 @@ def test_a_tf1_model_computes_only_what_is_asked_for(tmp_path):
         len(model.local_and_global(random_pictures(20, 31), ExtractionSettings(max_features=5, **LOCAL_ONLY))[0].scores)
         == 5
     )
-    with pytest.raises(InputError, match="the model fails on a picture of 31x20 pixels .*assertion failed"):
+    with pytest.raises(InputError, match="the model fails on an image of 31x20 pixels .*assertion failed"):
         model.local_and_global(random_pictures(20, 31), ExtractionSettings(max_features=5))
 
 
@@ -407,7 +407,7 @@ def test_a_model_that_counts_global_descriptors_otherwise_is_refused(tmp_path):
 
 
 def test_the_broken_local_export_of_the_reference_ends_in_one_line(tmp_path):
-    """Its default reshapes 128 channels to 1024 (DELG_SPEC 4): the model loads, and fails on most pictures."""
+    """Its default reshapes 128 channels to 1024 (DELG_SPEC 4): the model loads, and fails on most images."""
 
     def misread(given, weights=None):
         found = toy(given, {"gain": GAIN}, LOCAL_OUTPUTS)
@@ -416,7 +416,7 @@ def test_the_broken_local_export_of_the_reference_ends_in_one_line(tmp_path):
     model = open_saved_model(exports.save_tf2(tmp_path / "m", LOCAL, tf.Module(), misread))
     with pytest.raises(
         InputError,
-        match=r"m: the model fails on a picture of 31x20 pixels \(Input to reshape is a tensor with 15 values",
+        match=r"m: the model fails on an image of 31x20 pixels \(Input to reshape is a tensor with 15 values",
     ):
         model.local_and_global(random_pictures(20, 31), ExtractionSettings(max_features=5, **LOCAL_ONLY))
 

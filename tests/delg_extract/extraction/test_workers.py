@@ -30,7 +30,7 @@ NUM_PICTURES = 24
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Pictures, their list and a small network."""
+    """Images, their list and a small network."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     names = [f"{i}.jpg" for i in range(NUM_PICTURES)]
@@ -187,7 +187,7 @@ def plan_of(tmp_path):
     return Plan("none.h5", ExtractionSettings(), jobs, str(tmp_path / "delg_x.h5"), {}, block=2)
 
 
-@pytest.mark.parametrize("task, words", [(die, "worker died"), (lose_the_disk, "pictures: Input/output error")])
+@pytest.mark.parametrize("task, words", [(die, "worker died"), (lose_the_disk, "images: Input/output error")])
 def test_a_part_that_always_fails_ends_the_run_after_some_attempts(task, words, tmp_path):
     with pytest.raises(InputError, match=rf"part \d \(from '[02].jpg'\) failed {ATTEMPTS} times: .*{words}"):
         with LocalWorkers(plan_of(tmp_path), 2, task) as workers:

@@ -274,9 +274,9 @@ def test_the_trunk_computes_what_keras_own_network_computes(tmp_path, backbone, 
 
 def compare_pictures(network, model):
     """Where no padding is seen (Keras pads with the mean colour, DELG with grey), both networks must see the same in a
-    picture.
+    image.
 
-    Keras' pooling windows begin one cell earlier, so its picture begins two pixels later. A cell of conv4 sees 145
+    Keras' pooling windows begin one cell earlier, so its image begins two pixels later. A cell of conv4 sees 145
     pixels to each side, one of conv5 241.
     """
     rgb = np.random.default_rng(2).integers(0, 256, (1, 513, 513, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The picture of a training run."""
+"""The image of a training run."""
 
 import numpy as np
 import pandas as pd

@@ -201,7 +201,7 @@ def test_wrong_input_gives_one_line_and_no_log(pictures, monkeypatch, capsys):
     ):
         assert words in error(*extra)
         assert not list((pictures / "log").glob("weights*"))
-    (pictures / "p5.jpg").write_bytes(b"no picture")
+    (pictures / "p5.jpg").write_bytes(b"no image")
     damaged = error("--max_iters", "4")
     assert "p5.jpg" in damaged and "cannot be decoded" in damaged
     (pictures / "p5.jpg").unlink()

@@ -17,7 +17,7 @@ STEM = ("conv1/kernel", "bn_conv1/moving_mean")
 
 
 def after_two_steps(*flags, **settings):
-    """The trainer, its variables before and after two steps on pictures of noise, and the last step's result."""
+    """The trainer, its variables before and after two steps on images of noise, and the last step's result."""
     args = parse(
         "", [*DATA, "--backbone", "small", "--image_size", "97", "--max_iters", "10", "--min_gamma", "0.4", *flags]
     )

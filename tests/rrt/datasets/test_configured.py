@@ -168,7 +168,7 @@ def test_training_on_an_image_that_is_held_out_is_refused(data, tmp_path):
     ):
         train(data, tmp_path / "run", dataset)
     assert not (tmp_path / "run").exists()
-    # Pictures of another data set may have the same names.
+    # Images of another data set may have the same names.
     other = open_test_set(data / "oxford5k", "toy", "gnd_roxford5k.pkl")
     check_apart(open_train_set(data / "gldv2", "toy", "train.txt", True), other)
 

@@ -152,7 +152,7 @@ def test_rankings_end_behind_the_last_graded_picture_and_measure_the_same(world)
 
 
 def test_equal_similarities_rank_the_gallery_first(world, tmp_path):
-    """Distractors with the very descriptors of gallery pictures."""
+    """Distractors with the very descriptors of gallery images."""
     test = opened(world)
     records = list(records_in(test.store))
     copies = [replace(records[i], name=f"copy/{i}") for i in test.gallery_index[:6]]

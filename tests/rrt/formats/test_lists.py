@@ -1,4 +1,4 @@
-"""Image lists: `path,label,width,height`, a line per picture."""
+"""Image lists: `path,label,width,height`, a line per image."""
 
 import numpy as np
 import pytest

@@ -221,7 +221,7 @@ SPREAD = np.random.default_rng(5).uniform(0, 500, (30, 2))
         "from one place",
         "not a number",
         "infinite",
-        "beyond all pictures",
+        "beyond all images",
     ],
 )
 def test_matches_that_fix_no_transform_have_no_inliers(model, a, b):

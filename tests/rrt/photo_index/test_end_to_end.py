@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
     parts = parts_path(folder / "index" / "segments" / "segment-00001.h5")
     kill_tool_when(lambda: (parts / "part-00000.h5").exists(), *command)
     ends = time.time() + 60
-    # The process that describes pictures ends by itself when the one that started it has gone.
+    # The process that describes images ends by itself when the one that started it has gone.
     while (
         (second := run_tool(*command)).returncode
         and "another process is changing" in second.stderr
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
 
 def test_a_killed_build_is_gone_on_with(folder):
     printed = folder.joinpath("printed").read_text()
-    assert f"{NUM + 1} photographs" in printed and f"{NUM + 1} pictures described" in printed
+    assert f"{NUM + 1} photographs" in printed and f"{NUM + 1} images described" in printed
     facts = describe(folder / "index")
     assert (facts["photographs"], facts["skipped"], facts["segments"], facts["still to be described"]) == (
         NUM + 1,

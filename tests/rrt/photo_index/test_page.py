@@ -1,5 +1,5 @@
-"""The web page of an index in a real browser: choosing a picture, dragging a box, results, errors. No network describes
-pictures."""
+"""The web page of an index in a real browser: choosing an image, dragging a box, results, errors. No network describes
+images."""
 
 import time
 
@@ -23,7 +23,7 @@ def page(tmp_path_factory, browser):
         use_fakes(patched)
         build(folder / "index", folder / "photos")
     draw(folder / "mine.png", 500, (400, 300), scene=1)
-    (folder / "letter.png").write_text("no picture")
+    (folder / "letter.png").write_text("no image")
     (folder / "large.png").write_bytes(b"x" * 400_000)
     with serving(folder / "index") as server:
         browser.get(server.address)
@@ -162,7 +162,7 @@ def test_what_is_no_picture_or_too_large_is_said(page):
     wait(lambda: "at most 0.3" in text(browser, "#error"))
     assert console_errors(browser) == []
     choose_file(browser, folder / "letter.png")
-    wait(lambda: "not a picture" in text(browser, "#error"))
+    wait(lambda: "not an image" in text(browser, "#error"))
     # A request that was refused is all that the console may tell.
     assert all("415" in line for line in console_errors(browser))
     choose_file(browser, folder / "mine.png")

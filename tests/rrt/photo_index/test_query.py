@@ -32,7 +32,7 @@ SCENES, VIEWS = 4, 3
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Twelve photographs of four scenes, a copy of one, their index, and a picture of scene 2 that is not among
+    """Twelve photographs of four scenes, a copy of one, their index, and an image of scene 2 that is not among
     them."""
     folder = tmp_path_factory.mktemp("query")
     for scene in range(SCENES):
@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
             draw(folder / "photos" / f"s{scene}v{view}.png", 10 * scene + view, scene=scene)
     (folder / "photos" / "z copy <b>.png").write_bytes((folder / "photos" / "s0v0.png").read_bytes())
     draw(folder / "new.png", 77, scene=2)
-    (folder / "photos" / "text.jpg").write_text("no picture")
+    (folder / "photos" / "text.jpg").write_text("no image")
     with pytest.MonkeyPatch.context() as patched:
         use_fakes(patched)
         build(folder / "index", folder / "photos")
@@ -92,7 +92,7 @@ def test_a_photograph_is_meant_by_name_or_path_and_is_left_out(folder, index, mo
     answer = answer_photograph(index, number, Ranker("none"), describer, 20)
     assert "s1v0.png" not in names(answer) and len(answer.hits) == 11 and describer.asked == []
     assert {*names(answer)[:2]} == {"s1v1.png", "s1v2.png"}
-    with pytest.raises(InputError, match="has no descriptors: not a picture"):
+    with pytest.raises(InputError, match="has no descriptors: not an image"):
         index.find("text.jpg")
 
 
@@ -217,11 +217,11 @@ import json, os, sys
 print(json.dumps({"ready": True}), flush=True)
 for line in sys.stdin:
     asked = json.loads(line)
-    if asked["picture"].endswith("deadly"): os._exit(3)
-    if asked["picture"].endswith("once") and not os.path.exists(asked["output"]):
+    if asked["image"].endswith("deadly"): os._exit(3)
+    if asked["image"].endswith("once") and not os.path.exists(asked["output"]):
         open(asked["output"], "w").close()
         os._exit(3)
-    print(json.dumps({"size": [os.getpid(), 1]} if not asked["picture"].endswith("bad") else {"error": "is bad"}),
+    print(json.dumps({"size": [os.getpid(), 1]} if not asked["image"].endswith("bad") else {"error": "is bad"}),
     flush=True)
 """
 

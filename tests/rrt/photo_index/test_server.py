@@ -1,4 +1,4 @@
-"""The web page of an index by its requests: searches, and what is refused. Pictures are described without a network."""
+"""The web page of an index by its requests: searches, and what is refused. Images are described without a network."""
 
 import io
 import json
@@ -211,9 +211,9 @@ def test_what_is_no_picture_is_refused(server):
         picture()[:20],
         b"\x89PNG\r\n\x1a\n" + b"\0" * 50,
     ):
-        refused(server, 415, "not a picture", "POST", "/search", body)
-    refused(server, 415, "picture's file", "POST", "/search", picture(), Content_Type="text/plain")
-    refused(server, 415, "picture's file", "POST", "/search", picture(), Content_Type="multipart/form-data; boundary=x")
+        refused(server, 415, "not an image", "POST", "/search", body)
+    refused(server, 415, "image's file", "POST", "/search", picture(), Content_Type="text/plain")
+    refused(server, 415, "image's file", "POST", "/search", picture(), Content_Type="multipart/form-data; boundary=x")
 
 
 def test_a_picture_cut_short_or_too_small_is_refused_by_name(server):
@@ -279,7 +279,7 @@ def test_other_methods_and_addresses_are_refused(server):
 
 def test_uploads_leave_nothing_behind(server, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for body in (picture(), b"no picture"):
+    for body in (picture(), b"no image"):
         request(server, "POST", "/search", body)
     assert list(tmp_path.iterdir()) == []
 

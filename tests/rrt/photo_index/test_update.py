@@ -111,7 +111,7 @@ def test_a_touched_file_is_read_but_not_described_and_rehash_reads_all(photos, t
 
 
 def test_unreadable_pictures_stop_nothing_and_are_tried_again_when_they_change(photos, tmp_path, described):
-    (photos / "text.jpg").write_text("no picture")
+    (photos / "text.jpg").write_text("no image")
     (photos / "cut.jpg").write_bytes((photos / "p0.jpg").read_bytes()[:500])
     (photos / "camera.HEIC").write_bytes(b"x")
     (photos / "notes.txt").write_text("x")
@@ -120,7 +120,7 @@ def test_unreadable_pictures_stop_nothing_and_are_tried_again_when_they_change(p
     skipped = done.manifest.skipped()
     assert sorted(skipped) == ["camera.HEIC", "cut.jpg", "text.jpg", "tiny.png"] and done.ignored == 1
     assert (
-        "HEIC" in skipped["camera.HEIC"] and "not a picture" in skipped["text.jpg"] and "shorter" in skipped["tiny.png"]
+        "HEIC" in skipped["camera.HEIC"] and "not an image" in skipped["text.jpg"] and "shorter" in skipped["tiny.png"]
     )
     lines = (tmp_path / "i" / "skipped.csv").read_text().splitlines()
     assert lines[0] == "name,reason" and len(lines) == 5
@@ -134,7 +134,7 @@ def test_unreadable_pictures_stop_nothing_and_are_tried_again_when_they_change(p
 
 def test_an_index_takes_an_unreadable_picture_when_it_is_all_that_is_new(photos, tmp_path, described):
     build(tmp_path / "i", photos)
-    (photos / "text.jpg").write_text("no picture")
+    (photos / "text.jpg").write_text("no image")
     done = build(tmp_path / "i", photos)
     assert done.described == 0 and list(done.manifest.skipped()) == ["text.jpg"] and len(names(tmp_path / "i")) == 5
 
@@ -244,7 +244,7 @@ def test_of_a_refused_first_build_nothing_is_left(tmp_path, described):
     (tmp_path / "empty").mkdir()
     (tmp_path / "there").mkdir()
     for index in ("new", "there"):
-        with pytest.raises(InputError, match="no pictures in this folder"):
+        with pytest.raises(InputError, match="no images in this folder"):
             build(tmp_path / index, tmp_path / "empty")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "there"]
 
@@ -259,7 +259,7 @@ def test_another_model_or_setting_is_refused_and_another_folder_too(photos, tmp_
         build(tmp_path / "i", tmp_path / "elsewhere")
     assert build(tmp_path / "i", tmp_path / "elsewhere", moved=True).described == 0
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no pictures in this folder.*5 photographs were there before"):
+    with pytest.raises(InputError, match="no images in this folder.*5 photographs were there before"):
         build(tmp_path / "i", tmp_path / "empty", moved=True)
     assert len(names(tmp_path / "i")) == 5
 
@@ -345,7 +345,7 @@ def test_a_build_killed_at_any_moment_is_gone_on_with(tmp_path, monkeypatch):
     photos = tmp_path / "photos"
     for i in range(12):
         draw(photos / f"p{i}.jpg", i)
-    (photos / "text.jpg").write_text("no picture")
+    (photos / "text.jpg").write_text("no image")
     use_fakes(monkeypatch)
     build(tmp_path / "whole", photos, whiten=4)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/helpers'}", "OMP_NUM_THREADS": "1"}
@@ -389,7 +389,7 @@ def test_wrong_input_is_one_line(tmp_path):
     draw(tmp_path / "photos" / "p.jpg", 1)
     missing = [
         (("build", tmp_path / "nowhere", "--index", tmp_path / "i"), "no such folder"),
-        (("build", tmp_path / "empty", "--index", tmp_path / "i"), "no pictures in this folder"),
+        (("build", tmp_path / "empty", "--index", tmp_path / "i"), "no images in this folder"),
         (("build", tmp_path / "photos", "--index", tmp_path / "other"), "letter.txt"),
         (("build", tmp_path / "photos", "--index", tmp_path / "j", "--model", tmp_path / "no.h5"), "no.h5"),
         (("info", tmp_path / "nowhere"), "no index there"),

@@ -36,7 +36,7 @@ def compared(*folders):
 
 
 def slow_results(ranking, before, entry, protocol, shown):
-    """[(picture, rank, rank before)] by walking down the lists."""
+    """[(image, rank, rank before)] by walking down the lists."""
     ignored = {int(p) for grade in IGNORED_GRADES[protocol] for p in entry[grade]}
 
     def rank_of(picture, ranking):
@@ -225,10 +225,10 @@ def test_large_pictures_become_small_and_keep_their_shape(tmp_path):
 
 def test_missing_and_broken_pictures_stop_nothing(evaluated, monkeypatch, capsys):
     (evaluated / "rrt/data/jpg/q_000.jpg").unlink()
-    (evaluated / "rrt/data/jpg/q_001.jpg").write_bytes(b"no picture")
+    (evaluated / "rrt/data/jpg/q_001.jpg").write_bytes(b"no image")
     monkeypatch.setattr(sys, "argv", ["report.py", str(evaluated / "rrt"), "--out", str(evaluated / "out")])
     tool.main()
-    assert "2 pictures cannot be read" in capsys.readouterr().out
+    assert "2 images cannot be read" in capsys.readouterr().out
     (data,) = (evaluated / "out").glob("data-*")
     queries = received(data / "meta.js")[1]["queries"]
     assert [query["crop"] is None for query in queries] == [True, True] + [False] * 4
@@ -321,7 +321,7 @@ def test_pairs_are_named_as_in_the_lists_or_by_stems(tmp_path):
     wrong = {
         "q_005": "expected QUERY:CANDIDATE",
         "nosuch:g_0007": "no query 'nosuch'",
-        "q_005:nosuch": "no gallery picture 'nosuch'",
+        "q_005:nosuch": "no gallery image 'nosuch'",
     }
     for text, said in wrong.items():
         with pytest.raises(InputError, match=said):

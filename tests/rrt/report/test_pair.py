@@ -1,4 +1,4 @@
-"""Pictures of a pair: attention against the plain network, links against a double loop, crops, files, and wrong
+"""Images of a pair: attention against the plain network, links against a double loop, crops, files, and wrong
 input."""
 
 import shutil
@@ -160,7 +160,7 @@ def test_the_strongest_links_are_those_a_double_loop_finds(mutual, number):
     assert strongest_links(mutual, number).tolist() == links
 
 
-# ---- a world of four pictures ----------------------------------------------------------------------------------------
+# ---- a world of four images ----------------------------------------------------------------------------------------
 
 
 def pixels_of(width, height, seed):
@@ -169,8 +169,8 @@ def pixels_of(width, height, seed):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A query cropped to BOX of a picture of 200 x 150, its own descriptors moved by WARP, something else, and a
-    picture without local descriptors; ground truth and a checkpoint."""
+    """A query cropped to BOX of an image of 200 x 150, its own descriptors moved by WARP, something else, and a
+    image without local descriptors; ground truth and a checkpoint."""
     folder = tmp_path_factory.mktemp("world")
     generator = np.random.default_rng(1)
     points = generator.uniform((30, 25), (90, 75), (24, 2))
@@ -219,7 +219,7 @@ def lines_of(figure):
 
 
 def test_a_query_is_drawn_as_its_crop_so_that_its_keypoints_lie_where_they_were_found(world):
-    """The box is rounded as the extraction does; pixel (x, y) of the crop is (x + 20, y + 30) of the picture."""
+    """The box is rounded as the extraction does; pixel (x, y) of the crop is (x + 20, y + 30) of the image."""
     whole = pixels_of(200, 150, 0)
     pair = explain(world, "query", "same")
     assert np.array_equal(pair.pixels[0], whole[30:130, 20:140]) and np.array_equal(
@@ -241,7 +241,7 @@ def test_a_query_is_drawn_as_its_crop_so_that_its_keypoints_lie_where_they_were_
     [
         ((120, 100), (5, 5), (120, 100)),
         ((121, 101), (5, 5), (120, 100)),  # published lists count both ends of a box
-        ((200, 150), (110, 90), (120, 100)),  # Paris6k's lists have the whole picture's size
+        ((200, 150), (110, 90), (120, 100)),  # Paris6k's lists have the whole image's size
         ((200, 150), (190, 90), (200, 150)),  # extracted without cropping
     ],
 )
@@ -419,7 +419,7 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(world, tmp_path
             "jpg/query.png: Coordinate 'right' is less than 'left'; give a box",
         ),
         (["query", "same", "--box", "0", "0", "50", "80"], "(its box 50 x 80)"),
-        (["same", "other", "--output", tmp_path / "pair.gif"], "pair.gif: a picture of unknown kind"),
+        (["same", "other", "--output", tmp_path / "pair.gif"], "pair.gif: an image of unknown kind"),
     ):
         common = ["--store", world / "delg_x.h5", "--image_dir", world, "--output", tmp_path / "out.png", "--cpu"]
         assert words in error_of(main, [*common, *arguments], monkeypatch, capsys)

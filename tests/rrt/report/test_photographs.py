@@ -17,7 +17,7 @@ from rrt.store.writer import write_store
 
 
 def described(folder, name, size):
-    """A picture as its own small grey copy: enough to rank by."""
+    """An image as its own small grey copy: enough to rank by."""
     small = (
         cv2.resize(cv2.imread(str(folder / name), cv2.IMREAD_REDUCED_GRAYSCALE_8), (8, 8)).astype(np.float32).ravel()
     )

@@ -63,7 +63,7 @@ def test_scores_solve_the_system(seed, k, query_k, exponent, damping, truncation
 
 
 def test_what_similarity_alone_misses_is_found_along_a_chain_of_images():
-    """Pictures every 20 degrees around an object, and one at 65 degrees on the other side that is none of it."""
+    """Images every 20 degrees around an object, and one at 65 degrees on the other side that is none of it."""
     angles = np.deg2rad([20, 40, 60, 80, -65])
     gallery = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     space = make_space(np.float32([[1, 0]]), gallery)

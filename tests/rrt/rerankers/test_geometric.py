@@ -61,7 +61,7 @@ def scores(space, candidates, query=0, **chosen):
 
 @pytest.fixture(scope="module")
 def reference():
-    """{case: (space of its query picture and its index picture, what the reference says)}."""
+    """{case: (space of its query image and its index image, what the reference says)}."""
     spaces = {}
     for case, expected in CASES.items():
         features = {name.split("/")[1]: VECTORS[name] for name in VECTORS if name.startswith(f"{case}/")}
@@ -100,7 +100,7 @@ def test_scores_lie_in_the_range_of_the_reference_for_every_seed(reference, case
 
 
 def make_views(folder, dtype="float16", images=9, seed=0, name="views"):
-    """A store of pictures of one scene under random affine maps, among features of their own; the last has no
+    """A store of images of one scene under random affine maps, among features of their own; the last has no
     features."""
     rng = np.random.default_rng(seed)
     scene, places = unit_rows(np.random.default_rng(99), 60, 16), np.random.default_rng(98).uniform(50, 430, (60, 2))

@@ -96,7 +96,7 @@ def test_an_unreadable_photograph_is_listed_and_the_rest_is_made(photographs, tm
     whole = (photographs / "b/x.jpg").read_bytes()
     (photographs / "b/x.jpg").write_bytes(whole[: len(whole) // 2])
     out = tmp_path / "out"
-    with pytest.raises(InputError, match="1 of 3 pictures .* --allow_missing"):
+    with pytest.raises(InputError, match="1 of 3 images .* --allow_missing"):
         make_views(photographs / "train.txt", out, SMALL, 1)
     assert read_image_list(out / "train.txt").labels.tolist() == [0, 0, 2, 2]
     with open(out / "views.skipped.csv", newline="") as file:
@@ -113,7 +113,7 @@ def test_an_unreadable_photograph_is_listed_and_the_rest_is_made(photographs, tm
 def test_read_picture_names_the_file_it_cannot_use(tmp_path, damage):
     path = tmp_path / "p.png"
     if damage in ("empty", "text"):
-        path.write_bytes(b"" if damage == "empty" else b"no picture")
+        path.write_bytes(b"" if damage == "empty" else b"no image")
     elif damage == "tiny":
         cv2.imwrite(str(path), photograph(0)[:20])
     with pytest.raises(InputError, match="p.png"):
@@ -152,7 +152,7 @@ def test_the_command_says_in_one_line_what_is_wrong(photographs, tmp_path):
 
 def test_a_list_without_any_readable_picture_writes_no_list(tmp_path):
     write_image_list(tmp_path / "train.txt", ["gone.jpg"], [0], [(10, 10)])
-    with pytest.raises(InputError, match="none of its 1 pictures"):
+    with pytest.raises(InputError, match="none of its 1 images"):
         make_views(tmp_path / "train.txt", tmp_path / "out", SMALL, 1)
     assert not (tmp_path / "out" / "train.txt").exists()
 

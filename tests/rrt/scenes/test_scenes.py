@@ -1,4 +1,4 @@
-"""The synthetic scenes: same seed same bytes, ground truth that fits the pictures, graded by the viewpoint change."""
+"""The synthetic scenes: same seed same bytes, ground truth that fits the images, graded by the viewpoint change."""
 
 import json
 import subprocess

@@ -349,7 +349,7 @@ class TestMerge:
         assert Store(writer.merge()).names == NAMES[5:]
 
     def test_a_list_of_skipped_pictures_only_is_an_error_with_the_first_reason(self, tmp_path):
-        with pytest.raises(InputError, match=r"none of the 2 pictures gave descriptors \(first: 'a', no such file\)"):
+        with pytest.raises(InputError, match=r"none of the 2 images gave descriptors \(first: 'a', no such file\)"):
             write_store(tmp_path / "delg_x.h5", [Skipped("a", "no such file"), Skipped("b", "gone")])
         assert not (tmp_path / "delg_x.h5").exists()
 

@@ -1,4 +1,4 @@
-"""Every picture the project makes has labelled axes with units, legends that say something, and is readable in grey."""
+"""Every image the project makes has labelled axes with units, legends that say something, and is readable in grey."""
 
 import re
 
@@ -112,7 +112,7 @@ def pair_without_a_transform(path, monkeypatch):
     save_figure(draw_pair(_pair(None)), path)
 
 
-# {file that writes pictures: what makes one}
+# {file that writes images: what makes one}
 MAKERS = {
     "rrt/training/log.py": [curves_of_rrt, curves_of_rrt_without_a_watched_set],
     "delg_extract/training/curves.py": [curves_of_delg],
