@@ -1,4 +1,4 @@
-"""The named configurations of the command lines, as data (RRT_SPEC section 4): ``dataset.<name>`` and ``model.<name>``.
+"""The named configurations of the command lines, as data (docs/protocol.md 4): ``dataset.<name>`` and ``model.<name>``.
 
 ``with dataset.gldv2_roxford_r50_gldv2 model.RRT`` picks a row of each table; every entry can be overridden after it,
 for example ``dataset.max_sequence_len=200``.

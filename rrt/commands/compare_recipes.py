@@ -28,7 +28,7 @@ from rrt.files.atomic import write_json
 from rrt.progress import bar, report_progress
 from rrt.viz.style import MARKERS, save_figure
 
-PUBLISHED_ACCURACY = 0.68  # of pairs, which the published recipe reached after 600,000 of them (RRT_SPEC section 8)
+PUBLISHED_ACCURACY = 0.68  # of pairs, which the published recipe reached after 600,000 of them (docs/protocol.md 8)
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -111,9 +111,9 @@ def list_revisited(pictures, ground_truth, output, subfolder="jpg", query_size="
     """Write output/test_query.txt and test_gallery.txt for a ground truth, with the published lines -> Written.
 
     The images are pictures/subfolder/<name>.jpg. Labels number the names without their final digits in alphabetical
-    order (`all_souls_000013` -> `all_souls` -> 0). query_size, what a query's width and height are: `box` (RRT_SPEC
-    section 3: those of its box), `picture`, or `published`: the published list of RParis6k has the whole images'
-    sizes, that of ROxford5k those of the boxes. Raises InputError, and writes nothing, when an image cannot be read:
+    order (`all_souls_000013` -> `all_souls` -> 0). query_size, what a query's width and height are: `box`
+    (docs/protocol.md 3: those of its box), `picture`, or `published`: the published list of RParis6k has the whole
+    images' sizes, that of ROxford5k those of the boxes. Raises InputError, and writes nothing, when an image cannot be read:
     positions in the ground truth are lines of these lists.
     """
     truth = load_ground_truth(ground_truth)

@@ -1,6 +1,6 @@
 """Which landmarks a training sees, on which ones its best epoch is chosen, and what is measured for its log alone.
 
-The published program chose its epoch on the test set (RRT_SPEC section 5). Here a part of the training landmarks is
+The published program chose its epoch on the test set (docs/protocol.md 5). Here a part of the training landmarks is
 held out by tools/train_val_split.py: beside the folder of a training set lie <folder>_train, the list without them,
 and <folder>_val, their queries and gallery. ``dataset.val_data_dir=auto`` takes the two where they are there.
 """

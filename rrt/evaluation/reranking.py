@@ -1,4 +1,4 @@
-"""Reranking measured by the Revisited protocol (RRT_SPEC section 6): shortlists, reordering, fusion, figures."""
+"""Reranking measured by the Revisited protocol (docs/protocol.md 6): shortlists, reordering, fusion, figures."""
 
 import time
 from dataclasses import dataclass

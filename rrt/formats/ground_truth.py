@@ -20,7 +20,7 @@ CLASSIC_GRADES = ("good", "ok", "junk")
 
 @dataclass
 class GroundTruth:
-    """Ground truth in the Revisited format (RRT_SPEC section 3), or the classic one in the same form.
+    """Ground truth in the Revisited format (docs/protocol.md 3), or the classic one in the same form.
 
     imlist, qimlist: names of gallery and query images (file stems in the published files).
     gnd: a dict per query: `bbx` = [x1, y1, x2, y2] floats, pixels of the whole query image; `easy`, `hard`, `junk`

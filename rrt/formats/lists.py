@@ -1,4 +1,4 @@
-"""Image lists: one line `relative/path.jpg,label,width,height` per image (RRT_SPEC section 3).
+"""Image lists: one line `relative/path.jpg,label,width,height` per image (docs/protocol.md 3).
 
 For queries width and height are those of the query box. Commas in paths are legal: the last three fields are split off
 from the right.

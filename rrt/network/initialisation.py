@@ -1,7 +1,7 @@
 """How the network starts: as published, or already comparing descriptors.
 
 With Xavier weights a token's attention to a matching token is as weak as to any other, and the published network needs
-some hundred thousand pairs to discover that equal descriptors matter (RRT_SPEC section 8). ``matching`` starts it
+some hundred thousand pairs to discover that equal descriptors matter (docs/protocol.md 8). ``matching`` starts it
 there: following Trockman and Kolter ("Mimetic Initialization of Self-Attention Layers", ICML 2023), the product of
 query and key weights is near a multiple of the identity and the product of value and output weights near a negative
 one. Only starting values differ: names, shapes and everything computed stay those of the published network.

@@ -173,8 +173,7 @@ class Encoder(nn.Module):
 
 
 class RRT(nn.Module):
-    """Reranking transformer; the defaults are the published network (2,243,201 parameters, names of RRT_SPEC section
-    2).
+    """Reranking transformer; the defaults are the published network (docs/protocol.md 2; 2,243,201 parameters).
 
     ``num_local_features`` is also the width of the network. ``seq_len`` (2 L + 4) is a record of the longest sequence
     it was meant for; nothing depends on it. ``initialisation``: see ``rrt.network.initialisation``.

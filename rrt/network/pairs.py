@@ -19,8 +19,8 @@ def scale_index(scales: np.ndarray, binning: str = "published") -> np.ndarray:
     """Index 0..6 of each stored scale [...] -> int64 [...].
 
     ``published``: bisection from the right, minus one, as the published checkpoints were trained: rounding of the
-    stored float32 puts three of the seven scales one bin too low (RRT_SPEC section 1). ``exact``: nearest of the seven
-    in log scale.
+    stored float32 puts three of the seven scales one bin too low (docs/protocol.md 1.1). ``exact``: nearest of the
+    seven in log scale.
     """
     check_binning(binning)
     values = np.asarray(scales, dtype=np.float32).astype(np.float64)

@@ -133,7 +133,7 @@ def _converted(rows, out):
 
 
 def query_expansion(queries, gallery, k=2, alpha=0.3):
-    """alpha query expansion (aQE, RRT_SPEC section 4): queries [Q, D] -> expanded queries [Q, D] of unit length.
+    """alpha query expansion (aQE, docs/protocol.md 4): queries [Q, D] -> expanded queries [Q, D] of unit length.
 
     The mean of the query and of its k nearest gallery rows, each weighted by similarity**alpha (the query's own
     similarity is 1; negative similarities count as 0). Search again with the result.

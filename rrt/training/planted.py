@@ -1,6 +1,6 @@
 """Planted correspondences: pairs whose answer is known because both sides are cut from one image's own descriptors.
 
-Training from nothing on labelled triplets is slow to leave chance (RRT_SPEC section 8): what the network must find
+Training from nothing on labelled triplets is slow to leave chance (docs/protocol.md 8): what the network must find
 first is that *matching local descriptors* decide. Here a positive pair is two random, overlapping subsets of one
 image's descriptors, each disturbed by itself; a negative pair is a subset of the same image against a subset of another
 one. Every image is thus an identity of its own, and labels serve only to keep true matches out of the negatives.

@@ -1,4 +1,4 @@
-"""Triplets of training images from a table of global neighbours (RRT_SPEC section 5)."""
+"""Triplets of training images from a table of global neighbours (docs/protocol.md 5)."""
 
 from dataclasses import dataclass
 from functools import partial

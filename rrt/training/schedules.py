@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules of the training settings (RRT_SPEC section 4)."""
+"""Optimisers and learning-rate schedules of the training settings (docs/protocol.md 4)."""
 
 import math
 from bisect import bisect_right

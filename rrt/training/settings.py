@@ -11,7 +11,7 @@ SELECTIONS = ("val", "test", "last")
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The defaults are the published ones (RRT_SPEC section 4) as far as there are any; what is not published is off.
+    """The defaults are the published ones (docs/protocol.md 4) as far as there are any; what is not published is off.
 
     planted_steps: batches of planted correspondences before the first epoch of triplets; planted_fraction: share of the
     batches that stay planted afterwards; steps_per_epoch: batches of an epoch, None = every anchor once;

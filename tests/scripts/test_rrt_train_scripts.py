@@ -17,7 +17,7 @@ from rrt.formats.lists import read_image_list
 from rrt.network.checkpoint import load_checkpoint
 
 SCRIPTS = ROOT / "rrt_scripts"
-MAX_NORM = {"r50_gldv1": 0.1, "r50_gldv2": 0.0, "r101_gldv1": 0.1, "r101_gldv2": 0.1}  # RRT_SPEC section 4
+MAX_NORM = {"r50_gldv1": 0.1, "r50_gldv2": 0.0, "r101_gldv1": 0.1, "r101_gldv2": 0.1}  # docs/protocol.md 4
 SETS = {"oxford5k": "gnd_roxford5k.pkl", "paris6k": "gnd_rparis6k.pkl"}
 OWN = ("DATA", "LOGS", "NPROC", "HELD_OUT", "WEIGHTS", "TRAINING", "WHITENING")
 

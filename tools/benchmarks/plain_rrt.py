@@ -25,7 +25,7 @@ class PlainLayer(nn.Module):
 
 
 class PlainRRT(nn.Module):
-    """The published network (post-norm, ReLU; RRT_SPEC section 2) with the published names. settings:
+    """The published network (post-norm, ReLU; docs/protocol.md 2) with the published names. settings:
     ``RRT.settings``."""
 
     def __init__(self, settings: dict):

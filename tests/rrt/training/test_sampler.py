@@ -1,4 +1,4 @@
-"""rrt/training/sampler.py: triplets as RRT_SPEC section 5 says."""
+"""rrt/training/sampler.py: triplets as docs/protocol.md 5 says."""
 
 from collections import Counter
 from itertools import permutations
