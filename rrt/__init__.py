@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rrt.store.store import Store as Store
 
 _MODULE_OF = {
-    "Fusion": "evaluation.reranking",
+    "Fusion": "rerankers.fusion",
     "ImageRecord": "store.records",
     "InputError": "errors",
     "MemoryStore": "store.memory",

@@ -18,6 +18,6 @@ __all__ = list(_MODULE_OF)
 
 def __getattr__(name):
     if name not in _MODULE_OF:
-        raise AttributeError(f"module 'rrt.store.store' has no attribute '{name}'")
-    found = globals()[name] = getattr(import_module(f"rrt.store.store.{_MODULE_OF[name]}"), name)
+        raise AttributeError(f"module 'rrt.store' has no attribute '{name}'")
+    found = globals()[name] = getattr(import_module(f"rrt.store.{_MODULE_OF[name]}"), name)
     return found
