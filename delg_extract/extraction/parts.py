@@ -1,5 +1,5 @@
-"""A store's parts, one after the other: decoding ahead of the network, writing behind it (DESIGN: one part is whole or
-not there)."""
+"""A store's parts, one after the other: decoding ahead of the network, writing behind it (docs/store.md 3: a part is
+whole or not there)."""
 
 from __future__ import annotations
 
