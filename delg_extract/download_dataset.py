@@ -54,7 +54,7 @@ class Split(NamedTuple):
     tables: dict
 
 
-# DELG_SPEC section 3.1.
+# docs/delg.md 3.1.
 SPLITS = {
     "train": Split(
         500,

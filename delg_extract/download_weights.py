@@ -10,7 +10,7 @@ The short names are those of the data sets' configurations; the published ones a
 
 and, by their published names alone: rn101_af_gldv2clean_20200814, delf_gld_20190411, resnet50_imagenet_weights.
 
-We know no published checksums of these archives. What is checked without one: the length that the server announces, the
+No published checksum of these archives is known. What is checked without one: the length that the server announces, the
 archive's own checksum (gzip), and that the model's main file is in it. SHA-256, size and address of what came are
 printed and kept in <name>.json beside the model; --sha256 compares with a checksum from elsewhere, for example from
 another machine's <name>.json.
@@ -30,7 +30,7 @@ from rrt.files.atomic import read_json, write_json
 from rrt.files.downloads import describe_download, download, fetch_each, file_address, parse_checksums
 
 BASE_URL = "https://storage.googleapis.com/delf"
-# DELG_SPEC section 8: the archives, and the file that makes each a model, as it lies in the model's folder.
+# docs/delg.md 8: the archives, and the file that makes each a model, as it lies in the model's folder.
 MAIN_FILES = {
     "r50delg_gld_20200814": "saved_model.pb",
     "r101delg_gld_20200814": "saved_model.pb",

@@ -1,4 +1,4 @@
-"""Exports a trained network as a SavedModel with the signature of the DELF/DELG reference (DELG_SPEC 4).
+"""Exports a trained network as a SavedModel with the signature of the DELF/DELG reference (docs/delg.md 4).
 
     python delg_extract/export.py --ckpt_path logs/delg_r50 --export_path data/models/delg_r50
     python delg_extract/export.py --ckpt_path logs/delf_r50/weights.h5 --export_path data/models/delf_r50 --kind local

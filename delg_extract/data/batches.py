@@ -1,4 +1,4 @@
-"""Training images for DELG in batches, from image lists or TFRecord shards (DELG_SPEC 2.3).
+"""Training images for DELG in batches, from image lists or TFRecord shards (docs/delg.md 2.3).
 
 The images of step N follow from the seed and N alone: an epoch is one permutation of all images, a crop is drawn
 from the seed and the image's place in the run. So a resumed run reads on at its step, and several workers share the

@@ -1,5 +1,5 @@
 """Which images become which records: found on disk, labelled by the CSV files, split, and dealt out to shards
-(DELG_SPEC 3.3).
+(docs/delg.md 3.3).
 
 Everything here is fixed by the CSV files, the seed and the flags (without a CSV file of what there should be: also by
 the names of the files on disk). An image that is missing or broken changes none of it: it keeps its place in the split
@@ -160,7 +160,7 @@ def _not_there(directory, ids, csv_file):
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(train, validation): rows of both parts in the order of their records, for labels [N] (DELG_SPEC 3.3).
+    """(train, validation): rows of both parts in the order of their records, for labels [N] (docs/delg.md 3.3).
 
     Of each class of n images max(1, int(fraction * n)) go to validation, so that a class of one image has none for
     training.

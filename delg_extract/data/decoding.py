@@ -1,4 +1,4 @@
-"""One training image: the bytes of its file to a random crop, or to the whole image resized (DELG_SPEC 2.3)."""
+"""One training image: the bytes of its file to a random crop, or to the whole image resized (docs/delg.md 2.3)."""
 
 from __future__ import annotations
 

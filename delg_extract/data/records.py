@@ -1,4 +1,4 @@
-"""Training images from TFRecord shards (build_image_dataset.py; DELG_SPEC 3.4), read in any order.
+"""Training images from TFRecord shards (build_image_dataset.py; docs/delg.md 3.4), read in any order.
 
 A shard is a row of records: length (8 bytes), its checksum (4), a tf.Example, its checksum (4). Hopping from length to
 length finds where every record stands without reading the images, so that an epoch's order is an exact permutation

@@ -1,4 +1,4 @@
-"""Writing TFRecord shards from images (DELG_SPEC 3.4): whole or not there, side by side, what cannot be read noted
+"""Writing TFRecord shards from images (docs/delg.md 3.4): whole or not there, side by side, what cannot be read noted
 beside them.
 
 Threads, not processes: decoding, reading and writing leave the interpreter's lock, and one TensorFlow serves all.

@@ -2,7 +2,7 @@
 the store.
 
 A threshold belongs to the weights it was chosen for: the published ones (100 and more) leave nothing of a network whose
-attention stays near 1 (DELG_SPEC 5.2).
+attention stays near 1 (docs/delg.md 5.2).
 """
 
 from __future__ import annotations

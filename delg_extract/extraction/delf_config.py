@@ -1,4 +1,4 @@
-"""DelfConfig files (.pbtxt, proto2 text; DELG_SPEC 7.2) as of the published programs: read with the PCA files they
+"""DelfConfig files (.pbtxt, proto2 text; docs/delg.md 7.2) as of the published programs: read with the PCA files they
 name, and written."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""From one image to its global and local descriptors, whatever network makes them (DELG_SPEC 4 and 5; DELG paper
-4.2)."""
+"""From one image to its global and local descriptors, whatever network makes them (docs/delg.md 4 and 5; DELG paper,
+section 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Principal components of descriptors as DELF and DELG apply them (DELG_SPEC 5.3): normalise, project, normalise
+"""Principal components of descriptors as DELF and DELG apply them (docs/delg.md 5.3): normalise, project, normalise
 again."""
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Pca:
         return components if self.variances is None else components / np.sqrt(self.variances[: self.dim])
 
     def project(self, x: np.ndarray) -> np.ndarray:
-        """Descriptors [N, D] of any length -> their components [N, dim], of unit length: L2, PCA, L2 (DELG_SPEC
+        """Descriptors [N, D] of any length -> their components [N, dim], of unit length: L2, PCA, L2 (docs/delg.md
         5.3)."""
         if not len(x):
             return np.empty((0, self.dim), np.float32)

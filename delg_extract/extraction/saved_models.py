@@ -1,4 +1,4 @@
-"""SavedModels as networks for extraction: the published TF1-style models and TF2 exports (DELG_SPEC 4).
+"""SavedModels as networks for extraction: the published TF1-style models and TF2 exports (docs/delg.md 4).
 
 Which of the two a folder holds, and what it can give, is told from the names of its tensors:
 
@@ -187,7 +187,7 @@ def open_saved_model(path: str | Path) -> SavedModelNetwork:
     """The network of a SavedModel: its folder, one folder above it, or its saved_model.pb.
 
     Raises InputError when there is none or several, when it cannot be read, and when its tensors are not those of
-    DELG_SPEC 4.
+    docs/delg.md 4.
     """
     folder = saved_model_folder(path)
     try:

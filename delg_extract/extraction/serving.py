@@ -1,5 +1,5 @@
-"""What an exported SavedModel computes (DELG_SPEC 4): an image and scales in, local and global descriptors out, as one
-graph.
+"""What an exported SavedModel computes (docs/delg.md 4): an image and scales in, local and global descriptors out, as
+one graph.
 
 Inputs and outputs have the names, types and shapes of the reference's exports, without a batch axis. Unlike there
 - local features have the depth that the network gives, with and without the autoencoder;

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExtractionSettings:
-    """Settings of DELG_SPEC 5.2; the defaults are those of the four published DELG configurations, their thresholds
+    """Settings of docs/delg.md 5.2; the defaults are those of the four published DELG configurations, their thresholds
     apart.
 
     global_scales: positions among ``scales`` whose global descriptors are summed, none: all. max_features: local
@@ -21,7 +21,7 @@ class ExtractionSettings:
     pixels of the longest side, negative: off. iou_threshold: weaker features whose receptive fields overlap more are
     left out (1: none; an export flag of the reference). square_images, resized_coordinates: as in DelfConfig.
     local_pca, global_pca: what the descriptors are projected with, the global one at each scale before the sum
-    (DELG_SPEC 5.3). normalize_scales: the global descriptor of each scale gets unit length before the sum, as in the
+    (docs/delg.md 5.3). normalize_scales: the global descriptor of each scale gets unit length before the sum, as in the
     reference's extractor; False is the form of its Kaggle 2020 export.
     """
 
@@ -69,7 +69,8 @@ class Preset(NamedTuple):
     local_pca_dim: int = 0
 
 
-# DELG_SPEC 5.2 and 7.2. The global-only model's scales are given there with four digits: taken as those of the others.
+# docs/delg.md 5.2 and 7.2. The global-only model's scales are given there with four digits: taken as those of the
+# others.
 PRESETS = {
     "r50_gldv1": Preset(ExtractionSettings(score_threshold=175.0), "r50delg_gld_20200814"),
     "r101_gldv1": Preset(ExtractionSettings(score_threshold=166.1), "r101delg_gld_20200814"),

@@ -84,7 +84,7 @@ class Delg(tf.Module):
     ``local_dim=None`` leaves the autoencoder out, the local descriptors are then the conv4 channels themselves.
 
     ``block3_strides=True`` (the published setting) keeps every second cell of conv4, so that local features lie on a
-    grid of 32 pixels; ``False`` gives 16. The global descriptor is the same either way (DELG_SPEC 1.1).
+    grid of 32 pixels; ``False`` gives 16. The global descriptor is the same either way (docs/delg.md 1.1).
 
     ``values``: arrays by variable name that variables start with, instead of noise from ``seed``.
 
@@ -292,7 +292,7 @@ class Delg(tf.Module):
 
     def local(self, block3: tf.Tensor, training: bool = False) -> LocalMaps:
         """Attention and reduced descriptors of block3 [B, h, w, local_channels]; the caller stops the gradient
-        (DELG_SPEC 1.3 to 1.5)."""
+        (docs/delg.md 1.3 to 1.5)."""
         block3 = tf.cast(block3, tf.float32)
         x = tf.nn.relu(self._conv_norm(block3, "attn_bn1", training))
         score = self._conv(x, "attn_conv2")[..., 0]

@@ -1,5 +1,5 @@
 """The flags of delg_extract/train.py; those of the reference keep their names and, but for paths, their defaults
-(DELG_SPEC 2.1)."""
+(docs/delg.md 2.1)."""
 
 from __future__ import annotations
 

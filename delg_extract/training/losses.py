@@ -1,4 +1,4 @@
-"""The joint DELG loss (DELG paper section 3.2; DELG_SPEC 1.3 to 1.7) and the classifiers that exist only while
+"""The joint DELG loss (DELG paper, section 3.3; docs/delg.md 1.3 to 1.7) and the classifiers that exist only while
 training.
 
     L = L_global + attention_weight * L_attention + reconstruction_weight * L_reconstruction

@@ -1,4 +1,4 @@
-"""The reference's optimizer (DELG_SPEC 2.2), gradient descent with momentum and clipping, in one pass over the
+"""The reference's optimizer (docs/delg.md 2.2), gradient descent with momentum and clipping, in one pass over the
 weights."""
 
 from __future__ import annotations

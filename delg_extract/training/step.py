@@ -1,4 +1,4 @@
-"""The step of DELG's and DELF's training: forward, losses, gradients, SGD (DELG_SPEC 1.3 to 1.7 and 2.2).
+"""The step of DELG's and DELF's training: forward, losses, gradients, SGD (docs/delg.md 1.3 to 1.7 and 2.2).
 
 Deviations from the reference, all on purpose:
 - the ImageNet stem is loaded, too (weights.py); the reference leaves conv1 random, and takes a step before loading;

@@ -1,5 +1,5 @@
 """What TensorBoard shows of a training run: `tensorboard --logdir LOGDIR/train_logs`. Tags are those of the reference
-(DELG_SPEC 2.6)."""
+(docs/delg.md 2.6)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """DELF and DELG feature files in and out: `.delg_local` and `.delf` (local features), `.delg_global` and `.datum`
 (arrays).
 
-A file is one bare protobuf message of the package delf.protos (proto2; DELG_SPEC section 5.6). A file that protobuf
+A file is one bare protobuf message of the package delf.protos (proto2; docs/delg.md 5.6). A file that protobuf
 wrote has a record of the same layout for every feature: it is read through one structured view of its bytes once every
 tag and length has been checked. Any other file goes through message classes (rrt/formats/protobuf.py).
 """
@@ -121,7 +121,7 @@ def parse_features_by_messages(data):
 
 
 def parse_feature_messages(data):
-    """The features as protobuf objects, with the fields of DELG_SPEC section 5.6. Raises ValueError for damaged
+    """The features as protobuf objects, with the fields of docs/delg.md 5.6. Raises ValueError for damaged
     bytes."""
     return _decode("DelfFeatures", data).feature
 

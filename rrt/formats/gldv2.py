@@ -1,4 +1,4 @@
-"""The CSV files of Google Landmarks v2 (DELG_SPEC 3.1) and where its images lie
+"""The CSV files of Google Landmarks v2 (docs/delg.md 3.1) and where its images lie
 (`train/0/1/2/0123456789abcdef.jpg`)."""
 
 import csv

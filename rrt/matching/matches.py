@@ -1,7 +1,7 @@
 """Matches between the local descriptors of two images, and the plane geometry that verifies them; numpy and OpenCV
 alone.
 
-The rules are those of DELG_SPEC 6.2 and 7.1: nearest neighbours by L2 distance, a distance or ratio test, and a
+The rules are those of docs/delg.md 6.2 and 7.1: nearest neighbours by L2 distance, a distance or ratio test, and a
 transform with inliers counted by their residual in pixels. The transform is estimated by MAGSAC++ (Barath et al., CVPR
 2020, as in OpenCV) instead of plain RANSAC: its counts scatter far less over the seeds, and the same seed gives the
 same inliers.
@@ -210,7 +210,7 @@ def verify(
 
     Inliers are all matches with a residual <= ``threshold`` pixels of the second image. No inliers and no transform
     when no more different matches are given than fix the transform (3 for "affine", 4 for "homography"; the reference's
-    rule, DELG_SPEC 6.2), or when those that agree lie on a line. Matches with a coordinate that is not finite are
+    rule, docs/delg.md 6.2), or when those that agree lie on a line. Matches with a coordinate that is not finite are
     outliers. The same ``seed`` gives the same inliers. Raises ValueError for another model and points that do not pair
     up.
     """

@@ -1,7 +1,7 @@
 """Two images matched by their local descriptors and verified by a plane transform, and the options of commands that
 do so.
 
-The geometry itself is rrt/matching/matches.py; here stands what the program for two images (DELG_SPEC 7.1) adds to
+The geometry itself is rrt/matching/matches.py; here stands what the program for two images (docs/delg.md 7.1) adds to
 it: which features count, which defaults hold, and how large a residual may be in an image of some size.
 """
 
@@ -85,8 +85,8 @@ def match_pictures(
     residual: float | None = None,
     seed: int = 0,
 ) -> Matches:
-    """Each feature of the second image with its nearest of the first (DELG_SPEC 7.1), and the transform from first to
-    second.
+    """Each feature of the second image with its nearest of the first (docs/delg.md 7.1), and the transform from first
+    to second.
 
     ``residual``: pixels of the second image, None: RESIDUAL or, in large images, RESIDUAL_PART of the longest side.
     Raises InputError when the two have descriptors of different length.

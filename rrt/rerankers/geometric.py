@@ -7,10 +7,10 @@ p of a query q and a candidate x of the shortlist
     M(q, x)     = {(i, j): j = argmin_j |d_i^q - d_j^x|, |d_i^q - d_j^x| < max_distance}
     score(q, x) = max_T |{(i, j) in M(q, x): |p_i^q - T p_j^x| <= threshold}|
 
-where T is an affine transform or a homography, estimated by MAGSAC++ (rrt/matching/matches.py). DELG_SPEC 6.2 has the
-published settings: mode one_way, max_distance 0.9 or 1.0, threshold 10 or 20, max_trials 1000, border 0. The defaults
-here were chosen on held-out training landmarks in images of 640 pixels, where a border of 0 ranks worse than global
-search.
+where T is an affine transform or a homography, estimated by MAGSAC++ (rrt/matching/matches.py). docs/delg.md 6.2 has
+the published settings: mode one_way, max_distance 0.9 or 1.0, threshold 10 or 20, max_trials 1000, border 0. The
+defaults here were chosen on held-out training landmarks in images of 640 pixels, where a border of 0 ranks worse than
+global search.
 """
 
 import zlib

@@ -28,7 +28,7 @@ from delg_extract.training.losses import add_classifiers
 from rrt.store.store import Store
 
 SCALES = (0.5, 0.7, 1.0, 1.4)
-# DELG_SPEC 4: type and shape of every input, and shape of every float32 output; D and E are filled in.
+# docs/delg.md 4: type and shape of every input, and shape of every float32 output; D and E are filled in.
 IMAGE = {"input_image": ("uint8", [None, None, 3])}
 MULTI = {"input_scales": ("float32", [None])}
 FEATURES = {"input_max_feature_num": ("int32", []), "input_abs_thres": ("float32", [])}

@@ -1,4 +1,4 @@
-"""Small images and TFRecord shards of them, as the DELG reference writes them (DELG_SPEC 3.4), for tests."""
+"""Small images and TFRecord shards of them, as the DELG reference writes them (docs/delg.md 3.4), for tests."""
 
 import io
 

@@ -16,7 +16,7 @@ from tools.benchmarks.common import Row
 
 HELP = "milliseconds a pair of geometric verification, against scipy's KD-tree and scikit-image's RANSAC"
 SIZE = (1024, 768)
-TRIALS, THRESHOLD, MAX_DISTANCE = 1000, 20.0, 1.0  # DELG_SPEC 6.2
+TRIALS, THRESHOLD, MAX_DISTANCE = 1000, 20.0, 1.0  # docs/delg.md 6.2
 SHARED = 0.2  # of the features lie on the planted transform; as many resemble features that lie elsewhere
 MISSED = 0.9  # of the planted matches that a way may not stay below in half of the pairs
 
@@ -127,8 +127,8 @@ def planted_pairs(rng, pairs, count, dimensions) -> MemoryStore:
 
 
 def plain_inliers(query, picture, seed) -> int:
-    """Inliers of DELG_SPEC 6.2, for two images as ``Store.read`` gives them: the nearest feature of the image to each
-    of the query within MAX_DISTANCE, and the best of TRIALS random affine transforms, residuals in its pixels."""
+    """Inliers of docs/delg.md 6.2, for two images as ``Store.read`` gives them: the nearest feature of the image to
+    each of the query within MAX_DISTANCE, and the best of TRIALS random affine transforms, residuals in its pixels."""
     from skimage.measure import ransac
     from skimage.transform import AffineTransform
 

@@ -1,6 +1,6 @@
-"""The input benchmark: shards of 800x600 JPEGs read the plain way (DELG_SPEC 2.3: record after record, a buffer of 100
-shuffled, every image decoded whole, nothing ahead of the network) and by delg_extract/data/batches.py, alone and with
-the network training."""
+"""The input benchmark: shards of 800x600 JPEGs read the plain way (docs/delg.md 2.3: record after record, a buffer of
+100 shuffled, every image decoded whole, nothing ahead of the network) and by delg_extract/data/batches.py, alone and
+with the network training."""
 
 import statistics
 import tempfile
@@ -84,7 +84,7 @@ class _Alone(NamedTuple):
 
 
 def plain_batches(shards, batch_size, size, seed):
-    """The input of DELG_SPEC 2.3 with its random crops."""
+    """The input of docs/delg.md 2.3 with its random crops."""
 
     def load(record):
         example = tf.io.parse_single_example(record, FEATURES)

@@ -41,8 +41,8 @@ def run(args):
 
 
 def plain_evaluate(ranks, gnd, protocols=PROTOCOLS):
-    """{protocol: (average precision [Q], precision at KS [Q, 3])} by the formula of DELG_SPEC 6.3, a query and a hit at
-    a time."""
+    """{protocol: (average precision [Q], precision at KS [Q, 3])} by the formula of docs/delg.md 6.3, a query and a hit
+    at a time."""
     results = {}
     for protocol in protocols:
         aps, precisions = np.full(len(gnd), np.nan), np.full((len(gnd), len(KS)), np.nan)

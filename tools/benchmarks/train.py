@@ -133,7 +133,7 @@ def make_our_step(args, precision):
     return lambda images, labels: trainer.train_step(images, labels)[0]
 
 
-# ---- the plain way: DELG_SPEC 1.1 to 1.7 and 2.2 ---------------------------------------------------------------------
+# ---- the plain way: docs/delg.md 1.1 to 1.7 and 2.2 ---------------------------------------------------------------
 
 LEARNING_RATE = 0.001
 

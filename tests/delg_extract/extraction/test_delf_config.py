@@ -17,7 +17,7 @@ from rrt.errors import InputError
 from rrt.formats.delf import write_datum
 
 GOLDEN_PCA = json.loads((GOLDEN / "shared/pca_vectors.json").read_text())
-# As DELG_SPEC 5.2 describes the published files.
+# As docs/delg.md 5.2 describes the published files.
 DELG = """# DELG, GLDv2-clean
 model_path: "parameters/r50delg_gldv2clean_20200914"
 image_scales: .25

@@ -407,7 +407,7 @@ def test_a_model_that_counts_global_descriptors_otherwise_is_refused(tmp_path):
 
 
 def test_the_broken_local_export_of_the_reference_ends_in_one_line(tmp_path):
-    """Its default reshapes 128 channels to 1024 (DELG_SPEC 4): the model loads, and fails on most images."""
+    """Its default reshapes 128 channels to 1024 (docs/delg.md 4): the model loads, and fails on most images."""
 
     def misread(given, weights=None):
         found = toy(given, {"gain": GAIN}, LOCAL_OUTPUTS)

@@ -10,7 +10,7 @@ from delg_extract.training.losses import arcface_logits, cosines
 
 
 def plain_logits(embedding, weights, labels, margin, scale):
-    """DELG_SPEC 1.6 word for word: the angle of every class, then the margin on the true one."""
+    """docs/delg.md 1.6 word for word: the angle of every class, then the margin on the true one."""
     cosine = tf.nn.l2_normalize(embedding, axis=1) @ tf.nn.l2_normalize(weights, axis=0)
     theta = tf.acos(tf.clip_by_value(cosine, -1.0 + 1e-6, 1.0 - 1e-6))
     true_class = tf.one_hot(labels, weights.shape[1], on_value=True, off_value=False, dtype=tf.bool)
