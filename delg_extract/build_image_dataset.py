@@ -46,7 +46,7 @@ from delg_extract.data.dataset_plan import (
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, guard_settings
-from rrt.files.jobs import default_workers
+from rrt.files.machine import usable_cores
 
 # File names have five digits.
 _MOST_SHARDS = 99999
@@ -227,7 +227,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--num_workers",
         type=int,
-        default=default_workers(),
+        default=usable_cores(),
         help="shards made side by side (default: one a core, %(default)s)",
     )
     p.add_argument("--allow_missing", action="store_true", help="exit status 0 although images are missing or broken")

@@ -31,7 +31,7 @@ import re
 import shutil
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +39,8 @@ from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError
 from rrt.files.archives import ArchiveError, unpack_tar
 from rrt.files.atomic import read_json, write_json
-from rrt.files.downloads import check_address, download, fetch_each, file_address, locked_file
+from rrt.files.downloads import check_address, download, fetch_each, file_address
+from rrt.files.locks import locked
 from rrt.progress import bar, report_progress
 
 BASE_URL = "https://s3.amazonaws.com/google-landmark"
@@ -214,7 +215,8 @@ def download_dataset(counts, output_dir, base_url=BASE_URL, keep_tars=False, par
     with ExitStack() as stack:
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_alone_in(folder))
+            # Two processes that unpack one tar file would take each other's images away.
+            stack.enter_context(locked(folder / ".lock", "downloading"))
         absent = {
             split: [number for number in range(count) if not note_of(folders[split] / tar_name(number)).exists()]
             for split, count in counts.items()
@@ -240,17 +242,6 @@ def download_dataset(counts, output_dir, base_url=BASE_URL, keep_tars=False, par
         with progress.bar:
             fetch_each(list(jobs), fetch, "files", parallel)
     return {split: sum(found for name, found in pictures.items() if jobs[name][0] == split) for split in counts}
-
-
-@contextmanager
-def _alone_in(folder):
-    """Two processes that unpack one tar file would take each other's images away."""
-    lock = folder / ".lock"
-    with locked_file(lock):
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 def _warn_of_space(output_dir, absent, keep_tars, parallel):

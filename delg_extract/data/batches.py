@@ -30,7 +30,7 @@ import numpy as np
 from delg_extract.data.decoding import AREA, decode, random_crop, resized
 from delg_extract.network.tensorflow import tf
 from rrt.errors import InputError, describe_error
-from rrt.files.jobs import default_workers
+from rrt.files.machine import usable_cores
 from rrt.formats.lists import read_image_list
 
 _READ_ERRORS = (
@@ -236,7 +236,7 @@ def _batches(
     """
     # More than are ever on their way at once: batches in the buffers, and images being read and waiting for their
     # turn.
-    recent = source.recent[use] = deque(maxlen=24 + 4 * default_workers() // batch_size)
+    recent = source.recent[use] = deque(maxlen=24 + 4 * usable_cores() // batch_size)
 
     def rows(step):
         indices, positions = pictures_of_step(int(step))
@@ -265,7 +265,7 @@ def unreadable_picture_named(*sources: PictureSource):
     except _READ_ERRORS:
         for source in sources:
             recent = [index for batches in source.recent.values() for indices in list(batches) for index in indices]
-            with ThreadPoolExecutor(default_workers()) as pool:
+            with ThreadPoolExecutor(usable_cores()) as pool:
                 for fault in pool.map(partial(_fault, source), recent):
                     if fault:
                         raise InputError(fault) from None

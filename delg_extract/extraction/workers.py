@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from delg_extract.extraction.parts import PartExtractor, Plan
 from rrt.errors import InputError, describe_error
-from rrt.files.jobs import default_workers as cores
+from rrt.files.machine import end_with_parent, free_memory, usable_cores
 
 ATTEMPTS = 3
 # Tasks handed to Ray at once; it keeps what a task needs in memory until it runs.
@@ -40,8 +39,8 @@ def default_workers(bytes_a_worker: float = 2.5e9) -> int:
     """A worker for each GPU; without one, for each core, as many as two thirds of the free memory feed."""
     if visible_gpus():
         return len(visible_gpus())
-    fed = int(_free_memory() * 2 / 3 / bytes_a_worker)
-    return max(1, min(cores(), fed))
+    fed = int(free_memory() * 2 / 3 / bytes_a_worker)
+    return max(1, min(usable_cores(), fed))
 
 
 def default_batch() -> int:
@@ -49,31 +48,17 @@ def default_batch() -> int:
     return 8 if visible_gpus() else 1
 
 
-def _free_memory() -> float:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return float("inf")
-
-
 # ---- inside a worker -------------------------------------------------------------------------------------------------
 
 
 def _start(plan: Plan, gpu: str | None, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     # TensorFlow reads these when it is first imported; operators side by side would only take cores from each other.
     os.environ.update(TF_NUM_INTRAOP_THREADS=str(threads), TF_NUM_INTEROP_THREADS="1")
     _state["plan"] = plan
-
-
-def _end_with_parent() -> None:
-    # A worker whose parent was killed would wait for work for ever.
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _extract(part: int) -> int:
@@ -95,7 +80,12 @@ class LocalWorkers:
     """
 
     def __init__(self, plan: Plan, num_workers: int, task: Callable[[int], int] = _extract):
-        self.plan, self.num_workers, self.threads, self.task = plan, num_workers, max(1, cores() // num_workers), task
+        self.plan, self.num_workers, self.threads, self.task = (
+            plan,
+            num_workers,
+            max(1, usable_cores() // num_workers),
+            task,
+        )
         self.gpus = visible_gpus()
         self.executors = [self._executor(i) for i in range(num_workers)]
 

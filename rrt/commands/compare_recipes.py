@@ -25,6 +25,7 @@ import numpy as np
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, check_count
 from rrt.files.atomic import write_json
+from rrt.files.machine import usable_cores
 from rrt.progress import bar, report_progress
 from rrt.viz.style import MARKERS, save_figure
 
@@ -251,7 +252,7 @@ def main():
             raise InputError(f"{args.recipes}: no recipe '{name}'; it has {', '.join(recipes)}")
     check_count("--jobs", args.jobs)
     out = args.out.resolve()
-    threads = max(1, (os.cpu_count() or 1) // args.jobs) if args.jobs > 1 else None
+    threads = max(1, usable_cores() // args.jobs) if args.jobs > 1 else None
 
     def finish(job):
         name, seed = job

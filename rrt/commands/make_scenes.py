@@ -4,7 +4,7 @@ import argparse
 from dataclasses import fields
 
 from rrt.command_line.parser import CommandParser
-from rrt.files.jobs import default_workers
+from rrt.files.machine import usable_cores
 from rrt.scenes.scenes import SceneSettings, make_scenes
 
 HELP = {
@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--out", default="data", help="folder for scenes_train and scenes_test")
     for field in fields(SceneSettings):
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=HELP[field.name])
-    parser.add_argument("--num_workers", type=int, default=default_workers(), help="processes")
+    parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes")
     arguments = vars(parser.parse_args())
     out, num_workers = arguments.pop("out"), arguments.pop("num_workers")
     for folder in make_scenes(out, SceneSettings(**arguments), num_workers):

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import fields
 
 from rrt.command_line.parser import CommandParser
-from rrt.files.jobs import default_workers
+from rrt.files.machine import usable_cores
 from rrt.scenes.photo_views import ViewSettings, make_views
 
 HELP = {
@@ -26,7 +26,7 @@ def main():
     parser.add_argument("--out", required=True, help="folder for views/ and train.txt")
     for field in fields(ViewSettings):
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=HELP[field.name])
-    parser.add_argument("--num_workers", type=int, default=default_workers(), help="processes")
+    parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes")
     parser.add_argument(
         "--allow_missing", action="store_true", help="exit with status 0 although images could not be read"
     )

@@ -22,7 +22,8 @@ from PIL import Image
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
-from rrt.files.jobs import default_workers, run_jobs
+from rrt.files.jobs import run_jobs
+from rrt.files.machine import usable_cores
 from rrt.formats.gldv2 import USAGES, picture_name, read_index_csv, read_solution, read_train_csv
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import write_image_list
@@ -62,11 +63,7 @@ def picture_sizes(root, names, num_workers=None):
     """
     jobs = [(str(root), names[start : start + _NAMES_PER_JOB]) for start in range(0, len(names), _NAMES_PER_JOB)]
     blocks = run_jobs(
-        _sizes_of,
-        jobs,
-        default_workers() if num_workers is None else num_workers,
-        "sizes",
-        f"block of {_NAMES_PER_JOB}",
+        _sizes_of, jobs, usable_cores() if num_workers is None else num_workers, "sizes", f"block of {_NAMES_PER_JOB}"
     )
     sizes = [size for block in blocks for size in block]
     skipped = {name: size for name, size in zip(names, sizes) if isinstance(size, str)}

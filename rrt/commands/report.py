@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError
-from rrt.files.jobs import default_workers
+from rrt.files.machine import usable_cores
 from rrt.report.data import Comparison, gains_order
 from rrt.report.pages import make_report
 
@@ -33,7 +33,7 @@ def parser() -> CommandParser:
     )
     p.add_argument("--resume", help="checkpoint for the pairs (default: the one an evaluation used)")
     p.add_argument(
-        "--num_workers", type=int, default=default_workers(), help="processes for thumbnails (default one a core)"
+        "--num_workers", type=int, default=usable_cores(), help="processes for thumbnails (default one a core)"
     )
     return p
 

@@ -24,7 +24,8 @@ from scipy.stats import mannwhitneyu
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
-from rrt.files.jobs import default_workers, run_jobs
+from rrt.files.jobs import run_jobs
+from rrt.files.machine import usable_cores
 from rrt.formats.ground_truth import grades_of
 from rrt.formats.revisited import RevisitedSet, load_revisited_set
 from rrt.matching.pictures import (
@@ -183,7 +184,7 @@ def parser() -> argparse.ArgumentParser:
         help="of the drawing; the trials of the verification are always the same (default %(default)s)",
     )
     p.add_argument("--output", help="write a CSV of the pairs: first,second,same,matches,inliers")
-    p.add_argument("--num_workers", type=int, default=default_workers(), help="processes (default one a core)")
+    p.add_argument("--num_workers", type=int, default=usable_cores(), help="processes (default one a core)")
     p.add_argument(
         "--max_features",
         type=int,

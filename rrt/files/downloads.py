@@ -4,7 +4,6 @@ Needs nothing but the standard library and the progress bar; `rrt.files.archives
 """
 
 import errno
-import fcntl
 import hashlib
 import http.client
 import json
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 
 from rrt.errors import InputError, describe_error
 from rrt.files.atomic import atomic_path, flush_to_disk, sha256_of_file
+from rrt.files.locks import locked
 from rrt.progress import bar, read_shown, say
 from rrt.version import __version__
 
@@ -67,7 +67,7 @@ def download(
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     source = part.with_name(part.name + ".json")
-    with bar(what=path.name, unit="B", total=size, shown=shown) as fetched, locked_file(part) as file:
+    with bar(what=path.name, unit="B", total=size, shown=shown) as fetched, _held(part) as file:
         try:
             _fetch_and_check(
                 _Transfer(url, file, source, bool(sums), size, timeout, fetched, on_bytes), sums, retries, backoff
@@ -98,22 +98,6 @@ def check_address(url):
         fits = False
     if not fits:
         raise InputError(f"{url}: not an address that starts with http:// or https:// and names a server; {_MIRROR}")
-
-
-@contextmanager
-def locked_file(path):
-    """A file open for appending, unbuffered, for this process alone; InputError when another one has it."""
-    with open(path, "ab", buffering=0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-        except (BlockingIOError, FileNotFoundError):
-            ours = False
-        except OSError:
-            ours = True  # a network file system without locks
-        if not ours:
-            raise InputError(f"{path}: another process is downloading; wait for it to end")
-        yield file
 
 
 def describe_download(path, url):
@@ -287,6 +271,13 @@ def _fetch(transfer, retries, backoff):
             transfer.bar.set_postfix_str(f"{fault}; next attempt in {wait:.0f} s")
             time.sleep(wait)
             transfer.bar.set_postfix_str("")
+
+
+@contextmanager
+def _held(part):
+    """The part file, open for appending, unbuffered, for this process alone."""
+    with locked(part.with_name(f"{part.name}.lock"), "downloading", part), open(part, "ab", buffering=0) as file:
+        yield file
 
 
 @contextmanager

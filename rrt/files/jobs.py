@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -12,11 +11,6 @@ import cv2
 
 from rrt.errors import InputError
 from rrt.progress import bar
-
-
-def default_workers() -> int:
-    """Number of processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_jobs(function, jobs: list, num_workers: int, label: str, unit: str = "image") -> list:

@@ -1,12 +1,12 @@
 """How the scorer computes: precision, memory, and a switch for every saving."""
 
-import os
 import time
 from dataclasses import dataclass
 
 import torch
 
 from rrt.errors import InputError
+from rrt.files.machine import free_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PRECISIONS = ("auto", *DTYPES)
@@ -81,12 +81,7 @@ def default_memory_mb(device: torch.device) -> int:
     """MiB: half of what is free on a GPU; beside a processor a quarter of what is available, at most 4 GiB."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 2**21
-    try:
-        with open("/proc/meminfo") as file:
-            available = 1024 * next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # not Linux
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return max(1, min(available // 4, 2**32) // 2**20)
+    return max(1, min(free_memory() // 4, 2**32) // 2**20)
 
 
 def pick_device(cpu: bool) -> str:

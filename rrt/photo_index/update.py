@@ -20,7 +20,7 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
-from rrt.files.jobs import default_workers
+from rrt.files.machine import usable_cores
 from rrt.photo_index import extraction
 from rrt.photo_index.manifest import (
     MANIFEST,
@@ -134,7 +134,7 @@ def _look(folder: Path, root: Path, manifest: Manifest, settings) -> tuple[Manif
             "cannot "
             f"be read); {there}give the folder with the photographs"
         )
-    photographs = hash_new(root, found, manifest.photographs, settings.rehash, default_workers())
+    photographs = hash_new(root, found, manifest.photographs, settings.rehash, usable_cores())
     for path, seen in manifest.photographs.items():  # in folders that cannot be listed now
         if path.startswith(tuple(found.closed)):
             photographs[path] = seen

@@ -18,7 +18,8 @@ from PIL import Image
 
 from rrt.errors import InputError
 from rrt.files.atomic import guard_settings, write_bytes
-from rrt.files.jobs import default_workers, run_jobs
+from rrt.files.jobs import run_jobs
+from rrt.files.machine import usable_cores
 from rrt.formats.lists import ImageList, read_image_list, write_image_list
 from rrt.scenes.augment import camera_effects, jpeg_bytes, paste_patch, pyramid, warp_antialiased
 
@@ -94,7 +95,7 @@ def make_views(
     guard_settings(out / "views.json", {"drawing": DRAWING, "photographs": photographs.names, **asdict(settings)})
     root = Path(image_dir) if image_dir else train_txt.parent
     jobs = [_job(photographs, root, i, out, settings) for i in range(len(photographs))]
-    results = run_jobs(_make_photograph, jobs, default_workers() if num_workers is None else num_workers, "views")
+    results = run_jobs(_make_photograph, jobs, usable_cores() if num_workers is None else num_workers, "views")
     skipped = [(photographs.names[i], result) for i, result in enumerate(results) if isinstance(result, str)]
     _write_skipped(out / "views.skipped.csv", skipped)
     rows = [

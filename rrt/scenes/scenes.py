@@ -21,7 +21,8 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.atomic import guard_settings, read_json, write_bytes, write_json
-from rrt.files.jobs import default_workers, run_jobs
+from rrt.files.jobs import run_jobs
+from rrt.files.machine import usable_cores
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import write_image_list
 from rrt.scenes.buildings import make_building
@@ -105,7 +106,7 @@ def make_scenes(out, settings: SceneSettings = SceneSettings(), num_workers: int
     Raises InputError when a folder was made with other settings or cannot be written.
     """
     settings.check()
-    num_workers = default_workers() if num_workers is None else num_workers
+    num_workers = usable_cores() if num_workers is None else num_workers
     return (
         make_train_scenes(Path(out) / "scenes_train", settings, num_workers),
         make_test_scenes(Path(out) / "scenes_test", settings, num_workers),

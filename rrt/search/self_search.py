@@ -7,13 +7,13 @@ could still reach it, the row is searched again in float64 over all rows. The an
 equal ones (exact duplicates) by index, whatever the first pass, the blocks or the machine.
 """
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from rrt.errors import InputError, check_count
+from rrt.files.machine import usable_cores
 from rrt.progress import bar
 from rrt.search.first_pass import KINDS, QUERIES, FirstPass, choose_device, fastest_kind, kinds_of
 from rrt.search.rows import DescriptorRows, summarize_rows
@@ -58,7 +58,7 @@ def plan_memory(shape, block, memory_mb, k=100):
             f"setting memory_mb={memory_mb}: blocks of {block} images of {width} dimensions need"
             f" {-(-least // 10**6)}; give more, or a smaller block"
         )
-    threads = max(1, min(os.cpu_count(), total // 4 // a_thread))
+    threads = max(1, min(usable_cores(), total // 4 // a_thread))
     # Longer gallery blocks than that gain nothing.
     return min(count, 65536, max(2 * WIDEST, (total - queries - threads * a_thread) // a_row)), threads
 

@@ -6,19 +6,18 @@ Workers get the store's path and open it themselves; what they make comes back t
 its task alone (rrt/training/batches.py), so their number changes nothing but the speed.
 """
 
-import os
 import pickle
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from rrt.errors import InputError, describe_error
+from rrt.files.machine import end_with_parent, usable_cores
 from rrt.network.pairs import ImageBatch
 from rrt.training.batches import ALIGNMENT, BatchMaker, BatchSource, BatchTask, EpochPlan, PairBatch
 
@@ -49,17 +48,13 @@ def load_batches(
             raise InputError(f"{name}={value!r}: expected an integer of at least 0")
     pin_memory = pin_memory and torch.cuda.is_available()
     tasks = (source.task(plan, step, rank, world_size) for step in range(first_step, len(plan)))
-    num_workers = min(num_workers, _processors())
+    num_workers = min(num_workers, usable_cores())
     if num_workers:
         batches = _from_processes(source.maker, tasks, num_workers, max(1, prefetch), pin_memory)
         # What is left to do here, copying into pinned memory, the loop need not wait for either.
         return _ahead(batches, 1) if pin_memory else batches
     batches = (_pinned(source.maker.make(task)) if pin_memory else source.maker.make(task) for task in tasks)
     return _ahead(batches, prefetch) if prefetch else batches
-
-
-def _processors():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pinned(batch):
@@ -100,7 +95,7 @@ def _from_processes(maker, tasks, num_workers, prefetch, pin_memory):
         num_workers=num_workers,
         prefetch_factor=prefetch,
         multiprocessing_context=context,
-        worker_init_fn=_end_with_parent,
+        worker_init_fn=end_with_parent,
     )
     try:
         for made in loader:
@@ -204,17 +199,3 @@ def _views(memory, layout):
 
 def _padded(size):
     return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def _end_with_parent(worker: int) -> None:
-    """A worker's last thread of life: whoever asked for its batches may be killed without a word.
-
-    DataLoader watches its parent process, which here is the server that forks, and that lives as long as its children.
-    """
-    parent = parent_process()
-
-    def wait():
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

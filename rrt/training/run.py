@@ -11,6 +11,7 @@ from rrt.datasets.configured import check_apart, open_test, open_watched, resolv
 from rrt.datasets.sets import open_train_set
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
+from rrt.files.machine import usable_cores
 from rrt.network.checkpoint import Checkpoint, build_model, check_sizes, load_checkpoint, load_weights
 from rrt.network.initialisation import initialise
 from rrt.network.pairs import check_binning
@@ -95,7 +96,7 @@ def _make_trainer(dataset, model, settings, processes, log) -> Trainer:
     loading = {"num_workers": 0}
     # A processor that trains has no cores to spare for reading, which takes it a hundredth of the time.
     if processes.device != "cpu":
-        cores = (os.cpu_count() or 2) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        cores = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         loading = {"num_workers": min(dataset["num_workers"], max(1, cores - 1)), "pin_memory": dataset["pin_memory"]}
     return Trainer(
         network,

@@ -19,7 +19,7 @@ from gldv2_mirror import drawn_pictures, make_mirror, md5_line, member_name, pic
 from loopback import serving, special, tar_bytes
 
 from delg_extract.download_dataset import SPLITS, main, tar_name
-from rrt.files.downloads import locked_file
+from rrt.files.locks import locked
 from rrt.formats.gldv2 import read_index_csv, read_solution, read_train_csv
 
 COUNTS = {"train": 3, "index": 2, "test": 1}
@@ -378,7 +378,7 @@ class TestGoingOn:
 
     def test_two_runs_do_not_get_in_each_others_way(self, mirror, failure, tmp_path):
         (tmp_path / "out/index").mkdir(parents=True)
-        with locked_file(tmp_path / "out/index/.lock"):
+        with locked(tmp_path / "out/index/.lock", "downloading"):
             assert f"{tmp_path / 'out/index/.lock'}: another process is downloading; wait" in failure()
         assert mirror.requests == []
 

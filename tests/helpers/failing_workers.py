@@ -10,7 +10,7 @@ def die(part):
 
 
 def lose_the_disk(part):
-    raise OSError(5, "Input/output error", "pictures")
+    raise OSError(5, "Input/output error", "images")
 
 
 def fail_the_first_time(part):

@@ -89,7 +89,7 @@ def test_runs_side_by_side_share_the_cores_and_stand_in_the_same_order(recipes, 
         compare_recipes, "figures", lambda folder: {"minutes": 0.0, "accuracy": 0.0, "pairs_to_68": None}
     )
     monkeypatch.setattr(compare_recipes, "draw", lambda folders, path: drawn.update(folders))
-    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    monkeypatch.setattr(compare_recipes, "usable_cores", lambda: 6)
     run_main(monkeypatch, recipes, "--out", tmp_path, "--seeds", 0, 1, "--jobs", 2)
     assert sorted(begun) == [("plain", 0, 3), ("plain", 1, 3), ("planted", 0, 3), ("planted", 1, 3)]
     assert {name: [folder.name for folder in runs] for name, runs in drawn.items()} == {
