@@ -13,6 +13,8 @@ import numpy as np
 from scipy.special import expit
 
 from rrt.errors import InputError
+from rrt.files.atomic import write_bytes
+from rrt.files.pictures import Unreadable, small_jpeg
 from rrt.network.reranker import Reranker
 from rrt.photo_index.extraction import SHIPPED_MODEL, is_shipped
 from rrt.photo_index.manifest import Manifest, read_manifest
@@ -32,6 +34,7 @@ from rrt.store.values import l2_normalize
 SHIPPED_RERANKER = SHIPPED_MODEL.with_name("rrt_small.pt")
 SHIPPED_FUSION = SHIPPED_MODEL.with_name("rrt_small.fusion.json")
 SHIPPED_METHOD = "rrt+geometric"  # on held-out landmarks the first result was right more often than with either alone
+THUMBNAIL_SIDE = 256  # pixels
 MAX_LOCAL = 100  # that rrt_scripts/ measure with; time grows with it
 # What the score of a method means, where it means something to people.
 _SCORES = {"rrt": "probability", "geometric": "inliers"}
@@ -174,6 +177,29 @@ class PhotoIndex:
             except OSError:
                 continue
         return None
+
+    def thumbnail(self, number: int) -> bytes | None:
+        """A small upright JPEG of an entry, kept in the index; None when its file is gone or cannot be read any more."""
+        path = self.folder / "thumbnails" / f"{self.entries[number].content}.jpg"
+        try:
+            return path.read_bytes()
+        except OSError:
+            pass
+        made = self.jpeg(number, THUMBNAIL_SIDE)
+        if made:
+            try:
+                write_bytes(path, made)
+            except OSError:
+                pass  # an index that may only be read
+        return made
+
+    def jpeg(self, number: int, side: int) -> bytes | None:
+        """An entry as an upright JPEG of at most ``side`` pixels a side; None as for thumbnail()."""
+        file = self.file_of(number)
+        try:
+            return small_jpeg(file, side, turned=True) if file else None
+        except Unreadable:
+            return None
 
     def search(self, query: int | Store, ranker: Ranker, k: int | None = 20) -> list[Hit]:
         """The k best entries (None: all) for an entry, which is left out, or for the image of a store of one image."""

@@ -7,9 +7,9 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
+from rrt.files.pictures import Unreadable, small_jpeg
 from rrt.photo_index.manifest import shown
-from rrt.photo_index.query import Hit, PhotoIndex, Ranker
-from rrt.photo_index.thumbnails import SIDE, small_jpeg, thumbnail
+from rrt.photo_index.query import THUMBNAIL_SIDE, Hit, PhotoIndex, Ranker
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def as_html(index: PhotoIndex, answer: Answer, ranker: Ranker) -> str:
 
 def _item(index, rank, hit, ranker) -> str:
     number = index.contents[hit.entry.content]
-    picture = _image(thumbnail(index, number), hit.entry.name) or "<span>no longer there</span>"
+    picture = _image(index.thumbnail(number), hit.entry.name) or "<span>no longer there</span>"
     file = index.file_of(number)
     if file:
         picture = f'<a href="{html.escape(file.as_uri())}">{picture}</a>'
@@ -135,8 +135,8 @@ def _item(index, rank, hit, ranker) -> str:
 
 def _small(file) -> bytes | None:
     try:
-        return small_jpeg(file, SIDE)
-    except ValueError:
+        return small_jpeg(file, THUMBNAIL_SIDE, turned=True)
+    except Unreadable:
         return None
 
 

@@ -17,7 +17,6 @@ from rrt.photo_index.engine import Box, answer_file, answer_photograph
 from rrt.photo_index.extraction import Describer
 from rrt.photo_index.query import PhotoIndex, Ranker
 from rrt.photo_index.report import as_json, json_text
-from rrt.photo_index.thumbnails import small_jpeg, thumbnail
 
 VIEW_SIDE = 1200  # pixels of a photograph that is shown large
 LARGEST_PAGE = 200
@@ -89,14 +88,7 @@ class Service:
         if number is None:
             raise Refusal(404, "no such photograph in the index")
         with self._drawing:
-            if not large:
-                made = thumbnail(index, number)
-            else:
-                file = index.file_of(number)
-                try:
-                    made = small_jpeg(file, VIEW_SIDE) if file else None
-                except ValueError:
-                    made = None
+            made = index.jpeg(number, VIEW_SIDE) if large else index.thumbnail(number)
         if made is None:
             raise Refusal(404, "the photograph is no longer there, or has changed")
         return made

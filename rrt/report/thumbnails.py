@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import write_bytes
 from rrt.files.jobs import run_jobs
+from rrt.files.pictures import Unreadable, small_jpeg
 
 EDGE = 256
 _NAME = re.compile(r"([0-9a-f]{24})_(\d+)x(\d+)\.jpg")
@@ -77,16 +78,9 @@ def _make(task) -> str | None:
     try:
         with Image.open(job.file) as image:
             size = image.size
-            if job.box is None:
-                # A JPEG decoder can halve the image as it reads.
-                image.draft("RGB", (2 * edge, 2 * edge))
-            picture = image.convert("RGB")
-        if job.box is not None:
-            picture = picture.crop(job.box)
-        picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        jpeg = small_jpeg(job.file, edge, job.box)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Unreadable):
         return None
     name = f"{key}_{size[0]}x{size[1]}.jpg"
-    with atomic_path(folder / name) as temporary:
-        picture.save(temporary, quality=82, optimize=True)
+    write_bytes(folder / name, jpeg)
     return name
