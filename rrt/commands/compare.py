@@ -26,17 +26,17 @@ from rrt.evaluation.reranking import evaluate_global, summary
 from rrt.evaluation.run import (
     EVALUATION_SETTINGS,
     method_details,
-    open_scorer,
+    open_reranker,
     protocol_of_reranking,
     protocol_of_search,
     write_json,
 )
 from rrt.files.atomic import atomic_path
 from rrt.progress import bar
-from rrt.rerankers import METHODS, default_settings
 from rrt.rerankers.base import SearchSpace
-from rrt.rerankers.configured import configure
+from rrt.rerankers.build import METHODS, all_default_settings, configure
 from rrt.rerankers.fusion import read_fusion
+from rrt.rerankers.transformer import Transformer
 from rrt.search.whitening import load_whitening
 from rrt.viz.style import MARKERS, save_figure
 
@@ -66,7 +66,7 @@ dataset = dataset_ingredient()
 model = model_ingredient()
 ex = make_experiment("compare", ingredients=[dataset, model])
 add_settings(ex, *({name: entry[part] for name, entry in SETTINGS.items()} for part in (0, 1)))
-ex.add_config({name: default_settings(name) for name in METHODS if name != "rrt"})
+ex.add_config(all_default_settings())
 
 
 def compare(data: dict, network: dict, settings: dict) -> list[dict]:
@@ -78,20 +78,20 @@ def compare(data: dict, network: dict, settings: dict) -> list[dict]:
     differences drawn at random, two-sided). Writes rankings.npz into temp_dir. Raises InputError before the long work.
     """
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
-    fusion = read_fusion(settings)
-    configured = [configure_method(name, settings) for name in _names(settings)]
+    fusion = read_fusion(settings["fusion"], settings["lambda"], settings["temperature"])
+    configured = [configure(name, settings, settings["resume"], cpu=settings["cpu"]) for name in _names(settings)]
     test = open_test(data, "test", data["max_sequence_len"])
-    scorer, of_rrt = None, {}
+    transformer, of_rrt = None, {}
     if any("rrt" in each.names for each in configured):
-        scorer, checkpoint = open_scorer(test.store, data, network, settings)
-        of_rrt = protocol_of_reranking(scorer, checkpoint, fusion)
+        transformer = Transformer(open_reranker(data, network, settings), fusion)
+        of_rrt = protocol_of_reranking(transformer.reranker, test.store, fusion)
     space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
     before = evaluate_global(test)
     search = {"ms_per_query": 0.0, "prepare_seconds": 0.0, "bytes_per_image": 4.0 * space.gallery.shape[1]}
     rows = [_row("global", 0, before, before) | search]
     ranked = [RankedMethod("global", before, dict.fromkeys(before, test.ranks))]
     for each in bar(configured, "compare", "method"):
-        method = each.method(scorer, fusion)
+        method = each.method(transformer)
         measured = measure_method(test, method, whitening)
         cost = {
             "ms_per_query": round(1000 * measured.seconds / len(test.query_index), 2),
@@ -124,14 +124,6 @@ def _names(settings):
     if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"setting methods={names!r}: expected a list of names, as ['diffusion','superglobal+rrt']")
     return names
-
-
-def configure_method(name, settings):
-    given = settings | {"reranker": name, "num_rerank": None}
-    if "rrt" not in name.split("+"):
-        # The checkpoint is that of other methods of the comparison.
-        given["resume"] = None
-    return configure(given)
 
 
 def _row(label, candidates, results, before):

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from rrt.command_line.sacred import add_settings, make_experiment, plain_config
 from rrt.commands.compare import SETTINGS as COMPARE_SETTINGS
-from rrt.commands.compare import configure_method
 from rrt.commands.compress_store import make_codes
 from rrt.configs import dataset_ingredient, model_ingredient
 from rrt.datasets.configured import open_test
@@ -26,11 +25,12 @@ from rrt.datasets.sets import neighbors_path
 from rrt.errors import InputError
 from rrt.evaluation.methods import measure_method
 from rrt.evaluation.reranking import evaluate_global, summary
-from rrt.evaluation.run import open_scorer, write_json
+from rrt.evaluation.run import open_reranker, write_json
 from rrt.files.atomic import atomic_path
-from rrt.rerankers import METHODS, default_settings
 from rrt.rerankers.base import SearchSpace
+from rrt.rerankers.build import all_default_settings, configure
 from rrt.rerankers.fusion import read_fusion
+from rrt.rerankers.transformer import Transformer
 from rrt.search.table import origin_path
 from rrt.search.whitening import load_whitening
 from rrt.store.compress import compress_store
@@ -49,7 +49,7 @@ dataset = dataset_ingredient()
 model = model_ingredient()
 ex = make_experiment("compare_stores", ingredients=[dataset, model])
 add_settings(ex, *({name: entry[part] for name, entry in SETTINGS.items()} for part in (0, 1)))
-ex.add_config({name: default_settings(name) for name in METHODS if name != "rrt"})
+ex.add_config(all_default_settings())
 
 
 def read_variant(text) -> tuple[str | None, int | None]:
@@ -79,13 +79,15 @@ def compare_stores(data: dict, network: dict, settings: dict) -> list[dict]:
     names = settings["methods"] or (["rrt"] if settings["resume"] else []) + ["geometric"]
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise InputError(f"setting methods={names!r}: expected a list of names, as ['geometric','rrt']")
-    configured = [configure_method(name, settings) for name in names]
+    configured = [configure(name, settings, settings["resume"], cpu=settings["cpu"]) for name in names]
     if not isinstance(settings["variants"], (list, tuple)) or not settings["variants"]:
         raise InputError(f"setting variants={settings['variants']!r}: expected a list of texts, as ['whole','int8 50']")
     variants = {text: read_variant(text) for text in settings["variants"]}
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
-    fusion = read_fusion(settings)
+    fusion = read_fusion(settings["fusion"], settings["lambda"], settings["temperature"])
     source = open_test(data, "test", data["max_sequence_len"])
+    uses_rrt = any("rrt" in each.names for each in configured)
+    transformer = Transformer(open_reranker(data, network, settings), fusion) if uses_rrt else None
     codes, note = None, None
     if any(local_dtype == "bits" for local_dtype, _ in variants.values()):
         codes, note = make_codes(source.store.local_dim, settings["codes_from"], settings["codes_list"])
@@ -98,8 +100,7 @@ def compare_stores(data: dict, network: dict, settings: dict) -> list[dict]:
         test = open_test(here, "test", data["max_sequence_len"])
         space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
         for each in configured:
-            scorer = open_scorer(test.store, here, network, settings)[0] if "rrt" in each.names else None
-            method = each.method(scorer, fusion)
+            method = each.method(transformer)
             measured = measure_method(test, method, whitening)
             before = first.setdefault(each.label, measured.results)
             rows.append(

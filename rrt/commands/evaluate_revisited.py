@@ -13,16 +13,15 @@ from rrt.command_line.sacred import add_settings, make_experiment, plain_config
 from rrt.configs import dataset_ingredient, model_ingredient
 from rrt.evaluation.metrics import format_table
 from rrt.evaluation.run import EVALUATION_SETTINGS, evaluate_run, protocol_text
-from rrt.rerankers import METHODS, default_settings
+from rrt.rerankers.build import all_default_settings
 
 __doc__ += "\nSettings, given as `with name=value` (those of dataset and model: print_config):\n" + "\n".join(
     f"  {name}={default}: {meaning}" for name, (default, meaning) in EVALUATION_SETTINGS.items()
 )
 
 __doc__ += "\nSettings of the rerankers, given as `with NAME.setting=value`:\n" + "\n".join(
-    f"  {name}: " + ", ".join(f"{setting}={value}" for setting, value in default_settings(name).items())
-    for name in METHODS
-    if name != "rrt"
+    f"  {name}: " + ", ".join(f"{setting}={value}" for setting, value in settings.items())
+    for name, settings in all_default_settings().items()
 )
 
 dataset = dataset_ingredient()
@@ -31,7 +30,7 @@ ex = make_experiment("rrt_evaluation", ingredients=[dataset, model])
 add_settings(ex, *({name: entry[part] for name, entry in EVALUATION_SETTINGS.items()} for part in (0, 1)))
 
 # Those of rrt are the evaluation's own.
-ex.add_config({name: default_settings(name) for name in METHODS if name != "rrt"})
+ex.add_config(all_default_settings())
 
 
 @ex.main

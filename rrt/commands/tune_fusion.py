@@ -16,7 +16,8 @@ from rrt.datasets.configured import open_test
 from rrt.errors import InputError
 from rrt.evaluation.metrics import evaluate, percent
 from rrt.evaluation.reranking import evaluate_global, rerank, score_shortlists
-from rrt.evaluation.run import EVALUATION_SETTINGS, open_scorer, write_json
+from rrt.evaluation.run import EVALUATION_SETTINGS, open_reranker, write_json
+from rrt.files.atomic import sha256_of_file
 from rrt.progress import bar
 from rrt.rerankers.fusion import Fusion
 from rrt.search.whitening import load_whitening
@@ -88,8 +89,8 @@ def main(_config):
     make_grid(settings["lambdas"], settings["temperatures"])
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
     validation = open_test(data, "val", data["max_sequence_len"], selects=True)
-    scorer, checkpoint = open_scorer(validation.store, data, network, settings)
-    scored = score_shortlists(validation, scorer, settings["num_rerank"], whitening)
+    reranker = open_reranker(data, network, settings)
+    scored = score_shortlists(validation, reranker.scorer(validation.store), settings["num_rerank"], whitening)
     tuned = tune_fusion(validation, scored, settings["lambdas"], settings["temperatures"])
     print("Medium mAP, rows lambda, columns temperature")
     print("lambda " + " ".join(f"{temperature:>7}" for temperature in sorted(settings["temperatures"])))
@@ -100,7 +101,7 @@ def main(_config):
     figures = {name: round(100 * float(value), 2) for name, value in figures.items()}
     source = {
         "validation": str(validation.folder),
-        "checkpoint_sha256": checkpoint.sha256,
+        "checkpoint_sha256": sha256_of_file(settings["resume"]),
         "whitening": settings["whitening"],
     }
     path = write_json(settings["temp_dir"], "fusion.json", chosen | figures | source)

@@ -21,14 +21,14 @@ from rrt.evaluation.reranking import evaluate_global, summary
 from rrt.evaluation.trec import write_qrels, write_run
 from rrt.files.atomic import atomic_path, sha256_of_file
 from rrt.formats.ground_truth import IGNORED_GRADES, ignored_positions, protocols_of
-from rrt.network.checkpoint import Checkpoint, build_model, check_sizes, load_checkpoint, load_weights, recorded_model
-from rrt.network.model import RRT
+from rrt.network.model import DEFAULT_SETTINGS
 from rrt.network.pairs import check_binning
-from rrt.network.precision import ScoringSettings, pick_device
-from rrt.network.scorer import Scorer
+from rrt.network.precision import pick_device
+from rrt.network.reranker import Reranker
 from rrt.progress import bar
-from rrt.rerankers.configured import configure
+from rrt.rerankers.build import configure
 from rrt.rerankers.fusion import read_fusion
+from rrt.rerankers.transformer import Transformer
 from rrt.search.whitening import load_whitening
 
 # {setting: (default, meaning)}
@@ -83,15 +83,19 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
     settings = {name: default for name, (default, _) in EVALUATION_SETTINGS.items()} | settings
     _check_settings(dataset, settings)
     max_local, ks = dataset["max_sequence_len"], dataset["recalls"]
-    scoring_settings(settings)
-    fusion = read_fusion(settings)
+    fusion = read_fusion(settings["fusion"], settings["lambda"], settings["temperature"])
     whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
-    configured = configure(settings)
-    checkpoint = load_checkpoint(settings["resume"]) if settings["resume"] else None
+    configured = configure(settings["reranker"], settings, settings["resume"], settings["num_rerank"], settings["cpu"])
+    if settings["resume"] and "rrt" not in configured.names:
+        raise InputError(
+            f"setting reranker={settings['reranker']}: resume is the checkpoint of rrt, which is not among them"
+        )
+    reranker = open_reranker(dataset, model, settings) if settings["resume"] else None
     test = open_test(dataset, "test", max_local)
     if configured and configured.depths[-1] is not None:
         check_num_rerank(test, configured.depths[-1])
-    network = open_network(checkpoint, model, test.store) if checkpoint else None
+    if reranker:
+        reranker.scorer(test.store)
     protocol = protocol_of_search(test, dataset, settings)
     numbers: dict = {"protocol": protocol}
     if settings["distractors"]:
@@ -109,13 +113,12 @@ def evaluate_run(dataset: dict, model: dict, settings: dict) -> EvaluationReport
     label = None
     if configured:
         label = configured.label
-        scorer = _make_scorer(network, test.store, dataset, settings, checkpoint) if network else None
-        method = configured.method(scorer, fusion)
+        method = configured.method(Transformer(reranker, fusion) if reranker else None)
         measured = measure_method(test, method, whitening, settings["num_rerank"], ks)
         results[label], rankings[label] = measured.results, measured.rankings
         numbers[label] = summary(results[label], results["global"])
         protocol["num_rerank"] = measured.num_rerank or len(test.gallery_index)
-        of_rrt = protocol_of_reranking(scorer, checkpoint, fusion) if network else {}
+        of_rrt = protocol_of_reranking(reranker, test.store, fusion) if reranker else {}
         protocol |= of_rrt
         if configured.settings:
             protocol |= {"reranker": label, "reranker_settings": configured.settings}
@@ -150,32 +153,20 @@ def _check_settings(dataset, settings):
         raise InputError(f"dataset.recalls={ks}: expected a list of integers of at least 1, as [1, 5, 10]")
 
 
-def open_scorer(store, dataset: dict, model: dict, settings: dict) -> tuple[Scorer, Checkpoint]:
-    """The scorer of the checkpoint ``settings["resume"]``; scale_binning=None takes the one the checkpoint was trained
+def open_reranker(dataset: dict, model: dict, settings: dict) -> Reranker:
+    """The transformer of the checkpoint ``settings["resume"]``; scale_binning=None takes the one it was trained
     with."""
-    checkpoint = load_checkpoint(settings["resume"])
-    network = open_network(checkpoint, model, store)
-    return _make_scorer(network, store, dataset, settings, checkpoint), checkpoint
-
-
-def open_network(checkpoint: Checkpoint, model: dict, store) -> RRT:
-    """The network of a checkpoint, which takes the descriptors of the store. Raises InputError."""
-    network = build_model(recorded_model(checkpoint, model))
-    load_weights(network, checkpoint)
-    check_sizes(store, network.settings, checkpoint.path)
-    return network
-
-
-def _make_scorer(network, store, dataset, settings, checkpoint):
-    binning = settings["scale_binning"] or checkpoint.settings.get("scale_binning", "published")
-    return Scorer(
-        network, store, dataset["max_sequence_len"], binning, pick_device(settings["cpu"]), scoring_settings(settings)
+    return Reranker.from_checkpoint(
+        settings["resume"],
+        pick_device(settings["cpu"]),
+        dataset["max_sequence_len"],
+        settings["scale_binning"],
+        {name: model[name] for name in DEFAULT_SETTINGS},
+        settings["precision"],
+        settings["compile"],
+        settings["memory_mb"],
+        all_local=dataset["max_sequence_len"] is None,
     )
-
-
-def scoring_settings(settings: dict) -> ScoringSettings:
-    """Of settings in which ``precision``, ``compile`` and ``memory_mb`` stand among others."""
-    return ScoringSettings(*(settings[name] for name in ("precision", "compile", "memory_mb")))
 
 
 def peak_memory() -> dict:
@@ -208,10 +199,11 @@ def protocol_of_search(test: TestSet, dataset: dict, settings: dict) -> dict:
     }
 
 
-def protocol_of_reranking(scorer, checkpoint, fusion) -> dict:
+def protocol_of_reranking(reranker: Reranker, store, fusion) -> dict:
     """What shaped the scores of the transformer, in the same way."""
-    selection = checkpoint.settings.get("selection")
+    selection = reranker.recorded.get("selection")
     unknown = "unknown: the checkpoint does not say"
+    scorer = reranker.scorer(store)
     return {
         "precision": scorer.precision,
         "device": scorer.device.type,
@@ -219,8 +211,8 @@ def protocol_of_reranking(scorer, checkpoint, fusion) -> dict:
         "max_local": scorer.max_local,
         "lambda": fusion.weight,
         "temperature": fusion.temperature,
-        "checkpoint": str(checkpoint.path),
-        "checkpoint_sha256": checkpoint.sha256,
+        "checkpoint": str(reranker.checkpoint),
+        "checkpoint_sha256": sha256_of_file(reranker.checkpoint),
         "selection_rule": SELECTION_RULES.get(selection["select_on"], selection["select_on"]) if selection else unknown,
         "selected": selection or unknown,
     }

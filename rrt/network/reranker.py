@@ -59,6 +59,7 @@ class Reranker:
         device=None,
         checkpoint=None,
         scoring: ScoringSettings | None = None,
+        recorded: dict | None = None,
     ):
         check_binning(binning)
         if max_local is not None and (not isinstance(max_local, int) or max_local < 0):
@@ -69,6 +70,7 @@ class Reranker:
         self.device = device or pick_device(cpu=False)
         self.checkpoint = checkpoint
         self.scoring = scoring
+        self.recorded = recorded or {}
         self._scorer = None
 
     @classmethod
@@ -82,13 +84,14 @@ class Reranker:
         precision="float32",
         compile=False,
         memory_mb=None,
+        all_local=False,
     ) -> "Reranker":
         """A reranker with the weights of a checkpoint, published or of experiment.py.
 
         What the checkpoint records of its training is taken from there: architecture, binning and max_local; what it
         does not record (published files) is as published. model: settings of ``rrt.network.model.RRT`` that differ, for
-        files that record none. precision, compile, memory_mb: see ``rrt.ScoringSettings``. Raises InputError for a
-        missing, damaged or different file.
+        files that record none. precision, compile, memory_mb: see ``rrt.ScoringSettings``. all_local: use every local
+        descriptor of an image, whatever the training used. Raises InputError for a missing, damaged or different file.
         """
         checkpoint = load_checkpoint(path)
         unknown = sorted((model or {}).keys() - DEFAULT_SETTINGS.keys())
@@ -97,11 +100,11 @@ class Reranker:
         network = build_model(recorded_model(checkpoint, DEFAULT_SETTINGS | (model or {})))
         load_weights(network, checkpoint)
         recorded = checkpoint.settings
-        if max_local is None:
+        if max_local is None and not all_local:
             max_local = recorded.get("max_sequence_len", 500)
         binning = binning or recorded.get("scale_binning", "published")
         scoring = ScoringSettings(precision, compile, memory_mb)
-        return cls(network, max_local, binning, device, checkpoint.path, scoring)
+        return cls(network, max_local, binning, device, checkpoint.path, scoring, recorded)
 
     def score(self, a: Image, b: Image) -> float:
         """The logit that query a and candidate b show the same object (not symmetric: the network tells them apart)."""

@@ -20,9 +20,9 @@ from rrt.photo_index.extraction import SHIPPED_MODEL, is_shipped
 from rrt.photo_index.manifest import Manifest, read_manifest
 from rrt.photo_index.scan import inside
 from rrt.photo_index.segments import alive_rows, open_segments
-from rrt.rerankers import make_chain
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
-from rrt.rerankers.fusion import Fusion, read_fusion
+from rrt.rerankers.build import make_chain
+from rrt.rerankers.fusion import read_fusion
 from rrt.rerankers.transformer import Transformer
 from rrt.search.exact import search
 from rrt.search.whitening import load_whitening
@@ -63,13 +63,12 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranker:
-    """How candidates are reranked. name: none, or methods joined by +; reranker: of rrt, which is the first of them or
+    """How candidates are reranked. name: none, or methods joined by +; transformer: rrt, which is the first of them or
     none; method: all others; depth: candidates, None = the methods' own number; note: what a user should know of the
     choice."""
 
     name: str
-    reranker: Reranker | None = None
-    fusion: Fusion = Fusion()
+    transformer: Transformer | None = None
     method: RerankMethod | None = None
     depth: int | None = None
     note: str = ""
@@ -81,7 +80,7 @@ class Ranker:
     @property
     def candidates(self) -> int | None:
         """How many are looked at, None: all."""
-        own = self.method.depth if self.method else Transformer.depth if self.reranker else 0
+        own = self.method.depth if self.method else Transformer.depth if self.transformer else 0
         return self.depth or own
 
 
@@ -236,12 +235,12 @@ class PhotoIndex:
     def _scored(self, store, place, ranker, head: Shortlist):
         """(what orders the candidates, what is told of them), both [n]."""
         keys = values = -np.arange(len(head.candidates), dtype=np.float64)
-        if ranker.reranker:
-            (logits,) = ranker.reranker.scorer(store).score([place], [self.rows[head.candidates]])
-            keys, values = ranker.fusion.scores(head.similarities, logits), expit(logits)
+        space = SearchSpace(store, np.array([place]), self.rows, self.whitening)
+        vars(space)["gallery"] = self.gallery  # known already
+        if ranker.transformer:
+            (logits,) = ranker.transformer.logits(space, [head])
+            keys, values = ranker.transformer.fusion.scores(head.similarities, logits), expit(logits)
         if ranker.method:
-            space = SearchSpace(store, np.array([place]), self.rows, self.whitening)
-            vars(space)["gallery"] = self.gallery  # known already
             before = np.argsort(-keys, kind="stable")  # of equal scores the one that stood first stays first
             values = np.empty(len(keys))
             (values[before],) = ranker.method.scores(
@@ -275,40 +274,36 @@ def make_ranker(
     fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of an image.
     Raises InputError for what does not go together.
     """
-    names = method.split("+") if method else []
-    if checkpoint and names and names[0] != "rrt":
+    if checkpoint and method and method.split("+")[0] != "rrt":
         raise InputError(
             f"--reranker {checkpoint}: a checkpoint is for --method rrt or rrt+..., not {method}; leave one of the "
             "two out"
         )
-    if num_rerank is not None and num_rerank < 1:
-        raise InputError(f"--num_rerank {num_rerank}: expected 1 or more; --method none is search alone")
-    if max_local < 1:
-        raise InputError(f"--max_local {max_local}: expected 1 or more")
+    for option, value in (("num_rerank", num_rerank), ("max_local", max_local)):
+        if value is not None and value < 1:
+            search_alone = "; --method none is search alone" if option == "num_rerank" else ""
+            raise InputError(f"--{option} {value}: expected 1 or more{search_alone}")
     if not checkpoint and SHIPPED_RERANKER.exists() and is_shipped(manifest.extraction):
-        checkpoint = str(SHIPPED_RERANKER)
-        fusion = fusion or (str(SHIPPED_FUSION) if SHIPPED_FUSION.exists() and names[:1] in ([], ["rrt"]) else None)
-        names = names or SHIPPED_METHOD.split("+")
-    if names == ["none"] or (not names and not checkpoint):
-        note = (
-            ""
-            if names
-            else "no reranker: there is no checkpoint for this model, give one by --reranker; global search alone"
-        )
+        checkpoint, method = str(SHIPPED_RERANKER), method or SHIPPED_METHOD
+        if not fusion and SHIPPED_FUSION.exists() and method.split("+")[0] == "rrt":
+            fusion = str(SHIPPED_FUSION)
+    method = method or ("rrt" if checkpoint else None)
+    if method is None:
+        note = "no reranker: there is no checkpoint for this model, give one by --reranker; global search alone"
         return Ranker("none", note=note)
-    names = names or ["rrt"]
-    if "rrt" in names[1:]:
+    if method == "none":
+        return Ranker("none")
+    first, _, others = method.partition("+")
+    if "rrt" in others.split("+"):
         raise InputError(f"--method {method}: rrt can only be the first of a chain here")
-    if names[0] != "rrt":
+    if first != "rrt":
         if fusion:
             raise InputError(f"--fusion {fusion}: fusion is for --method rrt, not {method}; leave it out")
-        return Ranker("+".join(names), method=make_chain("+".join(names)), depth=num_rerank)
+        return Ranker(method, method=make_chain(method), depth=num_rerank)
     if not checkpoint:
         raise InputError(
             f"--method {method}: no checkpoint for this model; train one with experiment.py and give it by --reranker"
         )
-    others = make_chain("+".join(names[1:])) if names[1:] else None
-    chosen = read_fusion({"fusion": fusion, "lambda": 0.0, "temperature": 1.0})
-    return Ranker(
-        "+".join(names), Reranker.from_checkpoint(checkpoint, max_local=max_local), chosen, others, num_rerank
-    )
+    verified = make_chain(others) if others else None
+    transformer = Transformer(Reranker.from_checkpoint(checkpoint, max_local=max_local), read_fusion(fusion))
+    return Ranker(method, transformer, verified, num_rerank)

@@ -1,4 +1,4 @@
-"""."""
+"""A reranker's logits blended with the similarities of the search."""
 
 import json
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ class Fusion:
             raise InputError(f"fusion: temperature={self.temperature} must be positive")
 
     def scores(self, similarities: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """[n], of global similarities [n] and logits [n]."""
         if self.weight == 0:
             # Not through the sigmoid: it saturates, and saturated logits would tie.
             return logits
@@ -33,11 +34,10 @@ class Fusion:
         return self.weight * similarities + (1 - self.weight) * probability
 
 
-def read_fusion(settings: dict) -> Fusion:
-    """lambda and temperature, from the file ``settings["fusion"]`` of ``tools/tune_fusion.py`` where one is given."""
-    path = settings["fusion"]
+def read_fusion(path, weight: float = 0.0, temperature: float = 1.0) -> Fusion:
+    """The Fusion of a file of ``tools/tune_fusion.py``; that of weight and temperature where path is None."""
     if not path:
-        return Fusion(settings["lambda"], settings["temperature"])
+        return Fusion(weight, temperature)
     try:
         chosen = json.loads(Path(path).read_text(encoding="utf-8"))
         return Fusion(float(chosen["lambda"]), float(chosen["temperature"]))

@@ -13,7 +13,7 @@ from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
-from rrt.rerankers import METHODS, default_settings
+from rrt.rerankers.build import all_default_settings
 from rrt.search.exact import search
 from rrt.search.table import describe_origin, save_neighbors
 from rrt.store.records import ImageRecord
@@ -115,7 +115,7 @@ def toy_dataset(root):
 def compare_settings(table, root):
     """The defaults of a comparing command ({setting: (default, meaning)}) and of all methods, with results in
     ``root``/out."""
-    methods = {name: default_settings(name) for name in METHODS if name != "rrt"}
+    methods = all_default_settings()
     return {name: value for name, (value, _) in table.items()} | methods | {"temp_dir": str(root / "out"), "cpu": True}
 
 

@@ -13,7 +13,7 @@ from rrt.errors import InputError
 from rrt.evaluation.metrics import evaluate
 from rrt.evaluation.rankings import LISTED, command_line, load_rankings
 from rrt.evaluation.run import evaluate_run
-from rrt.rerankers import METHODS, default_settings
+from rrt.rerankers.build import all_default_settings
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_the_file_holds_what_was_measured(root, tmp_path, given):
 
 
 def test_a_comparison_saves_all_its_methods(root, tmp_path):
-    methods = {name: default_settings(name) for name in METHODS if name != "rrt"}
+    methods = all_default_settings()
     given = {name: value for name, (value, _) in compare_tool.SETTINGS.items()} | methods
     given |= {"resume": str(root / "published.pt"), "temp_dir": str(tmp_path), "cpu": True, "methods": ["aqe", "rrt"]}
     rows = compare_tool.compare(dataset(root), MODEL_DEFAULTS | NETWORK, given)

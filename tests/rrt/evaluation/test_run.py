@@ -201,6 +201,7 @@ def test_queries_without_positives_and_other_lists_are_measured(root, tmp_path):
         ({}, {"distractors": "missing.h5"}, "missing.h5"),
         ({}, {"distractors": 5}, "distractors=5: expected the path of a file"),
         ({}, {"resume": 5}, "resume=5: expected the path of a file"),
+        ({}, {"reranker": "aqe"}, "reranker=aqe: resume is the checkpoint of rrt, which is not among them"),
         ({"max_sequence_len": 2.5}, {}, "max_sequence_len=2.5"),
         ({"max_sequence_len": -1}, {}, "max_sequence_len=-1"),
         ({"recalls": [0]}, {}, r"dataset.recalls=\[0\]"),

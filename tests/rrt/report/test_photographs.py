@@ -11,7 +11,7 @@ from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS
 from rrt.evaluation.run import EVALUATION_SETTINGS, evaluate_run
 from rrt.formats.lists import read_image_list
 from rrt.report.pages import make_report
-from rrt.rerankers import METHODS, default_settings
+from rrt.rerankers.build import all_default_settings
 from rrt.store.records import ImageRecord
 from rrt.store.writer import write_store
 
@@ -41,7 +41,7 @@ def test_the_report_of_real_photographs_works(shared_data, browser, tmp_path):
     prepare_topk_revisited(data, "grey", "gnd_landmarks.pkl")
     dataset = DATASET_DEFAULTS | {"test_data_dir": str(data), "test_gnd_file": "gnd_landmarks.pkl", "desc_name": "grey"}
     given = {name: default for name, (default, _) in EVALUATION_SETTINGS.items()}
-    given |= {name: default_settings(name) for name in METHODS if name != "rrt"}
+    given |= all_default_settings()
     evaluate_run(dataset, MODEL_DEFAULTS, given | {"reranker": "aqe", "temp_dir": str(tmp_path / "run")})
     make_report([tmp_path / "run"], tmp_path / "report", source, num_workers=2)
     check_report(browser, tmp_path / "report", lists[0].names)

@@ -9,10 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rrt.errors import InputError
-from rrt.rerankers import METHODS, default_settings, make_chain, make_method
 from rrt.rerankers.base import RerankMethod, Shortlist
 from rrt.rerankers.chain import Chain, reorder
-from rrt.rerankers.configured import configure
 
 
 @dataclass(frozen=True)
@@ -69,55 +67,3 @@ def test_depths_of_a_chain_replace_the_methods_own():
     assert found.candidates.tolist() == [2, 3, 1, 0]
     with pytest.raises(InputError, match="2 methods"):
         Chain(methods, (1,))
-
-
-def test_every_method_is_there_by_name_and_refuses_unknown_settings():
-    for name in METHODS:
-        known = default_settings(name)
-        with pytest.raises(InputError, match="has no setting 'nonsense'"):
-            make_method(name, {**known, "nonsense": 1})
-    with pytest.raises(InputError, match="'nosuch': no such method; there are rrt, geometric"):
-        make_method("nosuch")
-    assert make_chain("aqe", {"aqe": {"k": 3}}) == make_method("aqe", {"k": 3})
-    assert [type(each).__name__ for each in make_chain("superglobal+aqe").methods] == [
-        "SuperGlobal",
-        "AverageQueryExpansion",
-    ]
-
-
-NOTHING = {"reranker": None, "resume": None, "num_rerank": None}
-
-
-def test_settings_say_which_methods_and_how_many_candidates():
-    assert configure(NOTHING) is None
-    rrt = configure(NOTHING | {"resume": "x.pt"})
-    assert rrt.label == "RRT" and rrt.depths == [100] and rrt.settings == {}
-    chain = configure(
-        NOTHING | {"reranker": "superglobal+rrt", "resume": "x.pt", "num_rerank": 7, "superglobal": {"k": 4}}
-    )
-    assert chain.label == "superglobal+rrt" and chain.depths == [400, 7] and chain.settings["superglobal"]["k"] == 4
-    assert chain.listed_among_distractors() == 400
-    assert configure(NOTHING | {"reranker": "aqe"}).depths == [None]
-    geometric = {"reranker": "geometric", "geometric": default_settings("geometric")}
-    assert configure(NOTHING | geometric).settings["geometric"]["device"] is None
-    assert configure(NOTHING | geometric | {"cpu": True}).settings["geometric"]["device"] == "cpu"
-
-
-@pytest.mark.parametrize(
-    "given_, message",
-    [
-        ({"reranker": "rrt"}, "give the checkpoint of rrt as resume=FILE"),
-        ({"reranker": "aqe", "resume": "x.pt"}, "resume is the checkpoint of rrt, which is not among them"),
-        ({"reranker": ["aqe"]}, "expected the name of a method"),
-        ({"reranker": "aqe+"}, "'': no such method"),
-        ({"reranker": "aqe", "aqe": {"k": 0}}, "k=0"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(given_, message):
-    with pytest.raises(InputError, match=message):
-        configure(NOTHING | given_)
-
-
-def test_methods_of_whole_rankings_are_refused_among_distractors():
-    with pytest.raises(InputError, match="reranker aqe reorders whole rankings"):
-        configure(NOTHING | {"reranker": "aqe"}).listed_among_distractors()
