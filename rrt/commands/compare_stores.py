@@ -18,7 +18,6 @@ from pathlib import Path
 
 from rrt.command_line.sacred import add_settings, make_experiment, plain_config
 from rrt.commands.compare import SETTINGS as COMPARE_SETTINGS
-from rrt.commands.compress_store import make_codes
 from rrt.configs import dataset_ingredient, model_ingredient
 from rrt.datasets.configured import open_test
 from rrt.datasets.sets import neighbors_path
@@ -33,7 +32,7 @@ from rrt.rerankers.fusion import read_fusion
 from rrt.rerankers.transformer import Transformer
 from rrt.search.table import origin_path
 from rrt.search.whitening import load_whitening
-from rrt.store.compress import compress_store
+from rrt.store.compress import compress_store, make_codes
 from rrt.store.values import LOCAL_DTYPES
 
 VARIANTS = ["whole", "100", "50", "25", "int8", "int8 50", "bits", "bits 100", "bits 50", "bits 25"]

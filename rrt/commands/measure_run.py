@@ -9,20 +9,9 @@ from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
 from rrt.datasets.sets import TEST_LISTS
-from rrt.evaluation.metrics import evaluate, format_table
-from rrt.evaluation.trec import read_run, run_positions
+from rrt.evaluation.metrics import format_table
+from rrt.evaluation.trec import measure_run
 from rrt.formats.revisited import load_revisited_set
-
-
-def measure_run(path, images, distractors=False, ks=(1, 5, 10)):
-    """(tag, {protocol: ProtocolResult}, queries the run does not name) of one run. images: RevisitedSet; distractors:
-    documents that are not in the gallery are wrong ones rather than an error. Raises InputError."""
-    run, tag = read_run(path)
-    queries = images.query.names
-    ranks, num_gallery = run_positions(path, run, queries, images.gallery.names, distractors)
-    results = evaluate(ranks, images.truth.gnd, ks, num_gallery)
-    protocol = tag.rpartition("_")[2]
-    return tag, {protocol: results[protocol]} if protocol in results else results, len(set(queries) - run.keys())
 
 
 def parse_arguments():

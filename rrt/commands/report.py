@@ -13,7 +13,7 @@ from pathlib import Path
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError
 from rrt.files.machine import usable_cores
-from rrt.report.data import Comparison, gains_order
+from rrt.report.data import summary_lines
 from rrt.report.pages import make_report
 
 
@@ -38,22 +38,6 @@ def parser() -> CommandParser:
     return p
 
 
-def lines(comparison: Comparison, summary: dict) -> list[str]:
-    """mAP of every method, and the queries that gained and lost most over the search before, as text."""
-    protocol = "medium" if "medium" in comparison.protocols else comparison.protocols[0]
-    found = []
-    for method, figures in zip(comparison.methods, summary["methods"]):
-        maps = ", ".join(f"{p} {100 * value:.2f}" for p, value in figures["map"].items() if value is not None)
-        found.append(f"{method.label}: mAP {maps}")
-        gains = method.aps[protocol] - comparison.methods[method.before].aps[protocol]
-        for what, rows in (("gained", gains_order(gains)[:3]), ("lost", gains_order(-gains)[:3])):
-            rows = [row for row in rows if (gains[row] > 0 if what == "gained" else gains[row] < 0)]
-            if rows:
-                named = ", ".join(f"{comparison.queries[row]} {100 * gains[row]:+.1f}" for row in rows)
-                found.append(f"  {what} most ({protocol}): {named}")
-    return found
-
-
 def main() -> None:
     args = parser().parse_args()
     if args.num_workers < 1:
@@ -61,7 +45,7 @@ def main() -> None:
     comparison, summary, missing = make_report(
         args.evaluations, args.out, args.image_dir, args.pairs, args.resume, args.num_workers
     )
-    print("\n".join(lines(comparison, summary)))
+    print("\n".join(summary_lines(comparison, summary)))
     if missing:
         print(
             f"{missing} images cannot be read; their names stand in their place (--image_dir names the folder of "

@@ -5,25 +5,8 @@ Learn it on training images: a codebook made of a test set's descriptors has see
     python tools/train_codebook.py data/gldv2/delg_r50_gldv2.h5 data/gldv2/codebook_r50_gldv2.npz --size 65536
 """
 
-from pathlib import Path
-
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError
-from rrt.formats.lists import read_image_list
-from rrt.rerankers.codebook import train_codebook
-from rrt.store.store import Store
-
-
-def make_codebook(store_path, out_path, list_path=None, **settings):
-    """rrt.rerankers.codebook.train_codebook on all images of the store, or on those of an image list -> Codebook as
-    written."""
-    if not str(out_path).endswith(".npz"):
-        raise InputError(f"{out_path}: the name of a codebook ends in .npz")
-    images = read_image_list(list_path) if list_path else None
-    with Store(store_path) as store:
-        codebook = train_codebook(store, images=store.indices(images.names, images) if images else None, **settings)
-    codebook.save(Path(out_path))
-    return codebook
+from rrt.rerankers.codebook import make_codebook
 
 
 def main():

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.evaluation.metrics import evaluate
 from rrt.files.atomic import atomic_path
 from rrt.formats.ground_truth import POSITIVE_GRADES
 
@@ -113,3 +114,14 @@ def _lines(path, count, form):
 def _word(text):
     """A name as one field of a line."""
     return _ENCODED.sub(lambda match: quote(match[0], safe=""), text)
+
+
+def measure_run(path, images, distractors=False, ks=(1, 5, 10)):
+    """(tag, {protocol: ProtocolResult}, queries the run does not name) of one run. images: RevisitedSet; distractors:
+    documents that are not in the gallery are wrong ones rather than an error. Raises InputError."""
+    run, tag = read_run(path)
+    queries = images.query.names
+    ranks, num_gallery = run_positions(path, run, queries, images.gallery.names, distractors)
+    results = evaluate(ranks, images.truth.gnd, ks, num_gallery)
+    protocol = tag.rpartition("_")[2]
+    return tag, {protocol: results[protocol]} if protocol in results else results, len(set(queries) - run.keys())

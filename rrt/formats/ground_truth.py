@@ -181,3 +181,15 @@ def protocols_of(gnd):
 def ignored_positions(entry, protocol):
     """Gallery positions that the protocol leaves out of a query's ranking."""
     return np.concatenate([entry[grade] for grade in IGNORED_GRADES[protocol]])
+
+
+def convert(source, target):
+    """Write the ground truth of `source` to `target` in the form its suffix names -> number of queries.
+
+    Raises InputError for ground truth that does not fit together, and writes nothing then.
+    """
+    if Path(source).resolve() == Path(target).resolve():
+        raise InputError(f"{target}: is the source itself; name another file")
+    truth = load_ground_truth(source)
+    save_ground_truth(target, truth.imlist, truth.qimlist, truth.gnd)
+    return len(truth.qimlist)

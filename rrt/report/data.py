@@ -249,3 +249,19 @@ def picture_folder(evaluation: SavedRankings, given=None) -> Path:
         return Path(given)
     folders = [Path(evaluation.about["data_dir"]), evaluation.find(evaluation.about["lists"][0]).resolve().parent]
     return next((f for f in folders if any((f / name).is_file() for name in evaluation.queries[:20])), folders[0])
+
+
+def summary_lines(comparison: Comparison, summary: dict) -> list[str]:
+    """mAP of every method, and the queries that gained and lost most over the search before, as text."""
+    protocol = "medium" if "medium" in comparison.protocols else comparison.protocols[0]
+    found = []
+    for method, figures in zip(comparison.methods, summary["methods"]):
+        maps = ", ".join(f"{p} {100 * value:.2f}" for p, value in figures["map"].items() if value is not None)
+        found.append(f"{method.label}: mAP {maps}")
+        gains = method.aps[protocol] - comparison.methods[method.before].aps[protocol]
+        for what, rows in (("gained", gains_order(gains)[:3]), ("lost", gains_order(-gains)[:3])):
+            rows = [row for row in rows if (gains[row] > 0 if what == "gained" else gains[row] < 0)]
+            if rows:
+                named = ", ".join(f"{comparison.queries[row]} {100 * gains[row]:+.1f}" for row in rows)
+                found.append(f"  {what} most ({protocol}): {named}")
+    return found

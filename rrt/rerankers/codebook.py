@@ -8,11 +8,12 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
-from rrt.progress import bar, waiting
-from rrt.store.checked import read_descriptors
+from rrt.formats.lists import read_image_list
+from rrt.progress import waiting
+from rrt.store.checked import sample_descriptors
+from rrt.store.store import Store
 from rrt.store.values import as_float32
 
-_IMAGES_PER_BLOCK = 64
 MAKE = "make it with: python tools/train_codebook.py STORE CODEBOOK.npz"
 
 
@@ -160,25 +161,13 @@ def train_codebook(
     return Codebook(words, {what: str(value) for what, value in origin.items()})
 
 
-def sample_descriptors(store, count: int, images=None, seed: int = 0) -> np.ndarray:
-    """float32 [min(count, all), D]: local descriptors of a store's images (None: all) in stored order, a random choice
-    among all of them. Reads image after image: memory for the result and a block."""
-    images = np.arange(len(store)) if images is None else np.asarray(images, np.int64)
-    counts = store.local_counts()[images] if len(images) else np.empty(0, np.int64)
-    total = int(counts.sum())
-    if not total:
-        raise InputError(f"{store.path}: holds no local descriptors; import or extract them too")
-    chosen = np.arange(total)
-    if count < total:
-        chosen = np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
-    rows = np.empty((len(chosen), store.local_dim), np.float32)
-    start = filled = 0
-    for first in bar(range(0, len(images), _IMAGES_PER_BLOCK), "reading descriptors", "block", passing=True):
-        block = slice(first, first + _IMAGES_PER_BLOCK)
-        end = start + int(counts[block].sum())
-        wanted = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, end)] - start
-        if len(wanted):
-            found = read_descriptors(store, images[block], None).descriptors
-            rows[filled : filled + len(wanted)] = as_float32(found[wanted])
-        start, filled = end, filled + len(wanted)
-    return rows
+def make_codebook(store_path, out_path, list_path=None, **settings):
+    """rrt.rerankers.codebook.train_codebook on all images of the store, or on those of an image list -> Codebook as
+    written."""
+    if not str(out_path).endswith(".npz"):
+        raise InputError(f"{out_path}: the name of a codebook ends in .npz")
+    images = read_image_list(list_path) if list_path else None
+    with Store(store_path) as store:
+        codebook = train_codebook(store, images=store.indices(images.names, images) if images else None, **settings)
+    codebook.save(Path(out_path))
+    return codebook

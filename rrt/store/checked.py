@@ -3,8 +3,9 @@
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.progress import bar
 from rrt.store.store import Store
-from rrt.store.values import all_finite
+from rrt.store.values import all_finite, as_float32
 
 _IMAGES_PER_BLOCK = 512
 
@@ -58,3 +59,27 @@ def refuse_not_finite(path, names, table):
     broken = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if len(broken):
         raise InputError(f"{path}: the global descriptor of '{names[broken[0]]}' is not finite; extract it again")
+
+
+def sample_descriptors(store, count: int, images=None, seed: int = 0) -> np.ndarray:
+    """float32 [min(count, all), D]: local descriptors of a store's images (None: all) in stored order, a random choice
+    among all of them. Reads image after image: memory for the result and a block."""
+    images = np.arange(len(store)) if images is None else np.asarray(images, np.int64)
+    counts = store.local_counts()[images] if len(images) else np.empty(0, np.int64)
+    total = int(counts.sum())
+    if not total:
+        raise InputError(f"{store.path}: holds no local descriptors; import or extract them too")
+    chosen = np.arange(total)
+    if count < total:
+        chosen = np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
+    rows = np.empty((len(chosen), store.local_dim), np.float32)
+    start = filled = 0
+    for first in bar(range(0, len(images), _IMAGES_PER_BLOCK), "reading descriptors", "block", passing=True):
+        block = slice(first, first + _IMAGES_PER_BLOCK)
+        end = start + int(counts[block].sum())
+        wanted = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, end)] - start
+        if len(wanted):
+            found = read_descriptors(store, images[block], None).descriptors
+            rows[filled : filled + len(wanted)] = as_float32(found[wanted])
+        start, filled = end, filled + len(wanted)
+    return rows

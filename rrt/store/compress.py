@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.formats.lists import read_image_list
 from rrt.progress import bar
-from rrt.store.binary_codes import BinaryCodes
+from rrt.store.binary_codes import BinaryCodes, learn_codes, random_codes
+from rrt.store.checked import sample_descriptors
 from rrt.store.file import Sizes
 from rrt.store.ranges import concatenated_ranges
 from rrt.store.records import offsets_of
@@ -110,3 +112,47 @@ def _blocks(store, counts, encode, global_dtype):
         block["global"] = to_stored(np.asarray(store.global_descriptors[images]), global_dtype)
         block["local/offsets"] = offsets_of(counts[images])
         yield block
+
+
+def make_codes(local_dim, train=None, train_list=None, kind="itq", bits=128, sample=50_000, seed=0, iterations=50):
+    """Codes for descriptors of ``local_dim`` dimensions -> (BinaryCodes, what a store shall say of them)."""
+    note = {"codes": kind if train else "random, not learned", "bits": bits, "seed": seed}
+    if not train:
+        return random_codes(local_dim, bits, seed), note
+    if sample < 1:
+        raise InputError(f"--sample {sample}: give at least 1")
+    with Store(train) as store:
+        if store.local_dim != local_dim:
+            raise InputError(
+                f"{train}: local descriptors of {store.local_dim} dimensions, those to be coded have {local_dim}; "
+                "learn the codes on descriptors of the same model"
+            )
+        images = read_image_list(train_list) if train_list else None
+        rows = sample_descriptors(store, sample, store.indices(images.names, images) if images else None, seed)
+    note |= {
+        "learned_on": str(train),
+        "learned_list": train_list and str(train_list),
+        "descriptors": len(rows),
+        "iterations": iterations if kind == "itq" else 0,
+    }
+    return learn_codes(rows, bits, kind, seed, iterations), note
+
+
+def make_store(source, out, local_dtype=None, max_local=None, global_dtype=None, overwrite=False, **coding):
+    """rrt.store.compress.compress_store of the store at ``source`` -> (path, bytes of an image before, after). coding:
+    what make_codes takes, for local_dtype "bits"."""
+    out = Path(out)
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: exists; give another name or --overwrite")
+    if max_local is not None and max_local < 0:
+        raise InputError(f"--max_local {max_local}: give 0 or more")
+    if local_dtype != "bits" and (coding.get("train") or coding.get("train_list")):
+        raise InputError("--train is for --local_dtype bits alone; leave it out, or give that, too")
+    if coding.get("train_list") and not coding.get("train"):
+        raise InputError("--train_list names images of the store of --train; give that, too")
+    with Store(source) as store:
+        codes, note = (None, None)
+        if local_dtype == "bits" and not store.codes:
+            codes, note = make_codes(store.local_dim, **coding)
+        compress_store(store, out, local_dtype, max_local, global_dtype, codes, note)
+        return out, store.path.stat().st_size / len(store), out.stat().st_size / len(store)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from commands import error_of, files_below
 
-from rrt.commands.classic_table import classic_precisions, format_landmarks, landmark_table, main
+from rrt.commands.classic_table import main
 from rrt.errors import InputError
+from rrt.evaluation.classic_table import classic_precisions, format_landmarks, landmark_table
 from rrt.evaluation.trec import write_run
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.search.table import save_neighbors

@@ -10,8 +10,9 @@ from reranking import NETWORK, make_dataset
 
 from rrt.command_line.sacred import run_sacred
 from rrt.commands import compare_recipes
-from rrt.commands.compare_recipes import figures, read_recipes, table
 from rrt.errors import InputError
+from rrt.training import recipes as module
+from rrt.training.recipes import curve, figures, read_recipes, run, table
 
 MODULES = {
     "experiment.py": "experiment",
@@ -44,12 +45,11 @@ def run_main(monkeypatch, *arguments):
     """The commands it was told to run, and what main() printed nothing of: runs happen in this process."""
     calls = []
 
-    def run(command, *words, log, threads):
+    def run_here(command, *words, log, threads):
         calls.append((command, *words))
-        module = importlib.import_module(MODULES[command])
-        run_sacred(module.ex, [command, *map(str, words)])
+        run_sacred(importlib.import_module(MODULES[command]).ex, [command, *map(str, words)])
 
-    monkeypatch.setattr(compare_recipes, "run", run)
+    monkeypatch.setattr(module, "run", run_here)
     monkeypatch.setattr("sys.argv", ["compare_recipes.py", *map(str, arguments)])
     compare_recipes.main()
     return calls
@@ -70,7 +70,7 @@ def test_recipes_are_trained_tabulated_and_drawn_and_not_done_twice(recipes, tmp
         "| recipe | seeds | val | val_fused | val_global | test_alone | test_fused | test_global | accuracy | pairs "
         "to 68 % | minutes |" in last
     )
-    seen, accuracy, planted = compare_recipes.curve(tmp_path / "out/planted-0")
+    seen, accuracy, planted = curve(tmp_path / "out/planted-0")
     assert seen.tolist() == [16, 32, 48, 64, 80] and planted == 48
     assert ((accuracy >= 0) & (accuracy <= 1)).all()
 
@@ -84,12 +84,10 @@ def test_runs_side_by_side_share_the_cores_and_stand_in_the_same_order(recipes, 
         return out / f"{recipe.name}-{seed}"
 
     drawn = {}
-    monkeypatch.setattr(compare_recipes, "train", train)
-    monkeypatch.setattr(
-        compare_recipes, "figures", lambda folder: {"minutes": 0.0, "accuracy": 0.0, "pairs_to_68": None}
-    )
-    monkeypatch.setattr(compare_recipes, "draw", lambda folders, path: drawn.update(folders))
-    monkeypatch.setattr(compare_recipes, "usable_cores", lambda: 6)
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(module, "figures", lambda folder: {"minutes": 0.0, "accuracy": 0.0, "pairs_to_68": None})
+    monkeypatch.setattr(module, "draw", lambda folders, path: drawn.update(folders))
+    monkeypatch.setattr(module, "usable_cores", lambda: 6)
     run_main(monkeypatch, recipes, "--out", tmp_path, "--seeds", 0, 1, "--jobs", 2)
     assert sorted(begun) == [("plain", 0, 3), ("plain", 1, 3), ("planted", 0, 3), ("planted", 1, 3)]
     assert {name: [folder.name for folder in runs] for name, runs in drawn.items()} == {
@@ -123,8 +121,8 @@ def test_figures_are_of_the_checkpoint_whose_fusion_was_tuned(tmp_path, monkeypa
     (tmp_path / "history.json").write_text(json.dumps([{"val_M_map": 31.0, "seconds": 60}, {"seconds": 60}]))
     (tmp_path / "fusion.json").write_text(json.dumps({"M_map": 33.0, "global_M_map": 29.0, "alone_M_map": 30.0}))
     # The first two points are of planted pairs.
-    curve = np.array([100, 200, 300, 400, 500]), np.array([0.5, 0.9, 0.6, 0.7, 0.65]), 200
-    monkeypatch.setattr(compare_recipes, "curve", lambda folder: curve)
+    found = np.array([100, 200, 300, 400, 500]), np.array([0.5, 0.9, 0.6, 0.7, 0.65]), 200
+    monkeypatch.setattr(module, "curve", lambda folder: found)
     expected = {
         "val": 30.0,
         "val_fused": 33.0,
@@ -162,4 +160,4 @@ def test_a_file_that_is_no_table_of_recipes_is_named(tmp_path, text, named):
 
 def test_a_failed_run_is_one_line_with_its_own_error(tmp_path):
     with pytest.raises(InputError, match=r"x.log: experiment.py ended with status 1: unknown setting 'nonsense'"):
-        compare_recipes.run("experiment.py", "-u", "with", "nonsense=1", log=tmp_path / "x.log")
+        run("experiment.py", "-u", "with", "nonsense=1", log=tmp_path / "x.log")

@@ -13,8 +13,8 @@ from commands import ROOT, assert_one_line_error, files_below, run_tool
 from loopback import serving, tar_bytes
 from PIL import Image
 
-from rrt.commands.download_revisited import SOURCES
 from rrt.configs import dataset_configs
+from rrt.datasets.downloads import SOURCES
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list
 from rrt.formats.revisited import load_revisited_set

@@ -6,9 +6,9 @@ import pytest
 from builders import make_records
 from commands import assert_one_line_error, run_tool
 
-from rrt.commands.import_arrays import import_arrays
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
+from rrt.store.arrays import import_arrays
 from rrt.store.store import Store
 
 TOOL = "tools/import_arrays.py"

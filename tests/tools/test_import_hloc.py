@@ -10,11 +10,11 @@ from builders import make_records
 from commands import assert_one_line_error, files_below, run_tool
 from hloc_files import KEYS, write_features
 
-from rrt.commands import import_hloc as importer
-from rrt.commands.import_hloc import import_hloc
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
+from rrt.store import hloc as importer
 from rrt.store import importing as store_import
+from rrt.store.hloc import import_hloc
 
 TOOL = "tools/import_hloc.py"
 # In the order of an HDF5 group.

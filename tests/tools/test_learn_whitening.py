@@ -5,8 +5,9 @@ import pytest
 from builders import make_store
 from commands import assert_one_line_error, error_of, files_below, run_tool
 
-from rrt.commands.learn_whitening import learn_whitening, main
+from rrt.commands.learn_whitening import main
 from rrt.formats.lists import write_image_list
+from rrt.search.learning import learn_whitening
 from rrt.search.whitening import fit_pca_whitening, fit_supervised_whitening, load_whitening
 
 TOOL = "tools/learn_whitening.py"

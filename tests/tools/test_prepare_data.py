@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rrt.commands.prepare_data import (
+from rrt.errors import InputError
+from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
+from rrt.formats.listing import (
     _choose,
     list_folder,
     list_gldv2_test,
@@ -18,8 +20,6 @@ from rrt.commands.prepare_data import (
     picture_size,
     picture_sizes,
 )
-from rrt.errors import InputError
-from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list
 from rrt.formats.revisited import load_revisited_set
 
@@ -63,7 +63,7 @@ class TestSizes:
         assert all(reason and "\n" not in reason for reason in skipped.values())
 
     def test_several_processes_find_the_same_in_the_same_order(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("rrt.commands.prepare_data._NAMES_PER_JOB", 3)
+        monkeypatch.setattr("rrt.formats.listing._NAMES_PER_JOB", 3)
         names = [f"{i}.jpg" for i in range(8)]
         for i, name in enumerate(names[:-1]):
             draw_header(tmp_path / name, (i + 1, 5))

@@ -8,10 +8,10 @@ import pytest
 from commands import assert_one_line_error, run_tool
 from scipy.io import loadmat, savemat
 
-from rrt.commands.prepare_gnd import convert, convert_classic
 from rrt.errors import InputError
 from rrt.evaluation.metrics import evaluate
-from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
+from rrt.formats.ground_truth import convert, load_ground_truth, save_ground_truth
+from rrt.formats.ground_truth_classic import convert_classic
 
 FORMS = ("pkl", "json", "mat")
 

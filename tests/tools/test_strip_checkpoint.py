@@ -6,9 +6,8 @@ from commands import error_of
 from reranking import NETWORK
 
 from rrt.commands import strip_checkpoint as tool
-from rrt.commands.strip_checkpoint import strip_checkpoint
 from rrt.errors import InputError
-from rrt.network.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from rrt.network.checkpoint import load_checkpoint, load_weights, save_checkpoint, strip_checkpoint
 from rrt.network.model import RRT
 from rrt.network.reranker import Reranker
 

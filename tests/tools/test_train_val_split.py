@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
-from rrt.commands.train_val_split import train_val_split
+from rrt.datasets.split import train_val_split
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.formats.revisited import load_revisited_set

@@ -12,8 +12,9 @@ from commands import error_of, files_below
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rrt.commands.verify_pairs import area_under_curve, draw_pairs, interval, main
+from rrt.commands.verify_pairs import main
 from rrt.errors import InputError
+from rrt.evaluation.verified_pairs import area_under_curve, draw_pairs, interval
 from rrt.formats.ground_truth import GRADES, GroundTruth, save_ground_truth
 from rrt.formats.lists import ImageList, write_image_list
 from rrt.formats.revisited import RevisitedSet

@@ -11,10 +11,10 @@ from training_runs import RUN
 
 from rrt.commands.prepare_topk_gldv2 import prepare_topk_gldv2
 from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
-from rrt.commands.train_val_split import train_val_split
 from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
 from rrt.datasets.configured import check_apart, open_test, resolve_split, split_command
 from rrt.datasets.sets import open_test_set, open_train_set
+from rrt.datasets.split import train_val_split
 from rrt.errors import InputError
 from rrt.formats.ground_truth import grades_of
 from rrt.formats.lists import read_image_list

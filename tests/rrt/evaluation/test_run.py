@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from reranking import NETWORK, make_measured_world
 
-from rrt.commands.measure_run import measure_run
 from rrt.configs import DATASET_DEFAULTS, DATASET_MEANINGS, MODEL_DEFAULTS, MODEL_MEANINGS
 from rrt.datasets.sets import TEST_LISTS, open_test_set
 from rrt.errors import InputError
 from rrt.evaluation.metrics import average_precision
 from rrt.evaluation.run import EVALUATION_SETTINGS, cropping_of, evaluate_run, protocol_text
+from rrt.evaluation.trec import measure_run
 from rrt.files.atomic import sha256_of_file
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list, write_image_list

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reranking import make_test_world
 
-from rrt.commands.measure_run import main, measure_run
+from rrt.commands.measure_run import main
 from rrt.datasets.sets import TEST_LISTS
 from rrt.errors import InputError
-from rrt.evaluation.trec import read_run, run_positions, write_qrels, write_run
+from rrt.evaluation.trec import measure_run, read_run, run_positions, write_qrels, write_run
 from rrt.formats.revisited import load_revisited_set
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)

@@ -11,10 +11,11 @@ from rrt.commands import train_codebook as tool
 from rrt.errors import InputError
 from rrt.formats.lists import write_image_list
 from rrt.rerankers import asmk as module
-from rrt.rerankers import codebook as codebooks
 from rrt.rerankers import make_method
 from rrt.rerankers.base import SearchSpace, Shortlist
-from rrt.rerankers.codebook import Codebook, load_codebook, sample_descriptors, train_codebook
+from rrt.rerankers.codebook import Codebook, load_codebook, make_codebook, train_codebook
+from rrt.store import checked
+from rrt.store.checked import sample_descriptors
 from rrt.store.memory import MemoryStore
 from rrt.store.store import Store
 from rrt.store.writer import write_store
@@ -189,7 +190,7 @@ def test_a_codebook_is_the_same_for_the_same_seed_and_its_words_are_means(tmp_pa
     path = write_store(tmp_path / "s.h5", records)
     files = []
     for seed in (1, 1, 2):
-        made = tool.make_codebook(path, tmp_path / "c.npz", size=4, sample=120, seed=seed)
+        made = make_codebook(path, tmp_path / "c.npz", size=4, sample=120, seed=seed)
         files.append((tmp_path / "c.npz").read_bytes())
         rows = sample_descriptors(Store(path), 120, seed=seed)
         nearest = np.linalg.norm(rows[:, None] - made.words, axis=2).argmin(axis=1)
@@ -202,7 +203,7 @@ def test_a_codebook_is_the_same_for_the_same_seed_and_its_words_are_means(tmp_pa
 
 
 def test_the_sample_is_of_the_images_asked_for_in_stored_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(codebooks, "_IMAGES_PER_BLOCK", 2)
+    monkeypatch.setattr(checked, "_IMAGES_PER_BLOCK", 2)
     store = make_store(tmp_path, n=9, num_local=COUNTS, local_dim=DIM)
     images = np.array([7, 1, 4, 0, 8])
     everything = np.concatenate([store.read(i).descriptors for i in images])

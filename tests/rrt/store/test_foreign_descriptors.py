@@ -9,8 +9,8 @@ from commands import run_tool
 from hloc_files import write_features
 from reranking import NETWORK, make_test_world, make_world
 
-from rrt.commands.import_arrays import import_arrays
-from rrt.commands.import_hloc import import_hloc
+from rrt.store.arrays import import_arrays
+from rrt.store.hloc import import_hloc
 from rrt.store.store import Store
 
 SIZES = {"global_dim": 1024, "local_dim": 256}

@@ -59,11 +59,11 @@ def comparison(path, monkeypatch):
 
 
 def recipes(path, monkeypatch):
-    from rrt.commands import compare_recipes
+    from rrt.training import recipes as compared
 
     seen = np.arange(1, 9) * 1000
-    monkeypatch.setattr(compare_recipes, "curve", lambda folder: (seen, np.linspace(0.5, 0.7, 8), 2000))
-    compare_recipes.draw({f"recipe {i}": [path, path] for i in range(9)}, path)
+    monkeypatch.setattr(compared, "curve", lambda folder: (seen, np.linspace(0.5, 0.7, 8), 2000))
+    compared.draw({f"recipe {i}": [path, path] for i in range(9)}, path)
 
 
 def attention_of_delg(path, monkeypatch):
@@ -117,7 +117,7 @@ MAKERS = {
     "rrt/training/log.py": [curves_of_rrt, curves_of_rrt_without_a_watched_set],
     "delg_extract/training/curves.py": [curves_of_delg],
     "rrt/commands/compare.py": [comparison],
-    "rrt/commands/compare_recipes.py": [recipes],
+    "rrt/training/recipes.py": [recipes],
     "delg_extract/show_attention.py": [attention_of_delg],
     "delg_extract/match_images.py": [matches_of_images],
     "rrt/report/pair.py": [pair_of_images, pair_without_a_transform],

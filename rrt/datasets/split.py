@@ -1,0 +1,138 @@
+"""Landmarks of a training list held out as a validation set in the Revisited format."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rrt.errors import InputError
+from rrt.formats.ground_truth import save_ground_truth
+from rrt.formats.lists import read_image_list, write_image_list
+
+
+@dataclass(frozen=True)
+class Split:
+    """The files written, and what they hold: `num_train` images for training, `num_query`, `num_gallery` (distractors
+    included) and the labels held out."""
+
+    train: Path
+    query: Path
+    gallery: Path
+    gnd: Path
+    links: list
+    num_train: int
+    num_query: int
+    num_gallery: int
+    held_out: np.ndarray
+
+
+def train_val_split(
+    list_path,
+    out_train,
+    out_val,
+    name="val",
+    landmarks=None,
+    fraction=None,
+    queries=1,
+    distractors=0,
+    seed=0,
+    link_stores=False,
+    query_seed=None,
+):
+    """Split the landmarks (labels) of an image list into training and validation -> Split.
+
+    landmarks, fraction: how many labels to hold out, one of the two. queries: images of each that become queries; its
+    others are the positives. distractors: images of the training part that are added to the gallery (they stay in
+    training too). Only labels with more than `queries` images are drawn, by `seed`; query_seed: other queries and
+    distractors for the same labels. link_stores: link every delg_*.h5 beside the list into both folders. Raises
+    InputError before anything is written.
+    """
+    list_path, out_train, out_val = Path(list_path), Path(out_train), Path(out_val)
+    images = read_image_list(list_path)
+    _check_folders(list_path, out_train, out_val)
+    generator = np.random.default_rng(seed)
+    held_out = _draw_labels(images, landmarks, fraction, queries, generator)
+    train = np.flatnonzero(~np.isin(images.labels, held_out))
+    if not 0 <= distractors <= len(train):
+        raise InputError(f"{list_path}: {distractors} distractors asked for, the training part has {len(train)} images")
+    if query_seed is not None:
+        generator = np.random.default_rng(query_seed)
+    query = np.concatenate(
+        [np.sort(generator.permutation(np.flatnonzero(images.labels == label))[:queries]) for label in held_out]
+    )
+    positives = np.setdiff1d(np.flatnonzero(np.isin(images.labels, held_out)), query)
+    gallery = np.concatenate([positives, np.sort(generator.choice(train, distractors, replace=False))])
+    gnd = [
+        {
+            "bbx": [0.0, 0.0, width - 1.0, height - 1.0],
+            "hard": [],
+            "junk": [],
+            "easy": np.flatnonzero(images.labels[gallery] == label).tolist(),
+        }
+        for label, (width, height) in zip(images.labels[query], images.sizes[query].tolist())
+    ]
+
+    links = _link_stores(list_path.parent, (out_train, out_val)) if link_stores else []
+    split = Split(
+        out_train / "train.txt",
+        out_val / "test_query.txt",
+        out_val / "test_gallery.txt",
+        out_val / f"gnd_{name}.pkl",
+        links,
+        len(train),
+        len(query),
+        len(gallery),
+        held_out,
+    )
+    for path, rows in ((split.train, train), (split.query, query), (split.gallery, gallery)):
+        write_image_list(path, _names(images, rows), images.labels[rows], images.sizes[rows])
+    save_ground_truth(split.gnd, _names(images, gallery), _names(images, query), gnd)
+    return split
+
+
+def _names(images, rows):
+    return [images.names[row] for row in rows]
+
+
+def _check_folders(list_path, out_train, out_val):
+    if (out_train / "train.txt").resolve() == list_path.resolve():
+        raise InputError(f"{list_path}: the training part would overwrite the list itself; name another folder")
+    if out_train.resolve() == out_val.resolve():
+        raise InputError(f"{out_val}: training and validation need two folders, their neighbour files have one name")
+
+
+def _draw_labels(images, landmarks, fraction, queries, generator):
+    labels, counts = np.unique(images.labels, return_counts=True)
+    if (landmarks is None) == (fraction is None):
+        raise InputError("say how much to hold out: either a number of landmarks or a fraction of them")
+    if landmarks is None:
+        if not 0 < fraction < 1:
+            raise InputError(f"fraction {fraction} of the landmarks: expected a number between 0 and 1")
+        landmarks = max(1, round(fraction * len(labels)))
+    if queries < 1 or landmarks < 1:
+        raise InputError(f"{landmarks} landmarks with {queries} queries each: at least 1 of both is needed")
+    eligible = labels[counts > queries]
+    if landmarks > len(eligible):
+        raise InputError(
+            f"{images.path}: {landmarks} landmarks to hold out, but only {len(eligible)} of {len(labels)}"
+            f" have the {queries + 1} images needed for {queries} queries and a positive"
+        )
+    if len(labels) - landmarks < 2:
+        raise InputError(
+            f"{images.path}: holding out {landmarks} of {len(labels)} landmarks leaves fewer than two for"
+            " training; hold out fewer"
+        )
+    return np.sort(generator.choice(eligible, landmarks, replace=False))
+
+
+def _link_stores(source, folders):
+    wanted = [(store, folder / store.name) for store in sorted(source.glob("delg_*.h5")) for folder in folders]
+    wanted = [(store, link) for store, link in wanted if link.resolve() != store.resolve()]
+    for store, link in wanted:
+        if os.path.lexists(link):
+            raise InputError(f"{link}: stands in the way of a link to {store}; remove it or name another folder")
+    for store, link in wanted:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(store.resolve(), link.parent.resolve()))
+    return [link for _, link in wanted]
