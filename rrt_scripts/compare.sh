@@ -2,7 +2,7 @@
 # Every reranking method on one test set in one run, as tables and pictures (tools/compare.py).
 #   bash rrt_scripts/compare.sh scenes|landmarks [SETTINGS of tools/compare.py, as name=value]
 # After rrt_scripts/quickstart.sh (scenes) or rrt_scripts/real_photos.sh (landmarks), whose stores and reranker it uses. Learns a whitening
-# and visual words on the training pictures. CHOOSE=DATA (landmarks; the folder real_photos.sh was given) first compares the methods on
+# and visual words on the training images. CHOOSE=DATA (landmarks; the folder real_photos.sh was given) first compares the methods on
 # the held-out training landmarks, the mean of five draws of 48 queries: the method to choose is the best one there.
 # Writes data/NAME_compare (links, neighbours), data/NAME_train/{codebook,supervised}_*.npz and logs/compare_NAME; DATA=, LOGS= as there.
 set -euo pipefail
@@ -20,7 +20,7 @@ script=quickstart.sh; [ "$name" = scenes ] || script="real_photos.sh DATA"
 for file in "$train/delg_$desc.h5" "$test/delg_$desc.h5" "$logs/$run/best.pt"; do
     [ -e "$file" ] || { echo "error: $file: no such file; make it with: bash rrt_scripts/$script" >&2; exit 1; }
 done
-stage "whitening and visual words from the training pictures"
+stage "whitening and visual words from the training images"
 whitening=$train/supervised_$desc.npz codebook=$train/codebook_$desc.npz
 # shellcheck disable=SC2046
 "$py" tools/learn_whitening.py "$train/delg_$desc.h5" "$whitening" --list "$train/train.txt" --method supervised \

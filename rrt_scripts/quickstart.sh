@@ -18,14 +18,14 @@ if [ -z "$photos" ]; then
     name=scenes
     stage "drawing the scenes"
     $py tools/make_scenes.py --out "$data" ${SCENES:-}
-    train_pictures=$data/scenes_train test_pictures=$data/scenes_test
+    train_images=$data/scenes_train test_images=$data/scenes_test
 else
     name=$(basename "$photos" | tr -c 'A-Za-z0-9\n' '_')
     stage "listing $photos"
     $py tools/prepare_data.py folder "$photos" "$data/$name/all.txt" --allow_missing
     $py tools/train_val_split.py "$data/$name/all.txt" "$data/${name}_train" "$data/${name}_test" --name "${name}_test" \
         --fraction "${TEST_FRACTION:-0.4}" --queries "${QUERIES:-3}"
-    train_pictures=$photos test_pictures=$photos
+    train_images=$photos test_images=$photos
 fi
 train=$data/${name}_train test=$data/${name}_test log=$logs/quickstart_$name gnd=gnd_${name}_test.pkl
 
@@ -34,8 +34,8 @@ extract() {
     $py delg_extract/extract.py --weights "${WEIGHTS:-rrt_gld_ckpts/delg_small.h5}" --max_image_size "${SIZE:-320}" \
         --max_features 200 --no-block3_strides --allow_missing "$@"
 }
-extract --image_dir "$train_pictures" --list "$train/train.txt" --output "$train/delg_small.h5"
-extract --image_dir "$test_pictures" --list "$test/test_gallery.txt" --query_list "$test/test_query.txt" \
+extract --image_dir "$train_images" --list "$train/train.txt" --output "$train/delg_small.h5"
+extract --image_dir "$test_images" --list "$test/test_gallery.txt" --query_list "$test/test_query.txt" \
     --ground_truth "$test/$gnd" --output "$test/delg_small.h5"
 
 stage "finding neighbours"

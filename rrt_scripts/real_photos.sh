@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The whole pipeline on real photographs: DELG with ResNet-50, extraction, RRT, and its measure on landmarks never seen in training.
 #   bash rrt_scripts/real_photos.sh DATA
-# DATA holds train.txt, test_query.txt, test_gallery.txt, gnd_landmarks.pkl and their pictures; beside it lie landmarks96/ (train.txt
-# and small pictures for the classifiers) and weights/ (ImageNet ResNet-50). Writes below data/ and logs/; goes on where it was.
+# DATA holds train.txt, test_query.txt, test_gallery.txt, gnd_landmarks.pkl and their images; beside it lie landmarks96/ (train.txt
+# and small images for the classifiers) and weights/ (ImageNet ResNet-50). Writes below data/ and logs/; goes on where it was.
 # From the extraction on it is rrt_scripts/train_landmarks.sh, whose settings by environment hold here, too.
 set -euo pipefail
 case ${1:-} in

@@ -19,8 +19,8 @@ if [ "$data $logs" != "data logs" ]; then
     echo "error: DATA=$data LOGS=$logs: the recipes name the folders data/ and logs/ of the repository; leave both unset" >&2; exit 1
 fi
 
-views() { # list, folder of its pictures, data set, options of make_views
-    stage "two views of every picture of $1"
+views() { # list, folder of its images, data set, options of make_views
+    stage "two views of every image of $1"
     "$py" tools/make_views.py --train_txt "$1" --image_dir "$2" --out "data/$3_views" --views 2 "${@:4}"
 }
 compare() {

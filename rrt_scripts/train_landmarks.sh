@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The reranker on photographs of your own: descriptors by a DELG weight file, whitening, training, fusion, and the measure on test landmarks.
 #   bash rrt_scripts/train_landmarks.sh DATA [SETTINGS of experiment.py, as name=value]
-# DATA holds train.txt, test_query.txt, test_gallery.txt, gnd_landmarks.pkl and their pictures. Every setting is chosen on held-out training
+# DATA holds train.txt, test_query.txt, test_gallery.txt, gnd_landmarks.pkl and their images. Every setting is chosen on held-out training
 # landmarks (landmarks_val), the test landmarks are measured once, at the end. Writes below data/ and logs/; goes on where it was.
 # Settings by environment (relative paths start from the repository):
 #   DATA, LOGS  folders of the data sets (data) and of the results (logs); those of this script are landmarks_* and rrt_landmarks below them

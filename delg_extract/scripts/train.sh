@@ -5,7 +5,7 @@
 # Settings by environment (relative paths start from the repository):
 #   DATA          folder of the data sets (data); GLDv2 goes to DATA/gldv2, its TFRecords to DATA/gldv2/tfrecord
 #   LOGS          folder of the runs (logs)
-#   TARS          tar files of train, index and test to fetch ("500 0 0"); with less than 500, pictures that are missing are passed over
+#   TARS          tar files of train, index and test to fetch ("500 0 0"); with less than 500, images that are missing are passed over
 #   BASE_URL      a mirror of the data set
 #   IMAGENET      weight file the trunk starts from (the published ResNet-50's); "none": from noise
 #   BUILD_FLAGS   more flags of delg_extract/build_image_dataset.py

@@ -36,7 +36,7 @@ mkdir "$work/mine"; xargs -a "$work/pictures.txt" cp -t "$work/mine"
     --output "$work/mine/delg_small.h5" --max_features 200
 "$RRT_PYTHON" tools/check_store.py "$work/mine/delg_small.h5"
 
-echo "== matches of two pictures"
+echo "== matches of two images"
 mapfile -t two < <(ls "$work"/mine/*.jpg | head -2)
 "$RRT_PYTHON" delg_extract/match_images.py "${two[0]}" "${two[1]}" --model "$log/local" --output "$work/match.png"
 [ -s "$work/match.png" ]

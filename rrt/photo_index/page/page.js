@@ -66,7 +66,7 @@ async function list(more) {
   }
 }
 
-// ---- the picture and its box ----------------------------------------------------------------------------------------------
+// ---- the image and its box ------------------------------------------------------------------------------------------------
 
 function tell(status, error = "") {
   $("status").textContent = status;
@@ -98,7 +98,7 @@ $("picture").addEventListener("load", () => {
 
 $("picture").addEventListener("error", () => { $("stage").hidden = true; });
 
-// The box in pixels of the picture, its corners in order and inside of it; null: the whole picture.
+// The box in pixels of the image, its corners in order and inside of it; null: the whole image.
 function setBox(asked) {
   const {width, height} = chosen || {};
   if (asked && width) {

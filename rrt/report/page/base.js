@@ -51,11 +51,11 @@ const svg = (tag, attributes, ...children) => fill(document.createElementNS("htt
 const byId = (id) => document.getElementById(id);
 
 // An image, or where there is none a place with its name. alt: what is said of it, the name unless given; "" for mere ornament.
-function picture(thumb, name, { alt = name, ...attributes } = {}) {
+function image(thumb, name, { alt = name, ...attributes } = {}) {
   if (thumb) return el("img", { src: `thumbs/${thumb[0]}`, alt, loading: "lazy", decoding: "async", ...attributes });
   return el(
     "span",
-    { class: "missing", ...(alt ? { role: "img", "aria-label": `${alt}: no picture` } : { "aria-hidden": "true" }), ...attributes },
+    { class: "missing", ...(alt ? { role: "img", "aria-label": `${alt}: no image` } : { "aria-hidden": "true" }), ...attributes },
     el("span", {}, name),
   );
 }

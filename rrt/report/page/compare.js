@@ -52,7 +52,7 @@ function compareSection() {
       el("strong", {}, `${capital(state.p)} mAP ${signed(gain[0])}`),
       gain[0] === null ? "" : ` (95 % interval ${signed(gain[1])} to ${signed(gain[2])}): `,
       `${number("gained")} queries gained, ${number("lost")} lost, ${number("same")} stayed`,
-      order.length < found.length ? `; ${found.length - order.length} have no ${state.p} pictures` : "",
+      order.length < found.length ? `; ${found.length - order.length} have no ${state.p} images` : "",
     ),
     el(
       "div",
@@ -81,7 +81,7 @@ function extremes(way, rows, found, a, b) {
               el(
                 "a",
                 { href: address({ q: query.name }) },
-                el("span", { class: "crop" }, picture(query.crop, query.name, { alt: "" })),
+                el("span", { class: "crop" }, image(query.crop, query.name, { alt: "" })),
                 el(
                   "span",
                   { class: "words" },

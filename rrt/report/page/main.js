@@ -96,7 +96,7 @@ function setTheme(theme) {
   }
 }
 
-// ---- the same picture in the other methods' results ----
+// ---- the same image in the other methods' results ----
 
 function markSame(event) {
   const result = event.target.closest?.(".tiles .result");

@@ -76,7 +76,7 @@ function queriesSection() {
       el(
         "tr",
         {},
-        el("th", { "data-skip": "" }, el("span", { class: "offscreen" }, "Picture")),
+        el("th", { "data-skip": "" }, el("span", { class: "offscreen" }, "Image")),
         sortHead("Query", "name", ["ascending", "descending"]),
         sortHead("Right", "right", both, true),
         meta.methods.map((method) => sortHead(method.label, `ap:${method.label}`, both, true)),
@@ -121,7 +121,7 @@ function renderRows() {
             if (!event.target.closest("a")) go({ q: query.name });
           },
         },
-        el("td", { class: "thumb", "data-skip": "" }, picture(query.crop, query.name, { alt: "" })),
+        el("td", { class: "thumb", "data-skip": "" }, image(query.crop, query.name, { alt: "" })),
         el("th", { scope: "row" }, el("a", { href: address({ q: query.name }) }, query.name)),
         el("td", { class: "number" }, String(positives(row))),
         meta.methods.map((method) =>

@@ -62,11 +62,11 @@ function queryPage(row) {
     el(
       "div",
       { class: "query" },
-      wholePicture(query),
+      wholeImage(query),
       el(
         "figure",
         {},
-        picture(query.crop, query.name, { id: "crop", alt: `${query.name}, the query's box` }),
+        image(query.crop, query.name, { id: "crop", alt: `${query.name}, the query's box` }),
         el("figcaption", { class: "muted" }, "the query"),
       ),
       el(
@@ -79,7 +79,7 @@ function queryPage(row) {
           Object.entries(query.counts)
             .map(([grade, count]) => `${count} ${grade}`)
             .join(", ") +
-            ` pictures; box ${query.box[2] - query.box[0]} × ${query.box[3] - query.box[1]}` +
+            ` images; box ${query.box[2] - query.box[0]} × ${query.box[3] - query.box[1]}` +
             (query.whole ? ` of ${query.whole[1]} × ${query.whole[2]} pixels` : " pixels"),
         ),
         apTable(row),
@@ -91,7 +91,7 @@ function queryPage(row) {
   ];
 }
 
-function wholePicture(query) {
+function wholeImage(query) {
   const [x1, y1, x2, y2] = query.box;
   const box =
     query.whole &&
@@ -103,8 +103,8 @@ function wholePicture(query) {
   return el(
     "figure",
     {},
-    el("span", { class: "whole" }, picture(query.whole, query.name, { alt: `${query.name}, whole, with the query's box` }), box),
-    el("figcaption", { class: "muted" }, "its picture and box"),
+    el("span", { class: "whole" }, image(query.whole, query.name, { alt: `${query.name}, whole, with the query's box` }), box),
+    el("figcaption", { class: "muted" }, "its image and box"),
   );
 }
 

@@ -30,20 +30,20 @@ function openResult(row, page, method, i, why = false) {
       el(
         "figure",
         {},
-        picture(query.crop, query.name, { alt: `${query.name}, the query's box` }),
+        image(query.crop, query.name, { alt: `${query.name}, the query's box` }),
         el("figcaption", { class: "muted" }, "the query"),
       ),
       el(
         "figure",
         { class: `result ${FRAME[grade] || grade}` },
-        picture(page.thumbs[id], name),
+        image(page.thumbs[id], name),
         el("figcaption", { class: "muted" }, `${MEANING[grade]} ( ${LETTER[grade]} )`),
       ),
     ),
     el("h3", {}, `${capital(state.p)} rank`),
     el("dl", { class: "ranks" }, ranks),
     pair
-      ? el("section", { class: "pair", "aria-label": "Why" }, el("h3", {}, "Why"), pairPictures(pair))
+      ? el("section", { class: "pair", "aria-label": "Why" }, el("h3", {}, "Why"), pairImages(pair))
       : el(
           "p",
           { class: "muted" },

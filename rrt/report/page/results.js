@@ -1,5 +1,5 @@
 "use strict";
-// The first results of the methods side by side, and where every right picture stands.
+// The first results of the methods side by side, and where every right image stands.
 
 function renderResults(place, row, page) {
   const { meta } = RRT,
@@ -16,7 +16,7 @@ function renderResults(place, row, page) {
       ),
     ),
   );
-  place.replaceChildren(columns, rightPictures(row, page, methods));
+  place.replaceChildren(columns, rightImages(row, page, methods));
 }
 
 // The first state.n counted results of a method and, where wanted, what stands between them uncounted: [place in the list, ...].
@@ -60,7 +60,7 @@ function tile(row, page, method, i, number) {
         "data-place": i,
         onclick: () => openResult(row, page, method, i),
       },
-      picture(page.thumbs[id], name, { alt: `${name}, ${MEANING[grade]}` }),
+      image(page.thumbs[id], name, { alt: `${name}, ${MEANING[grade]}` }),
       el("span", { class: "letter", "aria-hidden": "true" }, LETTER[grade]),
     ),
     el(
@@ -99,8 +99,8 @@ function rankChange(rank, before) {
   );
 }
 
-// Where every right picture stands, the hardest to find first: the failures of a query at a glance.
-function rightPictures(row, page, methods) {
+// Where every right image stands, the hardest to find first: the failures of a query at a glance.
+function rightImages(row, page, methods) {
   const { meta } = RRT,
     right = page.positives[state.p],
     last = methods[methods.length - 1];
@@ -116,7 +116,7 @@ function rightPictures(row, page, methods) {
           el(
             "tr",
             {},
-            el("td", { class: "thumb", "data-skip": "" }, picture(page.thumbs[right[i]], page.names[right[i]], { alt: "" })),
+            el("td", { class: "thumb", "data-skip": "" }, image(page.thumbs[right[i]], page.names[right[i]], { alt: "" })),
             el("th", { scope: "row" }, page.names[right[i]]),
             el("td", {}, page.grades[right[i]]),
             methods.map((method) => el("td", { class: "number" }, rank(method, i) === Infinity ? "–" : String(rank(method, i)))),
@@ -133,7 +133,7 @@ function rightPictures(row, page, methods) {
         "tr",
         {},
         el("th", { "data-skip": "" }),
-        el("th", { scope: "col" }, "Right picture"),
+        el("th", { scope: "col" }, "Right image"),
         el("th", { scope: "col" }, "Grade"),
         methods.map((method) => el("th", { scope: "col", class: "number" }, `rank, ${meta.methods[method].label}`)),
       ),
@@ -147,8 +147,8 @@ function rightPictures(row, page, methods) {
         if (event.target.open && !table.tBodies.length) table.append(body());
       },
     },
-    el("summary", {}, `Where the ${right.length} right pictures stand`),
-    copyButtons(table, "ranks of the right pictures"),
-    scroller(table, "Right pictures"),
+    el("summary", {}, `Where the ${right.length} right images stand`),
+    copyButtons(table, "ranks of the right images"),
+    scroller(table, "Right images"),
   );
 }

@@ -14,13 +14,13 @@ function pairsSection() {
         "article",
         { class: "pair" },
         el("h3", {}, el("a", { href: address({ q: query }) }, query), " and ", pair.name),
-        pairPictures(pair),
+        pairImages(pair),
       );
     }),
   );
 }
 
-function pairPictures(pair) {
+function pairImages(pair) {
   const numbers = Object.entries(pair.numbers);
   return [
     pair.pictures.map((each) =>
@@ -84,7 +84,7 @@ function settingsSection() {
       facts({
         made: day(meta.report.date),
         command: meta.report.command,
-        pictures: meta.report.pictures,
+        images: meta.report.pictures,
         software: versions(meta.report.software),
       }),
     ),

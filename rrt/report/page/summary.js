@@ -13,7 +13,7 @@ function summaryPage() {
       el(
         "p",
         { class: "muted" },
-        `${meta.queries.length} queries, ${meta.gallery.toLocaleString("en")} gallery pictures` +
+        `${meta.queries.length} queries, ${meta.gallery.toLocaleString("en")} gallery images` +
           (about.protocol.distractors ? ` and distractors, ${about.protocol.distractors}` : "") +
           `; measured ${day(about.date)}`,
       ),

@@ -83,12 +83,14 @@ def test_text_and_frames_stand_out(page, made, theme):
     page.run("setTheme(arguments[0])", theme)
     found = page.run(
         """const probe = document.createElement('i'); document.body.append(probe);
-        const colour = (name) => { probe.style.color = `var(--${name})`; const canvas = new OffscreenCanvas(1,
-        1).getContext('2d');
+        const colour = (name) => {
+            probe.style.color = `var(--${name})`;
+            const canvas = new OffscreenCanvas(1, 1).getContext('2d');
             canvas.fillStyle = getComputedStyle(probe).color; canvas.fillRect(0, 0, 1, 1);
             return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3); };
-        const all = Object.fromEntries(arguments[0].map((name) => [name, colour(name)])); probe.remove(); return
-        all;""",
+        const all = Object.fromEntries(arguments[0].map((name) => [name, colour(name)]));
+        probe.remove();
+        return all;""",
         ["back", "panel", "text", "muted", "accent", "gained", "lost", "easy", "hard", "junk", "negative"],
     )
     page.run("setTheme('auto')")
