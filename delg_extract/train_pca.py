@@ -25,13 +25,14 @@ from delg_extract.extract import extract
 from delg_extract.extraction.calibration import calibration_sample
 from delg_extract.extraction.options import add_model_option, add_settings_options, requested_extraction
 from delg_extract.extraction.parts import Plan
-from delg_extract.extraction.pca import MEAN_FILE, Moments, l2_normalize, write_pca_folder
+from delg_extract.extraction.pca import MEAN_FILE, SHORTEST, Moments, write_pca_folder
 from delg_extract.extraction.pictures import collect_jobs
 from delg_extract.extraction.workers import default_batch
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError, check_count
 from rrt.files.atomic import guard_settings
 from rrt.progress import bar
+from rrt.store.linear import l2_normalize
 from rrt.store.store import Store
 from rrt.store.writer import is_complete, remove_store
 
@@ -110,7 +111,7 @@ def learn_pca(store: Store, names: list[str], dim: int) -> tuple[np.ndarray, np.
         )
     moments = Moments(store.local_dim)
     for place in bar(store.indices(names), "principal components", "image"):
-        moments.add(l2_normalize(store.read(place).descriptors))
+        moments.add(l2_normalize(store.read(place).descriptors, SHORTEST))
     if moments.count < 2:
         raise InputError(
             f"{store.path}: {moments.count} local descriptors in {len(names)} images; give more images, or a lower "

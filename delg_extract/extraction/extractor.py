@@ -7,9 +7,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from delg_extract.extraction.pca import l2_normalize
+from delg_extract.extraction.pca import SHORTEST
 from delg_extract.extraction.pyramid import MIN_LEVEL_SIDE, MIN_SIDE, resize_for_extraction, usable_scales
 from delg_extract.extraction.settings import ExtractionSettings
+from rrt.store.linear import l2_normalize
 
 
 class LocalAndGlobal(NamedTuple):
@@ -93,11 +94,11 @@ class Extractor:
         if global_pca:
             by_scale = global_pca.project(by_scale)
         elif self.settings.normalize_scales:
-            by_scale = l2_normalize(by_scale)
+            by_scale = l2_normalize(by_scale, SHORTEST)
         return Descriptors(
-            global_descriptor=l2_normalize(by_scale.sum(0)),
+            global_descriptor=l2_normalize(by_scale.sum(0), SHORTEST),
             locations=centres.astype(np.float32),
-            descriptors=local_pca.project(out.features) if local_pca else l2_normalize(out.features),
+            descriptors=local_pca.project(out.features) if local_pca else l2_normalize(out.features, SHORTEST),
             scales=out.scales,
             attention=out.scores,
         )

@@ -11,9 +11,12 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.formats.delf import read_datum, write_datum
+from rrt.store.linear import l2_normalize, principal_components
 
 # As the published DELF model has them beside it.
 MEAN_FILE, MATRIX_FILE, VARIANCES_FILE = "mean.datum", "pca_proj_mat.datum", "pca_variances.datum"
+# Descriptors shorter than this are divided by it: TensorFlow's l2_normalize takes squares below 1e-12 as 1e-12.
+SHORTEST = 1e-6
 _ROWS_AT_ONCE = 4096
 
 
@@ -60,7 +63,7 @@ class Pca:
         5.3)."""
         if not len(x):
             return np.empty((0, self.dim), np.float32)
-        return l2_normalize(self.rotate(l2_normalize(x)))
+        return l2_normalize(self.rotate(l2_normalize(x, SHORTEST)), SHORTEST)
 
 
 class Moments:
@@ -81,11 +84,9 @@ class Moments:
         """Mean [dim], variances [dim] (unbiased) falling, components [dim, dim] as rows, the largest part of each
         positive."""
         mean = self._sum / self.count
-        values, vectors = np.linalg.eigh((self._products - self.count * np.outer(mean, mean)) / (self.count - 1))
-        rows = vectors[:, ::-1].T
-        # Eigenvectors come with an arbitrary sign; fixing it makes two runs comparable.
-        signs = np.sign(rows[np.arange(len(rows)), np.abs(rows).argmax(1)])
-        return mean, np.maximum(values[::-1], 0), rows * signs[:, None]
+        covariance = (self._products - self.count * np.outer(mean, mean)) / (self.count - 1)
+        values, columns = principal_components(covariance)
+        return mean, np.maximum(values, 0), columns.T
 
 
 def write_pca_folder(folder: str | Path, mean: np.ndarray, matrix: np.ndarray, variances: np.ndarray) -> None:
@@ -137,8 +138,3 @@ def _numbers(path: str | Path) -> np.ndarray:
     if not np.isfinite(values).all():
         raise InputError(f"{path}: holds values that are not finite; copy the file again")
     return values
-
-
-def l2_normalize(x: np.ndarray) -> np.ndarray:
-    """Unit length along the last axis; squared norms below 1e-12 are taken as 1e-12, as TensorFlow does."""
-    return x / np.sqrt(np.maximum((x * x).sum(-1, keepdims=True), 1e-12))

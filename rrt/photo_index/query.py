@@ -28,8 +28,8 @@ from rrt.search.exact import search
 from rrt.search.whitening import load_whitening
 from rrt.store.checked import read_globals
 from rrt.store.joined import JoinedStore
+from rrt.store.linear import l2_normalize
 from rrt.store.store import Store
-from rrt.store.values import l2_normalize
 
 SHIPPED_RERANKER = SHIPPED_MODEL.with_name("rrt_small.pt")
 SHIPPED_FUSION = SHIPPED_MODEL.with_name("rrt_small.fusion.json")

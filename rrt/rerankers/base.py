@@ -9,7 +9,7 @@ import numpy as np
 
 from rrt.search.whitening import Whitening
 from rrt.store.checked import read_globals
-from rrt.store.values import l2_normalize
+from rrt.store.linear import l2_normalize
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from rrt.errors import check_count, check_number
 from rrt.rerankers.base import RerankMethod
 from rrt.rerankers.gallery import check_globals
-from rrt.store.values import l2_normalize
+from rrt.store.linear import l2_normalize
 
 _CELLS = 2**22  # similarities of candidates held at a time: 16 MiB
 

@@ -9,8 +9,8 @@ from rrt.errors import InputError
 from rrt.progress import bar
 from rrt.search.whitening import load_whitening
 from rrt.store.checked import _check_table, _rows, refuse_not_finite
+from rrt.store.linear import l2_normalize
 from rrt.store.store import Store
-from rrt.store.values import l2_normalize
 
 _BLOCK_BYTES = 64 * 2**20
 # Queries compared at a time, so that what they are compared with stays in long blocks.

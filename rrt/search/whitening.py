@@ -20,7 +20,7 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, sha256_of_file
 from rrt.store.checked import _rows
-from rrt.store.values import l2_normalize
+from rrt.store.linear import fixed_signs, l2_normalize, principal_components
 
 
 def fit_supervised_whitening(x, dim, labels=None, pairs=None, power=0.5, shrinkage=0.5):
@@ -56,19 +56,16 @@ def fit_supervised_whitening(x, dim, labels=None, pairs=None, power=0.5, shrinka
         scatter = _covariance_of_labels(turned, np.asarray(labels))
     else:
         scatter = _covariance_of_pairs(turned, np.asarray(pairs))
-    values, vectors = np.linalg.eigh(scatter)
+    values, vectors = principal_components(scatter)
     values = (1 - shrinkage) * np.maximum(values, 0) + shrinkage * values.mean()
-    if power and values[0] <= 1e-10 * values[-1]:
+    if power and values[-1] <= 1e-10 * values[0]:
         raise InputError(
-            f"supervised whitening: the matching pairs differ in {np.sum(values > 1e-10 * values[-1])} of"
+            f"supervised whitening: the matching pairs differ in {np.sum(values > 1e-10 * values[0])} of"
             f" {rank} directions only; give a shrinkage above 0, or more pairs"
         )
     whitened = vectors / values**power
     spread = np.cov((turned @ whitened).T, bias=True).reshape(rank, rank)
-    rotation = np.linalg.eigh(spread)[1][:, ::-1][:, :dim]
-    projection = turn @ whitened @ rotation
-    # Eigenvectors come with an arbitrary sign; fixing it makes two runs comparable.
-    projection *= np.sign(projection[np.abs(projection).argmax(axis=0), np.arange(dim)])
+    projection = fixed_signs(turn @ whitened @ principal_components(spread)[1][:, :dim])
     return Whitening(basis.mean, projection.astype(np.float32))
 
 
@@ -155,8 +152,7 @@ def fit_pca_whitening(x, dim, power=0.5):
     centred = x - mean
     # With fewer images than dimensions the small Gram matrix has the same non-zero eigenvalues as the covariance.
     small = len(x) < x.shape[1]
-    values, vectors = np.linalg.eigh((centred @ centred.T if small else centred.T @ centred) / len(x))
-    values, vectors = values[::-1], vectors[:, ::-1]
+    values, vectors = principal_components((centred @ centred.T if small else centred.T @ centred) / len(x))
     usable = int(np.sum(values > values[0] * 1e-10)) if values[0] > 0 else 0
     dim = max(usable, 1) if dim is None else dim
     if dim > usable:
@@ -166,7 +162,5 @@ def fit_pca_whitening(x, dim, power=0.5):
         )
     values, vectors = values[:dim], vectors[:, :dim]
     if small:
-        vectors = centred.T @ vectors / np.sqrt(values * len(x))
-    # Eigenvectors come with an arbitrary sign; fixing it makes two runs comparable.
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)])
+        vectors = fixed_signs(centred.T @ vectors / np.sqrt(values * len(x)))
     return Whitening(mean.astype(np.float32), (vectors / values**power).astype(np.float32))

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.store.linear import l2_normalize
 from rrt.store.schema import LOCAL_COLUMNS, text_array
 from rrt.store.values import as_float32, to_stored
 
 # Rows whose length is this near to 1 are kept to the last bit; others are scaled.
 UNIT_TOLERANCE = 1e-3
+# Below the length of every row whose square is not nothing in float32.
+_SHORTEST = 1e-23
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def _unit_rows(path, record, name, rows):
         return rows
     if not np.isfinite(squares).all():
         raise _not_finite(path, record, name)
-    return values / np.sqrt(np.where(off & (squares > 0), squares, 1))[:, None]
+    return np.where(off[:, None], l2_normalize(values, _SHORTEST), values)
 
 
 def _refuse_not_finite_rows(path, records, offsets, name, rows):

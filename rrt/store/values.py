@@ -104,9 +104,3 @@ def _halves_to_float32(halves):
     # Infinities and NaN have become numbers above the largest half.
     flat = values.reshape(-1)
     return values if flat @ flat < 2.0**32 else halves.astype(np.float32)
-
-
-def l2_normalize(x):
-    """Rows of x [N, D] divided by their length (a zero row stays zero), float32."""
-    x = np.asarray(x, dtype=np.float32)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

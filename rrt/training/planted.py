@@ -13,6 +13,7 @@ import numpy as np
 from rrt.errors import InputError, check_types
 from rrt.network.pairs import SCALES, ImageBatch, scale_index
 from rrt.store.checked import read_descriptors
+from rrt.store.linear import l2_normalize
 from rrt.store.ranges import concatenated_ranges
 from rrt.store.values import as_float32
 
@@ -95,10 +96,10 @@ class PlantedSource:
         share = self._per_view(rng, self.settings.distractors, offsets)
         replaced = np.flatnonzero(rng.random(len(rows)) < share)
         rows[replaced] = self._of_other_images(replaced, bounds, owner, offsets, rng)
-        views = unit_rows(as_float32(packed.descriptors[rows]))
+        views = l2_normalize(as_float32(packed.descriptors[rows]))
         if self.settings.mixing:
             others = self._of_other_images(np.arange(len(rows)), bounds, owner, offsets, rng)
-            mixed = unit_rows(as_float32(packed.descriptors[others]))
+            mixed = l2_normalize(as_float32(packed.descriptors[others]))
             views += self._per_view(rng, self.settings.mixing, offsets)[:, None] * mixed
         return ImageBatch(
             self._globals(self.store.global_descriptors[self.indices[images]], place, rng),
@@ -176,11 +177,7 @@ def disturbed(x: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> np
     noise = rng.standard_normal(x.shape, dtype=np.float32)
     noise *= (length * np.linalg.norm(x, axis=1) / np.float32(np.sqrt(x.shape[1])))[:, None]
     noise += x
-    return unit_rows(noise)
-
-
-def unit_rows(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return l2_normalize(noise)
 
 
 def _shuffle_within(starts, sizes, rng):

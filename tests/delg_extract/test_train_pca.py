@@ -12,11 +12,12 @@ from PIL import Image
 
 from delg_extract import extract, match_images, train_pca
 from delg_extract.extraction.delf_config import read_delf_config
-from delg_extract.extraction.pca import Moments, l2_normalize, read_pca_folder, write_pca_folder
+from delg_extract.extraction.pca import Moments, read_pca_folder, write_pca_folder
 from delg_extract.network.model import Delg
 from delg_extract.network.weights import save_weights
 from rrt.formats.delf import read_datum
 from rrt.formats.lists import write_image_list
+from rrt.store.linear import l2_normalize
 from rrt.store.store import Store
 
 FILES = ["mean.datum", "pca_proj_mat.datum", "pca_variances.datum", "settings.json"]

@@ -11,10 +11,11 @@ from mutations import mutations
 
 from delg_extract.extraction.delf_config import preset_settings, read_delf_config
 from delg_extract.extraction.extractor import Extractor, LocalAndGlobal
-from delg_extract.extraction.pca import Pca, l2_normalize, read_pca
+from delg_extract.extraction.pca import Pca, read_pca
 from delg_extract.extraction.settings import PRESETS, ExtractionSettings
 from rrt.errors import InputError
 from rrt.formats.delf import write_datum
+from rrt.store.linear import l2_normalize
 
 GOLDEN_PCA = json.loads((GOLDEN / "shared/pca_vectors.json").read_text())
 # As docs/delg.md 5.2 describes the published files.
