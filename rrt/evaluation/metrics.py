@@ -265,19 +265,22 @@ def bootstrap_interval(aps, num_samples=10000, seed=0, level=0.95):
     """Percentile bootstrap interval (low, high) of the mean over queries; NaN entries are left out."""
     aps = np.asarray(aps, dtype=np.float64)
     aps = aps[~np.isnan(aps)]
-    if len(aps) == 0:
-        return float("nan"), float("nan")
-    generator = np.random.default_rng(seed)
-    # Block by block, so that a benchmark with many queries does not need num_samples x queries numbers at once.
-    block = max(1, 2_000_000 // len(aps))
-    means = np.concatenate(
-        [
-            aps[generator.integers(len(aps), size=(min(block, num_samples - start), len(aps)))].mean(1)
-            for start in range(0, num_samples, block)
-        ]
-    )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    if len(aps) < 2:
+        return (float(aps[0]),) * 2 if len(aps) else (float("nan"),) * 2
+    # Loaded here: importing it takes longer than most measurements, which need no interval.
+    from scipy.stats import bootstrap
+
+    # In batches, so that a benchmark with many queries does not need num_samples x queries numbers at once.
+    found = bootstrap(
+        (aps,),
+        np.mean,
+        n_resamples=num_samples,
+        batch=max(1, 2_000_000 // len(aps)),
+        confidence_level=level,
+        method="percentile",
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def format_table(results, intervals=False):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.progress import bar
+from rrt.store.linear import principal_components
 
 KINDS = ("itq", "random")
 
@@ -34,6 +34,7 @@ class BinaryCodes:
 
     @property
     def dim(self) -> int:
+        """D of the descriptors."""
         return self.axes.shape[1]
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
@@ -53,43 +54,44 @@ class BinaryCodes:
 
 def random_codes(dim: int, bits: int, seed: int = 0) -> BinaryCodes:
     """Codes that need no training: mean 0 and perpendicular axes of random directions, of length 1 / sqrt(bits)."""
-    check_bits(dim, bits, seed)
+    _check_bits(dim, bits, seed)
     return BinaryCodes(np.zeros(dim, np.float32), (_rotation(dim, seed)[:bits] / np.sqrt(bits)).astype(np.float32))
 
 
 def learn_codes(rows: np.ndarray, bits: int, kind: str = "itq", seed: int = 0, iterations: int = 50) -> BinaryCodes:
     """Codes learned from descriptors [n, D], the same for the same seed: "itq" by ``iterations`` turns, "random" leaves
-    the principal directions turned at random. Memory: two tables of [n, bits] and one of [n, D] in float32. Raises
-    InputError when the descriptors vary in fewer than ``bits`` directions."""
-    check_bits(rows.shape[1], bits, seed)
+    the principal directions turned at random. Memory: two tables of [n, bits] in float64, one of each size in float32.
+    Raises InputError when the descriptors vary in fewer than ``bits`` directions."""
+    _check_bits(rows.shape[1], bits, seed)
     if kind not in KINDS or iterations < 0:
         raise InputError(
             f"binary codes '{kind}' of {iterations} iterations: choose {' or '.join(KINDS)}, and 0 iterations or more"
         )
     mean = rows.mean(axis=0, dtype=np.float64)
     centred = rows - mean.astype(np.float32)
-    values, vectors = np.linalg.eigh(centred.T.astype(np.float64) @ centred / max(1, len(rows)))
-    usable = int(np.sum(values > values[-1] * 1e-7)) if values[-1] > 0 else 0
+    values, vectors = principal_components(centred.T.astype(np.float64) @ centred / max(1, len(rows)))
+    usable = int(np.sum(values > values[0] * 1e-7)) if values[0] > 0 else 0
     if bits > usable:
         raise InputError(
             f"binary codes of {bits} bits: the {len(rows)} descriptors they are learned from vary in {usable}"
             " directions only; give fewer bits, or more images"
         )
-    directions = vectors[:, ::-1][:, :bits]
-    # Eigenvectors come with an arbitrary sign; fixing it makes two runs comparable.
-    directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(bits)])
+    directions = vectors[:, :bits]
     projected = centred @ directions.astype(np.float32)
-    rotation = _rotation(bits, seed)
-    for _ in bar(range(iterations if kind == "itq" else 0), "turning", "iteration", passing=True):
-        signs = np.where(projected @ rotation.astype(np.float32) > 0, np.float32(1), np.float32(-1))
-        left, _, right = np.linalg.svd((projected.T @ signs).astype(np.float64))
-        rotation = left @ right
+    # Loaded here, because every reader of a store imports this module.
+    import faiss
+
+    itq = faiss.ITQMatrix(bits)
+    itq.max_iter = iterations if kind == "itq" else 0
+    faiss.copy_array_to_vector(_rotation(bits, seed).ravel(), itq.init_rotation)
+    itq.train(projected)
     # The length of the axes that makes the error as small as it can be for all rows.
-    length = np.abs(projected @ rotation.astype(np.float32)).mean(dtype=np.float64)
-    return BinaryCodes(mean.astype(np.float32), (length * (directions @ rotation).T).astype(np.float32))
+    length = np.abs(itq.apply(projected)).mean(dtype=np.float64)
+    turn = faiss.vector_to_array(itq.A).reshape(bits, bits)
+    return BinaryCodes(mean.astype(np.float32), (length * turn @ directions.T).astype(np.float32))
 
 
-def check_bits(dim: int, bits: int, seed: int = 0) -> None:
+def _check_bits(dim: int, bits: int, seed: int = 0) -> None:
     if seed < 0:
         raise InputError(f"binary codes with seed {seed}: it may not be negative")
     if bits < 8 or bits % 8 or bits > dim:
