@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy.stats import mannwhitneyu
+from scipy.stats import bootstrap, mannwhitneyu
 
 from rrt.errors import InputError
 from rrt.files.jobs import run_jobs
@@ -118,9 +118,26 @@ def interval(pairs: pd.DataFrame, seed: int) -> tuple[float, float]:
     # The sum of a query's rows and of a query's columns, and their number: what each two queries add to the area.
     rows, columns = np.eye(len(queries))[:, query[same]], np.eye(len(queries))[:, query[~same]]
     sums, numbers = rows @ right @ columns.T, np.outer(rows.sum(1), columns.sum(1))
-    times = np.random.default_rng(seed).multinomial(len(queries), np.full(len(queries), 1 / len(queries)), RESAMPLES)
-    total, number = (np.einsum("ri,ij,rj->r", times, table, times, optimize=True) for table in (sums, numbers))
-    return tuple(np.quantile(total[number > 0] / number[number > 0], INTERVAL).tolist())
+
+    def area(drawn):
+        both = np.ix_(drawn, drawn)
+        number = numbers[both].sum()
+        # Queries without pairs of both kinds have no area.
+        return sums[both].sum() / number if number else np.nan
+
+    if len(queries) < 2:
+        return (float(area([0])),) * 2
+    random = np.random.default_rng(seed)
+    drawn = bootstrap(
+        [np.arange(len(queries))],
+        area,
+        n_resamples=RESAMPLES,
+        vectorized=False,
+        method="percentile",
+        random_state=random,
+    ).bootstrap_distribution
+    low, high = np.nanquantile(drawn, INTERVAL)
+    return float(low), float(high)
 
 
 def report(pairs: pd.DataFrame, seed: int) -> str:
