@@ -2,6 +2,7 @@
 have."""
 
 import argparse
+import shlex
 import sys
 
 from rrt.errors import InputError, describe_error
@@ -32,6 +33,12 @@ class CommandParser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         set_quiet(False)  # of an earlier command of this process
         return super().parse_args(args, namespace)
+
+
+def called_as(script: str) -> str:
+    """What stands before the arguments of a command whose sys.argv[0] is ``script``: `python tools/NAME.py`, or
+    `rrt NAME` as rrt.commands.__main__ leaves it there."""
+    return script if script.startswith(("rrt ", "python -m rrt.commands ")) else f"python {shlex.quote(script)}"
 
 
 def run_command(main):

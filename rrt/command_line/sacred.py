@@ -10,7 +10,7 @@ from pathlib import Path
 
 from docopt import DocoptExit, docopt
 
-from rrt.command_line.parser import QUIET_HELP
+from rrt.command_line.parser import QUIET_HELP, called_as
 from rrt.command_line.records import DefaultRecord, is_mongo_address, mongo_record
 from rrt.errors import InputError, describe_error
 from rrt.progress import set_quiet
@@ -78,6 +78,17 @@ _set_quiet.__doc__ = QUIET_HELP[0].upper() + QUIET_HELP[1:] + "."
 _quiet_option = cli_option("-Q", "--quiet", is_flag=True)(_set_quiet)
 
 
+class _Experiment(Experiment):
+    """Names a command of `rrt NAME` as it was called; Sacred would make a quoted path of it."""
+
+    def get_usage(self, program_name=None):
+        program = program_name or sys.argv[0]
+        if called_as(program) != program:
+            return super().get_usage(program_name)
+        usage = super().get_usage(os.path.join(self.base_dir, "PROGRAM"))
+        return tuple(text.replace("PROGRAM", program) for text in usage)
+
+
 def make_experiment(name, ingredients=()):
     """A sacred.Experiment for the calling module, whose docstring is the help text; sources it imports are recorded.
 
@@ -87,10 +98,10 @@ def make_experiment(name, ingredients=()):
     caller = sys._getframe(1).f_globals
     options = {"ingredients": ingredients, "base_dir": str(ROOT), "additional_cli_options": [_quiet_option]}
     try:
-        experiment, save_git_info = Experiment(name, **options), True
+        experiment, save_git_info = _Experiment(name, **options), True
     except Exception:  # no git program, or git refuses a folder of another user: the run is worth more than its commit
         save_git_info = False
-        experiment = Experiment(name, **options, save_git_info=False)
+        experiment = _Experiment(name, **options, save_git_info=False)
     # Sacred took this module for the experiment's main file.
     experiment.doc = caller.get("__doc__") or ""
     experiment.save_git_info = save_git_info
@@ -193,7 +204,7 @@ def _check_command_line(experiment, argv):
     try:
         args = docopt(experiment.get_usage(argv[0])[2], argv[1:], default_help=False)
     except DocoptExit:
-        _exit(f"cannot read the arguments {' '.join(argv[1:])!r}; see python {argv[0]} --help")
+        _exit(f"cannot read the arguments {' '.join(argv[1:])!r}; see {called_as(argv[0])} --help")
     commands = [name for name, _ in experiment.gather_commands()]
     if args["COMMAND"] and args["COMMAND"] not in commands:
         hint = f"settings come after the word with: {argv[0]} with {args['COMMAND']}" if "=" in args["COMMAND"] else ""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rrt.command_line.parser import called_as
 from rrt.datasets.sets import TestSet
 from rrt.errors import InputError
 from rrt.evaluation.metrics import ProtocolResult
@@ -180,8 +181,10 @@ def _checked(path, about, arrays):
 def command_line() -> str:
     """The command of this process as a shell takes it."""
     # Of the two ways to quote a word, the one that can be read where it holds quotes itself, as lists of settings do.
-    words = [f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in sys.argv]
-    return " ".join(["python", *words])
+    words = [
+        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in sys.argv[1:]
+    ]
+    return " ".join([called_as(sys.argv[0]), *words])
 
 
 def software() -> dict[str, str]:

@@ -1,0 +1,77 @@
+"""`rrt NAME ...` and `python -m rrt.commands NAME ...` for every command; each is loaded only when it is called."""
+
+import difflib
+import sys
+from importlib import import_module
+
+# {name of the module in rrt/commands: what it does}
+COMMANDS = {
+    "check_store": "check a descriptor store: schema, offsets, finite values, unit length, completeness",
+    "choose_method": "the reranking method that is best on held-out landmarks, over several comparisons",
+    "classic_table": "average precision of every query of the classic Oxford5k or Paris6k",
+    "compare": "reranking methods compared on one test set: accuracy, time and memory",
+    "compare_recipes": "recipes of training compared over several seeds",
+    "compare_stores": "what fewer bytes for an image cost each reranking method",
+    "compress_store": "make a descriptor store with fewer bytes an image of another",
+    "download_revisited": "fetch images and ground truth of ROxford5k and RParis6k",
+    "evaluate_revisited": "measure global search and its reranking on a test set",
+    "experiment": "train a reranking transformer on the descriptors of a store",
+    "export_delg": "write a descriptor store as a folder of DELG feature files",
+    "import_arrays": "turn NumPy arrays of descriptors into a descriptor store",
+    "import_delg": "turn a folder of DELG feature files into a descriptor store",
+    "import_hloc": "turn the feature files of hloc into a descriptor store",
+    "learn_whitening": "learn a whitening of global descriptors from a store",
+    "make_scenes": "make the synthetic landmark scenes",
+    "make_views": "make views of photographs to train on",
+    "measure_run": "measure TREC run files of any program",
+    "prepare_data": "make image lists, and ground truth of Google Landmarks v2",
+    "prepare_gnd": "ground truth from one form into another",
+    "prepare_topk_gldv2": "find the nearest neighbours of every training image",
+    "prepare_topk_revisited": "rank the gallery of a test set for every query by global descriptors",
+    "report": "evaluations as a folder of web pages",
+    "search": "search in your own photographs",
+    "show_pair": "draw why two images match, or do not",
+    "strip_checkpoint": "make a small checkpoint to pass on",
+    "train_codebook": "learn a codebook of visual words for the reranker asmk",
+    "train_val_split": "hold out landmarks of a training list as a validation set",
+    "tune_fusion": "choose how global similarity and reranker are blended",
+    "verify_pairs": "how well the count of verified matches tells images of the same building",
+}
+
+
+def describe_commands(program: str) -> str:
+    """What ``program`` --help prints: a line a command."""
+    lines = [f"  {name:<24}{meaning}" for name, meaning in COMMANDS.items()]
+    return "\n".join(
+        [f"usage: {program} NAME ...", "", "commands:", *lines, "", f"{program} NAME --help says what a command takes."]
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command that ``argv`` (default sys.argv) names with the arguments behind the name; the process ends with
+    its exit status, with 2 where there is no such command."""
+    script, *arguments = sys.argv if argv is None else argv
+    program = "python -m rrt.commands" if script.endswith("__main__.py") else "rrt"
+    name = arguments[0] if arguments else "--help"
+    if name in ("--help", "-h", "help"):
+        print(describe_commands(program), file=sys.stdout if arguments else sys.stderr)
+        sys.exit(0 if arguments else 2)
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"see {program} --help"
+        print(f"error: no command {name!r}; {hint}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [f"{program} {name}", *arguments[1:]]
+    command = import_module(f"rrt.commands.{name}")
+    if hasattr(command, "ex"):
+        from rrt.command_line.sacred import run_sacred
+
+        run_sacred(command.ex)
+    else:
+        from rrt.command_line.parser import run_command
+
+        run_command(command.main)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""`rrt NAME` and `python -m rrt.commands NAME`: one way to every command."""
+
+import importlib
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from places import ROOT
+
+from rrt.commands.__main__ import COMMANDS, main
+from rrt.evaluation.rankings import command_line
+
+
+def run(*arguments, cwd=ROOT, options=()):
+    return subprocess.run(
+        [sys.executable, *options, "-m", "rrt.commands", *map(str, arguments)],
+        cwd=cwd,
+        text=True,
+        capture_output=True,
+        timeout=300,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+
+
+def call(monkeypatch, capsys, *arguments):
+    """(exit status, standard output, standard error) of `rrt arguments` in this process."""
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/rrt", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code or 0, *capsys.readouterr()
+
+
+def test_every_command_stands_in_the_list_with_one_line():
+    modules = {path.stem for path in (ROOT / "rrt/commands").glob("[a-z]*.py")}
+    assert COMMANDS.keys() == modules and list(COMMANDS) == sorted(COMMANDS)
+    assert all(meaning and len(meaning) <= 90 and "\n" not in meaning for meaning in COMMANDS.values())
+
+
+def test_every_command_has_a_front_that_calls_it():
+    fronts = {"experiment": "experiment.py", "evaluate_revisited": "evaluate_revisited.py"}
+    for name in COMMANDS:
+        assert f"rrt.commands.{name} import" in (ROOT / fronts.get(name, f"tools/{name}.py")).read_text()
+
+
+def test_the_console_script_is_this_function():
+    script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["rrt"]
+    module, _, function = script.partition(":")
+    assert getattr(importlib.import_module(module), function) is main
+
+
+def test_the_list_of_commands_loads_none_of_them():
+    finished = run("--help", options=("-X", "importtime"))
+    assert finished.returncode == 0
+    assert finished.stdout.startswith("usage: python -m rrt.commands NAME ...")
+    for name, meaning in COMMANDS.items():
+        assert f"\n  {name:<24}{meaning}\n" in finished.stdout
+    loaded = {line.rsplit("|", 1)[1].strip() for line in finished.stderr.splitlines() if "|" in line}
+    ours = {name for name in loaded if name.startswith("rrt")}
+    assert ours == {"rrt", "rrt.version", "rrt.commands"}
+    assert not loaded & {"numpy", "torch", "faiss", "sacred", "h5py", "tqdm", "argparse"}
+
+
+def test_no_command_and_a_wrong_one_end_with_status_2(monkeypatch, capsys):
+    status, printed, told = call(monkeypatch, capsys)
+    assert status == 2 and not printed and told.startswith("usage: rrt NAME ...")
+    assert call(monkeypatch, capsys, "reprt") == (2, "", "error: no command 'reprt'; did you mean 'report'?\n")
+    assert call(monkeypatch, capsys, "x=1") == (2, "", "error: no command 'x=1'; see rrt --help\n")
+
+
+def test_a_command_of_options_gets_its_own_and_is_named_as_it_was_called(monkeypatch, capsys, tmp_path):
+    status, printed, _ = call(monkeypatch, capsys, "check_store", "--help")
+    assert status == 0 and printed.startswith("usage: rrt check_store [-h]")
+    status, printed, told = call(monkeypatch, capsys, "check_store", tmp_path / "no.h5")
+    assert status == 1 and not printed and told.startswith(f"error: {tmp_path / 'no.h5'}")
+    assert command_line() == f"rrt check_store {tmp_path / 'no.h5'}"
+
+
+def test_a_command_of_settings_is_named_as_it_was_called_from_any_folder(tmp_path):
+    finished = run("export_delg", "--help", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "\n  python -m rrt.commands export_delg [(with UPDATE...)]" in finished.stdout
+    finished = run("export_delg", "-u", "with", "nonsense=1", cwd=tmp_path)
+    assert finished.returncode == 1 and finished.stderr.startswith("error: unknown setting 'nonsense'")
+    finished = run("export_delg", "--nonsense", cwd=tmp_path)
+    assert finished.stderr.endswith("see python -m rrt.commands export_delg --help\n")
+
+
+def test_a_command_writes_what_its_front_writes(tmp_path):
+    scenes = ("--num_train_landmarks", 2, "--views", 2, "--num_test_landmarks", 2, "--test_views", 1, "--queries", 1)
+    size = ("--num_distractors", 0, "--size", 64, "--num_workers", 1, "--family", 2)
+    finished = run("make_scenes", "--out", tmp_path / "a", *scenes, *size)
+    assert finished.returncode == 0, finished.stderr
+    finished = subprocess.run(
+        [sys.executable, "tools/make_scenes.py", "--out", str(tmp_path / "b"), *map(str, scenes + size)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+    )
+    assert finished.returncode == 0, finished.stderr
+    a, b = (sorted(path for path in (tmp_path / name).rglob("*") if path.is_file()) for name in "ab")
+    assert [path.relative_to(tmp_path / "a") for path in a] == [path.relative_to(tmp_path / "b") for path in b]
+    assert a and all(x.read_bytes() == y.read_bytes() for x, y in zip(a, b))
