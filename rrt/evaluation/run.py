@@ -14,6 +14,7 @@ import torch
 from rrt.datasets.configured import open_test
 from rrt.datasets.distractors import add_distractors
 from rrt.datasets.sets import TestSet, check_num_rerank, neighbors_path
+from rrt.devices import choose_device
 from rrt.errors import InputError, check_count
 from rrt.evaluation.methods import measure_method
 from rrt.evaluation.rankings import RankedMethod, save_rankings
@@ -23,7 +24,6 @@ from rrt.files.atomic import atomic_path, sha256_of_file
 from rrt.formats.ground_truth import IGNORED_GRADES, ignored_positions, protocols_of
 from rrt.network.model import DEFAULT_SETTINGS
 from rrt.network.pairs import check_binning
-from rrt.network.precision import pick_device
 from rrt.network.reranker import Reranker
 from rrt.progress import bar
 from rrt.rerankers.build import configure
@@ -158,7 +158,7 @@ def open_reranker(dataset: dict, model: dict, settings: dict) -> Reranker:
     with."""
     return Reranker.from_checkpoint(
         settings["resume"],
-        pick_device(settings["cpu"]),
+        choose_device("cpu" if settings["cpu"] else None),
         dataset["max_sequence_len"],
         settings["scale_binning"],
         {name: model[name] for name in DEFAULT_SETTINGS},

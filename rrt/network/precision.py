@@ -1,10 +1,10 @@
 """How the scorer computes: precision, memory, and a switch for every saving."""
 
-import time
 from dataclasses import dataclass
 
 import torch
 
+from rrt.devices import fastest_type
 from rrt.errors import InputError
 from rrt.files.machine import free_memory
 
@@ -58,23 +58,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    # The best of many, because other work on the machine may slow any one of them.
-    shape, repeats = (2048, 128, 1024), 20
-    rate = {name: multiplication_rate(DTYPES[name], device, shape, repeats) for name in ("float32", "bfloat16")}
-    return "bfloat16" if rate["bfloat16"] > _WORTH_IT * rate["float32"] else "float32"
-
-
-def multiplication_rate(dtype, device, shape=(2048, 2048, 2048), repeats: int = 5) -> float:
-    """Floating-point operations a second of a matrix product [m, k] [k, n], the best of some. shape: (m, k, n)."""
-    m, k, n = shape
-    left, right = (torch.ones(size, dtype=dtype, device=device) for size in ((m, k), (k, n)))
-    best = float("inf")
-    for _ in range(repeats + 1):  # the first one warms up
-        start = time.perf_counter()
-        product = left @ right
-        product[0, 0].item()  # waits for a GPU
-        best = min(best, time.perf_counter() - start)
-    return 2 * m * k * n / best
+    types = {name: DTYPES[name] for name in ("float32", "bfloat16")}
+    return fastest_type(types, device, (2048, 128, 1024), repeats=20, worth=_WORTH_IT)
 
 
 def default_memory_mb(device: torch.device) -> int:
@@ -82,7 +67,3 @@ def default_memory_mb(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 2**21
     return max(1, min(free_memory() // 4, 2**32) // 2**20)
-
-
-def pick_device(cpu: bool) -> str:
-    return "cuda" if torch.cuda.is_available() and not cpu else "cpu"

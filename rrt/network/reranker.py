@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from rrt.devices import choose_device
 from rrt.errors import InputError
 from rrt.network.checkpoint import build_model, check_sizes, load_checkpoint, load_weights, recorded_model
 from rrt.network.model import DEFAULT_SETTINGS
 from rrt.network.pairs import check_binning
-from rrt.network.precision import ScoringSettings, pick_device
+from rrt.network.precision import ScoringSettings
 from rrt.network.scorer import Scorer
 from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord, StoredImage
@@ -67,7 +68,7 @@ class Reranker:
         self.model = model.eval()
         self.max_local = max_local
         self.binning = binning
-        self.device = device or pick_device(cpu=False)
+        self.device = device or choose_device()
         self.checkpoint = checkpoint
         self.scoring = scoring
         self.recorded = recorded or {}

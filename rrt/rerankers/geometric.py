@@ -23,6 +23,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 
+from rrt.devices import choose_device
 from rrt.errors import InputError
 from rrt.matching.matches import MODELS, MODES, Verification, half_squares, match_in, verify
 from rrt.matching.pictures import is_inner
@@ -104,15 +105,7 @@ class Geometric(RerankMethod):
             raise InputError(f"reranker 'geometric': setting {name}={getattr(self, name)!r}: expected {expected}")
 
     def _device(self) -> torch.device:
-        if self.device is None:
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        kind = str(self.device).partition(":")[0]
-        self._require("device", kind in _CELLS, "cpu, cuda or None")
-        self._require("device", kind == "cpu" or torch.cuda.is_available(), "cpu or None: no GPU is at hand")
-        try:
-            return torch.device(self.device)
-        except RuntimeError:
-            return self._require("device", False, "cpu, cuda or None")
+        return torch.device(choose_device(self.device, "reranker 'geometric': setting device"))
 
     def prepare(self, space: SearchSpace) -> None:
         _check_locals(space.store)

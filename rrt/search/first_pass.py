@@ -10,7 +10,6 @@ coordinates, so that none is rounded badly, and in steps of its own size.
 """
 
 import functools
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,7 +18,7 @@ import numpy as np
 import scipy.fft
 import torch
 
-from rrt.errors import InputError
+from rrt.devices import fastest_type
 
 KINDS = ("float32", "faiss", "bfloat16", "float16", "int8")
 # Queries multiplied at a time.
@@ -34,15 +33,6 @@ _SUM_ERROR = 2.0**-23
 _TURN_ERROR = 4e-6
 # Numbers smaller than the type's smallest normal one may be cut to nothing.
 _SMALLEST_RESULT = {"float32": 1e-30, "faiss": 1e-30, "bfloat16": 1e-30, "float16": 2.0**-14, "int8": 1e-30}
-
-
-def choose_device(device):
-    """ "cuda" or "cpu" for the setting auto, cpu or cuda. Raises InputError when there is no such device."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"setting device={device!r}: expected auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("setting device=cuda: no GPU that PyTorch can use is there; give device=cpu or auto")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def kinds_of(device):
@@ -184,28 +174,8 @@ def fastest_kind(width, device, faster=1.25):
     """The reduced kind whose products of `width` numbers take the least time here; float32 where none is at least
     `faster` times as fast."""
     rows, columns = (512, 4096) if device == "cpu" else (4096, 32768)
-    seconds = {}
-    for kind in kinds_of(device):
-        if kind == "faiss":
-            continue
-        dtype = _DTYPES.get(kind, torch.float32)
-        left, right = (torch.ones(size, width, device=device).to(dtype) for size in (rows, columns))
-        product = torch._int_mm if kind == "int8" else torch.mm
-        try:
-            seconds[kind] = min(_seconds(lambda: product(left, right.t()), device) for _ in range(3))
-        except (RuntimeError, AttributeError):
-            # This machine or this version of PyTorch does not multiply the type.
-            continue
-    best = min(seconds, key=seconds.get)
-    return best if seconds[best] * faster <= seconds["float32"] else "float32"
-
-
-def _seconds(function, device):
-    began = time.perf_counter()
-    function()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+    types = {kind: _DTYPES.get(kind, torch.float32) for kind in kinds_of(device) if kind != "faiss"}
+    return fastest_type(types, device, (rows, width, columns), repeats=3, worth=faster, transposed=True)
 
 
 def _largest(values, count):

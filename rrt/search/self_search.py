@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from rrt.devices import choose_device
 from rrt.errors import InputError, check_count
 from rrt.files.machine import usable_cores
 from rrt.progress import bar
-from rrt.search.first_pass import KINDS, QUERIES, FirstPass, choose_device, fastest_kind, kinds_of
+from rrt.search.first_pass import KINDS, QUERIES, FirstPass, fastest_kind, kinds_of
 from rrt.search.rows import DescriptorRows, summarize_rows
 
 # Candidates a row that a first pass may need before the rows concerned are better searched again.

@@ -17,6 +17,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from rrt.devices import choose_device
 from rrt.errors import InputError, describe_error
 
 # The others wait while rank 0 evaluates. A process that ended is noticed at once, by its closed connections.
@@ -101,7 +102,7 @@ def join_processes(cpu: bool = False):
 
     A GPU each (by LOCAL_RANK) with NCCL where there are GPUs and not ``cpu``, else processors with gloo.
     """
-    cuda = torch.cuda.is_available() and not cpu
+    cuda = choose_device("cpu" if cpu else None) == "cuda"
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     if world_size == 1:
         yield Processes(device="cuda" if cuda else "cpu")

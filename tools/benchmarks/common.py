@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rrt.errors import InputError
 from rrt.progress import bar
 
 _COMPARISONS = {">=": operator.ge, "<=": operator.le}
@@ -52,22 +53,19 @@ def median_seconds(functions, arguments):
 
 def best_device():
     """ "cuda" where PyTorch can use a GPU, else "cpu"."""
-    import torch  # not every benchmark has it in its process
+    from rrt.devices import choose_device  # not every benchmark has torch in its process
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return choose_device()
 
 
 def usable_device(name):
     """The value of an option --device: cpu, cuda, cuda:1; refused where there is no such device."""
-    import torch
+    from rrt.devices import choose_device
 
     try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError):
-        raise argparse.ArgumentTypeError(
-            f"{name!r}: no such device here; give cpu, or cuda where there is a GPU"
-        ) from None
-    return name
+        return choose_device(name, "--device")
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class PeakMemory:

@@ -12,7 +12,7 @@ from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.geometric import Geometric
 from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord
-from tools.benchmarks.common import Row
+from tools.benchmarks.common import Row, best_device, usable_device
 
 HELP = "milliseconds a pair of geometric verification, against scipy's KD-tree and scikit-image's RANSAC"
 SIZE = (1024, 768)
@@ -30,7 +30,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--plain_pairs", type=int, default=6, help="of them that the plain way verifies (default %(default)s)"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--device", type=usable_device, default=best_device())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--quick", action="store_true", help="few small pairs, to see that it works; the figures mean nothing"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rrt.datasets.sets import TestSet
+from rrt.devices import multiplication_rate
 from rrt.errors import check_count
 from rrt.evaluation.metrics import evaluate
 from rrt.evaluation.reranking import evaluate_reranked, junk_last, score_shortlists
@@ -16,7 +17,7 @@ from rrt.formats.ground_truth import GroundTruth
 from rrt.formats.lists import ImageList
 from rrt.formats.revisited import RevisitedSet
 from rrt.network.model import RRT
-from rrt.network.precision import DTYPES, ScoringSettings, multiplication_rate
+from rrt.network.precision import DTYPES, ScoringSettings
 from rrt.network.scorer import Scorer
 from rrt.store.records import ImageRecord
 from rrt.store.store import Store

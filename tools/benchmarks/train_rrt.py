@@ -8,10 +8,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from rrt.devices import multiplication_rate
 from rrt.errors import check_count
 from rrt.network.model import RRT
 from rrt.network.pairs import ImageBatch
-from rrt.network.precision import DTYPES, multiplication_rate
+from rrt.network.precision import DTYPES
 from rrt.training.batches import PairBatch
 from rrt.training.schedules import make_optimizer
 from rrt.training.settings import TrainSettings

@@ -11,7 +11,7 @@ from rrt.errors import InputError
 from rrt.network.image_bank import ImageBank
 from rrt.network.model import RRT
 from rrt.network.pairs import scale_index
-from rrt.network.precision import ScoringSettings, multiplication_rate, resolve_precision
+from rrt.network.precision import ScoringSettings, resolve_precision
 from rrt.network.scorer import Budget, Scorer
 from tools.benchmarks.plain_rrt import PlainRRT, plain_logits
 
@@ -116,16 +116,13 @@ def test_half_precision_is_near_and_leaves_the_model_alone(model, store, expecte
 
 
 def test_auto_takes_what_multiplies_faster_here(monkeypatch, model, store):
-    monkeypatch.setattr(
-        "rrt.network.precision.multiplication_rate", lambda dtype, *_: {torch.bfloat16: 2.0}.get(dtype, 1)
-    )
+    monkeypatch.setattr("rrt.devices.multiplication_rate", lambda dtype, *_: {torch.bfloat16: 2.0}.get(dtype, 1))
     assert Scorer(model, store, settings=ScoringSettings(precision="auto")).precision == "bfloat16"
-    monkeypatch.setattr("rrt.network.precision.multiplication_rate", lambda dtype, *_: 1.0)
+    monkeypatch.setattr("rrt.devices.multiplication_rate", lambda dtype, *_: 1.0)
     assert Scorer(model, store, settings=ScoringSettings(precision="auto")).precision == "float32"
 
 
-def test_the_rate_of_multiplication_is_measured():
-    assert multiplication_rate(torch.float32, torch.device("cpu"), (64, 64, 64), 1) > 1e6
+def test_a_precision_that_is_named_is_taken():
     assert resolve_precision("float16", torch.device("cpu")) == "float16"
 
 
