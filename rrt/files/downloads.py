@@ -1,22 +1,26 @@
 """The downloader of this project: files that are whole and checked, and continued where a connection was cut.
 
-Needs nothing but the standard library and the progress bar; `rrt.files.archives` unpacks what it fetched.
+HTTP is the library requests'; what it lacks, and stands here, is to continue a broken answer by Range.
+`rrt.files.archives` unpacks what was fetched.
 """
+
+from __future__ import annotations
 
 import errno
 import hashlib
-import http.client
 import json
 import os
 import re
 import ssl
 import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
+from contextlib import suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import requests
+from urllib3 import Retry
+from urllib3.exceptions import HTTPError, InvalidHeader, ProtocolError
 
 from rrt.errors import InputError, describe_error
 from rrt.files.atomic import atomic_path, flush_to_disk, sha256_of_file
@@ -27,20 +31,12 @@ from rrt.version import __version__
 _CHUNK = 1 << 20
 # A server that asks for a longer pause than this (seconds) is asked again earlier.
 _LONGEST_WAIT = 120
-# Statuses below 500 that may pass: request timeout, too early, too many requests.
-_PASSING_STATUSES = (408, 425, 429)
+# Below 500: request timeout, too early, too many requests.
+_RULES = Retry(status_forcelist=[408, 425, 429, *range(500, 600)])
 _HEX_DIGITS = {"sha256": 64, "md5": 32}
 # A line that says what is missing names so many.
 _LISTED = 30
 _MIRROR = "name a mirror with --base_url"
-
-
-class _PassingFault(Exception):
-    """A fault of connection or server that the next attempt may not meet. wait: seconds the server asks for."""
-
-    def __init__(self, message, wait=0):
-        super().__init__(message)
-        self.wait = wait
 
 
 def download(
@@ -67,15 +63,18 @@ def download(
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     source = part.with_name(part.name + ".json")
-    with bar(what=path.name, unit="B", total=size, shown=shown) as fetched, _held(part) as file:
+    with (
+        bar(what=path.name, unit="B", total=size, shown=shown) as fetched,
+        locked(part.with_name(part.name + ".lock"), "downloading", part),
+        open(part, "ab", buffering=0) as file,
+    ):
         try:
-            _fetch_and_check(
-                _Transfer(url, file, source, bool(sums), size, timeout, fetched, on_bytes), sums, retries, backoff
-            )
+            transfer = _Transfer(url, file, source, bool(sums), size, timeout, fetched, on_bytes)
+            _fetch_and_check(transfer, sums, retries, backoff)
             os.fsync(file.fileno())
             os.replace(part, path)
         except BaseException:
-            if not os.fstat(file.fileno()).st_size:
+            if not transfer.length():
                 part.unlink(missing_ok=True)
                 source.unlink(missing_ok=True)
             raise
@@ -93,7 +92,8 @@ def check_address(url):
     """InputError unless the text can be the address of a file or folder of a web server."""
     try:
         parts = urlsplit(url)
-        fits = parts.scheme in ("http", "https") and parts.hostname
+        # Reading the port raises ValueError unless it is a number.
+        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and re.fullmatch("[!-~]+", url)
     except ValueError:
         fits = False
     if not fits:
@@ -150,10 +150,9 @@ def fetch_each(names, fetch, kind, parallel=1):
 
 
 class _Transfer:
-    """One file on its way: where from, the open part file, what is remembered of the source, how much the file must
-    have."""
+    """One file on its way: its address, the open part file, the note on its source, and what must come."""
 
-    def __init__(self, url, file, source, checked, size, timeout, bar, on_bytes=None):
+    def __init__(self, url, file, source, checked, size, timeout, bar, on_bytes):
         self.url, self.file, self.source, self.checked = url, file, source, checked
         self.size, self.timeout, self.bar, self.on_bytes = size, timeout, bar, on_bytes
 
@@ -161,71 +160,83 @@ class _Transfer:
         """Bytes that have come."""
         return os.fstat(self.file.fileno()).st_size
 
+    def discard(self):
+        """Forget what has come."""
+        self.source.unlink(missing_ok=True)
+        self.file.truncate(0)
+
     def attempt(self):
-        """Ask for what is missing and append it. Raises _PassingFault, with all that came kept, and InputError."""
-        offset, known = self.length(), _read_source(self.source)
-        continued = offset > 0 and known.get("url") == self.url and bool(known.get("validator") or self.checked)
+        """Ask for what is missing and append it. All that comes before an error is kept."""
+        offset, known = self.length(), self._known()
+        continued = offset > 0 and known.get("url") == self.url and (known.get("validator") or self.checked)
         if continued and known.get("size") == offset:
             return
-        headers = {"User-Agent": f"rrt/{__version__}"}
-        if continued:
-            headers["Range"] = f"bytes={offset}-"
-            if known.get("validator"):
-                headers["If-Range"] = known["validator"]
-        with _faults_of(self.url):
-            try:
-                response = urllib.request.urlopen(
-                    urllib.request.Request(self.url, headers=headers), timeout=self.timeout
-                )
-            except urllib.error.HTTPError as error:
-                if error.code != 416 or not continued:
-                    raise
-                error.close()
-                if error.headers.get("Content-Range") == f"bytes */{offset}":
+        headers = {
+            "User-Agent": f"rrt/{__version__}",
+            # Compressed on the way, neither ranges nor lengths would be those of the file.
+            "Accept-Encoding": "identity",
+            "Range": f"bytes={offset}-" if continued else None,
+            "If-Range": known.get("validator") if continued else None,
+        }
+        trusted = ssl.get_default_verify_paths()
+        certificates = trusted.cafile or trusted.capath or True
+        with requests.get(self.url, headers=headers, stream=True, timeout=self.timeout, verify=certificates) as answer:
+            if answer.status_code == 200:
+                offset, total = 0, self._start(answer.headers)
+            elif answer.status_code in (206, 416) and continued:
+                span = answer.headers.get("Content-Range", "")
+                if answer.status_code == 416 and span == f"bytes */{offset}":
                     return
-                _discard(self.file, self.source)
-                raise _PassingFault("what had come is no part of the file there is now") from None
-        with response:
-            total = self._start(response, offset if continued else None, known)
-            self._append(response, total)
+                found = re.fullmatch(rf"bytes {offset}-\d+/(\d+|\*)", span)
+                total = int(found[1]) if found and found[1] != "*" else known.get("size")
+                if not found or known.get("size") not in (None, total):
+                    self.discard()
+                    raise requests.RequestException("the server sent no continuation of what had come")
+            else:
+                raise requests.HTTPError(f"HTTP status {answer.status_code} ({answer.reason})", response=answer)
+            self.bar.total, self.bar.n, self.bar.initial = total, offset, offset
+            self.bar.refresh()
+            self._append(answer.raw, total)
 
-    def _start(self, response, offset, known):
-        """Check the header of an answer and make the part file ready for its bytes -> bytes of the whole file, or
-        None."""
-        if response.status == 206 and offset is not None:
-            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-            total = known.get("size") if not found or found[2] == "*" else int(found[2])
-            if not found or int(found[1]) != offset or known.get("size") not in (None, total):
-                _discard(self.file, self.source)
-                raise _PassingFault("the server sent another range than it was asked for")
-        elif response.status == 200:
-            offset, total = 0, _whole_number(response.headers.get("Content-Length"))
-            if self.size is not None and total not in (None, self.size):
-                raise InputError(f"{self.url}: the server offers {total} bytes, expected {self.size}; {_MIRROR}")
-            _discard(self.file, self.source)
-            with atomic_path(self.source) as temporary:
-                temporary.write_text(
-                    json.dumps({"url": self.url, "size": total, "validator": _validator(response.headers)})
-                )
-        else:
-            raise InputError(f"{self.url}: answered with the status {response.status}; {_MIRROR}")
-        self.bar.total, self.bar.n, self.bar.initial = total, offset, offset
-        self.bar.refresh()
+    def _known(self):
+        try:
+            known = json.loads(self.source.read_bytes())
+        except (OSError, ValueError):
+            known = None
+        return known if isinstance(known, dict) else {}
+
+    def _start(self, headers):
+        """Make the part file ready for the whole file -> its bytes, or None."""
+        length = headers.get("Content-Length", "")
+        total = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+        if self.size is not None and total not in (None, self.size):
+            raise InputError(f"{self.url}: the server offers {total} bytes, expected {self.size}; {_MIRROR}")
+        self.discard()
+        tag = headers.get("ETag", "")
+        # A weak ETag promises the same meaning, not the same bytes.
+        validator = tag if tag.startswith('"') else headers.get("Last-Modified")
+        with atomic_path(self.source) as temporary:
+            temporary.write_text(json.dumps({"url": self.url, "size": total, "validator": validator}))
         return total
 
-    def _append(self, response, total):
+    def _append(self, raw, total):
+        cut = False
         # Not read to the end of the stream: a server may keep the connection open after the last byte.
         while total is None or self.length() < total:
-            with _faults_of(self.url):
-                data = response.read1(_CHUNK if total is None else min(_CHUNK, total - self.length()))
+            try:
+                data = raw.read1(_CHUNK if total is None else min(_CHUNK, total - self.length()), decode_content=False)
+            except ProtocolError:
+                cut = True
+                break
             if not data:
                 break
             self.bar.update(len(data))
             if self.on_bytes:
                 self.on_bytes(len(data), total)
             self._write(memoryview(data))
-        if total is not None and self.length() < total:
-            raise _PassingFault(f"the connection ended after {self.length()} of {total} bytes")
+        if cut or (total is not None and self.length() < total):
+            whole = "" if total is None else f" of {total}"
+            raise requests.RequestException(f"the connection ended after {self.length()}{whole} bytes")
 
     def _write(self, data):
         try:
@@ -244,7 +255,7 @@ def _fetch_and_check(transfer, sums, retries, backoff):
         wrong = _difference(transfer.file.name, sums, transfer.size, not transfer.bar.disable)
         if not wrong:
             return
-        _discard(transfer.file, transfer.source)
+        transfer.discard()
         if last:
             raise InputError(
                 f"{transfer.url}: {wrong}, twice; the file was changed or damaged at its source, {_MIRROR}"
@@ -258,7 +269,8 @@ def _fetch(transfer, retries, backoff):
     while True:
         try:
             return transfer.attempt()
-        except _PassingFault as fault:
+        except (requests.RequestException, HTTPError) as error:
+            fault, pause = _passing_fault(transfer.url, error)
             length = transfer.length()
             failures = failures + 1 if length <= furthest else 1
             furthest = max(furthest, length)
@@ -267,60 +279,33 @@ def _fetch(transfer, retries, backoff):
                 raise InputError(
                     f"{transfer.url}: {fault} (attempt {failures} in a row); {kept}, or {_MIRROR}"
                 ) from None
-            wait = max(backoff * 2 ** (failures - 1), min(fault.wait, _LONGEST_WAIT))
+            wait = max(backoff * 2 ** (failures - 1), min(pause, _LONGEST_WAIT))
             transfer.bar.set_postfix_str(f"{fault}; next attempt in {wait:.0f} s")
             time.sleep(wait)
             transfer.bar.set_postfix_str("")
 
 
-@contextmanager
-def _held(part):
-    """The part file, open for appending, unbuffered, for this process alone."""
-    with locked(part.with_name(f"{part.name}.lock"), "downloading", part), open(part, "ab", buffering=0) as file:
-        yield file
-
-
-@contextmanager
-def _faults_of(url):
-    """Sorts what a connection can raise into faults that may pass and errors that stay."""
-    try:
-        yield
-    except urllib.error.HTTPError as error:
-        error.close()
-        reason = f"HTTP status {error.code} ({error.reason})"
-        if error.code >= 500 or error.code in _PASSING_STATUSES:
-            raise _PassingFault(reason, _whole_number(error.headers.get("Retry-After")) or 0) from None
-        raise InputError(f"{url}: {reason}; if the file has moved, {_MIRROR}") from None
-    except (http.client.InvalidURL, UnicodeError) as error:
-        raise InputError(f"{url}: not an address ({error}); {_MIRROR}") from None
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            raise InputError(
-                f"{url}: the server's certificate cannot be verified ({reason.verify_message}); mend the machine's "
-                "clock or "
-                f"certificates, or {_MIRROR}"
-            ) from None
-        raise _PassingFault(str(reason) or type(reason).__name__) from None
-
-
-def _discard(file, source):
-    source.unlink(missing_ok=True)
-    file.truncate(0)
-
-
-def _read_source(source):
-    try:
-        known = json.loads(source.read_bytes())
-    except (OSError, ValueError):
-        known = None
-    return known if isinstance(known, dict) else {}
-
-
-def _validator(headers):
-    # A weak ETag promises the same meaning, not the same bytes.
-    tag = headers.get("ETag") or ""
-    return tag if tag.startswith('"') else headers.get("Last-Modified")
+def _passing_fault(url, error):
+    """(what went wrong, seconds the server asks to wait) where the next attempt may not meet it, else InputError."""
+    answer = error.response if isinstance(error, requests.HTTPError) else None
+    if answer is not None and not _RULES.is_retry("GET", answer.status_code):
+        raise InputError(f"{url}: {error}; if the file has moved, {_MIRROR}") from None
+    if isinstance(error, (ValueError, requests.TooManyRedirects)):
+        raise InputError(f"{url}: cannot be fetched ({error}); {_MIRROR}") from None
+    if answer is not None:
+        wait = None
+        with suppress(InvalidHeader):
+            wait = _RULES.get_retry_after(answer.raw)
+        return str(error), wait or 0
+    # What the system said, in the wrappings of two libraries.
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    if isinstance(error, ssl.SSLCertVerificationError):
+        raise InputError(
+            f"{url}: the server's certificate cannot be verified ({error.verify_message}); mend the machine's clock "
+            f"or certificates, or {_MIRROR}"
+        ) from None
+    return str(error) or type(error).__name__, 0
 
 
 def _difference(path, sums, size, shown):
@@ -344,7 +329,3 @@ def _checked_sums(**sums):
         if value is not None and not re.fullmatch(f"[0-9a-fA-F]{{{_HEX_DIGITS[kind]}}}", value):
             raise InputError(f"{kind} {value[:80]!r}: expected {_HEX_DIGITS[kind]} hexadecimal digits")
     return {kind: value.lower() for kind, value in sums.items() if value is not None}
-
-
-def _whole_number(text):
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None

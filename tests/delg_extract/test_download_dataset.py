@@ -323,7 +323,7 @@ class TestWhatIsMissing:
 
 class TestGoingOn:
     def test_a_cut_connection_is_continued_by_the_run(self, mirror, published, fetch, monkeypatch, tmp_path):
-        monkeypatch.setattr("rrt.files.downloads.time.sleep", lambda seconds: None)
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
         mirror.faults[TAR] = [("cut", 2000), ("cut", 3000), ("status", 503)]
         fetch()
         assert [wanted for path, wanted in mirror.requests if path == TAR] == [

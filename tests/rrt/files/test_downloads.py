@@ -182,7 +182,7 @@ class TestDownload:
 
     def test_retries_wait_longer_each_time_and_end(self, site, get, tmp_path, monkeypatch):
         waits = []
-        monkeypatch.setattr("rrt.files.downloads.time.sleep", waits.append)
+        monkeypatch.setattr("time.sleep", waits.append)
         site.faults["/x.tar"] = [("status", 500)] * 9
         with pytest.raises(InputError, match=r"x.tar: HTTP status 500 .*attempt 5 in a row.*--base_url"):
             get(backoff=1)
