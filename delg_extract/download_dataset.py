@@ -39,8 +39,9 @@ from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError
 from rrt.files.archives import ArchiveError, unpack_tar
 from rrt.files.atomic import read_json, write_json
-from rrt.files.downloads import check_address, download, fetch_each, file_address
+from rrt.files.downloads import download
 from rrt.files.locks import locked
+from rrt.files.mirrors import check_address, fetch_each, file_address
 from rrt.progress import bar, report_progress
 
 BASE_URL = "https://s3.amazonaws.com/google-landmark"

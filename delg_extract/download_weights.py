@@ -27,7 +27,8 @@ from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError
 from rrt.files.archives import ArchiveError, unpack_tar
 from rrt.files.atomic import read_json, write_json
-from rrt.files.downloads import describe_download, download, fetch_each, file_address, parse_checksums
+from rrt.files.downloads import download
+from rrt.files.mirrors import describe_download, fetch_each, file_address, parse_checksums
 
 BASE_URL = "https://storage.googleapis.com/delf"
 # docs/delg.md 8: the archives, and the file that makes each a model, as it lies in the model's folder.

@@ -26,7 +26,7 @@ from pathlib import Path
 from rrt.command_line.parser import CommandParser
 from rrt.datasets.downloads import BASE_URL, GND_BASE_URL, SOURCES, fetch_revisited
 from rrt.errors import InputError
-from rrt.files.downloads import fetch_each, parse_checksums
+from rrt.files.mirrors import fetch_each, parse_checksums
 
 
 def main():

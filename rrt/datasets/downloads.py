@@ -7,7 +7,8 @@ from rrt.datasets.sets import TEST_LISTS
 from rrt.errors import InputError
 from rrt.files.archives import ArchiveError, unpack_tar
 from rrt.files.atomic import write_json
-from rrt.files.downloads import describe_download, download, file_address
+from rrt.files.downloads import download
+from rrt.files.mirrors import describe_download, file_address
 from rrt.formats.ground_truth import load_ground_truth
 from rrt.formats.listing import list_revisited
 

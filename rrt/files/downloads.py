@@ -14,18 +14,17 @@ import re
 import ssl
 import time
 from contextlib import suppress
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import requests
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError, InvalidHeader, ProtocolError
 
-from rrt.errors import InputError, describe_error
-from rrt.files.atomic import atomic_path, flush_to_disk, sha256_of_file
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path, flush_to_disk
 from rrt.files.locks import locked
-from rrt.progress import bar, read_shown, say
+from rrt.files.mirrors import MIRROR, check_address, checked_sums
+from rrt.progress import bar, read_shown
 from rrt.version import __version__
 
 _CHUNK = 1 << 20
@@ -33,10 +32,6 @@ _CHUNK = 1 << 20
 _LONGEST_WAIT = 120
 # Below 500: request timeout, too early, too many requests.
 _RULES = Retry(status_forcelist=[408, 425, 429, *range(500, 600)])
-_HEX_DIGITS = {"sha256": 64, "md5": 32}
-# A line that says what is missing names so many.
-_LISTED = 30
-_MIRROR = "name a mirror with --base_url"
 
 
 def download(
@@ -57,7 +52,7 @@ def download(
     """
     check_address(url)
     path = Path(path)
-    sums = _checked_sums(sha256=sha256, md5=md5)
+    sums = checked_sums(sha256=sha256, md5=md5)
     if path.exists() and not _difference(path, sums, size, shown):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,72 +76,6 @@ def download(
         flush_to_disk(path.parent)
         source.unlink(missing_ok=True)
     return path
-
-
-def file_address(base_url, *names):
-    """The address of a file below a base address, with or without a slash at its end."""
-    return "/".join((base_url.rstrip("/"), *names))
-
-
-def check_address(url):
-    """InputError unless the text can be the address of a file or folder of a web server."""
-    try:
-        parts = urlsplit(url)
-        # Reading the port raises ValueError unless it is a number.
-        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and re.fullmatch("[!-~]+", url)
-    except ValueError:
-        fits = False
-    if not fits:
-        raise InputError(f"{url}: not an address that starts with http:// or https:// and names a server; {_MIRROR}")
-
-
-def describe_download(path, url):
-    """{address, size in bytes, sha256} of a fetched file: the record that is kept beside what came out of it."""
-    return {"url": url, "size": os.path.getsize(path), "sha256": sha256_of_file(path)}
-
-
-def parse_checksums(texts, names):
-    """Options of the form NAME=HEX -> {name: SHA-256 in small letters, or None for `NAME=none`}. Raises InputError.
-
-    names: {accepted name: name it stands for}.
-    """
-    sums = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        if name not in names:
-            raise InputError(f"--sha256 {text}: no file {name!r} here; expected one of {', '.join(names)}")
-        sums[names[name]] = None if value == "none" else _checked_sums(sha256=value or "nothing")["sha256"]
-    return sums
-
-
-def fetch_each(names, fetch, kind, parallel=1):
-    """`fetch(name)` for every name, also after one that failed with an InputError or OSError; at the end one InputError
-    tells what is missing.
-
-    kind: what the names are, for the message, as in `models`. parallel: so many at once, in threads.
-    """
-
-    def failure_of(name):
-        try:
-            fetch(name)
-        except (InputError, OSError) as error:
-            say(f"{name}: missing ({describe_error(error)})")
-            return error
-        return None
-
-    if parallel > 1:
-        # Its threads are daemons: an interrupt need not wait for files that are half there.
-        with ThreadPool(parallel) as pool:
-            outcomes = list(pool.imap(failure_of, names))
-    else:
-        outcomes = [failure_of(name) for name in names]
-    failures = {name: error for name, error in zip(names, outcomes, strict=True) if error}
-    if failures:
-        listed = [*list(failures)[:_LISTED], *([f"{len(failures) - _LISTED} more"] if len(failures) > _LISTED else [])]
-        raise InputError(
-            f"{len(failures)} of {len(names)} {kind} are missing: {', '.join(listed)}; the first: "
-            f"{describe_error(next(iter(failures.values())))}"
-        )
 
 
 class _Transfer:
@@ -210,7 +139,7 @@ class _Transfer:
         length = headers.get("Content-Length", "")
         total = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
         if self.size is not None and total not in (None, self.size):
-            raise InputError(f"{self.url}: the server offers {total} bytes, expected {self.size}; {_MIRROR}")
+            raise InputError(f"{self.url}: the server offers {total} bytes, expected {self.size}; {MIRROR}")
         self.discard()
         tag = headers.get("ETag", "")
         # A weak ETag promises the same meaning, not the same bytes.
@@ -257,9 +186,7 @@ def _fetch_and_check(transfer, sums, retries, backoff):
             return
         transfer.discard()
         if last:
-            raise InputError(
-                f"{transfer.url}: {wrong}, twice; the file was changed or damaged at its source, {_MIRROR}"
-            )
+            raise InputError(f"{transfer.url}: {wrong}, twice; the file was changed or damaged at its source, {MIRROR}")
 
 
 def _fetch(transfer, retries, backoff):
@@ -277,7 +204,7 @@ def _fetch(transfer, retries, backoff):
             if failures > retries:
                 kept = f"{length} bytes are kept and continued when you run again" if length else "run again later"
                 raise InputError(
-                    f"{transfer.url}: {fault} (attempt {failures} in a row); {kept}, or {_MIRROR}"
+                    f"{transfer.url}: {fault} (attempt {failures} in a row); {kept}, or {MIRROR}"
                 ) from None
             wait = max(backoff * 2 ** (failures - 1), min(pause, _LONGEST_WAIT))
             transfer.bar.set_postfix_str(f"{fault}; next attempt in {wait:.0f} s")
@@ -289,9 +216,9 @@ def _passing_fault(url, error):
     """(what went wrong, seconds the server asks to wait) where the next attempt may not meet it, else InputError."""
     answer = error.response if isinstance(error, requests.HTTPError) else None
     if answer is not None and not _RULES.is_retry("GET", answer.status_code):
-        raise InputError(f"{url}: {error}; if the file has moved, {_MIRROR}") from None
+        raise InputError(f"{url}: {error}; if the file has moved, {MIRROR}") from None
     if isinstance(error, (ValueError, requests.TooManyRedirects)):
-        raise InputError(f"{url}: cannot be fetched ({error}); {_MIRROR}") from None
+        raise InputError(f"{url}: cannot be fetched ({error}); {MIRROR}") from None
     if answer is not None:
         wait = None
         with suppress(InvalidHeader):
@@ -303,7 +230,7 @@ def _passing_fault(url, error):
     if isinstance(error, ssl.SSLCertVerificationError):
         raise InputError(
             f"{url}: the server's certificate cannot be verified ({error.verify_message}); mend the machine's clock "
-            f"or certificates, or {_MIRROR}"
+            f"or certificates, or {MIRROR}"
         ) from None
     return str(error) or type(error).__name__, 0
 
@@ -322,10 +249,3 @@ def _difference(path, sums, size, shown):
         if found != expected:
             return f"{kind} is {found}, expected {expected}"
     return ""
-
-
-def _checked_sums(**sums):
-    for kind, value in sums.items():
-        if value is not None and not re.fullmatch(f"[0-9a-fA-F]{{{_HEX_DIGITS[kind]}}}", value):
-            raise InputError(f"{kind} {value[:80]!r}: expected {_HEX_DIGITS[kind]} hexadecimal digits")
-    return {kind: value.lower() for kind, value in sums.items() if value is not None}

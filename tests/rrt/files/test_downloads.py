@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from loopback import serving
 
 from rrt.errors import InputError
-from rrt.files.downloads import describe_download, download, fetch_each, file_address, parse_checksums
+from rrt.files.downloads import download
 
 CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -312,13 +312,16 @@ class TestDownload:
 
     def test_bytes_are_flushed_before_the_file_has_its_name(self, get, monkeypatch):
         order = []
-        for name in ("fsync", "replace"):
 
-            def call(*arguments, name=name, real=getattr(os, name)):
+        def noted(name, real):
+            def call(*arguments):
                 order.append(name)
                 return real(*arguments)
 
-            monkeypatch.setattr(os, name, call)
+            return call
+
+        for name in ("fsync", "replace"):
+            monkeypatch.setattr(os, name, noted(name, getattr(os, name)))
         get()
         assert order[-3:] == ["fsync", "replace", "fsync"]
 
@@ -351,57 +354,8 @@ class TestDownload:
             else:
                 assert path.read_bytes() == site.files["/x"]
 
-    @pytest.mark.parametrize("parallel", [1, 2])
-    def test_what_can_be_fetched_is_fetched_and_the_rest_is_one_error(self, capsys, parallel):
-        def fetch(name):
-            if name != "good":
-                raise {"bad": InputError("bad: no"), "worse": PermissionError(13, "denied", "worse.tar")}[name]
-            print("fetched")
-
-        with pytest.raises(InputError, match="^2 of 3 things are missing: bad, worse; the first: bad: no$"):
-            fetch_each(["bad", "good", "worse"], fetch, "things", parallel)
-        assert sorted(capsys.readouterr().out.splitlines()) == [
-            "bad: missing (bad: no)",
-            "fetched",
-            "worse: missing (worse.tar: denied)",
-        ]
-        fetch_each(["good"], fetch, "things", parallel)
-
-    def test_a_long_list_of_what_is_missing_is_cut(self):
-        def fetch(name):
-            raise InputError("no")
-
-        with pytest.raises(InputError, match="^500 of 500 things are missing: 0, 1, .*, 29, 470 more; the first: no$"):
-            fetch_each([str(i) for i in range(500)], fetch, "things")
-
-    def test_as_many_as_are_asked_for_are_fetched_at_once(self):
-        all_there = threading.Barrier(3, timeout=20)
-        fetch_each("abcdef", lambda name: all_there.wait(), "things", parallel=3)
-
-    def test_a_fault_of_the_program_is_not_taken_for_a_missing_file(self):
-        with pytest.raises(ZeroDivisionError):
-            fetch_each("ab", lambda name: 1 / 0, "things", parallel=2)
-
     def test_a_bar_over_several_files_is_told_what_comes(self, site, get):
         site.faults["/x.tar"] = [("cut", 100_000)]
         told = []
         get(on_bytes=lambda count, whole: told.append((count, whole)))
         assert sum(count for count, _ in told) == len(CONTENT) and {whole for _, whole in told} == {len(CONTENT)}
-
-    def test_addresses_records_and_checksum_options(self, tmp_path):
-        assert (
-            file_address("http://a/b/", "c", "d.tar") == file_address("http://a/b", "c/d.tar") == "http://a/b/c/d.tar"
-        )
-        (tmp_path / "x").write_bytes(CONTENT)
-        assert describe_download(tmp_path / "x", "http://a/x") == {
-            "url": "http://a/x",
-            "size": 300_000,
-            "sha256": SHA256,
-        }
-        assert parse_checksums([f"short={SHA256.upper()}", "b=none"], {"short": "long", "b": "b"}) == {
-            "long": SHA256,
-            "b": None,
-        }
-        for wrong in ("short", "short=", "short=12", f"other={SHA256}", ""):
-            with pytest.raises(InputError):
-                parse_checksums([wrong], {"short": "long"})
