@@ -178,7 +178,8 @@ class PhotoIndex:
         return None
 
     def thumbnail(self, number: int) -> bytes | None:
-        """A small upright JPEG of an entry, kept in the index; None when its file is gone or cannot be read any more."""
+        """A small upright JPEG of an entry, kept in the index; None when its file is gone or cannot be read any
+        more."""
         path = self.folder / "thumbnails" / f"{self.entries[number].content}.jpg"
         try:
             return path.read_bytes()

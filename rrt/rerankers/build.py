@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # {name: module and class}; the fields of the class are the settings.
 METHODS: dict[str, str] = {
     "rrt": "rrt.rerankers.transformer:Transformer",
+    "maxsim": "rrt.rerankers.maxsim:MaxSim",
     "geometric": "rrt.rerankers.geometric:Geometric",
     "aqe": "rrt.rerankers.aqe:AverageQueryExpansion",
     "alpha_qe": "rrt.rerankers.aqe:AlphaQueryExpansion",

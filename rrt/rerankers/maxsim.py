@@ -1,0 +1,116 @@
+"""`maxsim`: plain matching of local descriptors, nothing learned.
+
+The late interaction of ColBERT (Khattab and Zaharia, "ColBERT: Efficient and Effective Passage Search via
+Contextualized Late Interaction over BERT", SIGIR 2020, section 3.3), with the mean instead of the sum. With local
+descriptors d of unit length of a query q and a candidate x
+
+    m(q, x)     = mean_i max_j <d_i^q, d_j^x>
+    score(q, x) = w s(q, x) + (1 - w) m(q, x)
+
+where s is the cosine of the global descriptors and w the weight. Symmetric: m is the mean of m(q, x) and m(x, q).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from rrt.devices import choose_device
+from rrt.errors import InputError, check_count, check_number, check_types
+from rrt.progress import bar
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
+from rrt.store.checked import read_descriptors
+from rrt.store.values import as_float32
+
+# Cosines held at a time: few stay in a processor's cache, a GPU wants many.
+_CELLS = {"cpu": 2**22, "cuda": 2**27}
+
+
+@dataclass(frozen=True)
+class MaxSim(RerankMethod):
+    """weight: of the global similarity, 0 = the local descriptors alone; symmetric: matches from the candidate to the
+    query count as much as those from the query to the candidate; query_local, gallery_local: local descriptors used of
+    a query and of a candidate, those of highest attention, None = all; device: None = a GPU where there is one.
+
+    An image without local descriptors matches nothing: m = 0.
+    """
+
+    weight: float = 0.0
+    symmetric: bool = False
+    query_local: int | None = None
+    gallery_local: int | None = None
+    device: str | None = None
+
+    depth: ClassVar[int | None] = 100
+    pairwise: ClassVar[bool] = True
+
+    def __post_init__(self):
+        check_types(self, "maxsim.")
+        check_number("maxsim.weight", self.weight, 0, 1)
+        for name in ("query_local", "gallery_local"):
+            if getattr(self, name) is not None:
+                check_count(f"maxsim.{name}", getattr(self, name))
+        self._device()
+
+    def _device(self) -> torch.device:
+        return torch.device(choose_device(self.device, "setting maxsim.device"))
+
+    def prepare(self, space: SearchSpace) -> None:
+        """Raises InputError for a store without local descriptors."""
+        if not space.store.local_dim:
+            raise InputError(
+                f"{space.store.path}: holds no local descriptors, which the reranker 'maxsim' compares; extract or"
+                " import them too"
+            )
+
+    def scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
+        """float32 [n] for each shortlist: cosines, so between -1 and 1."""
+        self.prepare(space)
+        total = sum(len(each.candidates) for each in shortlists)
+        results = []
+        with bar(what="maxsim", unit="pair", total=total, passing=True) as shown:
+            for each in shortlists:
+                matched = self.similarities(
+                    space.store, space.query_index[each.query], space.gallery_index[each.candidates]
+                )
+                results.append(np.float32(self.weight) * each.similarities + np.float32(1 - self.weight) * matched)
+                shown.update(len(matched))
+        return results
+
+    def bytes_per_image(self, space: SearchSpace) -> float:
+        """Local descriptors as stored, at most ``gallery_local`` of an image, and the global one where it counts."""
+        own = super().bytes_per_image(space) if self.weight else 0.0
+        return own + local_bytes(space, self.gallery_local, columns=0)
+
+    def similarities(self, store, query: int, candidates: np.ndarray) -> np.ndarray:
+        """m of the image ``query`` with each of the images ``candidates`` (indices in the store), float32 [n]."""
+        first = self._rows(read_descriptors(store, np.array([query]), self.query_local).descriptors)
+        results = np.zeros(len(candidates), np.float32)
+        counts = store.local_counts(self.gallery_local)[candidates]
+        if not len(first):
+            return results
+        step = max(1, _CELLS[self._device().type] // (len(first) * max(1, counts.max(initial=0))))
+        for start in range(0, len(candidates), step):
+            block = slice(start, start + step)
+            results[block] = self._matched(first, store, candidates[block], counts[block])
+        return results
+
+    def _matched(self, first, store, candidates, counts):
+        rows = self._rows(read_descriptors(store, candidates, self.gallery_local).descriptors)
+        sizes = torch.from_numpy(counts).to(rows.device)
+        there = torch.arange(int(counts.max(initial=0)), device=rows.device) < sizes[:, None]  # [n, longest]
+        if bool(there.all()):
+            cosines = (rows @ first.T).view(*there.shape, len(first))
+        else:
+            cosines = rows.new_full((*there.shape, len(first)), -torch.inf)
+            cosines[there] = rows @ first.T
+        found = cosines.amax(1).mean(1) if there.shape[1] else rows.new_zeros(len(candidates))
+        if self.symmetric:
+            back = torch.where(there, cosines.amax(2), 0).sum(1) / sizes.clamp(min=1)
+            found = (found + back) / 2
+        return torch.where(sizes > 0, found, 0).cpu().numpy()
+
+    def _rows(self, descriptors):
+        rows = torch.from_numpy(as_float32(descriptors)).to(self._device())
+        return torch.nn.functional.normalize(rows)
