@@ -21,7 +21,8 @@ from rrt.formats.delf import LocalFeatures, read_datum, read_features
 from rrt.formats.lists import read_image_list
 from rrt.store.importing import write_missing_parts
 from rrt.store.records import ImageRecord, Skipped
-from rrt.store.writer import PartWriter, is_complete, read_skipped, remove_store
+from rrt.store.skipped import read_skipped
+from rrt.store.writer import PartWriter, is_complete, remove_store
 
 LISTS = ("train.txt", "test_query.txt", "test_gallery.txt")
 BLOCK = 256  # images a part

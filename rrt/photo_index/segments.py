@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from rrt.photo_index.manifest import Manifest, segment_path
-from rrt.store.file import Sizes
+from rrt.store.file import Sizes, write_finished
 from rrt.store.joined import JoinedStore
 from rrt.store.schema import LOCAL_COLUMNS
 from rrt.store.store import Store
-from rrt.store.writer import write_finished
 
 MOST_SEGMENTS = 8
 # Rows that nothing refers to: as many, and this part of all, before it is worth copying the rest.

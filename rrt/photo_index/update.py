@@ -36,8 +36,8 @@ from rrt.photo_index.manifest import (
 from rrt.photo_index.scan import Found, hash_new, photographs_folder, scan, scan_list
 from rrt.photo_index.segments import alive_rows, open_segments, wants_merging, write_rows
 from rrt.search.whitening import Whitening, fit_pca_whitening, load_whitening
+from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
-from rrt.store.writer import read_skipped
 
 TABLE = "pending-table.json"
 # Where a whitening is from, if not from a file that was given.

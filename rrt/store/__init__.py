@@ -4,6 +4,15 @@ Importing this package loads nothing: each name below is loaded from its module 
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rrt.store.records import ImageRecord as ImageRecord
+    from rrt.store.records import Skipped as Skipped
+    from rrt.store.records import StoredImage as StoredImage
+    from rrt.store.store import Store as Store
+    from rrt.store.writer import PartWriter as PartWriter
+    from rrt.store.writer import write_store as write_store
 
 _MODULE_OF = {
     "ImageRecord": "records",
@@ -13,7 +22,6 @@ _MODULE_OF = {
     "StoredImage": "records",
     "write_store": "writer",
 }
-__all__ = list(_MODULE_OF)
 
 
 def __getattr__(name):

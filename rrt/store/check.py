@@ -10,9 +10,9 @@ from rrt.errors import InputError
 from rrt.progress import bar
 from rrt.store.records import UNIT_TOLERANCE
 from rrt.store.schema import LOCAL_COLUMNS
+from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
 from rrt.store.values import INT8_LARGEST
-from rrt.store.writer import read_skipped
 
 # Numbers of a column looked at together.
 _BLOCK_VALUES = 4_000_000

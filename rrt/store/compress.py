@@ -10,13 +10,13 @@ from rrt.formats.lists import read_image_list
 from rrt.progress import bar
 from rrt.store.binary_codes import BinaryCodes, learn_codes, random_codes
 from rrt.store.checked import sample_descriptors
-from rrt.store.file import Sizes
+from rrt.store.file import Sizes, write_finished
 from rrt.store.ranges import concatenated_ranges
 from rrt.store.records import offsets_of
 from rrt.store.schema import LOCAL_COLUMNS, canonical_settings
+from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
 from rrt.store.values import GLOBAL_DTYPES, LOCAL_DTYPES, to_stored
-from rrt.store.writer import read_skipped, write_finished
 
 _IMAGES_PER_BLOCK = 64
 

@@ -2,13 +2,18 @@
 chunks."""
 
 import os
+import shutil
 from dataclasses import dataclass, field
 
 import h5py
 import numpy as np
 
+from rrt.errors import InputError
+from rrt.files.atomic import atomic_path
 from rrt.store.records import offsets_of
-from rrt.store.schema import text_array
+from rrt.store.schema import SCHEMA, VERSION, open_checked, parts_path, read_names, text_array, write_attributes
+from rrt.store.skipped import write_skipped
+from rrt.version import __version__
 
 # Of a compressed column: small enough to read one image for little, large enough to compress.
 CHUNK_BYTES = 65536
@@ -102,3 +107,47 @@ class _Column:
         if rows.size:
             self.dataset[self.filled : self.filled + len(rows)] = rows
         self.filled += len(rows)
+
+
+def write_finished(
+    path, sizes, skipped, blocks, local_dtype, compression, attributes, global_dtype="float32", codes=None
+):
+    """Write the whole store beside its place, check it, move it there, and remove what earlier runs left.
+
+    sizes, blocks, the types and compression: as write_columns takes them. skipped: list of Skipped.
+    attributes: desc_name, model_sha256, config. codes: BinaryCodes of local descriptors that are bits.
+    """
+    remove_leftovers(path)
+    if not sizes.names:
+        write_skipped(path, skipped)
+        raise InputError(
+            f"{path}: none of the {len(skipped)} images gave descriptors (first: "
+            f"'{skipped[0].name}', {skipped[0].reason}); check the folder the list is read against"
+        )
+    with atomic_path(path) as temporary:
+        with create_file(temporary) as file:
+            write_columns(file, sizes, blocks, local_dtype, compression, global_dtype)
+            if codes:
+                file["local/code_mean"], file["local/code_axes"] = codes.mean, codes.axes
+            write_attributes(
+                file, schema=SCHEMA, version=VERSION, **attributes, software=f"rrt {__version__}", complete=True
+            )
+        with open_checked(temporary) as file:
+            read_names(path, file)
+        write_skipped(path, skipped)
+    remove_parts(path)
+
+
+def remove_parts(store_path):
+    """Remove the parts of a store, as far as they are there."""
+    folder = parts_path(store_path)
+    # The parts go before their manifest: a run killed between the two leaves a folder that can still be understood.
+    for part in folder.glob("part-*"):
+        part.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(store_path):
+    """Remove the temporary files of merges that were killed; see atomic_path."""
+    for leftover in store_path.parent.glob(f"{store_path.stem}.????????.tmp{store_path.suffix}"):
+        leftover.unlink(missing_ok=True)

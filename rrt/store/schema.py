@@ -238,11 +238,6 @@ def first_difference(old, new, prefix=""):
     return None
 
 
-def skipped_path(store_path):
-    """`<store>.skipped.csv`, the list of images left out with their reasons."""
-    return store_path.with_name(store_path.name + ".skipped.csv")
-
-
 def parts_path(store_path):
     """`<store>.parts`, the folder of parts not yet merged."""
     return store_path.with_name(store_path.name + ".parts")

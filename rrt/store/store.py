@@ -15,9 +15,8 @@ import h5py
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.store.records import ImageRecord, Skipped, StoredImage, limited
+from rrt.store.records import StoredImage, limited
 from rrt.store.schema import (
-    COMPRESSIONS,
     EXTRACT,
     LOCAL_COLUMNS,
     damage_named,
@@ -27,25 +26,8 @@ from rrt.store.schema import (
     read_names,
     read_text,
 )
-from rrt.store.values import LOCAL_DTYPES, Float32Rows, to_float32
-from rrt.store.writer import PartWriter, is_complete, read_skipped, remove_store, write_store
-
-__all__ = [
-    "COMPRESSIONS",
-    "LOCAL_COLUMNS",
-    "LOCAL_DTYPES",
-    "ImageRecord",
-    "Local",
-    "Packed",
-    "PartWriter",
-    "Skipped",
-    "Store",
-    "StoredImage",
-    "is_complete",
-    "read_skipped",
-    "remove_store",
-    "write_store",
-]
+from rrt.store.skipped import read_skipped
+from rrt.store.values import Float32Rows, to_float32
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,9 @@ A part holds the images of one block of the list. Any number of processes may wr
 loses at most the part it was writing. The merge copies part after part, so that memory is bounded by one part.
 """
 
-import csv
 import hashlib
 import json
 import re
-import shutil
 from pathlib import Path
 
 import h5py
@@ -16,12 +14,11 @@ import h5py
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
 from rrt.progress import bar
-from rrt.store.file import Sizes, create_file, write_columns
+from rrt.store.file import Sizes, create_file, remove_leftovers, remove_parts, write_finished
 from rrt.store.records import ImageRecord, Skipped, check_equal_sizes, limited, packed_columns, shaped_record
 from rrt.store.schema import (
     COMPRESSIONS,
     PART_SCHEMA,
-    SCHEMA,
     VERSION,
     canonical_settings,
     first_difference,
@@ -31,11 +28,10 @@ from rrt.store.schema import (
     read_names,
     read_text,
     refuse_repeated_names,
-    skipped_path,
     write_attributes,
 )
+from rrt.store.skipped import read_skipped, skipped_path
 from rrt.store.values import LOCAL_DTYPES
-from rrt.version import __version__
 
 PART_NAME = re.compile(r"part-(\d{5,})\.h5")
 MANIFEST = "settings.json"
@@ -235,35 +231,6 @@ def write_store(
     return path
 
 
-def write_finished(
-    path, sizes, skipped, blocks, local_dtype, compression, attributes, global_dtype="float32", codes=None
-):
-    """Write the whole store beside its place, check it, move it there, and remove what earlier runs left.
-
-    sizes, blocks, the types and compression: as rrt.store.file.write_columns takes them. skipped: list of Skipped.
-    attributes: desc_name, model_sha256, config. codes: BinaryCodes of local descriptors that are bits.
-    """
-    _remove_leftovers(path)
-    if not sizes.names:
-        _write_skipped(path, skipped)
-        raise InputError(
-            f"{path}: none of the {len(skipped)} images gave descriptors (first: "
-            f"'{skipped[0].name}', {skipped[0].reason}); check the folder the list is read against"
-        )
-    with atomic_path(path) as temporary:
-        with create_file(temporary) as file:
-            write_columns(file, sizes, blocks, local_dtype, compression, global_dtype)
-            if codes:
-                file["local/code_mean"], file["local/code_axes"] = codes.mean, codes.axes
-            write_attributes(
-                file, schema=SCHEMA, version=VERSION, **attributes, software=f"rrt {__version__}", complete=True
-            )
-        with open_checked(temporary) as file:
-            read_names(path, file)
-        _write_skipped(path, skipped)
-    _remove_parts(parts_path(path))
-
-
 def _check_request(path, names, local_dtype, max_local, compression):
     if not names:
         raise InputError(f"{path}: no images to write; is the image list empty?")
@@ -317,7 +284,7 @@ def is_complete(store_path, names, settings, local_dtype=None, max_local=None, c
             f"{store_path}: finished, but lacks {len(lacking)} of {len(names)} images (first: "
             f"'{lacking[0]}'); delete the file or give --overwrite"
         )
-    _remove_parts(parts_path(store_path))
+    remove_parts(store_path)
     return True
 
 
@@ -326,44 +293,8 @@ def remove_store(store_path):
     store_path = Path(store_path)
     store_path.unlink(missing_ok=True)
     skipped_path(store_path).unlink(missing_ok=True)
-    _remove_leftovers(store_path)
-    _remove_parts(parts_path(store_path))
-
-
-def read_skipped(store_path):
-    """The images that were left out of a store: list of Skipped, empty when there is no `<store>.skipped.csv`."""
-    path = skipped_path(Path(store_path))
-    if not path.exists():
-        return []
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return [Skipped(row["name"], row["reason"]) for row in csv.DictReader(file)]
-    except (ValueError, KeyError, csv.Error):
-        raise InputError(f"{path}: damaged; delete it, or make the store again") from None
-
-
-def _write_skipped(store_path, skipped):
-    path = skipped_path(store_path)
-    if not skipped:
-        path.unlink(missing_ok=True)
-        return
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "reason"])
-        writer.writerows([entry.name, entry.reason] for entry in skipped)
-
-
-def _remove_parts(folder):
-    # The parts go before their manifest: a run killed between the two leaves a folder that can still be understood.
-    for part in folder.glob("part-*"):
-        part.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_leftovers(store_path):
-    # Temporary files of merges that were killed; see atomic_path.
-    for leftover in store_path.parent.glob(f"{store_path.stem}.????????.tmp{store_path.suffix}"):
-        leftover.unlink(missing_ok=True)
+    remove_leftovers(store_path)
+    remove_parts(store_path)
 
 
 def _hash_names(names):

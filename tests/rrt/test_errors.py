@@ -83,6 +83,8 @@ def test_importing_the_package_loads_nothing_heavy():
         import rrt.evaluation.metrics, rrt.store.memory
         assert {"Reranker", "Retriever", "Store", "__version__"} <= set(dir(rrt))
         rrt.Store, rrt.ImageRecord, rrt.StoredImage, rrt.MemoryStore, rrt.InputError
+        from rrt.store import ImageRecord, PartWriter, Skipped, Store, StoredImage, write_store
+        assert Store is rrt.Store
         heavy = {"torch", "faiss", "tensorflow", "sacred", "scipy", "pandas"} & set(sys.modules)
         assert not heavy, heavy
     """)

@@ -15,8 +15,9 @@ from rrt.formats.delf import LocalFeatures, read_datum, read_features, write_dat
 from rrt.formats.lists import write_image_list
 from rrt.search.exact import load_globals
 from rrt.store.export import export_delg
+from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
-from rrt.store.writer import read_skipped, write_store
+from rrt.store.writer import write_store
 
 IMPORT, EXPORT = "tools/import_delg.py", "tools/export_delg.py"
 NAMES = [f"jpg/a.b_{i}.jpg" for i in range(7)]

@@ -24,8 +24,9 @@ from rrt.store.check import check_store
 from rrt.store.compress import compress_store
 from rrt.store.memory import MemoryStore
 from rrt.store.records import Skipped
+from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
-from rrt.store.writer import read_skipped, write_store
+from rrt.store.writer import write_store
 
 NAMES = ["b.jpg", "a é.jpg", "c.jpg", "d.jpg", "e.jpg"]
 COUNTS = [12, 0, 30, 1, 25]

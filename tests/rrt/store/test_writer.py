@@ -22,8 +22,9 @@ from places import HELPERS, ROOT
 
 from rrt.errors import InputError
 from rrt.store.records import Skipped
+from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
-from rrt.store.writer import PartWriter, is_complete, read_skipped, remove_store, write_store
+from rrt.store.writer import PartWriter, is_complete, remove_store, write_store
 
 SETTINGS = {"image_size": 1024, "scales": [0.5, 1.0], "model": {"backbone": "small", "gem_power": 3.0}}
 NAMES = [f"jpg/{i}.jpg" for i in range(10)]
@@ -83,7 +84,7 @@ WORKER = """
     import sys
     sys.path[:0] = {folders!r}
     import builders
-    from rrt.store.store import PartWriter
+    from rrt.store.writer import PartWriter
     writer = PartWriter({path!r}, {names!r}, {settings!r}, 2)
     records = {{record.name: record for record in builders.make_records(writer.names, num_local=40, local_dim=64)}}
     print("started", flush=True)
