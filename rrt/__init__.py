@@ -38,7 +38,7 @@ _MODULE_OF = {
     "Store": "store.store",
     "StoredImage": "store.records",
 }
-__all__ = [*_MODULE_OF, "__version__"]
+__all__ = list(_MODULE_OF) + ["__version__"]
 
 
 def __getattr__(name):

@@ -1,8 +1,8 @@
-"""The one error a user can cause, files that are whole or not there, and the frame around every command."""
+"""The one error that a user can cause, and the checks of settings that raise it."""
 
 from dataclasses import fields
 from numbers import Real
-from typing import get_args
+from typing import get_args, get_type_hints
 
 
 class InputError(ValueError):
@@ -18,37 +18,35 @@ def check_count(name, value):
         raise InputError(f"setting {name}={value!r}: expected an integer of at least 1")
 
 
+# {type a setting is annotated with: (what it is called, types that are accepted)}
+_KINDS = {
+    int: ("an integer", (int,)),
+    float: ("a number", (int, float)),
+    bool: ("True or False", (bool,)),
+    str: ("a text", (str,)),
+    tuple: ("a list", (tuple, list)),
+    type(None): ("None", (type(None),)),
+}
+
+
 def check_types(settings, prefix=""):
     """InputError naming the first field of a dataclass of settings whose value is not of the type it is annotated with.
 
-    Whole numbers are fit for float, lists for tuple, and True and False for bool alone. prefix: of the settings' names.
+    Integers are accepted for float, lists for tuple, and True and False for bool alone. prefix: of the settings' names.
     """
+    annotated = get_type_hints(type(settings))
     for entry in fields(settings):
-        value, kinds = getattr(settings, entry.name), get_args(entry.type) or (entry.type,)
-        fit = {
-            int: isinstance(value, int) and not isinstance(value, bool),
-            type(None): value is None,
-            float: isinstance(value, (int, float)) and not isinstance(value, bool),
-            tuple: isinstance(value, (tuple, list)),
-        }
-        if not any(fit.get(kind, isinstance(value, kind)) for kind in kinds):
-            names = " or ".join(
-                {
-                    int: "an integer",
-                    float: "a number",
-                    bool: "True or False",
-                    str: "a text",
-                    tuple: "a list",
-                    type(None): "None",
-                }.get(kind, kind.__name__)
-                for kind in kinds
-            )
+        value, wanted = getattr(settings, entry.name), annotated[entry.name]
+        kinds = [_KINDS.get(kind, (kind.__name__, (kind,))) for kind in get_args(wanted) or (wanted,)]
+        accepted = [kind for _, types in kinds for kind in types]
+        if type(value) not in accepted if isinstance(value, bool) else not isinstance(value, tuple(accepted)):
+            names = " or ".join(name for name, _ in kinds)
             raise InputError(f"setting {prefix}{entry.name}={value!r}: expected {names}")
 
 
 def check_number(name, value, least=0.0, most=float("inf")):
     """InputError unless the setting is a finite number in least..most."""
-    if not isinstance(value, Real) or not least <= value <= most or value == float("inf"):
+    if not isinstance(value, Real) or not least <= float(value) <= most or value == float("inf"):
         bounds = f"of at least {least:g}" if most == float("inf") else f"in {least:g}..{most:g}"
         raise InputError(f"setting {name}={value!r}: expected a number {bounds}")
 
@@ -61,5 +59,6 @@ def describe_error(error):
 
 
 def check_choice(name: str, value, choices) -> None:
+    """InputError unless the setting is one of the choices."""
     if value not in choices:
         raise InputError(f"{name}={value!r}: choose one of {', '.join(map(str, choices))}")

@@ -27,6 +27,7 @@ def set_quiet(quiet: bool) -> None:
 
 
 def is_quiet() -> bool:
+    """True when neither bars nor lines about the progress are wanted."""
     return _asked_for or os.environ.get("RRT_QUIET", "0") not in ("", "0")
 
 

@@ -51,7 +51,9 @@ def test_every_pin_is_exact_but_that_of_setuptools():
 def test_the_environment_can_run_the_supported_python():
     python = re.search(r"python=(3\.\d+)", (ROOT / "environment.yml").read_text())[1]
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(f"{python}.5")
-    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains("%d.%d.%d" % sys.version_info[:3])
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(
+        ".".join(map(str, sys.version_info[:3]))
+    )
 
 
 def test_version_and_extras_are_as_documented():
