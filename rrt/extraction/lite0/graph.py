@@ -1,0 +1,105 @@
+"""EfficientNet-Lite0 as an ONNX graph of plain operators, with whatever is put on top of its maps.
+
+Written with onnx.helper and not exported from torch: ONNX's own SAME_UPPER padding is TensorFlow's at every size, so
+that the graph needs no arithmetic on shapes.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from rrt.extraction.lite0.network import LAST_OF_STRIDE_16, MEAN, STD, blocks
+
+OPSET = 17
+
+
+class Graph:
+    """An ONNX graph under construction; every method takes and returns names of tensors.
+
+    half: weights are kept in half precision and turned into float32 when the file is loaded.
+    """
+
+    def __init__(self, half: bool = False):
+        self.half = half
+        self.nodes, self.initializers, self._kept = [], [], {}
+
+    def add(self, operator: str, *inputs: str, **attributes) -> str:
+        """One operator with one output."""
+        output = f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
+        return output
+
+    def constant(self, values, dtype=np.float32) -> str:
+        """A constant that stays as it is; equal ones are kept once."""
+        array = np.asarray(values, dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._kept:
+            self._kept[key] = self._keep(f"constant_{len(self._kept)}", array)
+        return self._kept[key]
+
+    def weight(self, name: str, array: np.ndarray) -> str:
+        """A learned array, in half precision where the graph is to be small."""
+        array = np.asarray(array, np.float32)
+        if not self.half:
+            return self._keep(name, array)
+        return self.add("Cast", self._keep(name, array.astype(np.float16)), to=TensorProto.FLOAT)
+
+    def _keep(self, name, array):
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def relu6(self, x: str) -> str:
+        """Values cut to 0..6."""
+        return self.add("Clip", x, self.constant(0), self.constant(6))
+
+    def convolution(
+        self, x: str, weights: Mapping[str, np.ndarray], name: str, stride: int = 1, groups: int = 1
+    ) -> str:
+        """A convolution padded as TensorFlow's SAME, with the arrays `name.weight` and `name.bias`."""
+        kernel = weights[f"{name}.weight"]
+        arrays = [self.weight(f"{name}.{part}", weights[f"{name}.{part}"]) for part in ("weight", "bias")]
+        return self.add(
+            "Conv", x, *arrays, kernel_shape=kernel.shape[2:], strides=[stride] * 2, group=groups, auto_pad="SAME_UPPER"
+        )
+
+    def unit(self, x: str, axis: int) -> str:
+        """Unit length along an axis; zeros stay."""
+        length = self.add("ReduceL2", x, axes=[axis], keepdims=1)
+        return self.add("Div", x, self.add("Max", length, self.constant(1e-12)))
+
+
+def add_network(graph: Graph, pixels: str, weights: Mapping[str, np.ndarray]) -> tuple[str, str, str]:
+    """The network on uint8 [B, H, W, 3] -> the maps (stride16, expanded, head) of rrt.extraction.lite0.network.Maps."""
+    x = graph.add("Transpose", graph.add("Cast", pixels, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+    x = graph.add("Mul", graph.add("Sub", x, graph.constant(MEAN)), graph.constant(1 / STD))
+    x = graph.relu6(graph.convolution(x, weights, "stem", 2))
+    stride16 = expanded = x
+    for number, block in enumerate(blocks()):
+        name, inside = f"blocks.{number}", x
+        if block.expanded != block.inputs:
+            inside = graph.relu6(graph.convolution(x, weights, f"{name}.expand"))
+        if number == LAST_OF_STRIDE_16:
+            stride16, expanded = x, inside
+        inside = graph.convolution(inside, weights, f"{name}.depthwise", block.stride, block.expanded)
+        inside = graph.convolution(graph.relu6(inside), weights, f"{name}.project")
+        x = graph.add("Add", inside, x) if block.residual else inside
+    return stride16, expanded, graph.relu6(graph.convolution(x, weights, "head"))
+
+
+def finished_model(graph: Graph, pixels: str, outputs: Mapping[str, tuple[str, list]], metadata: Mapping[str, str]):
+    """The checked ONNX model. outputs: {name: (tensor, shape, with texts for what is free)}."""
+    nodes = [helper.make_node("Identity", [tensor], [name]) for name, (tensor, _) in outputs.items()]
+    made = helper.make_graph(
+        graph.nodes + nodes,
+        "lite0",
+        [helper.make_tensor_value_info(pixels, TensorProto.UINT8, ["batch", "height", "width", 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, (_, shape) in outputs.items()],
+        graph.initializers,
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rrt")
+    model.ir_version = 8  # that of the opset: any ONNX Runtime since 2022 reads it
+    helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model, full_check=True)
+    return model
