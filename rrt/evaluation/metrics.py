@@ -33,7 +33,7 @@ class ProtocolResult:
 
 
 def average_precision(hit_ranks, num_positive):
-    """Area under the precision-recall curve by the trapezoidal rule (docs/delg.md 6.3).
+    """Area under the precision-recall curve by the trapezoidal rule (docs/protocol.md 6.3).
 
     hit_ranks: zero-based ranks of the positives that were found, rising, junk not counted. num_positive: how many there
     are in all; those not found add nothing.
