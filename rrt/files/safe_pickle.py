@@ -1,16 +1,23 @@
 """A reader of pickles that knows plain containers, numbers, strings, bytes and numpy arrays, and calls nothing else.
 
 A pickle is a small program. Python's own reader lets it import and call anything; this one answers every name it asks
-for from the short table below with functions of this file, never hands numpy an unchecked state, and believes no length
-that goes beyond the end of the file. A few bytes can also name one list again and again, as parts of parts of parts: a
-value that unfolds far beyond the size of its file is refused before anyone walks over it.
+for from the short table below with functions of this file, believes no length that goes beyond the end of the file, and
+refuses a value that unfolds far beyond it: a few bytes can name one list again and again, as parts of parts of parts.
+
+A table of allowed names (`pickle.Unpickler.find_class`) alone would not do. numpy's own functions, on every such table,
+take a type of objects whose flags deny it and then read bytes of the file as addresses of Python objects. 9 bytes can
+have the C reader set aside 64 GiB (16 bytes for every number up to the largest that the file gives to a value), and 250
+keep it hashing one key for a thousand years. So the instructions concerned are our own.
 """
+
+from __future__ import annotations
 
 import os
 import pickle
 import struct
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,9 +79,8 @@ class _BoundedFile:
 
 
 class _PlainUnpickler(pickle._Unpickler):
-    # The Python reader, not the C one: its memo is a dict (the C one's is an array as long as the largest number the
-    # file names), and its table of instructions can be narrowed.
-    dispatch = dict(pickle._Unpickler.dispatch)
+    # The Python reader, not the C one: its memo is a dict, and its table of instructions can be narrowed.
+    dispatch: dict[int, Any] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file):
         # latin1 turns the byte strings of Python 2 into text that the arrays among them can be taken from unchanged.
@@ -92,7 +98,7 @@ class _PlainUnpickler(pickle._Unpickler):
     def persistent_load(self, pid):
         raise _Refused("an object outside the file")
 
-    def load_build(self):
+    def load_build(self: Any):
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, np.dtype):
@@ -102,32 +108,32 @@ class _PlainUnpickler(pickle._Unpickler):
         else:
             raise _Refused(f"the state of a {type(target).__name__}")
 
-    def load_dict(self):
+    def load_dict(self: Any):
         items = self.pop_mark()
         self.append(_plain_dict(zip(items[::2], items[1::2], strict=True)))
 
-    def load_setitem(self):
+    def load_setitem(self: Any):
         value, key = self.stack.pop(), self.stack.pop()
         self._update([(key, value)])
 
-    def load_setitems(self):
+    def load_setitems(self: Any):
         items = self.pop_mark()
         self._update(zip(items[::2], items[1::2], strict=True))
 
-    def _update(self, items):
+    def _update(self: Any, items):
         if not isinstance(self.stack[-1], dict):
             raise _Refused(f"items of a {type(self.stack[-1]).__name__}")
         self.stack[-1].update(_plain_dict(items))
 
-    def load_additems(self):
+    def load_additems(self: Any):
         items = self.pop_mark()
         self.stack[-1].update(_plain_set(items))
 
-    def load_frozenset(self):
+    def load_frozenset(self: Any):
         items = self.pop_mark()
         self.append(frozenset(_plain_set(items)))
 
-    def load_bytearray8(self):
+    def load_bytearray8(self: Any):
         (size,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(size)))
 

@@ -172,6 +172,15 @@ class TestSafePickles:
             with pytest.raises(InputError, match="refused, the pickle asks for the same containers over and over"):
                 safe_load_pickle(write_bytes(tmp_path, pickle.dumps(value)))
 
+    def test_a_type_of_objects_that_denies_it_is_refused(self, tmp_path):
+        # numpy itself would take the eight bytes for the address of an object.
+        state = b"(K\x03X\x01\x00\x00\x00|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85X\x01\x00\x00\x00b\x87R"
+        kind = b"cnumpy\ndtype\nX\x02\x00\x00\x00O8K\x00K\x01\x87R" + state
+        path = write_bytes(tmp_path, b"\x80\x04" + array + b"(K\x01K\x01\x85" + kind + b"\x89C\x08AAAAAAAAtb.")
+        with pytest.raises(InputError, match="refused, the pickle asks for a numpy array of 'O8'"):
+            safe_load_pickle(path)
+
     def test_an_array_of_many_elements_without_bytes_is_refused(self, tmp_path):
         whole = pickle.dumps(np.zeros(3, [("a", "S0")])["a"], 2)
         huge = whole.replace(b"K\x03\x85", b"\x8a\x05\x00\x00\x00\x00\x01\x85")
