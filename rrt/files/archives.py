@@ -35,8 +35,6 @@ def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, links=True
     """
     # Where a linked folder really is: only beside it a rename is possible.
     archive, folder = Path(archive), Path(folder).resolve()
-    if not hasattr(tarfile, "data_filter"):
-        raise InputError("this Python's tarfile cannot unpack safely; use Python 3.11.4 or newer")
     if folder.exists() and not merge:
         return 0
     beside = folder.with_name(f"{folder.name}.{archive.name}.unpacking")
@@ -66,24 +64,35 @@ def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, links=True
 
 def _unpack(archive, folder, strip, wanted, links, shown):
     written = {}
+
+    def chosen(member, destination):
+        """A filter for tarfile: what goes below the folder, None for nothing. Stricter than `data`, which mends an
+        absolute name and takes `..` that stays inside, where a link to a link can lead out."""
+        unpacked.update(raw.tell() - unpacked.n)
+        parts = _inside(archive, member.name)
+        linked = member.issym() or member.islnk()
+        target = _inside(archive, member.linkname) if linked else ()
+        if linked and not links:
+            raise ArchiveError(f"{archive}: {member.name!r} is a link, and none belongs here; do not use this archive")
+        if not (linked or member.isfile() or member.isdir()):
+            raise ArchiveError(f"{archive}: {member.name!r} is a device or a pipe; do not use this archive")
+        name = "/".join(parts[strip:] if strip is not None else parts[-1:])
+        if not name or (member.isdir() and (strip is None or wanted)) or (wanted and not wanted(name)):
+            return None
+        if strip is None and written.get(name, member.name) != member.name:
+            raise ArchiveError(f"{archive}: {written[name]!r} and {member.name!r} have one name without their folders")
+        if not member.isdir():
+            written[name] = member.name
+        link = "/".join(target[strip:]) if member.islnk() else member.linkname
+        return tarfile.data_filter(member.replace(name=name, linkname=link, deep=False), destination)
+
     with (
         open(archive, "rb") as raw,
         _opened(archive, raw) as tar,
         bar(what=f"unpack {archive.name}", unit="B", total=os.path.getsize(archive), shown=shown) as unpacked,
     ):
         try:
-            for member in tar:
-                name = _place(archive, member, strip, links)
-                if name and (wanted is None or (not member.isdir() and wanted(name))):
-                    if strip is None and written.get(name, member.name) != member.name:
-                        raise ArchiveError(
-                            f"{archive}: {written[name]!r} and {member.name!r} have one name without their folders"
-                        )
-                    link = "/".join(_inside(archive, member.linkname)[strip:]) if member.islnk() else member.linkname
-                    tar.extract(member.replace(name=name, linkname=link, deep=False), folder, filter="data")
-                    if not member.isdir():
-                        written[name] = member.name
-                unpacked.update(raw.tell() - unpacked.n)
+            tar.extractall(folder, filter=chosen)
             _check_end(tar, raw)
         except InputError:
             raise
@@ -101,24 +110,7 @@ def _opened(archive, raw):
         raise ArchiveError(f"{archive}: not a tar archive, or damaged at its start; download it again") from None
 
 
-def _place(archive, member, strip, links):
-    """Where a member goes below the folder, '' for nowhere. Raises InputError for what may not be unpacked."""
-    parts = _inside(archive, member.name)
-    if member.issym() or member.islnk():
-        _inside(archive, member.linkname)
-        if not links:
-            raise ArchiveError(
-                f"{archive}: {member.name!r} is a link, which has no place here; do not use this archive"
-            )
-    elif not (member.isfile() or member.isdir()):
-        raise ArchiveError(f"{archive}: {member.name!r} is a device or a pipe; do not use this archive")
-    if strip is None:
-        return "" if member.isdir() or not parts else parts[-1]
-    return "/".join(parts[strip:])
-
-
 def _inside(archive, name):
-    # Without any `..`, links that point to links cannot lead out either.
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise ArchiveError(f"{archive}: {name!r} leads out of the folder it is unpacked to; do not use this archive")
@@ -146,7 +138,7 @@ def _damaged(archive, error):
 
 def _move_into(source, folder):
     for root, folders, files in os.walk(source):
-        place = folder / Path(root).relative_to(source)
-        place.mkdir(exist_ok=True)
+        target = folder / Path(root).relative_to(source)
+        target.mkdir(exist_ok=True)
         for name in files + [name for name in folders if os.path.islink(os.path.join(root, name))]:
-            os.replace(os.path.join(root, name), place / name)
+            os.replace(os.path.join(root, name), target / name)
