@@ -1,22 +1,17 @@
-"""Describes single images for a program that asks: the network stays loaded, an image takes as long as its
-convolutions.
+"""Describes single images for another program: the network stays loaded, an image takes as long as its convolutions.
 
-    python -m delg_extract.extraction.answer --model rrt_gld_ckpts/delg_small.h5 --max_image_size 320
-
-A request is a line of JSON on standard input, {"image": path, "box": [x1, y1, x2, y2] or null, "output": path}: the
-image, turned as its EXIF orientation says, cropped to the box (pixels of the upright image) and described as a
-image of its own, becomes a store of one image at "output". The answer is a line on standard output, {"size": [width,
-height] of the described pixels} or {"error": reason}. The first line is {"ready": true}; the program ends with its
-standard input.
+What a worker process of `concurrent.futures` runs (rrt/photo_index/extraction.py). TensorFlow is loaded in that process
+alone, and no exception of TensorFlow leaves it: to unpickle one, the program would have to load TensorFlow too.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
-import sys
-from collections.abc import Iterable
-from typing import TextIO
+import signal
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
 
 from delg_extract.extraction.extractor import Extractor
 from delg_extract.extraction.open import open_network
@@ -29,64 +24,71 @@ from delg_extract.extraction.options import (
 )
 from delg_extract.extraction.parts import to_record
 from delg_extract.extraction.pictures import Job, Picture, read_picture
-from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError, describe_error
+from rrt.files.machine import end_with_parent
 from rrt.store.records import Skipped
 from rrt.store.writer import write_store
 
 QUERY = "query"  # the name of the image in a store that is written
+Box = tuple[int, int, int, int]
 
 
-def answer_all(extractor: Extractor, asked: Extraction, requests: Iterable[str], answers: TextIO) -> None:
-    """Answers requests, a line each, until they end."""
-    for line in requests:
-        try:
-            answer = answer_one(extractor, asked, json.loads(line))
-        except (InputError, OSError) as error:
-            answer = {"error": describe_error(error)}
-        print(json.dumps(answer), file=answers, flush=True)
+def start_worker() -> None:
+    """Initialiser of the worker: it ends with its parent, leaves Ctrl-C to it and prints nothing on its streams."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nothing, stream)
 
 
-def answer_one(extractor: Extractor, asked: Extraction, request: dict) -> dict:
-    """Writes the store of a request and returns the answer. Raises InputError and OSError."""
-    picture = read_picture(Job(QUERY, request["picture"], upright=True))
-    if picture.pixels is None:
-        return {"error": picture.reason}
-    pixels = picture.pixels
-    if request.get("box"):
-        x1, y1, x2, y2 = request["box"]
+def load(words: tuple[str, ...]) -> None:
+    """Load the network before it is needed; what is wrong with it is told with the first image."""
+    with suppress(Exception):
+        _opened(words)
+
+
+def describe_image(words: tuple[str, ...], path: str, output: str, box: Box | None = None) -> tuple[int, int]:
+    """Write a store of one image, turned as its EXIF orientation says and cropped to ``box`` (pixels of the upright
+    image); returns (width, height) of what was described.
+
+    words: options of the extraction, as on a command line. Raises InputError with the reason alone, without the path.
+    """
+    try:
+        return _described(words, path, output, box)
+    except (InputError, OSError) as error:
+        raise InputError(describe_error(error)) from None
+    except Exception as error:
+        raise InputError(f"cannot be described: {type(error).__name__}: {str(error)[:300]}") from None
+
+
+@lru_cache(maxsize=1)
+def _opened(words: tuple[str, ...]) -> tuple[Extractor, Extraction]:
+    parser = argparse.ArgumentParser()
+    add_model_option(parser)
+    add_pca_options(add_settings_options(parser))
+    asked = requested_extraction(parser.parse_args(words))
+    return Extractor(open_network(asked.model, asked.precision, **asked.override), asked.settings), asked
+
+
+def _described(words, path, output, box) -> tuple[int, int]:
+    extractor, asked = _opened(words)
+    whole = read_picture(Job(QUERY, Path(path), upright=True))
+    if whole.pixels is None:
+        raise InputError(whole.reason)
+    pixels = whole.pixels
+    if box:
+        x1, y1, x2, y2 = box
         # An image of its own: the reference's factor for crops would leave a small object of a large photograph few
         # pixels.
         pixels = pixels[max(0, y1) : y2, max(0, x1) : x2]
         if 0 in pixels.shape:
-            return {
-                "error": f"the box {x1},{y1},{x2},{y2} lies outside of the image of {picture.pixels.shape[1]} x "
-                f"{picture.pixels.shape[0]} pixels"
-            }
-    (described,) = extractor.describe([extractor.resize(pixels)])
-    record = to_record(Picture(picture.job, pixels), described)
+            height, width = whole.pixels.shape[:2]
+            raise InputError(f"the box {x1},{y1},{x2},{y2} lies outside of the image of {width} x {height} pixels")
+    (descriptors,) = extractor.describe([extractor.resize(pixels)])
+    record = to_record(Picture(whole.job, pixels), descriptors)
     if isinstance(record, Skipped):
-        return {"error": record.reason}
-    write_store(request["output"], [record], settings=asked.identity, model_sha256=asked.model_sha256)
-    return {"size": list(record.size)}
-
-
-def parser() -> CommandParser:
-    p = CommandParser(__doc__)
-    add_model_option(p)
-    add_pca_options(add_settings_options(p))
-    return p
-
-
-def main() -> None:
-    asked = requested_extraction(parser().parse_args())
-    # Answers alone go to standard output, whatever a library prints.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    extractor = Extractor(open_network(asked.model, asked.precision, **asked.override), asked.settings)
-    print(json.dumps({"ready": True}), file=answers, flush=True)
-    answer_all(extractor, asked, sys.stdin, answers)
-
-
-if __name__ == "__main__":
-    run_command(main)
+        raise InputError(record.reason)
+    write_store(output, [record], settings=asked.identity, model_sha256=asked.model_sha256)
+    width, height = record.size
+    return int(width), int(height)

@@ -1,13 +1,12 @@
 """Search in your own photographs: which of them show what is in an image?
 
-    python tools/search.py build ~/Pictures --index ~/pictures.index     # again: takes in what was added, changed and
-    removed since
+    python tools/search.py build ~/Pictures --index ~/pictures.index     # again: takes in what has changed since
     python tools/search.py query ~/pictures.index holiday/tower.jpg --html found.html
     python tools/search.py query ~/pictures.index new.jpg --crop 100,50,400,380
     python tools/search.py serve ~/pictures.index                        # a page for the browser, on this machine alone
     python tools/search.py info ~/pictures.index
-    python tools/search.py measure INDEX --query_list test_query.txt --gallery_list test_gallery.txt --ground_truth
-    gnd.pkl --image_dir D
+    python tools/search.py measure INDEX --query_list test_query.txt --gallery_list test_gallery.txt \\
+        --ground_truth gnd.pkl --image_dir D
 
 Photographs are described by DELG (delg_extract/), the shipped small model unless --model names another, searched
 exactly by global descriptors and reranked. What an interrupted build has finished is not done again. COMMAND --help has
@@ -18,16 +17,18 @@ import argparse
 import json
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, check_count
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import write_bytes
 
 MOST_TOLD = 10  # skipped photographs that build names on the console
 
 
 def add_build(commands):
+    """The options of ``build``."""
     from rrt.photo_index.extraction import add_extraction_options
 
     p = commands.add_parser("build", help="make an index of a folder, or bring it up to date")
@@ -62,6 +63,7 @@ def add_build(commands):
 
 
 def add_query(commands):
+    """The options of ``query``."""
     p = commands.add_parser("query", help="the photographs most like an image")
     p.add_argument("index", metavar="INDEX_DIR")
     p.add_argument(
@@ -76,6 +78,7 @@ def add_query(commands):
 
 
 def add_serve(commands):
+    """The options of ``serve``."""
     p = commands.add_parser("serve", help="a web page for searching")
     p.add_argument("index", metavar="INDEX_DIR")
     p.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s: this machine alone)")
@@ -91,6 +94,7 @@ def add_serve(commands):
 
 
 def add_measure(commands):
+    """The options of ``measure``."""
     p = commands.add_parser("measure", help="how often the first result is right, on labelled images")
     p.add_argument("index", metavar="INDEX_DIR", help="index with the gallery's images")
     p.add_argument("--query_list", required=True)
@@ -103,6 +107,7 @@ def add_measure(commands):
 
 
 def add_info(commands):
+    """The options of ``info``."""
     p = commands.add_parser("info", help="what an index holds")
     p.add_argument("index", metavar="INDEX_DIR")
     p.add_argument("--json", action="store_true", help="as JSON")
@@ -129,6 +134,7 @@ def _add_ranking(p):
 
 
 def build(args):
+    """Makes an index, or brings it up to date, and tells what was done."""
     from rrt.photo_index.extraction import flags_of
     from rrt.photo_index.manifest import shown
     from rrt.photo_index.update import BuildSettings, update
@@ -165,21 +171,22 @@ def build(args):
 
 
 def query(args):
-    from rrt.photo_index.extraction import describing
+    """Prints and writes the photographs most like an image."""
+    from rrt.photo_index.extraction import Describer
     from rrt.photo_index.manifest import read_manifest
 
     check_count("k", args.k)
     manifest = read_manifest(args.index)
-    with describing(manifest.extraction["flags"]) as describer:
+    with closing(Describer(manifest.extraction["flags"])) as describer:
         if args.crop or not _is_photograph(manifest, args.picture):
             if not Path(args.picture).exists() and args.picture not in manifest.photographs:
                 raise InputError(f"{args.picture}: neither a file nor a photograph of the index {args.index}")
             describer.start()  # TensorFlow and PyTorch load at the same time
-        from rrt.photo_index.engine import answer_file, answer_photograph, parse_box
         from rrt.photo_index.query import PhotoIndex, ranker_of
         from rrt.photo_index.report import as_html, as_json, as_text
+        from rrt.photo_index.service import answer_file, answer_photograph, parse_box
 
-        box = parse_box(args.crop) if args.crop else None
+        box = parse_box(args.crop, "--crop") if args.crop else None
         index = PhotoIndex(args.index)
         ranker = ranker_of(index.manifest, args)
         number = index.find(args.picture)
@@ -189,38 +196,46 @@ def query(args):
             answer = answer_file(index, Path(args.picture), args.picture, ranker, describer, args.k, box)
     found = json.dumps(as_json(index, answer, ranker), indent=1, ensure_ascii=False)
     print(found if args.json == "-" else as_text(index, answer, ranker))
-    for path, content in ((args.html, as_html), (args.json, lambda *_: found + "\n")):
-        if path and path != "-":
-            with atomic_path(path) as temporary:
-                temporary.write_text(content(index, answer, ranker), encoding="utf-8")
-            print(f"wrote {path}", file=sys.stderr)
+    if args.html:
+        _write(args.html, as_html(index, answer, ranker))
+    if args.json and args.json != "-":
+        _write(args.json, found + "\n")
 
 
-def _is_photograph(manifest, picture):
-    path = os.path.relpath(os.path.realpath(picture), manifest.root)
-    return picture in manifest.photographs or path in manifest.photographs
+def _write(path, text):
+    write_bytes(Path(path), text.encode())
+    print(f"wrote {path}", file=sys.stderr)
+
+
+def _is_photograph(manifest, image):
+    path = os.path.relpath(os.path.realpath(image), manifest.root)
+    return image in manifest.photographs or path in manifest.photographs
 
 
 def serve(args):
+    """Serves the web page until it is interrupted."""
     from rrt.photo_index.server import serve_index
 
     serve_index(args)
 
 
 def run_measure(args):
+    """Prints how often the first result is right."""
     from rrt.photo_index import measure
 
     measure.measure(args)
 
 
 def info(args):
-    from rrt.photo_index.info import describe
+    """Prints what an index holds."""
+    from rrt.photo_index.segments import describe
 
     facts = describe(args.index)
     print(json.dumps(facts, indent=1) if args.json else "\n".join(f"{name}: {value}" for name, value in facts.items()))
 
 
 def main():
+    """Runs the sub-command that the command line names."""
     parser = CommandParser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (add_build, add_query, add_serve, add_measure, add_info):

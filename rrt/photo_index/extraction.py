@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from delg_extract.extraction.answer import Box, describe_image, load, start_worker
 from delg_extract.extraction.options import (
     add_model_option,
     add_pca_options,
@@ -32,18 +37,8 @@ SHIPPED_WHITENING = SHIPPED_MODEL.with_name("whitening_small.npz")
 SHIPPED_FLAGS = [["--max_image_size", "320"], ["--max_features", "200"], ["--no-block3_strides"]]
 BLOCK = 32  # images a part: what a kill can cost
 _VALUES = (
-    "model",
-    "preset",
-    "config",
-    "scales",
-    "max_features",
-    "score_threshold",
-    "max_image_size",
-    "min_image_size",
-    "global_scales",
-    "precision",
-    "pca_dir",
-    "pca_dim",
+    *("model", "preset", "config", "scales", "max_features", "score_threshold", "max_image_size", "min_image_size"),
+    *("global_scales", "precision", "pca_dir", "pca_dim"),
 )
 _SWITCHES = ("block3_strides", "normalize_scales")
 _PATHS = ("model", "config", "pca_dir")
@@ -56,8 +51,8 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
 
 
 def flags_of(args: argparse.Namespace) -> list[list[str]]:
-    """The options that were given, each with its values, as another process takes them, paths absolute; [] when none
-    was."""
+    """The options that were given, each with its values, paths absolute, as another process takes them. Raises
+    InputError for descriptors that search needs and that are switched off."""
     flags = []
     for name in _VALUES:
         value = getattr(args, name)
@@ -65,9 +60,8 @@ def flags_of(args: argparse.Namespace) -> list[list[str]]:
             continue
         values = value if isinstance(value, list) else [value]
         flags.append([f"--{name}", *(os.path.abspath(value) if name in _PATHS else str(value) for value in values)])
-    for name in _SWITCHES:
-        if getattr(args, name) is not None:
-            flags.append([f"--{name}" if getattr(args, name) else f"--no-{name}"])
+    switches = {name: getattr(args, name) for name in _SWITCHES}
+    flags += [[f"--{name}" if on else f"--no-{name}"] for name, on in switches.items() if on is not None]
     if args.pca_whitening:
         flags.append(["--pca_whitening"])
     for name in ("use_local", "use_global"):
@@ -77,7 +71,7 @@ def flags_of(args: argparse.Namespace) -> list[list[str]]:
 
 
 def merged_flags(known: list[list[str]], given: list[list[str]]) -> list[list[str]]:
-    """The options known with those given in their places."""
+    """The options that were known, except those that are given again, and the options given."""
     names = {flag[0].replace("--no-", "--") for flag in given}
     return [flag for flag in known if flag[0].replace("--no-", "--") not in names] + given
 
@@ -110,8 +104,7 @@ def check_same_extraction(folder: Path, known: dict, asked: dict) -> None:
     if known["model_sha256"] != asked["model_sha256"]:
         raise InputError(
             f"{folder}: its photographs are described by the model of SHA-256 {known['model_sha256'][:12]}..., this "
-            "one has "
-            f"{asked['model_sha256'][:12]}...; give the same model, or build another index"
+            f"one has {asked['model_sha256'][:12]}...; give the same model, or build another index"
         )
     difference = first_difference(known["settings"], asked["settings"])
     if difference:
@@ -128,9 +121,11 @@ def working_environment() -> dict:
     return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def extract(flags: list[list[str]], table: Path, output: Path, count: int, num_workers: int, lock: int) -> None:
+def extract(
+    flags: list[list[str]], table: Path, output: Path, count: int, num_workers: int, lock: tuple[int, ...]
+) -> None:
     """Describes the images of a table (see delg_extract/extract.py --table), ``count`` of them, into a store. What an
-    earlier run had finished is kept. lock: a descriptor that the process holds open as long as it lives. Raises
+    earlier run had finished is kept. lock: descriptors that the process holds open as long as it lives. Raises
     InputError when it fails."""
     command = [
         sys.executable,
@@ -157,7 +152,7 @@ def extract(flags: list[list[str]], table: Path, output: Path, count: int, num_w
             stdout=subprocess.DEVNULL,
             stderr=messages,
             env=working_environment(),
-            pass_fds=(lock,),
+            pass_fds=lock,
         )
         try:
             while process.poll() is None:
@@ -166,6 +161,7 @@ def extract(flags: list[list[str]], table: Path, output: Path, count: int, num_w
                 shown.update(max(0, min(done, count) - shown.n))
                 time.sleep(0.2)
         finally:
+            assert process.stdin is not None
             process.stdin.close()  # ends it, if it is at work yet
             process.wait()
         shown.update(count - shown.n if process.returncode == 0 else 0)
@@ -188,103 +184,71 @@ def reason_of(messages: str, status: int) -> str:
 
 @dataclass
 class Describer:
-    """A process of delg_extract/extraction/answer.py that is started when it is first needed, and again when it has
+    """A process with TensorFlow that describes single images: started when it is first needed, and again when it has
     died.
 
-    command: what is started; flags: how images are described. One request at a time; others wait. seconds: for an
-    answer.
+    flags: how images are described. One image at a time; others wait. seconds: for one image. work: what the process
+    runs, with the arguments of describe_image().
     """
 
     flags: list[list[str]]
-    command: tuple[str, ...] = (sys.executable, "-m", "delg_extract.extraction.answer")
     seconds: float = 120.0
+    work: Callable[..., tuple[int, int]] = describe_image
 
     def __post_init__(self):
-        self._process, self._turn = None, threading.Lock()
+        self._words = tuple(command_line(self.flags))
+        self._turn = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+        self._children: list[BaseProcess] = []
+        self._closed = False
 
     def start(self) -> None:
         """Have it load its network now, without waiting for that."""
         with self._turn:
-            self._alive()
+            self._alive().submit(load, self._words)
 
-    def describe(
-        self, picture: str | Path, output: str | Path, box: tuple[int, int, int, int] | None = None
-    ) -> tuple[int, int]:
+    def describe(self, image: str | Path, output: str | Path, box: Box | None = None) -> tuple[int, int]:
         """Writes a store of the image (upright, cropped to ``box``) to ``output`` -> (width, height) described.
         Raises InputError with the reason alone when the image cannot be described, or the process cannot be kept
         alive."""
-        request = json.dumps({"picture": str(picture), "box": box, "output": str(output)}) + "\n"
+        reason = ""
         with self._turn:
-            for _ in range(2):  # one that died since the last request, or by this one
-                answer = self._ask(request)
-                if answer is not None:
-                    break
-                self._process.kill()
-                self._process.wait()  # its pipes close before it is seen to have ended
-            else:
-                raise InputError(f"cannot be described: {self._last_words()}")
-        if "error" in answer:
-            raise InputError(answer["error"])
-        return tuple(answer["size"])
-
-    def _ask(self, request: str) -> dict | None:
-        """The answer, None when the process died."""
-        process = self._alive()
-        watch = threading.Timer(self.seconds, process.kill)
-        watch.start()
-        try:
-            process.stdin.write(request)
-            process.stdin.flush()
-            line = process.stdout.readline()
-            while line and json.loads(line) == {"ready": True}:
-                line = process.stdout.readline()
-            return json.loads(line) if line else None
-        except BrokenPipeError:
-            return None
-        finally:
-            watch.cancel()
-
-    def _last_words(self) -> str:
-        status = self._process.wait()
-        self._messages.seek(0)
-        return reason_of(self._messages.read().decode(errors="replace"), status)
-
-    def _alive(self) -> subprocess.Popen:
-        if self._process is None or self._process.poll() is not None:
-            self._end()
-            self._messages = TemporaryFile()
-            self._process = subprocess.Popen(
-                [*self.command, *command_line(self.flags)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._messages,
-                env=working_environment(),
-                text=True,
-                encoding="utf-8",
-            )
-        return self._process
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout, self._messages):
+            for _ in range(2):  # it may have died since the last image
                 try:
-                    pipe.close()
-                except BrokenPipeError:
-                    pass
-            self._process = None
+                    return (
+                        self._alive().submit(self.work, self._words, str(image), str(output), box).result(self.seconds)
+                    )
+                except BrokenProcessPool:
+                    reason = "its process died; out of memory?"
+                except TimeoutError:
+                    reason = f"it took longer than {self.seconds:g} seconds"
+                self._end()
+        raise InputError(f"cannot be described: {reason}")
 
     def close(self) -> None:
+        """End the process, also in the middle of an image."""
+        self._closed = True
+        self._kill()
         with self._turn:
             self._end()
 
+    def _alive(self) -> ProcessPoolExecutor:
+        if self._closed:
+            raise InputError("cannot be described: the program ends")
+        if self._pool is None:
+            # A process that runs TensorFlow must not be a fork of one that runs PyTorch.
+            before = multiprocessing.active_children()
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_worker)
+            self._pool.submit(os.getpid)  # the first task starts the process
+            self._children = [child for child in multiprocessing.active_children() if child not in before]
+        return self._pool
 
-@contextmanager
-def describing(flags: list[list[str]]):
-    """A Describer that ends with the block."""
-    describer = Describer(flags)
-    try:
-        yield describer
-    finally:
-        describer.close()
+    def _kill(self) -> None:
+        for child in self._children:
+            child.kill()
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._kill()
+            self._pool.shutdown(cancel_futures=True)
+            self._pool, self._children = None, []

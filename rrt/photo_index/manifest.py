@@ -1,9 +1,9 @@
 """What an index knows: a folder with
 
-    index.json                 the manifest, replaced as a whole: an index that is being read never changes under the
-    reader segments/segment-00001.h5  descriptor stores, never changed; an image's name is the SHA-256 of its file's
-    bytes whitening-00001.npz        where search is whitened
-    pending.json               the images that an extraction is at work on, until their segment belongs to the index
+    index.json                 the manifest, replaced as a whole: it never changes under a reader
+    segments/segment-00001.h5  descriptor stores, never changed; an image's name is the SHA-256 of its file's bytes
+    whitening-00001.npz        where search is whitened
+    pending.json               the images that are being described, until their segment belongs to the index
     thumbnails/                small images, made when they are first shown
     skipped.csv                the photographs that could not be read, and why
     lock                       held by the one process that changes the index
@@ -15,15 +15,15 @@ nothing refers to until segments are merged.
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
-import os
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from rrt.errors import InputError
+from rrt.files import locks
 from rrt.files.atomic import atomic_path
 
 SCHEMA, VERSION = "rrt-photo-index", 1
@@ -73,6 +73,7 @@ class Manifest:
 
 
 def segment_path(folder: Path, name: str) -> Path:
+    """The file of a segment."""
     return Path(folder) / "segments" / name
 
 
@@ -101,12 +102,9 @@ def read_manifest(folder: str | Path) -> Manifest:
             segments=tuple(map(str, manifest.segments)),
             photographs={path: Photograph(*seen) for path, seen in manifest.photographs.items()},
         )
-        (
-            manifest.extraction["flags"],
-            manifest.extraction["model_sha256"],
-            manifest.failed.items(),
-            manifest.unread.items(),
-        )
+        missing = {"flags", "model_sha256"} - manifest.extraction.keys()
+        if missing or not isinstance(manifest.failed, dict) or not isinstance(manifest.unread, dict):
+            raise TypeError(f"no {' and '.join(sorted(missing)) or 'reasons'}")
     except (TypeError, KeyError, AttributeError) as error:
         raise _damaged(path, error) from None
     return manifest
@@ -135,27 +133,18 @@ def _damaged(path, reason) -> InputError:
 
 
 @contextmanager
-def locked(folder: Path):
-    """Holds the index for changing; yields the descriptor of the lock, for processes that work for this one. InputError
-    when another process has it. Of a first build that was refused nothing is left, and no folder that was not there."""
+def locked(folder: Path) -> Iterator[tuple[int, ...]]:
+    """Holds the index for changing; yields the descriptors of the lock, for processes that work for this one. A first
+    build that was refused leaves no folder behind. Raises InputError when another process changes the index."""
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another process is changing this index; wait for it to end") from None
-        except OSError:
-            pass  # a network file system without locks
-        if not os.fstat(file.fileno()).st_nlink:
-            raise InputError(f"{folder}: another process gave this index up just now; try again")
-        try:
-            yield file.fileno()
-        finally:
-            if [path.name for path in folder.iterdir()] == ["lock"]:
-                (folder / "lock").unlink()
-                if new:
-                    folder.rmdir()
+    try:
+        with locks.locked(folder / "lock", "changing this index", folder) as descriptors:
+            yield descriptors
+    finally:
+        if new:
+            with suppress(OSError):  # it holds an index now
+                folder.rmdir()
 
 
 def shown(name: str) -> str:

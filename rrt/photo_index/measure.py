@@ -28,7 +28,7 @@ def measure_index(index: PhotoIndex, images, queries: Store, rankers: list[Ranke
     images: RevisitedSet, whose gallery alone is searched; queries: a store of its queries. Raises InputError for a
     gallery image that the index lacks.
     """
-    lacking = [name for name in images.gallery.names if name not in index.places]
+    lacking = [name for name in images.gallery.names if name not in index.numbers]
     if lacking:
         raise InputError(
             f"{index.folder}: has no {lacking[0]!r} ({images.gallery.where(lacking[0])}; {len(lacking)} of "
@@ -36,14 +36,14 @@ def measure_index(index: PhotoIndex, images, queries: Store, rankers: list[Ranke
         )
     rows_of: dict[int, list[int]] = {}  # copies of one file are one entry
     for row, name in enumerate(images.gallery.names):
-        rows_of.setdefault(index.places[name], []).append(row)
+        rows_of.setdefault(index.numbers[name], []).append(row)
     among = np.array(list(rows_of))
     store, results = JoinedStore(index.store, queries), {}
-    places = len(index.store) + queries.indices(images.query.names, images.query)
+    query_rows = len(index.store) + queries.indices(images.query.names, images.query)
     for ranker in rankers:
         rankings = [
-            index.ranked(store, int(place), ranker, None, among=among)[0].candidates
-            for place in bar(places, f"measuring {ranker.name}", "query")
+            index.ranked(store, int(row), ranker, None, among=among)[0].candidates
+            for row in bar(query_rows, f"measuring {ranker.name}", "query")
         ]
         ranks = np.array([[row for number in ranking.tolist() for row in rows_of[number]] for ranking in rankings])
         results["global search" if ranker.name == "none" else ranker.name] = evaluate(

@@ -50,6 +50,7 @@ class Entry(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The first of its paths."""
         return self.paths[0]
 
 
@@ -75,6 +76,7 @@ class Ranker:
 
     @property
     def score_name(self) -> str | None:
+        """What the scores are, None where they mean nothing to people."""
         return _SCORES.get(self.name.rpartition("+")[2])
 
     @property
@@ -104,11 +106,12 @@ class PhotoIndex:
 
     def _open(self) -> None:
         manifest = self.manifest
-        self.store = open_segments(self.folder, manifest.segments)
-        if self.store is None:
+        store = open_segments(self.folder, manifest.segments)
+        if store is None:
             raise InputError(
                 f"{self.folder}: no photograph of this index has descriptors yet; run tools/search.py build again"
             )
+        self.store = store
         self.whitening = load_whitening(self.folder / manifest.whitening["file"]) if manifest.whitening else None
         names, contents = self.store.names, manifest.contents()
         row_of = {names[row]: row for row in alive_rows(self.store, manifest).tolist()}
@@ -136,7 +139,7 @@ class PhotoIndex:
         return self._globals(self.store, self.rows)
 
     @cached_property
-    def places(self) -> dict[str, int]:
+    def numbers(self) -> dict[str, int]:
         """{path of a photograph: number of its entry}."""
         return {path: number for number, entry in enumerate(self.entries) for path in entry.paths}
 
@@ -145,20 +148,22 @@ class PhotoIndex:
         """{SHA-256: number of the entry}."""
         return {entry.content: number for number, entry in enumerate(self.entries)}
 
-    def find(self, picture: str) -> int | None:
+    def find(self, image: str) -> int | None:
         """The entry that a user means by the name of a photograph, or by the path of a file below the index's folder;
         None for others. InputError for a photograph of the index that has no descriptors."""
-        for name in (picture, self._below_root(picture)):
-            if name in self.places:
-                return self.places[name]
+        for name in (image, self._below_root(image)):
+            if name is None:
+                continue
+            if name in self.numbers:
+                return self.numbers[name]
             reason = self.manifest.skipped().get(name)
             if reason:
-                raise InputError(f"{picture}: this photograph of the index has no descriptors: {reason}")
+                raise InputError(f"{image}: this photograph of the index has no descriptors: {reason}")
         return None
 
-    def _below_root(self, picture):
+    def _below_root(self, image: str) -> str | None:
         try:
-            return os.path.relpath(os.path.realpath(picture, strict=True), self.manifest.root)
+            return os.path.relpath(os.path.realpath(image, strict=True), self.manifest.root)
         except (OSError, ValueError):
             return None
 
@@ -178,8 +183,7 @@ class PhotoIndex:
         return None
 
     def thumbnail(self, number: int) -> bytes | None:
-        """A small upright JPEG of an entry, kept in the index; None when its file is gone or cannot be read any
-        more."""
+        """A small upright JPEG of an entry, kept in the index; None when its file is gone or cannot be read."""
         path = self.folder / "thumbnails" / f"{self.entries[number].content}.jpg"
         try:
             return path.read_bytes()
@@ -203,57 +207,68 @@ class PhotoIndex:
 
     def search(self, query: int | Store, ranker: Ranker, k: int | None = 20) -> list[Hit]:
         """The k best entries (None: all) for an entry, which is left out, or for the image of a store of one image."""
-        own = query if isinstance(query, int | np.integer) else -1
-        store = self.store if own >= 0 else JoinedStore(self.store, query)
-        place = int(self.rows[own]) if own >= 0 else len(self.store)
-        found, scores = self.ranked(store, place, ranker, k, own)
+        if isinstance(query, Store):
+            found, scores = self.ranked(JoinedStore(self.store, query), len(self.store), ranker, k)
+        else:
+            found, scores = self.ranked(self.store, int(self.rows[query]), ranker, k, own=query)
         return [
             Hit(self.entries[number], float(similarity), None if np.isnan(score) else float(score))
             for number, similarity, score in zip(found.candidates[:k], found.similarities[:k], scores[:k])
         ]
 
-    def ranked(self, store, place: int, ranker: Ranker, k: int | None, own: int = -1, among: np.ndarray | None = None):
-        """(Shortlist of entries' numbers, the best first; its scores float [n], NaN where the method gave none) for the
-        image ``place`` of a store that begins as the index's does. own: the entry that is the query; among: entries
-        searched, None = all."""
+    def ranked(
+        self,
+        store: Store | JoinedStore,
+        row: int,
+        ranker: Ranker,
+        k: int | None,
+        own: int = -1,
+        among: np.ndarray | None = None,
+    ) -> tuple[Shortlist, np.ndarray]:
+        """(Entries, the best first; their scores float [n], NaN where the method gave none) for the image in ``row`` of
+        a store that begins with the images of the index.
+
+        k: entries wanted, None = all; own: the entry that is the query and is left out, -1 = none; among: entries
+        searched, None = all.
+        """
         gallery = self.gallery if among is None else self.gallery[among]
         depth = ranker.candidates
         wanted = None if k is None or depth is None else max(k, depth) + (own >= 0)
-        similarities, found = search(gallery, self._globals(store, np.array([place])), wanted)
+        similarities, found = search(gallery, self._globals(store, np.array([row])), wanted)
         found = found[0] if among is None else np.asarray(among)[found[0]]
         keep = found != own
         candidates, similarities = found[keep], similarities[0][keep]
         scores = np.full(len(candidates), np.nan)
         if ranker.name != "none":
-            head = Shortlist(0, candidates[:depth], similarities[:depth])
-            keys, values = self._scored(store, place, ranker, head)
-            order = np.argsort(-np.asarray(keys), kind="stable")
+            order, values = self._reranked(store, row, ranker, Shortlist(0, candidates[:depth], similarities[:depth]))
             scores[: len(order)] = values[order]
             order = np.concatenate([order, np.arange(len(order), len(scores))])
             candidates, similarities = candidates[order], similarities[order]
         return Shortlist(0, candidates, similarities), scores
 
-    def _scored(self, store, place, ranker, head: Shortlist):
-        """(what orders the candidates, what is told of them), both [n]."""
-        keys = values = -np.arange(len(head.candidates), dtype=np.float64)
-        space = SearchSpace(store, np.array([place]), self.rows, self.whitening)
+    def _reranked(self, store, row: int, ranker: Ranker, head: Shortlist) -> tuple[np.ndarray, np.ndarray]:
+        """(Positions in the shortlist ``head``, the best first; the scores of its candidates as people see them), both
+        [n]. The transformer reorders the shortlist first, the method then what the transformer made of it; candidates
+        of equal scores keep their order."""
+        order = np.arange(len(head.candidates))
+        shown = -order.astype(np.float64)
+        space = SearchSpace(store, np.array([row]), self.rows, self.whitening)
         vars(space)["gallery"] = self.gallery  # known already
         if ranker.transformer:
             (logits,) = ranker.transformer.logits(space, [head])
-            keys, values = ranker.transformer.fusion.scores(head.similarities, logits), expit(logits)
+            keys = ranker.transformer.fusion.scores(head.similarities, logits)
+            order, shown = np.argsort(-keys, kind="stable"), expit(logits)
         if ranker.method:
-            before = np.argsort(-keys, kind="stable")  # of equal scores the one that stood first stays first
-            values = np.empty(len(keys))
-            (values[before],) = ranker.method.scores(
-                space, [Shortlist(0, head.candidates[before], head.similarities[before])]
-            )
-            keys = np.empty(len(keys))
-            keys[before[np.argsort(-values[before], kind="stable")]] = -np.arange(len(keys))
-        return keys, values
+            shortlist = Shortlist(0, head.candidates[order], head.similarities[order])
+            (scores,) = ranker.method.scores(space, [shortlist])
+            shown = np.empty(len(order))
+            shown[order] = scores
+            order = order[np.argsort(-np.asarray(scores), kind="stable")]
+        return order, shown
 
-    def _globals(self, store, places) -> np.ndarray:
-        rows = l2_normalize(read_globals(store, places))
-        return self.whitening.apply(rows) if self.whitening else rows
+    def _globals(self, store, rows) -> np.ndarray:
+        vectors = l2_normalize(read_globals(store, rows))
+        return self.whitening.apply(vectors) if self.whitening else vectors
 
 
 def ranker_of(manifest: Manifest, args) -> Ranker:

@@ -14,26 +14,7 @@ from rrt.formats.lists import read_image_list
 from rrt.photo_index.manifest import Photograph, shown
 from rrt.progress import bar
 
-SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".bmp",
-        ".gif",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".avif",
-        ".jp2",
-    ]
-)
+SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .webp .tif .tiff .bmp .gif .ppm .pgm .pbm .avif .jp2".split())
 _RAW = "a camera's raw file, which cannot be read; export it as JPEG"
 _OTHER = {
     ".heic": "HEIC cannot be read; convert it to JPEG",
@@ -41,9 +22,7 @@ _OTHER = {
     ".jxl": "JPEG XL cannot be read; convert it to JPEG",
     ".psd": "a Photoshop file, which cannot be read; export it as JPEG",
 }
-UNSUPPORTED = (
-    dict.fromkeys([".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"], _RAW) | _OTHER
-)
+UNSUPPORTED = dict.fromkeys(".dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw".split(), _RAW) | _OTHER
 
 
 @dataclass
@@ -73,7 +52,7 @@ def scan(root: Path, apart: Path, follow_links: bool = False) -> Found:
         try:
             entries = sorted(os.scandir(os.path.join(top, folder)), key=lambda entry: entry.name)
         except OSError as error:
-            found.unread[folder or "."] = error.strerror
+            found.unread[folder or "."] = error.strerror or str(error)
             found.closed.append(folder)
             continue
         for entry in entries:
@@ -117,7 +96,7 @@ def scan_list(root: Path, path: str, follow_links: bool = False) -> Found:
             else:
                 _add(found, name, os.stat(root / name))
         except OSError as error:
-            found.unread[name] = error.strerror
+            found.unread[name] = error.strerror or str(error)
     return found
 
 

@@ -1,15 +1,16 @@
-"""The descriptors of an index: stores that are seen as one, and merged when there are many or much of them is of no use
-any more."""
+"""The descriptors of an index: stores that are seen as one, merged when there are many or when much of them is of no
+use any more; and what the index holds in all."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
-from rrt.photo_index.manifest import Manifest, segment_path
+from rrt.photo_index.manifest import PENDING, Manifest, read_manifest, segment_path
 from rrt.store.file import Sizes, write_finished
 from rrt.store.joined import JoinedStore
 from rrt.store.schema import LOCAL_COLUMNS
@@ -21,16 +22,14 @@ MANY_DEAD, DEAD_PART = 64, 0.3
 _IMAGES_PER_BLOCK = 64
 
 
-def open_segments(folder: Path, names) -> Store | JoinedStore | None:
+def open_segments(folder: Path, names: Iterable[str]) -> Store | JoinedStore | None:
     """All stores of an index as one, None when there are none. Everything is mapped now, so that their files may be
     removed."""
-    stores = []
-    for name in names:
-        store = Store(segment_path(folder, name))
-        store.global_descriptors
+    stores = [Store(segment_path(folder, name)) for name in names]
+    for store in stores:
+        _ = store.global_descriptors
         for column in LOCAL_COLUMNS:
             store.local_rows(column, 0, 0)
-        stores.append(store)
     return reduce(JoinedStore, stores) if stores else None
 
 
@@ -67,3 +66,35 @@ def _blocks(store, rows):
             "local/offsets": packed.offsets,
             **{f"local/{name}": getattr(packed, name) for name in LOCAL_COLUMNS},
         }
+
+
+def describe(folder: str | Path) -> dict:
+    """{what: number or text} of an index. Raises InputError when there is none or it is damaged."""
+    folder, manifest = Path(folder), read_manifest(folder)
+    store = open_segments(folder, manifest.segments)
+    contents, alive = manifest.contents(), alive_rows(store, manifest)
+    names = store.names if store else []
+    described = {names[row] for row in alive.tolist()}
+    size = sum(segment_path(folder, name).stat().st_size for name in manifest.segments)
+    options = [word for flag in manifest.extraction["flags"] for word in flag]
+    whitening = (manifest.whitening or {}).get("from")
+    if manifest.whitening and whitening == "learned":
+        dim, power = manifest.whitening["dim"], manifest.whitening["power"]
+        whitening = f"learned on the index, at most {dim} dimensions, power {power}"
+    return {
+        "photographs": sum(len(paths) for content, paths in contents.items() if content in described),
+        "contents": len(described),
+        "folder": manifest.root,
+        "skipped": len(manifest.skipped()),
+        "still to be described": len(contents.keys() - described - manifest.failed.keys()),
+        "an extraction was interrupted": (folder / PENDING).exists(),
+        "segments": len(manifest.segments),
+        "rows of removed photographs": len(names) - len(alive),
+        "megabytes of descriptors": round(size / 1e6, 1),
+        "local descriptors an image": round(float(store.local_counts()[alive].mean()), 1)
+        if store and len(alive)
+        else 0,
+        "whitening": whitening,
+        "options of the extraction": " ".join(options) or "those of the shipped model",
+        "SHA-256 of the model": manifest.extraction["model_sha256"],
+    }

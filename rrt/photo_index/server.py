@@ -1,23 +1,29 @@
-"""The local web page of an index: where it listens, and what it lets in (rrt/photo_index/web.py answers)."""
+"""Where the web page of an index listens, which names it goes by, and how long a request may take; uvicorn serves what
+rrt/photo_index/app.py answers."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import json
 import signal
 import socket
 import sys
-import threading
 from dataclasses import dataclass
-from http.server import ThreadingHTTPServer
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rrt.errors import InputError, check_count
+from rrt.photo_index.app import HEADERS, make_app
 from rrt.photo_index.extraction import Describer
 from rrt.photo_index.query import PhotoIndex, ranker_of
 from rrt.photo_index.service import Service
-from rrt.photo_index.web import Handler
 
-_CONNECTIONS = 64
-_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+MOST_CONNECTIONS = 64
+HEAD_SECONDS = 20.0  # for the head of a request, and for reading the answer to the one before
+REQUEST_SECONDS = 300.0  # for all of a request, from its head to its answer
+LAST_SECONDS = 5  # for requests at work when the server ends
 
 
 @dataclass(frozen=True)
@@ -36,38 +42,104 @@ class ServerSettings:
         check_count("max_upload_mb", self.max_upload)
 
 
-class PageServer(ThreadingHTTPServer):
-    """Serves a Service; ``address`` is that of its page."""
+class Connection(H11Protocol):
+    """A connection that ends when its request or its reader takes too long. When there are too many, the one goes first
+    whose client has kept the server waiting longest, so that slow clients shut nobody out."""
 
-    daemon_threads = True
-    request_queue_size = _CONNECTIONS
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has come."""
+        super().connection_made(transport)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._ends_within(HEAD_SECONDS)
+        if len(self.connections) > MOST_CONNECTIONS:
+            waiting = [known for known in self.connections if isinstance(known, Connection) and known._is_waiting()]
+            slowest = min(waiting, key=lambda known: known._since)
+            self.connections.discard(slowest)
+            slowest.transport.abort()
 
-    def __init__(self, service: Service, settings: ServerSettings = ServerSettings()):
-        self.service, self.settings = service, settings
-        self._free = threading.BoundedSemaphore(_CONNECTIONS)
-        self.address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    def handle_events(self) -> None:
+        """Something was received."""
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:
+            self._ends_within(REQUEST_SECONDS)
+
+    def on_response_complete(self) -> None:
+        """An answer was handed over for sending."""
+        self._ends_within(HEAD_SECONDS)
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone, or was sent away."""
+        if self._deadline:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP request, or one with two Host headers."""
+        body = json.dumps({"error": msg}).encode()
+        headers = HEADERS | {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers.items())]
+        self.transport.write("\r\n".join([*lines, "Connection: close", "", ""]).encode("ascii") + body)
+        self.transport.close()
+
+    def _is_waiting(self) -> bool:
+        """Whether the client is to act next: to send a request, or more of it, or to read the answer."""
+        return self.cycle is None or self.cycle.response_started or self.cycle.more_body
+
+    def _ends_within(self, seconds: float) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+        self._since = self.loop.time()
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+
+class PageServer:
+    """Serves a Service at an address that it listens at from the start: run() answers until stop(). ``address`` is
+    that of its page. Raises InputError when it cannot listen there."""
+
+    def __init__(self, service: Service, settings: ServerSettings | None = None):
+        self.service, self.settings = service, settings or ServerSettings()
+        host, port = self.settings.host, self.settings.port
+        kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+        both = kind == socket.AF_INET6 and socket.has_dualstack_ipv6()
         try:
-            super().__init__((settings.host, settings.port), Handler)
+            self._socket = socket.create_server((host, port), family=kind, dualstack_ipv6=both)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise InputError(
-                f"{settings.host}:{settings.port}: cannot listen there ({reason}); give another --port or --host"
-            ) from None
+            raise InputError(f"{host}:{port}: cannot listen there ({reason}); give another --port or --host") from None
+        self.port: int = self._socket.getsockname()[1]
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                make_app(service, self.knows, self.settings.max_upload),
+                http=Connection,
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                proxy_headers=False,
+                server_header=False,
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                timeout_graceful_shutdown=LAST_SECONDS,
+            )
+        )
 
     @property
     def address(self) -> str:
+        """The page's address, for a browser of this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     def knows(self, host: str) -> bool:
         """Whether a Host header may mean this page: its address, this machine, a name that was allowed, and, where
         other machines are served, any numeric address. Names of strangers that lead here are those of an attack (DNS
         rebinding)."""
         name, _, port = host.rpartition(":")
-        if not port.isdigit():
+        if not port.isdecimal():
             name, port = host, "80"
         name = name.strip("[]").lower()
-        if int(port) != self.server_port:
+        if port != str(self.port):
             return False
         if name in {"localhost", "127.0.0.1", "::1", self.settings.host.lower(), *map(str.lower, self.settings.names)}:
             return True
@@ -77,27 +149,13 @@ class PageServer(ThreadingHTTPServer):
         except ValueError:
             return False
 
-    def process_request(self, request, client_address):
-        if not self._free.acquire(blocking=False):
-            try:
-                request.settimeout(1)
-                request.sendall(_BUSY)
-            except OSError:
-                pass
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
+    def run(self) -> None:
+        """Answers requests until stop(), SIGINT or SIGTERM; those at work have LAST_SECONDS to end."""
+        self._server.run(sockets=[self._socket])
 
-    def process_request_thread(self, request, client_address):
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
-
-    def handle_error(self, request, client_address):
-        error = sys.exc_info()[1]
-        if not isinstance(error, (ConnectionError, TimeoutError)):
-            print(f"error: {client_address[0]}: {type(error).__name__}: {error}", file=sys.stderr)
+    def stop(self) -> None:
+        """Has run() end; may be called from another thread."""
+        self._server.should_exit = True
 
 
 def serve_index(args) -> None:
@@ -117,8 +175,7 @@ def serve_index(args) -> None:
         print(f"{len(index.entries):,} photographs at {server.address} (Ctrl-C ends)", flush=True)
         if ranker.note:
             print(f"note: {ranker.note}", flush=True)
-        with server:
-            server.serve_forever(0.2)
+        server.run()
     except KeyboardInterrupt:
         print()
     finally:

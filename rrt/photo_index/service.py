@@ -1,27 +1,85 @@
-"""What the web page asks of an index: photographs, small images, searches; one search at a time, a short queue before
-it."""
+"""Answers to queries: which photograph is meant, its descriptors, the search; for the web page also photographs and
+small images of an index, and its searches in turn, one at a time after a short queue."""
 
 from __future__ import annotations
 
-import json
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 
 from rrt.errors import InputError
-from rrt.photo_index.engine import Box, answer_file, answer_photograph
+from rrt.files.atomic import sha256_of_file
+from rrt.files.pictures import Box
 from rrt.photo_index.extraction import Describer
-from rrt.photo_index.query import PhotoIndex, Ranker
-from rrt.photo_index.report import as_json, json_text
+from rrt.photo_index.manifest import shown
+from rrt.photo_index.query import Hit, PhotoIndex, Ranker
+from rrt.photo_index.report import Answer, as_json, json_text
+from rrt.store.store import Store
 
 VIEW_SIDE = 1200  # pixels of a photograph that is shown large
 LARGEST_PAGE = 200
 # What is taken as an image; Pillow knows more kinds, some of which start other programs.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+
+def parse_box(text: str, name: str = "the box") -> Box:
+    """``x1,y1,x2,y2``, also in brackets, in pixels; x2 and y2 lie outside. name: what errors call it. Raises
+    InputError."""
+    try:
+        x1, y1, x2, y2 = (int(part) for part in text.removeprefix("[").removesuffix("]").split(","))
+    except ValueError:
+        raise InputError(f"{name} {text[:40]}: expected x1,y1,x2,y2, four whole numbers of pixels") from None
+    if not (0 <= x1 < x2 <= 10**6 and 0 <= y1 < y2 <= 10**6):
+        raise InputError(
+            f"the box {x1},{y1},{x2},{y2} is empty or has its corners the wrong way round; expected x1 < x2 and y1 < y2"
+        )
+    return x1, y1, x2, y2
+
+
+def answer_photograph(
+    index: PhotoIndex, number: int, ranker: Ranker, describer: Describer, k: int, box: Box | None = None
+) -> Answer:
+    """Photographs like one of the index, which is left out; its own descriptors serve unless a box is searched for."""
+    file, entry = index.file_of(number), index.entries[number]
+    if not box:
+        return Answer(entry.name, index.search(number, ranker, k), number, number, file)
+    if file is None:
+        raise InputError(
+            f"{shown(entry.name)}: the photograph is no longer there or has changed; run tools/search.py build again"
+        )
+    hits = [
+        hit
+        for hit in _described(index, file, entry.name, ranker, describer, k + 1, box)
+        if hit.entry.content != entry.content
+    ]
+    return Answer(entry.name, hits[:k], number, number, file, box)
+
+
+def answer_file(
+    index: PhotoIndex, file: Path, name: str, ranker: Ranker, describer: Describer, k: int, box: Box | None = None
+) -> Answer:
+    """Photographs like an image from anywhere, called ``name``; one of the same bytes is found, too."""
+    same = index.contents.get(sha256_of_file(file), -1)
+    return Answer(name, _described(index, file, name, ranker, describer, k, box), -1, same, file, box)
+
+
+def _described(
+    index: PhotoIndex, file: Path, name: str, ranker: Ranker, describer: Describer, k: int, box: Box | None
+) -> list[Hit]:
+    with TemporaryDirectory(prefix="rrt_query_") as folder:
+        path = Path(folder) / "query.h5"
+        try:
+            describer.describe(file.absolute(), path, box)
+        except InputError as error:
+            raise InputError(f"{shown(name)}: {error}") from None
+        with Store(path) as store:
+            return index.search(store, ranker, k)
 
 
 class Refusal(Exception):
@@ -43,10 +101,9 @@ class Service:
     k: int = 30
     max_pixels: int = 80_000_000
     waiting: int = 4
-    _places: threading.Semaphore = field(init=False)
 
     def __post_init__(self):
-        self._places = threading.BoundedSemaphore(1 + self.waiting)
+        self._queue = threading.BoundedSemaphore(1 + self.waiting)
         self._searching, self._opening = threading.Lock(), threading.Lock()
         self._drawing = threading.BoundedSemaphore(3)  # images decoded at a time, each of some megabytes
 
@@ -69,7 +126,7 @@ class Service:
             else index.entries
         )
         page = found[offset : offset + min(limit, LARGEST_PAGE)]
-        shown = [
+        entries = [
             {"id": entry.content, "name": json_text(entry.name), "more": len(entry.paths) - 1, "size": entry.size}
             for entry in page
         ]
@@ -78,7 +135,7 @@ class Service:
             "all": len(index.entries),
             "method": self.ranker.name,
             "note": self.ranker.note,
-            "photographs": shown,
+            "photographs": entries,
         }
 
     def jpeg(self, content: str, large: bool) -> bytes:
@@ -105,13 +162,13 @@ class Service:
 
     def search_file(self, file: Path, name: str, box: Box | None) -> dict:
         """Photographs like an uploaded image. Raises Refusal."""
-        self.check_picture(file)
+        self.check_image(file)
         with self._turn() as index:
             return self._answered(
                 index, lambda: answer_file(index, file, name, self.ranker, self.describer, self.k, box)
             )
 
-    def check_picture(self, file: Path) -> None:
+    def check_image(self, file: Path) -> None:
         """Refusal of what is no image or would take too much memory; its head alone is read."""
         try:
             with Image.open(file, formats=FORMATS) as image:
@@ -126,16 +183,16 @@ class Service:
             )
 
     @contextmanager
-    def _turn(self):
-        if not self._places.acquire(blocking=False):
+    def _turn(self) -> Iterator[PhotoIndex]:
+        if not self._queue.acquire(blocking=False):
             raise Refusal(503, "too many searches at a time; try again in a moment")
         try:
             with self._searching:
                 yield self.current()
         finally:
-            self._places.release()
+            self._queue.release()
 
-    def _answered(self, index, search) -> dict:
+    def _answered(self, index: PhotoIndex, search: Callable[[], Answer]) -> dict:
         began = time.perf_counter()
         try:
             answer = search()
@@ -145,17 +202,3 @@ class Service:
         for result in found["results"]:
             result["id"], result["more"] = result.pop("sha256"), len(result.pop("paths")) - 1
         return found | {"seconds": round(time.perf_counter() - began, 3)}
-
-
-def parse_json_box(text: str) -> Box | None:
-    """``[x1, y1, x2, y2]`` or nothing. Raises Refusal."""
-    if not text:
-        return None
-    try:
-        box = json.loads(text)
-        x1, y1, x2, y2 = box
-        if all(type(value) is int for value in box) and 0 <= x1 < x2 <= 10**6 and 0 <= y1 < y2 <= 10**6:
-            return x1, y1, x2, y2
-    except (ValueError, TypeError, RecursionError):
-        pass
-    raise Refusal(400, "the box is not of the form [x1, y1, x2, y2] with x1 < x2 and y1 < y2")

@@ -1,10 +1,12 @@
 """Building an index and having it follow its folder. Each step leaves an index that is whole: a run that was killed
 anywhere is gone on with by the next one.
 
-1. The folder is looked through; new and changed files are hashed; the manifest knows them now, removed ones are gone
-from it. 2. Contents without descriptors are listed in pending.json and described into a new segment (in parts, by
-another process). 3. The manifest takes the segment in. A file that changed meanwhile keeps its old descriptors out of
-it. 4. Segments are merged when there are many; the whitening is learned again where one is wanted.
+1. The folder is looked through and new and changed files are hashed; the manifest now has these and no longer the
+   removed ones.
+2. Contents without descriptors are listed in pending.json and described into a new segment, in parts, by another
+   process.
+3. The manifest takes the segment in, without the descriptors of files that changed meanwhile.
+4. Segments are merged when there are many; a whitening that was learned on the index is learned again.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -131,8 +134,7 @@ def _look(folder: Path, root: Path, manifest: Manifest, settings) -> tuple[Manif
         there = f"{len(manifest.photographs)} photographs were there before; " if manifest.photographs else ""
         raise InputError(
             f"{shown(str(root))}: no images in this folder ({found.ignored} other files, {len(found.unread)} that "
-            "cannot "
-            f"be read); {there}give the folder with the photographs"
+            f"cannot be read); {there}give the folder with the photographs"
         )
     photographs = hash_new(root, found, manifest.photographs, settings.rehash, usable_cores())
     for path, seen in manifest.photographs.items():  # in folders that cannot be listed now
@@ -210,12 +212,12 @@ def _take_pending(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
             number += 1
             name = f"segment-{number:05d}.h5"
             with Store(output) as store:
-                rows = [row for row, sha256 in enumerate(store.names) if sha256 in kept]
+                rows = np.array([row for row, sha256 in enumerate(store.names) if sha256 in kept])
                 write_rows(store, rows, segment_path(folder, name), store.config, manifest.extraction["model_sha256"])
         segments += (name,)
     # A file that changed or went away is to be looked at anew, by this run or the next.
     photographs = {
-        place: photograph for place, photograph in manifest.photographs.items() if photograph.sha256 not in changed
+        path: photograph for path, photograph in manifest.photographs.items() if photograph.sha256 not in changed
     }
     manifest = replace(
         manifest, segments=segments, failed=manifest.failed | failed, photographs=photographs, number=number
@@ -243,8 +245,8 @@ def _merged(folder: Path, manifest: Manifest) -> tuple[Manifest, bool]:
     if not wants_merging(manifest, store, len(alive)):
         return manifest, False
     number = manifest.number + 1
-    names = ()
-    if len(alive):
+    names: tuple[str, ...] = ()
+    if store and len(alive):
         names = (f"segment-{number:05d}.h5",)
         config = Store(segment_path(folder, manifest.segments[0])).config
         write_rows(store, alive, segment_path(folder, names[0]), config, manifest.extraction["model_sha256"])
@@ -256,7 +258,7 @@ def _merged(folder: Path, manifest: Manifest) -> tuple[Manifest, bool]:
 def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings, first: bool) -> Manifest:
     """The manifest with the whitening asked for, else the one it has; one learned on the index is learned anew where
     that changed."""
-    known = manifest.whitening
+    known, asked = manifest.whitening, dict[str, Any]()
     if settings.no_whitening or not manifest.segments:
         return _with_whitening(folder, manifest, None)
     if settings.whitening:
@@ -270,6 +272,7 @@ def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings, first: 
     else:
         return manifest
     store = open_segments(folder, manifest.segments)
+    assert store is not None
     rows = alive_rows(store, manifest)
     if asked["from"] == LEARNED:
         names = store.names
@@ -278,7 +281,7 @@ def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings, first: 
             return manifest
         if len(rows) < 2:
             return _with_whitening(folder, manifest, None)
-        whitening = fit_pca_whitening(np.asarray(store.global_descriptors[rows]), None, asked["power"])
+        whitening = fit_pca_whitening(np.asarray(store.global_descriptors[rows]), None, float(asked["power"]))
         # Few photographs vary in few directions.
         whitening = Whitening(whitening.mean, whitening.projection[:, : asked["dim"]])
     else:

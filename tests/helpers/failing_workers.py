@@ -1,8 +1,12 @@
-"""Tasks of extraction workers that fail; in a module of its own, because every worker process imports it."""
+"""Tasks of worker processes that fail; in a module of its own, because every worker process imports it."""
 
 import os
 import signal
+import sys
+import time
 from pathlib import Path
+
+from rrt.errors import InputError
 
 
 def die(part):
@@ -19,3 +23,17 @@ def fail_the_first_time(part):
         marker.touch()
         die(part)
     return 2
+
+
+def describe_or_fail(words, path, output, box):
+    """Stands for describe_image(): (process, whether it has loaded PyTorch), or what the name of the image says."""
+    if path.endswith("deadly"):
+        die(0)
+    if path.endswith("once") and not Path(output).exists():
+        Path(output).touch()
+        die(0)
+    if path.endswith("bad"):
+        raise InputError("is bad")
+    if path.endswith("slow"):
+        time.sleep(60)
+    return os.getpid(), int("torch" in sys.modules)

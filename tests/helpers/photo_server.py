@@ -14,30 +14,30 @@ MAX_UPLOAD = 300_000
 
 
 @contextmanager
-def serving(folder, describer=None, settings=ServerSettings(port=0, max_upload=MAX_UPLOAD), **more):
+def serving(folder, describer=None, settings=None, **more):
     """A PageServer at work."""
     service = Service(
         PhotoIndex(folder), Ranker("none"), describer or FakeDescriber(), k=5, max_pixels=1_000_000, **more
     )
-    with PageServer(service, settings) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = PageServer(service, settings or ServerSettings(port=0, max_upload=MAX_UPLOAD))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join()
 
 
 def request(server, method, path, body=None, **headers):
     """-> (status, headers, body). A POST has the headers of the page's own unless others are given; None leaves one
     out."""
-    host = f"127.0.0.1:{server.server_port}"
+    host = f"127.0.0.1:{server.port}"
     given = {"Host": host} | (
         {"Origin": f"http://{host}", "Content-Type": "application/octet-stream"} if method == "POST" else {}
     )
     given |= {name.replace("_", "-"): value for name, value in headers.items()}
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=120)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         if body is not None or method == "POST":
@@ -49,6 +49,6 @@ def request(server, method, path, body=None, **headers):
         if body:
             connection.send(body)
         answer = connection.getresponse()
-        return answer.status, dict(answer.getheaders()), answer.read()
+        return answer.status, answer.headers, answer.read()
     finally:
         connection.close()

@@ -10,8 +10,8 @@ from photo_folders import draw
 from photo_server import request, serving
 
 from rrt.photo_index.extraction import Describer, command_line
-from rrt.photo_index.info import describe
 from rrt.photo_index.query import PhotoIndex
+from rrt.photo_index.segments import describe
 from rrt.store.schema import parts_path
 
 NUM = 36  # two parts
@@ -60,7 +60,7 @@ def test_a_killed_build_is_gone_on_with(folder):
         0,
     )
     index = PhotoIndex(folder / "index")
-    assert index.entries[index.places["turned.jpg"]].size == (240, 320)
+    assert index.entries[index.numbers["turned.jpg"]].size == (240, 320)
     assert index.store.config["exif_rotation"] is True and index.store.config["model"]["block3_strides"] is False
 
 

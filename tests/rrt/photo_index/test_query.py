@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,11 +18,10 @@ from rrt.formats.revisited import load_revisited_set
 from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import DEFAULT_SETTINGS, RRT
 from rrt.network.reranker import Reranker
-from rrt.photo_index.engine import answer_file, answer_photograph, parse_box
-from rrt.photo_index.extraction import Describer, flags_of, merged_flags
 from rrt.photo_index.measure import measure_index
 from rrt.photo_index.query import PhotoIndex, Ranker, make_ranker
 from rrt.photo_index.report import as_html, as_json, as_text
+from rrt.photo_index.service import answer_file, answer_photograph, parse_box
 from rrt.store.store import Store
 from rrt.store.writer import write_store
 
@@ -111,7 +109,7 @@ def test_the_transformer_reranks_as_scores_of_single_pairs_do(folder, index, che
     before = names(answer_file(index, folder / "new.png", "new.png", Ranker("none"), FakeDescriber(), 12))
     write_store(folder / "q.h5", [describe(Job("q", folder / "new.png"))])
     query = Store(folder / "q.h5")[0]
-    logits = {name: reranker.score(query, index.store[int(index.rows[index.places[name]])]) for name in before[:6]}
+    logits = {name: reranker.score(query, index.store[int(index.rows[index.numbers[name]])]) for name in before[:6]}
     assert names(answer)[:6] == sorted(logits, key=logits.get, reverse=True) and names(answer)[6:] == before[6:]
     wanted = 1 / (1 + np.exp(-np.array([logits[name] for name in names(answer)[:6]])))
     assert np.allclose([hit.score for hit in answer.hits[:6]], wanted, atol=1e-4)
@@ -170,8 +168,15 @@ def test_without_a_checkpoint_for_the_model_search_alone_is_done_and_said(index)
 
 @pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,x", "5,5,5,9", "9,0,5,5", "-1,0,5,5", "1.5,2,3,4"])
 def test_a_crop_that_is_none_is_refused(text):
-    with pytest.raises(InputError, match="expected"):
-        parse_box(text)
+    for written in (text, f"[{text}]"):
+        with pytest.raises(InputError, match="expected"):
+            parse_box(written)
+
+
+def test_a_box_is_four_numbers_with_or_without_brackets():
+    assert parse_box("1,2,30,40") == parse_box("[1, 2, 30, 40]") == (1, 2, 30, 40)
+    with pytest.raises(InputError, match="--crop 1,2: expected"):
+        parse_box("1,2", "--crop")
 
 
 def test_the_page_of_results_needs_nothing_beside_it_and_names_are_no_markup(folder, index):
@@ -197,8 +202,8 @@ def test_precision_is_that_of_the_labels(folder, index, tmp_path):
     gallery = [f"s{scene}v{view}.png" for scene in range(SCENES) for view in range(VIEWS)][:-1] + ["z copy <b>.png"]
     write_image_list(tmp_path / "g.txt", gallery, [0] * len(gallery), [(80, 60)] * len(gallery))
     write_image_list(tmp_path / "q.txt", ["q0.png", "q1.png"], [0, 0], [(80, 60)] * 2)
-    of = lambda scene: [i for i, name in enumerate(gallery) if name.startswith(f"s{scene}")]
-    truth = [{"bbx": [0, 0, 80, 60], "easy": of(scene), "hard": [], "junk": []} for scene in (2, 0)]
+    easy = [[i for i, name in enumerate(gallery) if name.startswith(f"s{scene}")] for scene in (2, 0)]
+    truth = [{"bbx": [0, 0, 80, 60], "easy": positions, "hard": [], "junk": []} for positions in easy]
     save_ground_truth(tmp_path / "gnd.pkl", [name[:-4] for name in gallery], ["q0", "q1"], truth)
     images = load_revisited_set(tmp_path / "q.txt", tmp_path / "g.txt", tmp_path / "gnd.pkl")
     records = [describe(Job(f"q{i}.png", draw(tmp_path / f"{i}.png", 80 + i, scene=2))) for i in range(2)]
@@ -210,72 +215,6 @@ def test_precision_is_that_of_the_labels(folder, index, tmp_path):
     images = load_revisited_set(tmp_path / "q.txt", tmp_path / "g.txt", tmp_path / "gnd.pkl")
     with pytest.raises(InputError, match=r"has no 'away.png' \(line 12 of g.txt"):
         measure_index(index, images, queries, [Ranker("none")])
-
-
-ECHO = """
-import json, os, sys
-print(json.dumps({"ready": True}), flush=True)
-for line in sys.stdin:
-    asked = json.loads(line)
-    if asked["image"].endswith("deadly"): os._exit(3)
-    if asked["image"].endswith("once") and not os.path.exists(asked["output"]):
-        open(asked["output"], "w").close()
-        os._exit(3)
-    print(json.dumps({"size": [os.getpid(), 1]} if not asked["image"].endswith("bad") else {"error": "is bad"}),
-    flush=True)
-"""
-
-
-def test_a_process_that_died_is_started_again(tmp_path):
-    describer = Describer([], command=(sys.executable, "-c", ECHO))
-    try:
-        first = describer.describe("/x/a", tmp_path / "o")[0]
-        assert describer.describe("/x/b", tmp_path / "o")[0] == first
-        with pytest.raises(InputError, match="^is bad$"):
-            describer.describe("/x/bad", tmp_path / "o")
-        describer._process.kill()
-        second = describer.describe("/x/a", tmp_path / "o")[0]
-        assert second != first
-        assert describer.describe("/x/once", tmp_path / "once")[0] != second
-        with pytest.raises(InputError, match="cannot be described"):
-            describer.describe("/x/deadly", tmp_path / "o")
-        assert describer.describe("/x/a", tmp_path / "o")[0]
-    finally:
-        describer.close()
-    assert describer._process is None
-
-
-def test_given_options_replace_known_ones():
-    known = [["--model", "/a"], ["--max_features", "10"], ["--no-block3_strides"]]
-    given = [["--block3_strides"], ["--model", "/b"]]
-    assert merged_flags(known, given) == [["--max_features", "10"], *given]
-    args = dict.fromkeys(
-        [
-            "model",
-            "preset",
-            "config",
-            "scales",
-            "max_features",
-            "score_threshold",
-            "max_image_size",
-            "min_image_size",
-            "global_scales",
-            "precision",
-            "pca_dir",
-            "pca_dim",
-            "block3_strides",
-            "normalize_scales",
-            "use_local",
-            "use_global",
-        ]
-    ) | {"pca_whitening": False}
-    assert flags_of(SimpleNamespace(**args)) == []
-    args |= {"scales": [0.5, 1.0], "normalize_scales": False, "global_scales": []}
-    assert flags_of(SimpleNamespace(**args)) == [
-        ["--scales", "0.5", "1.0"],
-        ["--global_scales"],
-        ["--no-normalize_scales"],
-    ]
 
 
 def test_importing_the_index_loads_neither_tensorflow_nor_the_network():

@@ -15,10 +15,9 @@ from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
 from rrt.formats.lists import write_image_list
 from rrt.photo_index import extraction
-from rrt.photo_index.info import describe
 from rrt.photo_index.manifest import locked, read_manifest, shown, write_manifest
 from rrt.photo_index.query import PhotoIndex, Ranker
-from rrt.photo_index.segments import MOST_SEGMENTS
+from rrt.photo_index.segments import MOST_SEGMENTS, describe
 from rrt.search.whitening import Whitening
 
 
@@ -143,7 +142,7 @@ def test_a_rotated_picture_is_upright(photos, tmp_path, described):
     draw(photos / "turned.jpg", 9, size=(80, 60), orientation=6)
     build(tmp_path / "i", photos)
     index = PhotoIndex(tmp_path / "i")
-    assert index.entries[index.places["turned.jpg"]].size == (60, 80)
+    assert index.entries[index.numbers["turned.jpg"]].size == (60, 80)
 
 
 def test_names_of_any_kind_hidden_files_and_links(photos, tmp_path, described):

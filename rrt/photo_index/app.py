@@ -1,0 +1,222 @@
+"""What the web page answers, as a Starlette application.
+
+GET  /, /page.css, /page.js, /icon.svg
+GET  /photographs?offset=&limit=&text=     a page of the index
+GET  /thumbnail/ID, /picture/ID            ID: SHA-256 of a photograph of the index; no path ever comes from outside
+POST /search/ID?box=[x1,y1,x2,y2]          photographs like one of the index
+POST /search?box=...&name=...              photographs like the image in the body
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rrt.errors import InputError
+from rrt.files.pictures import Box
+from rrt.photo_index.service import Refusal, Service, parse_box
+
+PAGE = Path(__file__).with_name("page")
+FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+METHODS = ("GET", "HEAD", "POST")
+UPLOAD_SECONDS = 60.0  # that the body of a request may take
+UNREAD_SECONDS = 2.0  # and that of a refused one, so that the browser comes to read the answer
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+
+
+def make_app(service: Service, knows: Callable[[str], bool], max_upload: int) -> ASGIApp:
+    """The application. knows: whether a Host header may mean this page; max_upload: bytes of an image's file."""
+    pages = Pages(service, max_upload)
+    app = Starlette(
+        routes=[
+            *(Route(path, pages.file) for path in FILES),
+            Route("/photographs", pages.photographs),
+            Route("/thumbnail/{content}", pages.thumbnail),
+            Route("/picture/{content}", pages.picture),
+            Route("/search/{content}", pages.search_photograph, methods=["POST"]),
+            Route("/search", pages.search_upload, methods=["POST"]),
+        ],
+        exception_handlers={
+            Refusal: refuse,
+            404: _nothing_there,
+            405: _nothing_there,
+            ClientDisconnect: lambda *_: Response(),  # nobody reads it
+            Exception: _failed,
+        },
+    )
+    app.router.redirect_slashes = False
+    return Guard(app, knows)
+
+
+class Guard:
+    """Lets in what is meant for this page, and sends its rules with every answer."""
+
+    def __init__(self, app: ASGIApp, knows: Callable[[str], bool]):
+        self.app, self.knows = app, knows
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, after which the rest of its body is read for a moment: a browser does not read the answer
+        while it cannot go on sending."""
+        asked = Headers(scope=scope)
+        unread = "transfer-encoding" in asked or asked.get("content-length", "0") != "0"
+
+        async def receive_noting() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = message.get("more_body", False)
+            return message
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            elif unread and not message.get("more_body"):
+                await send({**message, "more_body": True})
+                try:
+                    async with asyncio.timeout(UNREAD_SECONDS):
+                        while unread:
+                            await receive_noting()
+                except TimeoutError:
+                    pass
+                message = {"type": "http.response.body"}
+            await send(message)
+
+        app = self.app
+        if not self.knows(asked.get("host", "")):
+            app = _refusal(
+                403, "this page does not go by that name; use its own address, or start it with --allow_host NAME"
+            )
+        elif scope["method"] not in METHODS:
+            app = _refusal(501, f"this page knows {', '.join(METHODS)} alone")
+        await app(scope, receive_noting, send_guarded)
+
+
+class Pages:
+    """The answers to requests, each by the name of what is asked for."""
+
+    def __init__(self, service: Service, max_upload: int):
+        self.service, self.max_upload = service, max_upload
+
+    def file(self, request: Request) -> Response:
+        """A file of the page."""
+        file = PAGE / FILES[request.scope["path"]]
+        return Response(file.read_bytes(), media_type=TYPES[file.suffix])
+
+    def photographs(self, request: Request) -> Response:
+        """Some photographs of the index, as JSON."""
+        offset, limit = _number(request, "offset", 0), _number(request, "limit", 60)
+        found = self.service.photographs(offset, limit, request.query_params.get("text", ""))
+        return _json(found | {"max_upload": self.max_upload, "max_pixels": self.service.max_pixels})
+
+    def thumbnail(self, request: Request) -> Response:
+        """A photograph as a small JPEG."""
+        return _jpeg(self.service.jpeg(request.path_params["content"], large=False))
+
+    def picture(self, request: Request) -> Response:
+        """A photograph as a larger JPEG."""
+        return _jpeg(self.service.jpeg(request.path_params["content"], large=True))
+
+    async def search_photograph(self, request: Request) -> Response:
+        """Photographs like one of the index, as JSON."""
+        length, box = _checked_search(request)
+        if length:
+            raise Refusal(400, "a search for a photograph of the index has no body")
+        return _json(await run_in_threadpool(self.service.search_photograph, request.path_params["content"], box))
+
+    async def search_upload(self, request: Request) -> Response:
+        """Photographs like the image in the body, as JSON."""
+        length, box = _checked_search(request)
+        if not re.fullmatch(r"application/octet-stream|image/[\w.+-]+", request.headers.get("content-type", "")):
+            raise Refusal(415, "the body is to be an image's file (Content-Type application/octet-stream)")
+        if length > self.max_upload:
+            raise Refusal(413, f"the file has {length / 1e6:.1f} MB; at most {self.max_upload / 1e6:g} are taken")
+        name = request.query_params.get("name", "")[:300] or "picture"
+        with TemporaryDirectory(prefix="rrt_upload_") as folder:
+            file = Path(folder) / "picture"
+            await _receive(request, file)
+            return _json(await run_in_threadpool(self.service.search_file, file, name, box))
+
+
+async def _receive(request: Request, file: Path) -> None:
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            with open(file, "wb") as out:
+                async for block in request.stream():
+                    out.write(block)
+    except TimeoutError:
+        raise Refusal(408, "the image did not arrive") from None
+
+
+def _checked_search(request: Request) -> tuple[int, Box | None]:
+    """(Bytes of the body, the box searched for) of a search that this page itself asks for. Raises Refusal."""
+    length = request.headers.get("content-length", "")
+    if not re.fullmatch(r"\d{1,12}", length, re.ASCII) or "transfer-encoding" in request.headers:
+        raise Refusal(411, "the size of the image is missing (Content-Length)")
+    if request.headers.get("origin") != f"http://{request.headers['host']}":
+        raise Refusal(403, "searches are taken from this page alone")
+    box = request.query_params.get("box", "")
+    try:
+        return int(length), parse_box(box) if box else None
+    except InputError as error:
+        raise Refusal(400, str(error)) from None
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise Refusal(400, f"{name} is to be a number")
+    return int(text)
+
+
+def _jpeg(content: bytes) -> Response:
+    # The address means these very bytes for ever.
+    return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400, immutable"})
+
+
+def _json(value: dict, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(value), status, headers, "application/json")
+
+
+def _refusal(status: int, message: str) -> Response:
+    headers = {"Connection": "close"} | ({"Retry-After": "1"} if status == 503 else {})
+    return _json({"error": message}, status, headers)
+
+
+def refuse(request: Request, refusal: Exception) -> Response:
+    """The answer to a request that was refused."""
+    assert isinstance(refusal, Refusal)
+    return _refusal(refusal.status, str(refusal))
+
+
+def _nothing_there(*_) -> Response:
+    return _refusal(404, "there is nothing at this address")
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    what = f"{request.method} {request.scope['path'][:200]!r}"
+    print(f"error: {what}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    return _refusal(500, "the search failed; the console it was started on says more")
