@@ -119,7 +119,7 @@ class PhotoIndex:
         if not described:
             raise InputError(f"{self.folder}: no photograph of this index has descriptors; run tools/search.py build")
         self.rows = np.array([row_of[content] for content, _ in described], np.int64)
-        sizes = self.store.image_size[self.rows].tolist()
+        sizes = np.asarray(self.store.image_size)[self.rows].tolist()
         self.entries = [Entry(content, paths, tuple(size)) for (content, paths), size in zip(described, sizes)]
 
     def _state(self):

@@ -78,7 +78,8 @@ def test_the_page_finds_a_cropped_copy_with_its_own_process(folder, tmp_path):
             assert status == 200 and json.loads(body)["results"][0]["name"] == "p07.png"
             warm = json.loads(request(server, "POST", "/search?box=[40,20,620,470]", content)[2])
             assert warm["results"][0]["name"] == "p07.png" and warm["same_file"] is None
-            describer._process.kill()
+            (child,) = describer._children
+            child.kill()
             assert request(server, "POST", "/search", content)[0] == 200
     finally:
         describer.close()

@@ -113,7 +113,10 @@ def test_the_box_can_be_drawn_moved_and_removed_with_the_keyboard(page):
     )
     for name, value in (("x2", "200"), ("y2", "100")):
         find(browser, f"#{name}").send_keys(Keys.CONTROL + "a" + Keys.NULL + value + Keys.TAB)
-    values = lambda: [int(find(browser, f"#{name}").get_property("value")) for name in ("x1", "y1", "x2", "y2")]
+
+    def values():
+        return [int(find(browser, f"#{name}").get_property("value")) for name in ("x1", "y1", "x2", "y2")]
+
     assert values() == [0, 0, 200, 100]
     box = find(browser, "#box")
     box.send_keys(Keys.ARROW_RIGHT)
