@@ -7,7 +7,7 @@ matches.
 Above, each local descriptor is a dot, the brighter and larger the more attention it gets; lines are the strongest
 links, descriptors that attend to each other across the pair, solid where the verified transform agrees. Below are the
 inliers of the reranker geometric with its default settings. Images are named by their path in the store, file stem or
-place; a query that was cropped is drawn as its crop, for which --gnd or --box is needed. Without --resume only the
+position; a query that was cropped is drawn as its crop, for which --gnd or --box is needed. Without --resume only the
 verified matches are drawn.
 """
 
@@ -16,13 +16,14 @@ from dataclasses import fields
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError
 from rrt.network.reranker import Reranker
-from rrt.report.pair import ATTENTIONS, AttentionView, describe_numbers, draw_pair, explain_pair
+from rrt.report.explanation import ATTENTIONS, AttentionView, describe_numbers, explain_pair
+from rrt.report.pair import draw_pair
 from rrt.viz.style import check_figure_path, save_figure
 
 
 def parser() -> CommandParser:
     p = CommandParser(__doc__)
-    p.add_argument("query", help="name, file stem or place in the store")
+    p.add_argument("query", help="name, file stem or position in the store")
     p.add_argument("candidate", help="the same")
     p.add_argument("--store", required=True, help="descriptor store (.h5) that holds both")
     p.add_argument("--image_dir", required=True, help="the folder that the names in the store are relative to")
@@ -68,8 +69,9 @@ def main() -> None:
         reranker = Reranker.from_checkpoint(args.resume, device="cpu" if args.cpu else None)
     elif not args.geometric:
         raise InputError("--no-geometric without --resume leaves nothing to draw; give a checkpoint")
+    box = tuple(args.box) if args.box else None
     pair = explain_pair(
-        args.store, args.query, args.candidate, args.image_dir, reranker, args.geometric, args.box, args.gnd, view
+        args.store, args.query, args.candidate, args.image_dir, reranker, args.geometric, box, args.gnd, view
     )
     save_figure(draw_pair(pair), args.output)
     print(pair.title, describe_numbers(pair.numbers), f"wrote {args.output}", sep="\n")

@@ -38,12 +38,15 @@ def grades_of(entry):
     return CLASSIC_GRADES if "good" in entry else GRADES
 
 
-def query_boxes(truth):
-    """{file stem of a query: its box (x1, y1, x2, y2)}, rounded to whole pixels as an extraction crops."""
-    return {
-        Path(name).stem: tuple(int(round(value)) for value in entry["bbx"])
-        for name, entry in zip(truth.qimlist, truth.gnd)
-    }
+def pixel_box(entry: dict) -> tuple[int, int, int, int]:
+    """A query's box (x1, y1, x2, y2) rounded to whole pixels, as an extraction crops it."""
+    x1, y1, x2, y2 = (int(round(float(value))) for value in entry["bbx"])
+    return x1, y1, x2, y2
+
+
+def query_boxes(truth: GroundTruth) -> dict[str, tuple[int, int, int, int]]:
+    """{file stem of a query: its box in whole pixels}."""
+    return {Path(name).stem: pixel_box(entry) for name, entry in zip(truth.qimlist, truth.gnd)}
 
 
 def load_ground_truth(path):

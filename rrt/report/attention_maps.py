@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from rrt.errors import InputError
-from rrt.network.model import RRT
+from rrt.network.model import RRT, EncoderLayer
 from rrt.network.pairs import lay_out_pairs, read_images
 
 CLS, QUERY_GLOBAL = 0, 1
@@ -83,8 +83,8 @@ def strongest_links(mutual: np.ndarray, number: int) -> np.ndarray:
     twice: of the links of a descriptor the strongest stands for all. Cells of 0 are none. Equal ones: the first."""
     rows, columns = mutual.shape
     free_rows, free_columns, links = np.ones(rows, bool), np.ones(columns, bool), []
-    for place in np.argsort(-mutual, axis=None, kind="stable"):
-        i, j = divmod(int(place), columns)
+    for cell in np.argsort(-mutual, axis=None, kind="stable"):
+        i, j = divmod(int(cell), columns)
         if len(links) == number or mutual[i, j] <= 0:
             break
         if free_rows[i] and free_columns[j]:
@@ -96,7 +96,7 @@ def strongest_links(mutual: np.ndarray, number: int) -> np.ndarray:
 def pair_attention(
     model: RRT, store, query: int, candidate: int, max_local: int | None = 500, binning: str = "published"
 ) -> PairAttention:
-    """The attention weights of the pair (query, candidate), places in the store, and its logit, in float32.
+    """The attention weights of the pair (query, candidate), indices in the store, and its logit, in float32.
 
     max_local, binning: as the model was trained (``rrt.Reranker``). Raises InputError for descriptors that are not
     finite.
@@ -123,6 +123,7 @@ def _forward(model: RRT, x: torch.Tensor) -> tuple[np.ndarray, float]:
     """The network over one sequence x [T, d]: weights [layers, heads, T, T] and the logit."""
     found = []
     for layer in model.encoder.layers:
+        assert isinstance(layer, EncoderLayer)
         projected = layer.project(x).unflatten(1, (3, layer.self_attn.num_heads, -1))
         query, key, value = (part.transpose(0, 1) for part in projected.unbind(1))
         weights = torch.softmax(query @ key.transpose(1, 2) * query.shape[-1] ** -0.5, dim=-1)

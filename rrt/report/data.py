@@ -4,7 +4,7 @@ A rank is counted as the measures count it: images that the protocol ignores (ju
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.evaluation.metrics import bootstrap_interval
-from rrt.evaluation.rankings import SavedRankings
+from rrt.evaluation.rankings import SavedMethod, SavedRankings
 from rrt.formats.ground_truth import POSITIVE_GRADES, grades_of, ignored_positions
 
 SHOWN = 100
@@ -20,24 +20,19 @@ NEGATIVE = "negative"
 
 
 @dataclass(frozen=True)
-class Method:
-    """A method of the report. before: place in ``Comparison.methods`` of the global search it started from (its own for
-    global search); evaluation: place in ``Comparison.evaluations``; rankings {protocol: [Q, R]}: images of the
+class Method(SavedMethod):
+    """A method of the report. before: index in ``Comparison.methods`` of the global search it started from (its own for
+    global search); evaluation: index in ``Comparison.evaluations``; rankings {protocol: [Q, R]}: images of the
     comparison, -1 filling rows up."""
 
-    label: str
     before: int
     evaluation: int
-    aps: dict[str, np.ndarray]
-    ps: dict[str, np.ndarray]
-    rankings: dict[str, np.ndarray]
-    details: dict
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Methods measured on one test set. names: of all images, the gallery first, then distractors; an image is its
-    place here."""
+    index here."""
 
     evaluations: list[SavedRankings]
     names: list[str]
@@ -45,14 +40,17 @@ class Comparison:
 
     @property
     def queries(self) -> list[str]:
+        """Names of the query images, in the order of the list."""
         return self.evaluations[0].queries
 
     @property
     def gnd(self) -> list[dict]:
+        """Ground truth of each query, as ``GroundTruth.gnd``."""
         return self.evaluations[0].gnd
 
     @cached_property
     def protocols(self) -> tuple:
+        """easy, medium and hard, or classic."""
         return self.evaluations[0].protocols
 
 
@@ -74,18 +72,18 @@ def combine(evaluations: list[SavedRankings]) -> Comparison:
     if len(set(folders)) < len(folders):
         raise InputError(f"{max(folders, key=folders.count)}: given twice; give every evaluation once")
     names = list(first.gallery)
-    place_of: dict[str, int] = {}
+    index_of: dict[str, int] = {}
     methods: list[Method] = []
     for number, evaluation in enumerate(evaluations):
         for name in evaluation.others.values():
-            if name not in place_of:
-                place_of[name] = len(names)
+            if name not in index_of:
+                index_of[name] = len(names)
                 names.append(name)
-        places = {position: place_of[name] for position, name in evaluation.others.items()}
+        indices = {position: index_of[name] for position, name in evaluation.others.items()}
         before = len(methods)
         for saved in evaluation.methods:
-            rankings = _renumbered(saved.rankings, len(first.gallery), places)
-            method = Method(saved.label, before, number, saved.aps, saved.ps, rankings, saved.details)
+            rankings = _renumbered(saved.rankings, len(first.gallery), indices)
+            method = Method(**{**vars(saved), "rankings": rankings}, before=before, evaluation=number)
             same = next(
                 (i for i, other in enumerate(methods) if saved is evaluation.methods[0] and _same(other, method)), None
             )
@@ -96,14 +94,14 @@ def combine(evaluations: list[SavedRankings]) -> Comparison:
     return Comparison(evaluations, names, _with_own_labels(methods, folders))
 
 
-def _renumbered(rankings, num_gallery, places):
+def _renumbered(rankings, num_gallery, indices):
     """The same tables with the comparison's numbers for distractors; equal tables stay one."""
     changed = {}
     for table in rankings.values():
         if id(table) not in changed:
             new = table.copy()
             for row, column in np.argwhere(table >= num_gallery):
-                new[row, column] = places[int(table[row, column])]
+                new[row, column] = indices[int(table[row, column])]
             changed[id(table)] = new
     return {protocol: changed[id(table)] for protocol, table in rankings.items()}
 
@@ -126,13 +124,13 @@ def _with_own_labels(methods, folders):
         label = method.label
         if counts[label] > 1:
             label += f" ({folder.name if short[folder.name] == 1 else folder})"
-        named.append(Method(**{**vars(method), "label": label}))
+        named.append(replace(method, label=label))
     return named
 
 
 def frames(entry: dict) -> dict[int, str]:
     """{image: grade} of a query's graded images; all others are NEGATIVE."""
-    return {int(picture): grade for grade in grades_of(entry) for picture in entry[grade]}
+    return {int(image): grade for grade in grades_of(entry) for image in entry[grade]}
 
 
 def measured_ranks(ranking: np.ndarray, ignored: np.ndarray) -> np.ndarray:
@@ -143,19 +141,16 @@ def measured_ranks(ranking: np.ndarray, ignored: np.ndarray) -> np.ndarray:
 
 
 def results(ranking: np.ndarray, before: np.ndarray, ignored: np.ndarray, shown: int = SHOWN) -> dict[str, list[int]]:
-    """The first ``shown`` ranked images, and the ignored ones between them: {"images", "ranks", "before"}, lists of
+    """The first ``shown`` ranked images, and the ignored ones between them: {"pictures", "ranks", "before"}, lists of
     one length. before: the rank in the ranking before, 0 where it does not list the image; both are 0 for ignored
     ones."""
     ranks, ranks_before = measured_ranks(ranking, ignored), measured_ranks(before, ignored)
     end = int(np.searchsorted(np.cumsum(ranks > 0), shown)) + 1
     head = ranking[:end] >= 0
     was = dict(zip(before.tolist(), ranks_before.tolist()))
-    pictures, ranks = ranking[:end][head].tolist(), ranks[:end][head].tolist()
-    return {
-        "pictures": pictures,
-        "ranks": ranks,
-        "before": [was.get(p, 0) if r else 0 for p, r in zip(pictures, ranks)],
-    }
+    images, shown_ranks = ranking[:end][head].tolist(), ranks[:end][head].tolist()
+    ranks_were = [was.get(image, 0) if rank else 0 for image, rank in zip(images, shown_ranks)]
+    return {"pictures": images, "ranks": shown_ranks, "before": ranks_were}
 
 
 def query_data(comparison: Comparison, row: int, shown: int = SHOWN) -> dict:
@@ -163,7 +158,7 @@ def query_data(comparison: Comparison, row: int, shown: int = SHOWN) -> dict:
     "results" [method] {protocol: results()}, "positives" {protocol: images}, "places" [method] {protocol: their
     ranks, 0 for those not listed}}."""
     entry = comparison.gnd[row]
-    found, places = [], []
+    found, ranks = [], []
     positives = {
         p: np.sort(np.concatenate([entry[g] for g in POSITIVE_GRADES[p]])).tolist() for p in comparison.protocols
     }
@@ -171,20 +166,20 @@ def query_data(comparison: Comparison, row: int, shown: int = SHOWN) -> dict:
     for method in comparison.methods:
         before = comparison.methods[method.before].rankings
         found.append({})
-        places.append({})
+        ranks.append({})
         for protocol in comparison.protocols:
             ignored, ranking = ignored_positions(entry, protocol), method.rankings[protocol][row]
             found[-1][protocol] = results(ranking, before[protocol][row], ignored, shown)
             rank_of = dict(zip(ranking.tolist(), measured_ranks(ranking, ignored).tolist()))
-            places[-1][protocol] = [rank_of.get(picture, 0) for picture in positives[protocol]]
+            ranks[-1][protocol] = [rank_of.get(image, 0) for image in positives[protocol]]
             seen.update(found[-1][protocol]["pictures"])
     graded = frames(entry)
     return {
-        "names": {picture: comparison.names[picture] for picture in sorted(seen)},
-        "grades": {picture: graded.get(picture, NEGATIVE) for picture in sorted(seen)},
+        "names": {image: comparison.names[image] for image in sorted(seen)},
+        "grades": {image: graded.get(image, NEGATIVE) for image in sorted(seen)},
         "results": found,
         "positives": positives,
-        "places": places,
+        "places": ranks,
     }
 
 
@@ -208,10 +203,9 @@ def summary_data(comparison: Comparison) -> dict:
         for method in comparison.methods
     ]
     count = len(comparison.methods)
-    gains = [[None] * count for _ in range(count)]
+    gains: list[list[dict]] = [[{} for _ in range(count)] for _ in range(count)]
     for a in range(count):
         for b in range(a, count):
-            gains[a][b], gains[b][a] = {}, {}
             for protocol in comparison.protocols:
                 difference = comparison.methods[b].aps[protocol] - comparison.methods[a].aps[protocol]
                 mean, (low, high) = _mean(difference), bootstrap_interval(difference)
@@ -238,7 +232,7 @@ def aps_data(method: Method) -> dict:
     return {protocol: _plain(aps) for protocol, aps in method.aps.items()}
 
 
-def picture_folder(evaluation: SavedRankings, given=None) -> Path:
+def image_folder(evaluation: SavedRankings, given=None) -> Path:
     """Where the images lie: as given, else the data set's folder, or that of the list when it is a link to
     elsewhere."""
     if given is not None:

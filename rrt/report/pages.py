@@ -10,18 +10,19 @@ before index.html, which alone says which data belong to it, so that a kill leav
 """
 
 import hashlib
-import html
 import json
 import shutil
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
+from jinja2 import Environment
+
 from rrt.errors import InputError
 from rrt.evaluation.rankings import command_line, load_rankings, software
-from rrt.files.atomic import atomic_path
-from rrt.formats.ground_truth import IGNORED_GRADES, POSITIVE_GRADES, grades_of
-from rrt.report.data import SHOWN, Comparison, aps_data, combine, picture_folder, query_data, summary_data
+from rrt.files.atomic import write_bytes
+from rrt.formats.ground_truth import IGNORED_GRADES, POSITIVE_GRADES, grades_of, pixel_box
+from rrt.report.data import SHOWN, Comparison, aps_data, combine, image_folder, query_data, summary_data
 from rrt.report.pairs import draw_pairs, folder_of, parse_pairs
 from rrt.report.thumbnails import Job, make_thumbnails, remove_others
 
@@ -52,22 +53,22 @@ def make_report(
     """
     comparison = combine([load_rankings(folder) for folder in evaluations])
     wanted = parse_pairs(pairs, comparison)
-    folder = picture_folder(comparison.evaluations[0], image_dir)
+    folder = image_folder(comparison.evaluations[0], image_dir)
     out = _own_folder(out)
     drawn = draw_pairs(out / "pairs", wanted, comparison, folder, resume)
     pages = [query_data(comparison, row) for row in range(len(comparison.queries))]
     shown = sorted(set().union(*(page["names"] for page in pages)))
-    jobs = {picture: Job(folder / comparison.names[picture]) for picture in shown}
+    jobs = {image: Job(folder / comparison.names[image]) for image in shown}
     whole = [Job(folder / name) for name in comparison.queries]
-    crops = [Job(folder / name, _box(entry)) for name, entry in zip(comparison.queries, comparison.gnd)]
+    crops = [Job(folder / name, pixel_box(entry)) for name, entry in zip(comparison.queries, comparison.gnd)]
     made = make_thumbnails(out / "thumbs", [*whole, *crops, *jobs.values()], num_workers)
     for page in pages:
-        page["thumbs"] = {picture: _shown(made.get(jobs[picture])) for picture in page["names"]}
+        page["thumbs"] = {image: _shown(made.get(jobs[image])) for image in page["names"]}
     summary = summary_data(comparison)
     queries = [
         {
             "name": name,
-            "box": list(_box(entry)),
+            "box": list(pixel_box(entry)),
             "whole": _shown(made.get(a)),
             "crop": _shown(made.get(b)),
             "counts": {grade: len(entry[grade]) for grade in grades_of(entry)},
@@ -109,24 +110,18 @@ def _own_folder(out):
     out = Path(out)
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).exists():
         raise InputError(f"{out}: holds files that are no report's; give --out an empty or a new folder")
-    with atomic_path(out / MARK) as temporary:
-        temporary.write_text(json.dumps({"schema": "rrt-report", "version": 1}) + "\n")
+    write_bytes(out / MARK, (json.dumps({"schema": "rrt-report", "version": 1}) + "\n").encode())
     return out
-
-
-def _box(entry):
-    """A query's box in whole pixels, as the extraction crops it."""
-    return tuple(int(round(float(value))) for value in entry["bbx"])
 
 
 def _shown(thumbnail):
     return [thumbnail.file, *thumbnail.size] if thumbnail else None
 
 
-def _script(name, value, *place):
+def _script(name, value, *row):
     """A call that hands the page a value. JSON in ASCII; < is escaped, so that no text can end a script."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return f"RRT.receive({json.dumps(name)},{text}{''.join(f',{number}' for number in place)});\n"
+    return f"RRT.receive({json.dumps(name)},{text}{''.join(f',{number}' for number in row)});\n"
 
 
 def _write(out, meta, texts):
@@ -137,17 +132,12 @@ def _write(out, meta, texts):
     ]
     data = out / f"data-{digest}"
     for name, text in texts.items():
-        with atomic_path(data / name) as temporary:
-            temporary.write_text(text, encoding="ascii")
+        write_bytes(data / name, text.encode("ascii"))
     page = files("rrt.report") / "page"
     for name in _PAGE:
-        with atomic_path(data / name) as temporary:
-            temporary.write_bytes((page / name).read_bytes())
-    index = (page / "index.html").read_text(encoding="utf-8")
-    for word, value in {"{{title}}": html.escape(meta["title"]), "{{data}}": data.name}.items():
-        index = index.replace(word, value)
-    with atomic_path(out / "index.html") as temporary:
-        temporary.write_text(index, encoding="utf-8")
+        write_bytes(data / name, (page / name).read_bytes())
+    template = Environment(autoescape=True).from_string((page / "index.html").read_text(encoding="utf-8"))
+    write_bytes(out / "index.html", template.render(title=meta["title"], data=data.name).encode())
     for old in out.glob("data-*"):
         if old != data:
             shutil.rmtree(old, ignore_errors=True)

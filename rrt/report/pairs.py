@@ -25,29 +25,29 @@ def parse_pairs(texts, comparison: Comparison) -> list[tuple[int, int]]:
             query, candidate = next(((a, b) for a, b in splits if a in queries), splits[0])
             what, name = ("query", query) if query not in queries else ("gallery image", candidate)
             raise InputError(f"--pairs {text}: no {what} '{name}'; give names of the image lists, or their stems")
-        places = [(queries[a], gallery[b]) for a, b in known]
-        if len(places) > 1 or len(places[0][0]) > 1 or len(places[0][1]) > 1:
+        indices = [(queries[a], gallery[b]) for a, b in known]
+        if len(indices) > 1 or len(indices[0][0]) > 1 or len(indices[0][1]) > 1:
             raise InputError(f"--pairs {text}: fits more than one pair; give the names as in the image lists")
-        found[places[0][0][0], places[0][1][0]] = None
+        found[indices[0][0][0], indices[0][1][0]] = None
     return list(found)
 
 
 def _by_name(names):
-    """{name or stem: places}; a whole name means that image alone."""
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        places.setdefault(PurePosixPath(name).stem, []).append(place)
-    return places | {name: [place] for place, name in enumerate(names)}
+    """{name or stem: indices}; a whole name means that image alone."""
+    indices: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        indices.setdefault(PurePosixPath(name).stem, []).append(index)
+    return indices | {name: [index] for index, name in enumerate(names)}
 
 
-def folder_of(query: int, picture: int, comparison: Comparison) -> str:
+def folder_of(query: int, image: int, comparison: Comparison) -> str:
     """Name of the folder of a pair's images."""
-    told = f"{comparison.queries[query]}\0{comparison.names[picture]}"
+    told = f"{comparison.queries[query]}\0{comparison.names[image]}"
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, image_dir, resume=None) -> list[dict]:
-    """For each pair {"query", "image", "name", "images": [{"file", "title", "caption"}], "numbers"}; files are
+    """For each pair {"query", "picture", "name", "pictures": [{"file", "title", "caption"}], "numbers"}; files are
     written to ``folder`` and named from there."""
     if not pairs:
         return []
@@ -58,14 +58,14 @@ def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, ima
     reranker = _reranker(comparison, resume)
     truth = GroundTruth(first.path, first.gallery, first.queries, first.gnd)
     with Store(_store_path(comparison)) as store:
-        for query, picture in pairs:
-            inside = Path(folder) / folder_of(query, picture, comparison)
+        for query, image in pairs:
+            inside = Path(folder) / folder_of(query, image, comparison)
             inside.mkdir(parents=True, exist_ok=True)
-            names = comparison.queries[query], comparison.names[picture]
+            names = comparison.queries[query], comparison.names[image]
             made = write_pair(inside, store, *names, image_dir, reranker=reranker, geometric=True, ground_truth=truth)
-            pictures = [each | {"file": f"{inside.name}/{each['file']}"} for each in made["pictures"]]
+            images = [each | {"file": f"{inside.name}/{each['file']}"} for each in made["pictures"]]
             drawn.append(
-                {"query": query, "picture": picture, "name": names[1], "pictures": pictures, "numbers": made["numbers"]}
+                {"query": query, "picture": image, "name": names[1], "pictures": images, "numbers": made["numbers"]}
             )
     return drawn
 

@@ -3,6 +3,7 @@ from."""
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from rrt.files.atomic import write_bytes
 from rrt.files.jobs import run_jobs
-from rrt.files.pictures import Unreadable, small_jpeg
+from rrt.files.pictures import Box, Unreadable, small_jpeg
 
 EDGE = 256
 _NAME = re.compile(r"([0-9a-f]{24})_(\d+)x(\d+)\.jpg")
@@ -23,7 +24,7 @@ class Job:
     """An image to be shown: its file, and the box (x1, y1, x2, y2) it is cropped to, in its pixels, if any."""
 
     file: Path
-    box: tuple[int, int, int, int] | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,19 @@ def make_thumbnails(folder, jobs: list[Job], num_workers: int = 1, edge: int = E
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    there = {match[1]: match for match in map(_NAME.fullmatch, (file.name for file in folder.iterdir())) if match}
+    there = _by_key(file.name for file in folder.iterdir())
     keys = {job: key for job in dict.fromkeys(jobs) if (key := _key(job, edge))}
     missing = [(job, folder, key, edge) for job, key in keys.items() if key not in there]
     if missing:
         made = run_jobs(_make, missing, num_workers if len(missing) >= _FEW else 1, "thumbnails")
-        there |= {match[1]: match for match in map(_NAME.fullmatch, filter(None, made))}
-    return {
-        job: Thumbnail(there[key][0], (int(there[key][2]), int(there[key][3])))
-        for job, key in keys.items()
-        if key in there
-    }
+        there |= _by_key(filter(None, made))
+    return {job: there[key] for job, key in keys.items() if key in there}
+
+
+def _by_key(names: Iterable[str]) -> dict[str, Thumbnail]:
+    """{key: Thumbnail} of those names that are a thumbnail's."""
+    found = filter(None, map(_NAME.fullmatch, names))
+    return {match[1]: Thumbnail(match[0], (int(match[2]), int(match[3]))) for match in found}
 
 
 def remove_others(folder, kept) -> None:

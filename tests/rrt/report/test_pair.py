@@ -21,8 +21,9 @@ from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
 from rrt.network.reranker import Reranker
 from rrt.report.attention_maps import PairAttention, pair_attention, strongest_links
-from rrt.report.pair import AttentionView, draw_pair, explain_pair, write_pair
-from rrt.report.stored_pictures import read_stored_picture
+from rrt.report.explanation import AttentionView, explain_pair
+from rrt.report.pair import draw_pair, write_pair
+from rrt.report.stored_images import read_stored_image
 from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.geometric import Geometric
 from rrt.store.records import ImageRecord
@@ -250,7 +251,7 @@ def test_size_and_keypoints_of_the_store_say_whether_a_query_was_cropped(world, 
         "jpg/query.png", size, np.eye(GLOBAL_DIM)[0], np.eye(DIM)[:1], np.float32([keypoint]), np.ones(1), np.ones(1)
     )
     store = Store(write_store(tmp_path / "delg_x.h5", [record]))
-    assert read_stored_picture(store, 0, world, BOX).shape[1::-1] == shown
+    assert read_stored_image(store, 0, world, BOX).shape[1::-1] == shown
 
 
 def test_the_turn_of_a_camera_is_ignored_as_the_extraction_ignores_it(world, tmp_path):

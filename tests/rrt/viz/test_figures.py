@@ -91,7 +91,7 @@ def matches_of_images(path, monkeypatch):
 
 
 def _pair(agrees):
-    from rrt.report.pair import AttentionPanel, Pair
+    from rrt.report.explanation import AttentionPanel, Pair
     from rrt.rerankers.geometric import Correspondences
 
     links = np.stack([np.arange(8)] * 2, axis=1)

@@ -12,14 +12,14 @@ _TOLERANCE = 2
 
 
 def resolve(store, image: str | int) -> int:
-    """The place of an image given by its name in the store, its file stem or its place. InputError when there is
+    """The index of an image given by its name in the store, its file stem or its index. Raises InputError when there is
     none."""
     if isinstance(image, str) and image.isdecimal() and image not in store:
         image = int(image)
     return store[image].index
 
 
-def read_stored_picture(store, place: int, image_dir: str | Path, box: Box | None = None) -> np.ndarray:
+def read_stored_image(store, index: int, image_dir: str | Path, box: Box | None = None) -> np.ndarray:
     """uint8 RGB [H, W, 3] that the keypoints of a stored image lie on, as an extraction reads it (EXIF orientation is
     ignored). box: (x1, y1, x2, y2) that queries were cropped to, if this image is one.
 
@@ -27,18 +27,18 @@ def read_stored_picture(store, place: int, image_dir: str | Path, box: Box | Non
     published lists have it, the keypoints do: of a crop none lies beyond the crop's sides. Raises InputError for a file
     that cannot be read and for an image of another size.
     """
-    file, stored = Path(image_dir) / store.names[place], tuple(store.image_size[place].tolist())
+    file, stored = Path(image_dir) / store.names[index], tuple(store.image_size[index].tolist())
     whole = _decode(file, None, image_dir)
     if box is not None:
         crop = _decode(file, box, image_dir)
-        if _alike(stored, crop.size) or (_alike(stored, whole.size) and _within(store, place, crop.size)):
+        if _alike(stored, crop.size) or (_alike(stored, whole.size) and _within(store, index, crop.size)):
             return crop.pixels
     if _alike(stored, whole.size):
         return whole.pixels
     sizes = "{} x {}".format(*stored), "{} x {}".format(*whole.whole_size)
     cut = "" if box is None else " (its box {} x {})".format(*crop.size)
     raise InputError(
-        f"{store.path}: {store.names[place]!r} was extracted from {sizes[0]} pixels, {file} has {sizes[1]}{cut}; give"
+        f"{store.path}: {store.names[index]!r} was extracted from {sizes[0]} pixels, {file} has {sizes[1]}{cut}; give"
         " the folder of the images that were extracted and, for a cropped query, the ground truth with its box"
     )
 
@@ -57,6 +57,6 @@ def _alike(size, other) -> bool:
     return max(abs(a - b) for a, b in zip(size, other)) <= _TOLERANCE
 
 
-def _within(store, place, size) -> bool:
-    keypoints = store.local_rows("keypoints", *store.offsets[place : place + 2])
+def _within(store, index, size) -> bool:
+    keypoints = store.local_rows("keypoints", *store.offsets[index : index + 2])
     return bool((keypoints <= np.array(size) + _TOLERANCE).all())
