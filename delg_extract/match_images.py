@@ -33,7 +33,7 @@ from rrt.matching.pictures import (
 )
 from rrt.store.store import Store
 from rrt.viz.style import save_figure
-from rrt.viz.two_pictures import draw_matches, two_picture_figure
+from rrt.viz.two_images import draw_matches, two_image_figure
 
 # ---- where features come from ----------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ def main() -> int:
         f"{len(matches.inliers)} inliers of {len(matches.pairs)} matches ({args.geometry}, "
         f"residual up to {matches.residual:g} pixels)"
     )
-    figure = two_picture_figure(pixels, " and ".join(picture.name for picture in pictures))
+    figure = two_image_figure(pixels, " and ".join(picture.name for picture in pictures))
     draw_matches(figure, pixels, counts, *ends, title=found)
     save_figure(figure, args.output)
     print(*counts, found, f"wrote {args.output}", sep="\n")

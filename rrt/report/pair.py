@@ -20,15 +20,7 @@ from rrt.report.explanation import DEFAULT_VIEW, AttentionPanel, AttentionView, 
 from rrt.rerankers.geometric import Geometric
 from rrt.store.store import Store
 from rrt.viz.style import save_figure
-from rrt.viz.two_pictures import (
-    add_colour_bar,
-    add_legend,
-    connect,
-    draw_matches,
-    draw_pictures,
-    rim,
-    two_picture_figure,
-)
+from rrt.viz.two_images import add_colour_bar, add_legend, connect, draw_images, draw_matches, rim, two_image_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,10 +29,10 @@ LINK_COLOUR = "#ffd23f"  # light in grey print, too
 
 
 def draw_attention(figure: Figure, pair: Pair, row: int, title: str) -> None:
-    """The dots and links of a pair as a panel of a ``two_picture_figure``, row 0 the lowest."""
+    """The dots and links of a pair as a panel of a ``two_image_figure``, row 0 the lowest."""
     panel = pair.panel
     assert panel is not None
-    axes = draw_pictures(figure, pair.pixels, pair.captions, row, title, grey=True)
+    axes = draw_images(figure, pair.pixels, pair.captions, row, title, grey=True)
     largest = max([float(side.max(initial=0)) for side in panel.values] + [1e-6])
     for axis, points, values in zip(axes, panel.points, panel.values):
         order = np.argsort(values)  # strong ones in front
@@ -86,7 +78,7 @@ def _draw_links(figure, axes, panel: AttentionPanel) -> None:
 
 
 def draw_inliers(figure: Figure, pair: Pair, row: int, title: str) -> None:
-    """The verified matches of a pair as a panel of a ``two_picture_figure``, row 0 the lowest."""
+    """The verified matches of a pair as a panel of a ``two_image_figure``, row 0 the lowest."""
     found = pair.found
     assert found is not None
     points, others = found.query_points[found.inliers], found.candidate_points[found.inliers]
@@ -107,7 +99,7 @@ def has_panel(pair: Pair, part: str) -> bool:
 def draw_pair(pair: Pair, parts=tuple(_PANELS)) -> Figure:
     """A figure of the panels (``attention``, ``geometry``) that the pair has, one below the other."""
     panels = [_PANELS[part] for part in parts if has_panel(pair, part)]
-    figure = two_picture_figure(pair.pixels, f"{pair.title}\n{describe_numbers(pair.numbers)}", len(panels))
+    figure = two_image_figure(pair.pixels, f"{pair.title}\n{describe_numbers(pair.numbers)}", len(panels))
     for row, (title, draw) in enumerate(panels[::-1]):
         draw(figure, pair, row, title)
     return figure

@@ -27,7 +27,7 @@ from rrt.matching.pictures import Picture, match_pictures
 from rrt.store.records import ImageRecord
 from rrt.store.writer import write_store
 from rrt.viz.style import DPI
-from rrt.viz.two_pictures import ABOVE, BELOW, BETWEEN, HIGHEST, LEFT, RIGHT, WIDEST
+from rrt.viz.two_images import ABOVE, BELOW, BETWEEN, HIGHEST, LEFT, RIGHT, WIDEST
 
 HEAD = 0.4  # inches of a title of one line
 

@@ -1,5 +1,5 @@
 """Figures of two images side by side at one height, axes in their pixels, with lines between points of the one and of
-the other. Everything has its place in inches, so that panels below each other line up."""
+the other. Everything is laid out in inches, so that panels below each other line up."""
 
 import textwrap
 
@@ -15,7 +15,7 @@ LETTERS = 11  # of a title, in an inch
 MATCH_COLOURS = "plasma"
 
 
-def two_picture_figure(pixels: list[np.ndarray], title: str, panels: int = 1):
+def two_image_figure(pixels: list[np.ndarray], title: str, panels: int = 1):
     """A ``matplotlib.figure.Figure`` with room for ``panels`` drawings of the same two images below each other."""
     from matplotlib.figure import Figure
 
@@ -28,10 +28,10 @@ def two_picture_figure(pixels: list[np.ndarray], title: str, panels: int = 1):
     return figure
 
 
-def draw_pictures(
+def draw_images(
     figure, pixels: list[np.ndarray], names: list[str], panel: int = 0, title: str = "", grey: bool = False
 ) -> list:
-    """Draws two images uint8 [H, W, 3] as a panel, 0 the lowest, of a ``two_picture_figure``; returns their axes.
+    """Draws two images uint8 [H, W, 3] as a panel, 0 the lowest, of a ``two_image_figure``; returns their axes.
     grey: without colours, which are left to what is drawn over them."""
     widths, height = _inches(pixels)
     left = (figure.get_figwidth() - LEFT - sum(widths) - BETWEEN - RIGHT) / 2 + LEFT
@@ -40,10 +40,10 @@ def draw_pictures(
         figure.add_axes(_rectangle(figure, start, bottom, width, height))
         for start, width in zip((left, left + widths[0] + BETWEEN), widths)
     ]
-    for axis, picture, name in zip(axes, pixels, names):
-        rows, columns = picture.shape[:2]
+    for axis, image, name in zip(axes, pixels, names):
+        rows, columns = image.shape[:2]
         style = {"cmap": "gray", "vmin": -60, "vmax": 360} if grey else {}
-        axis.imshow(_raster(picture, grey), extent=(0, columns, rows, 0), aspect="auto", **style)
+        axis.imshow(_raster(image, grey), extent=(0, columns, rows, 0), aspect="auto", **style)
         label_pixels(axis, columns, rows)
         axis.set_title(name, fontsize=9, parse_math=False)
     # What stands between the images would be crossed by lines.
@@ -62,21 +62,28 @@ def draw_pictures(
 
 def add_colour_bar(figure, axes, mappable, label: str) -> None:
     """A colour bar right of the two images."""
-    place = axes[1].get_position()
+    right = axes[1].get_position()
     inch = 1 / figure.get_figwidth()
-    figure.colorbar(
-        mappable, cax=figure.add_axes((place.x1 + 0.75 * inch, place.y0, 0.16 * inch, place.height)), label=label
-    )
+    cax = figure.add_axes((right.x1 + 0.75 * inch, right.y0, 0.16 * inch, right.height))
+    figure.colorbar(mappable, cax=cax, label=label)
 
 
 def add_legend(figure, axes, handles) -> None:
     """A legend in one row below the two images."""
     left, right = (axis.get_position() for axis in axes)
-    place = (left.x0 + right.x1) / 2, left.y0 - 0.55 / figure.get_figheight()
-    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=place, ncols=len(handles), frameon=False)
+    anchor = (left.x0 + right.x1) / 2, left.y0 - 0.55 / figure.get_figheight()
+    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=anchor, ncols=len(handles), frameon=False)
 
 
-def connect(figure, axes, points_a: np.ndarray, points_b: np.ndarray, colours, widths=1.5, styles="-") -> None:
+def connect(
+    figure,
+    axes,
+    points_a: np.ndarray,
+    points_b: np.ndarray,
+    colours,
+    widths: float | np.ndarray = 1.5,
+    styles: str | list = "-",
+) -> None:
     """Lines from points [k, 2] of the first image to those of the second, over both; colours, widths (points) and
     line styles: one for all or one each. A dark rim keeps them apart from light photographs."""
     from matplotlib.colors import to_rgba_array
@@ -107,7 +114,7 @@ def draw_matches(
     from matplotlib import colormaps
     from matplotlib.lines import Line2D
 
-    axes = draw_pictures(figure, pixels, names, panel, title)
+    axes = draw_images(figure, pixels, names, panel, title)
     # Bright on dark stands out on any photograph; brighter the lower a line begins, so that lines are told apart in
     # grey too.
     colours = colormaps[MATCH_COLOURS](0.4 + 0.6 * np.clip(points_a[:, 1] / pixels[0].shape[0], 0, 1))
@@ -122,7 +129,7 @@ def draw_matches(
 
 def _inches(pixels) -> tuple[list[float], float]:
     """Widths of the two images and their height."""
-    aspects = [picture.shape[1] / picture.shape[0] for picture in pixels]
+    aspects = [image.shape[1] / image.shape[0] for image in pixels]
     height = min(HIGHEST, (WIDEST - LEFT - BETWEEN - RIGHT) / sum(aspects))
     return [height * aspect for aspect in aspects], height
 
