@@ -1,5 +1,11 @@
 """Fixtures of all tests. Photographs and golden vectors that may not be copied here lie beside the repository."""
 
+import os
+
+# Before NumPy and PyTorch are loaded: with more threads than cores the workers of rrt_scripts/test.sh wait for each
+# other (a group of tests took 72 s so, and 561 s without on a busy machine).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import builders
 import numpy as np
 import pytest

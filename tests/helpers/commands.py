@@ -70,9 +70,9 @@ def error_of(main, arguments, monkeypatch, capsys):
     return lines[0]
 
 
-def kill_tool_when(happened, *arguments, cwd=ROOT):
-    """Starts `python arguments...` and ends it with SIGKILL as soon as `happened()` is true; it must still be running
-    then."""
+def kill_tool_when(happened, *arguments, cwd=ROOT, patience=120):
+    """Starts `python arguments...` and ends it with SIGKILL as soon as `happened()` is true, within `patience` seconds;
+    it must still be running then."""
     process = subprocess.Popen(
         _command(arguments),
         cwd=cwd,
@@ -81,11 +81,16 @@ def kill_tool_when(happened, *arguments, cwd=ROOT):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.time() + 120
-    while not happened() and time.time() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() < 0, "the command ended before it could be killed"
+    deadline = time.monotonic() + patience
+    try:
+        while not happened():
+            assert process.poll() is None, "the command ended before it could be killed"
+            assert time.monotonic() < deadline, f"what the command was to be killed at did not come in {patience} s"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        status = process.wait()
+    assert status < 0, "the command ended before it could be killed"
 
 
 def _command(arguments):
@@ -151,9 +156,8 @@ def warm_python(*sides):
     sides: "tensorflow" (for the commands of delg_extract), "torch" (for all others), in this order; what belongs to
     neither is started anew. A side is loaded once for all tests of this process, until stop_warm_pythons().
     """
-    folder, cases = _folder(), ["-*) ;;"]
-    for side in sides:
-        cases.append(f"{_SIDES[side][0]}) exec '{sys.executable}' -I -S '{_SERVER}' run '{_loaded(side)}' \"$@\" ;;")
+    folder, serve = _folder(), f"exec '{sys.executable}' -I -S '{_SERVER}' run"
+    cases = ["-*) ;;", *(f"{_SIDES[side][0]}) {serve} '{_loaded(side)}' \"$@\" ;;" for side in sides)]
     run = folder / "python"
     run.write_text(f"#!/bin/sh\ncase $1 in\n{chr(10).join(cases)}\nesac\nexec '{sys.executable}' \"$@\"\n")
     run.chmod(0o755)

@@ -24,6 +24,12 @@ def test_multistep_drops_by_gamma_at_every_tau_counted_in_epochs_of_triplets():
     assert rates([0, 24, 25], planted_steps=15, **settings) == [2, 2, 1]
 
 
+def test_milestones_count_in_whatever_order_they_are_given():
+    settings = {"scheduler_gamma": 0.5, "epochs": 5}
+    for order in [(1, 2, 4), (4, 2, 1), (2, 4, 1)]:
+        assert rates([0, 10, 20, 30, 40], scheduler_tau=order, **settings) == [2, 1, 0.5, 0.5, 0.25]
+
+
 def test_the_published_milestones_lie_behind_the_published_epochs():
     assert set(rates(range(0, 150, 7), epochs=15)) == {2.0}
 
