@@ -4,6 +4,7 @@ have."""
 import argparse
 import shlex
 import sys
+from dataclasses import fields
 
 from rrt.errors import InputError, describe_error
 from rrt.progress import set_quiet
@@ -26,9 +27,21 @@ class _Quiet(argparse.Action):
 class CommandParser(argparse.ArgumentParser):
     """argparse's, with --quiet and the description printed as it is written; sub-parsers are of this kind, too."""
 
-    def __init__(self, description=None, *, formatter_class=argparse.RawDescriptionHelpFormatter, **options):
+    def __init__(
+        self,
+        description=None,
+        *,
+        formatter_class: type[argparse.HelpFormatter] = argparse.RawDescriptionHelpFormatter,
+        **options,
+    ):
         super().__init__(description=description, formatter_class=formatter_class, **options)
         self.add_argument("--quiet", action=_Quiet, help=QUIET_HELP)
+
+    def add_fields(self, settings: type, meanings: dict[str, str]) -> None:
+        """An option --NAME for each field of a dataclass, of the type of its default and with its meaning."""
+        for field in fields(settings):
+            of_field = {"type": type(field.default), "default": field.default, "help": meanings[field.name]}
+            self.add_argument(f"--{field.name}", **of_field)
 
     def parse_args(self, args=None, namespace=None):
         set_quiet(False)  # of an earlier command of this process

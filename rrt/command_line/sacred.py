@@ -85,7 +85,7 @@ class _Experiment(Experiment):
         program = program_name or sys.argv[0]
         if called_as(program) != program:
             return super().get_usage(program_name)
-        usage = super().get_usage(os.path.join(self.base_dir, "PROGRAM"))
+        usage = super().get_usage(str(ROOT / "PROGRAM"))
         return tuple(text.replace("PROGRAM", program) for text in usage)
 
 

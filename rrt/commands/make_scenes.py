@@ -1,7 +1,6 @@
 """Makes the synthetic landmark scenes: `python tools/make_scenes.py --out data` (see rrt/scenes/scenes.py)."""
 
 import argparse
-from dataclasses import fields
 
 from rrt.command_line.parser import CommandParser
 from rrt.files.machine import usable_cores
@@ -25,8 +24,7 @@ HELP = {
 def main():
     parser = CommandParser(__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--out", default="data", help="folder for scenes_train and scenes_test")
-    for field in fields(SceneSettings):
-        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=HELP[field.name])
+    parser.add_fields(SceneSettings, HELP)
     parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes")
     arguments = vars(parser.parse_args())
     out, num_workers = arguments.pop("out"), arguments.pop("num_workers")

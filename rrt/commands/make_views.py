@@ -1,7 +1,6 @@
 """Makes views of photographs: `python tools/make_views.py --train_txt data/x/train.txt --out data/x_views`."""
 
 import argparse
-from dataclasses import fields
 
 from rrt.command_line.parser import CommandParser
 from rrt.files.machine import usable_cores
@@ -24,8 +23,7 @@ def main():
     parser.add_argument("--train_txt", required=True, help="image list")
     parser.add_argument("--image_dir", help="folder its names start from (default: the list's own)")
     parser.add_argument("--out", required=True, help="folder for views/ and train.txt")
-    for field in fields(ViewSettings):
-        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=HELP[field.name])
+    parser.add_fields(ViewSettings, HELP)
     parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes")
     parser.add_argument(
         "--allow_missing", action="store_true", help="exit with status 0 although images could not be read"

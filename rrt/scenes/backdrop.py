@@ -261,16 +261,16 @@ def _poster(rng, image, x, foot, tall, dim):
     lean = rng.normal(0, 0.05, 2) * h
     left, right, top = x - w / 2, x + w / 2, low - h
     corners = np.array([(left, top), (right, top + lean[0]), (right, low), (left, low + lean[1])])
-    picture = np.empty((64, 64, 3), np.uint8)
-    tx.paint(picture, tx.motif(int(rng.integers(1 << 30)), 64), 0, 0, colours)
+    poster = np.empty((64, 64, 3), np.uint8)
+    tx.paint(poster, tx.motif(int(rng.integers(1 << 30)), 64), 0, 0, colours)
     word = tx.lettering(rng, 56, 14, int(rng.integers(3, 7)))
-    tx.paint(picture, word, 4, 46, [colours[0], colours[2], colours[2]])
+    tx.paint(poster, word, 4, 46, [colours[0], colours[2], colours[2]])
     if dim is None:
         tx.fill(image, corners, 255)
         return
     square = np.array([(0, 0), (64, 0), (64, 64), (0, 64)], np.float32)
     homography = cv2.getPerspectiveTransform(square, corners.astype(np.float32))
-    warped = warp_antialiased(pyramid(picture), homography, (image.shape[1], image.shape[0]))
+    warped = warp_antialiased(pyramid(poster), homography, (image.shape[1], image.shape[0]))
     mask = np.zeros(image.shape[:2], np.uint8)
     tx.fill(mask, corners, 255)
     cv2.copyTo(np.clip(warped * dim, 0, 255).astype(np.uint8), mask, image)

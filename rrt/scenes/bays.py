@@ -266,7 +266,8 @@ def tracery(image, style, code, cx, cy, radius):
         way = np.array([np.cos(angle), np.sin(angle)])
         tx.stroke(image, [way * radius * inner + (cx, cy), way * radius + (cx, cy)], style.trim, radius * 0.1)
         if petals < 7:
-            tx.disc(image, *(way * radius * 0.68 + (cx, cy)), radius * 0.2, style.accents[code % 3])
+            x, y = way * radius * 0.68 + (cx, cy)
+            tx.disc(image, x, y, radius * 0.2, style.accents[code % 3])
     tx.disc(image, cx, cy, radius * inner, style.trim, radius * 0.12)
 
 

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from rrt.scenes.augment import magnification, warp_antialiased
-from rrt.scenes.buildings import Building, Face
+from rrt.scenes.buildings import Building
+from rrt.scenes.parts import Face
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A view is a random crop seen through a perspective warp and a small rotation, with pieces of other photographs pasted
 over it, other light and colour, blur, noise and JPEG. So a training list of any kind gives as many identities as it has
-images. A view depends on the seed, the photograph's place in the list and the number of the view alone.
+images. A view depends on the seed, the photograph's position in the list and the number of the view alone.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _make_photograph(job: _Photograph) -> list[tuple[int, int]] | str:
     """Writes the views that are missing; returns the sizes (width, height) of all, or why there are none."""
     if not all(target.is_file() for target in job.targets):
         try:
-            image = read_picture(job.source)
+            image = read_photograph(job.source)
         except InputError as error:
             return str(error)
         levels, others = pyramid(image), _readable(job.others)
@@ -145,7 +145,7 @@ def _make_photograph(job: _Photograph) -> list[tuple[int, int]] | str:
     return sizes
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_photograph(path: Path) -> np.ndarray:
     """An image as uint8 [H, W, 3] (blue, green, red), turned upright. Raises InputError when it cannot be used."""
     try:
         data = path.read_bytes()
@@ -155,8 +155,8 @@ def read_picture(path: Path) -> np.ndarray:
         raise InputError(f"{path}: empty file")
     try:
         # Pillow notices a file cut off in the middle, which OpenCV fills with grey.
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
     except Exception as error:  # Pillow raises many kinds; each means the same to the user
         raise InputError(f"{path}: not a readable image ({error})") from None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -168,17 +168,17 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def _readable(paths) -> list[np.ndarray]:
-    pictures = []
+    photographs = []
     for path in paths:
         try:
-            pictures.append(read_picture(path))
+            photographs.append(read_photograph(path))
         except InputError:
             continue  # reported where it is a photograph of its own
-    return pictures
+    return photographs
 
 
 def focus_point(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A random place (x, y in pixels) with detail, out of the photograph's outer fifths.
+    """A random point (x, y in pixels) with detail, out of the photograph's outer fifths.
 
     All its views show it, so that they overlap and none is bare sky.
     """
@@ -200,8 +200,8 @@ def draw_view(
     image = warp_antialiased(levels, homography, size, cv2.BORDER_REFLECT_101)
     for _ in range(int(rng.poisson(settings.patches)) if others else 0):
         patch = _piece(rng, others[int(rng.integers(len(others)))], size)
-        place = rng.uniform(-0.3, 1.0, 2) * size
-        image = paste_patch(image, patch, int(place[0]), int(place[1]))
+        corner = rng.uniform(-0.3, 1.0, 2) * size
+        image = paste_patch(image, patch, int(corner[0]), int(corner[1]))
     image = camera_effects(rng, image, settings.strength)
     return jpeg_bytes(image, int(rng.integers(round(90 - 45 * settings.strength), 95)))
 

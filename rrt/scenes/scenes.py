@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ class SceneSettings:
 
 @dataclass(frozen=True)
 class Landmark:
-    """One building to draw into `folder`: its place in the families and the kind of each of its images."""
+    """One building to draw into `folder`: its index, which also says its family, and the kind of each of its images."""
 
     folder: Path
     split: str
@@ -95,7 +96,7 @@ class Landmark:
         """File that is there when all images are."""
         return self.folder / "geometry" / f"{self.name}.json"
 
-    def picture(self, view: int) -> str:
+    def image(self, view: int) -> str:
         """Name of an image as it stands in the image lists."""
         return f"jpg/{self.name}_{self.kinds[view][0]}{view:02d}.jpg"
 
@@ -120,7 +121,7 @@ def make_train_scenes(folder: Path, settings: SceneSettings, num_workers: int) -
     landmarks = [Landmark(folder, "train", i, kinds, used) for i in range(settings.num_train_landmarks)]
     views = _draw(folder, landmarks, used, num_workers)
     rows = [
-        (landmark.picture(v), landmark.index, view.size)
+        (landmark.image(v), landmark.index, view.size)
         for landmark in landmarks
         for v, view in enumerate(views[landmark.name])
     ]
@@ -142,11 +143,11 @@ def make_test_scenes(folder: Path, settings: SceneSettings, num_workers: int) ->
     landmarks += [Landmark(folder, "stranger", i, kinds, used) for i in range(settings.num_distractors)]
     views = _draw(folder, landmarks, used, num_workers)
 
-    pictures = {"query": [], "gallery": []}
+    images: dict[str, list] = {"query": [], "gallery": []}
     for label, landmark in enumerate(landmarks):
         for v, view in enumerate(views[landmark.name]):
-            pictures[landmark.kinds[v]].append((landmark.picture(v), label, view))
-    queries, gallery = pictures["query"], pictures["gallery"]
+            images[landmark.kinds[v]].append((landmark.image(v), label, view))
+    queries, gallery = images["query"], images["gallery"]
     ground_truth = [_ground_truth(view, label, gallery) for _, label, view in queries]
     query_names, query_labels, query_views = zip(*queries, strict=True)
     names, labels, gallery_views = zip(*gallery, strict=True)
@@ -188,13 +189,10 @@ def _box_size(view: View) -> tuple[int, int]:
 def _draw(folder: Path, landmarks: list[Landmark], settings: SceneSettings, num_workers: int) -> dict[str, list[View]]:
     """Draws what is missing; returns the views of every landmark by its name."""
     guard_settings(folder / "scenes.json", {"drawing": DRAWING, **asdict(settings)})
-    done = {landmark.name: _finished(landmark) for landmark in landmarks}
-    missing = [landmark for landmark in landmarks if done[landmark.name] is None]
-    for landmark, views in zip(
-        missing, run_jobs(_draw_landmark, missing, num_workers, folder.name, "landmark"), strict=True
-    ):
-        done[landmark.name] = views
-    return done
+    done = {landmark.name: views for landmark in landmarks if (views := _finished(landmark))}
+    missing = [landmark for landmark in landmarks if landmark.name not in done]
+    drawn = run_jobs(_draw_landmark, missing, num_workers, folder.name, "landmark")
+    return done | {landmark.name: views for landmark, views in zip(missing, drawn, strict=True)}
 
 
 def _finished(landmark: Landmark) -> list[View] | None:
@@ -204,17 +202,20 @@ def _finished(landmark: Landmark) -> list[View] | None:
         return None
     try:
         lengths = [record.pop("bytes") for record in records]
-        views = [
-            View(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
-            for record in records
-        ]
+        views = [_view(record) for record in records]
     except (AttributeError, KeyError, TypeError):
         raise InputError(f"{landmark.geometry}: not a list of views; delete it and run again") from None
     if len(views) != len(landmark.kinds):
         return None
-    files = [landmark.folder / landmark.picture(v) for v in range(len(views))]
+    files = [landmark.folder / landmark.image(v) for v in range(len(views))]
     whole = all(file.is_file() and file.stat().st_size == length for file, length in zip(files, lengths, strict=True))
     return views if whole else None
+
+
+def _view(record: dict[str, Any]) -> View:
+    """A View as JSON kept it, where tuples are lists."""
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
+    return View(**values)
 
 
 def _draw_landmark(landmark: Landmark) -> list[View]:
@@ -225,7 +226,7 @@ def _draw_landmark(landmark: Landmark) -> list[View]:
     for v, kind in enumerate(landmark.kinds):
         rng = np.random.default_rng([settings.seed, split, landmark.index, v, 5])
         data, view = draw_view(building, rng, kind, settings.size, settings.difficulty)
-        write_bytes(landmark.folder / landmark.picture(v), data)
+        write_bytes(landmark.folder / landmark.image(v), data)
         views.append(view)
         records.append({**asdict(view), "bytes": len(data)})
     write_json(landmark.geometry, records)

@@ -1,4 +1,4 @@
-"""One image of a synthetic building: the camera's place, light, surroundings, and what of the building is seen."""
+"""One image of a synthetic building: the camera's position, light, surroundings, and what of the building is seen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class View:
     """What is known about an image.
 
     size: width, height in pixels. box: x1, y1, x2, y2 of the first and last columns and rows that show the building
-    (before occluders). position: camera place seen from the building's middle (bays). pixels_per_bay: at that middle.
+    (before occluders). position: of the camera, from the building's middle (bays). pixels_per_bay: at that middle.
     share: part of the building's surface turned to the camera that is in the image and not hidden. cover: part of
     the image that shows the building.
     """
@@ -85,7 +85,7 @@ def draw_view(
     hidden = occluders(rng, image, box, count, light) if count else np.zeros_like(solid)
     seen = solid & ~hidden
     image = camera_effects(rng, image, min(strength * 1.2, 1.0))
-    quality = rng.integers(round(88 - 50 * difficulty), 94)
+    quality = int(rng.integers(round(88 - 50 * difficulty), 94))
     middle = np.array([0, building.height / 2, 0])
     away = camera.position - middle
     view = View(
@@ -126,7 +126,7 @@ def _place_camera(building: Building, rng, kind, size, difficulty) -> Camera:
 
 
 def _framing(rng, kind, difficulty):
-    """Share of the image's side that the building fills, and its place from -1 (left, top) to 1 (right, bottom)."""
+    """Share of the image's side that the building fills, and its position from -1 (left, top) to 1 (right, bottom)."""
     offset = rng.uniform(-0.8, 0.8, 2)
     if kind == "query":
         return rng.uniform(0.62, 0.9), offset * 0.8

@@ -22,7 +22,7 @@ from rrt.scenes.augment import (
     smooth_noise,
     warp_antialiased,
 )
-from rrt.scenes.photo_views import ViewSettings, crop_homography, focus_point, make_views, read_picture
+from rrt.scenes.photo_views import ViewSettings, crop_homography, focus_point, make_views, read_photograph
 
 TOOL = ROOT / "tools" / "make_views.py"
 SMALL = ViewSettings(views=2, size=96)
@@ -110,14 +110,14 @@ def test_an_unreadable_photograph_is_listed_and_the_rest_is_made(photographs, tm
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "text", "tiny"])
-def test_read_picture_names_the_file_it_cannot_use(tmp_path, damage):
+def test_read_photograph_names_the_file_it_cannot_use(tmp_path, damage):
     path = tmp_path / "p.png"
     if damage in ("empty", "text"):
         path.write_bytes(b"" if damage == "empty" else b"no image")
     elif damage == "tiny":
         cv2.imwrite(str(path), photograph(0)[:20])
     with pytest.raises(InputError, match="p.png"):
-        read_picture(path)
+        read_photograph(path)
 
 
 def run_tool(*arguments):
