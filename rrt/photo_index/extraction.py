@@ -127,23 +127,9 @@ def extract(
     """Describes the images of a table (see delg_extract/extract.py --table), ``count`` of them, into a store. What an
     earlier run had finished is kept. lock: descriptors that the process holds open as long as it lives. Raises
     InputError when it fails."""
-    command = [
-        sys.executable,
-        "-m",
-        "delg_extract.extract",
-        *command_line(flags),
-        "--table",
-        str(table),
-        "--output",
-        str(output),
-        "--exif_rotation",
-        "--allow_missing",
-        "--block",
-        str(BLOCK),
-        "--num_workers",
-        str(num_workers),
-        "--end_with_stdin",
-    ]
+    command = [sys.executable, "-m", "delg_extract.extract", *command_line(flags)]
+    command += ["--table", str(table), "--output", str(output), "--exif_rotation", "--allow_missing"]
+    command += ["--block", str(BLOCK), "--num_workers", str(num_workers), "--end_with_stdin"]
     parts = parts_path(output)
     with TemporaryFile() as messages, bar(total=count, what="describing", unit="image") as shown:
         process = subprocess.Popen(
@@ -174,12 +160,13 @@ def reason_of(messages: str, status: int) -> str:
     """The error line of a process that failed, or the last line it wrote."""
     lines = [line.strip() for line in messages.replace("\r", "\n").splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    killed = "its process was killed; out of memory?" if status < 0 else f"status {status}"
-    return (
-        errors[-1]
-        if errors
-        else f"the extraction ended early ({lines[-1][:300] if lines and status > 0 else killed}); run again"
-    )
+    if errors:
+        return errors[-1]
+    if status < 0:
+        reason = "its process was killed; out of memory?"
+    else:
+        reason = lines[-1][:300] if lines else f"status {status}"
+    return f"the extraction ended early ({reason}); run again"
 
 
 @dataclass

@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.evaluation.metrics import evaluate, format_table
+from rrt.evaluation.metrics import ProtocolResult, evaluate, format_table
 from rrt.files.atomic import write_json
-from rrt.formats.revisited import load_revisited_set
+from rrt.formats.revisited import RevisitedSet, load_revisited_set
 from rrt.photo_index.extraction import command_line, reason_of, working_environment
 from rrt.photo_index.query import PhotoIndex, Ranker, ranker_of
 from rrt.progress import bar
@@ -22,10 +22,12 @@ from rrt.store.store import Store
 KS = (1, 5, 10)
 
 
-def measure_index(index: PhotoIndex, images, queries: Store, rankers: list[Ranker]) -> dict[str, dict]:
-    """{method: {protocol: ProtocolResult}} of an index that holds the gallery's images.
+def measure_index(
+    index: PhotoIndex, images: RevisitedSet, queries: Store, rankers: list[Ranker]
+) -> dict[str, dict[str, ProtocolResult]]:
+    """{method: {protocol: figures}} of an index that holds the gallery's images.
 
-    images: RevisitedSet, whose gallery alone is searched; queries: a store of its queries. Raises InputError for a
+    images: lists and truth; their gallery alone is searched. queries: a store of their queries. Raises InputError for a
     gallery image that the index lacks.
     """
     lacking = [name for name in images.gallery.names if name not in index.numbers]
@@ -54,21 +56,10 @@ def measure_index(index: PhotoIndex, images, queries: Store, rankers: list[Ranke
 
 def extract_queries(index: PhotoIndex, args, output: Path) -> Store:
     """Describes the queries of a list as the index's photographs are, cropped to their boxes."""
-    command = [
-        sys.executable,
-        "-m",
-        "delg_extract.extract",
-        *command_line(index.manifest.extraction["flags"]),
-        "--exif_rotation",
-        "--query_list",
-        args.query_list,
-        "--ground_truth",
-        args.ground_truth,
-        "--image_dir",
-        args.image_dir,
-        "--output",
-        str(output),
-    ]
+    flags = command_line(index.manifest.extraction["flags"])
+    command = [sys.executable, "-m", "delg_extract.extract", *flags, "--exif_rotation", "--output", str(output)]
+    for name in ("query_list", "ground_truth", "image_dir"):
+        command += [f"--{name}", getattr(args, name)]
     finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=working_environment())
     if finished.returncode:
         raise InputError(reason_of(finished.stderr.decode(errors="replace"), finished.returncode))

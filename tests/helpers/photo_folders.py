@@ -47,7 +47,7 @@ def describe(job: Job, pixels_box=None):
     grid = cv2.resize(pixels, (4, 4), interpolation=cv2.INTER_AREA).astype(np.float32) / 255 - 0.5
     rows = np.tile(grid.reshape(16, 3), (1, 3))[:, :LOCAL] + np.float32([1, 0, 0, 0, 0, 0, 0, 0])
     height, width = pixels.shape[:2]
-    places = (np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(16, 2) + 0.5) * (width / 4, height / 4)
+    keypoints = (np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(16, 2) + 0.5) * (width / 4, height / 4)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     vector = grid.reshape(-1)
     return ImageRecord(
@@ -55,7 +55,7 @@ def describe(job: Job, pixels_box=None):
         (width, height),
         vector / np.linalg.norm(vector),
         unit,
-        places.astype(np.float32),
+        keypoints.astype(np.float32),
         np.ones(16, np.float32),
         np.linspace(2, 1, 16, dtype=np.float32),
     )
@@ -91,11 +91,11 @@ class FakeDescriber:
 
     close = start
 
-    def describe(self, picture, output, box=None):
-        self.asked.append((Path(picture), box))
+    def describe(self, image, output, box=None):
+        self.asked.append((Path(image), box))
         if self.wait:
             self.wait.wait(20)
-        record = describe(Job("query", Path(picture), upright=True), box)
+        record = describe(Job("query", Path(image), upright=True), box)
         if isinstance(record, Skipped):
             raise InputError(record.reason)
         write_store(output, [record])

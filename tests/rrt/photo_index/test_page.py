@@ -66,7 +66,7 @@ def wait_for_results(browser, server, count):
     wait(lambda: len(server.service.describer.asked) >= count and text(browser, "#status").startswith("5 results"))
 
 
-def test_an_uploaded_picture_shows_its_scene_first(page):
+def test_an_uploaded_image_shows_its_scene_first(page):
     browser, server, folder = page
     choose_file(browser, folder / "mine.png")
     wait_for_results(browser, server, 1)
@@ -79,18 +79,18 @@ def test_an_uploaded_picture_shows_its_scene_first(page):
     assert text(browser, "#error") == "" and console_errors(browser) == []
 
 
-def test_a_dragged_box_is_searched_for_in_pixels_of_the_picture(page):
+def test_a_dragged_box_is_searched_for_in_pixels_of_the_image(page):
     from selenium.webdriver import ActionChains
 
     browser, server, folder = page
     choose_file(browser, folder / "mine.png")
     before = len(server.service.describer.asked)
     wait_for_results(browser, server, before)
-    picture = find(browser, "#picture")
-    shown = picture.rect
-    assert picture.get_property("naturalWidth") == 400
+    image = find(browser, "#picture")
+    shown = image.rect
+    assert image.get_property("naturalWidth") == 400
     ActionChains(browser).move_to_element_with_offset(
-        picture, -round(shown["width"] / 4), -round(shown["height"] / 4)
+        image, -round(shown["width"] / 4), -round(shown["height"] / 4)
     ).click_and_hold().move_by_offset(round(shown["width"] / 2), round(shown["height"] / 2)).release().perform()
     box = [int(find(browser, f"#{name}").get_property("value")) for name in ("x1", "y1", "x2", "y2")]
     assert all(abs(value - wanted) <= 4 for value, wanted in zip(box, (100, 75, 300, 225))), box
@@ -158,7 +158,7 @@ def test_photographs_are_shown_by_pages_and_found_by_name(page):
     wait(lambda: texts(browser, "#photographs button") == ["scene2/p07.png"])
 
 
-def test_what_is_no_picture_or_too_large_is_said(page):
+def test_what_is_no_image_or_too_large_is_said(page):
     browser, _, folder = page
     console_errors(browser)
     choose_file(browser, folder / "large.png")
@@ -172,7 +172,7 @@ def test_what_is_no_picture_or_too_large_is_said(page):
     wait(lambda: text(browser, "#status").startswith("5 results") and text(browser, "#error") == "")
 
 
-def test_a_dropped_picture_is_searched_for(page):
+def test_a_dropped_image_is_searched_for(page):
     browser, server, _ = page
     asked = len(server.service.describer.asked)
     browser.execute_async_script("""

@@ -81,9 +81,9 @@ def test_global_search_orders_as_plain_cosines_do(folder, index):
 
 def test_a_photograph_is_meant_by_name_or_path_and_is_left_out(folder, index, monkeypatch):
     monkeypatch.chdir(folder)
-    for picture in ("s1v0.png", "photos/s1v0.png", str(folder / "photos" / "s1v0.png")):
-        number = index.find(picture)
-        assert index.entries[number].name == "s1v0.png", picture
+    for image in ("s1v0.png", "photos/s1v0.png", str(folder / "photos" / "s1v0.png")):
+        number = index.find(image)
+        assert index.entries[number].name == "s1v0.png", image
     assert index.find("z copy <b>.png") == index.find("s0v0.png")
     assert index.find("new.png") is None and index.find("nowhere.png") is None
     describer = FakeDescriber()

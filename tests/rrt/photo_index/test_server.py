@@ -44,7 +44,7 @@ def refused(server, status, part, *args, **headers):
     return given
 
 
-def picture(seed=0, scene=0, format="PNG"):
+def image_bytes(seed=0, scene=0, format="PNG"):
     with tempfile.TemporaryDirectory() as folder:
         content = io.BytesIO()
         Image.open(draw(Path(folder) / "x.png", seed, scene=scene)).save(content, format)
@@ -69,8 +69,8 @@ def test_the_page_and_its_files_come_with_a_strict_policy(server):
         assert headers["X-Content-Type-Options"] == "nosniff" and "Access-Control-Allow-Origin" not in headers
 
 
-def test_an_uploaded_picture_finds_its_scene(server):
-    status, _, body = request(server, "POST", "/search?name=mine.png", picture(99, scene=1))
+def test_an_uploaded_image_finds_its_scene(server):
+    status, _, body = request(server, "POST", "/search?name=mine.png", image_bytes(99, scene=1))
     found = json.loads(body)
     assert status == 200 and found["picture"] == "mine.png" and len(found["results"]) == 5
     assert {result["name"].split("/")[0] for result in found["results"][:3]} == {"scene1"}
@@ -111,7 +111,7 @@ def test_photographs_are_listed_by_pages_and_by_name(server):
     refused(server, 400, "limit", "GET", "/photographs?limit=x")
 
 
-def test_pictures_are_small_jpegs_without_what_their_files_tell(server):
+def test_images_are_small_jpegs_without_what_their_files_tell(server):
     entry = photographs(server)["scene0/p0.png"]
     for kind in ("thumbnail", "picture"):
         status, headers, body = request(server, "GET", f"/{kind}/{entry['id']}")
@@ -199,26 +199,28 @@ def test_other_machines_may_come_by_number_and_by_allowed_names_alone(folder):
 
 def test_searches_come_from_the_page_alone(server):
     for origin in ("http://attacker.example", "null", None, f"https://127.0.0.1:{server.port}"):
-        refused(server, 403, "from this page alone", "POST", "/search", picture(), Origin=origin)
+        refused(server, 403, "from this page alone", "POST", "/search", image_bytes(), Origin=origin)
 
 
-def test_what_is_no_picture_is_refused(server):
+def test_what_is_no_image_is_refused(server):
     page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n"
     for body in (
         b"hello",
         b"",
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         page,
-        picture()[:20],
+        image_bytes()[:20],
         b"\x89PNG\r\n\x1a\n" + b"\0" * 50,
     ):
         refused(server, 415, "not an image", "POST", "/search", body)
-    refused(server, 415, "image's file", "POST", "/search", picture(), Content_Type="text/plain")
-    refused(server, 415, "image's file", "POST", "/search", picture(), Content_Type="multipart/form-data; boundary=x")
+    refused(server, 415, "image's file", "POST", "/search", image_bytes(), Content_Type="text/plain")
+    refused(
+        server, 415, "image's file", "POST", "/search", image_bytes(), Content_Type="multipart/form-data; boundary=x"
+    )
 
 
-def test_a_picture_cut_short_or_too_small_is_refused_by_name(server):
-    refused(server, 422, "cut.png", "POST", "/search?name=cut.png", picture()[:-40])
+def test_an_image_cut_short_or_too_small_is_refused_by_name(server):
+    refused(server, 422, "cut.png", "POST", "/search?name=cut.png", image_bytes()[:-40])
     with io.BytesIO() as content:
         Image.new("RGB", (4, 4)).save(content, "PNG")
         refused(server, 422, "shorter than 10 pixels", "POST", "/search", content.getvalue())
@@ -244,7 +246,7 @@ def bomb(width, height):
     )
 
 
-def test_a_picture_of_huge_dimensions_is_refused_before_it_is_decoded(server):
+def test_an_image_of_huge_dimensions_is_refused_before_it_is_decoded(server):
     before = len(server.service.describer.asked)
     for width, height in ((2000, 1000), (20_000, 10_000), (2**31 - 1, 2**31 - 1)):
         refused(server, 413, "megapixels", "POST", "/search", bomb(width, height))
@@ -268,11 +270,11 @@ def test_a_size_that_is_no_number_is_refused(server, length):
     ["[1,2,3]", "[5,5,1,9]", "[0,0,0,0]", "[0,0,1.5,2]", "[-1,0,5,5]", "x", "[0,0,9999999,5]", "[" * 5000, "{}", "7"],
 )
 def test_a_box_that_is_none_is_refused(server, box):
-    refused(server, 400, "the box", "POST", f"/search?box={box.replace('{', '%7B').replace('}', '%7D')}", picture())
+    refused(server, 400, "the box", "POST", f"/search?box={box.replace('{', '%7B').replace('}', '%7D')}", image_bytes())
 
 
-def test_a_box_outside_of_the_picture_is_refused(server):
-    refused(server, 422, "shorter than", "POST", "/search?box=[500,500,600,600]", picture())
+def test_a_box_outside_of_the_image_is_refused(server):
+    refused(server, 422, "shorter than", "POST", "/search?box=[500,500,600,600]", image_bytes())
 
 
 def test_other_methods_and_addresses_are_refused(server):
@@ -286,7 +288,7 @@ def test_other_methods_and_addresses_are_refused(server):
 
 def test_uploads_leave_nothing_behind(server, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for body in (picture(), b"no image"):
+    for body in (image_bytes(), b"no image"):
         request(server, "POST", "/search", body)
     assert list(tmp_path.iterdir()) == []
 
@@ -296,7 +298,7 @@ def test_many_searches_at_a_time_are_limited_and_the_rest_is_told_to_come_again(
     with serving(folder / "index", FakeDescriber(wait), waiting=2) as server:
         answers = []
         threads = [
-            threading.Thread(target=lambda i=i: answers.append(request(server, "POST", "/search", picture(i))))
+            threading.Thread(target=lambda i=i: answers.append(request(server, "POST", "/search", image_bytes(i))))
             for i in range(12)
         ]
         for thread in threads:
@@ -312,7 +314,7 @@ def test_many_searches_at_a_time_are_limited_and_the_rest_is_told_to_come_again(
         for thread in threads:
             thread.join()
         assert sorted(status for status, _, _ in answers) == [200] * 3 + [503] * 9
-        assert request(server, "POST", "/search", picture())[0] == 200
+        assert request(server, "POST", "/search", image_bytes())[0] == 200
 
 
 def test_an_update_of_the_index_is_seen_without_a_restart(tmp_path):

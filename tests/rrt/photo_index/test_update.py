@@ -109,7 +109,7 @@ def test_a_touched_file_is_read_but_not_described_and_rehash_reads_all(photos, t
     assert build(tmp_path / "i", photos, rehash=True).changed == 1
 
 
-def test_unreadable_pictures_stop_nothing_and_are_tried_again_when_they_change(photos, tmp_path, described):
+def test_unreadable_images_stop_nothing_and_are_tried_again_when_they_change(photos, tmp_path, described):
     (photos / "text.jpg").write_text("no image")
     (photos / "cut.jpg").write_bytes((photos / "p0.jpg").read_bytes()[:500])
     (photos / "camera.HEIC").write_bytes(b"x")
@@ -131,14 +131,14 @@ def test_unreadable_pictures_stop_nothing_and_are_tried_again_when_they_change(p
     assert "text.jpg" in names(tmp_path / "i") and "text.jpg" not in read_manifest(tmp_path / "i").skipped()
 
 
-def test_an_index_takes_an_unreadable_picture_when_it_is_all_that_is_new(photos, tmp_path, described):
+def test_an_index_takes_an_unreadable_image_when_it_is_all_that_is_new(photos, tmp_path, described):
     build(tmp_path / "i", photos)
     (photos / "text.jpg").write_text("no image")
     done = build(tmp_path / "i", photos)
     assert done.described == 0 and list(done.manifest.skipped()) == ["text.jpg"] and len(names(tmp_path / "i")) == 5
 
 
-def test_a_rotated_picture_is_upright(photos, tmp_path, described):
+def test_a_rotated_image_is_upright(photos, tmp_path, described):
     draw(photos / "turned.jpg", 9, size=(80, 60), orientation=6)
     build(tmp_path / "i", photos)
     index = PhotoIndex(tmp_path / "i")
