@@ -24,8 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from delg_extract.extraction.delf_config import delf_config_text
+from delg_extract.extraction.open import GRAPH_FILE
 from delg_extract.extraction.settings import ExtractionSettings
-from delg_extract.network.model_files import GRAPH_FILE
 from delg_extract.training.flags import Switch
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError

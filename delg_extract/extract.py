@@ -34,45 +34,17 @@ from delg_extract.extraction.options import (
     add_settings_options,
     requested_extraction,
 )
-from delg_extract.extraction.parts import PartExtractor, Plan
+from delg_extract.extraction.parts import Plan
 from delg_extract.extraction.pictures import collect_jobs, decode_ahead, read_table
-from delg_extract.extraction.workers import LocalWorkers, default_batch, default_workers, run_on_ray
+from delg_extract.extraction.run import extract
+from delg_extract.extraction.workers import default_batch
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError, check_count
 from rrt.progress import bar
 from rrt.store.export import export_delg
-from rrt.store.records import Skipped
 from rrt.store.schema import COMPRESSIONS
 from rrt.store.values import LOCAL_DTYPES
 from rrt.store.writer import is_complete, remove_store
-
-
-def extract(
-    plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 1, ray_address: str | None = None
-) -> list[Skipped]:
-    """Extracts what the store of ``plan`` still lacks and returns the images left out.
-
-    ``num_workers``: processes of this machine (0: a sensible number; 1: this process); ``ray_address``: a Ray cluster
-    instead.
-    """
-    writer = plan.writer()
-    missing = writer.missing_parts()
-    todo = sum(len(writer.block_names(part)) for part in missing)
-    num_workers = min(num_workers or default_workers(), max(1, len(missing)))
-    with bar(
-        what=f"extract {Path(plan.output).name}", unit="image", total=len(plan.jobs), initial=len(plan.jobs) - todo
-    ) as shown:
-        if not missing:
-            pass
-        elif ray_address:
-            run_on_ray(plan, missing, ray_address, shown.update)
-        elif num_workers == 1:
-            PartExtractor(plan).run(missing, shown.update)
-        else:
-            with LocalWorkers(plan, num_workers) as workers:
-                workers.run(missing, shown.update)
-    writer.merge(model_sha256=model_sha256, desc_name=desc_name)
-    return writer.skipped
 
 
 def parser() -> argparse.ArgumentParser:

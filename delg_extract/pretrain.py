@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from delg_extract.data.batches import read_labelled_pictures, training_batches, unreadable_picture_named
+from delg_extract.data.batches import training_batches, unreadable_picture_named
+from delg_extract.data.lists import read_labelled_pictures
 from delg_extract.network.model import BACKBONES, Delg
 from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import restore_weights, save_weights
-from delg_extract.training.curves import CurveLog
 from delg_extract.training.flags import add_list_flags
+from delg_extract.training.log import CurveLog
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError
 from rrt.files.atomic import guard_settings
@@ -43,12 +44,18 @@ def random_warps(count: int, size: int, border: int, generator: tf.random.Genera
     numbers are those of ImageProjectiveTransformV3: (x, y) -> ((a0 x + a1 y + a2) / k, (b0 x + b1 y + b2) / k) with k =
     c0 x + c1 y + 1.
     """
-    u = lambda limit: generator.uniform((count,), -limit, limit)
+
+    def u(limit):
+        return generator.uniform((count,), -limit, limit)
+
     angle, scale, shear, stretch = u(np.pi / 9), tf.exp(u(0.35)), u(0.2), tf.exp(u(0.15))
     cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
     one, zero = tf.ones((count,)), tf.zeros((count,))
     middle = (size - 1) / 2
-    matrix = lambda *rows: tf.stack([tf.stack(row, -1) for row in rows], -2)
+
+    def matrix(*rows):
+        return tf.stack([tf.stack(row, -1) for row in rows], -2)
+
     to_middle = matrix((one, zero, one * -middle), (zero, one, one * -middle), (zero, zero, one))
     affine = matrix(
         (cos * stretch, cos * shear - sin, u(size / 10) + middle + border),
@@ -87,7 +94,10 @@ def sample_cells(features: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     fraction = (places - low)[..., None]
     x, y = tf.unstack(tf.cast(low, tf.int32), axis=-1)
     flat = tf.reshape(features, (tf.shape(features)[0], -1, features.shape[-1]))
-    at = lambda dx, dy: tf.gather(flat, (y + dy) * width + x + dx, batch_dims=1)
+
+    def at(dx, dy):
+        return tf.gather(flat, (y + dy) * width + x + dx, batch_dims=1)
+
     fx, fy = fraction[:, :, 0], fraction[:, :, 1]
     return (1 - fy) * ((1 - fx) * at(0, 0) + fx * at(1, 0)) + fy * ((1 - fx) * at(0, 1) + fx * at(1, 1))
 

@@ -21,12 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from delg_extract.extract import extract
+from delg_extract.data.moments import Moments
 from delg_extract.extraction.calibration import calibration_sample
 from delg_extract.extraction.options import add_model_option, add_settings_options, requested_extraction
 from delg_extract.extraction.parts import Plan
-from delg_extract.extraction.pca import MEAN_FILE, SHORTEST, Moments, write_pca_folder
+from delg_extract.extraction.pca import MEAN_FILE, SHORTEST, write_pca_folder
 from delg_extract.extraction.pictures import collect_jobs
+from delg_extract.extraction.run import extract
 from delg_extract.extraction.workers import default_batch
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError, check_count

@@ -1,1 +1,1 @@
-"""Training images: TFRecord shards, decoding, batches."""
+"""Training images: image lists, TFRecord shards, batches."""

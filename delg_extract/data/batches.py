@@ -20,19 +20,20 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from delg_extract.data.decoding import AREA, decode, random_crop, resized
+from delg_extract.network.model import normalize_pixels
 from delg_extract.network.tensorflow import tf
 from rrt.errors import InputError, describe_error
 from rrt.files.machine import usable_cores
-from rrt.formats.lists import read_image_list
 
+AREA = (0.08, 1.0)  # smallest and largest share of an image in a random crop
+END_OF_JPEG = b"\xff\xd9"
+# Pixels decoded on both sides of a crop: colour of a subsampled JPEG is interpolated from the neighbouring pixels.
+EDGE = 8
 _READ_ERRORS = (
     tf.errors.InvalidArgumentError,
     tf.errors.DataLossError,
@@ -74,86 +75,6 @@ class PictureSource(Protocol):
 
     def name(self, index: int) -> str:
         """The file of an image, or its shard and record."""
-
-
-@dataclass(frozen=True)
-class LabelledPictures:
-    """Files and class numbers 0..num_classes-1, whether each belongs to the validation part, and how often an epoch
-    shows it."""
-
-    files: np.ndarray
-    labels: np.ndarray
-    is_validation: np.ndarray
-    repeats: np.ndarray
-    num_classes: int
-    recent: dict = field(default_factory=dict, compare=False, repr=False)
-
-    address_types: ClassVar = (tf.string, tf.int32)
-    remedy: ClassVar[str] = "replace it or take it out of the list, then run again"
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def training_order(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self)), np.where(self.is_validation, 0, self.repeats))
-
-    def validation_order(self) -> np.ndarray:
-        return np.flatnonzero(self.is_validation)
-
-    def addresses(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.files[indices], self.labels[indices]
-
-    @staticmethod
-    def read(file: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.io.read_file(file), label
-
-    def read_checked(self, index: int) -> bytes:
-        return Path(self.files[index]).read_bytes()
-
-    def name(self, index: int) -> str:
-        return str(self.files[index])
-
-
-def read_labelled_pictures(
-    lists: list[str],
-    image_dirs: list[str],
-    repeats: list[int] | None = None,
-    validation_fraction: float = 0.05,
-    seed: int = 0,
-) -> LabelledPictures:
-    """Joins image lists whose labels are separate classes; of each class ``validation_fraction`` goes to validation.
-
-    ``repeats``: how often an epoch shows each image of each list (default once).
-
-    A class with one image has no validation image. Raises InputError naming list and line when an image is
-    missing.
-    """
-    repeats = repeats or [1] * len(lists)
-    for flag, values in (("--image_dir", image_dirs), ("--repeat", repeats)):
-        if len(values) != len(lists):
-            raise InputError(
-                f"--train_list is given {len(lists)} times and {flag} {len(values)} times; give one for each list"
-            )
-    files, labels, shown, first_label = [], [], [], 0
-    for list_path, folder, times in zip(lists, image_dirs, repeats):
-        images = read_image_list(list_path)
-        for line, name in enumerate(images.names, 1):
-            if not (Path(folder) / name).is_file():
-                raise InputError(
-                    f"{list_path}:{line}: no image {name!r} in {folder}; give the folder the list is relative to"
-                )
-            files.append(str(Path(folder) / name))
-        classes, numbers = np.unique(images.labels, return_inverse=True)
-        labels.append(numbers + first_label)
-        shown += [times] * len(images)
-        first_label += len(classes)
-    labels = np.concatenate(labels)
-    rng = np.random.default_rng(seed)
-    is_validation = np.zeros(len(labels), bool)
-    for members in np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1]):
-        members = rng.permutation(members)
-        is_validation[members[: int(np.ceil(validation_fraction * len(members))) if len(members) > 1 else 0]] = True
-    return LabelledPictures(np.array(files), labels.astype(np.int32), is_validation, np.array(shown), first_label)
 
 
 def training_batches(
@@ -281,3 +202,68 @@ def _fault(source: PictureSource, index: int) -> str | None:
     except tf.errors.InvalidArgumentError:
         return f"{source.name(index)}: cannot be decoded as an image; {source.remedy}"
     return None
+
+
+# ---- one image: the bytes of its file to a random crop, or to the whole image resized --------------------------------
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """The bytes of an image file (JPEG, PNG, GIF, BMP) -> uint8 [H, W, 3]; grey and CMYK images become RGB."""
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def resized(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """The whole image resized by bilinear interpolation and normalised: float32 [size, size, 3]."""
+    return tf.ensure_shape(normalize_pixels(tf.image.resize(decode(encoded), (size, size))), (size, size, 3))
+
+
+def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, area: tuple[float, float] = AREA) -> tf.Tensor:
+    """A random crop (share ``area`` of the image, aspect 3/4..4/3), resized by area and normalised: float32 [size,
+    size, 3].
+
+    Of a JPEG only the crop's columns and rows are computed, to the same pixels as if the whole were; but one that does
+    not end in its end marker is decoded whole, because above the place where a file is cut a crop would show nothing of
+    it.
+    """
+
+    def of_jpeg():
+        shape = tf.image.extract_jpeg_shape(encoded)[:2]
+        return decode_jpeg_box(encoded, shape, draw_box(shape, seed, area))
+
+    def of_any():
+        image = decode(encoded)
+        return _cut(image, draw_box(tf.shape(image)[:2], seed, area))
+
+    whole_jpeg = tf.io.is_jpeg(encoded) & (
+        tf.strings.substr(encoded, -len(END_OF_JPEG), len(END_OF_JPEG)) == END_OF_JPEG
+    )
+    crop = tf.cond(whole_jpeg, of_jpeg, of_any)
+    return tf.ensure_shape(normalize_pixels(tf.image.resize(crop, (size, size), method="area")), (size, size, 3))
+
+
+def draw_box(shape: tf.Tensor, seed: tf.Tensor, area: tuple[float, float]) -> tf.Tensor:
+    """A random box int32 (top, left, height, width) in an image of ``shape`` = (height, width); int64 ``seed`` [2]."""
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.concat([shape, [3]], 0),
+        bounding_boxes=tf.zeros((1, 0, 4)),
+        seed=seed,
+        min_object_covered=0.1,
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        area_range=area,
+        max_attempts=100,
+        use_image_if_no_bounding_boxes=True,
+    )
+    return tf.concat([begin[:2], extent[:2]], 0)
+
+
+def decode_jpeg_box(encoded: tf.Tensor, shape: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+    """The pixels uint8 [height, width, 3] of a JPEG of ``shape`` = (height, width) within ``box`` = (top, left, height,
+    width)."""
+    top, left, height, width = tf.unstack(box)
+    first, end = tf.maximum(left - EDGE, 0), tf.minimum(left + width + EDGE, shape[1])
+    wider = tf.image.decode_and_crop_jpeg(encoded, tf.stack([top, first, height, end - first]), channels=3)
+    return _cut(wider, tf.stack([0, left - first, height, width]))
+
+
+def _cut(image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+    return tf.slice(image, tf.stack([box[0], box[1], 0]), tf.stack([box[2], box[3], 3]))

@@ -12,8 +12,6 @@ made the first call last eight seconds.
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from delg_extract.extraction.extractor import LocalAndGlobal
@@ -24,8 +22,6 @@ from delg_extract.network.model import Delg, normalize_pixels
 from delg_extract.network.tensorflow import tf
 
 PRECISIONS = ("float32", "bfloat16")
-# A reduced precision must be worth its rounding.
-_WORTH = 1.2
 
 
 class DelgNetwork:
@@ -117,21 +113,3 @@ def _strongest(
         best = np.argsort(-scores, kind="stable")[: settings.max_features]
     features = np.concatenate(features)[best] if features else np.empty((0, 0), np.float32)
     return LocalAndGlobal(boxes[best], features, np.concatenate(scales)[best], scores[best], global_descriptors)
-
-
-def fastest_precision() -> str:
-    """bfloat16 where convolutions of a middle stage run clearly faster in it on this machine, else float32 (a quarter
-    of a second)."""
-    seconds = {}
-    for precision in ("float32", "bfloat16"):
-        x = tf.ones([1, 64, 64, 256], precision)
-        kernel = tf.fill([3, 3, 256, 256], tf.constant(1e-3, precision))
-        convolve = tf.function(lambda x, kernel=kernel: tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME")))
-        convolve(x)
-        took = []
-        for _ in range(5):
-            began = time.perf_counter()
-            convolve(x).numpy()
-            took.append(time.perf_counter() - began)
-        seconds[precision] = min(took)
-    return "bfloat16" if seconds["float32"] > _WORTH * seconds["bfloat16"] else "float32"

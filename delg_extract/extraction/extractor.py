@@ -56,9 +56,9 @@ class Extractor:
 
     TOO_SMALL = f"a side is shorter than {MIN_SIDE} pixels after resizing, or than {MIN_LEVEL_SIDE} at every scale"
 
-    def __init__(self, network: Network, settings: ExtractionSettings = ExtractionSettings()):
+    def __init__(self, network: Network, settings: ExtractionSettings | None = None):
         self.network = network
-        self.settings = settings
+        self.settings = settings or ExtractionSettings()
 
     def resize(self, image: np.ndarray, resize_factor: float = 1.0) -> Resized:
         """uint8 [H, W, 3] at the size it is described at; ``resize_factor``: longest side of a crop over that of the

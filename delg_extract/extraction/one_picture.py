@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from delg_extract.extraction.extractor import Descriptors, Extractor
-from delg_extract.extraction.open import open_network
+from delg_extract.extraction.open import is_saved_model, open_network
 from delg_extract.extraction.pictures import Job, read_picture
 from delg_extract.extraction.pyramid import SCALES
 from delg_extract.extraction.settings import ExtractionSettings
-from delg_extract.network.model_files import is_saved_model, read_settings
+from delg_extract.network.weight_file import read_settings
 from rrt.errors import InputError
 from rrt.matching.pictures import MAX_FEATURES
 from rrt.progress import waiting

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from delg_extract.extraction.delf_config import preset_settings, read_delf_config
-from delg_extract.extraction.open import fastest_precision, in_another_process, model_facts
+from delg_extract.extraction.open import fastest_precision, in_another_process, is_saved_model, model_facts
 from delg_extract.extraction.pca import Pca, read_pca_folder
 from delg_extract.extraction.settings import PRESETS, ExtractionSettings
-from delg_extract.network.model_files import is_saved_model, local_depth
+from delg_extract.network.weight_file import local_depth
 from rrt.errors import InputError, check_count
 
 PRECISIONS = ("float32", "bfloat16", "auto")

@@ -11,13 +11,12 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.formats.delf import read_datum, write_datum
-from rrt.store.linear import l2_normalize, principal_components
+from rrt.store.linear import l2_normalize
 
 # As the published DELF model has them beside it.
 MEAN_FILE, MATRIX_FILE, VARIANCES_FILE = "mean.datum", "pca_proj_mat.datum", "pca_variances.datum"
 # Descriptors shorter than this are divided by it: TensorFlow's l2_normalize takes squares below 1e-12 as 1e-12.
 SHORTEST = 1e-6
-_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -64,29 +63,6 @@ class Pca:
         if not len(x):
             return np.empty((0, self.dim), np.float32)
         return l2_normalize(self.rotate(l2_normalize(x, SHORTEST)), SHORTEST)
-
-
-class Moments:
-    """Mean and covariance of any number of vectors, in the memory of one matrix [dim, dim]; all in float64."""
-
-    def __init__(self, dim: int):
-        self.count, self._sum, self._products = 0, np.zeros(dim), np.zeros((dim, dim))
-
-    def add(self, x: np.ndarray) -> None:
-        """Takes the rows of x [N, dim] into account."""
-        for start in range(0, len(x), _ROWS_AT_ONCE):
-            rows = x[start : start + _ROWS_AT_ONCE].astype(np.float64)
-            self.count += len(rows)
-            self._sum += rows.sum(0)
-            self._products += rows.T @ rows
-
-    def principal_components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean [dim], variances [dim] (unbiased) falling, components [dim, dim] as rows, the largest part of each
-        positive."""
-        mean = self._sum / self.count
-        covariance = (self._products - self.count * np.outer(mean, mean)) / (self.count - 1)
-        values, columns = principal_components(covariance)
-        return mean, np.maximum(values, 0), columns.T
 
 
 def write_pca_folder(folder: str | Path, mean: np.ndarray, matrix: np.ndarray, variances: np.ndarray) -> None:

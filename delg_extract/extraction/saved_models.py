@@ -24,7 +24,6 @@ import numpy as np
 from delg_extract.extraction.extractor import LocalAndGlobal
 from delg_extract.extraction.pyramid import MIN_LEVEL_SIDE, usable_scales
 from delg_extract.extraction.settings import ExtractionSettings
-from delg_extract.network.model_files import saved_model_folder
 from delg_extract.network.tensorflow import tf, without_warnings
 from rrt.errors import InputError
 
@@ -183,13 +182,11 @@ class SavedModelNetwork:
 # ---- opening ---------------------------------------------------------------------------------------------------------
 
 
-def open_saved_model(path: str | Path) -> SavedModelNetwork:
-    """The network of a SavedModel: its folder, one folder above it, or its saved_model.pb.
+def open_saved_model(folder: Path) -> SavedModelNetwork:
+    """The network of a SavedModel in the folder of its saved_model.pb.
 
-    Raises InputError when there is none or several, when it cannot be read, and when its tensors are not those of
-    docs/delg.md 4.
+    Raises InputError when it cannot be read, and when its tensors are not those of docs/delg.md 4.
     """
-    folder = saved_model_folder(path)
     try:
         with without_warnings():
             loaded = tf.saved_model.load(str(folder))

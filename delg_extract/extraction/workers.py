@@ -1,4 +1,4 @@
-"""Extracting the parts of a store with many workers: processes of this machine, or a Ray cluster (extra ``cluster``).
+"""Extracting the parts of a store with many workers, processes of this machine (a Ray cluster: ray.py).
 
 A part is the unit of work. A worker that dies costs the part it was at: the part is tried again by a fresh worker, and
 after ``ATTEMPTS`` failures the run ends and says which part it was. The workers share nothing but the folder of parts,
@@ -10,7 +10,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -22,9 +21,7 @@ from rrt.errors import InputError, describe_error
 from rrt.files.machine import end_with_parent, free_memory, usable_cores
 
 ATTEMPTS = 3
-# Tasks handed to Ray at once; it keeps what a task needs in memory until it runs.
-RAY_WINDOW = 256
-_state: dict = {}
+state: dict = {}
 
 
 def visible_gpus() -> list[str]:
@@ -58,14 +55,14 @@ def _start(plan: Plan, gpu: str | None, threads: int) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     # TensorFlow reads these when it is first imported; operators side by side would only take cores from each other.
     os.environ.update(TF_NUM_INTRAOP_THREADS=str(threads), TF_NUM_INTEROP_THREADS="1")
-    _state["plan"] = plan
+    state["plan"] = plan
 
 
-def _extract(part: int) -> int:
+def extract_part(part: int) -> int:
     # The network is loaded by the first part, not by the initialiser, whose errors an executor does not tell.
-    if "extractor" not in _state:
-        _state["extractor"] = PartExtractor(_state["plan"], threads=1)
-    extractor = _state["extractor"]
+    if "extractor" not in state:
+        state["extractor"] = PartExtractor(state["plan"], threads=1)
+    extractor = state["extractor"]
     extractor.run([part])
     return len(extractor.writer.block_names(part))
 
@@ -79,13 +76,9 @@ class LocalWorkers:
     ``task(part)``: what a worker does with a part, and how many images that were; a function of a module.
     """
 
-    def __init__(self, plan: Plan, num_workers: int, task: Callable[[int], int] = _extract):
-        self.plan, self.num_workers, self.threads, self.task = (
-            plan,
-            num_workers,
-            max(1, usable_cores() // num_workers),
-            task,
-        )
+    def __init__(self, plan: Plan, num_workers: int, task: Callable[[int], int] = extract_part):
+        self.plan, self.num_workers, self.task = plan, num_workers, task
+        self.threads = max(1, usable_cores() // num_workers)
         self.gpus = visible_gpus()
         self.executors = [self._executor(i) for i in range(num_workers)]
 
@@ -143,61 +136,3 @@ def gave_up(plan: Plan, part: int, reason: str) -> InputError:
         f"{plan.output}: part {part} (from {first!r}) failed {ATTEMPTS} times: {reason}; whole parts are kept, run "
         "again"
     )
-
-
-# ---- Ray -------------------------------------------------------------------------------------------------------------
-
-
-def _reach(address: str) -> None:
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError("expected HOST:PORT, auto or local")
-    socket.create_connection((host, int(port)), timeout=10).close()
-
-
-def _extract_in_ray(plan: Plan, part: int) -> int:
-    if not _state:
-        os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
-        _state["plan"] = plan
-    return _extract(part)
-
-
-def run_on_ray(plan: Plan, parts: list[int], address: str, on_pictures: Callable[[int], None]) -> None:
-    """Extracts the parts as tasks of the Ray cluster at ``address`` ("local": started here, "auto": the one of this
-    machine).
-
-    A task takes a core, or a GPU where the cluster has some. Tasks of lost workers are tried again by Ray. Every
-    machine needs this package and the same paths for images, model and output. Raises InputError when Ray is not
-    there or a part fails for good.
-    """
-    try:
-        import ray
-    except ImportError:
-        raise InputError("--ray_address: Ray is not installed; pip install 'rrt[cluster]'") from None
-    try:
-        if address not in ("auto", "local"):
-            _reach(address)  # Ray itself would knock for minutes
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"--ray_address {address}: no Ray cluster answers there ({describe_error(error)}); start one with "
-            "'ray start --head', or give local"
-        ) from None
-    try:
-        resources = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
-        task = ray.remote(**resources, max_retries=ATTEMPTS - 1, retry_exceptions=[OSError])(_extract_in_ray)
-        shared, todo, running = ray.put(plan), deque(parts), {}
-        while todo or running:
-            while todo and len(running) < RAY_WINDOW:
-                part = todo.popleft()
-                running[task.remote(shared, part)] = part
-            (done,), _ = ray.wait(list(running), num_returns=1)
-            part = running.pop(done)
-            try:
-                on_pictures(ray.get(done))
-            except ray.exceptions.RayTaskError as error:
-                raise (error.cause if isinstance(error.cause, (InputError, OSError)) else error) from None
-            except ray.exceptions.RayError as error:
-                raise gave_up(plan, part, f"{describe_error(error)}") from None
-    finally:
-        ray.shutdown()

@@ -17,7 +17,7 @@ import numpy as np
 
 from delg_extract.network.keras_weights import read_keras_trunk
 from delg_extract.network.model import BATCH_NORM_EPSILON, Delg
-from delg_extract.network.model_files import SCHEMA, open_weight_file, read_settings
+from delg_extract.network.weight_file import SCHEMA, open_weight_file, read_settings
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
 

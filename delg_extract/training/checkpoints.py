@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from delg_extract.network.model import Delg
-from delg_extract.network.model_files import read_settings
 from delg_extract.network.tensorflow import tf, without_warnings
+from delg_extract.network.weight_file import read_settings
 from delg_extract.network.weights import fill_network, load_weights, restore_weights
 from delg_extract.training.losses import CLASSIFIERS
 from rrt.errors import InputError

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from delg_extract.extraction.pca import Moments
+from delg_extract.data.moments import Moments
 from delg_extract.network.model import BATCH_NORM_EPSILON, Delg, attention_pool, gem
 from delg_extract.network.tensorflow import tf
 from rrt.progress import bar

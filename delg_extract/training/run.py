@@ -9,18 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from delg_extract.data.batches import (
-    read_labelled_pictures,
-    training_batches,
-    unreadable_picture_named,
-    validation_batches,
-)
+from delg_extract.data.batches import training_batches, unreadable_picture_named, validation_batches
+from delg_extract.data.lists import read_labelled_pictures
 from delg_extract.data.records import read_record_pictures
 from delg_extract.network.model import Delg
 from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import load_keras_notop, save_weights
 from delg_extract.training.checkpoints import network_settings, restore_trained
-from delg_extract.training.curves import CurveLog, draw_curves
 from delg_extract.training.distribution import (
     check_shares,
     checkpoint_folder,
@@ -31,9 +26,9 @@ from delg_extract.training.distribution import (
 )
 from delg_extract.training.flags import DATASET_CLASSES, FREE_SETTINGS
 from delg_extract.training.initialise import identity_conv5, initialise_heads
+from delg_extract.training.log import TAGS, CurveLog, Summaries, draw_curves
 from delg_extract.training.losses import add_classifiers
 from delg_extract.training.step import StepResult, Trainer
-from delg_extract.training.summaries import TAGS, Summaries
 from rrt.errors import InputError
 from rrt.files.atomic import guard_settings
 from rrt.progress import bar, report_progress

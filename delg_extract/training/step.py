@@ -11,12 +11,12 @@ Deviations from the reference, all on purpose:
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from delg_extract.network.model import Delg
 from delg_extract.network.tensorflow import tf
 from delg_extract.training.losses import global_logits, joint_loss, local_logits
-from delg_extract.training.optimizer import ClippedMomentum
 
 CLIP_NORM = 10.0
 MOMENTUM = 0.9
@@ -185,3 +185,25 @@ def right(logits, labels):
 def accuracy(logits, labels):
     """Share of a batch that is named right; NaN where there are no logits."""
     return tf.constant(float("nan")) if logits is None else tf.reduce_mean(tf.cast(right(logits, labels), tf.float32))
+
+
+class ClippedMomentum:
+    """m <- momentum * m - rate * clip(gradient), variable <- variable + m: what tf.clip_by_global_norm and Keras' SGD
+    give, which go over every weight ten times. Make it in the scope of the tf.distribute strategy it is used with.
+
+    ``momenta`` is the state that a checkpoint keeps, in the order of ``variables``.
+    """
+
+    def __init__(self, variables: Sequence[tf.Variable], momentum: float = 0.9, clip_norm: float = 10.0):
+        self.variables, self.momentum, self.clip_norm = list(variables), momentum, clip_norm
+        self.momenta = [tf.Variable(tf.zeros(variable.shape), trainable=False) for variable in self.variables]
+
+    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: float | tf.Tensor) -> tf.Tensor:
+        """One step, in replica context, with gradients summed over the replicas; returns their norm before clipping."""
+        norm = tf.linalg.global_norm(gradients)
+        rate = learning_rate * self.clip_norm / tf.maximum(norm, self.clip_norm)
+        for variable, accumulator, gradient in zip(self.variables, self.momenta, gradients, strict=True):
+            tf.raw_ops.ResourceApplyKerasMomentum(
+                var=variable.handle, accum=accumulator.handle, lr=rate, grad=gradient, momentum=self.momentum
+            )
+        return norm

@@ -249,6 +249,7 @@ def test_a_folder_is_opened_as_a_savedmodel(run, folder, monkeypatch):
     module.open_saved_model = lambda path: DelgNetwork(load_weights(folder / "small.h5"))
     monkeypatch.setitem(sys.modules, "delg_extract.extraction.saved_models", module)
     (folder / "exported").mkdir()
+    (folder / "exported/saved_model.pb").touch()
     own = run("one.png", "warped.png", "--model", folder / "small.h5", *FEW, "--output", folder / "a.png")
     assert run("one.png", "warped.png", "--model", folder / "exported", *FEW, "--output", folder / "a.png") == own
 

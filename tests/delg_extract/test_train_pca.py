@@ -11,8 +11,9 @@ from commands import error_of, files_below, kill_tool_when, run_tool
 from PIL import Image
 
 from delg_extract import extract, match_images, train_pca
+from delg_extract.data.moments import Moments
 from delg_extract.extraction.delf_config import read_delf_config
-from delg_extract.extraction.pca import Moments, read_pca_folder, write_pca_folder
+from delg_extract.extraction.pca import read_pca_folder, write_pca_folder
 from delg_extract.network.model import Delg
 from delg_extract.network.weights import save_weights
 from rrt.formats.delf import read_datum

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from delg_extract.data.batches import training_batches
-from delg_extract.data.decoding import AREA, draw_box, random_crop
+from delg_extract.data.batches import AREA, draw_box, random_crop, training_batches
 from delg_extract.data.records import FEATURES, read_record_pictures
 from delg_extract.network.tensorflow import tf
 from rrt.errors import check_count

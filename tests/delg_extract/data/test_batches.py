@@ -11,12 +11,14 @@ from PIL import Image
 from shards import picture, write_picture_shards
 
 from delg_extract.data.batches import (
-    read_labelled_pictures,
+    decode,
+    decode_jpeg_box,
+    random_crop,
     training_batches,
     unreadable_picture_named,
     validation_batches,
 )
-from delg_extract.data.decoding import decode, decode_jpeg_box, random_crop
+from delg_extract.data.lists import read_labelled_pictures
 from delg_extract.data.records import read_record_pictures
 from rrt.errors import InputError
 from rrt.formats.lists import write_image_list

@@ -12,11 +12,11 @@ from PIL import Image
 from delg_extract import extract
 from delg_extract.extraction.delg import DelgNetwork
 from delg_extract.extraction.extractor import Extractor
+from delg_extract.extraction.open import is_saved_model, open_network, saved_model_sha256
 from delg_extract.extraction.pyramid import SCALES
 from delg_extract.extraction.saved_models import open_saved_model
 from delg_extract.extraction.serving import Form, save_serving
 from delg_extract.extraction.settings import ExtractionSettings
-from delg_extract.network.model_files import is_saved_model, saved_model_sha256
 from rrt.errors import InputError
 from rrt.store.store import Store
 
@@ -293,9 +293,9 @@ def test_the_model_may_lie_one_folder_below(toys, tmp_path):
     shutil.copytree(toys / "tf1", tmp_path / "delf_gld/model")
     for path in (tmp_path / "delf_gld", str(tmp_path / "delf_gld/model/"), tmp_path / "delf_gld/model/saved_model.pb"):
         assert is_saved_model(path)
-        assert open_saved_model(path).folder == tmp_path / "delf_gld/model"
+        assert open_network(path).folder == tmp_path / "delf_gld/model"
     with pytest.raises(InputError, match=r"2 SavedModels lie below \(tf1, tf2\); give the folder of one"):
-        open_saved_model(toys)
+        open_network(toys)
 
 
 def test_weight_files_are_no_saved_models(tmp_path):
@@ -318,7 +318,7 @@ def test_the_hash_depends_on_graph_and_variables_and_not_on_the_place(toys, tmp_
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    for use in (open_saved_model, saved_model_sha256):
+    for use in (open_network, saved_model_sha256):
         with pytest.raises(InputError, match="nowhere: no such folder"):
             use(tmp_path / "nowhere")
         with pytest.raises(InputError, match="no saved_model.pb here or one folder below"):
@@ -353,8 +353,8 @@ def test_damaged_models_are_refused_in_one_line(style, toys, tmp_path):
 
 
 def test_another_kind_of_model_is_refused_with_its_tensors(tmp_path):
-    def detector(given, weights={"gain": GAIN}):
-        return {"detection_boxes": tf.cast(given["input_image"], tf.float32) * weights["gain"]}
+    def detector(given, weights=None):
+        return {"detection_boxes": tf.cast(given["input_image"], tf.float32) * (weights or {"gain": GAIN})["gain"]}
 
     exports.save_tf1(tmp_path / "tf1", ["input_image"], {"gain": np.float32(GAIN)}, detector)
     exports.save_tf2(tmp_path / "tf2", ["input_image"], tf.Module(), detector)

@@ -18,8 +18,9 @@ from PIL import Image
 from delg_extract import extract
 from delg_extract.extraction.parts import Plan
 from delg_extract.extraction.pictures import Job
+from delg_extract.extraction.ray import run_on_ray
 from delg_extract.extraction.settings import ExtractionSettings
-from delg_extract.extraction.workers import ATTEMPTS, LocalWorkers, default_workers, run_on_ray
+from delg_extract.extraction.workers import ATTEMPTS, LocalWorkers, default_workers
 from delg_extract.network.model import Delg
 from delg_extract.network.weights import save_weights
 from rrt.errors import InputError

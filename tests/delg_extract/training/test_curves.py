@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from delg_extract.training.curves import POINTS, draw_curves, running_mean
+from delg_extract.training.log import POINTS, draw_curves, running_mean
 
 
 def test_the_running_mean_keeps_a_trend_without_delay_and_takes_most_of_the_noise():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from delg_extract.training.optimizer import ClippedMomentum
+from delg_extract.training.step import ClippedMomentum
 
 SHAPES = ((3, 3, 2, 4), (5,), ())
 

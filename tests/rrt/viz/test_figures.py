@@ -33,7 +33,7 @@ def curves_of_rrt_without_a_watched_set(path, monkeypatch):
 
 
 def curves_of_delg(path, monkeypatch):
-    from delg_extract.training.curves import HEADS, LOSSES, draw_curves
+    from delg_extract.training.log import HEADS, LOSSES, draw_curves
 
     columns = [*LOSSES, *(f"{head}_accuracy" for head in HEADS), *(f"validation_{head}" for head in HEADS)]
     table = path.with_suffix(".csv")
@@ -115,7 +115,7 @@ def pair_without_a_transform(path, monkeypatch):
 # {file that writes images: what makes one}
 MAKERS = {
     "rrt/training/log.py": [curves_of_rrt, curves_of_rrt_without_a_watched_set],
-    "delg_extract/training/curves.py": [curves_of_delg],
+    "delg_extract/training/log.py": [curves_of_delg],
     "rrt/commands/compare.py": [comparison],
     "rrt/training/recipes.py": [recipes],
     "delg_extract/show_attention.py": [attention_of_delg],

@@ -1,0 +1,39 @@
+"""The extraction of a store, by this process, by processes of this machine or by a Ray cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from delg_extract.extraction.parts import PartExtractor, Plan
+from delg_extract.extraction.ray import run_on_ray
+from delg_extract.extraction.workers import LocalWorkers, default_workers
+from rrt.progress import bar
+from rrt.store.records import Skipped
+
+
+def extract(
+    plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 1, ray_address: str | None = None
+) -> list[Skipped]:
+    """Extracts what the store of ``plan`` still lacks and returns the images left out.
+
+    ``num_workers``: processes of this machine (0: a sensible number; 1: this process); ``ray_address``: a Ray cluster
+    instead.
+    """
+    writer = plan.writer()
+    missing = writer.missing_parts()
+    todo = sum(len(writer.block_names(part)) for part in missing)
+    num_workers = min(num_workers or default_workers(), max(1, len(missing)))
+    with bar(
+        what=f"extract {Path(plan.output).name}", unit="image", total=len(plan.jobs), initial=len(plan.jobs) - todo
+    ) as shown:
+        if not missing:
+            pass
+        elif ray_address:
+            run_on_ray(plan, missing, ray_address, shown.update)
+        elif num_workers == 1:
+            PartExtractor(plan).run(missing, shown.update)
+        else:
+            with LocalWorkers(plan, num_workers) as workers:
+                workers.run(missing, shown.update)
+    writer.merge(model_sha256=model_sha256, desc_name=desc_name)
+    return writer.skipped
