@@ -36,11 +36,11 @@ from typing import NamedTuple
 import numpy as np
 
 from delg_extract.data.dataset_plan import (
-    Pictures,
+    DatasetImages,
     Shard,
     deal_shards,
-    read_test_pictures,
-    read_train_pictures,
+    read_test_images,
+    read_train_images,
     stratified_split,
 )
 from rrt.command_line.parser import CommandParser, run_command
@@ -58,7 +58,7 @@ class Part(NamedTuple):
     written. settings: all that shapes them. landmarks: what the new labels stand for. unlabelled: ids of files that the
     CSV file lacks."""
 
-    pictures: Pictures
+    images: DatasetImages
     shards: dict[str, list[Shard]]
     settings: dict
     landmarks: np.ndarray | None = None
@@ -67,34 +67,34 @@ class Part(NamedTuple):
 
 def plan_train(args: argparse.Namespace) -> Part:
     """The train and validation shards of the command line."""
-    pictures, landmarks, unlabelled = read_train_pictures(
+    images, landmarks, unlabelled = read_train_images(
         args.train_directory, args.train_csv_path, args.train_clean_csv_path
     )
-    rows = {"train": np.arange(len(pictures.ids))}
+    rows = {"train": np.arange(len(images.ids))}
     settings = {
         "directory": os.path.abspath(args.train_directory),
-        "pictures": pictures.fingerprint(),
+        "pictures": images.fingerprint(),
         "num_shards": args.num_shards,
         "relabelled": landmarks is not None,
         "generate_train_validation_splits": args.generate_train_validation_splits,
     }
     if args.generate_train_validation_splits:
         settings |= {"validation_split_size": args.validation_split_size, "seed": args.seed}
-        train, validation = stratified_split(pictures.labels, args.validation_split_size, args.seed)
+        train, validation = stratified_split(images.labels, args.validation_split_size, args.seed)
         rows = {"validation": validation, "train": train}
     shards = {name: deal_shards(name, chosen, args.num_shards) for name, chosen in rows.items()}
-    return Part(pictures, shards, settings, landmarks, tuple(unlabelled))
+    return Part(images, shards, settings, landmarks, tuple(unlabelled))
 
 
 def plan_test(args: argparse.Namespace) -> Part:
     """The test shards of the command line."""
-    pictures = read_test_pictures(args.test_directory, args.test_csv_path)
+    images = read_test_images(args.test_directory, args.test_csv_path)
     settings = {
         "directory": os.path.abspath(args.test_directory),
-        "pictures": pictures.fingerprint(),
+        "pictures": images.fingerprint(),
         "num_shards": args.num_shards,
     }
-    return Part(pictures, {"test": deal_shards("test", np.arange(len(pictures.ids)), args.num_shards)}, settings)
+    return Part(images, {"test": deal_shards("test", np.arange(len(images.ids)), args.num_shards)}, settings)
 
 
 class Build:
@@ -112,7 +112,7 @@ class Build:
     def list_missing(self) -> list[tuple[str, str]]:
         """(id, reason) of what is known to be missing before an image is opened, written to ``missing_csv`` as
         well."""
-        return self._list([(image, "not found") for image in self.part.pictures.missing()])
+        return self._list([(image, "not found") for image in self.part.images.missing()])
 
     def run(self) -> list[tuple[str, str]]:
         """Writes the shards that are not there yet -> (id, reason) of every image in no shard, written to
@@ -123,7 +123,7 @@ class Build:
             _write_csv(self.output / "relabeling.csv", ("new_label", "old_label"), enumerate(landmarks.tolist()))
         from delg_extract.data.shards import ShardWriter
 
-        writer, left_out = ShardWriter(self.part.pictures, self.output, self.output / "build"), []
+        writer, left_out = ShardWriter(self.part.images, self.output, self.output / "build"), []
         for name, shards in self.part.shards.items():
             todo = writer.unfinished(shards)
             writer.write_all(todo, self.num_workers, name)
@@ -133,9 +133,9 @@ class Build:
                 f"{name}: {sum(len(shard.rows) for shard in shards) - len(without)} images in {len(shards)} shards"
                 + f", {len(shards) - len(todo)} of them were there" * (len(todo) < len(shards))
             )
-        if self.part.pictures.labels is not None:
+        if self.part.images.labels is not None:
             print(
-                f"labels up to {self.part.pictures.labels.max()}"
+                f"labels up to {self.part.images.labels.max()}"
                 + ", their landmarks in relabeling.csv" * (landmarks is not None)
             )
         return self._list(left_out)
@@ -182,7 +182,7 @@ def _check_left_out(builds: list[Build], left_out: list[list[tuple[str, str]]], 
     if lacking and not allow_missing:
         pairs = [pair for _, pairs in lacking for pair in pairs]
         named = ", ".join(f"{image!r}: {reason}" for image, reason in pairs[:_SHOWN]) + ", …" * (len(pairs) > _SHOWN)
-        count = sum(len(build.part.pictures.ids) + len(build.part.unlabelled) for build in builds)
+        count = sum(len(build.part.images.ids) + len(build.part.unlabelled) for build in builds)
         raise InputError(
             f"{lacking[0][0].missing_csv}: {len(pairs)} of {count} images are missing or broken ({named}); {rest}; "
             "fetch them and run again, or give --allow_missing"

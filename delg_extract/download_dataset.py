@@ -87,7 +87,7 @@ SPLITS = {
         },
     ),
 }
-_PICTURE = re.compile(r"([0-9a-f])/([0-9a-f])/([0-9a-f])/\1\2\3[0-9a-f]{13}\.jpg")
+_IMAGE = re.compile(r"([0-9a-f])/([0-9a-f])/([0-9a-f])/\1\2\3[0-9a-f]{13}\.jpg")
 
 
 def fetch_table(split, name, folder, base_url=BASE_URL, retries=4, on_bytes=None):
@@ -121,12 +121,12 @@ def fetch_tar(split, number, folder, base_url=BASE_URL, keep_tar=False, retries=
         url, md5 = file_address(base_url, split, tar.name), _published_md5(split, number, folder, base_url, retries)
         download(url, tar, md5=md5, retries=retries, shown=False, on_bytes=on_bytes)
         try:
-            pictures = unpack_tar(tar, folder, wanted=_PICTURE.fullmatch, merge=True, links=False, shown=False)
+            images = unpack_tar(tar, folder, wanted=_IMAGE.fullmatch, merge=True, links=False, shown=False)
         except ArchiveError:
             # The right MD5 sum, and yet of no use: another mirror must be asked.
             tar.unlink()
             raise
-        record = {"url": url, "size": os.path.getsize(tar), "md5": md5, "pictures": pictures}
+        record = {"url": url, "size": os.path.getsize(tar), "md5": md5, "pictures": images}
         # After the images and before the tar file goes: whenever this is killed, one of the two is there.
         write_json(note, record)
     if not keep_tar:
@@ -212,7 +212,7 @@ def download_dataset(counts, output_dir, base_url=BASE_URL, keep_tars=False, par
         f"{split}/{tar_name(number)}": (split, number) for split, count in counts.items() for number in range(count)
     }
     check_address(base_url)
-    pictures = {}
+    images = {}
     with ExitStack() as stack:
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
@@ -235,14 +235,14 @@ def download_dataset(counts, output_dir, base_url=BASE_URL, keep_tars=False, par
                 fetch_table(split, what, folders[split], base_url, retries, on_bytes)
                 return
             record = fetch_tar(split, what, folders[split], base_url, keep_tars, retries, on_bytes)
-            pictures[name] = record["pictures"]
+            images[name] = record["pictures"]
             if what in absent[split]:
                 progress.done(name)
                 report_progress(f"{name}: unpacked {record['pictures']} images")
 
         with progress.bar:
             fetch_each(list(jobs), fetch, "files", parallel)
-    return {split: sum(found for name, found in pictures.items() if jobs[name][0] == split) for split in counts}
+    return {split: sum(found for name, found in images.items() if jobs[name][0] == split) for split in counts}
 
 
 def _warn_of_space(output_dir, absent, keep_tars, parallel):
@@ -318,8 +318,8 @@ def main():
         _whole_number("--parallel", args.parallel, 1, 64),
         _whole_number("--retries", args.retries, 0, 12),
     )
-    pictures = download_dataset(counts, args.output_dir, args.base_url, args.keep_tars, parallel, retries)
-    for split, count in pictures.items():
+    images = download_dataset(counts, args.output_dir, args.base_url, args.keep_tars, parallel, retries)
+    for split, count in images.items():
         print(f"{Path(args.output_dir) / split}: CSV files and {counts[split]} tar files with {count} images are there")
     return 0
 

@@ -27,6 +27,7 @@ from delg_extract.extraction.calibration import (
     threshold_path,
     write_calibration,
 )
+from delg_extract.extraction.images import collect_jobs, decode_ahead, read_table
 from delg_extract.extraction.open import in_another_process
 from delg_extract.extraction.options import (
     add_model_option,
@@ -35,7 +36,6 @@ from delg_extract.extraction.options import (
     requested_extraction,
 )
 from delg_extract.extraction.parts import Plan
-from delg_extract.extraction.pictures import collect_jobs, decode_ahead, read_table
 from delg_extract.extraction.run import extract
 from delg_extract.extraction.workers import default_batch
 from rrt.command_line.parser import CommandParser, run_command
@@ -186,8 +186,8 @@ def remembered_calibration(plan: Plan, features: int, num_pictures: int) -> Cali
 
 def _calibrate(plan: Plan, features: int, sample: list[str]) -> Calibration:
     extractor = plan.extractor()
-    pictures = decode_ahead([job for job in plan.jobs if job.name in set(sample)], extractor, ahead=4, threads=2)
-    shown = bar(pictures, "calibrating", "picture", len(sample))
+    images = decode_ahead([job for job in plan.jobs if job.name in set(sample)], extractor, ahead=4, threads=2)
+    shown = bar(images, "calibrating", "image", len(sample))
     return calibrate_threshold(
         extractor.network, plan.settings, (resized.pixels for _, resized in shown if resized), features
     )
@@ -224,8 +224,8 @@ def main() -> int:
         suffix = ".delg_local" if plan.settings.use_global else ".delf"
         written, present = export_delg(plan.output, folder, suffix, overwrite=args.overwrite)
         print(f"wrote {written} files to {folder}" + f", {present} were there" * bool(present))
-    for picture in skipped:
-        print(f"skipped {picture.name}: {picture.reason}")
+    for image in skipped:
+        print(f"skipped {image.name}: {image.reason}")
     if skipped and not args.allow_missing:
         raise InputError(
             f"{plan.output}.skipped.csv: {len(skipped)} of {len(names)} images have no descriptors, first "

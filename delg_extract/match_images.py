@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from delg_extract.extraction.one_picture import add_options, check_options, describe, open_extractor, read_pixels
+from delg_extract.extraction.one_image import add_options, check_options, describe, open_extractor, read_pixels
 from delg_extract.extraction.options import add_pca_options, requested_pca
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError
@@ -38,53 +38,53 @@ from rrt.viz.two_images import draw_matches, two_image_figure
 # ---- where features come from ----------------------------------------------------------------------------------------
 
 
-def read_pictures(args: argparse.Namespace) -> tuple[list[Picture], list[np.ndarray]]:
+def read_images(args: argparse.Namespace) -> tuple[list[Picture], list[np.ndarray]]:
     """The two images with the features that the options name, and their pixels uint8 [H, W, 3]. Raises InputError
     naming the file at fault."""
     files = [Path(args.image_dir, name) for name in (args.image1, args.image2)]
     pixels = [read_pixels(file) for file in files]
-    sizes = [picture.shape[1::-1] for picture in pixels]
+    sizes = [image.shape[1::-1] for image in pixels]
     chosen = {"max_features": args.max_features, "score_threshold": args.score_threshold}
     if args.store:
         with Store(args.store) as store:
-            places = store.indices([args.image1, args.image2])
-            for place, name, file, size in zip(places, (args.image1, args.image2), files, sizes):
-                stored, shown = (f"{width} x {height}" for width, height in (store.image_size[place], size))
+            indices = store.indices([args.image1, args.image2])
+            for index, name, file, size in zip(indices, (args.image1, args.image2), files, sizes):
+                stored, shown = (f"{width} x {height}" for width, height in (store.image_size[index], size))
                 if stored != shown:
                     raise InputError(
                         f"{args.store}: {name!r} was extracted from {stored} pixels, {file} has {shown}; give the "
                         "same image (of a query: its crop)"
                     )
-            pictures = [
-                strongest(file.name, size, store.read(place), **chosen)
-                for file, size, place in zip(files, sizes, places)
+            images = [
+                strongest(file.name, size, store.read(index), **chosen)
+                for file, size, index in zip(files, sizes, indices)
             ]
     elif args.features1:
-        pictures = [
+        images = [
             _checked(strongest(file.name, size, read_features(features), **chosen), features, file)
             for file, size, features in zip(files, sizes, (args.features1, args.features2))
         ]
     else:
         extractor, _ = open_extractor(args, local_pca=requested_pca(args))
-        found = [describe(extractor, picture, file) for picture, file in zip(pixels, files)]
-        pictures = [
+        found = [describe(extractor, image, file) for image, file in zip(pixels, files)]
+        images = [
             Picture(file.name, size, one.locations[:, ::-1], one.descriptors)
             for file, size, one in zip(files, sizes, found)
         ]
-    return [inner(picture, args.border) for picture in pictures], pixels
+    return [inner(image, args.border) for image in images], pixels
 
 
-def _checked(picture: Picture, features: str, image: Path) -> Picture:
+def _checked(image: Picture, features: str, file: Path) -> Picture:
     """InputError unless every keypoint lies in the image that is drawn."""
-    width, height = picture.size
-    inside = ((picture.points >= -1) & (picture.points <= (width + 1, height + 1))).all(1)
+    width, height = image.size
+    inside = ((image.points >= -1) & (image.points <= (width + 1, height + 1))).all(1)
     if not inside.all():
-        x, y = picture.points[np.flatnonzero(~inside)[0]]
+        x, y = image.points[np.flatnonzero(~inside)[0]]
         raise InputError(
-            f"{features}: a keypoint at ({x:.0f}, {y:.0f}) lies outside {image} of {width} x {height} pixels; give "
+            f"{features}: a keypoint at ({x:.0f}, {y:.0f}) lies outside {file} of {width} x {height} pixels; give "
             "the image that the features were extracted from"
         )
-    return picture
+    return image
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
@@ -125,15 +125,15 @@ def check_arguments(args: argparse.Namespace) -> None:
 def main() -> int:
     args = parser().parse_args()
     check_arguments(args)
-    pictures, pixels = read_pictures(args)
-    matches = match_pictures(*pictures, **matching_settings(args), seed=args.seed)
-    counts = [f"{picture.name}: {len(picture.points)} features" for picture in pictures]
-    ends = [picture.points[rows] for picture, rows in zip(pictures, matches.inliers.T)]
+    images, pixels = read_images(args)
+    matches = match_pictures(*images, **matching_settings(args), seed=args.seed)
+    counts = [f"{image.name}: {len(image.points)} features" for image in images]
+    ends = [image.points[rows] for image, rows in zip(images, matches.inliers.T)]
     found = (
         f"{len(matches.inliers)} inliers of {len(matches.pairs)} matches ({args.geometry}, "
         f"residual up to {matches.residual:g} pixels)"
     )
-    figure = two_image_figure(pixels, " and ".join(picture.name for picture in pictures))
+    figure = two_image_figure(pixels, " and ".join(image.name for image in images))
     draw_matches(figure, pixels, counts, *ends, title=found)
     save_figure(figure, args.output)
     print(*counts, found, f"wrote {args.output}", sep="\n")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from delg_extract.data.batches import training_batches, unreadable_picture_named
-from delg_extract.data.lists import read_labelled_pictures
+from delg_extract.data.batches import training_batches, unreadable_image_named
+from delg_extract.data.lists import read_labelled_images
 from delg_extract.network.model import BACKBONES, Delg
 from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import restore_weights, save_weights
@@ -168,7 +168,7 @@ class Pretrainer:
 def pretrain(args: argparse.Namespace) -> Path:
     """Runs or continues the training of ``args`` (see ``parser``) and returns the path of the weight file."""
     logdir = Path(args.logdir)
-    pictures = read_labelled_pictures(args.train_list, args.image_dir, args.repeat, validation_fraction=0.0)
+    images = read_labelled_images(args.train_list, args.image_dir, args.repeat, validation_fraction=0.0)
     model = Delg(args.backbone, seed=args.seed)
     if args.init_weights:
         restore_weights(args.init_weights, model)
@@ -180,7 +180,7 @@ def pretrain(args: argparse.Namespace) -> Path:
         report_progress(f"{logdir}: continues at step {int(trainer.step_count)}")
     start = int(trainer.step_count)
     data = training_batches(
-        pictures,
+        images,
         args.batch_size,
         int(args.image_size * (1 + MARGIN)),
         args.seed,
@@ -189,7 +189,7 @@ def pretrain(args: argparse.Namespace) -> Path:
     )
     log = CurveLog(logdir / "train.csv", ("step", "loss", "matched"), start)
     recent, began = [], time.time()
-    with unreadable_picture_named(pictures):
+    with unreadable_image_named(images):
         steps = bar(data.take(args.max_iters - start), "pretrain", "step", args.max_iters, initial=start)
         for crops, _ in steps:
             recent.append([float(x) for x in trainer.train_step(crops)])

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from delg_extract.extraction.extractor import Descriptors
-from delg_extract.extraction.one_picture import add_options, check_options, describe, open_extractor, read_pixels
+from delg_extract.extraction.one_image import add_options, check_options, describe, open_extractor, read_pixels
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.viz.style import MARKERS, label_pixels, save_figure
 

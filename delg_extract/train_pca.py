@@ -23,10 +23,10 @@ import numpy as np
 
 from delg_extract.data.moments import Moments
 from delg_extract.extraction.calibration import calibration_sample
+from delg_extract.extraction.images import collect_jobs
 from delg_extract.extraction.options import add_model_option, add_settings_options, requested_extraction
 from delg_extract.extraction.parts import Plan
 from delg_extract.extraction.pca import MEAN_FILE, SHORTEST, write_pca_folder
-from delg_extract.extraction.pictures import collect_jobs
 from delg_extract.extraction.run import extract
 from delg_extract.extraction.workers import default_batch
 from rrt.command_line.parser import CommandParser, run_command
@@ -151,8 +151,8 @@ def train_pca(args: argparse.Namespace) -> str:
         guard_settings(folder / SETTINGS_FILE, origin)
         return f"{folder}: complete, nothing to do"
     if plan and not is_complete(path, names, plan.identity):
-        for picture in extract(plan, origin["model_sha256"], "pca", args.num_workers):
-            print(f"left out {picture.name}: {picture.reason}")
+        for image in extract(plan, origin["model_sha256"], "pca", args.num_workers):
+            print(f"left out {image.name}: {image.reason}")
     with Store(path) as store:
         # Images that could not be read are not in it.
         mean, components, variances = learn_pca(store, names if args.store else store.names, args.pca_dim)

@@ -43,11 +43,11 @@ _READ_ERRORS = (
 )
 
 
-class PictureSource(Protocol):
+class ImageSource(Protocol):
     """Numbered images with labels 0..num_classes-1. Numbers become addresses in NumPy, addresses become bytes in the
     graph.
 
-    recent: for each use the images asked for lately, see ``unreadable_picture_named``. remedy: what to do about a bad
+    recent: for each use the images asked for lately, see ``unreadable_image_named``. remedy: what to do about a bad
     image.
     """
 
@@ -78,7 +78,7 @@ class PictureSource(Protocol):
 
 
 def training_batches(
-    source: PictureSource,
+    source: ImageSource,
     batch_size: int,
     size: int,
     seed: int,
@@ -104,7 +104,7 @@ def training_batches(
     def epoch(number: int) -> np.ndarray:
         return np.random.default_rng((seed, number)).permutation(order)
 
-    def pictures_of_step(step: int) -> tuple[np.ndarray, np.ndarray]:
+    def images_of_step(step: int) -> tuple[np.ndarray, np.ndarray]:
         positions = (step * workers + worker) * batch_size + np.arange(batch_size)
         return np.array([epoch(int(p) // len(order))[p % len(order)] for p in positions]), positions
 
@@ -115,12 +115,10 @@ def training_batches(
         return random_crop(encoded, size, tf.stack([tf.cast(seed, tf.int64), position]), area), label
 
     steps = tf.data.Dataset.counter(skip_steps)
-    return _batches(source, "training", steps, pictures_of_step, load, batch_size, drop_remainder=True)
+    return _batches(source, "training", steps, images_of_step, load, batch_size, drop_remainder=True)
 
 
-def validation_batches(
-    source: PictureSource, batch_size: int, size: int, at_most: int | None = None
-) -> tf.data.Dataset:
+def validation_batches(source: ImageSource, batch_size: int, size: int, at_most: int | None = None) -> tf.data.Dataset:
     """One pass over the validation images (``at_most`` of them, evenly spread), resized whole; the last batch may be
     smaller.
 
@@ -130,7 +128,7 @@ def validation_batches(
     if at_most is not None and at_most < len(chosen):
         chosen = chosen[np.arange(at_most) * len(chosen) // at_most]
 
-    def pictures_of_step(step: int) -> tuple[np.ndarray, np.ndarray]:
+    def images_of_step(step: int) -> tuple[np.ndarray, np.ndarray]:
         positions = np.arange(step * batch_size, min((step + 1) * batch_size, len(chosen)))
         return chosen[positions], positions
 
@@ -139,28 +137,28 @@ def validation_batches(
         return resized(encoded, size), label
 
     steps = tf.data.Dataset.range(-(-len(chosen) // batch_size))
-    return _batches(source, "validation", steps, pictures_of_step, load, batch_size, drop_remainder=False)
+    return _batches(source, "validation", steps, images_of_step, load, batch_size, drop_remainder=False)
 
 
 def _batches(
-    source: PictureSource,
+    source: ImageSource,
     use: str,
     steps: tf.data.Dataset,
-    pictures_of_step: Callable,
+    images_of_step: Callable,
     load: Callable,
     batch_size: int,
     drop_remainder: bool,
 ) -> tf.data.Dataset:
     """Batches of ``load(position, *address)`` of the images of all steps, computed side by side and ahead, in order.
 
-    ``pictures_of_step(step)``: numbers and positions in the run of a step's images.
+    ``images_of_step(step)``: numbers and positions in the run of a step's images.
     """
     # More than are ever on their way at once: batches in the buffers, and images being read and waiting for their
     # turn.
     recent = source.recent[use] = deque(maxlen=24 + 4 * usable_cores() // batch_size)
 
     def rows(step):
-        indices, positions = pictures_of_step(int(step))
+        indices, positions = images_of_step(int(step))
         recent.append(indices)
         return (positions.astype(np.int64), *source.addresses(indices))
 
@@ -178,7 +176,7 @@ def _batches(
 
 
 @contextmanager
-def unreadable_picture_named(*sources: PictureSource):
+def unreadable_image_named(*sources: ImageSource):
     """Turns TensorFlow's error for an image that cannot be read, which does not say which, into an InputError that
     does."""
     try:
@@ -193,7 +191,7 @@ def unreadable_picture_named(*sources: PictureSource):
         raise
 
 
-def _fault(source: PictureSource, index: int) -> str | None:
+def _fault(source: ImageSource, index: int) -> str | None:
     """What is wrong with an image, in one line."""
     try:
         decode(source.read_checked(index))

@@ -25,7 +25,7 @@ SUFFIX = ".jpg"
 
 
 @dataclass(frozen=True)
-class Pictures:
+class DatasetImages:
     """N images: ``ids``, the folder each lies in (None: no such image), and ``labels`` int64 [N] (None: the test
     part)."""
 
@@ -50,13 +50,13 @@ class Pictures:
 
 
 class Shard(NamedTuple):
-    """A TFRecord file and the images in it: rows of ``Pictures`` in the order of the records."""
+    """A TFRecord file and the images in it: rows of ``DatasetImages`` in the order of the records."""
 
     name: str
     rows: np.ndarray
 
 
-def find_pictures(directory: str, wanted=None, flag: str = "train_directory") -> dict[str, str]:
+def find_images(directory: str, wanted=None, flag: str = "train_directory") -> dict[str, str]:
     """{id: folder} of the .jpg files of a folder and all folders below, only of the ids in ``wanted`` when given.
 
     ``directory`` is a folder, or a pattern of folders as in the reference's instructions (``train/*/*/*/``), or the
@@ -109,9 +109,9 @@ def _listings(directory: str):
         yield from by_folder.items()
 
 
-def read_train_pictures(
+def read_train_images(
     directory: str, train_csv: str, clean_csv: str | None
-) -> tuple[Pictures, np.ndarray | None, list[str]]:
+) -> tuple[DatasetImages, np.ndarray | None, list[str]]:
     """The training images -> (images, landmarks int64 [C] or None, ids of files without a label).
 
     With ``clean_csv``: its images in its order, whether they are on disk or not; label c stands for ``landmarks[c]``,
@@ -120,12 +120,12 @@ def read_train_pictures(
     """
     if clean_csv:
         ids, old_labels = read_train_csv(clean_csv, any_ids=True)
-        found = find_pictures(directory, set(ids))
+        found = find_images(directory, set(ids))
         if not found:
             raise _not_there(directory, ids, clean_csv)
         landmarks, labels = np.unique(old_labels, return_inverse=True)
-        return Pictures(ids, [found.get(image) for image in ids], labels.astype(np.int64)), landmarks, []
-    found = find_pictures(directory)
+        return DatasetImages(ids, [found.get(image) for image in ids], labels.astype(np.int64)), landmarks, []
+    found = find_images(directory)
     ids, labels = read_train_csv(train_csv, any_ids=True)
     row_of = {image: row for row, image in enumerate(ids) if image in found}
     if not row_of:
@@ -134,23 +134,23 @@ def read_train_pictures(
         )
     chosen = sorted(row_of)
     return (
-        Pictures(chosen, [found[image] for image in chosen], labels[[row_of[image] for image in chosen]]),
+        DatasetImages(chosen, [found[image] for image in chosen], labels[[row_of[image] for image in chosen]]),
         None,
         sorted(found.keys() - row_of.keys()),
     )
 
 
-def read_test_pictures(directory: str, test_csv: str | None) -> Pictures:
+def read_test_images(directory: str, test_csv: str | None) -> DatasetImages:
     """The test images: those of ``test_csv`` in its order, or without it all on disk, sorted by id."""
     if not test_csv:
-        found = find_pictures(directory, flag="test_directory")
+        found = find_images(directory, flag="test_directory")
         ids = sorted(found)
     else:
         ids = read_index_csv(test_csv, any_ids=True)
-        found = find_pictures(directory, set(ids), "test_directory")
+        found = find_images(directory, set(ids), "test_directory")
         if not found:
             raise _not_there(directory, ids, test_csv)
-    return Pictures(ids, [found.get(image) for image in ids])
+    return DatasetImages(ids, [found.get(image) for image in ids])
 
 
 def _not_there(directory, ids, csv_file):

@@ -14,7 +14,7 @@ from rrt.formats.lists import read_image_list
 
 
 @dataclass(frozen=True)
-class LabelledPictures:
+class LabelledImages:
     """Files and class numbers 0..num_classes-1, whether each belongs to the validation part, and how often an epoch
     shows it."""
 
@@ -51,13 +51,13 @@ class LabelledPictures:
         return str(self.files[index])
 
 
-def read_labelled_pictures(
+def read_labelled_images(
     lists: list[str],
     image_dirs: list[str],
     repeats: list[int] | None = None,
     validation_fraction: float = 0.05,
     seed: int = 0,
-) -> LabelledPictures:
+) -> LabelledImages:
     """Joins image lists whose labels are separate classes; of each class ``validation_fraction`` goes to validation.
 
     ``repeats``: how often an epoch shows each image of each list (default once).
@@ -90,4 +90,4 @@ def read_labelled_pictures(
     for members in np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1]):
         members = rng.permutation(members)
         is_validation[members[: int(np.ceil(validation_fraction * len(members))) if len(members) > 1 else 0]] = True
-    return LabelledPictures(np.array(files), labels.astype(np.int32), is_validation, np.array(shown), first_label)
+    return LabelledImages(np.array(files), labels.astype(np.int32), is_validation, np.array(shown), first_label)

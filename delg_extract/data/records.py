@@ -33,8 +33,8 @@ FEATURES = {
 
 
 @dataclass(frozen=True)
-class RecordPictures:
-    """Where the images of a set of shards stand; a source of images as ``data.PictureSource`` describes it.
+class RecordImages:
+    """Where the images of a set of shards stand; a source of images as ``batches.ImageSource`` describes it.
 
     Record i is ``lengths[i]`` bytes of ``shards[shard_numbers[i]]``, its header at byte ``offsets[i]``; labels must lie
     in 0..num_classes-1. An epoch shows every record once, and a validation pass, too.
@@ -109,7 +109,7 @@ class RecordPictures:
         return f"{self.shards[shard]}: record {index - np.searchsorted(self.shard_numbers, shard)}"
 
 
-def read_record_pictures(pattern: str, num_classes: int, flag: str = "--train_file_pattern") -> RecordPictures:
+def read_record_images(pattern: str, num_classes: int, flag: str = "--train_file_pattern") -> RecordImages:
     """Finds the records of all files that match a glob pattern, in the order of the files' names.
 
     Raises InputError, naming the file, for a pattern without files, a shard that is cut or none, two sets of shards in
@@ -133,7 +133,7 @@ def read_record_pictures(pattern: str, num_classes: int, flag: str = "--train_fi
             f"{flag} {pattern}: no record in {len(shards)} files; build the shards with build_image_dataset.py"
         )
     offsets, lengths = (np.concatenate(column) for column in zip(*found))
-    return RecordPictures(
+    return RecordImages(
         shards, np.repeat(np.arange(len(shards), dtype=np.int32), counts), offsets, lengths, num_classes
     )
 

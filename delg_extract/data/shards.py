@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from delg_extract.data.dataset_plan import Pictures, Shard
+from delg_extract.data.dataset_plan import DatasetImages, Shard
 from delg_extract.network.tensorflow import native_messages_hidden, tf
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, read_json, write_json
@@ -75,14 +75,14 @@ def _bytes(value):
 
 
 class ShardWriter:
-    """Writes the shards of ``pictures`` to the folder ``output``.
+    """Writes the shards of ``images`` to the folder ``output``.
 
     ``notes``: folder where <shard>.json lists what was left out of a shard. The note is there before the shard is, and
     a shard without a note has all its images.
     """
 
-    def __init__(self, pictures: Pictures, output: Path, notes: Path):
-        self.pictures, self.output, self.notes = pictures, output, notes
+    def __init__(self, images: DatasetImages, output: Path, notes: Path):
+        self.images, self.output, self.notes = images, output, notes
         self._lock = threading.Lock()
 
     def left_out(self, shard: Shard) -> list[tuple[str, str]]:
@@ -105,7 +105,7 @@ class ShardWriter:
         if not (self.output / shard.name).is_file():
             return False
         lacking = {image for image, _ in self.left_out(shard)}
-        return not any(self._can_be_read(row) for row in shard.rows.tolist() if self.pictures.ids[row] in lacking)
+        return not any(self._can_be_read(row) for row in shard.rows.tolist() if self.images.ids[row] in lacking)
 
     def write_all(self, shards: list[Shard], num_workers: int, label: str) -> None:
         """Writes the shards with ``num_workers`` threads. A fault of one stops all; finished shards stay."""
@@ -134,7 +134,7 @@ class ShardWriter:
                             # Sorted keys: the same records are the same bytes at every run.
                             writer.write(self._example(row).SerializeToString(deterministic=True))
                         except Unreadable as reason:
-                            left_out.append((self.pictures.ids[row], str(reason)))
+                            left_out.append((self.images.ids[row], str(reason)))
                         with self._lock:
                             shown.update()
             except tf.errors.OpError as error:
@@ -150,9 +150,9 @@ class ShardWriter:
         return self.notes / f"{shard.name}.json"
 
     def _example(self, row: int) -> tf.train.Example:
-        pictures = self.pictures
+        images = self.images
         return read_example(
-            pictures.file(row), pictures.ids[row], None if pictures.labels is None else int(pictures.labels[row])
+            images.file(row), images.ids[row], None if images.labels is None else int(images.labels[row])
         )
 
     def _can_be_read(self, row: int) -> bool:

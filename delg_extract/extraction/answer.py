@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from delg_extract.extraction.extractor import Extractor
+from delg_extract.extraction.images import Job, ReadImage, read_image
 from delg_extract.extraction.open import open_network
 from delg_extract.extraction.options import (
     Extraction,
@@ -26,7 +27,6 @@ from delg_extract.extraction.options import (
     requested_extraction,
 )
 from delg_extract.extraction.parts import to_record
-from delg_extract.extraction.pictures import Job, Picture, read_picture
 from rrt.errors import InputError, describe_error
 from rrt.files.machine import end_with_parent
 from rrt.store.records import Skipped
@@ -77,7 +77,7 @@ def _opened(words: tuple[str, ...]) -> tuple[Extractor, Extraction]:
 
 def _described(words, path, output, box) -> tuple[int, int]:
     extractor, asked = _opened(words)
-    whole = read_picture(Job(QUERY, Path(path), upright=True))
+    whole = read_image(Job(QUERY, Path(path), upright=True))
     if whole.pixels is None:
         raise InputError(whole.reason)
     pixels = whole.pixels
@@ -90,7 +90,7 @@ def _described(words, path, output, box) -> tuple[int, int]:
             height, width = whole.pixels.shape[:2]
             raise InputError(f"the box {x1},{y1},{x2},{y2} lies outside of the image of {width} x {height} pixels")
     (descriptors,) = extractor.describe([extractor.resize(pixels)])
-    record = to_record(Picture(whole.job, pixels), descriptors)
+    record = to_record(ReadImage(whole.job, pixels), descriptors)
     if isinstance(record, Skipped):
         raise InputError(record.reason)
     write_store(output, [record], settings=asked.identity, model_sha256=asked.model_sha256)

@@ -52,7 +52,7 @@ def calibration_sample(names: Iterable[str], count: int, seed: int = 0) -> list[
 
 
 def calibrate_threshold(
-    network: Network, settings: ExtractionSettings, pictures: Iterable[np.ndarray], features_per_image: int
+    network: Network, settings: ExtractionSettings, images: Iterable[np.ndarray], features_per_image: int
 ) -> Calibration:
     """The largest threshold that leaves at least ``features_per_image`` local descriptors an image on average.
 
@@ -71,9 +71,9 @@ def calibrate_threshold(
     everything = replace(settings, score_threshold=0.0, max_features=_NO_LIMIT, use_global=False, global_pca=None)
     # Without a threshold the strongest come first, so the limit leaves the first ones at any threshold.
     scores = [
-        network.local_and_global(picture[None], everything)[0].scores[: settings.max_features]
-        for picture in pictures
-        if min(picture.shape[:2]) >= MIN_SIDE
+        network.local_and_global(image[None], everything)[0].scores[: settings.max_features]
+        for image in images
+        if min(image.shape[:2]) >= MIN_SIDE
     ]
     if not scores:
         raise InputError(
@@ -91,7 +91,7 @@ def calibrate_threshold(
             f"at most {settings.max_features} each; ask for {int(most)} or fewer"
         )
     threshold = _below(strongest_first, wanted)
-    kept = [int((of_picture >= threshold).sum()) for of_picture in scores]
+    kept = [int((of_image >= threshold).sum()) for of_image in scores]
     return Calibration(float(threshold), float(np.mean(kept)), min(kept), max(kept), len(scores))
 
 

@@ -61,8 +61,8 @@ class DelgNetwork:
             levels.append(
                 _LevelMaps(scale, attention, descriptors, receptive_boxes(*attention.shape[1:], self.model.stride))
             )
-        by_picture = np.stack(globals_, 1) if globals_ else np.empty((len(images), 0, 0), np.float32)
-        return [_strongest(levels, picture, by_picture[picture], settings) for picture in range(len(images))]
+        by_image = np.stack(globals_, 1) if globals_ else np.empty((len(images), 0, 0), np.float32)
+        return [_strongest(levels, image, by_image[image], settings) for image in range(len(images))]
 
     # ---- one level ---------------------------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ class _LevelMaps:
 
 
 def _strongest(
-    levels: list[_LevelMaps], picture: int, global_descriptors: np.ndarray, settings: ExtractionSettings
+    levels: list[_LevelMaps], image: int, global_descriptors: np.ndarray, settings: ExtractionSettings
 ) -> LocalAndGlobal:
     """The features of one image whose attention reaches the threshold, over all levels, the strongest first."""
     boxes, features, scales, scores = (
@@ -99,10 +99,10 @@ def _strongest(
         [np.empty(0, np.float32)],
     )
     for level in levels:
-        attention = level.attention[picture]
+        attention = level.attention[image]
         keep = np.flatnonzero(attention >= settings.score_threshold)
         boxes.append(level.boxes[keep])
-        features.append(level.descriptors[picture, keep])
+        features.append(level.descriptors[image, keep])
         scores.append(attention[keep])
         scales.append(np.full(len(keep), level.inverse_scale, np.float32))
     scores = np.concatenate(scores)

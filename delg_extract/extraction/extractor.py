@@ -68,17 +68,17 @@ class Extractor:
             *resize_for_extraction(image, s.max_image_size, s.min_image_size, resize_factor, s.square_images)
         )
 
-    def describe(self, pictures: list[Resized]) -> list[Descriptors | None]:
+    def describe(self, images: list[Resized]) -> list[Descriptors | None]:
         """Descriptors of images of one resized size, locations in the pixels they had before; None when they
         are TOO_SMALL, whole or at the scales asked for."""
-        height, width = pictures[0].pixels.shape[:2]
+        height, width = images[0].pixels.shape[:2]
         usable = set(usable_scales(height, width, self.settings.scales))
         if self.settings.use_global:
             usable &= set(self.settings.global_positions)
         if min(height, width) < MIN_SIDE or not usable:
-            return [None] * len(pictures)
-        found = self.network.local_and_global(np.stack([picture.pixels for picture in pictures]), self.settings)
-        return [self._finished(out, picture.factors) for out, picture in zip(found, pictures)]
+            return [None] * len(images)
+        found = self.network.local_and_global(np.stack([image.pixels for image in images]), self.settings)
+        return [self._finished(out, image.factors) for out, image in zip(found, images)]
 
     def __call__(self, image: np.ndarray, resize_factor: float = 1.0) -> Descriptors | None:
         """Descriptors of uint8 [H, W, 3], locations in its own pixels; None when a side is under 10 pixels after

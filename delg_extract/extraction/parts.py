@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from delg_extract.extraction.extractor import Descriptors, Extractor, Resized
-from delg_extract.extraction.pictures import Job, Picture, decode_ahead
+from delg_extract.extraction.images import Job, ReadImage, decode_ahead
 from delg_extract.extraction.settings import ExtractionSettings
 from rrt.store.records import ImageRecord, Skipped
 from rrt.store.writer import PartWriter
@@ -54,54 +54,54 @@ class PartExtractor:
         self.extractor = plan.extractor()
         self._jobs = {job.name: job for job in plan.jobs}
 
-    def run(self, parts: Iterable[int], on_pictures: Callable[[int], None] = lambda count: None) -> None:
-        """Extracts and writes the parts; ``on_pictures`` is told how many images are done since it was last told.
+    def run(self, parts: Iterable[int], on_images: Callable[[int], None] = lambda count: None) -> None:
+        """Extracts and writes the parts; ``on_images`` is told how many images are done since it was last told.
 
         At most one part waits to be written while the next is computed, and a few images are decoded ahead.
         """
         parts = list(parts)
         jobs = (self._jobs[name] for part in parts for name in self.writer.block_names(part))
-        pictures = decode_ahead(jobs, self.extractor, ahead=2 * self.plan.batch + 2, threads=self.threads)
+        images = decode_ahead(jobs, self.extractor, ahead=2 * self.plan.batch + 2, threads=self.threads)
         with ThreadPoolExecutor(1) as background:
             writing = None
             for part in parts:
-                records = self._records(pictures, len(self.writer.block_names(part)), on_pictures)
+                records = self._records(images, len(self.writer.block_names(part)), on_images)
                 if writing:
                     writing.result()
                 writing = background.submit(self.writer.write_part, part, records)
             if writing:
                 writing.result()
 
-    def _records(self, pictures, count: int, on_pictures) -> list[ImageRecord | Skipped]:
+    def _records(self, images, count: int, on_images) -> list[ImageRecord | Skipped]:
         """Records of the next ``count`` images, in any order: those of one size go through the network together."""
         records, by_size = [], {}
         for _ in range(count):
-            picture, resized = next(pictures)
+            image, resized = next(images)
             if resized is None:
-                records.append(Skipped(picture.job.name, picture.reason))
-                on_pictures(1)
+                records.append(Skipped(image.job.name, image.reason))
+                on_images(1)
                 continue
             waiting = by_size.setdefault(resized.pixels.shape, [])
-            waiting.append((picture, resized))
+            waiting.append((image, resized))
             if len(waiting) == self.plan.batch:
-                records += self._described(by_size.pop(resized.pixels.shape), on_pictures)
+                records += self._described(by_size.pop(resized.pixels.shape), on_images)
         for waiting in by_size.values():
-            records += self._described(waiting, on_pictures)
+            records += self._described(waiting, on_images)
         return records
 
-    def _described(self, pictures: list[tuple[Picture, Resized]], on_pictures) -> list[ImageRecord | Skipped]:
-        found = self.extractor.describe([resized for _, resized in pictures])
-        on_pictures(len(pictures))
-        return [to_record(picture, descriptors) for (picture, _), descriptors in zip(pictures, found)]
+    def _described(self, images: list[tuple[ReadImage, Resized]], on_images) -> list[ImageRecord | Skipped]:
+        found = self.extractor.describe([resized for _, resized in images])
+        on_images(len(images))
+        return [to_record(image, descriptors) for (image, _), descriptors in zip(images, found)]
 
 
-def to_record(picture: Picture, descriptors: Descriptors | None) -> ImageRecord | Skipped:
+def to_record(image: ReadImage, descriptors: Descriptors | None) -> ImageRecord | Skipped:
     """What the store keeps of an image: keypoints as x, y in pixels of the (cropped) image."""
     if descriptors is None:
-        return Skipped(picture.job.name, Extractor.TOO_SMALL)
-    height, width = picture.pixels.shape[:2]
+        return Skipped(image.job.name, Extractor.TOO_SMALL)
+    height, width = image.pixels.shape[:2]
     return ImageRecord(
-        name=picture.job.name,
+        name=image.job.name,
         size=(width, height),
         global_=descriptors.global_descriptor,
         descriptors=descriptors.descriptors,

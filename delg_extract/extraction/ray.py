@@ -30,7 +30,7 @@ def _extract_in_ray(plan: Plan, part: int) -> int:
     return extract_part(part)
 
 
-def run_on_ray(plan: Plan, parts: list[int], address: str, on_pictures: Callable[[int], None]) -> None:
+def run_on_ray(plan: Plan, parts: list[int], address: str, on_images: Callable[[int], None]) -> None:
     """Extracts the parts as tasks of the Ray cluster at ``address`` ("local": started here, "auto": the one of this
     machine).
 
@@ -62,7 +62,7 @@ def run_on_ray(plan: Plan, parts: list[int], address: str, on_pictures: Callable
             (done,), _ = ray.wait(list(running), num_returns=1)
             part = running.pop(done)
             try:
-                on_pictures(ray.get(done))
+                on_images(ray.get(done))
             except ray.exceptions.RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, (InputError, OSError)) else error) from None
             except ray.exceptions.RayError as error:

@@ -87,7 +87,7 @@ class LocalWorkers:
         gpu = self.gpus[index % len(self.gpus)] if self.gpus else None
         return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start, (self.plan, gpu, self.threads))
 
-    def run(self, parts: list[int], on_pictures: Callable[[int], None]) -> None:
+    def run(self, parts: list[int], on_images: Callable[[int], None]) -> None:
         """Extracts the parts in any order. Raises InputError when one fails ``ATTEMPTS`` times."""
         todo, failures, running = deque(parts), Counter(), {}
         idle = list(range(self.num_workers))
@@ -99,7 +99,7 @@ class LocalWorkers:
                 index, part = running.pop(future)
                 idle.append(index)
                 try:
-                    on_pictures(future.result())
+                    on_images(future.result())
                     continue
                 except BrokenProcessPool:
                     reason = "its worker died (out of memory? use fewer workers or a smaller --max_image_size)"

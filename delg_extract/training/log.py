@@ -20,7 +20,7 @@ LOSSES = ("total", "global", "attention", "reconstruction")
 HEADS = ("global", "local")
 # independent ones of a smoothed line; what is left of the noise of single batches is then smaller than the trend
 POINTS = 15
-PICTURES = 8
+IMAGES = 8
 FLUSH_MILLIS = 10_000
 TAGS = {
     "total": "loss/total",
@@ -126,7 +126,7 @@ class Summaries:
             for tag, value in values.items():
                 self._tf.summary.scalar(tag, value)
 
-    def pictures(self, step: int, images: tf.Tensor, attention: tf.Tensor) -> None:
+    def images(self, step: int, images: tf.Tensor, attention: tf.Tensor) -> None:
         """Statistics of the attention [B, h, w], and the first images of a batch [B, H, W, 3] (normalised) plain and
         with attention.
 
@@ -146,15 +146,13 @@ class Summaries:
                 tf.summary.scalar(f"attention/{tag}", value)
             tf.summary.scalar("image_range/max", tf.reduce_max(images))
             tf.summary.scalar("image_range/min", tf.reduce_min(images))
-            shown = tf.clip_by_value((images[:PICTURES] + 1) / 2, 0, 1)
-            scores = attention[:PICTURES, ..., None]
+            shown = tf.clip_by_value((images[:IMAGES] + 1) / 2, 0, 1)
+            scores = attention[:IMAGES, ..., None]
             scores = tf.image.resize(
                 scores / (tf.reduce_max(scores, (1, 2), keepdims=True) + 1e-3), tf.shape(images)[1:3]
             )
-            tf.summary.image("batch_images", shown, max_outputs=PICTURES)
-            tf.summary.image("batch_attention", tf.clip_by_value(scores, 0, 1), max_outputs=PICTURES)
+            tf.summary.image("batch_images", shown, max_outputs=IMAGES)
+            tf.summary.image("batch_attention", tf.clip_by_value(scores, 0, 1), max_outputs=IMAGES)
             tf.summary.image(
-                "batch_images_with_attention",
-                shown * tf.clip_by_value(0.15 + 0.85 * scores, 0, 1),
-                max_outputs=PICTURES,
+                "batch_images_with_attention", shown * tf.clip_by_value(0.15 + 0.85 * scores, 0, 1), max_outputs=IMAGES
             )

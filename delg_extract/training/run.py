@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from delg_extract.data.batches import training_batches, unreadable_picture_named, validation_batches
-from delg_extract.data.lists import read_labelled_pictures
-from delg_extract.data.records import read_record_pictures
+from delg_extract.data.batches import ImageSource, training_batches, unreadable_image_named, validation_batches
+from delg_extract.data.lists import read_labelled_images
+from delg_extract.data.records import read_record_images
 from delg_extract.network.model import Delg
 from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import load_keras_notop, save_weights
@@ -40,18 +40,16 @@ KEPT_CHECKPOINTS = 3
 # ---- what training starts from ---------------------------------------------------------------------------------------
 
 
-def open_pictures(args: argparse.Namespace):
+def open_images(args: argparse.Namespace):
     """Training and validation images (the same object for image lists, which hold out some; None without
     validation)."""
     if args.train_list:
-        pictures = read_labelled_pictures(
-            args.train_list, args.image_dir, args.repeat, args.validation_fraction, args.seed
-        )
-        return pictures, pictures
+        images = read_labelled_images(args.train_list, args.image_dir, args.repeat, args.validation_fraction, args.seed)
+        return images, images
     num_classes = number_of_classes(args, args.train_file_pattern)
     flags = "train_file_pattern", "validation_file_pattern"
     return tuple(
-        getattr(args, flag) and read_record_pictures(getattr(args, flag), num_classes, f"--{flag}") for flag in flags
+        getattr(args, flag) and read_record_images(getattr(args, flag), num_classes, f"--{flag}") for flag in flags
     )
 
 
@@ -68,7 +66,7 @@ def number_of_classes(args: argparse.Namespace, pattern: str) -> int:
     return len(numbering.read_text().splitlines()) - 1
 
 
-def starting_model(args: argparse.Namespace, pictures, num_classes: int, fresh: bool = True) -> Delg:
+def starting_model(args: argparse.Namespace, images, num_classes: int, fresh: bool = True) -> Delg:
     """A network with its classifiers, and with the starting weights that ``args`` name; a run that goes on (not
     ``fresh``) needs none."""
     model = Delg(**network_settings(vars(args)), seed=args.seed)
@@ -81,10 +79,10 @@ def starting_model(args: argparse.Namespace, pictures, num_classes: int, fresh: 
         _load_start(model, args)
     add_classifiers(model, num_classes, args.stage)
     if fresh and args.init_heads_steps:
-        with unreadable_picture_named(pictures):
+        with unreadable_image_named(images):
             initialise_heads(
                 model,
-                batches_of(pictures, args, args.batch_size, seed=args.seed + 1),
+                batches_of(images, args, args.batch_size, seed=args.seed + 1),
                 args.init_heads_steps,
                 classifier_only=args.init_weights is not None and not args.partial_weights,
                 batch_statistics=not (args.init_weights or args.imagenet_checkpoint),
@@ -106,11 +104,11 @@ def _load_start(model: Delg, args: argparse.Namespace) -> None:
 
 
 def batches_of(
-    pictures, args: argparse.Namespace, batch_size: int, skip_steps: int = 0, shard=(0, 1), seed: int | None = None
+    images, args: argparse.Namespace, batch_size: int, skip_steps: int = 0, shard=(0, 1), seed: int | None = None
 ):
     """Training batches as the flags want them."""
     return training_batches(
-        pictures,
+        images,
         batch_size,
         args.image_size,
         args.seed if seed is None else seed,
@@ -121,9 +119,9 @@ def batches_of(
     )
 
 
-def build_trainer(args: argparse.Namespace, pictures, num_classes: int, strategy=None, fresh: bool = True) -> Trainer:
+def build_trainer(args: argparse.Namespace, images, num_classes: int, strategy=None, fresh: bool = True) -> Trainer:
     """The trainer of a run, on all replicas of ``strategy``."""
-    model = starting_model(args, pictures, num_classes, fresh)
+    model = starting_model(args, images, num_classes, fresh)
     if strategy is not None and strategy.num_replicas_in_sync > 1:
         values = _values(model)
         with strategy.scope():  # made from the values, so that every worker begins with the chief's
@@ -145,7 +143,7 @@ def train(args: argparse.Namespace) -> Path:
     logdir = Path(args.logdir)
     strategy = make_strategy()
     check_shares(strategy, args.batch_size)
-    training, validation = open_pictures(args)
+    training, validation = open_images(args)
     if args.train_list and args.num_classes and args.num_classes < training.num_classes:
         raise InputError(
             f"{args.train_list[0]}: the lists have {training.num_classes} classes, --num_classes is "
@@ -166,7 +164,7 @@ def train(args: argparse.Namespace) -> Path:
         manager.checkpoint.restore(latest).assert_consumed()
         report_progress(f"{logdir}: continues at step {int(trainer.step_count.numpy())}")
     if int(trainer.step_count.numpy()) < args.max_iters:
-        with unreadable_picture_named(training):
+        with unreadable_image_named(training):
             Run(trainer, training, validation, manager, logdir).until_the_end()
     # Without the classifiers; batch statistics are read by all workers together.
     trained = Delg(**trainer.model.settings, values=_values(trainer.model))
@@ -248,7 +246,7 @@ class Run:
         self._look()
         attention = self.trainer.attention(images)
         first = self.trainer.strategy.experimental_local_results
-        self.summaries.pictures(step, first(images)[0], first(attention)[0])
+        self.summaries.images(step, first(images)[0], first(attention)[0])
         values = {TAGS[name]: value for name, value in zip(COLUMNS, self.recent[-1]) if np.isfinite(value)}
         if self.args.delg_global_features:
             values["desc/scale_factor"] = self.args.delg_scale_factor_init
@@ -282,18 +280,18 @@ class Run:
         self.recent, self.began = [], (time.time(), step)
 
     def _validate(self, step: int) -> tuple[float, float]:
-        with unreadable_picture_named(self.validation):
+        with unreadable_image_named(self.validation):
             accuracies = validate(self.trainer, self.validation, self.args)
         shown = zip(("validation/desc", "validation/attn"), accuracies)
         self.summaries.scalars(step, {tag: value for tag, value in shown if np.isfinite(value)})
         return accuracies
 
 
-def validate(trainer: Trainer, pictures, args: argparse.Namespace) -> tuple[float, float]:
+def validate(trainer: Trainer, source: ImageSource, args: argparse.Namespace) -> tuple[float, float]:
     """Top-1 accuracy of the global and the local head without margin and augmentation, on at most ``eval_images``
     images; NaN for a head that the stage leaves out, or without images."""
     counts = np.zeros(3)
-    batches = validation_batches(pictures, args.batch_size, args.image_size, args.eval_images)
+    batches = validation_batches(source, args.batch_size, args.image_size, args.eval_images)
     for images, labels in bar(batches, "validation", "batch", passing=True, shown=is_chief(trainer.strategy)):
         missing = args.batch_size - len(labels)  # the last batch is filled up, so that it divides by the replicas
         images, labels = (

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from delg_extract.build_image_dataset import main
-from delg_extract.data.dataset_plan import deal_shards, find_pictures, stratified_split
+from delg_extract.data.dataset_plan import deal_shards, find_images, stratified_split
 from delg_extract.data.shards import Unreadable, read_example
 from rrt.errors import InputError
 
@@ -159,7 +159,7 @@ def test_any_ids_folders_and_columns_are_taken(own_set, monkeypatch):
 
 
 def test_a_directory_may_be_the_beginning_of_the_file_names(own_set):
-    found = find_pictures(f"{own_set}/own/left/photo é")
+    found = find_images(f"{own_set}/own/left/photo é")
     assert set(found) == {f"photo é {i}" for i in range(1, 10, 2)} and set(found.values()) == {f"{own_set}/own/left"}
 
 
@@ -168,7 +168,7 @@ def test_a_directory_may_be_the_beginning_of_the_file_names(own_set):
     fraction=st.floats(0.01, 0.99),
     seed=st.integers(0, 2**32),
 )
-def test_the_split_parts_the_pictures_class_by_class(labels, fraction, seed):
+def test_the_split_parts_the_images_class_by_class(labels, fraction, seed):
     labels = np.array(labels)
     train, validation = stratified_split(labels, fraction, seed)
     assert sorted([*train, *validation]) == list(range(len(labels)))
@@ -180,7 +180,7 @@ def test_the_split_parts_the_pictures_class_by_class(labels, fraction, seed):
 
 
 @given(count=st.integers(0, 300), num_shards=st.integers(1, 40))
-def test_shards_hold_every_picture_once_and_differ_by_one_at_most(count, num_shards):
+def test_shards_hold_every_image_once_and_differ_by_one_at_most(count, num_shards):
     shards = deal_shards("train", np.arange(count), num_shards)
     assert np.concatenate([shard.rows for shard in shards]).tolist() == list(range(count))
     sizes = [len(shard.rows) for shard in shards]
@@ -198,7 +198,7 @@ def copied_golden(folder):
 SPLIT = (*CLEAN, "--generate_train_validation_splits")
 
 
-def test_a_missing_picture_stops_at_once_unless_allowed_and_moves_no_other_picture(tmp_path, monkeypatch, capsys):
+def test_a_missing_image_stops_at_once_unless_allowed_and_moves_no_other_image(tmp_path, monkeypatch, capsys):
     pictures, out = copied_golden(tmp_path / "images"), tmp_path / "out"
     lost = ["7d0cc58c3042272c", "5c4eb5948934b101"]
     for image in lost:
@@ -226,7 +226,7 @@ def test_a_missing_picture_stops_at_once_unless_allowed_and_moves_no_other_pictu
     ],
     ids=["empty", "no end", "half", "text", "png"],
 )
-def test_a_broken_picture_is_no_record(tmp_path, damage, reason):
+def test_a_broken_image_is_no_record(tmp_path, damage, reason):
     whole = (IMAGES / "8/a/0/8a03d49c96c5d988.jpg").read_bytes()
     (tmp_path / "x.jpg").write_bytes(damage(whole))
     with pytest.raises(Unreadable) as caught:
@@ -316,7 +316,7 @@ def test_shards_of_other_settings_never_mix(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("note", ["{", "[]", '{"left_out": [1]}'])
-def test_a_damaged_note_is_refused_lest_a_lacking_picture_is_forgotten(tmp_path, monkeypatch, capsys, note):
+def test_a_damaged_note_is_refused_lest_a_lacking_image_is_forgotten(tmp_path, monkeypatch, capsys, note):
     run(monkeypatch, *flags(tmp_path, *CLEAN))
     (tmp_path / "build/train-00001-of-00002.json").write_text(note)
     line = error_of(main, flags(tmp_path, *CLEAN), monkeypatch, capsys)
@@ -362,17 +362,17 @@ def test_wrong_input_is_named_in_one_line(own_set, monkeypatch, capsys):
     assert not (own_set / "out").exists()
 
 
-def test_two_pictures_of_one_id_are_refused_with_both_places(own_set):
+def test_two_images_of_one_id_are_refused_with_both_places(own_set):
     (own_set / "own/left/photo é 0.jpg").write_bytes(b"")
     with pytest.raises(InputError, match="photo é 0.jpg: .*own.* has an image of this name as well"):
-        find_pictures(str(own_set / "own"))
+        find_images(str(own_set / "own"))
 
 
-def test_a_picture_behind_a_link_is_found_and_its_permission_named(tmp_path):
+def test_a_image_behind_a_link_is_found_and_its_permission_named(tmp_path):
     (tmp_path / "disk2").mkdir()
     (tmp_path / "disk2/a.jpg").write_bytes(b"x")
     (tmp_path / "train").mkdir()
     os.symlink(tmp_path / "disk2", tmp_path / "train/a")
-    assert find_pictures(str(tmp_path / "train")) == {"a": str(tmp_path / "train/a")}
+    assert find_images(str(tmp_path / "train")) == {"a": str(tmp_path / "train/a")}
     with pytest.raises(Unreadable, match="Is a directory"):
         read_example(str(tmp_path / "train/a"), "a")

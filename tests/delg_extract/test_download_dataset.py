@@ -15,7 +15,7 @@ import gldv2_mirror
 import numpy as np
 import pytest
 from commands import error_of, files_below, kill_tool_when, run_tool
-from gldv2_mirror import drawn_pictures, make_mirror, md5_line, member_name, picture_id
+from gldv2_mirror import drawn_images, image_id, make_mirror, md5_line, member_name
 from loopback import serving, special, tar_bytes
 
 from delg_extract.download_dataset import SPLITS, main, tar_name
@@ -40,7 +40,7 @@ def published(tmp_path_factory):
     """{path: bytes} of a mirror: 9 training, 4 index and 2 test images of 4 landmarks."""
 
     def some(split, count):
-        return [(picture_id(split, i), 10 * (i % 4), np.full((8, 12, 3), 20 * i, np.uint8)) for i in range(count)]
+        return [(image_id(split, i), 10 * (i % 4), np.full((8, 12, 3), 20 * i, np.uint8)) for i in range(count)]
 
     return make_mirror(tmp_path_factory.mktemp("mirror"), some("train", 9), some("index", 4), some("test", 2), COUNTS)
 
@@ -80,7 +80,7 @@ def failure(arguments, monkeypatch, capsys):
     return failure
 
 
-def pictures_in(tar):
+def images_in(tar):
     with tarfile.open(fileobj=io.BytesIO(tar)) as members:
         return {member.name: members.extractfile(member).read() for member in members}
 
@@ -93,7 +93,7 @@ def expected(published, without=()):
         for number in range(COUNTS[split]):
             name = f"{split}/images_{number:03d}.tar"
             if name not in without:
-                tree |= {f"{split}/{picture}": content for picture, content in pictures_in(published[name]).items()}
+                tree |= {f"{split}/{picture}": content for picture, content in images_in(published[name]).items()}
     return tree
 
 
@@ -120,7 +120,7 @@ def asked_for(mirror):
 
 
 class TestWhatComes:
-    def test_tables_and_pictures_lie_where_the_next_commands_look(self, mirror, published, fetch, tmp_path):
+    def test_tables_and_images_lie_where_the_next_commands_look(self, mirror, published, fetch, tmp_path):
         out = fetch()
         assert tree_of(tmp_path / "out") == expected(published)
         assert files_below(tmp_path / "out/test/") == sorted(
@@ -129,7 +129,7 @@ class TestWhatComes:
                 *SPLITS["test"].tables,
                 *(
                     parent
-                    for name in pictures_in(published["test/images_000.tar"])
+                    for name in images_in(published["test/images_000.tar"])
                     for parent in (name, name[:5], name[:3], name[:1])
                 ),
             }
@@ -188,14 +188,14 @@ class TestWhatComes:
         fetch()
         assert tree_of(tmp_path / "out") == expected(published) | {"train/train.csv": b"id,url,landmark_id\nmine\n"}
 
-    def test_only_pictures_in_their_folders_are_unpacked(self, mirror, published, fetch, tmp_path):
+    def test_only_images_in_their_folders_are_unpacked(self, mirror, published, fetch, tmp_path):
         others = {
             "0/1/2/README": b"x",
             "a/b/c/d/abcdabcdabcdabcd.jpg": b"x",
             "a/b/d/abcdabcdabcdabcd.jpg": b"x",
             "train.csv": b"x",
         }
-        put(mirror, tar_bytes(pictures_in(mirror.files[TAR]) | others, compress=False))
+        put(mirror, tar_bytes(images_in(mirror.files[TAR]) | others, compress=False))
         fetch()
         assert tree_of(tmp_path / "out") == expected(published)
 
@@ -292,7 +292,7 @@ class TestWhatIsMissing:
         ids=["up", "up_and_back", "absolute", "link_up", "link_absolute", "link_inside", "hard_link", "device"],
     )
     def test_a_hostile_tar_file_is_refused_whole(self, mirror, published, fetch, failure, tmp_path, member, reason):
-        put(mirror, tar_bytes([*pictures_in(mirror.files[TAR]).items(), member], compress=False))
+        put(mirror, tar_bytes([*images_in(mirror.files[TAR]).items(), member], compress=False))
         line = failure()
         assert "1 of 16 files are missing: train/images_001.tar" in line and reason in line
         self.check(mirror, published, fetch, tmp_path, ["train/images_001.tar"])
@@ -367,7 +367,7 @@ class TestGoingOn:
         fetch()
         (train / "images_001.tar").write_bytes(mirror.files.pop(TAR))
         (train / "images_001.tar.json").unlink()
-        (train / next(iter(pictures_in(published["train/images_001.tar"])))).unlink()
+        (train / next(iter(images_in(published["train/images_001.tar"])))).unlink()
         (tmp_path / "out/train.images_001.tar.unpacking/0").mkdir(parents=True)
         (train / ".lock").touch()
         mirror.requests.clear()
@@ -445,9 +445,7 @@ class TestTheMirror:
             == [5, 5, 22, 22, 39, 39]
         )
         assert {member_name(i) for i in ids} == {
-            name
-            for number in range(2)
-            for name in pictures_in((tmp_path / f"train/images_00{number}.tar").read_bytes())
+            name for number in range(2) for name in images_in((tmp_path / f"train/images_00{number}.tar").read_bytes())
         }
         index, queries = read_index_csv(tmp_path / "metadata/index.csv"), read_index_csv(tmp_path / "metadata/test.csv")
         answers = read_solution(tmp_path / "ground_truth/retrieval_solution_v2.1.csv")
@@ -458,7 +456,7 @@ class TestTheMirror:
             [39],
         ]
 
-    def test_a_test_picture_of_no_landmark_is_no_query(self, tmp_path):
+    def test_a_test_image_of_no_landmark_is_no_query(self, tmp_path):
         some = [("0" * 15 + str(i), mark, np.zeros((8, 8, 3), np.uint8)) for i, mark in enumerate((7, 7, None))]
         files = make_mirror(tmp_path, some[:2], some, some[1:], clean=["0" * 16])
         assert list(read_solution(tmp_path / "ground_truth/retrieval_solution_v2.1.csv")) == [some[1][0]]
@@ -473,14 +471,14 @@ class TestTheMirror:
             b"0000000000000001,1000007",
         ]
 
-    def test_pictures_of_a_landmark_match_and_differ(self):
+    def test_images_of_a_landmark_match_and_differ(self):
         drawn = [
             (landmark, draw())
             for split in ("train", "test")
-            for _, landmark, draw in drawn_pictures(split, range(3), 2, size=128)
+            for _, landmark, draw in drawn_images(split, range(3), 2, size=128)
         ]
         assert len({content for _, content in drawn}) == len(drawn)
-        assert drawn_pictures("test", [2], 1, 128)[0][2]() == drawn[-4][1]
+        assert drawn_images("test", [2], 1, 128)[0][2]() == drawn[-4][1]
         sift, matcher = cv2.SIFT_create(), cv2.BFMatcher()
         features = []
         for _, content in drawn:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from commands import error_of, files_below
-from delg_exports import plain_level, random_pictures
+from delg_exports import plain_level, random_images
 from delg_golden import GOLDEN, assert_equals_golden, rule_model, saved_model_case
 
 from delg_extract import extract
@@ -120,7 +120,7 @@ def test_an_export_has_the_signature_of_the_reference_and_gives_the_numbers_of_t
     if "--no-block3_strides" in flags:
         model.block3_strides = False
     for size in ((97, 130), (128, 75)):
-        image = random_pictures(*size)[0]
+        image = random_images(*size)[0]
         given = {
             "input_image": image,
             "input_scales": SCALES,
@@ -166,7 +166,7 @@ def test_the_extractor_gives_the_same_of_export_and_weights_and_the_command_take
         "--kind",
         kind,
     )
-    image, plain = random_pictures(97, 130)[0], replace(settings, normalize_scales=kind != "kaggle")
+    image, plain = random_images(97, 130)[0], replace(settings, normalize_scales=kind != "kaggle")
     ours, theirs = (Extractor(source, plain)(image) for source in (open_saved_model(folder), DelgNetwork(model)))
     for name, value in theirs._asdict().items():
         if name == "global_descriptor" or settings.use_local:
@@ -200,7 +200,7 @@ def test_the_extractor_gives_the_same_of_export_and_weights_and_the_command_take
 
 
 def test_scales_too_small_for_the_network_are_left_out_and_no_scale_at_all_is_no_crash(tmp_path):
-    model, picture = exports.tiny_model(), random_pictures(12, 40)[0]
+    model, picture = exports.tiny_model(), random_images(12, 40)[0]
     given = {
         "input_image": tf.constant(picture),
         "input_max_feature_num": tf.constant(100),
@@ -240,7 +240,7 @@ def test_conv5_runs_at_the_wanted_scales_alone():
         patch.setattr(serving.Level, "embedding", counted)
         level = serving.Level(model, serving.level_weights(model))
         given = {
-            "input_image": tf.constant(random_pictures(64, 64)[0]),
+            "input_image": tf.constant(random_images(64, 64)[0]),
             "input_scales": tf.constant(SCALES),
             "input_max_feature_num": tf.constant(5),
             "input_abs_thres": tf.constant(0.0),
@@ -360,7 +360,7 @@ def write_log(folder, steps=(1,), flags=FLAGS, without=(), **network):
 
 def strongest(folder):
     found = signature(folder)(
-        input_image=tf.constant(random_pictures(64, 64)[0]),
+        input_image=tf.constant(random_images(64, 64)[0]),
         input_scales=tf.constant([1.0]),
         input_max_feature_num=tf.constant(1),
         input_abs_thres=tf.constant(0.0),
@@ -374,7 +374,7 @@ def test_a_log_folder_gives_its_latest_checkpoint_and_its_weight_file_once_there
     for number in (9, 10, 20):
         model.variables_by_name["attn_conv2/bias"].assign([number / 4])
         settings = ExtractionSettings(scales=(1.0,), use_global=False)
-        scores[number] = DelgNetwork(model).local_and_global(random_pictures(64, 64), settings)[0].scores[0]
+        scores[number] = DelgNetwork(model).local_and_global(random_images(64, 64), settings)[0].scores[0]
     for path, number in (("", 10), ("checkpoints", 10), ("checkpoints/ckpt-9", 9)):
         run(
             monkeypatch,

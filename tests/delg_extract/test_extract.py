@@ -18,7 +18,7 @@ from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import write_image_list
 from rrt.store.store import Store
 
-NUM_PICTURES = 10
+NUM_IMAGES = 10
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +32,14 @@ def weights(tmp_path_factory):
 def folder(tmp_path):
     """Ten smooth random images, a list of them, and a ground truth whose query is cropped."""
     rng = np.random.default_rng(0)
-    names = [f"jpg/picture {i}.jpg" for i in range(NUM_PICTURES)]
+    names = [f"jpg/picture {i}.jpg" for i in range(NUM_IMAGES)]
     (tmp_path / "jpg").mkdir()
     for name in names:
         pixels = np.kron(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))
         Image.fromarray(pixels).save(tmp_path / name)
-    sizes = np.full((NUM_PICTURES, 2), (160, 120))
+    sizes = np.full((NUM_IMAGES, 2), (160, 120))
     write_image_list(tmp_path / "test_query.txt", names[:1], np.zeros(1, int), sizes[:1])
-    write_image_list(tmp_path / "test_gallery.txt", names[1:], np.zeros(NUM_PICTURES - 1, int), sizes[1:])
+    write_image_list(tmp_path / "test_gallery.txt", names[1:], np.zeros(NUM_IMAGES - 1, int), sizes[1:])
     save_ground_truth(
         tmp_path / "gnd.pkl",
         [n[4:-4] for n in names[1:]],
@@ -108,10 +108,10 @@ def test_killed_extraction_goes_on_to_an_equal_store(folder, weights, capsys):
     assert run(folder, weights, folder / "delg_killed.h5") == 0 and "complete, nothing to do" in capsys.readouterr().out
 
 
-def test_a_store_holds_every_picture_and_queries_are_cropped(folder, weights):
+def test_a_store_holds_every_image_and_queries_are_cropped(folder, weights):
     assert run(folder, weights, folder / "delg_x.h5") == 0
     with Store(folder / "delg_x.h5") as store:
-        assert store.num_images == NUM_PICTURES
+        assert store.num_images == NUM_IMAGES
         assert (store.global_dim, store.local_dim) == (512, 128)
         query = store.index("jpg/picture 0.jpg")
         assert store.image_size[query].tolist() == [140, 89]  # the box 10.4, 20.6, 150, 110 rounded to 10, 21, 150, 110
@@ -140,14 +140,14 @@ def test_local_descriptors_are_kept_in_the_type_and_with_the_compression_asked_f
         main()
 
 
-def test_an_unreadable_picture_is_listed_and_told_by_the_exit_status(folder, weights, monkeypatch, capsys):
+def test_an_unreadable_image_is_listed_and_told_by_the_exit_status(folder, weights, monkeypatch, capsys):
     (folder / "jpg/picture 3.jpg").write_bytes((folder / "jpg/picture 3.jpg").read_bytes()[:300])
     (folder / "jpg/picture 4.jpg").unlink()
     assert "2 of 10" in error_of(main, command(folder, weights, folder / "delg_x.h5")[2:], monkeypatch, capsys)
     skipped = (folder / "delg_x.h5.skipped.csv").read_text()
     assert "image 3" in skipped and "image 4" in skipped
     with Store(folder / "delg_x.h5") as store:
-        assert store.num_images == NUM_PICTURES - 2
+        assert store.num_images == NUM_IMAGES - 2
     assert run(folder, weights, folder / "delg_y.h5", "--allow_missing") == 0
 
 
@@ -279,11 +279,11 @@ def test_a_configuration_file_of_the_reference_is_followed(folder, weights, monk
     del arguments[1:3]  # --model
     assert run_here(monkeypatch, [*arguments, "--config", config]) == 0
     with Store(folder / "delg_x.h5") as store:
-        assert store.config["max_image_size"] == 150 and store.num_images == NUM_PICTURES
+        assert store.config["max_image_size"] == 150 and store.num_images == NUM_IMAGES
         assert max(len(store.read(i).attention) for i in range(store.num_images)) == 5
 
 
-def test_pictures_in_batches_give_the_descriptors_of_single_ones(folder, weights, monkeypatch):
+def test_images_in_batches_give_the_descriptors_of_single_ones(folder, weights, monkeypatch):
     assert run_here(monkeypatch, command(folder, weights, folder / "delg_one.h5")[1:]) == 0
     arguments = command(folder, weights, folder / "delg_many.h5", "--batch_size", "3", "--block", "8")[1:]
     assert run_here(monkeypatch, arguments) == 0

@@ -10,7 +10,7 @@ import pytest
 from commands import assert_one_line_error, files_below, run_tool
 from PIL import Image
 
-from delg_extract.extraction import one_picture
+from delg_extract.extraction import one_image
 from delg_extract.extraction.delg import DelgNetwork
 from delg_extract.extraction.extractor import Extractor
 from delg_extract.extraction.settings import ExtractionSettings
@@ -120,10 +120,10 @@ def moved(local):
 
 @pytest.mark.parametrize("geometry", ["affine", "homography"])
 def test_a_known_warp_is_recovered_within_a_few_pixels(folder, geometry):
-    extractor = Extractor(DelgNetwork(load_weights(one_picture.DEFAULT_MODEL)), ExtractionSettings(use_global=False))
+    extractor = Extractor(DelgNetwork(load_weights(one_image.DEFAULT_MODEL)), ExtractionSettings(use_global=False))
     pictures = []
     for name in ("one.png", "warped.png"):
-        pixels = one_picture.read_pixels(folder / name)
+        pixels = one_image.read_pixels(folder / name)
         found = extractor(pixels)
         pictures.append(Picture(name, pixels.shape[1::-1], found.locations[:, ::-1], found.descriptors))
     matches = match_pictures(*pictures, geometry=geometry)
@@ -132,12 +132,12 @@ def test_a_known_warp_is_recovered_within_a_few_pixels(folder, geometry):
     assert residuals(matches.verification.transform, CORNERS, truth).max() < 8
 
 
-def test_default_residual_is_20_pixels_or_two_in_a_hundred_of_a_large_second_picture():
+def test_default_residual_is_20_pixels_or_two_in_a_hundred_of_a_large_second_image():
     small, large = (Picture("", (side // 2, side), np.empty((0, 2)), np.empty((0, 0))) for side in (400, 3000))
     assert match_pictures(large, small).residual == 20 and match_pictures(small, large).residual == 60
 
 
-def test_one_way_matching_asks_for_each_feature_of_the_second_picture():
+def test_one_way_matching_asks_for_each_feature_of_the_second_image():
     rng = np.random.default_rng(0)
     hub = rng.standard_normal(8).astype(np.float32)
     others = [-hub * factor for factor in range(1, 6)]
@@ -183,7 +183,7 @@ def test_feature_files_are_matched_and_the_inliers_counted(run, folder):
     assert count(fewer, "matches") == 30  # half of the attention values 9 to 1 reach 5
 
 
-def test_a_store_is_matched_by_the_pictures_names(run, folder):
+def test_a_store_is_matched_by_the_images_names(run, folder):
     one = features(60)
     write_store(
         folder / "delg_x.h5", [record("one.png", (320, 240), one), record("warped.png", (320, 240), moved(one))]
@@ -210,7 +210,7 @@ def test_a_store_is_matched_by_the_pictures_names(run, folder):
 def test_pairs_of_a_store_are_counted_as_this_command_counts_them(run, folder, monkeypatch, capsys):
     """tools/verify_pairs.py on descriptors of which some match by chance."""
     names = ["one.png", "warped.png", "other.png"]
-    sizes = [one_picture.read_pixels(folder / name).shape[1::-1] for name in names]
+    sizes = [one_image.read_pixels(folder / name).shape[1::-1] for name in names]
     write_store(
         folder / "pairs.h5",
         [
@@ -273,7 +273,7 @@ def test_features_near_the_border_are_left_out(run, folder):
 
 
 @pytest.mark.parametrize("mode, options", [("L", {}), ("RGBA", {}), ("RGB", {"exif": 6})])
-def test_grey_transparent_and_turned_pictures_are_read_as_the_extraction_reads_them(run, folder, mode, options):
+def test_grey_transparent_and_turned_images_are_read_as_the_extraction_reads_them(run, folder, mode, options):
     image = Image.open(folder / "one.png").convert(mode)
     name = f"{mode}{len(options)}.png"
     if options:
@@ -287,7 +287,7 @@ def test_grey_transparent_and_turned_pictures_are_read_as_the_extraction_reads_t
     )
     if mode != "L":  # the same pixels: every feature finds itself
         assert count(printed, "inliers") == count(printed, "matches") > 100
-    assert one_picture.read_pixels(folder / name).shape == (240, 320, 3)
+    assert one_image.read_pixels(folder / name).shape == (240, 320, 3)
 
 
 # ---- the drawing -----------------------------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ def drawn(path):
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def test_every_inlier_is_a_line_between_the_pictures_and_without_any_they_stand_alone(run, folder):
+def test_every_inlier_is_a_line_between_the_images_and_without_any_they_stand_alone(run, folder):
     one = features(60)
     write_features(folder / "one.delf", one)
     write_features(folder / "two.delf", moved(one))
@@ -319,7 +319,7 @@ def test_every_inlier_is_a_line_between_the_pictures_and_without_any_they_stand_
     assert changed[:, :middle].mean() > 0.02 and changed[:, middle:].mean() > 0.02
 
 
-def test_lines_end_at_the_keypoints_of_pictures_of_very_different_sizes(run, folder):
+def test_lines_end_at_the_keypoints_of_images_of_very_different_sizes(run, folder):
     Image.fromarray(np.full((2000, 1500, 3), 255, np.uint8)).save(folder / "large.png")
     Image.fromarray(np.full((50, 40, 3), 255, np.uint8)).save(folder / "tiny.png")
     large = features(9, (1500, 2000))
@@ -356,7 +356,7 @@ def test_the_suffix_chooses_the_format(run, folder, suffix, start):
     assert output.read_bytes().startswith(start)
 
 
-def test_pictures_that_do_not_match_are_an_answer(run, folder):
+def test_images_that_do_not_match_are_an_answer(run, folder):
     """A featureless image, and one of something else."""
     for name in ("plain.png", "other.png"):
         printed = run("one.png", name, "--model", folder / "small.h5", *FEW, "--output", folder / f"no_{name}")

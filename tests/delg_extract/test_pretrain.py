@@ -9,7 +9,7 @@ from delg_extract.network.weights import load_weights
 from delg_extract.pretrain import Pretrainer, main, parser, pretrain, random_warps, sample_cells, warp_points
 
 
-def test_a_warped_picture_shows_at_each_point_what_stands_where_the_point_maps_to():
+def test_a_warped_image_shows_at_each_point_what_stands_where_the_point_maps_to():
     yy, xx = np.mgrid[:96, :96].astype(np.float32)
     crops = np.repeat(np.stack([xx, yy, np.ones_like(xx)], -1)[None], 5, 0)  # every pixel holds its own place
     warps = random_warps(5, 64, 16, tf.random.Generator.from_seed(0))

@@ -86,7 +86,7 @@ def test_the_kept_features_are_those_of_an_extraction(model, picture, everything
         assert len(found.scales) == min(limit, (len(everything.scales) + 1) // 2)
 
 
-def test_maps_of_shrunk_pictures_lie_on_the_pixels_of_the_picture(model, picture):
+def test_maps_of_shrunk_images_lie_on_the_pixels_of_the_image(model, picture):
     asked = ExtractionSettings((1.0,), max_features=EVERY_CELL, max_image_size=85, use_global=False)
     (level,) = attention_maps(Extractor(DelgNetwork(model), asked)(picture))
     assert np.allclose(level.x, np.arange(len(level.x)) * 64) and level.cell == pytest.approx(64)
@@ -164,7 +164,7 @@ def test_the_threshold_of_the_weight_file_is_the_default(run, folder, everything
 
 
 @pytest.mark.parametrize("suffix, start", [(".jpg", b"\xff\xd8"), (".svg", b"<?xml")])
-def test_grey_pictures_work_and_the_suffix_chooses_the_format(run, folder, suffix, start):
+def test_grey_images_work_and_the_suffix_chooses_the_format(run, folder, suffix, start):
     run(folder / "grey.png", "--model", folder / "small.h5", "--scales", 1, 2, "--output", folder / f"grey{suffix}")
     assert (folder / f"grey{suffix}").read_bytes().startswith(start)
 
@@ -195,7 +195,7 @@ def test_the_command_ends_with_one_line_and_status_1(folder):
     )
 
 
-def test_the_smallest_picture_that_is_not_refused_is_drawn(run, folder):
+def test_the_smallest_image_that_is_not_refused_is_drawn(run, folder):
     for side, works in ((9, False), (10, True), (19, True)):
         Image.fromarray(np.zeros((side, 40), np.uint8)).save(folder / "tiny.png")
         arguments = (

@@ -207,7 +207,7 @@ def test_the_preset_of_delf_needs_no_published_components_where_own_ones_are_lea
         assert (store.local_dim, store.global_dim, store.config["max_image_size"]) == (5, 0, -1)
 
 
-def test_pictures_are_matched_by_projected_descriptors(pictures, weights, monkeypatch, capsys):
+def test_images_are_matched_by_projected_descriptors(pictures, weights, monkeypatch, capsys):
     rng, folder = np.random.default_rng(0), pictures / "pca"
     folder.mkdir()
     write_pca_folder(
@@ -228,7 +228,7 @@ def test_pictures_are_matched_by_projected_descriptors(pictures, weights, monkey
     found = {}
     for name, flags in (("plain", []), ("projected", ["--pca_dir", folder, "--pca_dim", 6])):
         monkeypatch.setattr(sys, "argv", ["match_images.py", *map(str, [*asked, *flags])])
-        found[name], _ = match_images.read_pictures(match_images.parser().parse_args())
+        found[name], _ = match_images.read_images(match_images.parser().parse_args())
     for plain, projected in zip(found["plain"], found["projected"]):
         pca = read_pca_folder(folder, 6)
         assert np.allclose(projected.descriptors, pca.project(plain.descriptors), atol=1e-5)
@@ -297,7 +297,7 @@ def test_a_projection_that_does_not_fit_is_refused_before_anything_is_extracted(
 
 
 @pytest.mark.slow
-def test_a_killed_run_keeps_what_it_extracted_and_ends_with_the_components_of_all_pictures(tmp_path, monkeypatch):
+def test_a_killed_run_keeps_what_it_extracted_and_ends_with_the_components_of_all_images(tmp_path, monkeypatch):
     rng, names = np.random.default_rng(0), [f"{i}.png" for i in range(40)]
     for name in names:
         Image.fromarray(

@@ -34,7 +34,7 @@ def tiny_model(**settings):
     return model
 
 
-def random_pictures(height, width, count=1, seed=0):
+def random_images(height, width, count=1, seed=0):
     """Images of blocks, so that neighbouring cells differ."""
     blocks = np.random.default_rng(seed).integers(0, 256, (count, -(-height // 8), -(-width // 8), 3), dtype=np.uint8)
     return np.kron(blocks, np.ones((1, 8, 8, 1), np.uint8))[:, :height, :width]

@@ -91,26 +91,22 @@ def md5_line(content, name):
     return f"{hashlib.md5(content).hexdigest()}  {name}\n".encode()
 
 
-def picture_id(*key):
+def image_id(*key):
     """An id of 16 hexadecimal digits that depends on the key alone."""
     return hashlib.md5(repr(key).encode()).hexdigest()[:16]
 
 
-def drawn_pictures(split, landmarks, pictures, size=160, seed=0):
+def drawn_images(split, landmarks, pictures, size=160, seed=0):
     """(id, landmark, function that draws it) of so many images of each landmark, for `make_mirror`. size: longer
     side, pixels."""
     return [
-        (
-            picture_id(seed, split, landmark, k),
-            landmark,
-            functools.partial(draw_picture, split, landmark, k, size, seed),
-        )
+        (image_id(seed, split, landmark, k), landmark, functools.partial(draw_image, split, landmark, k, size, seed))
         for k in range(pictures)
         for landmark in landmarks
     ]
 
 
-def draw_picture(split, landmark, number, size=160, seed=0):
+def draw_image(split, landmark, number, size=160, seed=0):
     """One image of a landmark as the bytes of a JPEG; it depends on the arguments alone."""
     image = draw_landmark(landmark, seed)
     rng = np.random.default_rng([seed, landmark, number, ["train", "index", "test"].index(split)])
@@ -202,8 +198,8 @@ def main():
     # Numbers with gaps, as in train_clean.csv, so that relabelling has something to do.
     landmarks = [17 * k + 5 for k in range(args.classes)]
     of_split = {
-        split: drawn_pictures(split, landmarks, count, args.size, args.seed)
-        for split, count in (("train", args.pictures), ("index", args.index_pictures), ("test", args.test_pictures))
+        split: drawn_images(split, landmarks, count, args.size, args.seed)
+        for split, count in (("train", args.images), ("index", args.index_images), ("test", args.test_images))
     }
     make_mirror(args.folder, **of_split)
     print(

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from delg_extract.extraction.pictures import Job, read_picture, read_table
+from delg_extract.extraction.images import Job, read_image, read_table
 from rrt.errors import InputError
 from rrt.photo_index import extraction
 from rrt.photo_index.update import BuildSettings, update
@@ -35,7 +35,7 @@ def draw(path, seed, size=(80, 60), orientation=None, scene=None):
 
 def describe(job: Job, pixels_box=None):
     """An ImageRecord (colours of a grid of 4 x 4) or Skipped, as delg_extract would answer."""
-    picture = read_picture(job)
+    picture = read_image(job)
     if picture.pixels is None:
         return Skipped(job.name, picture.reason)
     pixels = picture.pixels

@@ -35,7 +35,7 @@ def write_shard(path, records):
     return str(path)
 
 
-def write_picture_shards(folder, counts, num_classes=3):
+def write_image_shards(folder, counts, num_classes=3):
     """Shards folder/train-... of `counts` images, labels 0, 1, 2, 0, ... and ids id000, id001, ..."""
     number = 0
     for shard, count in enumerate(counts):

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from delg_extract.extraction.extractor import Extractor, LocalAndGlobal
+from delg_extract.extraction.images import Job, read_image
 from delg_extract.extraction.parts import Plan
-from delg_extract.extraction.pictures import Job, read_picture
 from delg_extract.extraction.pyramid import level_size, receptive_boxes
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.extraction.workers import LocalWorkers, default_workers
@@ -218,7 +218,7 @@ def extract_plainly(weights, settings, jobs):
         from delg_extract.network.weights import load_weights
 
         _plain["extractor"] = Extractor(_PlainNetwork(load_weights(weights)), settings)
-    return [_plain["extractor"](read_picture(job).pixels) for job in jobs]
+    return [_plain["extractor"](read_image(job).pixels) for job in jobs]
 
 
 # ---- what is extracted -----------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def _found(folder, size, count):
     jobs = []
     for path in sorted(Path(folder).rglob("*.jpg")):
         job = Job(path.name, path)
-        pixels = read_picture(job).pixels  # None for an image that cannot be read
+        pixels = read_image(job).pixels  # None for an image that cannot be read
         if pixels is not None and pixels.shape[1::-1] == size:
             jobs.append(job)
         if len(jobs) == count:

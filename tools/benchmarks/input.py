@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from delg_extract.data.batches import AREA, draw_box, random_crop, training_batches
-from delg_extract.data.records import FEATURES, read_record_pictures
+from delg_extract.data.records import FEATURES, read_record_images
 from delg_extract.network.tensorflow import tf
 from rrt.errors import check_count
 from tools.benchmarks.common import Row, median_seconds
@@ -45,7 +45,7 @@ def run(args):
     with tempfile.TemporaryDirectory() as folder:
         pictures = _made_up((200, 150) if args.quick else (800, 600), args.pictures)
         _write_shards(Path(folder), pictures)
-        source = read_record_pictures(f"{folder}/train*", NUM_CLASSES)
+        source = read_record_images(f"{folder}/train*", NUM_CLASSES)
         ways = {
             "plain": lambda seed: plain_batches(source.shards, args.batch_size, args.image_size, seed),
             "ours": lambda seed: training_batches(source, args.batch_size, args.image_size, seed),

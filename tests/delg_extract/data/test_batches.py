@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from shards import picture, write_picture_shards
+from shards import picture, write_image_shards
 
 from delg_extract.data.batches import (
     decode,
     decode_jpeg_box,
     random_crop,
     training_batches,
-    unreadable_picture_named,
+    unreadable_image_named,
     validation_batches,
 )
-from delg_extract.data.lists import read_labelled_pictures
-from delg_extract.data.records import read_record_pictures
+from delg_extract.data.lists import read_labelled_images
+from delg_extract.data.records import read_record_images
 from rrt.errors import InputError
 from rrt.formats.lists import write_image_list
 
@@ -48,7 +48,7 @@ def source(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     lists = [str(write_list(tmp_path / "a", 7)), str(write_list(tmp_path / "b", 4))]
-    return read_labelled_pictures(lists, [str(tmp_path / "a"), str(tmp_path / "b")], [2, 1], validation_fraction=0.3)
+    return read_labelled_images(lists, [str(tmp_path / "a"), str(tmp_path / "b")], [2, 1], validation_fraction=0.3)
 
 
 def plain_batches(pictures, batch_size, size, seed, augment, area, steps):
@@ -96,7 +96,7 @@ def assert_same_batches(batches, others):
 
 
 @pytest.mark.parametrize("augment, area", [(True, (0.08, 1.0)), (True, (0.3, 0.5)), (False, None)])
-def test_batches_are_those_of_one_picture_after_the_other(source, augment, area):
+def test_batches_are_those_of_one_image_after_the_other(source, augment, area):
     ours = training_batches(source, 4, 32, 7, augment, area).take(9)
     assert_same_batches(ours, plain_batches(source, 4, 32, 7, augment, area, 9))
 
@@ -141,16 +141,16 @@ def test_a_cut_jpeg_is_an_error_whichever_crop_is_drawn(progressive):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_every_kind_of_picture_becomes_rgb(kind):
+def test_every_kind_of_image_becomes_rgb(kind):
     encoded = picture(3, **kind)
     expected = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
     np.testing.assert_allclose(decode(encoded), expected, atol=4)  # TensorFlow's cosine transform is the fast one
 
 
 @pytest.mark.parametrize("form", ["list", "records"])
-def test_every_epoch_shows_every_picture_as_often_as_it_should(form, source, tmp_path):
+def test_every_epoch_shows_every_image_as_often_as_it_should(form, source, tmp_path):
     if form == "records":
-        source = read_record_pictures(write_picture_shards(tmp_path, [5, 8]), 3)
+        source = read_record_images(write_image_shards(tmp_path, [5, 8]), 3)
     order = source.training_order()
     for _ in training_batches(source, len(order), 8, seed=1).take(3):
         pass
@@ -161,7 +161,7 @@ def test_every_epoch_shows_every_picture_as_often_as_it_should(form, source, tmp
 @pytest.mark.parametrize("form", ["list", "records"])
 def test_a_resumed_run_goes_on_with_the_next_batch_and_reads_nothing_before_it(form, source, tmp_path, monkeypatch):
     if form == "records":
-        source = read_record_pictures(write_picture_shards(tmp_path, [9, 8]), 3)
+        source = read_record_images(write_image_shards(tmp_path, [9, 8]), 3)
     undisturbed = list(training_batches(source, 3, 32, seed=2).take(20))
     assert_same_batches(training_batches(source, 3, 32, seed=2, skip_steps=13).take(7), undisturbed[13:])
     asked, addresses = [], type(source).addresses
@@ -195,7 +195,7 @@ def test_a_batch_may_be_larger_than_an_epoch(source):
     )
 
 
-def test_a_validation_pass_shows_each_picture_once_whole_and_in_order(source):
+def test_a_validation_pass_shows_each_image_once_whole_and_in_order(source):
     chosen = source.validation_order()
     assert 2 <= len(chosen) < len(source)
     images, labels = (np.concatenate(column) for column in zip(*validation_batches(source, 2, 24)))
@@ -211,7 +211,7 @@ def test_a_validation_pass_shows_each_picture_once_whole_and_in_order(source):
     [(4, [0, 2, 5, 8]), (1, [0]), (11, range(11)), (99, range(11)), (10, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])],
 )
 def test_a_short_validation_is_spread_evenly(tmp_path, at_most, expected):
-    source = read_record_pictures(write_picture_shards(tmp_path, [4, 7], num_classes=11), 11)
+    source = read_record_images(write_image_shards(tmp_path, [4, 7], num_classes=11), 11)
     labels = np.concatenate([labels for _, labels in validation_batches(source, 3, 8, at_most)])
     assert labels.tolist() == list(expected)
 
@@ -222,24 +222,24 @@ def test_a_short_validation_is_spread_evenly(tmp_path, at_most, expected):
     ids=["junk", "deleted"],
 )
 @pytest.mark.parametrize("batch_size", [1, 5])
-def test_an_unreadable_picture_is_named_however_late_it_is_shown(source, tmp_path, spoil, words, batch_size):
+def test_an_unreadable_image_is_named_however_late_it_is_shown(source, tmp_path, spoil, words, batch_size):
     batches = iter(training_batches(source, batch_size, 16, seed=4, skip_steps=700))
     for _ in range(100):
         next(batches)
     spoil(tmp_path / "b" / "p2")
-    with pytest.raises(InputError) as caught, unreadable_picture_named(source):
+    with pytest.raises(InputError) as caught, unreadable_image_named(source):
         for _ in batches:
             pass
     assert str(tmp_path / "b" / "p2") in str(caught.value) and words in str(caught.value)
 
 
 def test_other_errors_of_tensorflow_pass_unchanged(source):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="not of an image"), unreadable_picture_named(source):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not of an image"), unreadable_image_named(source):
         next(iter(training_batches(source, 2, 16, seed=4)))
         raise tf.errors.InvalidArgumentError(None, None, "not of an image")
 
 
-def test_no_picture_to_train_on_is_an_error(tmp_path):
+def test_no_image_to_train_on_is_an_error(tmp_path):
     path = write_list(tmp_path, 4)
     with pytest.raises(InputError, match="none of the 4 images is for training"):
-        training_batches(read_labelled_pictures([str(path)], [str(tmp_path)], validation_fraction=1.0), 2, 8, 0)
+        training_batches(read_labelled_images([str(path)], [str(tmp_path)], validation_fraction=1.0), 2, 8, 0)

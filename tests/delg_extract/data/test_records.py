@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from mutations import mutations
-from shards import example, picture, write_picture_shards, write_shard
+from shards import example, picture, write_image_shards, write_shard
 
-from delg_extract.data.batches import training_batches, unreadable_picture_named, validation_batches
-from delg_extract.data.records import read_record_pictures
+from delg_extract.data.batches import training_batches, unreadable_image_named, validation_batches
+from delg_extract.data.records import read_record_images
 from rrt.errors import InputError
 
 
@@ -22,14 +22,14 @@ def read_one(source, index):
 
 
 def error_of_batches(source, batches):
-    with pytest.raises(InputError) as caught, unreadable_picture_named(source):
+    with pytest.raises(InputError) as caught, unreadable_image_named(source):
         for _ in batches:
             pass
     return str(caught.value)
 
 
 def test_every_record_is_read_as_tensorflow_reads_the_files_in_order(tmp_path):
-    source = read_record_pictures(write_picture_shards(tmp_path, [3, 0, 1, 5]), num_classes=3)
+    source = read_record_images(write_image_shards(tmp_path, [3, 0, 1, 5]), num_classes=3)
     assert len(source) == 9
     expected = [tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset(source.shards)]
     for i, one in enumerate(expected):
@@ -44,7 +44,7 @@ def test_the_shards_of_the_reference_are_read(shared_golden):
     folder = shared_golden / "delg/seed1/tfrecord"
     expected = json.loads((folder / "expected.json").read_text())["clean_split_seed0_0.2"]
     for part in ("train", "validation"):
-        source = read_record_pictures(f"{folder}/clean_split/{part}*", num_classes=4)
+        source = read_record_images(f"{folder}/clean_split/{part}*", num_classes=4)
         records = [record for name in sorted(expected) if name.startswith(part) for record in expected[name]]
         assert len(source) == len(records) > 0
         for i, record in enumerate(records):
@@ -54,35 +54,35 @@ def test_the_shards_of_the_reference_are_read(shared_golden):
 
 
 def test_a_record_without_a_label_has_label_0(tmp_path):
-    source = read_record_pictures(write_shard(tmp_path / "test", [example(picture())]), num_classes=5)
+    source = read_record_images(write_shard(tmp_path / "test", [example(picture())]), num_classes=5)
     assert read_one(source, 0) == (picture(), 0)
 
 
 def test_a_cut_shard_is_refused_wherever_it_is_cut(tmp_path):
     whole = tmp_path / "train"
     write_shard(whole, [example(b"x" * 3, 0), example(b"y" * 2, 1), example(b"z", 2)])
-    source = read_record_pictures(str(whole), 3)
+    source = read_record_images(str(whole), 3)
     data, ends = whole.read_bytes(), {0, *source.offsets.tolist()}
     for size in range(1, len(data)):
         whole.write_bytes(data[:size])
         if size in ends:
-            assert len(read_record_pictures(str(whole), 3)) == sorted(ends).index(size)
+            assert len(read_record_images(str(whole), 3)) == sorted(ends).index(size)
             continue
         with pytest.raises(InputError, match="cut") as caught:
-            read_record_pictures(str(whole), 3)
+            read_record_images(str(whole), 3)
         assert str(whole) in str(caught.value)
 
 
-def test_a_damaged_shard_gives_one_line_or_only_pictures_that_were_in_it(tmp_path):
+def test_a_damaged_shard_gives_one_line_or_only_images_that_were_in_it(tmp_path):
     path = tmp_path / "train"
     records = [example(bytes([65 + i]) * (3 + i), i) for i in range(4)]
     write_shard(path, records)
-    contents = {read_one(read_record_pictures(str(path), 4), i) for i in range(4)}
+    contents = {read_one(read_record_images(str(path), 4), i) for i in range(4)}
     refused = 0
     for damaged in mutations(path.read_bytes(), 150, seed=0):
         path.write_bytes(damaged)
         try:
-            source = read_record_pictures(str(path), 4)
+            source = read_record_images(str(path), 4)
             for i in range(len(source)):
                 source.read_checked(i)
                 assert read_one(source, i) in contents
@@ -103,23 +103,23 @@ def test_a_pattern_that_names_no_set_of_shards_is_refused(tmp_path, names, words
     for name in names:
         write_shard(tmp_path / name, [example(picture())])
     with pytest.raises(InputError) as caught:
-        read_record_pictures(f"{tmp_path}/validation*", 3, "--validation_file_pattern")
+        read_record_images(f"{tmp_path}/validation*", 3, "--validation_file_pattern")
     assert all(word in str(caught.value) for word in words)
 
 
 def test_files_that_are_no_shards_are_refused_and_what_a_killed_build_left_is_passed_over(tmp_path):
-    pattern = write_picture_shards(tmp_path, [2, 2])
+    pattern = write_image_shards(tmp_path, [2, 2])
     (tmp_path / "train-00001-of-00002.1a2b3c4d.tmp").write_bytes(b"half")
     (tmp_path / "train").mkdir()
-    assert len(read_record_pictures(pattern, 3)) == 4
+    assert len(read_record_images(pattern, 3)) == 4
     (tmp_path / "train.csv").write_text("id,url,landmark_id\n0123456789abcdef,http://x,1\n")
     with pytest.raises(InputError, match=r"train\.csv: no TFRecord file"):
-        read_record_pictures(pattern, 3)
+        read_record_images(pattern, 3)
     for path in tmp_path.glob("train*-*"):
         path.unlink()
     (tmp_path / "train.csv").write_bytes(b"")
     with pytest.raises(InputError, match="no record in 1 files"):
-        read_record_pictures(pattern, 3)
+        read_record_images(pattern, 3)
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def test_files_that_are_no_shards_are_refused_and_what_a_killed_build_left_is_pa
 def test_a_bad_record_is_named_in_training_and_in_validation(tmp_path, record, words):
     good = [example(picture(i), i % 3) for i in range(6)]
     path = write_shard(tmp_path / "train", [*good[:2], record, *good[2:]])
-    source = read_record_pictures(path, 3)
+    source = read_record_images(path, 3)
     for batches in (training_batches(source, 2, 32, seed=0).take(30), validation_batches(source, 2, 32)):
         message = error_of_batches(source, batches)
         assert message.startswith(f"{path}: ") and all(word in message for word in words), message
 
 
 def test_a_record_changed_since_it_was_found_is_named(tmp_path):
-    source = read_record_pictures(write_picture_shards(tmp_path, [2, 4]), 3)
+    source = read_record_images(write_image_shards(tmp_path, [2, 4]), 3)
     path = tmp_path / "train-00001-of-00002"
     data = bytearray(path.read_bytes())
     data[source.offsets[4] + 200] ^= 1
@@ -160,6 +160,6 @@ def test_a_record_changed_since_it_was_found_is_named(tmp_path):
 
 
 def test_finding_records_reads_eight_bytes_of_each(tmp_path, monkeypatch):
-    pattern, read, asked = write_picture_shards(tmp_path, [30, 20]), os.pread, []
+    pattern, read, asked = write_image_shards(tmp_path, [30, 20]), os.pread, []
     monkeypatch.setattr(os, "pread", lambda file, size, offset: asked.append(size) or read(file, size, offset))
-    assert len(read_record_pictures(pattern, 3)) == 50 and asked == [8] * 50
+    assert len(read_record_images(pattern, 3)) == 50 and asked == [8] * 50

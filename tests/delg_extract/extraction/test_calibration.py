@@ -30,7 +30,7 @@ class Listed:
     """A network whose attention of an image is looked up by the image's first pixel."""
 
     def __init__(self, scores):
-        self.scores = [np.sort(np.float32(of_picture))[::-1] for of_picture in scores]
+        self.scores = [np.sort(np.float32(of_image))[::-1] for of_image in scores]
 
     def local_and_global(self, images, settings):
         scores = self.scores[images[0, 0, 0, 0]]
@@ -54,7 +54,7 @@ class Listed:
 def kept(network, settings, threshold):
     """How many descriptors of each image remain."""
     settings = replace(settings, score_threshold=threshold)
-    return [len(network.local_and_global(picture[None], settings)[0].scores) for picture in network.pictures]
+    return [len(network.local_and_global(picture[None], settings)[0].scores) for picture in network.images]
 
 
 # Few different values make ties.
@@ -68,11 +68,11 @@ def test_the_threshold_is_the_largest_that_keeps_as_many_as_asked(scores, wanted
     most = np.mean(kept(network, settings, 0.0))
     if wanted > most:
         with pytest.raises(InputError, match=f"ask for {int(most)} or fewer"):
-            calibrate_threshold(network, settings, network.pictures, wanted)
+            calibrate_threshold(network, settings, network.images, wanted)
         return
-    found = calibrate_threshold(network, settings, network.pictures, wanted)
+    found = calibrate_threshold(network, settings, network.images, wanted)
     # The mean changes only at the values themselves: trying each of them tries every threshold.
-    candidates = [float(value) for of_picture in network.scores for value in of_picture]
+    candidates = [float(value) for of_image in network.scores for value in of_image]
     best = max(value for value in candidates if np.mean(kept(network, settings, value)) >= wanted)
     counts = kept(network, settings, found.threshold)
     assert counts == kept(network, settings, best) and found.threshold <= best
@@ -81,40 +81,40 @@ def test_the_threshold_is_the_largest_that_keeps_as_many_as_asked(scores, wanted
 
 def test_the_threshold_lies_in_the_middle_of_the_gap():
     network = Listed([[8, 6, 4, 1], [7, 3, 2]])
-    assert calibrate_threshold(network, ExtractionSettings(), network.pictures, 2).threshold == 3.5
-    assert calibrate_threshold(network, ExtractionSettings(), network.pictures, 3).threshold == 1.5
+    assert calibrate_threshold(network, ExtractionSettings(), network.images, 2).threshold == 3.5
+    assert calibrate_threshold(network, ExtractionSettings(), network.images, 3).threshold == 1.5
     # What an image has beyond its limit does not count: here 8, 6 and 7, 3.
-    found = calibrate_threshold(network, ExtractionSettings(max_features=2), network.pictures, 2)
+    found = calibrate_threshold(network, ExtractionSettings(max_features=2), network.images, 2)
     assert found.threshold == 1.5 and found.kept_mean == 2
 
 
 def test_equal_attention_is_kept_together():
     network = Listed([[5, 2, 2, 2], [4]])
-    found = calibrate_threshold(network, ExtractionSettings(), network.pictures, 2)
+    found = calibrate_threshold(network, ExtractionSettings(), network.images, 2)
     assert (found.threshold, found.kept_mean, found.kept_fewest, found.kept_most) == (1.0, 2.5, 1, 4)
 
 
 def test_neighbouring_floats_are_told_apart():
     low = np.float32(454.6)
     network = Listed([[np.nextafter(low, np.float32(1000)), low]])
-    assert calibrate_threshold(network, ExtractionSettings(), network.pictures, 1).kept_mean == 1
+    assert calibrate_threshold(network, ExtractionSettings(), network.images, 1).kept_mean == 1
 
 
 def test_an_impossible_number_is_refused_with_the_most_that_is_possible():
     network = Listed([[1, 2, 3], [4]])
     with pytest.raises(InputError, match="2 images have 2.0 on average, at most 1000 each; ask for 2 or fewer"):
-        calibrate_threshold(network, ExtractionSettings(), network.pictures, 3)
+        calibrate_threshold(network, ExtractionSettings(), network.images, 3)
     with pytest.raises(InputError, match="have 1.0 on average, at most 1 each; ask for 1 or fewer"):
-        calibrate_threshold(network, ExtractionSettings(max_features=1), network.pictures, 2)
+        calibrate_threshold(network, ExtractionSettings(max_features=1), network.images, 2)
     with pytest.raises(InputError, match="give at least 1"):
-        calibrate_threshold(network, ExtractionSettings(), network.pictures, 0)
+        calibrate_threshold(network, ExtractionSettings(), network.images, 0)
     with pytest.raises(InputError, match="no local descriptors are extracted"):
-        calibrate_threshold(network, ExtractionSettings(use_local=False), network.pictures, 1)
+        calibrate_threshold(network, ExtractionSettings(use_local=False), network.images, 1)
 
 
-def test_pictures_too_small_for_extraction_do_not_count():
+def test_images_too_small_for_extraction_do_not_count():
     network = Listed([[1, 2, 3], [4, 5, 6]])
-    small, whole = np.zeros((9, 50, 3), np.uint8), network.pictures
+    small, whole = np.zeros((9, 50, 3), np.uint8), network.images
     found, expected = (
         calibrate_threshold(network, ExtractionSettings(), pictures, 2) for pictures in ([small, *whole], whole)
     )
@@ -157,7 +157,7 @@ class TestSample:
         assert calibration_sample(self.NAMES, 30, seed=1) != calibration_sample(self.NAMES, 30)
         assert calibration_sample(self.NAMES, 1000) == sorted(self.NAMES)
 
-    def test_a_new_picture_displaces_one_at_most(self):
+    def test_a_new_image_displaces_one_at_most(self):
         before = set(calibration_sample(self.NAMES, 30))
         for i in range(50):
             assert len(before - set(calibration_sample([*self.NAMES, f"new{i}.jpg"], 30))) <= 1
@@ -166,7 +166,7 @@ class TestSample:
         places = [self.NAMES.index(name) for name in calibration_sample(self.NAMES, 60)]
         assert min(np.histogram(places, 4, (0, 200))[0]) > 5
 
-    def test_no_pictures_are_refused(self):
+    def test_no_images_are_refused(self):
         with pytest.raises(InputError, match="at least 1"):
             calibration_sample(self.NAMES, 0)
 

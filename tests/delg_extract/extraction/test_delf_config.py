@@ -98,7 +98,7 @@ class TestPca:
         plain = Extractor(Fixed())(np.zeros((20, 20, 3), np.uint8))
         np.testing.assert_allclose(plain.descriptors, GOLDEN_PCA["postprocess_l2_only"], atol=1e-6)
 
-    def test_a_picture_without_features_has_none_of_the_projected_size(self, tmp_path):
+    def test_a_image_without_features_has_none_of_the_projected_size(self, tmp_path):
         pca = golden_pca(tmp_path, False)
         assert (
             pca.project(np.empty((0, 3), np.float32)).shape == pca.project(np.empty((0, 0), np.float32)).shape == (0, 2)

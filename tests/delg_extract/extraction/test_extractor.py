@@ -10,8 +10,8 @@ from delg_golden import GOLDEN, assert_equals_golden, by_box_and_scale, rule_mod
 
 from delg_extract.extraction.delg import DelgNetwork
 from delg_extract.extraction.extractor import Extractor
+from delg_extract.extraction.images import Job, ReadImage
 from delg_extract.extraction.parts import to_record
-from delg_extract.extraction.pictures import Job, Picture
 from delg_extract.extraction.pyramid import level_size, receptive_boxes, resize_for_extraction
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.network.model import Delg, normalize_pixels
@@ -101,7 +101,7 @@ def test_feature_files_equal_those_the_reference_writes(network, tmp_path):
         score_threshold=settings["score_threshold"],
         max_image_size=settings["max_image_size"],
     )
-    record = to_record(Picture(Job("a_plain.jpg", tmp_path), IMAGES["a"]), Extractor(network, asked)(IMAGES["a"]))
+    record = to_record(ReadImage(Job("a_plain.jpg", tmp_path), IMAGES["a"]), Extractor(network, asked)(IMAGES["a"]))
     write_store(tmp_path / "delg_x.h5", [record], local_dtype="float32")
     export_delg(tmp_path / "delg_x.h5", tmp_path)
     stems = tmp_path / "a_plain", GOLDEN / "seed1/extractor_a_plain"
@@ -117,7 +117,7 @@ def test_feature_files_equal_those_the_reference_writes(network, tmp_path):
     assert np.abs(ours - theirs).max() < 1e-5
 
 
-def test_pixels_of_resized_pictures_and_pyramid_levels_equal_the_reference():
+def test_pixels_of_resized_images_and_pyramid_levels_equal_the_reference():
     golden = np.load(GOLDEN / "shared/resize_pixels.npz")
     for name in (name for name in golden.files if name.startswith("out_")):
         source, limit = name.removeprefix("out_").split("_")
@@ -131,7 +131,7 @@ def test_pixels_of_resized_pictures_and_pyramid_levels_equal_the_reference():
         assert np.abs(tf.image.resize(normalized, size).numpy() - golden[name]).max() < 2e-6, name
 
 
-def test_sizes_of_resized_pictures_equal_the_reference():
+def test_sizes_of_resized_images_equal_the_reference():
     for case in json.loads((GOLDEN / "shared/resize_vectors.json").read_text())["cases"]:
         if "out_height" not in case:
             continue
@@ -186,7 +186,7 @@ def test_the_thinned_network_gives_what_the_trained_one_gives(settings, side):
     assert np.abs(out.global_descriptors - embeddings).max() < 2e-5 * np.abs(embeddings).max()
 
 
-def test_pictures_of_one_size_give_the_same_alone_and_together(network):
+def test_images_of_one_size_give_the_same_alone_and_together(network):
     images = np.stack([IMAGES["a"], IMAGES["a"][::-1], IMAGES["a"][:, ::-1]])
     together = network.local_and_global(images, ExtractionSettings(scales=(0.7, 1.0), global_scales=(1,)))
     for image, out in zip(images, together):
@@ -199,7 +199,7 @@ def test_pictures_of_one_size_give_the_same_alone_and_together(network):
         )
 
 
-def test_pictures_of_every_size_share_one_graph():
+def test_images_of_every_size_share_one_graph():
     network = DelgNetwork(Delg("small"))
     for side in (40, 64, 97):
         network.local_and_global(np.zeros((1, side, 2 * side, 3), np.uint8), ExtractionSettings())
@@ -220,7 +220,7 @@ def test_half_the_digits_keep_the_descriptors(network, model):
 
 
 @pytest.mark.parametrize("size", [(10, 10), (12, 40), (19, 11)])
-def test_a_tiny_picture_is_described_at_the_scales_it_has_pixels_for(size):
+def test_a_tiny_image_is_described_at_the_scales_it_has_pixels_for(size):
     extractor = Extractor(DelgNetwork(Delg("small")))
     out = extractor(np.full((*size, 3), 90, np.uint8))
     assert np.isclose(np.linalg.norm(out.global_descriptor), 1) and len(out.attention) >= 1

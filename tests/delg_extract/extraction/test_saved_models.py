@@ -6,7 +6,7 @@ import delg_exports as exports
 import numpy as np
 import pytest
 import tensorflow as tf
-from delg_exports import random_pictures
+from delg_exports import random_images
 from PIL import Image
 
 from delg_extract import extract
@@ -110,7 +110,7 @@ def test_the_extraction_command_takes_both_styles(exported, network, pictures, m
 )
 def test_a_saved_model_gives_what_the_network_it_was_made_of_gives(exported, network, asked):
     settings = ExtractionSettings(max_features=10**5, **asked)
-    pictures = random_pictures(97, 130, count=2)
+    pictures = random_images(97, 130, count=2)
     for ours, theirs in zip(
         exported.local_and_global(pictures, settings), network.local_and_global(pictures, settings), strict=True
     ):
@@ -118,7 +118,7 @@ def test_a_saved_model_gives_what_the_network_it_was_made_of_gives(exported, net
 
 
 def test_threshold_and_number_of_features_are_passed_on(exported, network):
-    picture = random_pictures(160, 128, seed=1)
+    picture = random_images(160, 128, seed=1)
     scores = network.local_and_global(picture, ExtractionSettings(max_features=10**5))[0].scores
     # Where the scores leave the widest gap, rounding cannot move a feature over the cut.
     cut = 20 + int(np.argmax(scores[19:60] - scores[20:61]))
@@ -134,7 +134,7 @@ def test_threshold_and_number_of_features_are_passed_on(exported, network):
 
 
 def test_the_extractor_gives_unit_descriptors_of_a_saved_model(exported, network):
-    picture, settings = random_pictures(150, 90)[0], ExtractionSettings(max_image_size=120, max_features=10**5)
+    picture, settings = random_images(150, 90)[0], ExtractionSettings(max_image_size=120, max_features=10**5)
     ours, theirs = (Extractor(source, settings)(picture) for source in (exported, network))
     assert np.allclose(ours.global_descriptor, theirs.global_descriptor, atol=1e-5)
     assert np.allclose(np.sort(ours.attention), np.sort(theirs.attention), rtol=1e-4)
@@ -142,15 +142,15 @@ def test_the_extractor_gives_unit_descriptors_of_a_saved_model(exported, network
 
 
 def test_levels_too_small_for_the_network_are_left_out(exported):
-    out = exported.local_and_global(random_pictures(10, 40), ExtractionSettings())[0]
+    out = exported.local_and_global(random_images(10, 40), ExtractionSettings())[0]
     assert np.allclose(np.unique(1 / out.scales), SCALES[2:])
     assert out.global_descriptors.shape == (3, 48)
     few = exported.local_and_global(
-        random_pictures(10, 40), ExtractionSettings(scales=(0.25, 1.0), global_scales=(0, 1))
+        random_images(10, 40), ExtractionSettings(scales=(0.25, 1.0), global_scales=(0, 1))
     )[0]
     assert np.array_equal(few.global_descriptors, out.global_descriptors[1:2])
     with pytest.raises(InputError, match="an image of 40x10 pixels is under 5 pixels at each scale"):
-        exported.local_and_global(random_pictures(10, 40), ExtractionSettings(global_scales=(0,)))
+        exported.local_and_global(random_images(10, 40), ExtractionSettings(global_scales=(0,)))
 
 
 def test_facts_for_the_store_are_plain_values(exported):
@@ -211,7 +211,7 @@ def test_a_local_model_gives_local_descriptors_alone(style, tmp_path):
     model = open_saved_model(save_toy(style, tmp_path / "delf", LOCAL, *LOCAL_OUTPUTS))
     assert (model.kind, model.outputs, model.has_global) == (f"saved_model_{style}", LOCAL_OUTPUTS, False)
     for size in ((20, 31), (33, 24)):
-        picture = random_pictures(*size)
+        picture = random_images(*size)
         out = model.local_and_global(
             picture, ExtractionSettings((0.5, 1.0), max_features=9, score_threshold=30, **LOCAL_ONLY)
         )[0]
@@ -231,7 +231,7 @@ def test_a_local_model_gives_local_descriptors_alone(style, tmp_path):
 def test_a_global_model_gives_a_row_for_each_scale_asked_for(style, tmp_path):
     model = open_saved_model(save_toy(style, tmp_path / "global", GLOBAL, "global_descriptors"))
     assert (model.outputs, model.has_local) == (("global_descriptors",), False)
-    picture = random_pictures(20, 31)
+    picture = random_images(20, 31)
     mean = picture[0].mean((0, 1)) * GAIN
     for asked, scales in (((1, 2), (1.0, 3.0)), ((), (0.5, 1.0, 3.0))):
         out = model.local_and_global(picture, ExtractionSettings((0.5, 1.0, 3.0), asked, **GLOBAL_ONLY))[0]
@@ -252,7 +252,7 @@ def test_a_global_model_gives_a_row_for_each_scale_asked_for(style, tmp_path):
 def test_pooled_descriptors_and_scales_of_the_model_itself(inputs, output, scales, own, tmp_path):
     model = open_saved_model(save_toy("tf2", tmp_path / "kaggle", inputs, output))
     assert model.settings == {"kind": "saved_model_tf2", "outputs": [output], "own_scales": own}
-    picture = random_pictures(20, 31)
+    picture = random_images(20, 31)
     out = model.local_and_global(picture, ExtractionSettings((0.5, 1.0, 3.0), (1, 2), **GLOBAL_ONLY))[
         0
     ].global_descriptors
@@ -270,11 +270,11 @@ def test_a_tf1_model_computes_only_what_is_asked_for(tmp_path):
 
     model = open_saved_model(exports.save_tf1(tmp_path / "m", exports.INPUTS, {"gain": np.float32(GAIN)}, build))
     assert (
-        len(model.local_and_global(random_pictures(20, 31), ExtractionSettings(max_features=5, **LOCAL_ONLY))[0].scores)
+        len(model.local_and_global(random_images(20, 31), ExtractionSettings(max_features=5, **LOCAL_ONLY))[0].scores)
         == 5
     )
     with pytest.raises(InputError, match="the model fails on an image of 31x20 pixels .*assertion failed"):
-        model.local_and_global(random_pictures(20, 31), ExtractionSettings(max_features=5))
+        model.local_and_global(random_images(20, 31), ExtractionSettings(max_features=5))
 
 
 # ---- folders ---------------------------------------------------------------------------------------------------------
@@ -403,7 +403,7 @@ def test_a_model_that_counts_global_descriptors_otherwise_is_refused(tmp_path):
 
     model = open_saved_model(exports.save_tf2(tmp_path / "m", GLOBAL, tf.Module(), doubled))
     with pytest.raises(InputError, match="gives 6 global descriptors for 3 scales"):
-        model.local_and_global(random_pictures(20, 31), ExtractionSettings(**GLOBAL_ONLY))
+        model.local_and_global(random_images(20, 31), ExtractionSettings(**GLOBAL_ONLY))
 
 
 def test_the_broken_local_export_of_the_reference_ends_in_one_line(tmp_path):
@@ -418,13 +418,13 @@ def test_the_broken_local_export_of_the_reference_ends_in_one_line(tmp_path):
         InputError,
         match=r"m: the model fails on an image of 31x20 pixels \(Input to reshape is a tensor with 15 values",
     ):
-        model.local_and_global(random_pictures(20, 31), ExtractionSettings(max_features=5, **LOCAL_ONLY))
+        model.local_and_global(random_images(20, 31), ExtractionSettings(max_features=5, **LOCAL_ONLY))
 
 
 def test_loading_and_running_a_model_says_nothing(toys, capfd):
     for style in ("tf1", "tf2"):
         open_saved_model(toys / style).local_and_global(
-            random_pictures(20, 31), ExtractionSettings(max_features=3, **LOCAL_ONLY)
+            random_images(20, 31), ExtractionSettings(max_features=3, **LOCAL_ONLY)
         )
     captured = capfd.readouterr()
     assert captured.out == "" and "WARNING" not in captured.err

@@ -16,8 +16,8 @@ from failing_workers import die, fail_the_first_time, lose_the_disk
 from PIL import Image
 
 from delg_extract import extract
+from delg_extract.extraction.images import Job
 from delg_extract.extraction.parts import Plan
-from delg_extract.extraction.pictures import Job
 from delg_extract.extraction.ray import run_on_ray
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.extraction.workers import ATTEMPTS, LocalWorkers, default_workers
@@ -26,7 +26,7 @@ from delg_extract.network.weights import save_weights
 from rrt.errors import InputError
 from rrt.formats.lists import write_image_list
 
-NUM_PICTURES = 24
+NUM_IMAGES = 24
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +34,12 @@ def folder(tmp_path_factory):
     """Images, their list and a small network."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
-    names = [f"{i}.jpg" for i in range(NUM_PICTURES)]
+    names = [f"{i}.jpg" for i in range(NUM_IMAGES)]
     for name in names:
         Image.fromarray(
             np.kron(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), np.ones((20, 20, 1), np.uint8))
         ).save(folder / name)
-    write_image_list(folder / "list.txt", names, np.zeros(NUM_PICTURES, int), np.full((NUM_PICTURES, 2), (320, 240)))
+    write_image_list(folder / "list.txt", names, np.zeros(NUM_IMAGES, int), np.full((NUM_IMAGES, 2), (320, 240)))
     save_weights(folder / "small.h5", Delg("small", seed=3), score_threshold=0.0)
     return folder
 

@@ -269,10 +269,10 @@ def test_the_trunk_computes_what_keras_own_network_computes(tmp_path, backbone, 
         assert x.shape == theirs.shape and relative_difference(x, theirs) < 1e-4, stage
     if backbone == "resnet50":
         # The stem, with its adapted input, is the same for both.
-        compare_pictures(network, model)
+        compare_images(network, model)
 
 
-def compare_pictures(network, model):
+def compare_images(network, model):
     """Where no padding is seen (Keras pads with the mean colour, DELG with grey), both networks must see the same in a
     image.
 

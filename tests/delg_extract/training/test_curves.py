@@ -20,7 +20,7 @@ def test_a_few_values_are_drawn_as_they_are():
     assert running_mean(values).equals(values)
 
 
-def test_every_way_to_train_has_a_picture(tmp_path):
+def test_every_way_to_train_has_a_image(tmp_path):
     """Columns of an untrained head are missing or empty; a validation may not have come yet; a run may have one
     step."""
     whole = pd.DataFrame(

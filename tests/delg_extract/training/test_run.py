@@ -67,7 +67,7 @@ def test_a_training_step_in_bfloat16_has_the_losses_of_float32():
         assert norm == pytest.approx(expected["global_grad_norm_before_clip"], rel=0.1)
 
 
-def test_bfloat16_learns_four_pictures_as_float32_does():
+def test_bfloat16_learns_four_images_as_float32_does():
     rng = np.random.default_rng(0)
     images, labels = tf.constant(rng.uniform(-1, 1, (4, 65, 65, 3)), tf.float32), tf.constant([0, 1, 2, 3])
     for dtype in ("float32", "bfloat16"):

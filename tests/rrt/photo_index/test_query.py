@@ -10,7 +10,7 @@ import pytest
 from commands import assert_one_line_error, run_tool
 from photo_folders import GLOBAL, LOCAL, FakeDescriber, build, describe, draw, use_fakes
 
-from delg_extract.extraction.pictures import Job
+from delg_extract.extraction.images import Job
 from rrt.errors import InputError
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import write_image_list

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from delg_extract.extraction.extractor import Descriptors, Extractor
+from delg_extract.extraction.images import Job, read_image
 from delg_extract.extraction.open import is_saved_model, open_network
-from delg_extract.extraction.pictures import Job, read_picture
 from delg_extract.extraction.pyramid import SCALES
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.network.weight_file import read_settings
@@ -85,10 +85,10 @@ def open_extractor(args: argparse.Namespace, **settings) -> tuple[Extractor, flo
 def read_pixels(path: str | Path) -> np.ndarray:
     """An image as uint8 RGB [H, W, 3], as the extraction reads it: EXIF orientation is ignored. Raises InputError
     naming the file."""
-    picture = read_picture(Job(str(path), Path(path)))
-    if picture.pixels is None:
-        raise InputError(f"{path}: {picture.reason}; give a photograph (JPEG, PNG, ...)")
-    return picture.pixels
+    image = read_image(Job(str(path), Path(path)))
+    if image.pixels is None:
+        raise InputError(f"{path}: {image.reason}; give a photograph (JPEG, PNG, ...)")
+    return image.pixels
 
 
 def describe(extractor: Extractor, pixels: np.ndarray, path: str | Path) -> Descriptors:

@@ -30,7 +30,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReadImage:
     """A decoded image or the reason there is none. ``resize_factor``: longest side of the crop over that of the
     original."""
 
@@ -40,14 +40,14 @@ class Picture:
     reason: str = ""
 
 
-def read_picture(job: Job) -> Picture:
+def read_image(job: Job) -> ReadImage:
     """Decodes to RGB and crops as the reference does, which ignores EXIF orientation; ``job.upright`` does not. Never
     raises for a bad file."""
     try:
         found = decode(job.file, job.box, job.upright)
     except Unreadable as unreadable:
-        return Picture(job, None, reason=str(unreadable))
-    return Picture(job, found.pixels, max(found.size) / max(found.whole_size))
+        return ReadImage(job, None, reason=str(unreadable))
+    return ReadImage(job, found.pixels, max(found.size) / max(found.whole_size))
 
 
 def read_table(path: str | Path) -> list[Job]:
@@ -100,15 +100,15 @@ def collect_jobs(
 
 def decode_ahead(
     jobs: Iterable[Job], extractor: Extractor, ahead: int, threads: int
-) -> Iterator[tuple[Picture, Resized | None]]:
+) -> Iterator[tuple[ReadImage, Resized | None]]:
     """Images in order with their resized form (None for one that cannot be read), at most ``ahead`` of them waiting.
 
     Pillow decodes and resizes outside the interpreter's lock, so that threads keep the network fed.
     """
 
     def prepare(job):
-        picture = read_picture(job)
-        return picture, None if picture.pixels is None else extractor.resize(picture.pixels, picture.resize_factor)
+        image = read_image(job)
+        return image, None if image.pixels is None else extractor.resize(image.pixels, image.resize_factor)
 
     with ThreadPoolExecutor(threads) as pool:
         waiting = deque()
