@@ -70,6 +70,7 @@ def plan_train(args: argparse.Namespace) -> Part:
     images, landmarks, unlabelled = read_train_images(
         args.train_directory, args.train_csv_path, args.train_clean_csv_path
     )
+    assert images.labels is not None
     rows = {"train": np.arange(len(images.ids))}
     settings = {
         "directory": os.path.abspath(args.train_directory),

@@ -126,7 +126,7 @@ def main() -> int:
     args = parser().parse_args()
     check_arguments(args)
     images, pixels = read_images(args)
-    matches = match_pictures(*images, **matching_settings(args), seed=args.seed)
+    matches = match_pictures(images[0], images[1], **matching_settings(args), seed=args.seed)
     counts = [f"{image.name}: {len(image.points)} features" for image in images]
     ends = [image.points[rows] for image, rows in zip(images, matches.inliers.T)]
     found = (
@@ -134,7 +134,7 @@ def main() -> int:
         f"residual up to {matches.residual:g} pixels)"
     )
     figure = two_image_figure(pixels, " and ".join(image.name for image in images))
-    draw_matches(figure, pixels, counts, *ends, title=found)
+    draw_matches(figure, pixels, counts, ends[0], ends[1], title=found)
     save_figure(figure, args.output)
     print(*counts, found, f"wrote {args.output}", sep="\n")
     return 0

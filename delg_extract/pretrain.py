@@ -36,7 +36,7 @@ TRAINED = ("conv1/", "bn_conv1/", "res2", "res3", "res4", "bn2", "bn3", "bn4", "
 FREE_SETTINGS = {"save_interval", "report_interval"}
 
 
-def random_warps(count: int, size: int, border: int, generator: tf.random.Generator) -> tf.Tensor:
+def random_warps(count: int | tf.Tensor, size: int, border: int, generator: tf.random.Generator) -> tf.Tensor:
     """Projective maps [count, 8] from pixels of a size x size view to pixels of a crop that is ``border`` larger on
     every side.
 
@@ -78,10 +78,11 @@ def other_light(images: tf.Tensor, generator: tf.random.Generator) -> tf.Tensor:
     """Normalised images [B, s, s, 3] under a random gain of each channel, contrast and brightness; one in ten
     grey."""
     batch = tf.shape(images)[0]
-    gain = tf.exp(generator.normal((batch, 1, 1, 3), stddev=0.15) + generator.normal((batch, 1, 1, 1), stddev=0.15))
-    grey = tf.cast(generator.uniform((batch, 1, 1, 1)) < 0.1, tf.float32)
+    one, each = tf.stack([batch, 1, 1, 1]), tf.stack([batch, 1, 1, 3])
+    gain = tf.exp(generator.normal(each, stddev=0.15) + generator.normal(one, stddev=0.15))
+    grey = tf.cast(generator.uniform(one) < 0.1, tf.float32)
     images = grey * tf.reduce_mean(images, axis=3, keepdims=True) + (1 - grey) * images
-    return tf.clip_by_value(images * gain + generator.normal((batch, 1, 1, 1), stddev=0.1), -1.0, 1.0)
+    return tf.clip_by_value(images * gain + generator.normal(one, stddev=0.1), -1.0, 1.0)
 
 
 def sample_cells(features: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
@@ -110,7 +111,7 @@ class Pretrainer:
         self.trained = [v for n, v in model.trained_variables() if n.startswith(TRAINED)]
         self.optimizer = tf.keras.optimizers.Adam(args.initial_lr)
         self.optimizer.build(self.trained)
-        self.step_count = tf.Variable(0, dtype=tf.int64)
+        self.step_count = tf.Variable(tf.constant(0, tf.int64))
         self.generator = tf.random.Generator.from_seed(args.seed)
 
     def descriptors(self, images: tf.Tensor) -> tf.Tensor:

@@ -85,6 +85,7 @@ def draw_attention(
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     height, width = pixels.shape[:2]
     raster = _grey(pixels)
@@ -92,10 +93,9 @@ def draw_attention(
     brightest = max(float(level.max()) for level in over)
     panel = min(HIGHEST_PANEL, PANEL_WIDTH * height / width) + 0.6
     below = min(HIGHEST_PANEL / 3, WIDTH / len(maps) * height / width) + 0.7 if len(maps) > 1 else 0
-    figure = Figure(figsize=(WIDTH, max(panel, LEGEND) + below + 0.4), layout="constrained")
-    figure.get_layout_engine().set(
-        rect=(0.01, 0, 0.99, 1)
-    )  # labels beside axes of a fixed aspect would touch the margin
+    # Labels beside axes of a fixed aspect would touch the margin.
+    layout = ConstrainedLayoutEngine(rect=(0.01, 0, 0.99, 1))
+    figure = Figure(figsize=(WIDTH, max(panel, LEGEND) + below + 0.4), layout=layout)
     top = figure.add_gridspec(2 if below else 1, 1, height_ratios=(panel, below) if below else None)
     left, right = (figure.add_subplot(cell) for cell in top[0].subgridspec(1, 2))
     colours = ScalarMappable(Normalize(0, brightest), "viridis")
@@ -115,8 +115,9 @@ def draw_attention(
     figure.colorbar(colours, ax=left, label="attention (softplus)", aspect=40, pad=0.01)
     _draw_features(right, raster, features, maps, (width, height))
     if below:
-        for level, values, cell in zip(maps, over, top[1].subgridspec(1, len(maps))):
-            axes = figure.add_subplot(cell)
+        cells = top[1].subgridspec(1, len(maps))
+        for column, (level, values) in enumerate(zip(maps, over)):
+            axes = figure.add_subplot(cells[column])
             _overlay(axes, raster, values, colours, (width, height), fontsize=7)
             axes.set_title(
                 f"scale {level.scale:.3g}: {level.attention.shape[0]} x {level.attention.shape[1]} cells", fontsize=8

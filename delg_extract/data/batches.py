@@ -21,7 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -51,30 +51,40 @@ class ImageSource(Protocol):
     image.
     """
 
-    num_classes: int
-    recent: dict[str, deque]
-    address_types: tuple[tf.DType, ...]
-    remedy: str
+    address_types: ClassVar[tuple[tf.DType, ...]]
+    remedy: ClassVar[str]
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def recent(self) -> dict[str, deque]: ...
 
     def __len__(self) -> int: ...
 
     def training_order(self) -> np.ndarray:
         """The images of an epoch, each as often as it is shown, before they are shuffled."""
+        ...
 
     def validation_order(self) -> np.ndarray:
         """The images of a validation pass."""
+        ...
 
     def addresses(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Where the images stand: columns of ``address_types``."""
+        """Where the images are: columns of ``address_types``."""
+        ...
 
-    def read(self, *address: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def read(self, *address: Any, **named: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """One address -> bytes of the image file, int32 label; part of a graph."""
+        ...
 
     def read_checked(self, index: int) -> bytes:
         """The bytes of an image file; InputError or OSError that says what is wrong where ``read`` would fail."""
+        ...
 
     def name(self, index: int) -> str:
         """The file of an image, or its shard and record."""
+        ...
 
 
 def training_batches(
@@ -205,7 +215,7 @@ def _fault(source: ImageSource, index: int) -> str | None:
 # ---- one image: the bytes of its file to a random crop, or to the whole image resized --------------------------------
 
 
-def decode(encoded: tf.Tensor) -> tf.Tensor:
+def decode(encoded: tf.Tensor | bytes) -> tf.Tensor:
     """The bytes of an image file (JPEG, PNG, GIF, BMP) -> uint8 [H, W, 3]; grey and CMYK images become RGB."""
     return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 

@@ -35,7 +35,8 @@ class DatasetImages:
 
     def file(self, row: int) -> str | None:
         """Path of an image, or None when it is not there."""
-        return None if self.folders[row] is None else os.path.join(self.folders[row], self.ids[row] + SUFFIX)
+        folder = self.folders[row]
+        return None if folder is None else os.path.join(folder, self.ids[row] + SUFFIX)
 
     def missing(self) -> list[str]:
         """The ids that have no image, in order."""

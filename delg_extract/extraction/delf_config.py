@@ -8,6 +8,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from google.protobuf import text_format
@@ -118,7 +119,7 @@ def delf_config_text(settings: ExtractionSettings, model_path: str) -> str:
     as they are without it)."""
     if settings.local_pca or settings.global_pca or settings.iou_threshold != 1 or not settings.normalize_scales:
         raise ValueError("settings that a DelfConfig file does not tell")
-    message = _CLASSES["DelfConfig"](
+    message: Any = _CLASSES["DelfConfig"](
         model_path=model_path,
         image_scales=settings.scales,
         max_image_size=settings.max_image_size,
@@ -155,7 +156,7 @@ def preset_settings(name: str, model_dir: str | Path) -> ExtractionSettings:
     )
 
 
-def _parse(path: Path):
+def _parse(path: Path) -> Any:
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), _CLASSES["DelfConfig"]())
     except OSError as error:

@@ -46,9 +46,10 @@ class DelgNetwork:
         normalized = normalize_pixels(images)
         positions = settings.global_positions
         levels, globals_ = [], []
-        for index in usable_scales(*images.shape[1:3], settings.scales):
+        height, width = images.shape[1:3]
+        for index in usable_scales(height, width, settings.scales):
             scale = settings.scales[index]
-            size = tf.constant([level_size(side, scale) for side in images.shape[1:3]], tf.int32)
+            size = tf.constant([level_size(side, scale) for side in (height, width)], tf.int32)
             if not settings.use_local:
                 if index in positions:
                     globals_.append(self._global(normalized, size).numpy())
@@ -58,9 +59,8 @@ class DelgNetwork:
                 globals_.append(embedding)
             else:
                 attention, descriptors = (x.numpy() for x in self._local(normalized, size))
-            levels.append(
-                _LevelMaps(scale, attention, descriptors, receptive_boxes(*attention.shape[1:], self.model.stride))
-            )
+            boxes = receptive_boxes(attention.shape[1], attention.shape[2], self.model.stride)
+            levels.append(_LevelMaps(scale, attention, descriptors, boxes))
         by_image = np.stack(globals_, 1) if globals_ else np.empty((len(images), 0, 0), np.float32)
         return [_strongest(levels, image, by_image[image], settings) for image in range(len(images))]
 

@@ -42,6 +42,7 @@ class Network(Protocol):
     def local_and_global(self, images: np.ndarray, settings: ExtractionSettings) -> list[LocalAndGlobal]:
         """Features of uint8 RGB images of one size [B, H, W, 3] with attention >= the threshold, the strongest
         first."""
+        ...
 
 
 class Resized(NamedTuple):

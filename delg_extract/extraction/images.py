@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from delg_extract.extraction.extractor import Extractor, Resized
 from rrt.errors import InputError
-from rrt.files.pictures import Unreadable, decode
+from rrt.files.pictures import Box, Unreadable, decode
 from rrt.formats.ground_truth import load_ground_truth, query_boxes
 from rrt.formats.lists import read_image_list
 
@@ -25,7 +26,7 @@ class Job:
 
     name: str
     file: Path
-    box: tuple[int, int, int, int] | None = None
+    box: Box | None = None
     upright: bool = False
 
 
@@ -70,7 +71,7 @@ def collect_jobs(
 ) -> list[Job]:
     """The images of all lists in order, each once; those of ``query_lists`` with their rounded box of the ground
     truth."""
-    boxes = {}
+    boxes: Any = {}
     if query_lists and crop:
         if not ground_truth:
             raise InputError(

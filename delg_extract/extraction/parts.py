@@ -54,7 +54,7 @@ class PartExtractor:
         self.extractor = plan.extractor()
         self._jobs = {job.name: job for job in plan.jobs}
 
-    def run(self, parts: Iterable[int], on_images: Callable[[int], None] = lambda count: None) -> None:
+    def run(self, parts: Iterable[int], on_images: Callable[[int], object] = lambda count: None) -> None:
         """Extracts and writes the parts; ``on_images`` is told how many images are done since it was last told.
 
         At most one part waits to be written while the next is computed, and a few images are decoded ahead.
@@ -99,6 +99,7 @@ def to_record(image: ReadImage, descriptors: Descriptors | None) -> ImageRecord 
     """What the store keeps of an image: keypoints as x, y in pixels of the (cropped) image."""
     if descriptors is None:
         return Skipped(image.job.name, Extractor.TOO_SMALL)
+    assert image.pixels is not None
     height, width = image.pixels.shape[:2]
     return ImageRecord(
         name=image.job.name,

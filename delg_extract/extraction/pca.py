@@ -35,7 +35,7 @@ class Pca:
     def __post_init__(self):
         digest = hashlib.sha256(f"{self.dim} of {len(self.mean)}, whitening {self.variances is not None}".encode())
         for array in (self.mean, self.matrix[: self.dim], () if self.variances is None else self.variances[: self.dim]):
-            digest.update(np.ascontiguousarray(array, "<f4"))
+            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
         object.__setattr__(self, "sha256", digest.hexdigest())
 
     def as_json(self) -> dict:

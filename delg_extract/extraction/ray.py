@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from delg_extract.extraction import workers
 from delg_extract.extraction.parts import Plan
@@ -30,7 +32,7 @@ def _extract_in_ray(plan: Plan, part: int) -> int:
     return extract_part(part)
 
 
-def run_on_ray(plan: Plan, parts: list[int], address: str, on_images: Callable[[int], None]) -> None:
+def run_on_ray(plan: Plan, parts: list[int], address: str, on_images: Callable[[int], object]) -> None:
     """Extracts the parts as tasks of the Ray cluster at ``address`` ("local": started here, "auto": the one of this
     machine).
 
@@ -39,7 +41,8 @@ def run_on_ray(plan: Plan, parts: list[int], address: str, on_images: Callable[[
     there or a part fails for good.
     """
     try:
-        import ray
+        # Named in no import statement: the package is an extra.
+        ray: Any = importlib.import_module("ray")
     except ImportError:
         raise InputError("--ray_address: Ray is not installed; pip install 'rrt[cluster]'") from None
     try:

@@ -117,7 +117,8 @@ class SavedModelNetwork:
 
     def _describe(self, image: np.ndarray, settings: ExtractionSettings) -> LocalAndGlobal:
         scales, positions = self._levels(image, settings)
-        wanted = (LOCAL_OUTPUTS if settings.use_local else ()) + ((self._global_output,) if settings.use_global else ())
+        global_output = self._global_output if settings.use_global else None
+        wanted = (LOCAL_OUTPUTS if settings.use_local else ()) + ((global_output,) if global_output else ())
         values = {
             IMAGE: image,
             SCALES: scales,
@@ -134,12 +135,7 @@ class SavedModelNetwork:
                 "leave the image out or change its size; if it fails on each, export the model again"
             ) from error
         out = {name: found[name].numpy() for name in wanted}
-        if (
-            settings.use_global
-            and self._global_output == ROWS
-            and SCALES in self._inputs
-            and len(out[ROWS]) != len(positions)
-        ):
+        if global_output == ROWS and SCALES in self._inputs and len(out[ROWS]) != len(positions):
             raise InputError(
                 f"{self.folder}: gives {len(out[ROWS])} global descriptors for {len(positions)} scales; "
                 "export it again, with a row for each scale asked for"
@@ -150,7 +146,7 @@ class SavedModelNetwork:
             features=out.get("features", nothing),
             scales=out.get("scales", nothing).reshape(-1),
             scores=out.get("scores", nothing).reshape(-1),
-            global_descriptors=np.atleast_2d(out[self._global_output]) if settings.use_global else nothing,
+            global_descriptors=np.atleast_2d(out[global_output]) if global_output else nothing,
         )
 
     def _run(self, wanted: tuple[str, ...], values: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from delg_extract.extraction.pyramid import MIN_LEVEL_SIDE, PADDING, RECEPTIVE_FIELD
 from delg_extract.extraction.saved_models import (
@@ -164,7 +165,7 @@ def _pooled(rows, form):
 
 def save_serving(folder: str | Path, model: Delg, form: Form) -> None:
     """Writes the SavedModel, signature ``serving_default``, with those weights alone that the form needs."""
-    module = tf.Module()
+    module: Any = tf.Module()
     module.weights = tf.nest.map_structure(
         lambda array: tf.Variable(array, trainable=False), level_weights(model, local=form.local, global_=form.global_)
     )

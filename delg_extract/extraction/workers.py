@@ -87,7 +87,7 @@ class LocalWorkers:
         gpu = self.gpus[index % len(self.gpus)] if self.gpus else None
         return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start, (self.plan, gpu, self.threads))
 
-    def run(self, parts: list[int], on_images: Callable[[int], None]) -> None:
+    def run(self, parts: list[int], on_images: Callable[[int], object]) -> None:
         """Extracts the parts in any order. Raises InputError when one fails ``ATTEMPTS`` times."""
         todo, failures, running = deque(parts), Counter(), {}
         idle = list(range(self.num_workers))

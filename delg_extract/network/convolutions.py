@@ -11,6 +11,8 @@ Algorithms for
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 
 from delg_extract.network.tensorflow import tf
@@ -26,19 +28,19 @@ _OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], np.float32)
 _TURNED = [3, 1, 2, 0]
 
 
-def convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int = 1, padding: str = "SAME") -> tf.Tensor:
+def convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int = 1, padding: Literal["SAME", "VALID"] = "SAME") -> tf.Tensor:
     """tf.nn.conv2d of [B, H, W, C] and a kernel [k, k, C, D], by the fastest way known here."""
     if kernel.shape[0] == 1 and stride == 1:
         cells = tf.matmul(tf.reshape(x, (-1, kernel.shape[2])), tf.reshape(kernel, kernel.shape[2:]))
         return tf.reshape(cells, (*tf.unstack(tf.shape(x))[:3], kernel.shape[3]))
-    wide = kernel.shape[0] == 3 and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
+    wide = kernel.shape[0] == 3 and min(kernel.shape.as_list()[2:]) >= WINOGRAD_CHANNELS
     if wide and (stride, padding, x.dtype) == (1, "SAME", tf.float32) and not tf.config.list_physical_devices("GPU"):
         return winograd(x, tf.convert_to_tensor(kernel))
     return tf.nn.conv2d(x, kernel, stride, padding)
 
 
 @tf.custom_gradient
-def every_second(x: tf.Tensor):
+def every_second(x: tf.Tensor) -> Any:
     """Every second cell of both axes, [B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), C]."""
 
     def gradient(upstream):
@@ -51,7 +53,7 @@ def every_second(x: tf.Tensor):
 
 
 @tf.custom_gradient
-def winograd(x: tf.Tensor, kernel: tf.Tensor):
+def winograd(x: tf.Tensor, kernel: tf.Tensor) -> Any:
     """The 3x3 convolution of [B, H, W, C] with [3, 3, C, D] at stride one and padding "SAME", [B, H, W, D], in
     float32."""
     height, width = tf.unstack(tf.shape(x))[1:3]

@@ -88,7 +88,8 @@ def read_keras_trunk(path: str | Path) -> KerasTrunk:
             raise InputError(
                 f"{path}: a file of this project, not of Keras; weights written by train.py go to --init_weights"
             )
-        root = file["model_weights"] if isinstance(file.get("model_weights"), h5py.Group) else file
+        inner = file.get("model_weights")
+        root = inner if isinstance(inner, h5py.Group) else file
         every: list[h5py.Dataset] = []
         root.visititems(lambda _, item: every.append(item) if isinstance(item, h5py.Dataset) else None)
         chosen: dict[str, h5py.Dataset] = {}
@@ -101,11 +102,11 @@ def read_keras_trunk(path: str | Path) -> KerasTrunk:
                 )
             if name:
                 chosen[name] = dataset
-        _refuse_foreign(path, [dataset.name for dataset in every], bool(chosen))
+        _refuse_foreign(path, [str(dataset.name) for dataset in every], bool(chosen))
         values = {name: _read(path, dataset) for name, dataset in chosen.items()}
-        datasets = {name: dataset.name.lstrip("/") for name, dataset in chosen.items()}
-        unused = {dataset.name.lstrip("/") for dataset in every} - set(datasets.values())
-        unused |= {name for name in file if root is not file and name != "model_weights"}
+        datasets = {name: str(dataset.name).lstrip("/") for name, dataset in chosen.items()}
+        unused = {str(dataset.name).lstrip("/") for dataset in every} - set(datasets.values())
+        unused |= {str(name) for name in file if root is not file and name != "model_weights"}
     _fold_scales(values)
     return KerasTrunk(values, datasets, sorted(unused), _completed(path, values))
 
@@ -124,7 +125,7 @@ def _damage_named(path) -> Iterator[None]:
 
 def _variable(dataset: h5py.Dataset) -> str | None:
     """This project's name of the variable in a dataset, None when it is none of a trunk."""
-    *groups, leaf = dataset.name.strip("/").split("/")
+    *groups, leaf = str(dataset.name).strip("/").split("/")
     if groups and groups[-1] == "vars":  # Keras 3 numbers layers and variables, and may note the layer's name
         layer = trunk_layer(str(dataset.parent.attrs.get("name", "")))
         kinds = CONVOLUTION if layer and layer.startswith(("conv", "res")) else BATCH_NORM

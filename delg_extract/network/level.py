@@ -15,6 +15,9 @@ The weights are given: captured tensors for extraction (network.py), variables f
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
 from delg_extract.network.convolutions import every_second
@@ -73,7 +76,7 @@ class Level:
         ((kernel, bias),) = self._pieces(name)
         return tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, "VALID"), bias)
 
-    def _conv_relu(self, x, name, stride=1, padding="VALID"):
+    def _conv_relu(self, x, name, stride=1, padding: Any = "VALID"):
         pieces = [
             tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, padding), bias))
             for kernel, bias in self._pieces(name)
@@ -104,10 +107,11 @@ def level_weights(
     the convolution is faster in parts. ``local``, ``global_``: with the local heads, with conv5 and the embedding.
     """
     dtype, weights = tf.as_dtype(precision).as_numpy_dtype, {}
-    for name, value in folded_weights(model).items():
+    folded = folded_weights(model)
+    for name, value in folded.items():
         layer = name.split("/")[0]
         if layer == "conv1" or (layer.startswith("res") and (global_ or not layer.startswith("res5"))):
-            kernel = model.variables_by_name[f"{layer}/kernel"].shape
+            kernel = folded[f"{layer}/kernel"].shape
             at_once = _channels_at_once(kernel, np.dtype(dtype).itemsize)
             weights[name] = [
                 value.astype(dtype)[..., start : start + at_once] for start in range(0, kernel[-1], at_once)
@@ -117,8 +121,8 @@ def level_weights(
     return weights
 
 
-def _channels_at_once(kernel_shape: tf.TensorShape, itemsize: int) -> int:
-    cached = kernel_shape.num_elements() * itemsize <= _CACHED_KERNEL
+def _channels_at_once(kernel_shape: tuple[int, ...], itemsize: int) -> int:
+    cached = math.prod(kernel_shape) * itemsize <= _CACHED_KERNEL
     return (
         kernel_shape[-1]
         if kernel_shape[0] != 3 or cached or tf.config.list_physical_devices("GPU")

@@ -15,7 +15,9 @@ called ``attn_bn1`` because the reference uses ``bn_conv1`` twice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import numpy as np
 
 from delg_extract.network.convolutions import convolve, every_second
 from delg_extract.network.tensorflow import tf
@@ -69,7 +71,7 @@ def convolution_before(norm: str) -> str:
     return {"bn_conv1": "conv1", "attn_bn1": "attn_conv1"}.get(norm, "res" + norm.removeprefix("bn"))
 
 
-def normalize_pixels(images: tf.Tensor) -> tf.Tensor:
+def normalize_pixels(images: tf.Tensor | np.ndarray) -> tf.Tensor:
     """uint8 RGB 0..255 -> float32 (x - 128) / 128, in training and in extraction alike."""
     return (tf.cast(images, tf.float32) - 128.0) / 128.0
 
@@ -220,12 +222,14 @@ class Delg(tf.Module):
 
     # ---- layers ------------------------------------------------------------------------------------------------------
 
-    def _conv(self, x: tf.Tensor, name: str, stride: int = 1, padding: str = "SAME") -> tf.Tensor:
+    def _conv(self, x: tf.Tensor, name: str, stride: int = 1, padding: Literal["SAME", "VALID"] = "SAME") -> tf.Tensor:
         v = self.variables_by_name
         kernel, bias = (tf.cast(v[f"{name}/{part}"], x.dtype) for part in ("kernel", "bias"))
         return tf.nn.bias_add(tf.nn.conv2d(x, kernel, stride, padding), bias)
 
-    def _conv_norm(self, x: tf.Tensor, norm: str, training: bool, stride: int = 1, padding: str = "VALID") -> tf.Tensor:
+    def _conv_norm(
+        self, x: tf.Tensor, norm: str, training: bool, stride: int = 1, padding: Literal["SAME", "VALID"] = "VALID"
+    ) -> tf.Tensor:
         """A batch norm and the convolution before it."""
         v, conv = self.variables_by_name, convolution_before(norm)
         gamma, beta = v[f"{norm}/gamma"], v[f"{norm}/beta"]
@@ -295,7 +299,7 @@ class Delg(tf.Module):
         (docs/delg.md 1.3 to 1.5)."""
         block3 = tf.cast(block3, tf.float32)
         x = tf.nn.relu(self._conv_norm(block3, "attn_bn1", training))
-        score = self._conv(x, "attn_conv2")[..., 0]
+        score = tf.squeeze(self._conv(x, "attn_conv2"), -1)
         attention = tf.nn.softplus(score)
         if not self.local_dim:
             return LocalMaps(attention, score, block3, None)
@@ -305,4 +309,4 @@ class Delg(tf.Module):
 
 def attention_pool(targets: tf.Tensor, attention: tf.Tensor) -> tf.Tensor:
     """Mean over the grid of the L2-normalised targets [B, h, w, C] times the attention [B, h, w] -> [B, C]."""
-    return tf.reduce_mean(tf.nn.l2_normalize(targets, axis=-1) * attention[..., None], axis=(1, 2))
+    return tf.reduce_mean(tf.nn.l2_normalize(targets, axis=-1) * tf.expand_dims(attention, -1), axis=(1, 2))

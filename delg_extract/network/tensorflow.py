@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 
 @contextmanager
@@ -65,10 +66,13 @@ def _imported_quietly():
     return tensorflow
 
 
-try:
-    tf = _imported_quietly()
-except ImportError:
-    sys.exit("error: delg_extract needs TensorFlow; install it with: pip install -e '.[extract]'")
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    try:
+        tf = _imported_quietly()
+    except ImportError:
+        sys.exit("error: delg_extract needs TensorFlow; install it with: pip install -e '.[extract]'")
 
 
 @contextmanager

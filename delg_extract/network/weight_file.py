@@ -34,11 +34,14 @@ def open_weight_file(path: str | Path) -> h5py.File:
 def read_settings(path: str | Path) -> dict:
     """The settings stored in a weight file of this project."""
     with open_weight_file(path) as file:
-        return json.loads(file.attrs["settings"])
+        return json.loads(str(file.attrs["settings"]))
 
 
 def local_depth(path: str | Path) -> int:
     """The size of the local descriptors that the network of a weight file gives."""
     with open_weight_file(path) as file:
-        reduced = file.get("autoenc_conv1/kernel")
-        return reduced.shape[-1] if reduced is not None else file["attn_conv1/kernel"].shape[-2]
+        reduced, whole = (file.get(f"{layer}/kernel") for layer in ("autoenc_conv1", "attn_conv1"))
+        if isinstance(reduced, h5py.Dataset):
+            return reduced.shape[-1]
+        assert isinstance(whole, h5py.Dataset)
+        return whole.shape[-2]

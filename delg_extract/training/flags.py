@@ -39,7 +39,9 @@ class Switch(argparse.Action):
         if option_string != self.option_strings[0]:
             value = False if values is None else None
         else:
-            value = {"true": True, "1": True, None: True, "false": False, "0": False}.get(values and values.lower())
+            value = {"true": True, "1": True, None: True, "false": False, "0": False}.get(
+                values.lower() if isinstance(values, str) else None
+            )
         if value is None:
             parser.error(f"argument {option_string}: expected true or false, not {values!r}")
         setattr(namespace, self.dest, value)
@@ -73,7 +75,7 @@ def add_list_flags(p, required: bool = False) -> None:
     )
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+def parser(description: str | None) -> argparse.ArgumentParser:
     p = CommandParser(description)
 
     data = p.add_argument_group("images: TFRecords or image lists")
@@ -185,7 +187,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     return p
 
 
-def parse(description: str, arguments: list[str] | None = None) -> argparse.Namespace:
+def parse(description: str | None, arguments: list[str] | None = None) -> argparse.Namespace:
     """The flags of a command line, checked as far as that needs no file. Raises InputError for those that contradict
     each other."""
     p = parser(description)

@@ -129,7 +129,7 @@ def set_attention(model: Delg, cells: np.ndarray) -> None:
     """Every hidden unit sums its share of the (non-negative) channels; the score is the standardised mean of the
     units."""
     v = model.variables_by_name
-    channels, units = v["attn_conv1/kernel"].shape[2:]
+    channels, units = v["attn_conv1/kernel"].numpy().shape[2:]
     shares = (np.arange(channels)[:, None] % units == np.arange(units)).astype(np.float32)
     sums = cells @ shares
     v["attn_conv1/kernel"].assign(shares[None, None])
@@ -165,7 +165,7 @@ def _imprint(model: Delg, pooled: np.ndarray, labels: np.ndarray) -> None:
 def _imprint_local(model: Delg, pooled: np.ndarray, labels: np.ndarray) -> None:
     v = model.variables_by_name
     mean = pooled.mean(0)
-    kernel = np.zeros(v["att_fc/kernel"].shape, np.float32)
+    kernel = np.zeros_like(v["att_fc/kernel"].numpy())
     for label in np.unique(labels):
         kernel[:, label] = pooled[labels == label].mean(0) - mean
     # The class whose mean is nearest has the largest x.k - |k|^2 / 2.
@@ -174,6 +174,6 @@ def _imprint_local(model: Delg, pooled: np.ndarray, labels: np.ndarray) -> None:
     for factor in 2.0 ** np.arange(0, 12):
         shifted = factor * (logits - logits.max(1, keepdims=True))
         losses[factor] = np.mean(np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels])
-    best = min(losses, key=losses.get)
+    best = min(losses, key=losses.__getitem__)
     v["att_fc/kernel"].assign(best * kernel)
     v["att_fc/bias"].assign(best * (-mean @ kernel - (kernel * kernel).sum(0) / 2))

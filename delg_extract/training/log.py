@@ -90,7 +90,7 @@ def running_mean(values: pd.Series) -> pd.Series:
     """Centred mean over a window that leaves about POINTS independent values; at the ends over the half of it that
     there is."""
     reach = len(values) // POINTS // 2 if len(values) >= 2 * POINTS else 0
-    return values.rolling(2 * reach + 1, center=True, min_periods=reach + 1).mean()
+    return pd.Series(values.rolling(2 * reach + 1, center=True, min_periods=reach + 1).mean())
 
 
 def _draw_noisy(axis, table: pd.DataFrame, column: str, colour: str, style: str, label: str) -> None:
@@ -102,7 +102,7 @@ def _draw_noisy(axis, table: pd.DataFrame, column: str, colour: str, style: str,
 
 def _points(table: pd.DataFrame, column: str) -> pd.Series:
     """The values of a column that are there, by their steps."""
-    return table.set_index("step")[column].dropna() if column in table else pd.Series(dtype=float)
+    return pd.Series(table.set_index("step")[column]).dropna() if column in table else pd.Series(dtype=float)
 
 
 class Summaries:
@@ -147,7 +147,7 @@ class Summaries:
             tf.summary.scalar("image_range/max", tf.reduce_max(images))
             tf.summary.scalar("image_range/min", tf.reduce_min(images))
             shown = tf.clip_by_value((images[:IMAGES] + 1) / 2, 0, 1)
-            scores = attention[:IMAGES, ..., None]
+            scores = tf.expand_dims(attention[:IMAGES], -1)
             scores = tf.image.resize(
                 scores / (tf.reduce_max(scores, (1, 2), keepdims=True) + 1e-3), tf.shape(images)[1:3]
             )

@@ -9,7 +9,7 @@ Only L_global reaches the trunk: the local head reads a conv4 whose gradient is 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from delg_extract.network.model import Delg, LocalMaps, attention_pool
 from delg_extract.network.tensorflow import tf
@@ -41,7 +41,7 @@ CLASSIFIERS = ("cosine_weights", "desc_fc", "att_fc")
 
 
 @tf.custom_gradient
-def cosines(embedding: tf.Tensor, weights: tf.Tensor):
+def cosines(embedding: tf.Tensor, weights: tf.Tensor) -> Any:
     """Cosines [B, C] of unit embeddings [B, D] with the columns of the weights [D, C].
 
     The weights of 81313 classes take 0.7 GB: they are never written out normalised, neither here nor in the gradient.
@@ -123,7 +123,7 @@ def joint_loss(
 
     loss_global, loss_attention = cross_entropy(global_logits_), cross_entropy(local_logits_)
     loss_reconstruction = tf.constant(0.0)
-    if maps is not None and maps.reconstruction is not None:
+    if block3 is not None and maps is not None and maps.reconstruction is not None:
         loss_reconstruction = tf.reduce_mean(tf.square(block3 - maps.reconstruction)) / num_replicas
     total = loss_global + attention_weight * loss_attention + reconstruction_weight * loss_reconstruction
     return Losses(total, loss_global, loss_attention, loss_reconstruction)

@@ -300,7 +300,8 @@ def validate(trainer: Trainer, source: ImageSource, args: argparse.Namespace) ->
         )
         counts += [float(count) for count in trainer.validation_step(*share_of_each(trainer.strategy, images, labels))]
     global_, local_, total = counts
-    return tuple(
-        right / total if total and args.stage != stage_without else float("nan")
-        for right, stage_without in ((global_, "keypoint"), (local_, "finetune"))
-    )
+
+    def share(right: float, stage_without: str) -> float:
+        return right / total if total and args.stage != stage_without else float("nan")
+
+    return share(global_, "keypoint"), share(local_, "finetune")

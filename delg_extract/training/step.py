@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from delg_extract.network.model import Delg
 from delg_extract.network.tensorflow import tf
@@ -56,7 +56,7 @@ class Trainer:
         with self.strategy.scope():
             self.optimizer = ClippedMomentum(trained, MOMENTUM, CLIP_NORM)
             self.step_count = tf.Variable(
-                0, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+                tf.constant(0, tf.int64), trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
             )
             self.data_seed = tf.Variable(
                 args.seed, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -198,7 +198,7 @@ class ClippedMomentum:
         self.variables, self.momentum, self.clip_norm = list(variables), momentum, clip_norm
         self.momenta = [tf.Variable(tf.zeros(variable.shape), trainable=False) for variable in self.variables]
 
-    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: float | tf.Tensor) -> tf.Tensor:
+    def apply(self, gradients: Sequence[Any], learning_rate: float | tf.Tensor) -> tf.Tensor:
         """One step, in replica context, with gradients summed over the replicas; returns their norm before clipping."""
         norm = tf.linalg.global_norm(gradients)
         rate = learning_rate * self.clip_norm / tf.maximum(norm, self.clip_norm)
