@@ -37,7 +37,7 @@ class Descriptors(NamedTuple):
 
 
 class Network(Protocol):
-    """Anything that describes images: this project's own networks (network.py) and SavedModels (saved_models.py)."""
+    """Anything that describes images: this project's own networks (delg.py) and SavedModels (saved_models.py)."""
 
     def local_and_global(self, images: np.ndarray, settings: ExtractionSettings) -> list[LocalAndGlobal]:
         """Features of uint8 RGB images of one size [B, H, W, 3] with attention >= the threshold, the strongest

@@ -54,7 +54,7 @@ _WHERE = re.compile(
 
 
 class SavedModelNetwork:
-    """A SavedModel that describes images (``Network`` of inference.py); made by ``open_saved_model``.
+    """A SavedModel that describes images (``Network`` of extractor.py); made by ``open_saved_model``.
 
     ``outputs``: names of what it can give. A model with scales of its own (no ``input_scales``: the Kaggle form) heeds
     neither ``scales`` nor ``global_scales`` of the settings. Descriptors pooled over the scales inside the model are

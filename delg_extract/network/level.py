@@ -10,7 +10,8 @@ the last
 and more
   channels are computed 64 output channels at a time, which gives the same bits.
 
-The weights are given: captured tensors for extraction (network.py), variables for an export (serving.py).
+The weights are given: captured tensors for extraction (extraction/delg.py), variables for an export
+(extraction/serving.py).
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from delg_extract.training.losses import arcface_logits, cosines
+from delg_extract.network.model import LocalMaps
+from delg_extract.training.losses import arcface_logits, cosines, joint_loss
 
 
 def plain_logits(embedding, weights, labels, margin, scale):
@@ -62,3 +63,21 @@ def test_a_class_of_zero_weights_has_cosine_zero_and_finite_gradients():
         cosine = cosines(unit, weights)
     np.testing.assert_allclose(cosine, [[0.0, 0.6]], rtol=1e-6)
     assert all(np.isfinite(gradient).all() for gradient in tape.gradient(cosine, (unit, weights)))
+
+
+def test_the_shares_of_two_replicas_add_up_to_the_losses_of_the_joined_batch():
+    rng = np.random.default_rng(2)
+    labels = tf.constant([0, 2, 1, 4, 3, 0])
+    global_, local_ = (tf.constant(rng.standard_normal((6, 5)), tf.float32) for _ in range(2))
+    block3, reconstruction = (tf.constant(rng.standard_normal((6, 2, 3, 4)), tf.float32) for _ in range(2))
+
+    def losses(rows, num_replicas):
+        maps = LocalMaps(None, None, None, reconstruction[rows])
+        logits = global_[rows], local_[rows]
+        return np.array(joint_loss(*logits, block3[rows], maps, labels[rows], 6, 0.5, 10.0, num_replicas))
+
+    shares = losses(slice(0, 3), 2) + losses(slice(3, 6), 2)
+    whole = losses(slice(0, 6), 1)
+    np.testing.assert_allclose(shares, whole, rtol=1e-5)
+    assert whole[3] == pytest.approx(np.mean((block3 - reconstruction) ** 2), rel=1e-5)
+    assert whole[0] == pytest.approx(whole[1] + 0.5 * whole[2] + 10 * whole[3], rel=1e-5)
