@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from commands import assert_one_line_error, files_below, run_tool
 from PIL import Image
+from warped_images import WARP, features, moved, record, textured
 
 from delg_extract.extraction import one_image
 from delg_extract.extraction.delg import DelgNetwork
@@ -19,38 +20,19 @@ from delg_extract.network.model import Delg
 from delg_extract.network.weights import load_weights, save_weights
 from rrt.commands import verify_pairs
 from rrt.errors import InputError
-from rrt.formats.delf import LocalFeatures, write_features
+from rrt.formats.delf import write_features
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import write_image_list
 from rrt.matching.matches import residuals
 from rrt.matching.pictures import Picture, match_pictures
-from rrt.store.records import ImageRecord
 from rrt.store.writer import write_store
 from rrt.viz.style import DPI
 from rrt.viz.two_images import ABOVE, BELOW, BETWEEN, HIGHEST, LEFT, RIGHT, WIDEST
 
 HEAD = 0.4  # inches of a title of one line
 
-WARP = np.array([[0.98, -0.07, 14.0], [0.06, 1.02, -9.0]])
 CORNERS = np.array([[0, 0], [320, 0], [0, 240], [320, 240]])
 FEW = ("--max_features", "300", "--scales", "0.7", "1")
-
-
-def textured(height, width, seed=0):
-    """Patches and blobs of many sizes, uint8 [height, width, 3]."""
-    rng = np.random.default_rng(seed)
-    picture = np.full((height, width, 3), 128, np.uint8)
-    for side in (120, 60, 30, 15):
-        for _ in range(height * width // (side * side)):
-            x, y = rng.integers(0, (width, height)).tolist()
-            colour = rng.integers(0, 256, 3).tolist()
-            if rng.random() < 0.5:
-                cv2.rectangle(
-                    picture, (x, y), (x + int(rng.integers(5, side)), y + int(rng.integers(5, side))), colour, -1
-                )
-            else:
-                cv2.circle(picture, (x, y), side // 3, colour, -1)
-    return picture
 
 
 @pytest.fixture(scope="module")
@@ -84,35 +66,6 @@ def count(printed, what):
     """The number before a word of the output."""
     words = printed.replace(",", "").split()
     return int(words[words.index(what) - 1])
-
-
-def features(n, size=(300, 205), seed=0, dim=16):
-    rng = np.random.default_rng(seed)
-    descriptors = rng.standard_normal((n, dim)).astype(np.float32)
-    return LocalFeatures(
-        descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True),
-        rng.uniform(20, size, (n, 2)).astype(np.float32),
-        np.ones(n, np.float32),
-        np.linspace(9, 1, n, dtype=np.float32),
-        np.zeros(n, np.float32),
-    )
-
-
-def record(name, size, local):
-    return ImageRecord(
-        name=name,
-        size=size,
-        global_=np.eye(4)[0],
-        descriptors=local.descriptors,
-        keypoints=local.keypoints,
-        scales=local.scales,
-        attention=local.attention,
-    )
-
-
-def moved(local):
-    """The same descriptors where WARP moves them."""
-    return replace(local, keypoints=local.keypoints @ WARP[:, :2].T + WARP[:, 2])
 
 
 # ---- matching --------------------------------------------------------------------------------------------------------

@@ -1,18 +1,21 @@
 """SavedModels for tests: TF1 graphs as the published models are, and TF2 exports of any computation; a network quick to
 save."""
 
+import sys
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from delg_extract.export import main
 from delg_extract.extraction.pyramid import level_size
 from delg_extract.extraction.serving import SPECS, Form, describe
 from delg_extract.network.level import Level, level_weights
 from delg_extract.network.model import BACKBONES, Backbone, Delg, normalize_pixels
 
 INPUTS = {name: (spec.dtype, spec.shape) for name, spec in SPECS.items()}
+LOCAL_OUTPUTS = ("boxes", "features", "scales", "scores")
 LOCAL_INPUTS, GLOBAL_INPUTS = Form(global_=False).inputs, Form(local=False).inputs
 
 
@@ -78,8 +81,9 @@ def save_tf1(folder, inputs, values, build):
     return folder
 
 
-def save_delg_tf1(folder, model, form=Form()):
-    """The TF1-style export of a network."""
+def save_delg_tf1(folder, model, form=None):
+    """The TF1-style export of a network, by default of all it gives."""
+    form = form or Form()
     weights = level_weights(model)
 
     def build(placeholders, variables):
@@ -97,3 +101,60 @@ def save_tf2(folder, inputs, module, call):
     module.serve = tf.function(lambda *tensors: call(dict(zip(inputs, tensors))), input_signature=spec, autograph=False)
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
     return folder
+
+
+def toy(inputs, weights, outputs, own_scales=(0.5, 2.0)):
+    """Scores are the red pixels of the first row; a global descriptor is the mean colour times scale and gain."""
+    pixels = tf.cast(inputs["input_image"], tf.float32)
+    scales = inputs.get("input_scales", tf.constant(own_scales))
+    found = {}
+    if "features" in outputs:
+        scores, order = tf.nn.top_k(pixels[0, :, 0], inputs["input_max_feature_num"])
+        number = tf.reduce_sum(tf.cast(scores >= inputs["input_abs_thres"], tf.int32))
+        x = tf.cast(order, tf.float32)
+        found = {
+            "boxes": tf.stack([0 * x, x, 0 * x, x], 1)[:number],
+            "features": tf.gather(pixels[0], order)[:number] * weights["gain"],
+            "scales": tf.fill([number], 1 / scales[0]),
+            "scores": scores[:number, None],
+        }
+    rows = tf.reduce_mean(pixels, (0, 1)) * scales[:, None] * weights["gain"]
+    if "input_global_scales_ind" in inputs:
+        rows = tf.gather(rows, inputs["input_global_scales_ind"])
+    if "global_descriptors" in outputs:
+        found["global_descriptors"] = rows
+    if "global_descriptor" in outputs:
+        found["global_descriptor"] = tf.reduce_sum(rows, 0)
+    return found
+
+
+GAIN = 3.0
+
+
+def save_toy(style, folder, inputs, *outputs):
+    if style == "tf1":
+        return save_tf1(folder, inputs, {"gain": np.float32(GAIN)}, lambda given, weights: toy(given, weights, outputs))
+    module = tf.Module()
+    module.gain = tf.Variable(GAIN)
+    return save_tf2(folder, inputs, module, lambda given: toy(given, {"gain": module.gain}, outputs))
+
+
+def signature(folder):
+    """What a SavedModel is called through."""
+    return tf.saved_model.load(str(folder)).signatures["serving_default"]
+
+
+def strongest(folder):
+    found = signature(folder)(
+        input_image=tf.constant(random_images(64, 64)[0]),
+        input_scales=tf.constant([1.0]),
+        input_max_feature_num=tf.constant(1),
+        input_abs_thres=tf.constant(0.0),
+    )
+    return float(found["scores"][0, 0])
+
+
+def run_export(monkeypatch, *arguments):
+    """Runs the command in this process."""
+    monkeypatch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
+    return main()

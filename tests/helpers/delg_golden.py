@@ -6,8 +6,10 @@ import zlib
 import numpy as np
 from places import GOLDEN as GOLDEN_FILES
 
+from delg_extract.extraction.pca import read_pca
 from delg_extract.network.model import Delg
 from delg_extract.training.losses import add_classifiers
+from rrt.formats.delf import write_datum
 
 GOLDEN = GOLDEN_FILES / "delg"
 SEED = 1
@@ -70,3 +72,17 @@ def assert_equals_golden(out, golden):
     assert np.allclose(out.scales[ours], golden["scales"][theirs], atol=0, rtol=1e-6)
     assert np.allclose(out.scores[ours], golden["scores"][theirs, 0], rtol=5e-5, atol=0)
     assert np.abs(out.features[ours] - golden["features"][theirs]).max() < 2e-5 * np.abs(golden["features"]).max()
+
+
+GOLDEN_PCA = json.loads((GOLDEN / "shared/pca_vectors.json").read_text())
+
+
+def golden_pca(tmp_path, whitened):
+    for name in ("mean", "matrix", "variances"):
+        write_datum(tmp_path / f"{name}.datum", np.array(GOLDEN_PCA[name]))
+    return read_pca(
+        tmp_path / "mean.datum",
+        tmp_path / "matrix.datum",
+        GOLDEN_PCA["dim"],
+        tmp_path / "variances.datum" if whitened else None,
+    )

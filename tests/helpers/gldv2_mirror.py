@@ -15,6 +15,7 @@ import csv
 import functools
 import hashlib
 import io
+import tarfile
 from pathlib import Path
 
 import cv2
@@ -208,6 +209,32 @@ def main():
             f"{len(of_split[split])} {split} images in {count} tar files" for split, count in DEFAULT_TARS.items()
         )
     )
+
+
+TAR = "/gldv2/train/images_001.tar"
+
+
+def put(mirror, content, tar=TAR):
+    """Another tar file on the mirror, with its MD5 sum."""
+    name = tar.split("/")[-1]
+    mirror.files[tar] = content
+    mirror.files[tar.replace("/gldv2/", "/gldv2/md5sum/").replace(name, f"md5.{name[:-4]}.txt")] = md5_line(
+        content, name
+    )
+
+
+def images_in(tar):
+    with tarfile.open(fileobj=io.BytesIO(tar)) as members:
+        return {member.name: members.extractfile(member).read() for member in members}
+
+
+def tree_of(folder):
+    """{path: bytes} of all files but the records of unpacked tar files."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(".tar.json")
+    }
 
 
 if __name__ == "__main__":

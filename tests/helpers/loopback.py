@@ -103,3 +103,7 @@ def special(name, kind, linkname=""):
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.mode = kind, linkname, 0o755
     return info
+
+
+def asked_for(mirror):
+    return [path for path, _ in mirror.requests]

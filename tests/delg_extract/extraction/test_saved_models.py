@@ -1,18 +1,16 @@
 """SavedModels as sources of descriptors: TF1-style and TF2 exports, recognised, called, and refused."""
 
-import shutil
-
 import delg_exports as exports
 import numpy as np
 import pytest
 import tensorflow as tf
-from delg_exports import random_images
+from delg_exports import GAIN, LOCAL_OUTPUTS, random_images, save_toy, toy
 from PIL import Image
 
 from delg_extract import extract
 from delg_extract.extraction.delg import DelgNetwork
 from delg_extract.extraction.extractor import Extractor
-from delg_extract.extraction.open import is_saved_model, open_network, saved_model_sha256
+from delg_extract.extraction.open import saved_model_sha256
 from delg_extract.extraction.pyramid import SCALES
 from delg_extract.extraction.saved_models import open_saved_model
 from delg_extract.extraction.serving import Form, save_serving
@@ -165,47 +163,6 @@ def test_facts_for_the_store_are_plain_values(exported):
 # ---- what each kind of model can give, with a network that is plain arithmetic ---------------------------------------
 
 
-def toy(inputs, weights, outputs, own_scales=(0.5, 2.0)):
-    """Scores are the red pixels of the first row; a global descriptor is the mean colour times scale and gain."""
-    pixels = tf.cast(inputs["input_image"], tf.float32)
-    scales = inputs.get("input_scales", tf.constant(own_scales))
-    found = {}
-    if "features" in outputs:
-        scores, order = tf.nn.top_k(pixels[0, :, 0], inputs["input_max_feature_num"])
-        number = tf.reduce_sum(tf.cast(scores >= inputs["input_abs_thres"], tf.int32))
-        x = tf.cast(order, tf.float32)
-        found = {
-            "boxes": tf.stack([0 * x, x, 0 * x, x], 1)[:number],
-            "features": tf.gather(pixels[0], order)[:number] * weights["gain"],
-            "scales": tf.fill([number], 1 / scales[0]),
-            "scores": scores[:number, None],
-        }
-    rows = tf.reduce_mean(pixels, (0, 1)) * scales[:, None] * weights["gain"]
-    if "input_global_scales_ind" in inputs:
-        rows = tf.gather(rows, inputs["input_global_scales_ind"])
-    if "global_descriptors" in outputs:
-        found["global_descriptors"] = rows
-    if "global_descriptor" in outputs:
-        found["global_descriptor"] = tf.reduce_sum(rows, 0)
-    return found
-
-
-GAIN = 3.0
-
-
-def save_toy(style, folder, inputs, *outputs):
-    if style == "tf1":
-        return exports.save_tf1(
-            folder, inputs, {"gain": np.float32(GAIN)}, lambda given, weights: toy(given, weights, outputs)
-        )
-    module = tf.Module()
-    module.gain = tf.Variable(GAIN)
-    return exports.save_tf2(folder, inputs, module, lambda given: toy(given, {"gain": module.gain}, outputs))
-
-
-LOCAL_OUTPUTS = ("boxes", "features", "scales", "scores")
-
-
 @pytest.mark.parametrize("style", ["tf1", "tf2"])
 def test_a_local_model_gives_local_descriptors_alone(style, tmp_path):
     model = open_saved_model(save_toy(style, tmp_path / "delf", LOCAL, *LOCAL_OUTPUTS))
@@ -277,79 +234,7 @@ def test_a_tf1_model_computes_only_what_is_asked_for(tmp_path):
         model.local_and_global(random_images(20, 31), ExtractionSettings(max_features=5))
 
 
-# ---- folders ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def toys(tmp_path_factory):
-    """A local model of each style in folders tf1 and tf2, not to be changed."""
-    folder = tmp_path_factory.mktemp("toys")
-    for style in ("tf1", "tf2"):
-        save_toy(style, folder / style, LOCAL, *LOCAL_OUTPUTS)
-    return folder
-
-
-def test_the_model_may_lie_one_folder_below(toys, tmp_path):
-    shutil.copytree(toys / "tf1", tmp_path / "delf_gld/model")
-    for path in (tmp_path / "delf_gld", str(tmp_path / "delf_gld/model/"), tmp_path / "delf_gld/model/saved_model.pb"):
-        assert is_saved_model(path)
-        assert open_network(path).folder == tmp_path / "delf_gld/model"
-    with pytest.raises(InputError, match=r"2 SavedModels lie below \(tf1, tf2\); give the folder of one"):
-        open_network(toys)
-
-
-def test_weight_files_are_no_saved_models(tmp_path):
-    (tmp_path / "small.h5").write_bytes(b"weights")
-    assert not is_saved_model(tmp_path / "small.h5") and not is_saved_model(tmp_path / "missing.h5")
-
-
-def test_the_hash_depends_on_graph_and_variables_and_not_on_the_place(toys, tmp_path):
-    moved = shutil.copytree(toys / "tf2", tmp_path / "elsewhere/model")
-    (moved / "notes.txt").write_text("mine")
-    before = saved_model_sha256(toys / "tf2")
-    assert saved_model_sha256(tmp_path / "elsewhere") == before != saved_model_sha256(toys / "tf1")
-    for file in ("saved_model.pb", "variables/variables.data-00000-of-00001"):
-        whole = (moved / file).read_bytes()
-        (moved / file).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        assert saved_model_sha256(moved) != before
-        (moved / file).write_bytes(whole)
-    (moved / "variables/variables.index").rename(moved / "variables/other.index")
-    assert saved_model_sha256(moved) != before
-
-
-def test_a_folder_without_a_model_is_refused(tmp_path):
-    for use in (open_network, saved_model_sha256):
-        with pytest.raises(InputError, match="nowhere: no such folder"):
-            use(tmp_path / "nowhere")
-        with pytest.raises(InputError, match="no saved_model.pb here or one folder below"):
-            use(tmp_path)
-
-
-@pytest.mark.parametrize("style", ["tf1", "tf2"])
-def test_damaged_models_are_refused_in_one_line(style, toys, tmp_path):
-    graph, index, data = "saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"
-    size = (toys / style / graph).stat().st_size
-    cuts = [
-        (graph, 0),
-        (graph, 100),
-        (graph, size // 2),
-        (index, None),
-        (index, 0),
-        (index, 50),
-        (data, None),
-        (data, 2),
-    ]
-    for number, (file, kept) in enumerate(cuts):
-        broken = shutil.copytree(toys / style, tmp_path / str(number))
-        whole = (broken / file).read_bytes()
-        (broken / file).unlink()
-        if kept is not None:
-            (broken / file).write_bytes(whole[:kept])
-        with pytest.raises(
-            InputError, match=r"not a SavedModel that can be read \([^()]*.*\); unpack, copy or export it again"
-        ) as caught:
-            open_saved_model(broken)
-        assert str(broken) in str(caught.value) and len(str(caught.value)) < 500
+# ---- refusals --------------------------------------------------------------------------------------------------------
 
 
 def test_another_kind_of_model_is_refused_with_its_tensors(tmp_path):
