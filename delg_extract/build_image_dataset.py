@@ -191,6 +191,7 @@ def _check_left_out(builds: list[Build], left_out: list[list[tuple[str, str]]], 
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     p = CommandParser(__doc__)
     p.add_argument(
         "--train_directory",
@@ -247,6 +248,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def main() -> int:
+    """The command."""
     args = parser().parse_args()
     check(args)
     parts = [

@@ -259,6 +259,7 @@ def _warn_of_space(output_dir, absent, keep_tars, parallel):
 
 
 def parser():
+    """The options of the command."""
     p = CommandParser(__doc__)
     for split, facts in SPLITS.items():
         p.add_argument(
@@ -300,6 +301,7 @@ def _whole_number(name, text, low, high):
 
 
 def main():
+    """The command."""
     args = parser().parse_args()
     unknown = [split for split in args.splits if split not in SPLITS]
     if unknown:

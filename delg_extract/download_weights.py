@@ -106,6 +106,7 @@ def _find_model(archive, unpacked, main_file):
 
 
 def parser():
+    """The options of the command."""
     p = CommandParser(__doc__)
     p.add_argument("names", nargs="+", metavar="NAME", help="short or published names, or all: the four DELG models")
     p.add_argument(
@@ -130,6 +131,7 @@ def parser():
 
 
 def main():
+    """The command."""
     args = parser().parse_args()
     unknown = [name for name in args.names if name != "all" and name not in NAMES]
     if unknown:

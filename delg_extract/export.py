@@ -39,6 +39,7 @@ CONFIG_FILE = "delf_config.pbtxt"
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     p = CommandParser(__doc__)
     yes_or_no = {"action": Switch, "default": None}
     p.add_argument(
@@ -224,6 +225,7 @@ def new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def main() -> None:
+    """The command."""
     args = parser().parse_args()
     print(f"wrote {export(args)}")
 

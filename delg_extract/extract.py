@@ -48,6 +48,7 @@ from rrt.store.writer import is_complete, remove_store
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     p = CommandParser(__doc__)
     add_model_option(p)
     p.add_argument("--image_dir", help="the folder the names of the lists are relative to")
@@ -206,6 +207,7 @@ def end_with_stdin() -> None:
 
 
 def main() -> int:
+    """The command."""
     args = parser().parse_args()
     if args.end_with_stdin:
         end_with_stdin()

@@ -91,6 +91,7 @@ def _checked(image: Picture, features: str, file: Path) -> Picture:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     p = CommandParser(__doc__)
     p.add_argument("image1", help="first image")
     p.add_argument("image2", help="second image")
@@ -123,6 +124,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def main() -> int:
+    """The command."""
     args = parser().parse_args()
     check_arguments(args)
     images, pixels = read_images(args)

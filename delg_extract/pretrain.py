@@ -158,6 +158,7 @@ class Pretrainer:
         return loss, tf.reduce_mean(hits)
 
     def checkpoint(self) -> tf.train.Checkpoint:
+        """All that a run needs to go on as if it had not stopped."""
         return tf.train.Checkpoint(
             variables=self.model.variables_by_name,
             step=self.step_count,
@@ -212,6 +213,7 @@ def pretrain(args: argparse.Namespace) -> Path:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     p = CommandParser(__doc__)
     add_list_flags(p, required=True)
     p.add_argument("--backbone", choices=tuple(BACKBONES), default="small", help="trunk (default %(default)s)")
@@ -234,6 +236,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    """The command."""
     args = parser().parse_args()
     print(f"wrote {pretrain(args)}")
 

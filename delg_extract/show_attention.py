@@ -191,6 +191,7 @@ def _draw_features(
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     p = CommandParser(__doc__)
     p.add_argument("image", help="the image")
     add_options(p, output="attention.png")
@@ -198,6 +199,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
+    """The command."""
     args = parser().parse_args()
     check_options(args)
     pixels = read_pixels(args.image)

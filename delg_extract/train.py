@@ -20,6 +20,7 @@ from rrt.command_line.parser import run_command
 
 
 def main() -> None:
+    """The command."""
     args = parse(__doc__)
     from delg_extract.training.run import (
         train,

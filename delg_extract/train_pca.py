@@ -44,6 +44,7 @@ _SMALLEST_PART = 1e-7
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     p = CommandParser(__doc__)
     add_model_option(p)
     p.add_argument("--train_list", action="append", default=[], help="image list; may be given several times")
@@ -165,6 +166,7 @@ def train_pca(args: argparse.Namespace) -> str:
 
 
 def main() -> None:
+    """The command."""
     args = parser().parse_args()
     check_arguments(args)
     print(train_pca(args))

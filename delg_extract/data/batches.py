@@ -55,10 +55,14 @@ class ImageSource(Protocol):
     remedy: ClassVar[str]
 
     @property
-    def num_classes(self) -> int: ...
+    def num_classes(self) -> int:
+        """Classes of the labels."""
+        ...
 
     @property
-    def recent(self) -> dict[str, deque]: ...
+    def recent(self) -> dict[str, deque]:
+        """The images asked for lately, by use."""
+        ...
 
     def __len__(self) -> int: ...
 

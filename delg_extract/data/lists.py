@@ -32,22 +32,28 @@ class LabelledImages:
         return len(self.files)
 
     def training_order(self) -> np.ndarray:
+        """As ``ImageSource``: each image of the training part, as often as its list says."""
         return np.repeat(np.arange(len(self)), np.where(self.is_validation, 0, self.repeats))
 
     def validation_order(self) -> np.ndarray:
+        """As ``ImageSource``."""
         return np.flatnonzero(self.is_validation)
 
     def addresses(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As ``ImageSource``: file and label."""
         return self.files[indices], self.labels[indices]
 
     @staticmethod
     def read(file: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """As ``ImageSource``."""
         return tf.io.read_file(file), label
 
     def read_checked(self, index: int) -> bytes:
+        """As ``ImageSource``. Raises OSError."""
         return Path(self.files[index]).read_bytes()
 
     def name(self, index: int) -> str:
+        """As ``ImageSource``: the file."""
         return str(self.files[index])
 
 

@@ -54,6 +54,7 @@ class RecordImages:
         return len(self.offsets)
 
     def training_order(self) -> np.ndarray:
+        """Every record once."""
         return np.arange(len(self))
 
     validation_order = training_order

@@ -73,10 +73,12 @@ class SavedModelNetwork:
 
     @property
     def has_local(self) -> bool:
+        """Whether it gives local descriptors."""
         return "features" in self.outputs
 
     @property
     def has_global(self) -> bool:
+        """Whether it gives global descriptors."""
         return self._global_output is not None
 
     @property

@@ -42,10 +42,13 @@ SUM, AVERAGE = POOLINGS = ("sum", "average")
 
 @dataclass(frozen=True)
 class Form:
-    """What a SavedModel gives. local, global_: which descriptors. iou: weaker local features whose receptive fields
-    overlap more are left out (1: none). scales: fixed at export, all of them for the global descriptor; None: an input.
-    pooling: of the global descriptors over the scales, one of POOLINGS, None: a row for each. normalize: global
-    descriptors get unit length, pooled ones after the pooling."""
+    """What a SavedModel gives.
+
+    local, global_: which descriptors. iou: overlap of two receptive fields from which the weaker local feature is left
+    out (1: never). scales: those fixed at the export, each of which feeds the global descriptor; None: the scales are
+    an input. pooling: how the global descriptors of the scales become one, of POOLINGS; None: a row for each scale.
+    normalize: whether global descriptors get unit length, after the pooling.
+    """
 
     local: bool = True
     global_: bool = True
@@ -57,18 +60,20 @@ class Form:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs."""
-        own = self.scales is not None
-        return (
-            IMAGE,
-            *(SCALES,) * (not own),
-            *(COUNT, THRESHOLD) * self.local,
-            *(POSITIONS,) * (self.global_ and not own),
-        )
+        names = [IMAGE]
+        if self.scales is None:
+            names.append(SCALES)
+        if self.local:
+            names += [COUNT, THRESHOLD]
+        if self.global_ and self.scales is None:
+            names.append(POSITIONS)
+        return tuple(names)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs."""
-        return (*LOCAL_OUTPUTS * self.local, *(POOLED if self.pooling else ROWS,) * self.global_)
+        local = LOCAL_OUTPUTS if self.local else ()
+        return (*local, POOLED if self.pooling else ROWS) if self.global_ else local
 
 
 def describe(level: Level, form: Form, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -59,6 +59,7 @@ def _start(plan: Plan, gpu: str | None, threads: int) -> None:
 
 
 def extract_part(part: int) -> int:
+    """Extracts and writes a part of the plan of this process -> how many images it has."""
     # The network is loaded by the first part, not by the initialiser, whose errors an executor does not tell.
     if "extractor" not in state:
         state["extractor"] = PartExtractor(state["plan"], threads=1)

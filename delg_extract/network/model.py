@@ -41,10 +41,12 @@ class Backbone:
 
     @property
     def local_channels(self) -> int:
+        """Channels of conv4, of which local descriptors are made."""
         return self.widths[2] * EXPANSION
 
     @property
     def global_channels(self) -> int:
+        """Channels of conv5."""
         return self.widths[3] * EXPANSION
 
 

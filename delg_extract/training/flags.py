@@ -36,6 +36,7 @@ class Switch(argparse.Action):
         super().__init__([f"--{name}", f"--no-{name}", f"--no{name}"], dest, nargs="?", metavar="BOOL", **kwargs)
 
     def __call__(self, parser, namespace, values, option_string=None):
+        """Stores true or false; another value ends the command."""
         if option_string != self.option_strings[0]:
             value = False if values is None else None
         else:
@@ -76,6 +77,7 @@ def add_list_flags(p, required: bool = False) -> None:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of the command."""
     p = CommandParser(description)
 
     data = p.add_argument_group("images: TFRecords or image lists")

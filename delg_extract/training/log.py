@@ -47,6 +47,7 @@ class CurveLog:
         self.writer.writerows(kept)
 
     def write(self, row) -> None:
+        """Adds a line of values in the order of the columns; at once on the disk, so that a kill loses none."""
         self.writer.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in row])
         self.file.flush()
 

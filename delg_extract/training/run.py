@@ -139,7 +139,7 @@ def _values(model: Delg) -> dict[str, np.ndarray]:
 
 
 def train(args: argparse.Namespace) -> Path:
-    """Runs or continues the training of ``args`` (see train_flags.py) and returns the path of the weight file."""
+    """Runs or continues the training of ``args`` (see flags.py) and returns the path of the weight file."""
     logdir = Path(args.logdir)
     strategy = make_strategy()
     check_shares(strategy, args.batch_size)
@@ -165,7 +165,7 @@ def train(args: argparse.Namespace) -> Path:
         report_progress(f"{logdir}: continues at step {int(trainer.step_count.numpy())}")
     if int(trainer.step_count.numpy()) < args.max_iters:
         with unreadable_image_named(training):
-            Run(trainer, training, validation, manager, logdir).until_the_end()
+            Run(trainer, training, validation, manager, logdir).train()
     # Without the classifiers; batch statistics are read by all workers together.
     trained = Delg(**trainer.model.settings, values=_values(trainer.model))
     if not is_chief(strategy):
@@ -185,11 +185,13 @@ class Run:
         self.training, self.validation = training, validation
         self.chief = is_chief(trainer.strategy)
         self.start = int(trainer.step_count.numpy())
-        self.waiting: list[
-            tuple[int, StepResult]
-        ] = []  # steps whose results were not looked at, so that a GPU need not wait
+        # Reading a result waits for its step. So results are collected, and read when one of them is needed.
+        self.unread: list[tuple[int, StepResult]] = []
+        # Since the last report: the values of its steps, and (time, step) of its beginning.
+        self.recent, self.began = [], (time.time(), self.start)
 
-    def until_the_end(self) -> None:
+    def train(self) -> None:
+        """Takes the steps up to ``max_iters``. Raises InputError when a loss is not finite."""
         args, trainer = self.args, self.trainer
         if self.chief:
             self.log = CurveLog(
@@ -200,33 +202,34 @@ class Run:
             trainer.strategy, lambda *rest: batches_of(self.training, args, *rest), args.batch_size, self.start
         )
         self.bar = bar(what="train", unit="step", total=args.max_iters, initial=self.start, shown=self.chief)
-        self.began, self.recent = (time.time(), self.start), []
+        self.recent, self.began = [], (time.time(), self.start)
         for step, batch in zip(range(self.start + 1, args.max_iters + 1), data):
             rate = trainer.learning_rate
-            self.waiting.append((step, trainer.train_step(*batch)))
+            self.unread.append((step, trainer.train_step(*batch)))
             self.bar.update()
             if self._due(step, args.summary_interval):
                 self._summarise(step, batch[0], rate)
             if self._due(step, args.report_interval):
                 self._report(step)
             if self._due(step, args.save_interval):
-                self._look()  # nothing is saved that was not looked at
+                self._read_results()  # no step is saved whose loss is not finite
                 self.manager.save(checkpoint_number=step)
         self.bar.close()
         if self.chief:
             draw_curves(self.logdir / "train.csv", self.logdir / "curves.png")
 
     def _due(self, step: int, interval: int) -> bool:
+        """Whether something is done after this step: every ``interval`` steps (0: never) and at the end."""
         return bool(interval) and (step % interval == 0 or step == self.args.max_iters)
 
-    def _look(self) -> None:
+    def _read_results(self) -> None:
         """Reads the results of the steps so far. Raises InputError for the first that is not finite."""
-        for step, result in self.waiting:
+        for step, result in self.unread:
             values = [float(value) for value in result]
             if not np.isfinite(values[:5]).all():
                 raise InputError(f"{self.logdir}: the loss at step {step} is not finite; {self._way_back(step)}")
             self.recent.append(values)
-        self.waiting.clear()
+        self.unread.clear()
 
     def _way_back(self, step: int) -> str:
         """What to start again from when the loss of a step is not finite."""
@@ -243,7 +246,7 @@ class Run:
         )
 
     def _summarise(self, step: int, images, rate: float) -> None:
-        self._look()
+        self._read_results()
         attention = self.trainer.attention(images)
         first = self.trainer.strategy.experimental_local_results
         self.summaries.images(step, first(images)[0], first(attention)[0])
@@ -258,7 +261,7 @@ class Run:
         return (step - first) / max(time.time() - began, 1e-9)
 
     def _report(self, step: int) -> None:
-        self._look()
+        self._read_results()
         mean = dict(zip(COLUMNS, np.mean(self.recent, axis=0)))
         speed = self._speed(step) * self.args.batch_size
         self.bar.set_postfix_str(

@@ -1,7 +1,8 @@
 """The step of DELG's and DELF's training: forward, losses, gradients, SGD (docs/delg.md 1.3 to 1.7 and 2.2).
 
 Deviations from the reference, all on purpose:
-- the ImageNet stem is loaded, too (network/weights.py); the reference leaves conv1 random, and takes a step before loading;
+- the ImageNet stem is loaded, too (network/weights.py); the reference leaves conv1 random, and takes a step before
+  loading;
 - the reconstruction loss does not grow with the number of replicas, and the cosine is clamped before acos (losses.py);
 - labels are checked, not clamped (data/records.py);
 - validation pools what training pools: the reconstruction, where there is an autoencoder;
