@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rrt.viz.style import LINE_STYLES, MARKERS, save_figure
+from rrt.viz.style import LINE_STYLES, MARKERS, figure_over_steps, save_figure
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -58,14 +58,11 @@ def draw_curves(csv_path: str | Path, png_path: str | Path) -> Path:
     Training values are faint, their running mean strong, validation has a mark at each measurement. Columns that are
     missing or empty, as those of a head that is not trained, are left out.
     """
-    from matplotlib.figure import Figure
-
     table = pd.read_csv(csv_path)
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = figure_over_steps(4.6, 1, 2)
     for number, column in enumerate(LOSSES):
         _draw_noisy(left, table, column, f"C{number}", LINE_STYLES[number], column)
-    left.set(xlabel="optimiser step", ylabel="loss (no unit; logarithmic)", yscale="log", title="Training loss")
+    left.set(ylabel="loss (no unit; logarithmic)", yscale="log", title="Training loss")
     for number, head in enumerate(HEADS):
         _draw_noisy(right, table, f"{head}_accuracy", f"C{number}", LINE_STYLES[number], f"{head}, training")
         points = _points(table, f"validation_{head}")
@@ -79,9 +76,8 @@ def draw_curves(csv_path: str | Path, png_path: str | Path) -> Path:
                 markeredgecolor="black",
                 label=f"{head}, validation",
             )
-    right.set(xlabel="optimiser step", ylabel="accuracy (share of images)", ylim=(0, 1), title="Accuracy")
+    right.set(ylabel="accuracy (share of images)", ylim=(0, 1), title="Accuracy")
     for axis in (left, right):
-        axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize="small")
     return save_figure(figure, png_path)

@@ -6,7 +6,7 @@ from collections import deque
 from pathlib import Path
 
 from rrt.errors import InputError
-from rrt.viz.style import LINE_STYLES, MARKERS, save_figure
+from rrt.viz.style import LINE_STYLES, MARKERS, figure_over_steps, save_figure
 
 # Steps of the means that the progress bar and the scalars show.
 RECENT_STEPS = 100
@@ -94,8 +94,6 @@ def draw_curves(path, curve: list, history: list) -> Path:
 
     curve, history: of ``rrt.training.state.Progress``.
     """
-    from matplotlib.figure import Figure
-
     sets = [(part, protocol) for part in ("val", "test") for protocol in "MH"]
     mean_ap = {}
     for part, protocol in sets:
@@ -103,25 +101,22 @@ def draw_curves(path, curve: list, history: list) -> Path:
         points = [(figures["step"], figures[name]) for figures in history if name in figures]
         if points:
             mean_ap[part, protocol] = points
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    axes = figure.subplots(2, 2).ravel()
+    figure, axes = figure_over_steps(7, 2, 2)
     # Short runs have no row of the curve; their stages' means do then.
     rows = curve or [[f["step"], f["loss"], f["accuracy"], f["lr"]] for f in history if "loss" in f]
     steps = [row[0] for row in rows]
     names = "loss (binary cross-entropy)", "accuracy (share of pairs)", "learning rate"
     for column, (axis, name) in enumerate(zip(axes, names), start=1):
         axis.plot(steps, [row[column] for row in rows], marker="." if len(rows) < 50 else "")
-        axis.set(xlabel="optimiser step", ylabel=name)
+        axis.set_ylabel(name)
     axes[1].axhline(0.5, color="grey", linestyle=":", linewidth=1, label="chance")
     axes[1].legend(frameon=False)
     for number, ((part, protocol), points) in enumerate(mean_ap.items()):
         label = f"{'validation' if part == 'val' else 'test'} {'Medium' if protocol == 'M' else 'Hard'}"
         axes[3].plot(*zip(*points), LINE_STYLES[number], marker=MARKERS[number], label=label)
-    axes[3].set(xlabel="optimiser step", ylabel="mAP (%)")
+    axes[3].set_ylabel("mAP (%)")
     if mean_ap:
         axes[3].legend(frameon=False)
     else:
         axes[3].text(0.5, 0.5, "no set was watched", transform=axes[3].transAxes, ha="center")
-    for axis in axes:
-        axis.grid(alpha=0.3)
     return save_figure(figure, path)

@@ -28,6 +28,18 @@ def label_pixels(axis, width: int, height: int, fontsize: float = 10) -> None:
     axis.locator_params(nbins=6)
 
 
+def figure_over_steps(height: float, rows: int, columns: int):
+    """A figure 11 inches wide, and its rows * columns axes, for curves over the steps of a training."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, height), layout="constrained")
+    axes = figure.subplots(rows, columns).ravel()
+    for axis in axes:
+        axis.set_xlabel("optimiser step")
+        axis.grid(alpha=0.3)
+    return figure, axes
+
+
 def save_figure(figure, path: str | Path) -> Path:
     """Writes a ``matplotlib.figure.Figure`` whole or not at all, in the format of the suffix."""
     with atomic_path(path) as temporary, warnings.catch_warnings():
