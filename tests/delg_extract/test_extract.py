@@ -32,7 +32,7 @@ def weights(tmp_path_factory):
 def folder(tmp_path):
     """Ten smooth random images, a list of them, and a ground truth whose query is cropped."""
     rng = np.random.default_rng(0)
-    names = [f"jpg/picture {i}.jpg" for i in range(NUM_IMAGES)]
+    names = [f"jpg/image {i}.jpg" for i in range(NUM_IMAGES)]
     (tmp_path / "jpg").mkdir()
     for name in names:
         pixels = np.kron(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))
@@ -113,9 +113,9 @@ def test_a_store_holds_every_image_and_queries_are_cropped(folder, weights):
     with Store(folder / "delg_x.h5") as store:
         assert store.num_images == NUM_IMAGES
         assert (store.global_dim, store.local_dim) == (512, 128)
-        query = store.index("jpg/picture 0.jpg")
+        query = store.index("jpg/image 0.jpg")
         assert store.image_size[query].tolist() == [140, 89]  # the box 10.4, 20.6, 150, 110 rounded to 10, 21, 150, 110
-        assert store.image_size[store.index("jpg/picture 1.jpg")].tolist() == [160, 120]
+        assert store.image_size[store.index("jpg/image 1.jpg")].tolist() == [160, 120]
         assert np.allclose(np.linalg.norm(store.global_descriptors, axis=1), 1, atol=1e-5)
         local = store.read(query)
         assert len(local.descriptors) > 20
@@ -141,8 +141,8 @@ def test_local_descriptors_are_kept_in_the_type_and_with_the_compression_asked_f
 
 
 def test_an_unreadable_image_is_listed_and_told_by_the_exit_status(folder, weights, monkeypatch, capsys):
-    (folder / "jpg/picture 3.jpg").write_bytes((folder / "jpg/picture 3.jpg").read_bytes()[:300])
-    (folder / "jpg/picture 4.jpg").unlink()
+    (folder / "jpg/image 3.jpg").write_bytes((folder / "jpg/image 3.jpg").read_bytes()[:300])
+    (folder / "jpg/image 4.jpg").unlink()
     assert "2 of 10" in error_of(main, command(folder, weights, folder / "delg_x.h5")[2:], monkeypatch, capsys)
     skipped = (folder / "delg_x.h5.skipped.csv").read_text()
     assert "image 3" in skipped and "image 4" in skipped
@@ -157,7 +157,7 @@ def test_bad_input_gives_one_line_and_no_store(folder, weights, monkeypatch, cap
     empty = folder / "empty.txt"
     empty.write_text("")
     few = folder / "few.txt"
-    few.write_text("jpg/picture 1.jpg,0\n")
+    few.write_text("jpg/image 1.jpg,0\n")
     base = ["--image_dir", str(folder), "--output", str(folder / "delg_bad.h5")]
     for arguments, words in (
         (["--weights", "missing.h5", "--list", str(folder / "test_gallery.txt")], "missing.h5"),
@@ -221,9 +221,9 @@ def test_delf_files_hold_what_the_store_holds(folder, weights, monkeypatch):
                 features.keypoints, local.keypoints
             )
             assert np.array_equal(read_datum(f"{stem}.delg_global"), store.global_descriptors[i])
-    (folder / "delg_x/picture 3.delg_local").unlink()
+    (folder / "delg_x/image 3.delg_local").unlink()
     assert run_here(monkeypatch, arguments) == 0  # the store is complete, one file is not
-    assert (folder / "delg_x/picture 3.delg_local").exists()
+    assert (folder / "delg_x/image 3.delg_local").exists()
 
 
 def test_a_calibrated_threshold_leaves_the_number_asked_for_and_is_remembered(folder, weights, monkeypatch, capsys):

@@ -200,7 +200,7 @@ def main():
     landmarks = [17 * k + 5 for k in range(args.classes)]
     of_split = {
         split: drawn_images(split, landmarks, count, args.size, args.seed)
-        for split, count in (("train", args.images), ("index", args.index_images), ("test", args.test_images))
+        for split, count in (("train", args.pictures), ("index", args.index_pictures), ("test", args.test_pictures))
     }
     make_mirror(args.folder, **of_split)
     print(

@@ -47,7 +47,7 @@ class Listed:
         ]
 
     @property
-    def pictures(self):
+    def images(self):
         return [np.full((12, 12, 3), i, np.uint8) for i in range(len(self.scores))]
 
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from delg_extract.extraction.open import is_saved_model, open_network, saved_model_sha256
+from delg_extract.extraction.open import is_saved_model, open_network, saved_model_folder, saved_model_sha256
 from delg_extract.extraction.saved_models import open_saved_model
 from rrt.errors import InputError
 
@@ -38,7 +38,7 @@ def test_the_hash_depends_on_graph_and_variables_and_not_on_the_place(toys, tmp_
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    for use in (open_network, saved_model_sha256):
+    for use in (saved_model_folder, saved_model_sha256):
         with pytest.raises(InputError, match="nowhere: no such folder"):
             use(tmp_path / "nowhere")
         with pytest.raises(InputError, match="no saved_model.pb here or one folder below"):

@@ -85,7 +85,7 @@ def matches_of_images(path, monkeypatch):
     pictures = [
         Picture(f"{i}.png", pixels.shape[1::-1], POINTS, np.eye(8, dtype=np.float32)) for i, pixels in enumerate(PIXELS)
     ]
-    monkeypatch.setattr(match_images, "read_pictures", lambda args: (pictures, PIXELS))
+    monkeypatch.setattr(match_images, "read_images", lambda args: (pictures, PIXELS))
     monkeypatch.setattr("sys.argv", ["match_images.py", "0.png", "1.png", "--output", str(path)])
     match_images.main()
 
