@@ -111,8 +111,7 @@ class Build:
         )
 
     def list_missing(self) -> list[tuple[str, str]]:
-        """(id, reason) of what is known to be missing before an image is opened, written to ``missing_csv`` as
-        well."""
+        """(id, reason) of what is known to be missing before an image is opened, written to ``missing_csv`` as well."""
         return self._list([(image, "not found") for image in self.part.images.missing()])
 
     def run(self) -> list[tuple[str, str]]:

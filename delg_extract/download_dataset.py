@@ -253,8 +253,7 @@ def _warn_of_space(output_dir, absent, keep_tars, parallel):
     if needed > free:
         print(
             f"warning: the disk of {output_dir} has {free:.0f} GB free; the {len(sizes)} tar files still to come need "
-            "about "
-            f"{needed:.0f} GB with their images (files of the published size)"
+            f"about {needed:.0f} GB with their images (files of the published size)"
         )
 
 

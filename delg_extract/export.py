@@ -152,8 +152,7 @@ def check_network(args: argparse.Namespace, model, source: Path) -> None:
         if asked is not None and asked != fact:
             raise InputError(
                 f"{source}: the network has {name} {_shown(fact)}, --{name} says {_shown(asked)}; leave the flag out, "
-                "or give "
-                "the file of the other network"
+                "or give the file of the other network"
             )
 
 

@@ -75,8 +75,7 @@ def warp_points(warps: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
 
 
 def other_light(images: tf.Tensor, generator: tf.random.Generator) -> tf.Tensor:
-    """Normalised images [B, s, s, 3] under a random gain of each channel, contrast and brightness; one in ten
-    grey."""
+    """Normalised images [B, s, s, 3] under a random gain of each channel, contrast and brightness; one in ten grey."""
     batch = tf.shape(images)[0]
     one, each = tf.stack([batch, 1, 1, 1]), tf.stack([batch, 1, 1, 3])
     gain = tf.exp(generator.normal(each, stddev=0.15) + generator.normal(one, stddev=0.15))

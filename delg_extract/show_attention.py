@@ -211,8 +211,8 @@ def main() -> int:
         pixels,
         attention_maps(found),
         features,
-        f"{Path(args.image).name}: {len(features.scales)} of "
-        f"{len(found.scales)} local features kept (attention >= {threshold:g}, at most {args.max_features})",
+        f"{Path(args.image).name}: {len(features.scales)} of {len(found.scales)} local features kept (attention >= "
+        f"{threshold:g}, at most {args.max_features})",
     )
     print(
         f"{Path(args.image).name}: {len(found.scales)} cells, {len(features.scales)} features kept",

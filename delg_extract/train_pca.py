@@ -124,8 +124,7 @@ def learn_pca(store: Store, names: list[str], dim: int) -> tuple[np.ndarray, np.
     if dim > usable:
         raise InputError(
             f"{store.path}: {moments.count} local descriptors of {store.local_dim} dimensions vary in {usable} "
-            "directions, "
-            f"--pca_dim asks for {dim}; give a smaller one or more images"
+            f"directions, --pca_dim asks for {dim}; give a smaller one or more images"
         )
     return mean, components[:dim], variances
 

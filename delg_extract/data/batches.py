@@ -6,7 +6,7 @@ batches of one.
 
 Deliberate differences from the reference:
 - the order is a permutation of all images, not a buffer of 100 filled file by file: shards need not be mixed
-beforehand;
+  beforehand;
 - reading and decoding run in parallel and ahead of the network;
 - grey and CMYK images become RGB (there a grey one breaks the run); PNG, GIF and BMP are read as well;
 - a label that is no class is an error which names the image (there it is clamped, and one too many slips through);
@@ -167,8 +167,7 @@ def _batches(
 
     ``images_of_step(step)``: numbers and positions in the run of a step's images.
     """
-    # More than are ever on their way at once: batches in the buffers, and images being read and waiting for their
-    # turn.
+    # More than are ever on their way at once: batches in the buffers, and images being read and waiting for their turn.
     recent = source.recent[use] = deque(maxlen=24 + 4 * usable_cores() // batch_size)
 
     def rows(step):

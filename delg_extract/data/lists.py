@@ -68,8 +68,7 @@ def read_labelled_images(
 
     ``repeats``: how often an epoch shows each image of each list (default once).
 
-    A class with one image has no validation image. Raises InputError naming list and line when an image is
-    missing.
+    A class with one image has no validation image. Raises InputError naming list and line when an image is missing.
     """
     repeats = repeats or [1] * len(lists)
     for flag, values in (("--image_dir", image_dirs), ("--repeat", repeats)):

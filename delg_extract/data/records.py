@@ -64,8 +64,7 @@ class RecordImages:
         return np.array(self.shards)[self.shard_numbers[indices]], self.offsets[indices], self.lengths[indices]
 
     def read(self, shard: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The image file and int32 label of a record. A label that is no class is an error; the reference clamps
-        it."""
+        """The image file and int32 label of a record. A label that is no class is an error; the reference clamps it."""
         example = tf.io.parse_single_example(_record_at(shard, offset, length), FEATURES)
         label = example["image/class/label"]
         with tf.control_dependencies([tf.debugging.Assert((label >= 0) & (label < self.num_classes), [label])]):
@@ -97,8 +96,7 @@ class RecordImages:
         if not 0 <= label < self.num_classes:
             raise InputError(
                 f"{self.name(index)} has label {label}, the classes are 0..{self.num_classes - 1}; raise "
-                "--num_classes, "
-                "or build the shards with --train_clean_csv_path, which numbers the classes from 0"
+                "--num_classes, or build the shards with --train_clean_csv_path, which numbers the classes from 0"
             )
         return example["image/encoded"].numpy()
 
@@ -164,9 +162,8 @@ def _find_records(path: str) -> tuple[np.ndarray, np.ndarray]:
             if position + HEADER + length + FOOTER > size:
                 if not offsets:
                     raise InputError(
-                        f"{path}: no TFRecord file, or cut within its first record; give a pattern that matches "
-                        "shards only "
-                        "(they must not be compressed), or build the shard again"
+                        f"{path}: no TFRecord file, or cut within its first record; give a pattern that matches shards "
+                        "only (they must not be compressed), or build the shard again"
                     )
                 raise InputError(
                     f"{path}: cut or damaged at record {len(offsets)} (byte {position} of {size}); build the shard "

@@ -77,8 +77,7 @@ def calibrate_threshold(
     ]
     if not scores:
         raise InputError(
-            f"no image to find the threshold for {features_per_image} features an image on; give images of at "
-            "least "
+            f"no image to find the threshold for {features_per_image} features an image on; give images of at least "
             f"{MIN_SIDE} pixels a side"
         )
     strongest_first = -np.sort(-np.concatenate(scores).astype(np.float32))
@@ -86,8 +85,7 @@ def calibrate_threshold(
     if wanted > len(strongest_first):
         most = len(strongest_first) / len(scores)
         raise InputError(
-            f"{features_per_image} features an image cannot be kept: {len(scores)} images have {most:.1f} on "
-            "average, "
+            f"{features_per_image} features an image cannot be kept: {len(scores)} images have {most:.1f} on average, "
             f"at most {settings.max_features} each; ask for {int(most)} or fewer"
         )
     threshold = _below(strongest_first, wanted)

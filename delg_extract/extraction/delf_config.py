@@ -211,8 +211,7 @@ def _global_scales(path, message):
         if not 0 <= index < len(message.image_scales):
             raise InputError(
                 f"{path}: delf_global_config.image_scales_ind {index} is no position among the "
-                f"{len(message.image_scales)} "
-                "image_scales; they count from 0"
+                f"{len(message.image_scales)} image_scales; they count from 0"
             )
     return indices
 

@@ -4,7 +4,7 @@ features kept.
 - conv5 runs only at the scales that feed the global descriptor.
 - One graph serves every image size: nothing is retraced.
 - ``bfloat16`` halves the bytes and, on processors and GPUs that multiply it natively, the time; the heads stay in
-float32.
+  float32.
 
 Weights are captured tensors: as constants inside the graph they gained nothing in float32, took a gigabyte more and
 made the first call last eight seconds.

@@ -52,8 +52,7 @@ def read_image(job: Job) -> ReadImage:
 
 
 def read_table(path: str | Path) -> list[Job]:
-    """The images of a table: a JSON object {name in the store: path of the file}. Raises InputError naming the
-    file."""
+    """The images of a table: a JSON object {name in the store: path of the file}. Raises InputError naming the file."""
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):

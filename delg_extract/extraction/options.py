@@ -55,8 +55,8 @@ def add_settings_options(p: argparse.ArgumentParser, global_too: bool = True):
     group."""
     what = p.add_argument_group(
         "what is computed",
-        "defaults are those of the published DELG models; a preset or "
-        "configuration sets all of them, and single flags change it",
+        "defaults are those of the published DELG models; a preset or configuration sets all of them, and single flags "
+        "change it",
     )
     source = what.add_mutually_exclusive_group()
     source.add_argument("--preset", choices=sorted(PRESETS), help="the configuration of a published model")

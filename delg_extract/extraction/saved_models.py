@@ -3,11 +3,9 @@
 Which of the two a folder holds, and what it can give, is told from the names of its tensors:
 
 - TF1-style: the graph is pruned to the published names (``input_image:0`` ... ``boxes:0`` ...), anew for local and
-global
-  descriptors together and for either alone, so that what nobody asks for is not computed;
+  global descriptors together and for either alone, so that what nobody asks for is not computed;
 - TF2 exports are called through ``serving_default``: local, local and global, global a row for each scale or pooled,
-and the
-  Kaggle form that knows its own scales.
+  and the Kaggle form that knows its own scales.
 
 Both are concrete functions: images of any size run without tracing again. Freezing the variables into the graph was
 tried: it takes gigabytes and spares a TF1-style ResNet-50 a seventh of its time, a TF2 export none.
@@ -104,8 +102,7 @@ class SavedModelNetwork:
         if settings.iou_threshold != 1:
             raise InputError(
                 f"{self.folder}: iou_threshold {settings.iou_threshold} has no effect on a SavedModel, it is fixed at "
-                "its "
-                "export; leave it at 1, export again with another, or extract with a weight file"
+                "its export; leave it at 1, export again with another, or extract with a weight file"
             )
 
     def local_and_global(self, images: np.ndarray, settings: ExtractionSettings) -> list[LocalAndGlobal]:
@@ -133,8 +130,7 @@ class SavedModelNetwork:
         except tf.errors.OpError as error:
             raise InputError(
                 f"{self.folder}: the model fails on an image of {image.shape[1]}x{image.shape[0]} pixels "
-                f"({_gist(error)}); "
-                "leave the image out or change its size; if it fails on each, export the model again"
+                f"({_gist(error)}); leave the image out or change its size; if it fails on each, export the model again"
             ) from error
         out = {name: found[name].numpy() for name in wanted}
         if global_output == ROWS and SCALES in self._inputs and len(out[ROWS]) != len(positions):
@@ -210,8 +206,7 @@ def open_saved_model(folder: Path) -> SavedModelNetwork:
     if not outputs:
         raise InputError(
             f"{folder}: no DELF or DELG model, it has {_found(loaded)}; give one with {', '.join(INPUTS)} or some of "
-            "them, "
-            f"and {', '.join(LOCAL_OUTPUTS)} or {' or '.join(GLOBAL_OUTPUTS)}"
+            f"them, and {', '.join(LOCAL_OUTPUTS)} or {' or '.join(GLOBAL_OUTPUTS)}"
         )
     return SavedModelNetwork(folder, loaded, inputs, outputs)
 

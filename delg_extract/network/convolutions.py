@@ -1,11 +1,10 @@
 """Convolutions as the network trains with them: the numbers of tf.nn.conv2d, in less time on a processor.
 
 - A 1x1 convolution is a matrix product over the cells; oneDNN's product is faster than its convolution and that one's
-gradients.
+  gradients.
 - A 3x3 convolution of many channels, in float32 and without a GPU, is Winograd's F(2x2, 3x3) (Lavin and Gray, "Fast
-Algorithms for
-  Convolutional Neural Networks", CVPR 2016, section 4.1): 16 products where the sums over the windows take 36, for each
-  tile of 2x2 cells, at an error of a few float32 roundings.
+  Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.1): 16 products where the sums over the windows
+  take 36, for each tile of 2x2 cells, at an error of a few float32 roundings.
 - Taking every second cell is a pooling forward and a padding backward; TensorFlow's slices take ten times as long.
 """
 

@@ -2,13 +2,12 @@
 work.
 
 - Batch norms are folded into the convolutions before them, so that TensorFlow fuses convolution, bias, addition and
-ReLU.
+  ReLU.
 - Every stage begins with 1x1 convolutions of stride two, which read a quarter of the cells of the stage before it. Here
-the last
-  block of that stage computes only those: its 3x3 convolution takes the stride (the cells of block3_strides likewise).
+  the last block of that stage computes only those: its 3x3 convolution takes the stride (the cells of block3_strides
+  likewise).
 - oneDNN's 3x3 convolution slows down two- or threefold when its kernel does not stay in a core's cache; those of 256
-and more
-  channels are computed 64 output channels at a time, which gives the same bits.
+  and more channels are computed 64 output channels at a time, which gives the same bits.
 
 The weights are given: captured tensors for extraction (extraction/delg.py), variables for an export
 (extraction/serving.py).

@@ -126,8 +126,7 @@ def _flags(prefix: Path) -> dict:
     if not isinstance(flags, dict):
         raise InputError(
             f"{_settings_path(prefix)}: no settings of the training that wrote {prefix.name}; keep checkpoints in "
-            "their "
-            "log folder, or give a weight file"
+            "their log folder, or give a weight file"
         )
     return flags
 

@@ -219,8 +219,7 @@ def parse(description: str | None, arguments: list[str] | None = None) -> argpar
         )
     if not 0 < args.min_crop_area <= args.max_crop_area <= 1:
         raise InputError(
-            f"--min_crop_area {args.min_crop_area}, --max_crop_area {args.max_crop_area}: expected shares of a "
-            "image, "
+            f"--min_crop_area {args.min_crop_area}, --max_crop_area {args.max_crop_area}: expected shares of an image, "
             "the first not above the second"
         )
     if args.stage == "keypoint":

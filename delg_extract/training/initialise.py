@@ -3,17 +3,15 @@ stand.
 
 The published recipe starts conv5 and the heads from noise and needs hundreds of thousands of steps. Here
 - conv5 without ImageNet weights starts as the identity on conv4: the shortcut of l5a copies the conv4 channels, every
-residual
-  branch ends in a batch norm with gamma zero, so that block4 equals conv4 (and random mixtures of it in the second
-  half);
+  residual branch ends in a batch norm with gamma zero, so that block4 equals conv4 (and random mixtures of it in the
+  second half);
 - the embedding starts as PCA whitening of the GeM vectors, the autoencoder as PCA whitening of conv4 cells and its
-inverse: it
-  reconstructs what plain PCA would, but local descriptors compare better when every component weighs the same;
+  inverse: it reconstructs what plain PCA would, but local descriptors compare better when every component weighs the
+  same;
 - the attention starts as the magnitude of a cell: ImageNet features are strong on things and weak on sky and road;
 - a class's cosine weight starts as the mean embedding of its images ("imprinting", Qi et al., CVPR 2018), and its
-weights of
-  the attention classifier as its mean pooled vector less the mean of all, times the factor that fits the labels best.
-Every value is only a start: the joint loss trains it further.
+  weights of the attention classifier as its mean pooled vector less the mean of all, times the factor that fits the
+  labels best. Every value is only a start: the joint loss trains it further.
 """
 
 from __future__ import annotations

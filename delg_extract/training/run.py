@@ -147,8 +147,7 @@ def train(args: argparse.Namespace) -> Path:
     if args.train_list and args.num_classes and args.num_classes < training.num_classes:
         raise InputError(
             f"{args.train_list[0]}: the lists have {training.num_classes} classes, --num_classes is "
-            f"{args.num_classes}; "
-            "raise it or leave it out"
+            f"{args.num_classes}; raise it or leave it out"
         )
     latest = tf.train.latest_checkpoint(str(logdir / "checkpoints"))
     trainer = build_trainer(args, training, args.num_classes or training.num_classes, strategy, fresh=not latest)
@@ -241,8 +240,7 @@ class Run:
             )
         return (
             f"the last good checkpoint is {good[-1]}; start again in another --logdir with --init_weights {good[-1]} "
-            "and a lower "
-            "--initial_lr"
+            "and a lower --initial_lr"
         )
 
     def _summarise(self, step: int, images, rate: float) -> None:
@@ -275,9 +273,8 @@ class Run:
             if validation[0] != "":
                 report_progress(
                     f"step {step}: loss {mean['total']:.3f} (global {mean['global']:.3f}, attention "
-                    f"{mean['attention']:.3f}, "
-                    f"reconstruction {mean['reconstruction']:.4f}), validation accuracy global {validation[0]:.3f} "
-                    f"local {validation[1]:.3f}, {speed:.1f} images/s"
+                    f"{mean['attention']:.3f}, reconstruction {mean['reconstruction']:.4f}), validation accuracy "
+                    f"global {validation[0]:.3f} local {validation[1]:.3f}, {speed:.1f} images/s"
                 )
             self.log.write((step, *mean.values(), *validation))
         self.recent, self.began = [], (time.time(), step)
