@@ -12,10 +12,10 @@ harm) names, sorted by id, labelled with its landmark_id as it is. An id is the 
 ending. A test folder gives records without labels, in the order of --test_csv_path or, without it, sorted by id. JPEG
 files are decoded to see that they are whole, and stored as they are.
 
---generate_train_validation_splits gives max(1, int(validation_split_size * n)) images of each landmark of n images
-to validation; a landmark of one image has none left for training. The split is made over all images of
-train_clean.csv (without it: all labelled files on disk): a missing or broken image is left out of its place and moves
-no other one, so that a later run with more of the images of train_clean.csv has the same validation part.
+--generate_train_validation_splits gives max(1, int(validation_split_size * n)) images of each landmark of n images to
+validation; a landmark of one image has none left for training. The split is made over all images of train_clean.csv
+(without it: all labelled files on disk): a missing or broken image is left out at its position and moves no other one,
+so that a later run with more of the images of train_clean.csv has the same validation part.
 
 What is missing or broken is listed in missing.csv (id,reason; of the test part in missing_test.csv). Then the exit
 status is 1 unless --allow_missing is given: missing files are told before anything is written, broken ones at the end,

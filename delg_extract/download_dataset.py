@@ -93,8 +93,8 @@ _IMAGE = re.compile(r"([0-9a-f])/([0-9a-f])/([0-9a-f])/\1\2\3[0-9a-f]{13}\.jpg")
 def fetch_table(split, name, folder, base_url=BASE_URL, retries=4, on_bytes=None):
     """Make folder/name of a CSV file of SPLITS[split]; one that is there is kept. Raises InputError, also when a column
     lacks."""
-    path, (place, columns) = Path(folder) / name, SPLITS[split].tables[name]
-    was_there, url = path.exists(), file_address(base_url, place, name)
+    path, (remote, columns) = Path(folder) / name, SPLITS[split].tables[name]
+    was_there, url = path.exists(), file_address(base_url, remote, name)
     download(url, path, retries=retries, shown=False, on_bytes=on_bytes)
     with open(path, "rb") as file:
         header = file.readline(10_000).decode("utf-8-sig", errors="replace").strip()

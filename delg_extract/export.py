@@ -191,7 +191,7 @@ def export(args: argparse.Namespace) -> Path:
 
 
 def check_target(folder: Path, overwrite: bool) -> None:
-    """InputError when something stands at ``folder`` that may not be replaced."""
+    """InputError when something is at ``folder`` that may not be replaced."""
     if not folder.exists():
         return
     if not overwrite:
@@ -204,7 +204,7 @@ def check_target(folder: Path, overwrite: bool) -> None:
 
 @contextmanager
 def new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """Yields a temporary folder that stands at ``folder`` when the block succeeds; when it fails, all is as before."""
+    """Yields a temporary folder that becomes ``folder`` when the block succeeds; when it fails, all is as before."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.tmp")
     try:

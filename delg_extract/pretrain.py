@@ -1,9 +1,9 @@
-"""Teaches a trunk that starts from noise to know a place again: local descriptors from unlabelled images.
+"""Teaches a trunk that starts from noise to recognise a point again: local descriptors from unlabelled images.
 
     python delg_extract/pretrain.py --train_list data/x/train.txt --image_dir data/x --logdir logs/pretrained
 
 A label says one thing about a crop; a crop and a warped copy of it in another light say of every cell where its partner
-is. Both go through the trunk, and each cell of the copy has to find the place it came from among all places of the
+is. Both go through the trunk, and each cell of the copy has to find the point it came from among all points of the
 batch (InfoNCE, van den Oord et al., 2018, over the cells of a feature map). Hours of classification from noise do less
 for local descriptors than minutes of this. A killed run continues from its last checkpoint. <logdir>/weights.h5 holds
 the trunk and the encoder of the local descriptors; conv5 and the other heads are still noise: train.py --init_weights
@@ -84,14 +84,14 @@ def other_light(images: tf.Tensor, generator: tf.random.Generator) -> tf.Tensor:
     return tf.clip_by_value(images * gain + generator.normal(one, stddev=0.1), -1.0, 1.0)
 
 
-def sample_cells(features: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Bilinear values [B, N, D] of feature maps [B, h, w, D] at places [B, N, 2] (x, y) in cells; outside: the nearest
+def sample_cells(features: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
+    """Bilinear values [B, N, D] of feature maps [B, h, w, D] at points [B, N, 2] (x, y) in cells; outside: the nearest
     border."""
     height, width = tf.shape(features)[1], tf.shape(features)[2]
     limit = tf.cast(tf.stack([width, height]) - 1, tf.float32)
-    places = tf.clip_by_value(places, 0.0, limit - 1e-3)
-    low = tf.floor(places)
-    fraction = (places - low)[..., None]
+    points = tf.clip_by_value(points, 0.0, limit - 1e-3)
+    low = tf.floor(points)
+    fraction = (points - low)[..., None]
     x, y = tf.unstack(tf.cast(low, tf.int32), axis=-1)
     flat = tf.reshape(features, (tf.shape(features)[0], -1, features.shape[-1]))
 

@@ -152,16 +152,16 @@ def _draw_features(
 
     axes.imshow(raster, cmap="gray", vmin=0, vmax=400, extent=(0, size[0], size[1], 0))
     for number, level in enumerate(maps):
-        places = features.locations[np.isclose(features.scales, 1 / level.scale), ::-1]
+        points = features.locations[np.isclose(features.scales, 1 / level.scale), ::-1]
         colour = colormaps["plasma"](0.3 + 0.7 * number / max(1, len(maps) - 1))
-        diameter = np.full(len(places), level.cell)
+        diameter = np.full(len(points), level.cell)
         axes.add_collection(
             EllipseCollection(
                 diameter,
                 diameter,
                 0,
                 units="xy",
-                offsets=places,
+                offsets=points,
                 offset_transform=axes.transData,
                 facecolors="none",
                 edgecolors=[colour],
@@ -169,13 +169,13 @@ def _draw_features(
             )
         )
         axes.scatter(
-            *places.T,
+            *points.T,
             s=16,
             marker=MARKERS[number % len(MARKERS)],
             color=colour,
             edgecolors="black",
             linewidths=0.4,
-            label=f"{level.scale:.3g} ({len(places)})",
+            label=f"{level.scale:.3g} ({len(points)})",
             zorder=2 + number / 100,
         )
     axes.set(title=f"{len(features.scales)} kept features; a circle is a grid cell of its scale")

@@ -112,8 +112,8 @@ def learn_pca(store: Store, names: list[str], dim: int) -> tuple[np.ndarray, np.
             f"{store.path}: its local descriptors are projected already; give a store that was extracted without a PCA"
         )
     moments = Moments(store.local_dim)
-    for place in bar(store.indices(names), "principal components", "image"):
-        moments.add(l2_normalize(store.read(place).descriptors, SHORTEST))
+    for index in bar(store.indices(names), "principal components", "image"):
+        moments.add(l2_normalize(store.read(index).descriptors, SHORTEST))
     if moments.count < 2:
         raise InputError(
             f"{store.path}: {moments.count} local descriptors in {len(names)} images; give more images, or a lower "

@@ -1,7 +1,7 @@
 """Training images for DELG in batches, from image lists or TFRecord shards (docs/delg.md 2.3).
 
 The images of step N follow from the seed and N alone: an epoch is one permutation of all images, a crop is drawn
-from the seed and the image's place in the run. So a resumed run reads on at its step, and several workers share the
+from the seed and the image's position in the run. So a resumed run reads on at its step, and several workers share the
 batches of one.
 
 Deliberate differences from the reference:
@@ -233,7 +233,7 @@ def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, area: tuple[floa
     size, 3].
 
     Of a JPEG only the crop's columns and rows are computed, to the same pixels as if the whole were; but one that does
-    not end in its end marker is decoded whole, because above the place where a file is cut a crop would show nothing of
+    not end in its end marker is decoded whole, because above the point where a file is cut a crop would show nothing of
     it.
     """
 

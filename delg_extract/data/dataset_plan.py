@@ -2,8 +2,9 @@
 (docs/delg.md 3.3).
 
 Everything here is fixed by the CSV files, the seed and the flags (without a CSV file of what there should be: also by
-the names of the files on disk). An image that is missing or broken changes none of it: it keeps its place in the split
-and in its shard, and is only not written. So no download that is cut short moves an image between train and validation.
+the names of the files on disk). An image that is missing or broken changes none of it: it keeps its position in the
+split and in its shard, and is only not written. So no download that is cut short moves an image between train and
+validation.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Training images from TFRecord shards (build_image_dataset.py; docs/delg.md 3.4), read in any order.
 
 A shard is a row of records: length (8 bytes), its checksum (4), a tf.Example, its checksum (4). Hopping from length to
-length finds where every record stands without reading the images, so that an epoch's order is an exact permutation
-instead of a buffer of a hundred shuffled records, and a resumed run goes on at its place without reading what went
+length finds where every record begins without reading the images, so that an epoch's order is an exact permutation
+instead of a buffer of a hundred shuffled records, and a resumed run goes on at its position without reading what went
 before.
 """
 
@@ -34,7 +34,7 @@ FEATURES = {
 
 @dataclass(frozen=True)
 class RecordImages:
-    """Where the images of a set of shards stand; a source of images as ``batches.ImageSource`` describes it.
+    """Where the images of a set of shards are; a source of images as ``batches.ImageSource`` describes it.
 
     Record i is ``lengths[i]`` bytes of ``shards[shard_numbers[i]]``, its header at byte ``offsets[i]``; labels must lie
     in 0..num_classes-1. An epoch shows every record once, and a validation pass, too.
@@ -74,7 +74,7 @@ class RecordImages:
         """Shard, record number and image id, for messages."""
         example = tf.io.parse_single_example(_record_at(*self._address(index)), FEATURES)
         identity = example["image/id"].numpy().decode(errors="replace")
-        return f"{self._place(index)} (id {identity})" if identity else self._place(index)
+        return f"{self._where(index)} (id {identity})" if identity else self._where(index)
 
     def read_checked(self, index: int) -> bytes:
         """The image file of a record. Raises InputError that names the record when ``read`` would fail."""
@@ -82,14 +82,14 @@ class RecordImages:
             record = _record_at(*self._address(index))
         except tf.errors.OpError:
             raise InputError(
-                f"{self._place(index)} at byte {self.offsets[index]} cannot be read: its checksum is wrong or the "
+                f"{self._where(index)} at byte {self.offsets[index]} cannot be read: its checksum is wrong or the "
                 "shard was changed; build the shard again"
             ) from None
         try:
             example = tf.io.parse_single_example(record, FEATURES)
         except tf.errors.InvalidArgumentError:
             raise InputError(
-                f"{self._place(index)} is no tf.Example with one image/encoded and at most one image/class/label; "
+                f"{self._where(index)} is no tf.Example with one image/encoded and at most one image/class/label; "
                 "build the shards with build_image_dataset.py"
             ) from None
         label = int(example["image/class/label"])
@@ -103,7 +103,7 @@ class RecordImages:
     def _address(self, index: int) -> tuple:
         return tuple(column[0] for column in self.addresses(np.array([index])))
 
-    def _place(self, index: int) -> str:
+    def _where(self, index: int) -> str:
         shard = self.shard_numbers[index]
         return f"{self.shards[shard]}: record {index - np.searchsorted(self.shard_numbers, shard)}"
 
@@ -178,9 +178,9 @@ def _find_records(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _record_at(shard: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    """The bytes of the record whose header stands at ``offset``, both checksums compared.
+    """The bytes of the record whose header is at ``offset``, both checksums compared.
 
-    TensorFlow's own reader, started at the place: unlike a Python function it never waits for the interpreter's lock,
+    TensorFlow's own reader, started there: unlike a Python function it never waits for the interpreter's lock,
     which takes up to 5 ms a record whenever another thread computes (a record takes the reader 0.3 ms).
     """
     reader = tf.raw_ops.TFRecordDatasetV2(

@@ -1,4 +1,4 @@
-"""Sizes and places of the image pyramid: pure arithmetic and Pillow, no TensorFlow (docs/delg.md 1.9, 4 and 5.1)."""
+"""Sizes and positions of the image pyramid: pure arithmetic and Pillow, no TensorFlow (docs/delg.md 1.9, 4 and 5.1)."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 class KerasTrunk(NamedTuple):
     """values: arrays by this project's variable names, for a network with the file's batch norm and input; datasets:
-    where in the file each stands; unused: the file's other datasets; without_bias: convolutions that the file holds no
+    where in the file each is; unused: the file's other datasets; without_bias: convolutions that the file holds no
     bias of, here zeros."""
 
     values: dict[str, np.ndarray]

@@ -106,9 +106,9 @@ def restore_checkpoint(prefix: Path, model: Delg, partial: bool = False) -> list
 
 
 def _latest_checkpoint(folder: Path) -> Path:
-    for place in (folder / CHECKPOINTS, folder):
+    for candidate in (folder / CHECKPOINTS, folder):
         with without_warnings():
-            state = tf.train.get_checkpoint_state(str(place))
+            state = tf.train.get_checkpoint_state(str(candidate))
         if state:
             return Path(state.model_checkpoint_path)
     raise InputError(

@@ -1,5 +1,4 @@
-"""A starting point from data, for short schedules: the heads begin where principal components of ImageNet features
-stand.
+"""A starting point from data, for short schedules: the heads begin as principal components of ImageNet features.
 
 The published recipe starts conv5 and the heads from noise and needs hundreds of thousands of steps. Here
 - conv5 without ImageNet weights starts as the identity on conv4: the shortcut of l5a copies the conv4 channels, every

@@ -71,11 +71,11 @@ def arcface_logits(
     """
     cosine = cosines(tf.nn.l2_normalize(embedding, axis=1), tf.convert_to_tensor(weights))
     if labels is not None:
-        places = tf.stack([tf.range(tf.size(labels)), tf.cast(labels, tf.int32)], axis=1)
-        true_cosine = tf.gather_nd(cosine, places)
+        entries = tf.stack([tf.range(tf.size(labels)), tf.cast(labels, tf.int32)], axis=1)
+        true_cosine = tf.gather_nd(cosine, entries)
         theta = tf.acos(tf.clip_by_value(true_cosine, -1.0 + 1e-6, 1.0 - 1e-6))
         with_margin = tf.where(theta <= math.pi - margin, tf.cos(theta + margin), true_cosine)
-        cosine = tf.tensor_scatter_nd_update(cosine, places, with_margin)
+        cosine = tf.tensor_scatter_nd_update(cosine, entries, with_margin)
     return scale * cosine
 
 
