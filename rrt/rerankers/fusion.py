@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 
 from rrt.errors import InputError
 
@@ -30,7 +31,7 @@ class Fusion:
         if self.weight == 0:
             # Not through the sigmoid: it saturates, and saturated logits would tie.
             return logits
-        probability = 1 / (1 + np.exp(-np.clip(self.temperature * logits.astype(np.float64), -500, 500)))
+        probability = expit(self.temperature * logits.astype(np.float64))
         return self.weight * similarities + (1 - self.weight) * probability
 
 

@@ -84,6 +84,61 @@ def scaled(codes, factor):
     return BinaryCodes(codes.mean, codes.axes * np.float32(factor))
 
 
+def leading_directions(rows, bits):
+    return np.linalg.svd(rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64), full_matrices=False)[2][:bits]
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+def test_no_turn_brings_the_projections_nearer_to_the_corners_that_itq_gave_them(bits):
+    rows = skewed_rows(1, 300, 24)
+
+    def procrustes(codes):
+        """Turned projections times their corners: symmetric and positive exactly where no other turn is nearer."""
+        turned = (rows - codes.mean).astype(np.float64) @ codes.axes.T / np.linalg.norm(codes.axes[0])
+        return turned.T @ np.sign(turned)
+
+    found = procrustes(learn_codes(rows, bits, seed=3, iterations=500))
+    np.testing.assert_allclose(found, found.T, atol=1e-4 * found.max())
+    assert np.linalg.eigvalsh(found).min() > 0
+    other = procrustes(learn_codes(rows, bits, "random", seed=3))
+    assert np.abs(other - other.T).max() > 0.1 * other.max()
+
+
+@pytest.mark.parametrize("kind", ["itq", "random"])
+def test_axes_lie_in_the_leading_principal_directions(kind):
+    rows = skewed_rows(2, 400, 24)
+    codes, directions = learn_codes(rows, 16, kind), leading_directions(rows, 16)
+    np.testing.assert_allclose(codes.mean, rows.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(codes.axes @ directions.T @ directions, codes.axes, atol=1e-5)
+
+
+def test_the_turn_at_random_is_that_of_the_seed():
+    rows = skewed_rows(3, 400, 24)
+    directions = leading_directions(rows, 16)
+    directions *= np.sign(directions[np.arange(16), np.abs(directions).argmax(axis=1)])[:, None]
+    rotation = random_codes(16, 16, 7).axes * 4
+    found = learn_codes(rows, 16, "random", 7)
+    np.testing.assert_allclose(found.axes / np.linalg.norm(found.axes[0]), rotation.T @ directions, atol=1e-4)
+    np.testing.assert_array_equal(learn_codes(rows, 16, "itq", 7, 0).axes, found.axes)
+    np.testing.assert_array_equal(learn_codes(rows, 16).axes, learn_codes(rows, 16, "itq", 0, 50).axes)
+
+
+def test_the_random_rotation_of_a_seed_is_that_of_every_version():
+    np.testing.assert_allclose(
+        random_codes(8, 8).axes[:2, :3] * np.sqrt(8),
+        [[0.0487019, -0.0676479, 0.4369492], [-0.2725937, -0.4373893, -0.1885593]],
+        atol=1e-6,
+    )
+    few, all_axes = random_codes(16, 8, 5).axes, random_codes(16, 16, 5).axes
+    np.testing.assert_allclose(few, all_axes[:8] * np.sqrt(2), rtol=1e-6)
+
+
+def test_a_code_without_direction_is_read_as_zeros():
+    axis = np.eye(8, dtype=np.float32)
+    codes = BinaryCodes(np.zeros(8, np.float32), np.concatenate([axis, -axis]))
+    assert codes.dim == 8 and codes.decode(np.full((1, 2), 255, np.uint8)).tolist() == [[0] * 8]
+
+
 @pytest.mark.parametrize("dim, bits", [(16, 0), (16, 12), (16, 24), (16, -8), (4, 8)])
 def test_impossible_numbers_of_bits_are_refused(dim, bits):
     for make in (lambda: random_codes(dim, bits), lambda: learn_codes(np.eye(dim, dtype=np.float32), bits)):
@@ -97,6 +152,8 @@ def test_training_refuses_what_cannot_be_learned():
         ((rows, 16), "vary in 8 directions"),
         ((rows, 8, "pca"), "'pca'"),
         ((rows, 8, "itq", -1), "seed -1"),
+        ((rows, 8, "itq", 0, -1), "of -1 iterations"),
+        ((np.ones((20, 16), np.float32), 8), "the 20 descriptors they are learned from vary in 0 directions"),
     ):
         with pytest.raises(InputError, match=part):
             learn_codes(*arguments)

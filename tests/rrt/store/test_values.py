@@ -6,7 +6,7 @@ from builders import unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rrt.store.values import all_finite, to_float32, to_stored
+from rrt.store.values import Float32Rows, all_finite, as_float32, to_float32, to_stored
 
 HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
 
@@ -90,6 +90,44 @@ def test_every_half_comes_back_as_the_same_float():
         expected = values.astype(np.float32)
         np.testing.assert_array_equal(to_float32(values), expected)
         np.testing.assert_array_equal(np.signbit(to_float32(values)), np.signbit(expected))
+
+
+def test_halves_of_a_length_that_the_fast_conversion_takes_come_back_as_the_same_floats():
+    # Those that hold large numbers together, as all halves above, are converted another way.
+    small = HALVES[np.abs(HALVES) <= 2]
+    for halves in (small[:, None], small[None], small[:0, None], *HALVES[::11, None, None], HALVES[-1:, None]):
+        found, expected = to_float32(halves), halves.astype(np.float32)
+        assert found.shape == halves.shape
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+
+@pytest.mark.parametrize("half", [65504, -65504, np.inf, -np.inf, np.nan, 2**-24, -(2**-24)])
+def test_the_largest_the_smallest_and_no_number_come_back_alone(half):
+    np.testing.assert_array_equal(to_float32(np.array([[half]], np.float16)), np.array([[half]], np.float32))
+
+
+def test_what_is_converted_is_memory_of_its_own_and_float32_is_not_converted():
+    for dtype in ("float16", "float32"):
+        rows = np.ones((2, 3), dtype)
+        to_float32(rows)[:] = 7
+        assert (rows == 1).all()
+    assert as_float32(rows) is rows and as_float32(rows.astype(np.float16)).dtype == np.float32
+    assert to_stored(rows, "float32") is rows
+    # Integers are scaled even where they are int8 already.
+    assert to_stored(np.array([[0, -2]], np.int8), "int8").tolist() == [[0, -127]]
+    assert to_stored(np.array([[3, 4]], np.int8), "float16").tolist() == np.float16([[0.6, 0.8]]).tolist()
+
+
+def test_a_table_of_halves_gives_float32_rows_by_slice_number_and_numbers():
+    halves = np.arange(12, dtype=np.float16).reshape(4, 3)
+    table = Float32Rows(halves)
+    assert len(table) == 4 and table.shape == (4, 3) and table.dtype == np.float32
+    for key in (slice(1, 3), 2, np.array([3, 0])):
+        assert table[key].dtype == np.float32
+        np.testing.assert_array_equal(table[key], halves[key])
+    assert np.asarray(table).dtype == np.float32 and np.asarray(table, np.float64).dtype == np.float64
+    np.testing.assert_array_equal(np.asarray(table), halves)
 
 
 def test_every_half_is_known_as_finite_or_not():

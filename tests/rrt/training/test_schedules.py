@@ -30,6 +30,17 @@ def test_milestones_count_in_whatever_order_they_are_given():
         assert rates([0, 10, 20, 30, 40], scheduler_tau=order, **settings) == [2, 1, 0.5, 0.5, 0.25]
 
 
+def test_an_epoch_of_one_step_and_of_planted_ones_is_the_first():
+    settings = {"per_epoch": 1, "scheduler_tau": (1,), "scheduler_gamma": 0.5, "epochs": 5}
+    assert rates([0, 1], **settings) == [2, 1] and rates([0, 3, 4], planted_steps=3, **settings) == [2, 2, 1]
+
+
+def test_warm_schedules_warm_up_over_500_steps_unless_told_otherwise_and_at_most_over_the_run():
+    np.testing.assert_allclose(rates([0, 249, 499], scheduler="warmcos", epochs=100), [0.004, 1, 2])
+    np.testing.assert_allclose(rates([0, 499], scheduler="warmstep", epochs=100), [0.004, 2])
+    np.testing.assert_allclose(rates([0, 9, 19, 20], scheduler="warmcos", epochs=2), [0.1, 1, 2, 2])
+
+
 def test_the_published_milestones_lie_behind_the_published_epochs():
     assert set(rates(range(0, 150, 7), epochs=15)) == {2.0}
 
@@ -68,6 +79,20 @@ def test_no_bias_decay_spares_the_vectors():
     assert all(p.dim() > 1 for p in decayed["params"]) and decayed["weight_decay"] == 5e-4
     assert all(p.dim() == 1 for p in spared["params"]) and spared["weight_decay"] == 0
     assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_optimisers_have_the_numbers_of_the_settings(name):
+    settings = TrainSettings(optim=name, lr=0.25, weight_decay=0.125, momentum=0.75, nesterov=True)
+    model = RRT(**NETWORK)
+    model.classifier.bias.requires_grad_(False)
+    (group,) = make_optimizer(model, settings).param_groups
+    assert (group["lr"], group["weight_decay"]) == (0.25, 0.125)
+    assert len(group["params"]) == len(list(model.parameters())) - 1
+    if name == "sgd":
+        assert group["momentum"] == 0.75 and group["nesterov"] is True
+    else:
+        assert group["fused"] is True
 
 
 @pytest.mark.parametrize("name, kind", [("adamw", "AdamW"), ("adam", "Adam"), ("sgd", "SGD")])
