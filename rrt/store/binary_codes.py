@@ -80,7 +80,7 @@ def learn_codes(rows: np.ndarray, bits: int, kind: str = "itq", seed: int = 0, i
     directions = vectors[:, :bits]
     projected = centred @ directions.astype(np.float32)
     rotation = _rotation(bits, seed)
-    # Not faiss.ITQMatrix: that of faiss 1.15 does not converge, descriptors are read little nearer than turned at random.
+    # Not faiss.ITQMatrix: that of faiss 1.15 does not converge, and is read little nearer than a turn at random.
     for _ in bar(range(iterations if kind == "itq" else 0), "turning", "iteration", passing=True):
         signs = np.where(projected @ rotation.astype(np.float32) > 0, np.float32(1), np.float32(-1))
         left, _, right = np.linalg.svd((projected.T @ signs).astype(np.float64))

@@ -25,6 +25,20 @@ def test_anchors_have_enough_positives_and_a_negative_among_their_candidates():
     assert sampler.anchors.tolist() == [0, 1, 4]
 
 
+def test_five_positives_among_a_hundred_candidates_and_one_negative_are_the_published_choice():
+    # Image i of landmark 0 has i positives listed before its negatives.
+    labels = np.repeat([0, 1], [8, 200])
+    neighbors = np.tile(np.arange(8, 208), (208, 1))
+    for image in range(8):
+        neighbors[image, :image] = (image + 1 + np.arange(image)) % 8
+    neighbors[8:] = np.arange(8, 208)
+    neighbors[7, :100] = np.resize(np.arange(7), 100)
+    sampler = TripletSampler(labels, neighbors)
+    assert sampler.anchors.tolist() == [5, 6]
+    drawn = sampler.epoch(np.random.default_rng(0))
+    assert drawn.shape == (2, 3) and sorted(drawn[:, 0].tolist()) == [5, 6]
+
+
 def test_candidates_past_num_candidates_do_not_count():
     sampler = TripletSampler(LABELS, ring_neighbors(), num_candidates=3, min_positives=2)
     # Image 0's first three are all its own: no negative to draw.
