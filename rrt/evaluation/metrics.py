@@ -278,7 +278,7 @@ def bootstrap_interval(aps, num_samples=10000, seed=0, level=0.95):
         batch=max(1, 2_000_000 // len(aps)),
         confidence_level=level,
         method="percentile",
-        random_state=np.random.default_rng(seed),
+        rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(found.low), float(found.high)
 

@@ -27,9 +27,7 @@ def write_run(path, queries: Sequence[str], rankings: Iterable[Sequence[str]], t
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         for query, documents in zip(queries, rankings, strict=True):
             query, count = _word(query), len(documents)
-            file.writelines(
-                f"{query} Q0 {_word(name)} {place + 1} {count - place} {tag}\n" for place, name in enumerate(documents)
-            )
+            file.writelines(f"{query} Q0 {_word(name)} {i + 1} {count - i} {tag}\n" for i, name in enumerate(documents))
     return Path(path)
 
 
@@ -42,7 +40,8 @@ def read_run(path) -> tuple[dict[str, list[str]], str]:
     path = Path(path)
     found: dict[str, dict[str, tuple]] = {}
     tag = ""
-    for where, (query, _, name, rank, score, tag) in _lines(path, 6, "query Q0 document rank score tag"):
+    for where, (query, _, name, rank, score, last) in _lines(path, 6, "query Q0 document rank score tag"):
+        tag = last
         query, name = unquote(query), unquote(name)
         try:
             key = (-float(score), int(rank))
@@ -56,7 +55,7 @@ def read_run(path) -> tuple[dict[str, list[str]], str]:
         documents[name] = key
     if not found:
         raise InputError(f"{path}: the run is empty; expected lines 'query Q0 document rank score tag'")
-    return {query: sorted(documents, key=documents.get) for query, documents in found.items()}, unquote(tag)
+    return {query: sorted(documents, key=documents.__getitem__) for query, documents in found.items()}, unquote(tag)
 
 
 def write_qrels(path, queries: Sequence[str], gallery: Sequence[str], gnd: list[dict], protocol: str) -> Path:
@@ -79,19 +78,19 @@ def run_positions(
     unknown = run.keys() - set(queries)
     if unknown:
         raise InputError(f"{path}: '{min(unknown)}' is no query of the test set; give the lists the run was made for")
-    places = {name: place for place, name in enumerate(gallery)}
+    positions = {name: position for position, name in enumerate(gallery)}
     ranks = np.full((len(queries), max(map(len, run.values()))), -1, np.int64)
     for row, query in enumerate(queries):
         for column, name in enumerate(run.get(query, ())):
-            if name not in places:
+            if name not in positions:
                 if not others:
                     raise InputError(
                         f"{path}: '{name}' (query '{query}') is not in the gallery; give the lists the run was made"
                         " for, or say that there are distractors"
                     )
-                places[name] = len(places)
-            ranks[row, column] = places[name]
-    return ranks, len(places)
+                positions[name] = len(positions)
+            ranks[row, column] = positions[name]
+    return ranks, len(positions)
 
 
 def _lines(path, count, form):

@@ -92,7 +92,8 @@ def _count(job) -> tuple[int, int]:
     path, indices, chosen, border, settings = job
     store = _opened(path)
     images = [strongest(store.names[i], store.image_size[i], store.read(i), **chosen) for i in indices]
-    matches = match_pictures(*(inner(image, border) for image in images), **settings)
+    first, second = (inner(image, border) for image in images)
+    matches = match_pictures(first, second, **settings)
     return len(matches.pairs), len(matches.inliers)
 
 
@@ -126,15 +127,10 @@ def interval(pairs: pd.DataFrame, seed: int) -> tuple[float, float]:
         return sums[both].sum() / number if number else np.nan
 
     if len(queries) < 2:
-        return (float(area([0])),) * 2
+        return float(area([0])), float(area([0]))
     random = np.random.default_rng(seed)
     drawn = bootstrap(
-        [np.arange(len(queries))],
-        area,
-        n_resamples=RESAMPLES,
-        vectorized=False,
-        method="percentile",
-        random_state=random,
+        [np.arange(len(queries))], area, n_resamples=RESAMPLES, vectorized=False, method="percentile", rng=random
     ).bootstrap_distribution
     low, high = np.nanquantile(drawn, INTERVAL)
     return float(low), float(high)

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -38,7 +39,8 @@ _LISTS = ("float_list", "uint32_list")  # a DatumProto holds one of them
 _NUMBERS = ("x", "y", "scale", "orientation", "strength")
 _NUMBERS_BYTES = 5 * len(_NUMBERS)  # a tag and a float each
 _MOST_AXES = 16  # the product of a damaged file's million sides would take minutes
-_CLASSES = message_classes("delf.protos", _MESSAGES, {"DatumProto": {"values": _LISTS}})
+# Any: the fields of classes made at run time are known to nobody else.
+_CLASSES: dict[str, Any] = message_classes("delf.protos", _MESSAGES, {"DatumProto": {"values": _LISTS}})
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def serialize_datum(array):
     return datum.SerializeToString()
 
 
-def _decode(message_name, data):
+def _decode(message_name, data) -> Any:
     try:
         return _CLASSES[message_name].FromString(data)
     except DecodeError:

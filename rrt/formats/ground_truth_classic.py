@@ -61,7 +61,7 @@ def read_classic(texts, stems):
         names.append(file.name.removesuffix("_query.txt"))
         name, box = _query(file)
         qimlist.append(name)
-        entry = {"bbx": box}
+        entry: dict = {"bbx": box}
         for grade in CLASSIC_GRADES:
             graded = file.with_name(file.name.removesuffix("query.txt") + f"{grade}.txt")
             lines = _lines(graded)

@@ -137,7 +137,7 @@ def _matrix(data, order, depth):
         keys = [text[i : i + width].split(b"\0")[0].decode("latin1") for i in range(0, len(text), max(width, 1))]
         values = _inner(parts, count * len(keys), order, depth)
         return name, [
-            dict(zip(keys, values[i * len(keys) : (i + 1) * len(keys)])) for i in range(count)
+            dict(zip(keys, values[i * len(keys) : (i + 1) * len(keys)])) for i in range(int(count))
         ] if keys else []
     if kind == _CHAR:
         encoding, text = next(parts, (16, b""))

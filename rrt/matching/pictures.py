@@ -44,6 +44,7 @@ class Matches(NamedTuple):
 
     @property
     def inliers(self) -> np.ndarray:
+        """Those of the pairs that verification kept."""
         return self.pairs[self.verification.inliers]
 
 
@@ -56,7 +57,8 @@ def strongest(
     if score_threshold is not None:
         order = order[local.attention[order] >= score_threshold]
     order = order[:max_features]
-    return Picture(name, tuple(map(int, size)), local.keypoints[order], local.descriptors[order])
+    width, height = map(int, size)
+    return Picture(name, (width, height), local.keypoints[order], local.descriptors[order])
 
 
 def inner(picture: Picture, border: float) -> Picture:
@@ -105,12 +107,13 @@ def match_pictures(
 
 
 def add_matching_options(p: argparse.ArgumentParser) -> None:
+    """Add the options that matching_settings() and check_matching_options() read."""
     p.add_argument(
         "--border",
         type=float,
         default=BORDER,
-        help="features nearer to the border than this part of the shorter side are left out, because the padding that a "
-        "network sees there matches that of any other image (default %(default)s; 0: none)",
+        help="features nearer to the border than this part of the shorter side are left out, because the padding that "
+        "a network sees there matches that of any other image (default %(default)s; 0: none)",
     )
     p.add_argument(
         "--matching",

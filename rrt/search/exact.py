@@ -8,7 +8,7 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.progress import bar
 from rrt.search.whitening import load_whitening
-from rrt.store.checked import _check_table, _rows, refuse_not_finite
+from rrt.store.checked import as_rows, check_table, refuse_not_finite
 from rrt.store.linear import l2_normalize
 from rrt.store.store import Store
 
@@ -87,9 +87,9 @@ def search(gallery, queries, k=None):
     itself, exact in float64: rrt.search.self_search. Raises InputError for sizes that do not fit and rows that are not
     finite.
     """
-    queries = _rows(queries, "queries")
+    queries = as_rows(queries, "queries")
     gallery = gallery if hasattr(gallery, "shape") else np.asarray(gallery, dtype=np.float32)
-    _check_table(gallery.shape, "gallery")
+    check_table(gallery.shape, "gallery")
     if gallery.shape[1] != queries.shape[1]:
         raise InputError(
             f"queries have {queries.shape[1]} dimensions and the gallery {gallery.shape[1]}; extract both"
@@ -140,7 +140,7 @@ def query_expansion(queries, gallery, k=2, alpha=0.3):
     """
     if alpha < 0:
         raise InputError(f"query expansion with alpha={alpha}: it may not be negative")
-    queries = _rows(queries, "queries")
+    queries = as_rows(queries, "queries")
     gallery = gallery if hasattr(gallery, "shape") else np.asarray(gallery, dtype=np.float32)
     sims, inds = search(gallery, queries, k)
     rows = np.asarray(gallery[inds.ravel()], dtype=np.float32).reshape(*inds.shape, -1)

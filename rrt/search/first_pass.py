@@ -117,7 +117,9 @@ class FirstPass:
         size = len(queries), len(gallery)
         if self.kind != "int8":
             return _largest(torch.mm(queries, gallery.t(), out=self._buffer(0, queries.dtype, size)), count)
-        products = torch._int_mm(queries, gallery.t(), out=self._buffer(0, torch.int32, size))
+        # The one product of int8 that PyTorch has; it has no public name.
+        product = torch._int_mm  # pyright: ignore[reportPrivateImportUsage]
+        products = product(queries, gallery.t(), out=self._buffer(0, torch.int32, size))
         values = self._buffer(1, torch.float32, size)
         # Copied first: a product of two types takes three times as long.
         return _largest(values.copy_(products).mul_(torch.from_numpy(self._steps[part])), count)
@@ -133,6 +135,7 @@ class FirstPass:
             return self.rows[part]
         if self.kind == "float32":
             return _tensor(self.rows[part]).to(self.device)
+        assert self._rounded is not None
         rows = torch.from_numpy(self._rounded[part]).view(_DTYPES[self.kind])
         return rows.to(self.device)
 
@@ -227,11 +230,11 @@ def _lengths(rows):
     return np.sqrt(np.vecdot(rows, rows).astype(np.float64) * (1 + (rows.shape[1] + 2) * 2.0**-24)) + 1e-20
 
 
-def _turned(rows):
+def _turned(rows: np.ndarray) -> np.ndarray:
     # Once would leave rows that are large in neighbouring coordinates, as principal components are, large in places.
-    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (2, rows.shape[1]))
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (2, rows.shape[1]))
     for each in signs:
-        rows = scipy.fft.dct(rows * each, axis=1, norm="ortho", overwrite_x=True)
+        rows = np.asarray(scipy.fft.dct(rows * each, axis=1, norm="ortho", overwrite_x=True))
     return rows
 
 

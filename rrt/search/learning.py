@@ -48,7 +48,7 @@ def learn_whitening(
         if method == "pca":
             whitening = fit_pca_whitening(descriptors, dim, power)
         else:
-            labels = images.labels if pairs is None else None
+            labels = images.labels if images and pairs is None else None
             whitening = fit_supervised_whitening(
                 descriptors, dim, labels, pairs, power, 0.5 if shrinkage is None else shrinkage
             )
@@ -56,7 +56,7 @@ def learn_whitening(
 
 
 def _read_pairs(path, store_path, images, min_inliers):
-    """int64 [P, 2]: places of the file's pairs in the image list, or in the store."""
+    """int64 [P, 2]: positions of the file's pairs in the image list, or in the store."""
     columns = ["first", "second"] + ["inliers"] * bool(min_inliers)
     try:
         table = pd.read_csv(path, dtype={"first": str, "second": str}, keep_default_na=False)
@@ -69,7 +69,7 @@ def _read_pairs(path, store_path, images, min_inliers):
         if column not in table:
             raise InputError(f"{path}: no column {column!r}; expected {', '.join(columns)}")
     if min_inliers:
-        inliers = pd.to_numeric(table["inliers"], errors="coerce")
+        inliers = pd.Series(pd.to_numeric(table["inliers"], errors="coerce"))
         if inliers.isna().any():
             line = int(inliers.isna().argmax())
             raise InputError(f"{path}: line {line + 2}: inliers {table['inliers'][line]!r} is not a number")
@@ -81,13 +81,12 @@ def _read_pairs(path, store_path, images, min_inliers):
             names = store.names
     else:
         names = images.names
-    places = {name: place for place, name in enumerate(names)}
+    positions = {name: position for position, name in enumerate(names)}
     for column in columns[:2]:
         for name in table[column]:
-            if name not in places:
+            if name not in positions:
                 raise InputError(
                     f"{path}: names '{name}', which is not in {images.path if images else store_path};"
                     " leave the pair out"
                 )
-    pairs = np.array([[places[name] for name in table[column]] for column in columns[:2]], dtype=np.int64).T
-    return pairs
+    return np.array([[positions[name] for name in table[column]] for column in columns[:2]], dtype=np.int64).T

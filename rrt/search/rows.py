@@ -24,9 +24,9 @@ class DescriptorRows:
     """
 
     def __init__(self, table, index=None, whitening=None):
-        consecutive = index is not None and len(index) and (np.diff(index) == 1).all()
-        self._table = table[index[0] : index[0] + len(index)] if consecutive else table
-        self._index = None if consecutive else index
+        self._table, self._index = table, index
+        if index is not None and len(index) and (np.diff(index) == 1).all():
+            self._table, self._index = table[index[0] : index[0] + len(index)], None
         self._whitening = whitening
         width = whitening.projection.shape[1] if whitening else table.shape[1]
         self.shape = (len(table) if index is None else len(index), width)
@@ -129,5 +129,5 @@ def summarize_rows(rows, path="descriptors", names=None):
             list(threads.map(digest, range(0, len(block), 256)))
     _, first, place = np.unique(digests, axis=0, return_index=True, return_inverse=True)
     whole = hashlib.sha256(f"{rows.shape[1]} ".encode())
-    whole.update(digests)
+    whole.update(digests.data)
     return RowsSummary(whole.hexdigest(), first[place.ravel()], longest)

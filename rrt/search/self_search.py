@@ -100,7 +100,10 @@ class SelfSearch:
         found = np.empty((len(own), self.k), dtype=np.int64)
         for start in range(0, len(own), self._block):
             part = own[start : start + self._block]
-            table, lowest, sure, _ = self._try(part, self.keep, lambda share: advance(share * len(part) / len(own)))
+            share_of_all = len(part) / len(own)
+            table, lowest, sure, _ = self._try(
+                part, self.keep, lambda share, of_all=share_of_all: advance(share * of_all)
+            )
             again = np.flatnonzero(~sure)
             if 0 < len(again) <= len(part) // 10:
                 # Few rows of unusually many close neighbours: more candidates cost less than float64 over all rows.

@@ -39,7 +39,7 @@ def digest_rows(table, rows=None) -> str:
     digest = hashlib.sha256(f"{table.shape[1]} ".encode())
     rows = np.arange(len(table)) if rows is None else rows
     for start in range(0, len(rows), _ROWS_PER_BLOCK):
-        digest.update(np.ascontiguousarray(table[rows[start : start + _ROWS_PER_BLOCK]], np.float32))
+        digest.update(np.ascontiguousarray(table[rows[start : start + _ROWS_PER_BLOCK]], np.float32).data)
     return digest.hexdigest()
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, sha256_of_file
-from rrt.store.checked import _rows
+from rrt.store.checked import as_rows
 from rrt.store.linear import fixed_signs, l2_normalize, principal_components
 
 
@@ -39,7 +39,7 @@ def fit_supervised_whitening(x, dim, labels=None, pairs=None, power=0.5, shrinka
         )
     if pairs is not None and not len(pairs):
         raise InputError("supervised whitening: no matching pairs; give some, or --method pca")
-    if pairs is None and len(np.unique(labels)) == len(labels):
+    if labels is not None and len(np.unique(labels)) == len(labels):
         raise InputError("supervised whitening: no two images have the same label; give --pairs, or --method pca")
     x = np.asarray(x, dtype=np.float32)
     # Outside of the span of the training descriptors S says nothing, and the last step would cut it off.
@@ -145,7 +145,7 @@ def fit_pca_whitening(x, dim, power=0.5):
     makes every direction equally strong (whitening), 0 only turns and cuts (PCA). InputError when fewer than `dim`
     directions carry variance.
     """
-    x = _rows(x, "whitening").astype(np.float64)
+    x = as_rows(x, "whitening").astype(np.float64)
     if (dim is not None and dim < 1) or power < 0:
         raise InputError(f"whitening to {dim} dimensions and power {power}: dim must be at least 1, power not negative")
     mean = x.mean(axis=0)

@@ -44,10 +44,10 @@ def open_arrays(path):
     """
     files = [file for key in KEYS if (file := path / f"{key}.npy").exists()] if path.is_dir() else [path]
     if path.is_dir():
-        arrays = {file.stem: _load(file, mmap_mode="r") for file in files}
+        loaded = {file.stem: np.asarray(_load(file, mmap_mode="r")) for file in files}
     else:
         loaded = _load(path)
-        arrays = {"global": loaded} if isinstance(loaded, np.ndarray) else loaded
+    arrays: dict[str, np.ndarray] = loaded if isinstance(loaded, dict) else {"global": loaded}
     if "global" not in arrays:
         raise InputError(f"{path}: no array named global; global descriptors [N, Dg] are needed")
     for key, array in arrays.items():
@@ -59,7 +59,7 @@ def open_arrays(path):
     return arrays, files
 
 
-def _load(path, **options):
+def _load(path, **options) -> "np.ndarray | dict[str, np.ndarray]":
     """An array, or the arrays of KEYS in an .npz."""
     try:
         loaded = np.load(path, allow_pickle=False, **options)

@@ -31,7 +31,8 @@ class StoreCheck:
     zero_rows: int = 0
     summary: dict = field(default_factory=dict)
 
-    def add(self, problem):
+    def add(self, problem: str) -> None:
+        """Count a problem, and keep its line while there are few."""
         self.num_problems += 1
         if len(self.problems) < self.shown:
             self.problems.append(problem)
@@ -109,9 +110,8 @@ def _check_local(store, start, end, check):
 def _faults_of_descriptors(rows, stored_as):
     """Rows [n, D] and the type they are stored as -> ({fault: bool [n]}, which rows are zero, bool [n])."""
     if stored_as == "bits":
-        return {}, np.zeros(
-            len(rows), bool
-        )  # every byte is a code; what they stand for is checked by opening the store
+        # Every byte is a code; what they stand for is checked by opening the store.
+        return {}, np.zeros(len(rows), bool)
     if stored_as == "int8":
         # Not abs(): that of -128 is negative.
         largest = np.maximum(rows.max(axis=1, initial=0).astype(int), -rows.min(axis=1, initial=0).astype(int))
@@ -137,8 +137,8 @@ def _describe(store, check):
         )
         + f", {counts.sum()} in all, "
         + (f"compressed by {store.compression}" if store.compression else "uncompressed"),
-        "descriptors an image": f"{counts.min()} to {counts.max()}, mean {counts.mean():.1f}, median {np.median(counts):g}, "
-        f"none in {np.sum(counts == 0)} images"
+        "descriptors an image": f"{counts.min()} to {counts.max()}, mean {counts.mean():.1f}, "
+        f"median {np.median(counts):g}, none in {np.sum(counts == 0)} images"
         if len(store)
         else "no images",
         "size on disk": f"{size:,} bytes" + (f", {size / len(store):,.0f} an image" if len(store) else ""),

@@ -1,4 +1,4 @@
-"""."""
+"""Descriptors of a store read and refused where they are not finite, and tables of global descriptors checked."""
 
 import numpy as np
 
@@ -38,18 +38,21 @@ def read_descriptors(store, indices: np.ndarray, max_local: int | None):
 
 
 def not_finite(store, index: int, what: str) -> InputError:
+    """The error of an image of the store whose descriptors (``what`` of them) are not finite."""
     return InputError(
         f"{store.path}: {what} of '{store.names[int(index)]}' hold NaN or infinity; extract the image again"
     )
 
 
-def _rows(x, what):
+def as_rows(x, what: str) -> np.ndarray:
+    """x as float32 [N, D] in one piece of memory; see check_table()."""
     x = np.ascontiguousarray(x, dtype=np.float32)
-    _check_table(x.shape, what)
+    check_table(x.shape, what)
     return x
 
 
-def _check_table(shape, what):
+def check_table(shape, what: str) -> None:
+    """InputError unless the shape is that of a table with at least one row; what: its name in the message."""
     if len(shape) != 2 or not shape[0]:
         raise InputError(f"{what}: descriptors of shape {shape}; expected a table [images, dimensions], not empty")
 

@@ -45,7 +45,7 @@ def create_file(path):
     return file
 
 
-def write_columns(file, sizes, blocks, local_dtype, compression=None, global_dtype=np.float32):
+def write_columns(file, sizes, blocks, local_dtype, compression=None, global_dtype: str | type = np.float32):
     """Write all columns of a store, block after block, so that memory is bounded by one block.
 
     blocks: iterable of {dataset: rows} of all datasets but the names, with `local/offsets` counted from the block's

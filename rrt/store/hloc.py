@@ -27,8 +27,8 @@ def import_hloc(features, output, global_features=None, list_path=None, image_si
     """
     paths = [Path(features), Path(global_features or features)]
     with ExitStack() as stack:
-        files = [stack.enter_context(_open(path)) for path in paths]
-        names = read_image_list(list_path).names if list_path else image_names(files[0])
+        local_file, global_file = (stack.enter_context(_open(path)) for path in paths)
+        names = read_image_list(list_path).names if list_path else image_names(local_file)
         sizes = image_sizes(names, list_path, image_size)
         settings = {
             "imported": "hloc",
@@ -36,7 +36,7 @@ def import_hloc(features, output, global_features=None, list_path=None, image_si
             "files": [{"name": path.name, "sha256": sha256_of_file(path)} for path in dict.fromkeys(paths)],
         }
         return import_records(
-            output, names, lambda name: read_image(*files, name, sizes.get(name)), settings, **options
+            output, names, lambda name: read_image(local_file, global_file, name, sizes.get(name)), settings, **options
         )
 
 
@@ -68,7 +68,9 @@ def read_image(local_file, global_file, name, size=None):
             f"{where} has keypoints {keypoints.shape}, descriptors {descriptors.shape} and scores "
             f"{scores.shape}; expected [n, 2], [D, n] and [n]"
         )
-    size = size_of(where, _read(local_file, name, "image_size", required=False), size)
+    with _readable(local_file.filename):
+        has_size = local_file.get(f"{name}/image_size") is not None
+    size = size_of(where, _read(local_file, name, "image_size") if has_size else None, size)
     return ImageRecord(
         name,
         size,
@@ -80,11 +82,9 @@ def read_image(local_file, global_file, name, size=None):
     )
 
 
-def _read(file, name, key, required=True):
+def _read(file, name, key) -> np.ndarray:
     with _readable(file.filename):
         dataset = file.get(f"{name}/{key}")
-        if dataset is None and not required:
-            return None
         if not isinstance(dataset, h5py.Dataset):
             if not isinstance(file.get(name), h5py.Group):
                 raise InputError(f"{file.filename}: no image '{name}'; extract its features or take it out of the list")

@@ -41,11 +41,13 @@ class JoinedStore:
         return len(self.first) + len(self.second)
 
     @property
-    def num_images(self):
+    def num_images(self) -> int:
+        """N."""
         return len(self)
 
     @cached_property
-    def names(self):
+    def names(self) -> list[str]:
+        """Names of the images of both."""
         return self.first.names + self.second.names
 
     @property

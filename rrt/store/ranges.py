@@ -1,4 +1,4 @@
-"""."""
+"""Ranges of the rows of a packed column."""
 
 import numpy as np
 

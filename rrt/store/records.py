@@ -1,6 +1,7 @@
 """What a store keeps of one image, checked and packed for writing (layout: rrt/store/schema.py)."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,6 +9,9 @@ from rrt.errors import InputError
 from rrt.store.linear import l2_normalize
 from rrt.store.schema import LOCAL_COLUMNS, text_array
 from rrt.store.values import as_float32, to_stored
+
+if TYPE_CHECKING:
+    from rrt.store.store import Store
 
 # Rows whose length is this near to 1 are kept to the last bit; others are scaled.
 UNIT_TOLERANCE = 1e-3
@@ -34,9 +38,9 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image of an open store, ``store[name]`` or ``store[place]``: where it is, nothing read yet."""
+    """An image of an open store, ``store[name]`` or ``store[index]``: where it is, nothing read yet."""
 
-    store: object
+    store: "Store"
     index: int
 
     def __repr__(self):
@@ -44,6 +48,7 @@ class StoredImage:
 
     @property
     def name(self) -> str:
+        """Its path."""
         return self.store.names[self.index]
 
     def record(self) -> ImageRecord:

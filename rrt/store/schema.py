@@ -39,7 +39,7 @@ AGAIN = "make it again with tools/compress_store.py"
 CODES = ("code_mean", "code_axes")
 
 # name: kind of type, number of axes
-_DATASETS = {
+COLUMNS = {
     "names": ("SO", 1),
     "image_size": ("i", 2),
     "global": ("f", 2),
@@ -105,8 +105,8 @@ def _check_attributes(path, file, schema):
 
 
 def _check_datasets(path, file):
-    found = {name: file.get(name) for name in _DATASETS}
-    for name, (kinds, axes) in _DATASETS.items():
+    found = {name: file.get(name) for name in COLUMNS}
+    for name, (kinds, axes) in COLUMNS.items():
         dataset = found[name]
         if not isinstance(dataset, h5py.Dataset):
             raise InputError(f"{path}: dataset /{name} is missing; {EXTRACT_AGAIN}")
@@ -142,6 +142,13 @@ def _check_datasets(path, file):
     offsets = found["local/offsets"][:]
     if offsets[0] != 0 or offsets[-1] != num_local or (np.diff(offsets) < 0).any():
         raise InputError(f"{path}: /local/offsets does not divide the {num_local} local descriptors; {EXTRACT_AGAIN}")
+
+
+def dataset(file, name: str) -> h5py.Dataset:
+    """A dataset of a file that open_checked() opened."""
+    found = file[name]
+    assert isinstance(found, h5py.Dataset)
+    return found
 
 
 def read_codes(path, file):

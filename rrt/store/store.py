@@ -20,6 +20,7 @@ from rrt.store.schema import (
     EXTRACT,
     LOCAL_COLUMNS,
     damage_named,
+    dataset,
     open_checked,
     read_codes,
     read_config,
@@ -70,23 +71,24 @@ class Store:
 
     def __init__(self, path):
         self._open(path)
-        self.names  # read now, where a name that stands twice is found before the work starts
+        _ = self.names  # read now, where a name that stands twice is found before the work starts
 
     def _open(self, path):
         self.path = Path(path)
         with open_checked(self.path) as file, damage_named(self.path):
-            self.image_size = file["image_size"][:]
-            self.offsets = file["local/offsets"][:]
-            self.global_dim = file["global"].shape[1]
+            self.image_size: np.ndarray = dataset(file, "image_size")[:]
+            self.offsets: np.ndarray = dataset(file, "local/offsets")[:]
+            self.global_dim = dataset(file, "global").shape[1]
+            descriptors = dataset(file, "local/descriptors")
             self.codes = read_codes(self.path, file)
-            self.local_dim = self.codes.dim if self.codes else file["local/descriptors"].shape[1]
-            self.global_dtype = file["global"].dtype.name
+            self.local_dim = self.codes.dim if self.codes else descriptors.shape[1]
+            self.global_dtype = dataset(file, "global").dtype.name
             self.config = read_config(file)
             self.attributes = {key: read_text(file, key) for key in ("desc_name", "model_sha256", "software")}
             columns = ["global", *(f"local/{column}" for column in LOCAL_COLUMNS)]
-            self._layouts = {column: _Layout.of(file[column]) for column in columns}
-            self.local_dtype = "bits" if self.codes else file["local/descriptors"].dtype.name
-            self.compression = file["local/descriptors"].compression
+            self._layouts = {column: _Layout.of(dataset(file, column)) for column in columns}
+            self.local_dtype = "bits" if self.codes else descriptors.dtype.name
+            self.compression = descriptors.compression
         self._maps = {}
         self._file, self._file_process, self._datasets = None, None, {}
         self._places = self._stem_places = None
@@ -95,7 +97,8 @@ class Store:
         return _reopened, (self.path,)
 
     @cached_property
-    def names(self):
+    def names(self) -> list[str]:
+        """Paths of the images, as in the image list they were extracted from."""
         with h5py.File(self.path, "r", locking=False) as file:
             return read_names(self.path, file)
 
@@ -146,7 +149,8 @@ class Store:
         return StoredImage(self, place)
 
     @property
-    def num_images(self):
+    def num_images(self) -> int:
+        """N."""
         return len(self)
 
     @property
@@ -285,7 +289,7 @@ class Store:
                 self._file, self._file_process = h5py.File(self.path, "r", locking=False), os.getpid()
                 self._datasets = {}
             if name not in self._datasets:
-                self._datasets[name] = self._file[name]
+                self._datasets[name] = dataset(self._file, name)
             return self._datasets[name]
 
 

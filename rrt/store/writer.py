@@ -17,10 +17,12 @@ from rrt.progress import bar
 from rrt.store.file import Sizes, create_file, remove_leftovers, remove_parts, write_finished
 from rrt.store.records import ImageRecord, Skipped, check_equal_sizes, limited, packed_columns, shaped_record
 from rrt.store.schema import (
+    COLUMNS,
     COMPRESSIONS,
     PART_SCHEMA,
     VERSION,
     canonical_settings,
+    dataset,
     first_difference,
     open_checked,
     parts_path,
@@ -67,7 +69,8 @@ class PartWriter:
         self._claim_folder()
 
     @property
-    def num_parts(self):
+    def num_parts(self) -> int:
+        """How many parts the images make."""
         return -(-len(self.names) // self.block)
 
     def block_names(self, part):
@@ -186,16 +189,16 @@ class PartWriter:
             with self._open_part(part) as file:
                 sizes.names += read_names(path, file)
                 self.skipped += [Skipped(*entry) for entry in json.loads(read_text(file, "skipped"))]
-                sizes.num_local += len(file["local/descriptors"])
-                sizes.global_dim = _agreed(path, "global", sizes.global_dim, file["global"].shape[1])
-                sizes.local_dim = _agreed(path, "local", sizes.local_dim, file["local/descriptors"].shape[1])
+                sizes.num_local += len(dataset(file, "local/descriptors"))
+                sizes.global_dim = _agreed(path, "global", sizes.global_dim, dataset(file, "global").shape[1])
+                sizes.local_dim = _agreed(path, "local", sizes.local_dim, dataset(file, "local/descriptors").shape[1])
         return sizes
 
     def _part_columns(self):
         for part in bar(range(self.num_parts), "merging", "part", leave=False):
             # Checked by the survey a moment ago.
             with h5py.File(self._part_path(part), "r", locking=False) as file:
-                yield {name: file[name][:] for name in ("image_size", "global", *(f"local/{n}" for n in file["local"]))}
+                yield {name: dataset(file, name)[:] for name in COLUMNS if name != "names"}
 
 
 def _agreed(path, kind, known, found):
@@ -263,7 +266,7 @@ def is_complete(store_path, names, settings, local_dtype=None, max_local=None, c
     with open_checked(store_path) as file:
         known = read_config(file)
         present = set(read_names(store_path, file))
-        descriptors = file["local/descriptors"]
+        descriptors = dataset(file, "local/descriptors")
         layout = {"local_dtype": descriptors.dtype.name, "compression": descriptors.compression}
         # What holds nothing cannot be compressed.
         asked = {"local_dtype": local_dtype, "compression": compression if descriptors.size else None}
