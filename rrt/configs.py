@@ -4,53 +4,52 @@
 for example ``dataset.max_sequence_len=200``.
 """
 
-from rrt.command_line.sacred import Ingredient, add_settings
-from rrt.datasets.configured import AUTO
-from rrt.datasets.sets import TEST_LISTS
-from rrt.network.model import DEFAULT_SETTINGS
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-DATASET_DEFAULTS = {
-    "name": None,
-    "desc_name": None,
-    "train_data_dir": None,
-    "test_data_dir": None,
-    "val_data_dir": None,
-    "train_txt": "train.txt",
-    "test_txt": list(TEST_LISTS),
-    "test_gnd_file": None,
-    "val_gnd_file": None,
-    "batch_size": 36,
-    "test_batch_size": 36,
-    "max_sequence_len": 500,
-    "sampler": "random",
-    "num_workers": 8,
-    "pin_memory": True,
-    "recalls": [1, 5, 10],
-    "num_candidates": 100,
+from rrt.command_line.sacred import Ingredient, add_settings, plain_config
+from rrt.command_line.settings import described
+from rrt.datasets.settings import AUTO, DatasetSettings
+from rrt.network.settings import ModelSettings
+from rrt.rerankers.build import METHODS
+
+Kind = TypeVar("Kind")
+
+# Settings that command lines of the published program may give: accepted, recorded, and used by nothing.
+# {part of the configuration, "" for the command's own: {setting: (default, meaning)}}
+UNUSED: dict[str, dict[str, tuple[Any, str]]] = {
+    "": {
+        "visdom_port": (None, "accepted and unused: scalars go to Sacred's observers"),
+        "visdom_freq": (100, "accepted and unused"),
+        "seed": (0, "unused by the evaluation, whose intervals have their own; Sacred records it"),
+    },
+    "dataset": {"test_batch_size": (36, "accepted and unused: the scorer finds its own")},
+    "model": {"dim_K": (256, "accepted and unused")},
 }
 
-DATASET_MEANINGS = {
-    "name": "for the records alone",
-    "desc_name": "names the descriptor stores delg_<desc_name>.h5 and neighbours nn_inds_<desc_name>.pkl",
-    "train_data_dir": "folder of train_txt, its store and its neighbours",
-    "test_data_dir": "folder of test_txt, the ground truth, the store and the neighbours",
-    "val_data_dir": "the same of held-out training landmarks, on which the best epoch is chosen; auto: <train_data_dir>_val"
-    " and, to train on, <train_data_dir>_train of tools/train_val_split.py where they are there",
-    "train_txt": "training list, in train_data_dir",
-    "test_txt": "lists of queries and gallery, in test_data_dir and in val_data_dir",
-    "test_gnd_file": "ground truth (.pkl, .json, .mat), in test_data_dir",
-    "val_gnd_file": "ground truth in val_data_dir; for auto by default gnd_<folder>.pkl",
-    "batch_size": "images of a training batch; a triplet is three",
-    "test_batch_size": "accepted and unused: the scorer finds its own",
-    "max_sequence_len": "local descriptors used of an image, the first in stored order",
-    "sampler": "random | triplet",
-    "num_workers": (
-        "processes that read batches for a GPU, at most its share of the cores; a processor reads in a thread"
-    ),
-    "pin_memory": "batches for a GPU lie in memory from which it copies while it computes",
-    "recalls": "cut-offs k of mP@k and mR@k",
-    "num_candidates": "neighbours of an anchor that triplets are drawn from",
-}
+
+def unused(*names: str) -> dict[str, tuple[Any, str]]:
+    """These of the command's own unused settings, for ``add_settings``."""
+    return {name: UNUSED[""][name] for name in names}
+
+
+def read_settings(kind: type[Kind], config: Mapping[str, Any]) -> Kind:
+    """The settings of a command, checked, from its Sacred configuration: the one place where that is done.
+
+    Unused settings are left out; those of reranking methods, {method: {setting: value}}, become ``rerankers`` where the
+    kind has it. Raises InputError.
+    """
+    given = plain_config(dict(config))
+    known = kind.__dataclass_fields__  # pyright: ignore[reportAttributeAccessIssue]
+    for part, names in UNUSED.items():
+        entries = given.get(part) if part else given
+        if isinstance(entries, dict):
+            for name in names.keys() & entries.keys() - (set() if part else known.keys()):
+                del entries[name]
+    if "rerankers" in known:
+        given["rerankers"] = {name: given.pop(name) for name in METHODS if name in given}
+    return kind(**given)
+
 
 _TEST_FOLDERS = {
     "roxford": {"test_data_dir": "data/oxford5k", "test_gnd_file": "gnd_roxford5k.pkl"},
@@ -83,23 +82,22 @@ def dataset_configs() -> dict[str, dict]:
     return configs
 
 
-MODEL_DEFAULTS = {"name": "rrt", "dim_K": 256, "initialisation": "published"} | DEFAULT_SETTINGS
-MODEL_MEANINGS = {"dim_K": "unused; published command lines may set it"}
-MODEL_CONFIGS = {"RRT": dict(MODEL_DEFAULTS)}
+MODEL_CONFIGS = {"RRT": {name: default for name, (default, _) in described(ModelSettings).items()}}
 
 
-def make_ingredient(name: str, defaults: dict, meanings: dict, configs: dict[str, dict]) -> Ingredient:
-    """A Sacred ingredient with these defaults, what print_config says of them, and named configurations."""
+def _ingredient(name: str, kind: type, configs: dict[str, dict]) -> Ingredient:
     ingredient = Ingredient(name, save_git_info=False)
-    add_settings(ingredient, defaults, meanings)
+    add_settings(ingredient, described(kind) | UNUSED[name])
     for config_name, entries in configs.items():
         ingredient.add_named_config(config_name, entries)
     return ingredient
 
 
 def dataset_ingredient() -> Ingredient:
-    return make_ingredient("dataset", DATASET_DEFAULTS, DATASET_MEANINGS, dataset_configs())
+    """``dataset`` on the command lines: DatasetSettings and their named configurations."""
+    return _ingredient("dataset", DatasetSettings, dataset_configs())
 
 
 def model_ingredient() -> Ingredient:
-    return make_ingredient("model", MODEL_DEFAULTS, MODEL_MEANINGS, MODEL_CONFIGS)
+    """``model`` on the command lines: ModelSettings and their named configurations."""
+    return _ingredient("model", ModelSettings, MODEL_CONFIGS)

@@ -45,7 +45,8 @@ def multiplication_rate(dtype, device, shape=(2048, 2048, 2048), repeats: int = 
     shape: (m, k, n); transposed: the second matrix is stored as [n, k].
     """
     m, k, n = shape
-    multiply = torch._int_mm if dtype == torch.int8 else torch.mm
+    # PyTorch has no other product of int8 matrices.
+    multiply = torch._int_mm if dtype == torch.int8 else torch.mm  # pyright: ignore[reportPrivateImportUsage]
     best = float("inf")
     try:
         left = torch.ones(m, k, dtype=dtype, device=device)

@@ -95,6 +95,7 @@ class DefaultRecord(_Record):
 
     def _waits(self, method, event):
         """Whether the run has done nothing yet that is worth a record; keeps the last heartbeat until it has."""
+        assert self._started is not None
         if method == "heartbeat_event" and event["beat_time"] - self._started["start_time"] < _AT_ONCE:
             self._heartbeat = [event]
             return True
@@ -152,6 +153,7 @@ class MongoRecord(_Record):
             client.close()
         number, where = None, "in the folder of -F alone"
         if not self._has_files:
+            assert self._started is not None
             files = FileStorageObserver(record_folder(self._started["ex_info"], self._started["config"]))
             number, where = files.started_event(**_copied(self._started)), f"in {files.dir}"
             for method, event in self._events + self._heartbeat:
@@ -174,6 +176,7 @@ class StrictMongoObserver(MongoObserver):
         from bson.errors import InvalidDocument
 
         for last in (False, True):
+            assert isinstance(self.run_entry, dict)
             try:
                 self.runs.update_one({"_id": self.run_entry["_id"]}, {"$set": self.run_entry}, upsert=True)
                 return

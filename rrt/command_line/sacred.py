@@ -33,7 +33,7 @@ with warnings.catch_warnings():  # sacred 0.8.7 imports pkg_resources, which set
 __all__ = ["Ingredient", "add_settings", "is_first_process", "make_experiment", "plain_config", "run_sacred"]
 
 # "fd", the default, starts two `tee` processes that outlive a killed run and reorder standard output and error.
-SETTINGS.CAPTURE_MODE = "sys"
+SETTINGS["CAPTURE_MODE"] = "sys"
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,28 +107,34 @@ def make_experiment(name, ingredients=()):
     experiment.save_git_info = save_git_info
     found = gather_sources_and_dependencies(caller, save_git_info, str(ROOT))
     experiment.mainfile, experiment.sources, experiment.dependencies = found
-    experiment.logger = _logger()
-    experiment.captured_out_filter = apply_backspaces_and_linefeeds
+    # Sacred's classes say None of both.
+    experiment.logger = _logger()  # pyright: ignore[reportAttributeAccessIssue]
+    experiment.captured_out_filter = apply_backspaces_and_linefeeds  # pyright: ignore[reportAttributeAccessIssue]
     experiment.pre_run_hook(_check_types)
     return experiment
 
 
-class _DocumentedConfig(ConfigDict):
-    """Settings whose meanings `print_config` shows."""
+class _DescribedConfig(ConfigDict):
+    """Settings whose meanings `print_config` shows, and of which some follow from others."""
 
-    def __init__(self, defaults, meanings):
-        super().__init__(defaults)
-        self._meanings = meanings
+    def __init__(self, described):
+        self._plain = {name: default for name, (default, _) in described.items() if not callable(default)}
+        super().__init__(self._plain)
+        self._derived = {name: default for name, (default, _) in described.items() if callable(default)}
+        self._meanings = {name: meaning for name, (_, meaning) in described.items() if meaning}
 
     def __call__(self, fixed=None, preset=None, fallback=None):
-        summary = super().__call__(fixed, preset, fallback)
+        known = (preset or {}) | self._plain | (fixed or {})
+        derived = {name: default(known) for name, default in self._derived.items()}
+        summary = ConfigDict(self._plain | derived)(fixed, preset, fallback)
         summary.docs.update(self._meanings)
         return summary
 
 
-def add_settings(ingredient, defaults, meanings):
-    """Add settings {name: default} to an experiment or ingredient, some of them explained: {name: meaning}."""
-    ingredient.configurations.append(_DocumentedConfig(defaults, meanings))
+def add_settings(ingredient, described: dict[str, tuple]) -> None:
+    """Add settings {name: (default, meaning)} to an experiment or ingredient. A default that follows from others is a
+    function of {name: value}, which holds what the user gave."""
+    ingredient.configurations.append(_DescribedConfig(described))
 
 
 def _check_types(_run):

@@ -9,14 +9,18 @@ dataset.test_data_dir; resume=None measures global search alone. Writes results.
 the run's record, where neither -F, -m nor -u says otherwise.
 """
 
-from rrt.command_line.sacred import add_settings, make_experiment, plain_config
-from rrt.configs import dataset_ingredient, model_ingredient
+from rrt.command_line.sacred import add_settings, make_experiment
+from rrt.command_line.settings import described
+from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
 from rrt.evaluation.metrics import format_table
-from rrt.evaluation.run import EVALUATION_SETTINGS, evaluate_run, protocol_text
+from rrt.evaluation.run import evaluate_run, protocol_text
+from rrt.evaluation.settings import EvaluationSettings
 from rrt.rerankers.build import all_default_settings
 
+_SETTINGS = described(EvaluationSettings) | unused("visdom_port", "seed")
+
 __doc__ += "\nSettings, given as `with name=value` (those of dataset and model: print_config):\n" + "\n".join(
-    f"  {name}={default}: {meaning}" for name, (default, meaning) in EVALUATION_SETTINGS.items()
+    f"  {name}={default}: {meaning}" for name, (default, meaning) in _SETTINGS.items()
 )
 
 __doc__ += "\nSettings of the rerankers, given as `with NAME.setting=value`:\n" + "\n".join(
@@ -27,7 +31,7 @@ __doc__ += "\nSettings of the rerankers, given as `with NAME.setting=value`:\n" 
 dataset = dataset_ingredient()
 model = model_ingredient()
 ex = make_experiment("rrt_evaluation", ingredients=[dataset, model])
-add_settings(ex, *({name: entry[part] for name, entry in EVALUATION_SETTINGS.items()} for part in (0, 1)))
+add_settings(ex, _SETTINGS)
 
 # Those of rrt are the evaluation's own.
 ex.add_config(all_default_settings())
@@ -37,8 +41,7 @@ ex.add_config(all_default_settings())
 def main(_config, _run):
     """Print the table and the protocol; the result has M_map, H_map, M_mp, H_mp and more, of the reranker where there
     is one."""
-    settings = plain_config(_config)
-    report = evaluate_run(settings.pop("dataset"), settings.pop("model"), settings)
+    report = evaluate_run(read_settings(EvaluationSettings, _config))
     numbers = report.numbers
     print(format_table(report.results, intervals=True))
     print(protocol_text(numbers))

@@ -7,22 +7,25 @@ float32 store every bit. A run that was stopped goes on where it was.
     python tools/export_delg.py with data_dir=data/oxford5k feature_name=r50_gldv2
 """
 
-from rrt.command_line.sacred import make_experiment
+from rrt.command_line.sacred import add_settings, make_experiment
 from rrt.store.export import export_delg
 
 ex = make_experiment("export_delg")
 
 
-@ex.config
-def config():
-    data_dir = "data/oxford5k"
-    feature_name = "r50_gldv1"
-    store = f"{data_dir}/delg_{feature_name}.h5"
-    output = f"{data_dir}/delg_{feature_name}"  # folder of the feature files
-    local_suffix = ".delg_local"  # .delf for DELF; empty: no local descriptors
-    global_suffix = ".delg_global"  # empty: no global descriptors
-    max_local = None  # local descriptors an image at most; None: all
-    overwrite = False  # replace files that stand there with other content
+add_settings(
+    ex,
+    {
+        "data_dir": ("data/oxford5k", ""),
+        "feature_name": ("r50_gldv1", "names the descriptor store: delg_<feature_name>.h5"),
+        "store": (lambda given: f"{given['data_dir']}/delg_{given['feature_name']}.h5", ""),
+        "output": (lambda given: f"{given['data_dir']}/delg_{given['feature_name']}", "folder of the feature files"),
+        "local_suffix": (".delg_local", ".delf for DELF; empty: no local descriptors"),
+        "global_suffix": (".delg_global", "empty: no global descriptors"),
+        "max_local": (None, "local descriptors an image at most; None: all"),
+        "overwrite": (False, "replace files that stand there with other content"),
+    },
+)
 
 
 @ex.main

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.command_line.sacred import make_experiment
+from rrt.command_line.sacred import add_settings, make_experiment
 from rrt.errors import InputError, check_count
 from rrt.formats.delf import LocalFeatures, read_datum, read_features
 from rrt.formats.lists import read_image_list
@@ -216,20 +216,28 @@ _NO_FEATURES = LocalFeatures(*(np.empty(shape, np.float32) for shape in ((0, 0),
 ex = make_experiment("import_delg")
 
 
-@ex.config
-def config():
-    data_dir = "data/oxford5k"
-    feature_name = "r50_gldv1"
-    features_dir = f"{data_dir}/delg_{feature_name}"  # folder of the feature files
-    output = f"{data_dir}/delg_{feature_name}.h5"
-    # image list or lists in data_dir; None: those of train.txt, test_query.txt, test_gallery.txt that are there
-    lists = None
-    local_suffix = ".delg_local"  # .delf for DELF; empty: no local descriptors
-    global_suffix = ".delg_global"  # empty: no global descriptors, so no search
-    local_dtype = "float16"  # or float32, which keeps every bit
-    max_local = None  # local descriptors an image at most; None: all
-    allow_missing = False  # list images without usable files in <output>.skipped.csv instead of stopping
-    overwrite = False  # delete an existing store and its parts first
+add_settings(
+    ex,
+    {
+        "data_dir": ("data/oxford5k", ""),
+        "feature_name": ("r50_gldv1", "names the descriptor store: delg_<feature_name>.h5"),
+        "features_dir": (
+            lambda given: f"{given['data_dir']}/delg_{given['feature_name']}",
+            "folder of the feature files",
+        ),
+        "output": (lambda given: f"{given['data_dir']}/delg_{given['feature_name']}.h5", ""),
+        "lists": (
+            None,
+            "image list or lists in data_dir; None: those of train.txt, test_query.txt, test_gallery.txt that are there",
+        ),
+        "local_suffix": (".delg_local", ".delf for DELF; empty: no local descriptors"),
+        "global_suffix": (".delg_global", "empty: no global descriptors, so no search"),
+        "local_dtype": ("float16", "or float32, which keeps every bit"),
+        "max_local": (None, "local descriptors an image at most; None: all"),
+        "allow_missing": (False, "list images without usable files in <output>.skipped.csv instead of stopping"),
+        "overwrite": (False, "delete an existing store and its parts first"),
+    },
+)
 
 
 @ex.main

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.command_line.sacred import make_experiment
+from rrt.command_line.sacred import add_settings, make_experiment
 from rrt.errors import InputError, check_count
 from rrt.files.atomic import atomic_path
 from rrt.formats.lists import read_image_list
@@ -56,7 +56,7 @@ def prepare_topk_gldv2(
     with Store(store_path) as store:
         if not store.global_dim:
             raise InputError(f"{store_path}: holds no global descriptors; import or extract them too")
-        index = store.indices(images.names, images)
+        store.indices(images.names, images)  # refuses a name that the store lacks
         if len(images) < 2:
             raise InputError(f"{images.path}: one image has no neighbours; at least two are needed")
         rows, summary = _read_rows(store, images, whitening, folder, (block, memory_mb, k))
@@ -155,17 +155,23 @@ class _Blocks:
 ex = make_experiment("prepare_topk_gldv2")
 
 
-@ex.config
-def config():
-    feature_name = "r50_gldv1"  # names the descriptor store: delg_<feature_name>.h5
-    data_dir = "data/gldv2"
-    train_txt = "train.txt"  # image list in data_dir
-    k = 100  # neighbours an image
-    block = 4096  # images searched, and saved, at a time
-    whitening = None  # an .npz of tools/learn_whitening.py
-    first_pass = "auto"  # numbers that find candidates: float32, faiss, bfloat16, float16, int8; auto: the fastest here
-    device = "auto"  # of the first pass: auto, cpu or cuda
-    memory_mb = 2000  # of the search's arrays, in millions of bytes
+add_settings(
+    ex,
+    {
+        "feature_name": ("r50_gldv1", "names the descriptor store: delg_<feature_name>.h5"),
+        "data_dir": ("data/gldv2", ""),
+        "train_txt": ("train.txt", "image list in data_dir"),
+        "k": (100, "neighbours an image"),
+        "block": (4096, "images searched, and saved, at a time"),
+        "whitening": (None, "an .npz of tools/learn_whitening.py"),
+        "first_pass": (
+            "auto",
+            "numbers that find candidates: float32, faiss, bfloat16, float16, int8; auto: the fastest here",
+        ),
+        "device": ("auto", "of the first pass: auto, cpu or cuda"),
+        "memory_mb": (2000, "of the search's arrays, in millions of bytes"),
+    },
+)
 
 
 @ex.main

@@ -9,7 +9,7 @@ and in nn_inds_<feature_name>.pkl.json what it was made from, so that it is not 
 from dataclasses import dataclass
 from pathlib import Path
 
-from rrt.command_line.sacred import make_experiment
+from rrt.command_line.sacred import add_settings, make_experiment
 from rrt.errors import InputError
 from rrt.evaluation.metrics import evaluate, format_table
 from rrt.formats.revisited import load_revisited_set
@@ -68,16 +68,19 @@ def prepare_topk_revisited(
 ex = make_experiment("prepare_topk_revisited")
 
 
-@ex.config
-def config():
-    dataset_name = "oxford5k"
-    feature_name = "r50_gldv1"  # names the descriptor store: delg_<feature_name>.h5
-    gnd_name = "gnd_roxford5k.pkl"  # ground truth in data_dir
-    use_aqe = False  # query expansion
-    aqe_params = {"k": 2, "alpha": 0.3}
-    save_nn_inds = True
-    data_dir = f"data/{dataset_name}"
-    whitening = None  # an .npz of tools/learn_whitening.py
+add_settings(
+    ex,
+    {
+        "dataset_name": ("oxford5k", ""),
+        "feature_name": ("r50_gldv1", "names the descriptor store: delg_<feature_name>.h5"),
+        "gnd_name": ("gnd_roxford5k.pkl", "ground truth in data_dir"),
+        "use_aqe": (False, "query expansion"),
+        "aqe_params": ({"k": 2, "alpha": 0.3}, ""),
+        "save_nn_inds": (True, ""),
+        "data_dir": (lambda given: f"data/{given['dataset_name']}", ""),
+        "whitening": (None, "an .npz of tools/learn_whitening.py"),
+    },
+)
 
 
 @ex.main

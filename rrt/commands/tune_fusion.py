@@ -7,23 +7,34 @@ global. Writes fusion.json into temp_dir, for evaluate_revisited.py with fusion=
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from rrt.command_line.sacred import add_settings, make_experiment, plain_config
-from rrt.configs import dataset_ingredient, model_ingredient
+from rrt.command_line.sacred import add_settings, make_experiment
+from rrt.command_line.settings import FilePath, described, setting, settings
+from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
 from rrt.datasets.configured import open_test
 from rrt.errors import InputError
 from rrt.evaluation.metrics import evaluate, percent
 from rrt.evaluation.reranking import evaluate_global, rerank, score_shortlists
-from rrt.evaluation.run import EVALUATION_SETTINGS, open_reranker, write_json
-from rrt.files.atomic import sha256_of_file
+from rrt.evaluation.settings import ScoredSettings
+from rrt.files.atomic import sha256_of_file, write_json
 from rrt.progress import bar
 from rrt.rerankers.fusion import Fusion
-from rrt.search.whitening import load_whitening
 
 LAMBDAS = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 TEMPERATURES = [0.1, 0.2, 0.5, 1.0, 2.0]
+
+
+@settings()
+class TuneSettings(ScoredSettings):
+    """Of tools/tune_fusion.py."""
+
+    temp_dir: FilePath = setting("folder for fusion.json and the record of the run", default="logs/tune_fusion")
+    lambdas: list[float] = setting("shares of the global similarity to try", default=LAMBDAS)
+    temperatures: list[float] = setting("factors of the logit to try", default=TEMPERATURES)
+    num_rerank: int = setting("candidates of a query that are scored; more than there are means all", default=100, ge=1)
 
 
 @dataclass(frozen=True)
@@ -67,44 +78,35 @@ def make_grid(lambdas, temperatures) -> list[list[Fusion]]:
 dataset = dataset_ingredient()
 model = model_ingredient()
 ex = make_experiment("tune_fusion", ingredients=[dataset, model])
-# {setting: (default, meaning)}; the others are those of evaluate_revisited.py.
-SETTINGS = {
-    "temp_dir": ("logs/tune_fusion", "folder for fusion.json and the record of the run"),
-    "lambdas": (LAMBDAS, "shares of the global similarity to try"),
-    "temperatures": (TEMPERATURES, "factors of the logit to try"),
-}
-_SHARED = ("resume", "num_rerank", "scale_binning", "whitening", "precision", "compile", "memory_mb", "seed", "cpu")
-SETTINGS |= {name: EVALUATION_SETTINGS[name] for name in _SHARED}
-SETTINGS["num_rerank"] = (100, "candidates of a query that are scored; more than there are means all")
-add_settings(ex, *({name: entry[part] for name, entry in SETTINGS.items()} for part in (0, 1)))
+add_settings(ex, described(TuneSettings) | unused("seed"))
 
 
 @ex.main
 def main(_config):
     """Print Medium mAP over the grid and write the best pair."""
-    settings = plain_config(_config)
-    data, network = settings.pop("dataset"), settings.pop("model")
-    if not settings["resume"]:
+    settings = read_settings(TuneSettings, _config)
+    if not settings.resume:
         raise InputError("resume is not set: name the checkpoint whose scores are to be blended")
-    make_grid(settings["lambdas"], settings["temperatures"])
-    whitening = load_whitening(settings["whitening"]) if settings["whitening"] else None
-    validation = open_test(data, "val", data["max_sequence_len"], selects=True)
-    reranker = open_reranker(data, network, settings)
-    scored = score_shortlists(validation, reranker.scorer(validation.store), settings["num_rerank"], whitening)
-    tuned = tune_fusion(validation, scored, settings["lambdas"], settings["temperatures"])
+    make_grid(settings.lambdas, settings.temperatures)
+    whitening = settings.open_whitening()
+    validation = open_test(settings.dataset, "val", selects=True)
+    reranker = settings.open_reranker()
+    scored = score_shortlists(validation, reranker.scorer(validation.store), settings.num_rerank, whitening)
+    tuned = tune_fusion(validation, scored, settings.lambdas, settings.temperatures)
     print("Medium mAP, rows lambda, columns temperature")
-    print("lambda " + " ".join(f"{temperature:>7}" for temperature in sorted(settings["temperatures"])))
-    for weight, row in zip(sorted(settings["lambdas"]), tuned.grid):
+    print("lambda " + " ".join(f"{temperature:>7}" for temperature in sorted(settings.temperatures)))
+    for weight, row in zip(sorted(settings.lambdas), tuned.grid):
         print(f"{weight:>6} " + " ".join(f"{percent(value):>7}" for value in row))
     chosen = {"lambda": tuned.fusion.weight, "temperature": tuned.fusion.temperature}
     figures = {"M_map": tuned.grid.max(), "global_M_map": tuned.before, "alone_M_map": tuned.alone}
     figures = {name: round(100 * float(value), 2) for name, value in figures.items()}
     source = {
         "validation": str(validation.folder),
-        "checkpoint_sha256": sha256_of_file(settings["resume"]),
-        "whitening": settings["whitening"],
+        "checkpoint_sha256": sha256_of_file(settings.resume),
+        "whitening": settings.whitening and str(settings.whitening),
     }
-    path = write_json(settings["temp_dir"], "fusion.json", chosen | figures | source)
+    path = Path(settings.temp_dir) / "fusion.json"
+    write_json(path, chosen | figures | source)
     print(
         f"lambda {chosen['lambda']}, temperature {chosen['temperature']}: {figures['M_map']},"
         f" global {figures['global_M_map']}, reranker alone {figures['alone_M_map']}"

@@ -5,16 +5,17 @@ held out by tools/train_val_split.py: beside the folder of a training set lie <f
 and <folder>_val, their queries and gallery. ``dataset.val_data_dir=auto`` takes the two where they are there.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from rrt.datasets.sets import TEST_LISTS, TestSet, TrainSet, open_test_set
+from rrt.datasets.sets import TestSet, TrainSet, open_test_set
+from rrt.datasets.settings import AUTO, DatasetSettings
 from rrt.errors import InputError
 from rrt.formats.ground_truth import PROTOCOLS, grades_of, protocols_of
 from rrt.store.checked import read_globals
 
-AUTO = "auto"
 _TRAIN_TXT = "train.txt"
 
 
@@ -24,55 +25,50 @@ def split_folders(train_data_dir) -> tuple[Path, Path]:
     return whole.with_name(f"{whole.name}_train"), whole.with_name(f"{whole.name}_val")
 
 
-def split_command(dataset: dict) -> str:
+def split_command(dataset: DatasetSettings) -> str:
     """The command that holds out landmarks of the training set of a ``dataset`` configuration."""
-    train, val = split_folders(dataset["train_data_dir"])
-    whole = Path(dataset["train_data_dir"]) / dataset["train_txt"]
+    train, val = split_folders(dataset.train_data_dir)
+    whole = Path(dataset.train_data_dir) / dataset.train_txt
     return f"python tools/train_val_split.py {whole} {train} {val} --name {val.name} --landmarks 200 --link_stores"
 
 
-def resolve_split(dataset: dict, select_on: str = "val") -> dict:
+def resolve_split(dataset: DatasetSettings, select_on: str = "val") -> DatasetSettings:
     """The ``dataset`` configuration with ``val_data_dir=auto`` replaced by folders.
 
     With the held-out landmarks in place: the training part and the validation set. Without them, or with
     select_on=test (the published way): all training landmarks and no validation set.
     """
-    if dataset["val_data_dir"] != AUTO:
+    if dataset.val_data_dir != AUTO:
         return dataset
-    if not dataset["train_data_dir"]:
-        return dataset | {"val_data_dir": None}
-    train, val = split_folders(dataset["train_data_dir"])
-    truth = dataset["val_gnd_file"] or f"gnd_{val.name}.pkl"
+    if not dataset.train_data_dir:
+        return replace(dataset, val_data_dir=None)
+    train, val = split_folders(dataset.train_data_dir)
+    truth = dataset.val_gnd_file or f"gnd_{val.name}.pkl"
     if select_on == "test" or not (val / truth).exists():
-        return dataset | {"val_data_dir": None}
-    return dataset | {
-        "train_data_dir": str(train),
-        "train_txt": _TRAIN_TXT,
-        "val_data_dir": str(val),
-        "val_gnd_file": truth,
-    }
+        return replace(dataset, val_data_dir=None)
+    return replace(dataset, train_data_dir=str(train), train_txt=_TRAIN_TXT, val_data_dir=str(val), val_gnd_file=truth)
 
 
-def selection_note(configured: dict, resolved: dict, select_on: str, watched=()) -> str:
+def selection_note(configured: DatasetSettings, resolved: DatasetSettings, select_on: str, watched=()) -> str:
     """One line for the log: the training list, how the epoch is chosen, and what is measured without choosing by it.
 
     configured, resolved: the ``dataset`` configuration before and after ``resolve_split``; watched: names of sets.
     """
     how = {
-        "val": f"the best epoch is chosen on the held-out landmarks of {resolved['val_data_dir']}",
-        "test": f"the best epoch is chosen on the TEST SET {resolved['test_data_dir']}, as published: its figures are"
+        "val": f"the best epoch is chosen on the held-out landmarks of {resolved.val_data_dir}",
+        "test": f"the best epoch is chosen on the TEST SET {resolved.test_data_dir}, as published: its figures are"
         " too good",
         "last": "the last epoch is kept; nothing is chosen",
     }[select_on]
-    if select_on == "val" and not resolved["val_data_dir"]:
+    if select_on == "val" and not resolved.val_data_dir:
         how = "NO VALIDATION LANDMARKS: the last epoch is kept, nothing is chosen"
-        if configured["val_data_dir"] == AUTO:
+        if configured.val_data_dir == AUTO:
             how += f"; hold some out with: {split_command(configured)}"
-    note = f"training on {Path(resolved['train_data_dir']) / resolved['train_txt']}; {how}"
+    note = f"training on {Path(resolved.train_data_dir) / resolved.train_txt}; {how}"
     return note + (f"; for the log alone: {', '.join(watched)}" if watched else "")
 
 
-def open_watched(dataset: dict, watch, max_local: int | None = None) -> dict[str, TestSet]:
+def open_watched(dataset: DatasetSettings, watch) -> dict[str, TestSet]:
     """{name: set} of what is measured after every epoch for the log alone.
 
     watch: None or a bool (the configuration's own test set, which the caller opens): nothing here; else paths of
@@ -89,7 +85,9 @@ def open_watched(dataset: dict, watch, max_local: int | None = None) -> dict[str
         name = path.stem.removeprefix("gnd_")
         if name in found or name in ("val", "test"):
             raise InputError(f"watch_test: {path} would be logged as '{name}' like another set; rename one file")
-        found[name] = open_test_set(path.parent, dataset["desc_name"], path.name, dataset["test_txt"], max_local)
+        found[name] = open_test_set(
+            path.parent, dataset.desc_name, path.name, dataset.test_txt, dataset.max_sequence_len
+        )
     return found
 
 
@@ -118,22 +116,18 @@ def check_apart(train: TrainSet, validation: TestSet) -> None:
         )
 
 
-def open_test(dataset: dict, part: str = "test", max_local: int | None = None, selects: bool = False) -> TestSet:
+def open_test(dataset: DatasetSettings, part: str = "test", selects: bool = False) -> TestSet:
     """The ``test`` or ``val`` set of a ``dataset`` configuration. selects: settings or epochs will be chosen by it."""
     if part == "val":
         configured, dataset = dataset, resolve_split(dataset)
-        if not dataset["val_data_dir"] and configured["val_data_dir"] and configured["train_data_dir"]:
+        if not dataset.val_data_dir and configured.val_data_dir and configured.train_data_dir:
             raise InputError(f"no validation landmarks; hold some out with: {split_command(configured)}")
-    for setting in (f"{part}_data_dir", f"{part}_gnd_file", "desc_name"):
-        if not dataset[setting]:
-            raise InputError(f"dataset.{setting} is not set; set it, or name a dataset that has it, as dataset.scenes")
-    if not isinstance(dataset["test_txt"], (list, tuple)) or len(dataset["test_txt"]) != 2:
-        raise InputError(
-            f"dataset.test_txt={dataset['test_txt']}: expected the lists of queries and gallery, {list(TEST_LISTS)}"
-        )
-    test = open_test_set(
-        dataset[f"{part}_data_dir"], dataset["desc_name"], dataset[f"{part}_gnd_file"], dataset["test_txt"], max_local
-    )
+    named = {name: getattr(dataset, name) for name in (f"{part}_data_dir", f"{part}_gnd_file", "desc_name")}
+    for name, value in named.items():
+        if not value:
+            raise InputError(f"dataset.{name} is not set; set it, or name a dataset that has it, as dataset.scenes")
+    folder, truth, desc_name = named.values()
+    test = open_test_set(folder, desc_name, truth, dataset.test_txt, dataset.max_sequence_len)
     if selects and protocols_of(test.gnd) != PROTOCOLS:
         raise InputError(
             f"{test.images.truth.path}: graded good and ok, but the choice is made by the Medium mAP; choose on a set"

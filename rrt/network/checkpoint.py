@@ -10,7 +10,7 @@ import torch
 
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, sha256_of_file
-from rrt.network.model import DEFAULT_SETTINGS, RRT
+from rrt.network.model import DEFAULT_SETTINGS
 from rrt.store.store import Store
 
 
@@ -124,13 +124,9 @@ def check_sizes(store: Store, model_settings: dict, checkpoint=None) -> None:
         raise InputError(f"{store.path}: {held}, {wanted}; {remedy}")
 
 
-def build_model(model: dict) -> RRT:
-    """An RRT from a ``model`` configuration, freshly initialised."""
-    return RRT(**{name: model[name] for name in DEFAULT_SETTINGS})
-
-
-def recorded_model(checkpoint: Checkpoint, model: dict) -> dict:
-    """The architecture a checkpoint records, else that of the settings (published checkpoints record nothing).
+def recorded_architecture(checkpoint: Checkpoint, model: dict) -> dict:
+    """The architecture a checkpoint records, else ``model``, that of the settings (published checkpoints record
+    nothing).
 
     A setting that is neither the recorded value nor the default was meant: then InputError instead of overruling it.
     """
@@ -142,34 +138,3 @@ def recorded_model(checkpoint: Checkpoint, model: dict) -> dict:
                 f" say {model[name]}; leave model.{name} out"
             )
     return model | recorded
-
-
-# What rrt.training.run, rrt.network.reranker and rrt.evaluation.run read of a checkpoint's settings.
-KEPT = ("model", "scale_binning", "max_sequence_len", "selection")
-
-
-class _Weights:
-    """What save_checkpoint takes for a network."""
-
-    def __init__(self, state: dict):
-        self.state = state
-
-    def state_dict(self) -> dict:
-        return self.state
-
-
-def strip_checkpoint(source, out, half: bool = False, overwrite: bool = False) -> Path:
-    """Write ``out`` from the checkpoint ``source`` -> its path. Raises InputError where it exists, or a weight does not
-    fit half precision."""
-    out = Path(out)
-    checkpoint = load_checkpoint(source)
-    if out.exists() and not overwrite:
-        raise InputError(f"{out}: exists; give another name or --overwrite")
-    state = checkpoint.state
-    if half:
-        state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-        for name, tensor in state.items():
-            if not torch.isfinite(tensor).all():
-                raise InputError(f"{source}: '{name}' holds numbers too large for half precision; leave --half out")
-    settings = {name: checkpoint.settings[name] for name in KEPT if name in checkpoint.settings}
-    return save_checkpoint(out, _Weights(state), settings=settings)

@@ -1,15 +1,15 @@
 """How the scorer computes: precision, memory, and a switch for every saving."""
 
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
+from rrt.command_line.settings import setting, settings
 from rrt.devices import fastest_type
-from rrt.errors import InputError
 from rrt.files.machine import free_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-PRECISIONS = ("auto", *DTYPES)
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 # Tokens computed at a time by each worker. A processor: 1,000 to 4,000 are fastest, of half precision three times as
 # many; more leave the cache; below, calls begin to cost. GPU: enough to fill it.
 BATCH_TOKENS = {"cpu": 2048, "cpu, half precision": 6144, "cuda": 262144}
@@ -17,39 +17,34 @@ BATCH_TOKENS = {"cpu": 2048, "cpu, half precision": 6144, "cuda": 262144}
 _WORTH_IT = 1.1
 
 
-@dataclass(frozen=True)
+@settings()
 class ScoringSettings:
-    """precision: float32 (exact), bfloat16, float16, or auto: what multiplies fastest on the device (``resolve``).
+    """How the scorer computes. What follows ``threads`` are savings that do not change the result, each with its off
+    switch."""
 
-    compile: torch.compile for the rows after attention; takes a minute, and a C++ compiler where there is no GPU.
-    memory_mb: MiB for embedded images and for what is computed at a time, None = ``default_memory_mb``.
-    batch_tokens: tokens computed at a time, None = found from the device and memory_mb. threads: workers on a
-    processor, None = PyTorch's threads.
-    The rest are savings that do not change the result, each with its off switch: packed (False: one pair at a time),
-    fused_attention (False: PyTorch's plain kernel, which stores the attention matrix), cls_only (False: every row of
-    the last layer), cached (False: images are read and embedded anew for each query), prepared (False: the first
-    layer's projection of a query is computed for each of its pairs), overlap (False: images are read in between).
-    """
-
-    precision: str = "float32"
-    compile: bool = False
-    memory_mb: int | None = None
-    batch_tokens: int | None = None
-    threads: int | None = None
-    packed: bool = True
-    fused_attention: bool = True
-    cls_only: bool = True
-    cached: bool = True
-    prepared: bool = True
-    overlap: bool = True
-
-    def __post_init__(self):
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision={self.precision!r}: choose one of {', '.join(PRECISIONS)}")
-        for name in ("memory_mb", "batch_tokens", "threads"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise InputError(f"{name}={value!r}: give a positive integer, or None to have it found")
+    precision: Precision = setting(
+        "float32 (exact), bfloat16, float16, or auto: what multiplies fastest on the device (resolve_precision)",
+        default="float32",
+    )
+    compile: bool = setting(
+        "torch.compile for the rows after attention; takes a minute, and a C++ compiler where there is no GPU",
+        default=False,
+    )
+    memory_mb: int | None = setting(
+        "MiB for embedded images and for what is computed at a time; None: default_memory_mb", default=None, ge=1
+    )
+    batch_tokens: int | None = setting(
+        "tokens computed at a time; None: found from the device and memory_mb", default=None, ge=1
+    )
+    threads: int | None = setting("workers on a processor; None: PyTorch's threads", default=None, ge=1)
+    packed: bool = setting("False: one pair at a time", default=True)
+    fused_attention: bool = setting("False: PyTorch's plain kernel, which stores the attention matrix", default=True)
+    cls_only: bool = setting("False: every row of the last layer is computed", default=True)
+    cached: bool = setting("False: images are read and embedded anew for each query", default=True)
+    prepared: bool = setting(
+        "False: the first layer's projection of a query is computed for each of its pairs", default=True
+    )
+    overlap: bool = setting("False: images are read between the products", default=True)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

@@ -13,8 +13,8 @@ from scipy.special import expit
 
 from rrt.devices import choose_device
 from rrt.errors import InputError
-from rrt.network.checkpoint import build_model, check_sizes, load_checkpoint, load_weights, recorded_model
-from rrt.network.model import DEFAULT_SETTINGS
+from rrt.network.checkpoint import check_sizes, load_checkpoint, load_weights, recorded_architecture
+from rrt.network.model import DEFAULT_SETTINGS, RRT
 from rrt.network.pairs import check_binning
 from rrt.network.precision import ScoringSettings
 from rrt.network.scorer import Scorer
@@ -98,7 +98,7 @@ class Reranker:
         unknown = sorted((model or {}).keys() - DEFAULT_SETTINGS.keys())
         if unknown:
             raise InputError(f"model has an unknown setting '{unknown[0]}'; known: {', '.join(DEFAULT_SETTINGS)}")
-        network = build_model(recorded_model(checkpoint, DEFAULT_SETTINGS | (model or {})))
+        network = RRT(**recorded_architecture(checkpoint, DEFAULT_SETTINGS | (model or {})))
         load_weights(network, checkpoint)
         recorded = checkpoint.settings
         if max_local is None and not all_local:

@@ -6,7 +6,7 @@ A method is a dataclass in a file of its own; METHODS says where, so that naming
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +43,10 @@ def method_class(name: str) -> type[RerankMethod]:
 
 
 def default_settings(name: str) -> dict[str, Any]:
-    """{setting: default} of a method."""
+    """{setting: default} of a method; the network of ``rrt`` has none."""
     kind = method_class(name)
     assert is_dataclass(kind)
-    return {entry.name: entry.default for entry in fields(kind)}
+    return {entry.name: None if entry.default is MISSING else entry.default for entry in fields(kind)}
 
 
 def all_default_settings() -> dict[str, dict[str, Any]]:
@@ -60,6 +60,8 @@ def make_method(name: str, settings: Mapping[str, Any] | None = None) -> RerankM
     unknown = sorted((settings or {}).keys() - known.keys())
     if unknown:
         raise InputError(f"reranker '{name}' has no setting '{unknown[0]}'; it has {', '.join(known) or 'none'}")
+    if name == "rrt" and not (settings or {}).get("reranker"):
+        raise InputError("reranker 'rrt' needs a network; give it reranker=rrt.Reranker.from_checkpoint(FILE)")
     return kind(**(settings or {}))
 
 

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from rrt.errors import InputError
 from rrt.network.reranker import Reranker
 from rrt.network.scorer import Scorer
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
@@ -25,16 +24,11 @@ class Transformer(RerankMethod):
     depth: ClassVar[int | None] = 100
     pairwise: ClassVar[bool] = True
 
-    reranker: Reranker | None = None
+    reranker: Reranker
     fusion: Fusion = Fusion()
-
-    def __post_init__(self):
-        if self.reranker is None:
-            raise InputError("reranker 'rrt' needs a network; give it reranker=rrt.Reranker.from_checkpoint(FILE)")
 
     def scorer(self, space: SearchSpace) -> Scorer:
         """The scorer of the space's store. InputError for descriptors of other sizes."""
-        assert self.reranker is not None
         return self.reranker.scorer(space.store)
 
     def logits(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rrt.errors import InputError, check_types
+from rrt.command_line.settings import setting, settings
+from rrt.errors import InputError
 from rrt.network.pairs import SCALES, ImageBatch, scale_index
 from rrt.store.checked import read_descriptors
 from rrt.store.linear import l2_normalize
@@ -18,34 +19,41 @@ from rrt.store.ranges import concatenated_ranges
 from rrt.store.values import as_float32
 
 
-@dataclass(frozen=True)
+@settings("planted.")
 class PlantedSettings:
-    """How pairs are planted. Ranges are drawn uniformly per view (one side of a pair) or, where said, per pair.
+    """How pairs are planted. Ranges are drawn uniformly per view (one side of a pair) or, where said, per pair."""
 
-    min_local, max_local: descriptors in a view; min_overlap, max_overlap: share of a positive's descriptors that the
-    anchor has too (per pair; more where an image has too few descriptors); noise: largest length of the random vector
-    added to a unit descriptor before it is normalised again; mixing: largest weight of another image's descriptor
-    added likewise, which disturbs along the directions in which real descriptors differ; distractors: largest share of
-    a view replaced by descriptors of other images; scale_shift: largest shift of all scales of a view, in steps of the
-    image pyramid (half octaves); global_noise: like noise, for the global descriptor; lookalike: probability (per
-    triplet) that positive and negative swap their globals, so that the global tells nothing; hard_negatives: a negative
-    is one of this many nearest global neighbours with another label, where neighbours are known.
-    """
-
-    min_local: int = 16
-    max_local: int = 48
-    min_overlap: float = 0.3
-    max_overlap: float = 1.0
-    noise: float = 0.6
-    mixing: float = 0.0
-    distractors: float = 0.3
-    scale_shift: int = 2
-    global_noise: float = 0.8
-    lookalike: float = 0.4
-    hard_negatives: int = 20
+    min_local: int = setting("descriptors in a view, at least", default=16)
+    max_local: int = setting("descriptors in a view, at most", default=48)
+    min_overlap: float = setting(
+        "share of a positive's descriptors that the anchor has too, at least; drawn per pair; more where an image has"
+        " too few descriptors",
+        default=0.3,
+    )
+    max_overlap: float = setting("the same, at most", default=1.0)
+    noise: float = setting(
+        "largest length of the random vector added to a unit descriptor before it is normalised again", default=0.6
+    )
+    mixing: float = setting(
+        "largest weight of another image's descriptor added likewise, which disturbs along the directions in which real"
+        " descriptors differ",
+        default=0.0,
+    )
+    distractors: float = setting("largest share of a view replaced by descriptors of other images", default=0.3)
+    scale_shift: int = setting(
+        "largest shift of all scales of a view, in steps of the image pyramid (half octaves)", default=2
+    )
+    global_noise: float = setting("like noise, for the global descriptor", default=0.8)
+    lookalike: float = setting(
+        "probability (per triplet) that positive and negative swap their globals, so that the global tells nothing",
+        default=0.4,
+    )
+    hard_negatives: int = setting(
+        "a negative is one of this many nearest global neighbours with another label, where neighbours are known",
+        default=20,
+    )
 
     def __post_init__(self):
-        check_types(self, "planted.")
         if not 1 <= self.min_local <= self.max_local:
             raise InputError(
                 f"planted: 1 <= min_local <= max_local must hold, got {self.min_local} and {self.max_local}"

@@ -5,9 +5,6 @@ from bisect import bisect_right
 
 import torch
 
-OPTIMISERS = ("adamw", "adam", "sgd")
-SCHEDULERS = ("multistep", "cos", "warmcos", "warmstep")
-
 
 def make_optimizer(model, settings) -> torch.optim.Optimizer:
     """The optimiser named by ``settings.optim``; ``no_bias_decay`` spares vectors (biases, norms) the weight decay."""

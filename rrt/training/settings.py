@@ -1,67 +1,75 @@
-"""Settings of the training loop, checked."""
+"""Settings of a training: of its loop, and of the command experiment.py around it."""
 
-from dataclasses import dataclass
+from dataclasses import fields
+from typing import Annotated, Any, ClassVar, Literal
 
-from rrt.errors import InputError, check_choice, check_count, check_types
-from rrt.network.precision import PRECISIONS
-from rrt.training.schedules import OPTIMISERS, SCHEDULERS
+from pydantic import Strict
 
-SELECTIONS = ("val", "test", "last")
+from rrt.command_line.settings import Expected, FilePath, setting, settings
+from rrt.datasets.settings import DatasetSettings
+from rrt.errors import InputError
+from rrt.network.precision import Precision
+from rrt.network.settings import ModelSettings
+from rrt.training.planted import PlantedSettings
 
 
-@dataclass(frozen=True)
+@settings()
 class TrainSettings:
-    """The defaults are the published ones (docs/protocol.md 4) as far as there are any; what is not published is off.
+    """The defaults are the published ones (docs/protocol.md) as far as there are any; what is not published is off."""
 
-    planted_steps: batches of planted correspondences before the first epoch of triplets; planted_fraction: share of the
-    batches that stay planted afterwards; steps_per_epoch: batches of an epoch, None = every anchor once;
-    accumulation: batches an optimiser step, which then is that of the joined batch; warmup_steps: the rate rises from 0
-    over so many optimiser steps, None = 500 for the warm schedulers and 0 for the others; label_smoothing:
-    ``rrt.training.step.pair_losses``; ema_decay: evaluate and keep the running average d average + (1 - d) weights, 0 =
-    the weights themselves; precision: float32 | bfloat16 | float16 | auto (``rrt.network.precision``); compile:
-    torch.compile in training; save_every: optimiser steps between saved states, beside those of every epoch, None = no
-    others; log_every: optimiser steps between logged scalars; tensorboard: scalars go there, too; curves: draw them at
-    the end.
-    """
-
-    epochs: int = 15
-    lr: float = 1e-4
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 5e-4
-    optim: str = "adamw"
-    scheduler: str = "multistep"
-    scheduler_tau: tuple = (16, 18)
-    scheduler_gamma: float = 0.1
-    warmup_steps: int | None = None
-    max_norm: float = 0.0
-    no_bias_decay: bool = False
-    loss: str = "bce"
-    seed: int = 0
-    planted_steps: int = 0
-    planted_fraction: float = 0.0
-    steps_per_epoch: int | None = None
-    accumulation: int = 1
-    label_smoothing: float = 0.0
-    ema_decay: float = 0.0
-    precision: str = "float32"
-    compile: bool = False
-    select_on: str = "val"
-    save_every: int | None = 1000
-    log_every: int = 100
-    tensorboard: bool = False
-    curves: bool = True
+    epochs: int = setting(default=15)
+    lr: float = setting(default=1e-4)
+    momentum: float = setting(default=0.0)
+    nesterov: bool = setting(default=False)
+    weight_decay: float = setting(default=5e-4)
+    optim: Literal["adamw", "adam", "sgd"] = setting("adamw | adam | sgd", default="adamw")
+    scheduler: Literal["multistep", "cos", "warmcos", "warmstep"] = setting(
+        "multistep | cos | warmcos | warmstep", default="multistep"
+    )
+    scheduler_tau: Annotated[tuple[int, ...], Strict(False)] = setting(
+        "epochs at which multistep changes the rate", default=(16, 18)
+    )
+    scheduler_gamma: float = setting(default=0.1)
+    warmup_steps: int | None = setting(
+        "the rate rises from 0 over so many optimiser steps; None: 500 for the warm schedulers, 0 for the others",
+        default=None,
+    )
+    max_norm: float = setting(default=0.0)
+    no_bias_decay: bool = setting("spare biases and norms the weight decay", default=False)
+    loss: Literal["bce"] = setting(default="bce")
+    seed: int = setting(default=0)
+    planted_steps: int = setting("batches of planted correspondences before the first epoch of triplets", default=0)
+    planted_fraction: float = setting("share of the batches that stay planted afterwards", default=0.0)
+    steps_per_epoch: int | None = setting("batches of an epoch; None: every anchor once", default=None)
+    accumulation: int = setting("batches of an optimiser step, which then is that of the joined batch", default=1, ge=1)
+    label_smoothing: float = setting("see rrt.training.step.pair_losses", default=0.0)
+    ema_decay: float = setting(
+        "evaluate and keep the running average d average + (1 - d) weights; 0: the weights themselves", default=0.0
+    )
+    precision: Precision = setting("float32 | bfloat16 | float16 | auto, see rrt.network.precision", default="float32")
+    compile: bool = setting("torch.compile in training", default=False)
+    select_on: Literal["val", "test", "last"] = setting(
+        "how the best epoch is chosen: val | test | last", default="val"
+    )
+    save_every: int | None = setting(
+        "optimiser steps between saved states, beside those of every epoch; None: no others", default=1000, ge=1
+    )
+    log_every: int = setting("optimiser steps between logged scalars", default=100, ge=1)
+    tensorboard: bool = setting("log scalars there, too", default=False)
+    curves: bool = setting("draw the scalars at the end", default=True)
 
     # What a resumed run may change without becoming another run.
-    FREE_TO_CHANGE = ("epochs", "select_on", "compile", "save_every", "log_every", "tensorboard", "curves")
+    FREE_TO_CHANGE: ClassVar[tuple[str, ...]] = (
+        "epochs",
+        "select_on",
+        "compile",
+        "save_every",
+        "log_every",
+        "tensorboard",
+        "curves",
+    )
 
     def __post_init__(self):
-        check_types(self)
-        check_choice("optim", self.optim, OPTIMISERS)
-        check_choice("scheduler", self.scheduler, SCHEDULERS)
-        check_choice("select_on", self.select_on, SELECTIONS)
-        check_choice("loss", self.loss, ("bce",))
-        check_choice("precision", self.precision, PRECISIONS)
         if self.lr <= 0 or self.weight_decay < 0 or self.max_norm < 0:
             raise InputError("lr must be positive, weight_decay and max_norm not negative")
         if self.seed < 0:
@@ -79,11 +87,53 @@ class TrainSettings:
         for name in ("label_smoothing", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)}: must lie in 0..1, 1 excluded; 0 turns it off")
-        check_count("accumulation", self.accumulation)
-        check_count("log_every", self.log_every)
-        if self.save_every is not None:
-            check_count("save_every", self.save_every)
 
     def optimiser_steps(self, batches: int) -> int:
         """Optimiser steps that so many batches of a stage make; the last may join fewer batches."""
         return -(-batches // self.accumulation)
+
+
+_Watched = Annotated[Any, Expected("True, None or ground truth files with commas between them")]
+
+
+@settings()
+class ExperimentSettings(TrainSettings):
+    """Of experiment.py: the loop's, the data's, the network's, and where all of it comes from and goes."""
+
+    dataset: DatasetSettings = DatasetSettings()
+    model: ModelSettings = ModelSettings()
+    planted: PlantedSettings = PlantedSettings()
+    temp_dir: FilePath = setting("folder for the checkpoints and the record of the run", default="logs/experiment")
+    resume: FilePath | None = setting(
+        "auto: go on from temp_dir/last.pt where it is there; or the path of such a checkpoint", default=None
+    )
+    weights: FilePath | None = setting("a checkpoint whose weights a new training starts from", default=None)
+    cpu: bool = setting("do not use a GPU", default=False)
+    cudnn_flag: str = setting("benchmark: have cuDNN measure its ways", default="benchmark")
+    scale_binning: Literal["published", "exact"] = setting(
+        "published | exact, see rrt.network.pairs.scale_index", default="published"
+    )
+    max_train_local: int | None = setting(
+        "local descriptors of an image in training; None: dataset.max_sequence_len", default=None
+    )
+    min_train_local: int | None = setting(
+        "draw their number between this and max_train_local for every batch", default=None
+    )
+    min_positives: int = setting("images of a landmark from which on it gives anchors", default=5)
+    negatives: int = setting(
+        "of an anchor in a batch; its images are batch_size / (2 + negatives) anchors with theirs", default=1
+    )
+    hard_negatives: int = setting(
+        "draw them from this many of the most similar of other labels; 0: from all candidates", default=0
+    )
+    watch_test: _Watched = setting(
+        "measured after every epoch, for the log alone. True: the test set; or ground truth files with commas between"
+        " them, as data/oxford5k/gnd_roxford5k.pkl,data/paris6k/gnd_rparis6k.pkl (lists, store and neighbours beside"
+        " each)",
+        default=None,
+    )
+
+    @property
+    def training(self) -> TrainSettings:
+        """Those of the loop alone."""
+        return TrainSettings(**{entry.name: getattr(self, entry.name) for entry in fields(TrainSettings)})

@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 
+from rrt.configs import read_settings
 from rrt.training.run import train_run
+from rrt.training.settings import ExperimentSettings
 from rrt.training.trainer import Trainer
 
 if __name__ == "__main__":
@@ -20,4 +22,4 @@ if __name__ == "__main__":
         step(self, *rest)
 
     Trainer._step = killed
-    train_run(*arguments)
+    train_run(read_settings(ExperimentSettings, arguments))

@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from builders import records_in, unit_rows
 
-from rrt.configs import DATASET_DEFAULTS
+from rrt.configs import read_settings
 from rrt.datasets.sets import neighbors_path, open_train_set, store_path
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
-from rrt.rerankers.build import all_default_settings
 from rrt.search.exact import search
 from rrt.search.table import describe_origin, save_neighbors
 from rrt.store.records import ImageRecord
@@ -104,7 +103,7 @@ def make_measured_world(root):
 
 def toy_dataset(root):
     """The dataset configuration of the test set in ``root``/test."""
-    return DATASET_DEFAULTS | {
+    return {
         "test_data_dir": str(root / "test"),
         "test_gnd_file": "gnd_toy.pkl",
         "desc_name": "toy",
@@ -112,11 +111,9 @@ def toy_dataset(root):
     }
 
 
-def compare_settings(table, root):
-    """The defaults of a comparing command ({setting: (default, meaning)}) and of all methods, with results in
-    ``root``/out."""
-    methods = all_default_settings()
-    return {name: value for name, (value, _) in table.items()} | methods | {"temp_dir": str(root / "out"), "cpu": True}
+def typed(kind, dataset, model=None, **settings):
+    """Settings of a command as its Sacred configuration makes them; model: what differs from a network that fits."""
+    return read_settings(kind, settings | {"dataset": dataset, "model": NETWORK if model is None else model})
 
 
 def save_table(folder, desc_name, table, *lists):
@@ -133,7 +130,7 @@ def make_dataset(root):
     make_world(root / "train")
     make_test_world(root / "val", landmarks=3, seed=1)
     make_test_world(root / "test", landmarks=3, seed=2)
-    return DATASET_DEFAULTS | {
+    return {
         "desc_name": "toy",
         "train_data_dir": str(root / "train"),
         "test_data_dir": str(root / "test"),

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import torch
-from reranking import NETWORK
+from reranking import NETWORK, typed
 
-from rrt.configs import MODEL_DEFAULTS
 from rrt.network.checkpoint import load_checkpoint
 from rrt.training.run import train_run
+from rrt.training.settings import ExperimentSettings
 
 RUN = {
     "resume": None,
@@ -33,8 +33,9 @@ def with_validation(world):
     return world | {"val_data_dir": str(Path(world["test_data_dir"]).parent / "val"), "val_gnd_file": "gnd_toy.pkl"}
 
 
-def run(dataset, folder, model=None, **settings):
-    return train_run(dataset, MODEL_DEFAULTS | NETWORK | (model or {}), RUN | {"temp_dir": str(folder)} | settings)
+def run(dataset, folder, model=None, log=None, **settings):
+    settings = RUN | {"temp_dir": str(folder)} | settings
+    return train_run(typed(ExperimentSettings, dataset, NETWORK | (model or {}), **settings), log)
 
 
 def weights(path):

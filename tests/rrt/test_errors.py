@@ -3,12 +3,11 @@
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
 
 import pytest
 
 from rrt.command_line.parser import run_command
-from rrt.errors import InputError, check_types
+from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
 
 
@@ -89,26 +88,3 @@ def test_importing_the_package_loads_nothing_heavy():
         assert not heavy, heavy
     """)
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@dataclass
-class Typed:
-    count: int | None = 1
-    rate: float = 0.5
-    on: bool = False
-    name: str = "x"
-    steps: tuple = ()
-
-
-def test_settings_are_of_their_types():
-    check_types(Typed(None, 1, True, "y", [1, 2]))
-    for values, message in [
-        ({"count": True}, "setting a.count=True: expected an integer or None"),
-        ({"rate": "1"}, "setting a.rate='1': expected a number"),
-        ({"on": 1}, "setting a.on=1: expected True or False"),
-        ({"name": None}, "setting a.name=None: expected a text"),
-        ({"steps": 3}, "setting a.steps=3: expected a list"),
-    ]:
-        with pytest.raises(InputError) as caught:
-            check_types(Typed(**values), "a.")
-        assert str(caught.value) == message

@@ -5,12 +5,13 @@ import io
 import json
 
 import pytest
-from reranking import compare_settings, make_test_world, toy_dataset
+from reranking import make_test_world, toy_dataset, typed
 
-from rrt.commands import compare
 from rrt.commands import compare_stores as tool
-from rrt.configs import MODEL_DEFAULTS
 from rrt.errors import InputError
+from rrt.evaluation.comparison import CompareSettings, compare
+from rrt.evaluation.store_comparison import CompareStoresSettings, as_csv, as_markdown, compare_stores
+from rrt.rerankers.build import all_default_settings
 from rrt.store.store import Store
 
 
@@ -23,13 +24,14 @@ def world(tmp_path_factory):
 
 
 def settings(root, **given):
-    return compare_settings(tool.SETTINGS, root) | given
+    given = {"temp_dir": str(root / "out"), "cpu": True} | given
+    return typed(CompareStoresSettings, toy_dataset(root), {}, **given)
 
 
 @pytest.fixture(scope="module")
 def rows(world):
     given = settings(world, variants=["whole", "2", "int8", "bits 4"], methods=["geometric"])
-    return tool.compare_stores(toy_dataset(world), MODEL_DEFAULTS, given)
+    return compare_stores(given)
 
 
 def test_every_store_is_measured_and_the_whole_one_as_by_compare(world, rows, tmp_path):
@@ -40,8 +42,8 @@ def test_every_store_is_measured_and_the_whole_one_as_by_compare(world, rows, tm
         ("int8", "geometric"),
         ("bits 4", "geometric"),
     ]
-    given = compare_settings(compare.SETTINGS, tmp_path) | {"methods": ["geometric"]}
-    plain = compare.compare(toy_dataset(world), MODEL_DEFAULTS, given)
+    given = {"methods": ["geometric"], "temp_dir": str(tmp_path / "out"), "cpu": True}
+    plain = compare(typed(CompareSettings, toy_dataset(world), {}, **given))
     assert rows[0]["map"] == plain[0]["map"] and rows[1]["map"] == plain[1]["map"]
     assert rows[1]["held_bytes"] == plain[1]["bytes_per_image"]
     assert set(rows[1]["gain"].values()) == {0.0}
@@ -68,15 +70,15 @@ def test_stores_are_as_their_names_say(world, rows):
 
 
 def test_tables_hold_a_line_for_each_row(rows):
-    markdown = tool.as_markdown(rows).splitlines()
+    markdown = as_markdown(rows).splitlines()
     assert len(markdown) == 2 + len(rows) and "| whole |" in markdown[3]
-    table = list(csv.DictReader(io.StringIO(tool.as_csv(rows))))
+    table = list(csv.DictReader(io.StringIO(as_csv(rows))))
     assert [float(line["medium_map"]) for line in table] == [row["map"]["medium"] for row in rows]
 
 
 def test_the_command_writes_its_tables(world, tmp_path, monkeypatch, rows, capsys):
     monkeypatch.setattr(tool, "compare_stores", lambda *args: rows)
-    tool.main(settings(world, temp_dir=str(tmp_path)) | {"dataset": {}, "model": {}})
+    tool.main({"temp_dir": str(tmp_path), "dataset": {}, "model": {}} | all_default_settings())
     assert json.loads((tmp_path / "stores.json").read_text())["rows"][1]["map"] == rows[1]["map"]
     assert (tmp_path / "stores.md").read_text() in capsys.readouterr().out and (tmp_path / "stores.csv").exists()
 
@@ -95,7 +97,5 @@ def test_the_command_writes_its_tables(world, tmp_path, monkeypatch, rows, capsy
 )
 def test_wrong_settings_are_named_before_any_store_is_made(world, tmp_path, given, named):
     with pytest.raises(InputError, match=named):
-        tool.compare_stores(
-            toy_dataset(world), MODEL_DEFAULTS, settings(world, temp_dir=str(tmp_path / "new"), **given)
-        )
+        compare_stores(settings(world, temp_dir=str(tmp_path / "new"), **given))
     assert not (tmp_path / "new").exists()

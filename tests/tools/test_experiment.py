@@ -10,15 +10,18 @@ import pytest
 import torch
 from builders import records_in
 from commands import assert_one_line_error, error_of, files_below, run_tool
-from reranking import GLOBAL_DIM, NETWORK, make_test_world, make_world
+from reranking import GLOBAL_DIM, NETWORK, make_test_world, make_world, typed
 
 import evaluate_revisited
 import experiment
 from rrt.command_line.sacred import run_sacred
+from rrt.command_line.settings import described
 from rrt.commands import tune_fusion
-from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
+from rrt.configs import dataset_configs
+from rrt.datasets.settings import DatasetSettings
 from rrt.errors import InputError
 from rrt.evaluation.run import evaluate_run
+from rrt.evaluation.settings import EvaluationSettings
 from rrt.files.atomic import sha256_of_file
 from rrt.formats.ground_truth import GRADES, load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list, write_image_list
@@ -135,17 +138,11 @@ def test_fusion_is_tuned_on_validation_and_used_from_its_file(world, trained):
 
 def dataset_of(root, **changes):
     parts = {f"{part}_data_dir": str(root / part) for part in ("train", "test")}
-    return (
-        DATASET_DEFAULTS | {"desc_name": "toy", "test_gnd_file": "gnd_toy.pkl", "sampler": "triplet"} | parts | changes
-    )
+    return {"desc_name": "toy", "test_gnd_file": "gnd_toy.pkl", "sampler": "triplet"} | parts | changes
 
 
 def evaluate(root, folder, model=None, **settings):
-    return evaluate_run(
-        dataset_of(root),
-        MODEL_DEFAULTS | (NETWORK if model is None else model),
-        {"temp_dir": folder, "cpu": True} | settings,
-    )
+    return evaluate_run(typed(EvaluationSettings, dataset_of(root), model, temp_dir=folder, cpu=True, **settings))
 
 
 def test_without_a_checkpoint_global_search_alone_is_measured(world, tmp_path):
@@ -197,7 +194,7 @@ def test_there_is_a_named_configuration_for_every_published_command():
     }
     configs = dataset_configs()
     assert names <= configs.keys() and {"scenes", "landmarks"} <= configs.keys()
-    assert all(entries.keys() <= DATASET_DEFAULTS.keys() for entries in configs.values())
+    assert all(entries.keys() <= described(DatasetSettings).keys() for entries in configs.values())
     assert configs["rparis_r101_gldv1"]["test_gnd_file"] == "gnd_rparis6k.pkl"
     assert configs["gldv2_roxford_r50_gldv2"]["sampler"] == "triplet"
 
@@ -330,7 +327,7 @@ def test_tuning_names_what_is_wrong_before_it_writes_anything(world, broken, mon
         (["lambdas=[0.5, 2.0]"], "lambda=2.0"),
         (["temperatures=[0]"], "temperature=0"),
         (["lambdas=[]"], "at least one value"),
-        (["dataset.max_sequence_len=-1"], "max_local is -1"),
+        (["dataset.max_sequence_len=-1"], "dataset.max_sequence_len=-1"),
     ],
 )
 def test_tuning_refuses_impossible_settings_before_it_scores(world, tmp_path, settings, named, monkeypatch, capsys):
@@ -369,7 +366,7 @@ def test_more_candidates_than_the_table_lists_are_refused(world, tmp_path, comma
 )
 def test_evaluation_refuses_missing_files_and_impossible_settings(world, tmp_path, changes, settings, named):
     with pytest.raises(InputError, match=named):
-        evaluate_run(dataset_of(world, **changes), MODEL_DEFAULTS | NETWORK, {"temp_dir": tmp_path / "out"} | settings)
+        evaluate_run(typed(EvaluationSettings, dataset_of(world, **changes), temp_dir=tmp_path / "out", **settings))
     assert not (tmp_path / "out").exists()
 
 

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reranking import NETWORK, make_test_world, make_world
-from training_runs import RUN
+from reranking import make_test_world, make_world
+from training_runs import run
 
 from rrt.commands.prepare_topk_gldv2 import prepare_topk_gldv2
 from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
-from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS, dataset_configs
+from rrt.configs import dataset_configs
 from rrt.datasets.configured import check_apart, open_test, resolve_split, split_command
 from rrt.datasets.sets import open_test_set, open_train_set
+from rrt.datasets.settings import DatasetSettings
 from rrt.datasets.split import train_val_split
 from rrt.errors import InputError
 from rrt.formats.ground_truth import grades_of
 from rrt.formats.lists import read_image_list
 from rrt.network.checkpoint import load_checkpoint
 from rrt.search.table import load_neighbors
-from rrt.training.run import train_run
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,11 @@ def data(tmp_path_factory):
 def configuration(root, **changes):
     entries = {"desc_name": "toy", "train_data_dir": str(root / "gldv2"), "test_data_dir": str(root / "oxford5k")}
     own = {"test_gnd_file": "gnd_roxford5k.pkl", "batch_size": 12}
-    return DATASET_DEFAULTS | dataset_configs()["gldv2_roxford_r50_gldv2"] | entries | own | changes
+    return DatasetSettings(**dataset_configs()["gldv2_roxford_r50_gldv2"] | entries | own | changes)
 
 
 def train(root, folder, dataset=None, **settings):
-    settings = RUN | {"temp_dir": str(folder), "epochs": 1, "steps_per_epoch": 1} | settings
-    return train_run(configuration(root) | (dataset or {}), MODEL_DEFAULTS | NETWORK, settings)
+    return run(configuration(root, **dataset or {}), folder, **{"epochs": 1, "steps_per_epoch": 1} | settings)
 
 
 def test_no_held_out_landmark_is_trained_on_and_no_image_of_one_is_a_neighbour(data, tmp_path, monkeypatch):
@@ -110,12 +109,12 @@ def test_the_command_in_the_log_makes_what_is_looked_for(data, tmp_path):
     folder.mkdir()
     (folder / "train.txt").write_bytes((data / "gldv2/train.txt").read_bytes())
     dataset = configuration(tmp_path)
-    assert resolve_split(dataset)["val_data_dir"] is None
+    assert resolve_split(dataset).val_data_dir is None
     _, _, whole, train_part, val, _, name, *_ = split_command(dataset).split()
     train_val_split(whole, train_part, val, name, landmarks=2)
     resolved = resolve_split(dataset)
-    assert resolved["train_data_dir"] == train_part and resolved["val_data_dir"] == val
-    assert (Path(val) / resolved["val_gnd_file"]).exists()
+    assert resolved.train_data_dir == train_part and resolved.val_data_dir == val
+    assert (Path(val) / resolved.val_gnd_file).exists()
 
 
 def test_the_published_way_trains_on_all_landmarks_and_says_that_it_chose_on_the_test_set(data, tmp_path, capsys):

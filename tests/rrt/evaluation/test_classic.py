@@ -6,6 +6,7 @@ from reranking import make_test_world
 
 from rrt.datasets.configured import open_test
 from rrt.datasets.sets import TEST_LISTS, open_test_set
+from rrt.datasets.settings import DatasetSettings
 from rrt.errors import InputError
 from rrt.evaluation.metrics import format_table
 from rrt.evaluation.reranking import evaluate_global, evaluate_reranked, score_shortlists, summary
@@ -39,10 +40,15 @@ def test_positives_and_junk_are_those_of_medium(folder):
 
 
 def test_settings_are_not_chosen_on_a_set_without_medium(folder):
-    dataset = {"val_data_dir": folder, "desc_name": "toy", "val_gnd_file": "gnd_classic.json", "test_txt": TEST_LISTS}
-    assert list(evaluate_global(open_test(dataset, "val"))) == ["classic"]
+    dataset = {
+        "val_data_dir": folder,
+        "desc_name": "toy",
+        "val_gnd_file": "gnd_classic.json",
+        "test_txt": list(TEST_LISTS),
+    }
+    assert list(evaluate_global(open_test(DatasetSettings(**dataset), "val"))) == ["classic"]
     with pytest.raises(
         InputError, match="gnd_classic.json: graded good and ok, but the choice is made by the Medium mAP"
     ):
-        open_test(dataset, "val", selects=True)
-    assert open_test(dataset | {"val_gnd_file": "gnd_toy.pkl"}, "val", selects=True)
+        open_test(DatasetSettings(**dataset), "val", selects=True)
+    assert open_test(DatasetSettings(**dataset | {"val_gnd_file": "gnd_toy.pkl"}), "val", selects=True)

@@ -5,15 +5,14 @@ import json
 import numpy as np
 import pytest
 from evaluations import make_evaluation
-from reranking import NETWORK, make_measured_world
+from reranking import make_measured_world, typed
 
-from rrt.commands import compare as compare_tool
-from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS
 from rrt.errors import InputError
+from rrt.evaluation.comparison import CompareSettings, compare
 from rrt.evaluation.metrics import evaluate
 from rrt.evaluation.rankings import LISTED, command_line, load_rankings
 from rrt.evaluation.run import evaluate_run
-from rrt.rerankers.build import all_default_settings
+from rrt.evaluation.settings import EvaluationSettings
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +22,7 @@ def root(tmp_path_factory):
 
 def dataset(root, gnd="gnd_toy.pkl"):
     toy = {"desc_name": "toy", "test_data_dir": str(root / "test"), "test_gnd_file": gnd, "max_sequence_len": 20}
-    return DATASET_DEFAULTS | toy
+    return toy
 
 
 @pytest.mark.parametrize(
@@ -41,7 +40,7 @@ def test_the_file_holds_what_was_measured(root, tmp_path, given):
         name: str(root / value) if name in ("resume", "distractors") else value for name, value in given.items()
     }
     data = dataset(root, settings.pop("gnd", "gnd_toy.pkl"))
-    report = evaluate_run(data, MODEL_DEFAULTS | NETWORK, settings | {"temp_dir": tmp_path, "cpu": True})
+    report = evaluate_run(typed(EvaluationSettings, data, **settings, temp_dir=tmp_path, cpu=True))
     saved = load_rankings(tmp_path)
     assert [method.label for method in saved.methods] == list(report.results)
     for method in saved.methods:
@@ -60,10 +59,8 @@ def test_the_file_holds_what_was_measured(root, tmp_path, given):
 
 
 def test_a_comparison_saves_all_its_methods(root, tmp_path):
-    methods = all_default_settings()
-    given = {name: value for name, (value, _) in compare_tool.SETTINGS.items()} | methods
-    given |= {"resume": str(root / "published.pt"), "temp_dir": str(tmp_path), "cpu": True, "methods": ["aqe", "rrt"]}
-    rows = compare_tool.compare(dataset(root), MODEL_DEFAULTS | NETWORK, given)
+    given = {"resume": str(root / "published.pt"), "temp_dir": str(tmp_path), "cpu": True, "methods": ["aqe", "rrt"]}
+    rows = compare(typed(CompareSettings, dataset(root), **given))
     saved = load_rankings(tmp_path)
     assert [method.label for method in saved.methods] == [row["method"] for row in rows] == ["global", "aqe", "RRT"]
     for method, row in zip(saved.methods, rows):

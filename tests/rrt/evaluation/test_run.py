@@ -7,13 +7,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from reranking import NETWORK, make_measured_world
+from reranking import NETWORK, make_measured_world, typed
 
-from rrt.configs import DATASET_DEFAULTS, DATASET_MEANINGS, MODEL_DEFAULTS, MODEL_MEANINGS
+from rrt.command_line.settings import described
+from rrt.configs import UNUSED
 from rrt.datasets.sets import TEST_LISTS, open_test_set
+from rrt.datasets.settings import DatasetSettings
 from rrt.errors import InputError
 from rrt.evaluation.metrics import average_precision
-from rrt.evaluation.run import EVALUATION_SETTINGS, cropping_of, evaluate_run, protocol_text
+from rrt.evaluation.run import cropping_of, evaluate_run, protocol_text
+from rrt.evaluation.settings import EvaluationSettings
 from rrt.evaluation.trec import measure_run
 from rrt.files.atomic import sha256_of_file
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
@@ -34,7 +37,7 @@ def evaluate(root, temp_dir, dataset=None, **settings):
         dataset or {}
     )
     settings = {"temp_dir": temp_dir, "cpu": True, "resume": root / "published.pt"} | settings
-    return evaluate_run(DATASET_DEFAULTS | dataset, MODEL_DEFAULTS | NETWORK, settings)
+    return evaluate_run(typed(EvaluationSettings, dataset, **settings))
 
 
 SETTINGS = [
@@ -223,9 +226,17 @@ def test_a_folder_that_cannot_be_written_is_found_before_scoring(root, tmp_path,
 
 
 def test_print_config_explains_every_setting():
-    assert DATASET_MEANINGS.keys() == DATASET_DEFAULTS.keys()
-    assert MODEL_MEANINGS.keys() <= MODEL_DEFAULTS.keys()
-    assert all(meaning for _, meaning in EVALUATION_SETTINGS.values())
+    for told in (described(EvaluationSettings), described(DatasetSettings), *UNUSED.values()):
+        assert all(meaning for _, meaning in told.values())
+
+
+def test_unused_settings_of_the_published_program_are_accepted():
+    dataset = {"test_batch_size": 3, "desc_name": "toy"}
+    settings = typed(EvaluationSettings, dataset, {"dim_K": 7, "nhead": 2}, visdom_port=8097, seed=3)
+    assert (settings.dataset.desc_name, settings.model.nhead) == ("toy", 2)
+    assert settings == typed(EvaluationSettings, {"desc_name": "toy"}, {"nhead": 2})
+    with pytest.raises(InputError, match="unknown setting 'visdom'"):
+        typed(EvaluationSettings, {}, visdom=1)
 
 
 def test_a_test_set_is_no_distractor(root, tmp_path):

@@ -7,11 +7,10 @@ import numpy as np
 from report_page import check_report
 
 from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
-from rrt.configs import DATASET_DEFAULTS, MODEL_DEFAULTS
-from rrt.evaluation.run import EVALUATION_SETTINGS, evaluate_run
+from rrt.evaluation.run import evaluate_run
+from rrt.evaluation.settings import EvaluationSettings
 from rrt.formats.lists import read_image_list
 from rrt.report.pages import make_report
-from rrt.rerankers.build import all_default_settings
 from rrt.store.records import ImageRecord
 from rrt.store.writer import write_store
 
@@ -39,9 +38,7 @@ def test_the_report_of_real_photographs_works(shared_data, browser, tmp_path):
     ]
     write_store(data / "delg_grey.h5", records, "grey", {})
     prepare_topk_revisited(data, "grey", "gnd_landmarks.pkl")
-    dataset = DATASET_DEFAULTS | {"test_data_dir": str(data), "test_gnd_file": "gnd_landmarks.pkl", "desc_name": "grey"}
-    given = {name: default for name, (default, _) in EVALUATION_SETTINGS.items()}
-    given |= all_default_settings()
-    evaluate_run(dataset, MODEL_DEFAULTS, given | {"reranker": "aqe", "temp_dir": str(tmp_path / "run")})
+    dataset = {"test_data_dir": str(data), "test_gnd_file": "gnd_landmarks.pkl", "desc_name": "grey"}
+    evaluate_run(EvaluationSettings(dataset=dataset, reranker="aqe", temp_dir=tmp_path / "run"))
     make_report([tmp_path / "run"], tmp_path / "report", source, num_workers=2)
     check_report(browser, tmp_path / "report", lists[0].names)

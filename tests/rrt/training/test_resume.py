@@ -11,7 +11,6 @@ from commands import run_tool
 from reranking import NETWORK, make_dataset
 from training_runs import RUN, assert_same_weights, run, weights, with_validation
 
-from rrt.configs import MODEL_DEFAULTS
 from rrt.errors import InputError
 from rrt.network.checkpoint import load_checkpoint
 from rrt.training.state import random_states, set_random_states
@@ -83,8 +82,8 @@ def test_a_run_interrupted_at_any_step_ends_as_the_undisturbed_one(
 @pytest.mark.slow
 def test_after_kill_9_at_a_random_step_auto_ends_with_the_same_bits(world, undisturbed, tmp_path):
     step = random.Random(1).randrange(3, NUM_STEPS)
-    settings = RUN | STATEFUL | {"temp_dir": str(tmp_path / "run")}
-    (tmp_path / "arguments.json").write_text(json.dumps([world, MODEL_DEFAULTS | NETWORK | DROPOUT, settings]))
+    settings = RUN | STATEFUL | {"temp_dir": str(tmp_path / "run"), "dataset": world, "model": NETWORK | DROPOUT}
+    (tmp_path / "arguments.json").write_text(json.dumps(settings))
     killed = run_tool("tests/helpers/killed_training.py", tmp_path / "arguments.json", step)
     assert killed.returncode == -9, killed.stderr
     assert 0 < load_checkpoint(tmp_path / "run" / "last.pt").progress["step"] <= step

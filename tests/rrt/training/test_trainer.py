@@ -8,12 +8,10 @@ import torch
 from reranking import NETWORK, make_dataset, make_source, make_world
 from training_runs import RUN, assert_same_weights, run, weights, with_validation
 
-from rrt.configs import MODEL_DEFAULTS
 from rrt.errors import InputError
 from rrt.network.checkpoint import load_checkpoint
 from rrt.network.model import RRT
 from rrt.training.log import Meter
-from rrt.training.run import train_run
 from rrt.training.settings import TrainSettings
 from rrt.training.trainer import Trainer
 
@@ -43,9 +41,11 @@ def test_a_run_learns_its_one_batch_by_heart(world):
 
 def test_a_run_writes_checkpoints_history_and_scalars(world, tmp_path):
     scalars = []
-    settings = RUN | {"temp_dir": str(tmp_path), "planted_steps": 2, "log_every": 2, "curves": True}
-    log = lambda name, value, step: scalars.append((name, step))
-    result = train_run(with_validation(world), MODEL_DEFAULTS | NETWORK, settings, log)
+
+    def log(name, value, step):
+        scalars.append((name, step))
+
+    result = run(with_validation(world), tmp_path, log=log, planted_steps=2, log_every=2, curves=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "curves.png", "history.json", "last.pt"]
     assert [figures["epoch"] for figures in result.history] == [0, 1, 2]
     assert json.loads((tmp_path / "history.json").read_text()) == result.history

@@ -1,0 +1,235 @@
+"""Reranking methods compared on one test set: figures, costs, tables and charts."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import permutation_test
+
+from rrt.command_line.settings import FilePath, setting, settings
+from rrt.datasets.configured import open_test
+from rrt.errors import InputError
+from rrt.evaluation.methods import measure_method
+from rrt.evaluation.rankings import RankedMethod, save_rankings
+from rrt.evaluation.reranking import evaluate_global, summary
+from rrt.evaluation.run import method_details, protocol_of_reranking, protocol_of_search
+from rrt.evaluation.settings import FusedSettings
+from rrt.files.atomic import atomic_path, write_json
+from rrt.progress import bar
+from rrt.rerankers.base import SearchSpace
+from rrt.rerankers.build import METHODS, ConfiguredMethod, configure
+from rrt.rerankers.transformer import Transformer
+from rrt.viz.style import MARKERS, save_figure
+
+# Chains compared beside the single methods, and those of the transformer.
+_CHAINS = ("database_augmentation+diffusion", "geometric+diffusion+database_augmentation")
+_CHAINS += ("superglobal+k_reciprocal", "database_augmentation+k_reciprocal")
+_RRT_CHAINS = ("superglobal+rrt", "aqe+rrt", "diffusion+rrt", "k_reciprocal+rrt", "rrt+diffusion+database_augmentation")
+_TITLES = ("ms a query", "prepare s", "bytes an image")
+
+
+@settings()
+class CompareSettings(FusedSettings):
+    """Of tools/compare.py."""
+
+    temp_dir: FilePath = setting("folder for the tables and images and the record of the run", default="logs/compare")
+    methods: Any = setting(
+        "list of methods and chains, as ['diffusion','superglobal+rrt']; None: all that have what they need",
+        default=None,
+    )
+
+    def configured(self, names: list[str]) -> list[ConfiguredMethod]:
+        """These methods and chains with their settings. Raises InputError."""
+        if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+            raise InputError(f"setting methods={names!r}: expected a list of names, as ['diffusion','superglobal+rrt']")
+        found = [configure(name, self.rerankers or {}, self.resume, cpu=self.cpu) for name in names]
+        return [each for each in found if each]
+
+    def open_transformer(self, configured: list[ConfiguredMethod]) -> Transformer | None:
+        """The transformer with its fusion, where one of these methods needs it. Raises InputError."""
+        fusion = self.open_fusion()
+        if not any("rrt" in each.names for each in configured):
+            return None
+        return Transformer(self.open_reranker(), fusion)
+
+
+def compare(settings: CompareSettings) -> list[dict[str, Any]]:
+    """A row for global search and each method: method, candidates (None = all), map {protocol: %}, interval {protocol:
+    [low, high]}, p (against global search; of Medium where there is one), ms_per_query, prepare_seconds,
+    bytes_per_image.
+
+    Intervals are of a bootstrap over the queries; p is that of a paired randomisation test (the signs of the queries'
+    differences drawn at random, two-sided). Writes rankings.npz into temp_dir. Raises InputError before the long work.
+    """
+    whitening = settings.open_whitening()
+    configured = settings.configured(names_compared(settings))
+    transformer = settings.open_transformer(configured)
+    test = open_test(settings.dataset)
+    of_rrt = protocol_of_reranking(transformer, test.store) if transformer else {}
+    space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
+    before = evaluate_global(test)
+    search = {"ms_per_query": 0.0, "prepare_seconds": 0.0, "bytes_per_image": 4.0 * space.gallery.shape[1]}
+    rows = [_row("global", 0, before, before) | search]
+    ranked = [RankedMethod("global", before, dict.fromkeys(before, test.ranks))]
+    for each in bar(configured, "compare", "method"):
+        method = each.method(transformer)
+        measured = measure_method(test, method, whitening)
+        details = method_details(each, measured, len(test.query_index))
+        cost = {
+            "ms_per_query": details["ms_per_query"],
+            "prepare_seconds": round(measured.prepare_seconds, 2),
+            "bytes_per_image": round(method.bytes_per_image(space)),
+        }
+        rows.append(_row(each.label, measured.num_rerank, measured.results, before) | cost)
+        details |= of_rrt if "rrt" in each.names else {}
+        ranked.append(RankedMethod(each.label, measured.results, measured.rankings, details))
+    save_rankings(settings.temp_dir, test, ranked, protocol_of_search(test, settings.dataset, settings.whitening))
+    return rows
+
+
+def names_compared(settings: CompareSettings) -> list[str]:
+    """The methods asked for, or all that have what they need."""
+    if settings.methods is not None:
+        return settings.methods
+    asmk = (settings.rerankers or {}).get("asmk", {})
+    lacking = {"rrt": not settings.resume, "asmk": not asmk.get("codebook")}
+    names = [name for name in METHODS if not lacking.get(name)]
+    return [*names, *_CHAINS, *(_RRT_CHAINS if settings.resume else ())]
+
+
+def _row(label, candidates, results, before):
+    numbers = summary(results)
+    row = {"method": label, "candidates": candidates, "map": {}, "interval": {}}
+    for protocol, result in results.items():
+        row["map"][protocol] = numbers[f"{protocol[0].upper()}_map"]
+        row["interval"][protocol] = numbers[f"{protocol[0].upper()}_map_95"]
+    gains = {protocol: result.aps - before[protocol].aps for protocol, result in results.items()}
+    gain = gains.get("medium", next(iter(gains.values())))
+    row["p"] = randomisation_p(gain)
+    return row
+
+
+def randomisation_p(differences: np.ndarray) -> float | None:
+    """Two-sided p of paired differences [Q] (NaN left out) under random signs; None where all are zero."""
+    differences = differences[np.isfinite(differences)]
+    if not differences.any():
+        return None
+    found = permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0)
+    )
+    return float(found.pvalue)
+
+
+def header(rows: list[dict]) -> list[str]:
+    """Titles of the columns; protocols are those of the ground truth."""
+    protocols = [name.capitalize() for name in rows[0]["map"]]
+    return ["method", "candidates", *protocols, "p", "ms a query", "prepare s", "bytes an image"]
+
+
+def cells(row: dict) -> list[str]:
+    """The texts of a row under header()."""
+    maps = []
+    for protocol, value in row["map"].items():
+        interval = row["interval"][protocol]
+        maps.append("" if value is None else f"{value:.2f} ({interval[0]:.1f}–{interval[1]:.1f})")
+    p = "" if row["p"] is None else "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+    candidates = "all" if row["candidates"] is None else str(row["candidates"])
+    return [
+        row["method"],
+        candidates,
+        *maps,
+        p,
+        f"{row['ms_per_query']:.1f}",
+        f"{row['prepare_seconds']:.1f}",
+        f"{row['bytes_per_image']:.0f}",
+    ]
+
+
+def as_markdown(rows: list[dict]) -> str:
+    titles = header(rows)
+    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1), *map(cells, rows)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def as_csv(rows: list[dict]) -> str:
+    """Plain numbers, a column for each end of an interval."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    maps = [f"{name}_{what}" for name in rows[0]["map"] for what in ("map", "low", "high")]
+    writer.writerow(["method", "candidates", *maps, "p", "ms_per_query", "prepare_seconds", "bytes_per_image"])
+    for row in rows:
+        numbers = []
+        for name, value in row["map"].items():
+            numbers += [value, *row["interval"][name]]
+        writer.writerow(
+            [
+                row["method"],
+                row["candidates"],
+                *numbers,
+                row["p"],
+                row["ms_per_query"],
+                row["prepare_seconds"],
+                row["bytes_per_image"],
+            ]
+        )
+    return file.getvalue()
+
+
+def as_latex(rows: list[dict]) -> str:
+    """A booktabs table."""
+    escape = str.maketrans({"_": r"\_", "%": r"\%", "–": "--", "<": r"$<$"})
+    lines = [" & ".join(line).translate(escape) + r" \\" for line in [header(rows), *map(cells, rows)]]
+    body = [lines[0], r"\midrule", *lines[1:]]
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{l{'r' * (len(header(rows)) - 1)}}}",
+            r"\toprule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def draw(rows: list[dict], path: Path, key: str, label: str) -> None:
+    """Medium mAP with its interval against the cost ``key`` of each method on a logarithmic axis; global search is the
+    dashed line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axis = figure.subplots()
+    protocol = "medium" if "medium" in rows[0]["map"] else next(iter(rows[0]["map"]))
+    shown = [row for row in rows if row["map"].get(protocol) is not None and row[key] > 0]
+    for number, row in enumerate(shown):
+        value, (low, high) = row["map"][protocol], row["interval"][protocol]
+        axis.errorbar(
+            row[key],
+            value,
+            [[value - low], [high - value]],
+            fmt=MARKERS[number % len(MARKERS)],
+            capsize=3,
+            color=f"C{number % 10}",
+            label=row["method"],
+        )
+    axis.axhline(rows[0]["map"][protocol], color="grey", linestyle="--", linewidth=0.9, label="global search")
+    axis.set(xscale="log", xlabel=label, ylabel=f"{protocol.capitalize()} mAP, % (95 % interval over queries)")
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    save_figure(figure, path)
+
+
+def write_comparison(folder: Path, rows: list[dict[str, Any]], settings: CompareSettings) -> None:
+    """comparison.md, .csv, .tex and .json, accuracy_time.png and accuracy_memory.png."""
+    for suffix, text in (("md", as_markdown(rows)), ("csv", as_csv(rows)), ("tex", as_latex(rows))):
+        with atomic_path(folder / f"comparison.{suffix}") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    files = {
+        name: str(path) if path else None
+        for name, path in (("whitening", settings.whitening), ("resume", settings.resume))
+    }
+    write_json(folder / "comparison.json", {"rows": rows} | files)
+    draw(rows, folder / "accuracy_time.png", "ms_per_query", "milliseconds a query, search not counted")
+    draw(rows, folder / "accuracy_memory.png", "bytes_per_image", "bytes held of a gallery image")
