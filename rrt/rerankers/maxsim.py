@@ -10,14 +10,15 @@ descriptors d of unit length of a query q and a candidate x
 where s is the cosine of the global descriptors and w the weight. Symmetric: m is the mean of m(q, x) and m(x, q).
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 
+from rrt.command_line.settings import settings
 from rrt.devices import choose_device
-from rrt.errors import InputError, check_count, check_number, check_types
+from rrt.errors import InputError
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
 from rrt.store.checked import read_descriptors
@@ -27,7 +28,7 @@ from rrt.store.values import as_float32
 _CELLS = {"cpu": 2**22, "cuda": 2**27}
 
 
-@dataclass(frozen=True)
+@settings("maxsim.")
 class MaxSim(RerankMethod):
     """weight: of the global similarity, 0 = the local descriptors alone; symmetric: matches from the candidate to the
     query count as much as those from the query to the candidate; query_local, gallery_local: local descriptors used of
@@ -36,21 +37,16 @@ class MaxSim(RerankMethod):
     An image without local descriptors matches nothing: m = 0.
     """
 
-    weight: float = 0.0
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.0
     symmetric: bool = False
-    query_local: int | None = None
-    gallery_local: int | None = None
+    query_local: Annotated[int, Field(ge=1)] | None = None
+    gallery_local: Annotated[int, Field(ge=1)] | None = None
     device: str | None = None
 
     depth: ClassVar[int | None] = 100
     pairwise: ClassVar[bool] = True
 
     def __post_init__(self):
-        check_types(self, "maxsim.")
-        check_number("maxsim.weight", self.weight, 0, 1)
-        for name in ("query_local", "gallery_local"):
-            if getattr(self, name) is not None:
-                check_count(f"maxsim.{name}", getattr(self, name))
         self._device()
 
     def _device(self) -> torch.device:
