@@ -264,19 +264,14 @@ class Delg(tf.Module):
             x = self._residual_block(x, block, training)
         return x
 
-    def conv4(self, images: tf.Tensor, training: bool = False, taps: dict | None = None) -> tf.Tensor:
+    def conv4(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Normalised images [B, H, W, 3] -> conv4 at stride 16, [B, ceil(H/16) or so, ., local_channels], in
-        ``compute_dtype``.
-
-        ``taps``, when given, receives the activations block0, block0mp, block1, block2.
-        """
-        taps = {} if taps is None else taps
+        ``compute_dtype``."""
         x = tf.cast(images, self.compute_dtype)
         x = tf.nn.relu(self._conv_norm(x, "bn_conv1", training, 2, "SAME"))
-        taps["block0"] = x
-        x = taps["block0mp"] = tf.nn.max_pool2d(x, 3, 2, "VALID")
-        x = taps["block1"] = self._stage(x, 2, training)
-        x = taps["block2"] = self._stage(every_second(x), 3, training)
+        x = tf.nn.max_pool2d(x, 3, 2, "VALID")
+        x = self._stage(x, 2, training)
+        x = self._stage(every_second(x), 3, training)
         return self._stage(every_second(x), 4, training)
 
     def block3(self, conv4: tf.Tensor) -> tf.Tensor:

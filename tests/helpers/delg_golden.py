@@ -2,8 +2,10 @@
 
 import json
 import zlib
+from unittest import mock
 
 import numpy as np
+import tensorflow as tf
 from places import GOLDEN as GOLDEN_FILES
 
 from delg_extract.extraction.pca import read_pca
@@ -86,3 +88,20 @@ def golden_pca(tmp_path, whitened):
         GOLDEN_PCA["dim"],
         tmp_path / "variances.datum" if whitened else None,
     )
+
+
+def activations(model, images):
+    """The activations of a trunk in inference, by the names of docs/delg.md 1.1."""
+    found = {"block0": tf.nn.relu(model._conv_norm(images, "bn_conv1", False, 2, "SAME"))}
+    plain = model._stage
+
+    def stage(x, number, training):
+        if number == 2:
+            found["block0mp"] = x
+        found[f"block{number - 1}"] = plain(x, number, training)
+        return found[f"block{number - 1}"]
+
+    with mock.patch.object(model, "_stage", stage):
+        conv4 = model.conv4(images)
+        model.conv5(conv4)
+    return found | {"block3": model.block3(conv4)}

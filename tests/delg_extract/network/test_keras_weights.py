@@ -7,6 +7,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from delg_golden import activations
 from keras_files import DATASETS, as_applications, as_caffe, is_trunk, random_layers, tiny_network, write_keras
 
 from delg_extract.network.convolutions import every_second
@@ -190,13 +191,13 @@ def compare_images(network, model):
     pixels to each side, one of conv5 241.
     """
     rgb = np.random.default_rng(2).integers(0, 256, (1, 513, 513, 3), dtype=np.uint8)
-    taps = {}
-    conv4 = model.conv4(normalize_pixels(rgb), taps=taps)
+    blocks = activations(model, normalize_pixels(rgb))
+    conv4 = model.conv4(normalize_pixels(rgb))
     caffe_input = keras.applications.resnet.preprocess_input(rgb[:, 2:, 2:].astype(np.float32))
     outputs = [network.get_layer("conv1_relu").output, network.get_layer("pool1_pool").output, *stage_ends(network)[2:]]
     stem, pooled, theirs4, theirs5 = keras.Model(network.input, outputs)(caffe_input)
-    assert relative_difference(taps["block0"][:, 3:-3, 3:-3], stem[:, 2:-2, 2:-2][:, :251, :251]) < 1e-4
-    assert relative_difference(taps["block0mp"][:, 2:-2, 2:-2], pooled[:, 2:126, 2:126]) < 1e-4
+    assert relative_difference(blocks["block0"][:, 3:-3, 3:-3], stem[:, 2:-2, 2:-2][:, :251, :251]) < 1e-4
+    assert relative_difference(blocks["block0mp"][:, 2:-2, 2:-2], pooled[:, 2:126, 2:126]) < 1e-4
     assert relative_difference(conv4[:, 10:22, 10:22], theirs4[:, 10:22, 10:22]) < 1e-4
     assert relative_difference(model.conv5(conv4)[:, 8, 8], theirs5[:, 8, 8]) < 1e-4
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from delg_golden import GOLDEN, rule_model
+from delg_golden import GOLDEN, activations, rule_model
 
 from delg_extract.network.model import Delg, attention_pool, normalize_pixels
 from delg_extract.training.losses import add_classifiers, arcface_logits
@@ -22,18 +22,15 @@ def model():
 def test_one_forward_pass_equals_the_reference(model, image):
     golden = np.load(GOLDEN / "seed1/activations.npz")
     pixels = np.load(GOLDEN / "seed1/images.npz")[image]
-    taps = {}
-    conv4 = model.conv4(normalize_pixels(pixels[None]), taps=taps)
-    block3 = taps["block3"] = model.block3(conv4)
-    taps["block4"] = model.conv5(conv4)
+    blocks = activations(model, normalize_pixels(pixels[None]))
     for name in ("block0", "block0mp", "block1", "block2", "block3", "block4"):
-        ours = taps[name].numpy()[0]
+        ours = blocks[name].numpy()[0]
         assert ours.shape == tuple(golden[f"{image}/{name}/shape"])
         corner = golden[f"{image}/{name}/corner"]
         assert relative(ours[: corner.shape[0], : corner.shape[1], :8], corner) < 2e-5
         assert relative(ours.mean((0, 1)), golden[f"{image}/{name}/channel_mean"]) < 2e-5
-    maps = model.local(block3)
-    assert relative(model.embed(taps["block4"])[0], golden[f"{image}/embedding"]) < 2e-5
+    maps = model.local(blocks["block3"])
+    assert relative(model.embed(blocks["block4"])[0], golden[f"{image}/embedding"]) < 2e-5
     assert np.allclose(maps.attention[0], golden[f"{image}/attention"], rtol=5e-5, atol=0)
     assert relative(maps.score[0], golden[f"{image}/attention_score_before_softplus"]) < 2e-5
     assert relative(maps.descriptors[0], golden[f"{image}/autoencoder_128"]) < 2e-5
