@@ -114,7 +114,7 @@ def interval(pairs: pd.DataFrame, seed: int) -> tuple[float, float]:
     """Bounds that hold 95 in 100 of the areas when the queries are drawn anew, with all their pairs, which are not
     independent."""
     counts, same = pairs["inliers"].to_numpy(), pairs["same"].to_numpy(bool)
-    queries, query = np.unique(pairs["first"], return_inverse=True)
+    queries, query = np.unique(pairs["first"].to_numpy(), return_inverse=True)
     right = (np.sign(counts[same][:, None] - counts[~same]) + 1) / 2  # as area_under_curve() counts
     # The sum of a query's rows and of a query's columns, and their number: what each two queries add to the area.
     rows, columns = np.eye(len(queries))[:, query[same]], np.eye(len(queries))[:, query[~same]]

@@ -1,6 +1,7 @@
 """Plain NumPy arrays of descriptors (one .npy, an .npz, or a folder of .npy files) turned into a store."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def import_arrays(arrays, output, names_path=None, list_path=None, image_size=No
     """
     path = Path(arrays)
     arrays, files = open_arrays(path)
-    place, wanted = _names(path, arrays, names_path, list_path)
+    row_of, wanted = _names(path, arrays, names_path, list_path)
     sizes = image_sizes(wanted, list_path, image_size)
     settings = {
         "imported": "arrays",
@@ -33,7 +34,7 @@ def import_arrays(arrays, output, names_path=None, list_path=None, image_size=No
         "files": [{"name": file.name, "sha256": sha256_of_file(file)} for file in files],
     }
     return import_records(
-        output, wanted, lambda name: _record(path, arrays, name, place[name], sizes.get(name)), settings, **options
+        output, wanted, lambda name: _record(path, arrays, name, row_of[name], sizes.get(name)), settings, **options
     )
 
 
@@ -43,11 +44,15 @@ def open_arrays(path):
     Raises InputError for a missing or damaged file and for arrays that do not fit together.
     """
     files = [file for key in KEYS if (file := path / f"{key}.npy").exists()] if path.is_dir() else [path]
-    if path.is_dir():
-        loaded = {file.stem: np.asarray(_load(file, mmap_mode="r")) for file in files}
-    else:
-        loaded = _load(path)
-    arrays: dict[str, np.ndarray] = loaded if isinstance(loaded, dict) else {"global": loaded}
+    arrays: dict[str, np.ndarray] = {}
+    for file in files:
+        loaded = _load(file, mmap_mode="r" if path.is_dir() else None)
+        if isinstance(loaded, np.ndarray):
+            arrays[file.stem if path.is_dir() else "global"] = loaded
+        elif path.is_dir():
+            raise InputError(f"{file}: holds several arrays; save each as a .npy file of its own")
+        else:
+            arrays = loaded
     if "global" not in arrays:
         raise InputError(f"{path}: no array named global; global descriptors [N, Dg] are needed")
     for key, array in arrays.items():
@@ -59,10 +64,10 @@ def open_arrays(path):
     return arrays, files
 
 
-def _load(path, **options) -> "np.ndarray | dict[str, np.ndarray]":
+def _load(path: Path, mmap_mode: Literal["r"] | None) -> np.ndarray | dict[str, np.ndarray]:
     """An array, or the arrays of KEYS in an .npz."""
     try:
-        loaded = np.load(path, allow_pickle=False, **options)
+        loaded = np.load(path, mmap_mode, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
@@ -130,15 +135,15 @@ def _names(path, arrays, names_path, list_path):
     if len(names) != len(arrays["global"]):
         raise InputError(f"{source}: {len(names)} names for the {len(arrays['global'])} rows of array global of {path}")
     refuse_repeated_names(source, names)
-    place = {name: row for row, name in enumerate(names)}
+    row_of = {name: row for row, name in enumerate(names)}
     if not listed:
-        return place, names
-    lacking = next((name for name in listed.names if name not in place), None)
+        return row_of, names
+    lacking = next((name for name in listed.names if name not in row_of), None)
     if lacking is not None:
         raise InputError(
             f"{source}: no row for '{lacking}' ({listed.where(lacking)}); take it out of the list or add it"
         )
-    return place, listed.names
+    return row_of, listed.names
 
 
 def _lines(path):

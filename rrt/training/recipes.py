@@ -34,7 +34,8 @@ class Recipe:
 def read_recipes(path) -> list[Recipe]:
     """The recipes of a file in its order. Raises InputError naming file and line."""
     path = Path(path)
-    shared, found = {"all": (), "training": (), "evaluation": ()}, {}
+    shared: dict[str, tuple[str, ...]] = {"all": (), "training": (), "evaluation": ()}
+    found: dict[str, list[str]] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -16,6 +16,8 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.progress import bar
 
+# Of local descriptors, 1 / image scale as DELG stores it.
+SCALES = np.array([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5], np.float32)
 _COMPARISONS = {">=": operator.ge, "<=": operator.le}
 
 

@@ -102,7 +102,9 @@ def _rows(folder, model, settings, jobs, args, num_workers):
         for pool in pools.values():
             pool.__exit__(None)
     seconds = {name: [took / args.pictures for took in turns[1:]] for name, turns in seconds.items()}
-    rows = [("plain way", statistics.median(seconds["plain"]), "s an image", f"{memory['plain']:.0f} MB at most")]
+    rows: list[tuple] = [
+        ("plain way", statistics.median(seconds["plain"]), "s an image", f"{memory['plain']:.0f} MB at most")
+    ]
     for precision, plan in plans.items():
         took = statistics.median(seconds[precision])
         ratio = statistics.median(slow / fast for slow, fast in zip(seconds["plain"], seconds[precision]))
@@ -127,10 +129,10 @@ def _agreement(precision, plain, store_path):
         for i, exact in enumerate(plain):
             global_cosines.append(float(exact.global_descriptor @ store.global_descriptors[i]))
             local = store.read(i)
-            ours = {place: row for row, place in enumerate(_places(local.keypoints, local.scales))}
-            places = _places(exact.locations[:, ::-1], exact.scales)
-            both = [(row, ours[place]) for row, place in enumerate(places) if place in ours]
-            shares.append(len(both) / max(1, len(places)))
+            ours = {point: row for row, point in enumerate(_points(local.keypoints, local.scales))}
+            points = _points(exact.locations[:, ::-1], exact.scales)
+            both = [(row, ours[point]) for row, point in enumerate(points) if point in ours]
+            shares.append(len(both) / max(1, len(points)))
             local_cosines += [float(exact.descriptors[a] @ local.descriptors[b]) for a, b in both]
     return [
         (f"{precision}: same keypoints", float(np.mean(shares)), "share", f"worst image {min(shares):.4f}", ">= 0.98"),
@@ -151,7 +153,7 @@ def _agreement(precision, plain, store_path):
     ]
 
 
-def _places(keypoints, scales):
+def _points(keypoints, scales):
     return [
         (round(float(x), 1), round(float(y), 1), round(float(scale), 3)) for (x, y), scale in zip(keypoints, scales)
     ]
@@ -193,9 +195,10 @@ class _PlainNetwork:
         for scale in settings.scales:
             size = [level_size(side, scale) for side in image.shape[:2]]
             attention, descriptors, embedding = (x.numpy() for x in self.level(image, size))
+            height, width = attention.shape
             levels.append(
                 SimpleNamespace(
-                    boxes=receptive_boxes(*attention.shape, self.model.stride) / scale,
+                    boxes=receptive_boxes(height, width, self.model.stride) / scale,
                     scores=attention.ravel(),
                     features=descriptors.reshape(attention.size, -1),
                     embedding=embedding,
@@ -218,7 +221,13 @@ def extract_plainly(weights, settings, jobs):
         from delg_extract.network.weights import load_weights
 
         _plain["extractor"] = Extractor(_PlainNetwork(load_weights(weights)), settings)
-    return [_plain["extractor"](read_image(job).pixels) for job in jobs]
+    return [_plain["extractor"](_pixels(job)) for job in jobs]
+
+
+def _pixels(job):
+    pixels = read_image(job).pixels
+    assert pixels is not None, job
+    return pixels
 
 
 # ---- what is extracted -----------------------------------------------------------------------------------------------

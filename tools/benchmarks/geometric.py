@@ -1,11 +1,12 @@
 """Geometric verification of pairs: rrt/rerankers/geometric.py against a KD-tree and scikit-image's RANSAC."""
 
 import time
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from rrt.errors import InputError, check_count
 from rrt.rerankers.base import SearchSpace, Shortlist
@@ -56,7 +57,8 @@ def _measure(args, count):
     space = SearchSpace(store, np.array([0]), np.arange(1, args.pairs + 1))
     candidates = np.arange(args.pairs)
     shortlist = Shortlist(0, candidates, np.zeros(args.pairs, np.float32))
-    chosen = dict(
+    geometric = partial(
+        Geometric,
         mode="one_way",
         max_distance=MAX_DISTANCE,
         threshold=THRESHOLD,
@@ -66,19 +68,19 @@ def _measure(args, count):
         seed=args.seed,
     )
     plain = candidates[: args.plain_pairs]
-    images = [store.read(place) for place in range(len(plain) + 1)]
+    images = [store.read(index) for index in range(len(plain) + 1)]
     threads = torch.get_num_threads()
     seconds, inliers = {}, {}
     # The plain way between two runs of ours, so that both meet the same disturbances of a busy machine.
     ways = [("before", args.device, None), ("plain", None, None), ("after", args.device, None)]
     ways += [("one thread", "cpu", 1)] + [("cpu", "cpu", None)] * (args.device != "cpu")
-    Geometric(**chosen, device=args.device).scores(space, [shortlist])  # libraries are loaded, memory is there
+    geometric(device=args.device).scores(space, [shortlist])  # libraries are loaded, memory is there
     for name, device, own_threads in ways:
         began = time.perf_counter()
         if name == "plain":
             found = [plain_inliers(images[0], image, args.seed) for image in images[1:]]
         else:
-            found = Geometric(**chosen, device=device, threads=own_threads).scores(space, [shortlist])[0]
+            found = geometric(device=device, threads=own_threads).scores(space, [shortlist])[0]
         seconds[name], inliers[name] = (time.perf_counter() - began) / len(found), np.asarray(found)
         if np.median(inliers[name]) < MISSED * SHARED * count:
             raise InputError(
@@ -112,35 +114,35 @@ def planted_pairs(rng, pairs, count, dimensions) -> MemoryStore:
     """A query and ``pairs`` images of ``count`` features each: SHARED of them are the query's, moved by an affine map
     of the image's own, with noise; as many resemble features of the query and lie anywhere; others are foreign."""
     part = int(SHARED * count)
-    query, places = _unit(rng.standard_normal((count, dimensions))), rng.uniform(0, SIZE, (count, 2))
-    records = [_record("query", query, places)]
+    query, query_points = _unit(rng.standard_normal((count, dimensions))), rng.uniform(0, SIZE, (count, 2))
+    records = [_record("query", query, query_points)]
     for pair in range(pairs):
         descriptors, points = _unit(rng.standard_normal((count, dimensions))), rng.uniform(0, SIZE, (count, 2))
         alike = rng.permutation(count)[: 2 * part]
         descriptors[: 2 * part] = _unit(query[alike] + 0.3 * descriptors[: 2 * part])
         matrix, shift = np.eye(2) + rng.uniform(-0.2, 0.2, (2, 2)), rng.uniform(-50, 50, 2)
         # From the image to the query, as residuals count in pixels of the query.
-        points[:part] = (places[alike[:part]] + rng.normal(0, 3, (part, 2)) - shift) @ np.linalg.inv(matrix)
+        points[:part] = (query_points[alike[:part]] + rng.normal(0, 3, (part, 2)) - shift) @ np.linalg.inv(matrix)
         order = rng.permutation(count)
         records.append(_record(f"image {pair}", descriptors[order], points[order]))
     return MemoryStore.of(records)
 
 
-def plain_inliers(query, picture, seed) -> int:
+def plain_inliers(query, image, seed) -> int:
     """Inliers of docs/delg.md 6.2, for two images as ``Store.read`` gives them: the nearest feature of the image to
     each of the query within MAX_DISTANCE, and the best of TRIALS random affine transforms, residuals in its pixels."""
     from skimage.measure import ransac
     from skimage.transform import AffineTransform
 
-    tree = cKDTree(picture.descriptors)
+    tree = KDTree(image.descriptors)
     distances, nearest = tree.query(query.descriptors, distance_upper_bound=MAX_DISTANCE, workers=-1)
     matched = np.isfinite(distances)
     if matched.sum() <= 3:
         return 0
-    points = picture.keypoints[nearest[matched]], query.keypoints[matched]
+    points = image.keypoints[np.asarray(nearest)[matched]], query.keypoints[matched]
     chosen = {"min_samples": 3, "residual_threshold": THRESHOLD, "max_trials": TRIALS, "rng": seed}
     _, inliers = ransac(points, AffineTransform, **chosen)
-    return 0 if inliers is None else int(inliers.sum())
+    return 0 if inliers is None else int(np.count_nonzero(inliers))
 
 
 def _unit(rows):

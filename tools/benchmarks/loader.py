@@ -24,10 +24,9 @@ from rrt.store.store import Store
 from rrt.training.batches import BatchSource
 from rrt.training.loader import load_batches
 from rrt.training.sampler import TripletSampler
-from tools.benchmarks.common import Row, anonymous_bytes, best_device, usable_device
+from tools.benchmarks.common import SCALES, Row, anonymous_bytes, best_device, usable_device
 
 HELP = "reading of training batches: images a second, waiting of the training step, memory over an epoch"
-SCALES = np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5])
 IMAGES_OF_A_LANDMARK = 20
 _BLOCK = 1000
 

@@ -51,9 +51,9 @@ def plain_evaluate(ranks, gnd, protocols=PROTOCOLS):
             ignored = np.concatenate([entry[grade] for grade in IGNORED_GRADES[protocol]])
             if len(positive) == 0:
                 continue
-            places = np.arange(ranks.shape[1])
-            hits = places[np.isin(ranks[query], positive)]
-            junk = places[np.isin(ranks[query], ignored)]
+            positions = np.arange(ranks.shape[1])
+            hits = positions[np.isin(ranks[query], positive)]
+            junk = positions[np.isin(ranks[query], ignored)]
             passed = 0
             for i in range(len(hits)):
                 while passed < len(junk) and junk[passed] < hits[i]:

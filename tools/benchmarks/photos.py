@@ -113,6 +113,7 @@ def _change(args, folder):
         changed, _ = _updated(args, folder)
         whitened, done = _updated(args, folder, whiten=min(256, args.global_dim))
         store = update.open_segments(index, done.manifest.segments)
+        assert store is not None
         began = time.perf_counter()
         update.write_rows(store, update.alive_rows(store, done.manifest), Path(folder) / "merged.h5", {}, "")
         merging = time.perf_counter() - began
@@ -134,7 +135,7 @@ def _search(args, folder):
     with PeakMemory() as memory:
         began = time.perf_counter()
         index = PhotoIndex(Path(folder) / "index")
-        index.gallery
+        assert len(index.gallery)
         opening = time.perf_counter() - began
         rankers = {"global search": Ranker("none")}
         if args.reranker:

@@ -48,7 +48,7 @@ class PlainRRT(nn.Module):
             tokens.append(F.normalize(local, dim=-1) + self.scale_encoder(scales) + segment[side])
             padding += [padded.new_zeros(batch, 2), padded]
         x, padding = torch.cat(tokens, 1), torch.cat(padding, 1)
-        for layer in self.encoder.layers:
+        for layer in self.encoder.get_submodule("layers").children():
             x = layer(x, padding)
         return self.classifier(x[:, 0]).squeeze(1)
 

@@ -22,7 +22,7 @@ from rrt.network.scorer import Scorer
 from rrt.store.records import ImageRecord
 from rrt.store.store import Store
 from rrt.store.writer import PartWriter
-from tools.benchmarks.common import Row, best_device, usable_device
+from tools.benchmarks.common import SCALES, Row, best_device, usable_device
 from tools.benchmarks.plain_rrt import PlainRRT, plain_logits
 
 HELP = (
@@ -107,7 +107,6 @@ def make_test_set(folder, images, queries, locals_, global_dim, seed) -> TestSet
     """A made-up set: random unit descriptors; rankings in which the right images lead as in ROxford."""
     generator = np.random.default_rng(seed)
     names = [f"q{i}" for i in range(queries)] + [f"g{i}" for i in range(images)]
-    scales = np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5])
 
     def unit(*shape):
         rows = generator.standard_normal(shape, dtype=np.float32)
@@ -121,7 +120,7 @@ def make_test_set(folder, images, queries, locals_, global_dim, seed) -> TestSet
             unit(1, global_dim)[0],
             unit(locals_, 128),
             np.zeros((locals_, 2)),
-            generator.choice(scales, locals_),
+            generator.choice(SCALES, locals_),
             attention,
         )
 
@@ -138,14 +137,14 @@ def make_test_set(folder, images, queries, locals_, global_dim, seed) -> TestSet
         gnd.append({"bbx": [0, 0, 1023, 767]} | dict(zip(NUM_GRADED, drawn)))
         for grade, lead in LEAD.items():
             row[gnd[-1][grade]] += lead
-    lists = [
+    query, gallery = (
         ImageList(Path(f"{part}.txt"), part_names, np.zeros(len(part_names), int), np.full((len(part_names), 2), 9))
         for part, part_names in (("query", names[:queries]), ("gallery", names[queries:]))
-    ]
-    truth = GroundTruth(Path("gnd"), lists[1].names, lists[0].names, gnd)
+    )
+    truth = GroundTruth(Path("gnd"), gallery.names, query.names, gnd)
     ranks = np.argsort(-similarities, axis=1)
     index = np.arange(len(names))
-    return TestSet(folder, RevisitedSet(*lists, truth), store, index[:queries], index[queries:], ranks)
+    return TestSet(folder, RevisitedSet(query, gallery, truth), store, index[:queries], index[queries:], ranks)
 
 
 class PlainWay:

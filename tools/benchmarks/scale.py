@@ -6,6 +6,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -164,8 +165,9 @@ def build(table, factory, training_images, seed=0):
     """A faiss index over a table [N, D] of any float type, trained on a sample of it and filled block by block."""
     index = _new_index(factory, table.shape[1])
     sample = np.sort(np.random.default_rng(seed).choice(len(table), min(training_images, len(table)), replace=False))
-    lists = faiss.downcast_index(faiss.try_extract_index_ivf(index)) if "IVF" in factory else None
-    if lists is not None:
+    if "IVF" in factory:
+        # What it is the stubs cannot say: the factory's text does.
+        lists: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
         # Fewer rows for each list than faiss would like; it says so on the console otherwise.
         lists.cp.min_points_per_centroid = 1
         if hasattr(lists, "pq"):
@@ -179,10 +181,10 @@ def build(table, factory, training_images, seed=0):
 def search_again(table, queries, candidates, k):
     """The k best [Q, k] of each query's candidates [Q, n] (-1: none) by their similarities in the table."""
     found = np.full((len(queries), k), -1)
-    for row, (query, places) in enumerate(zip(queries, candidates)):
-        places = np.sort(places[places >= 0])
-        order = np.argsort(-(table[places].astype(np.float32) @ query), kind="stable")[:k]
-        found[row, : len(order)] = places[order]
+    for row, (query, indices) in enumerate(zip(queries, candidates)):
+        indices = np.sort(indices[indices >= 0])
+        order = np.argsort(-(table[indices].astype(np.float32) @ query), kind="stable")[:k]
+        found[row, : len(order)] = indices[order]
     return found
 
 
@@ -226,6 +228,6 @@ def _approximate(path, queries, exact, text, training_images, again, rounds):
 def _size(index):
     """Bytes of the index in a file, which is not written."""
     sizes = []
-    writer = faiss.PyCallbackIOWriter(lambda block: sizes.append(len(block)))
+    writer = faiss.PyCallbackIOWriter(lambda block: sizes.append(len(block)))  # pyright: ignore[reportAttributeAccessIssue]
     faiss.write_index(index, writer)
     return sum(sizes)

@@ -13,10 +13,9 @@ from rrt.store.records import ImageRecord
 from rrt.store.schema import LOCAL_DTYPES
 from rrt.store.store import Store
 from rrt.store.writer import PartWriter, remove_store, write_store
-from tools.benchmarks.common import Row, median_seconds
+from tools.benchmarks.common import SCALES, Row, median_seconds
 
 HELP = "feature files and descriptor store: reading, size on disk, writing"
-SCALES = np.float32([4, 2.828427, 2, 1.4142135, 1, 0.70710677, 0.5])
 LOCAL_DIM, GLOBAL_DIM, SIZE = 128, 2048, (1024, 768)
 MAX_LOCAL = 500  # local descriptors of an image that the reranker takes
 

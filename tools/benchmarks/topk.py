@@ -123,7 +123,7 @@ def _searcher(way, count):
 
 
 def plain_neighbours(table, own, k):
-    """[n, k] by NumPy's float32 product and a full sort of every row; the image itself left out as the first place."""
+    """[n, k] by NumPy's float32 product and a full sort of every row; the image itself left out as the first."""
     return np.argsort(-(table[own] @ table.T), axis=1)[:, 1 : k + 1]
 
 

@@ -188,7 +188,8 @@ def _plain_network(model):
         def call(self, x):
             return tf.nn.l2_normalize(x, axis=1) @ tf.nn.l2_normalize(self.weight, axis=0)
 
-    function = lambda call, *inputs: layers.Lambda(lambda x: call(*x))(inputs)
+    def function(call, *inputs):
+        return layers.Lambda(lambda x: call(*x))(inputs)
 
     def branch(x, block, suffix, width, size=1, stride=1):
         x = layers.Conv2D(width, size, stride, "same" if size > 1 else "valid", name=f"res{block}_branch{suffix}")(x)

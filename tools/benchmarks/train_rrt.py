@@ -39,14 +39,14 @@ def add_arguments(parser):
 def run(args):
     """Rows for both ways, on full images and on ones of 100 to 500 descriptors, which only the plain way must pad."""
     check_count("repeats", args.repeats)
-    images, locals_, sizes = (6, 20, {"num_global_features": 16}) if args.quick else (36, 500, {})
+    images, locals_, width = (6, 20, 16) if args.quick else (36, 500, 2048)
     device = "cuda" if args.device.startswith("cuda") else "cpu"
     torch.manual_seed(0)
-    model = RRT(**sizes)
+    model = RRT(num_global_features=width)
     generator = np.random.default_rng(0)
     full = make_batch(generator, np.full(images, locals_), model.settings)
     mixed = make_batch(generator, generator.integers(locals_ // 5, locals_ + 1, images), model.settings)
-    ways = {"plain": PlainWay(model, args.device, locals_)}
+    ways: dict[str, PlainWay | OurWay] = {"plain": PlainWay(model, args.device, locals_)}
     for precision in args.precisions:
         ways[f"ours, {precision}"] = OurWay(model, args.device, precision, args.compile)
     rows = []
@@ -79,7 +79,7 @@ def measured(ways, batch, repeats, what, target, device):
             else:
                 losses[name] = loss
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    best = min((name for name in ways if name != "plain"), key=medians.get)
+    best = min((name for name in ways if name != "plain"), key=lambda name: medians[name])
     rows = []
     for name, median in medians.items():
         note = f"{min(seconds[name]):.2f} to {max(seconds[name]):.2f} s, {len(batch.labels) / median:.1f} pairs/s"
