@@ -1,4 +1,4 @@
-"""."""
+"""Files that are whole or not there at all, also after a power cut; and what is read and checked of them."""
 
 from __future__ import annotations
 
@@ -59,9 +59,10 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def write_json(path: Path, value) -> None:
-    """Writes JSON that is there whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+def write_json(path: Path, value) -> Path:
+    """Writes JSON that is there whole or not at all -> path; the keys of an object stay in their order."""
+    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+    return path
 
 
 def read_json(path: Path):

@@ -28,14 +28,14 @@ _LARGEST_MATRIX = 2**22
 
 @dataclass(frozen=True)
 class Packing:
-    """Where packed sequences lie. lengths: rows of each, in order; first: int64 [B] on the rows' device, the row of
-    each sequence's first token."""
+    """Which rows belong to which of B packed sequences. lengths: rows of each, in order; first: int64 [B] on the rows'
+    device, the row of each sequence's first token."""
 
     lengths: tuple[int, ...]
     first: torch.Tensor
 
     @staticmethod
-    def of(lengths, device="cpu") -> "Packing":
+    def of(lengths, device: torch.device | str = "cpu") -> "Packing":
         """lengths: integers as a sequence, an array or a tensor (one on a GPU is waited for)."""
         lengths = torch.as_tensor(lengths, dtype=torch.int64).cpu()
         first = torch.cumsum(lengths, 0) - lengths
@@ -98,8 +98,8 @@ def _mix(queries, keys, values):
 
 
 def _mix_by_powers_of_two(queries, keys, values):
-    """The same of queries that were divided by ln 2, without gradient. Powers are as exact without the greatest
-    subtracted first, as long as they keep clear of the ends of the type's range, and powers of two are computed
+    """The same for queries that were divided by ln 2, without gradient. Powers are as exact without subtracting the
+    greatest first, as long as they keep clear of the ends of the type's range, and powers of two are computed
     quickest."""
     space, out = None, []
     for query, key, value in zip(queries, keys, values):
@@ -142,10 +142,10 @@ def _attend_padded(query, key, value, packing, queries, scale, dropout):
     longest, batch = max(packing.lengths), len(packing.lengths)
     lengths = torch.tensor(packing.lengths, device=key.device)
     mask = torch.arange(longest, device=key.device) < lengths[:, None]
-    places = mask.flatten().nonzero().squeeze(1)
+    positions = mask.flatten().nonzero().squeeze(1)
 
     def pad(x):
-        return _grid(x.new_zeros(batch * longest, *x.shape[1:]).index_copy(0, places, x), batch)
+        return _grid(x.new_zeros(batch * longest, *x.shape[1:]).index_copy(0, positions, x), batch)
 
     out = F.scaled_dot_product_attention(
         pad(query) if queries is None else _grid(query, batch),
@@ -156,4 +156,4 @@ def _attend_padded(query, key, value, packing, queries, scale, dropout):
         scale=scale,
     )
     out = out.transpose(1, 2).flatten(0, 1)
-    return out.index_select(0, places) if queries is None else out
+    return out.index_select(0, positions) if queries is None else out

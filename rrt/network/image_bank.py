@@ -11,7 +11,7 @@ from rrt.network.pairs import read_images
 class ImageBank:
     """Tokens of images (a global, then its locals; no segment embedding yet) in ``rows`` [capacity, d].
 
-    places, counts: int64 [N] of the whole store: an image's first row (-1: not here), and its number of rows.
+    first_rows, counts: int64 [N] of the whole store: an image's first row (-1: not here), and its number of rows.
     """
 
     def __init__(self, model, store, max_local, binning, capacity: int, dtype, device, overlap: bool = True):
@@ -22,7 +22,7 @@ class ImageBank:
         self.device = device
         self.rows = torch.empty(capacity, model.seg_encoder.embedding_dim, dtype=dtype, device=device)
         self.counts = store.local_counts(max_local) + 1
-        self.places = np.full(len(self.counts), -1)
+        self.first_rows = np.full(len(self.counts), -1)
         self._used = 0
         self._reader = ThreadPoolExecutor(1) if overlap else _AtOnce()
 
@@ -51,17 +51,18 @@ class ImageBank:
         block = self.rows[self._used : end]
         tokens = (self.model.global_tokens(global_), self.model.local_tokens(descriptors.float(), scales))
         for rows, kind in zip(tokens, (~is_local, is_local)):
-            place = torch.from_numpy(np.flatnonzero(kind)).to(self.device, non_blocking=True)
-            block.index_copy_(0, place, rows.to(block.dtype))
-        self.places[images] = starts
+            positions = torch.from_numpy(np.flatnonzero(kind)).to(self.device, non_blocking=True)
+            block.index_copy_(0, positions, rows.to(block.dtype))
+        self.first_rows[images] = starts
         self._used = end
 
     def forget(self) -> None:
         """Make all rows free. Whoever still computes with them must be done."""
-        self.places.fill(-1)
+        self.first_rows.fill(-1)
         self._used = 0
 
     def close(self) -> None:
+        """Wait for what is being read, and read no more."""
         self._reader.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""From store records to the network's input: scale indices, positions, packed batches of images, layouts of pairs."""
+"""From store records to the network's input: scale indices, packed batches of images, layouts of pairs."""
 
 from dataclasses import dataclass
 
@@ -32,23 +32,18 @@ def scale_index(scales: np.ndarray, binning: str = "published") -> np.ndarray:
 
 
 def check_binning(binning: str) -> None:
+    """InputError unless it is one of ``SCALE_BINNINGS``."""
     if binning not in SCALE_BINNINGS:
         raise InputError(f"scale_binning={binning!r}: choose one of {', '.join(SCALE_BINNINGS)}")
 
 
-def normalised_positions(keypoints: np.ndarray, image_size: np.ndarray) -> np.ndarray:
-    """Keypoints [n, 2] (x, y) in pixels and (width, height) [2] or [n, 2] of their image -> float32 [n, 2] in
-    0..1."""
-    return np.asarray(keypoints, np.float32) / np.asarray(image_size, np.float32)
-
-
 @dataclass(frozen=True)
 class ImageBatch:
-    """Some images' descriptors as the network takes them, but for local ones in half precision.
+    """Some images' descriptors as the network takes them.
 
-    global_: float32 [n, Dg]; descriptors: float32 or, as a store keeps them, float16 [m, Dl], the images' locals end to
-    end (half as much to copy; on the device they become float32); scales: int64 [m], index in 0..6; these three may be
-    tensors of the host; offsets: int64 [n + 1], image i owns rows offsets[i] to offsets[i + 1].
+    global_: float32 [n, Dg]; descriptors: [m, Dl], the images' locals end to end, float32 or, as a store keeps them,
+    float16 (half as much to copy; they become float32 on the device); scales: int64 [m], index in 0..6; these three may
+    be tensors of the host; offsets: int64 [n + 1], image i owns rows offsets[i] to offsets[i + 1].
     """
 
     global_: np.ndarray
@@ -58,6 +53,7 @@ class ImageBatch:
 
     @property
     def counts(self) -> np.ndarray:
+        """Local descriptors of each image, int64 [n]."""
         return np.diff(self.offsets)
 
     def part(self, start: int, end: int) -> "ImageBatch":

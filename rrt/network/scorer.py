@@ -82,9 +82,9 @@ class Scorer:
             if len(logits):
                 self._check(queries, shortlists)
                 run = _Run(self, queries, shortlists, np.cumsum(sizes) - sizes)
-                for places, values in run.results():
-                    logits[places] = values
-                    shown.update(len(places))
+                for positions, values in run.results():
+                    logits[positions] = values
+                    shown.update(len(positions))
         return np.split(logits, np.cumsum(sizes)[:-1]) if len(sizes) else []
 
     def score_pairs(self, pairs: np.ndarray) -> np.ndarray:
@@ -156,12 +156,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class _Step:
-    """One query against some of its shortlist (``candidates``, store indices; ``places`` in the flat result); first
-    the images ``new`` must be read, after all others were forgotten where ``forget``."""
+    """One query against a part of its shortlist. candidates: store indices; positions: of their logits in the flat
+    result; new: store indices of the images to read first; forget: whether the bank drops all others before that."""
 
     query: int
     candidates: np.ndarray
-    places: np.ndarray
+    positions: np.ndarray
     new: np.ndarray
     forget: bool
 
@@ -186,16 +186,8 @@ class _Run:
         budget = scorer.budget(counts[everything])
         self.batch_tokens, self.step_rows = budget.batch, budget.step
         self.capacity = min(budget.rows, int(counts[everything].sum()))
-        self.bank = ImageBank(
-            scorer.model,
-            scorer.store,
-            scorer.max_local,
-            scorer.binning,
-            self.capacity,
-            scorer.dtype,
-            scorer.device,
-            self.settings.overlap,
-        )
+        images = (scorer.store, scorer.max_local, scorer.binning)
+        self.bank = ImageBank(scorer.model, *images, self.capacity, scorer.dtype, scorer.device, self.settings.overlap)
         self.counts = counts
         self.segments = self.network.seg_encoder.weight
         self.waiting: deque = deque()
@@ -206,7 +198,7 @@ class _Run:
         )
 
     def results(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(places in the flat result, their logits) batch by batch."""
+        """(positions in the flat result, their logits) batch by batch."""
         try:
             gathered, tokens = [], 0
             steps = self._steps()
@@ -234,20 +226,20 @@ class _Run:
                 self.pool.shutdown(cancel_futures=True)
 
     def _steps(self) -> Iterator[_Step]:
-        here, used = np.zeros(len(self.counts), bool), 0
+        is_here, used = np.zeros(len(self.counts), bool), 0
         for query, shortlist, start in zip(self.queries, self.shortlists, self.starts):
             for part in self._parts(query, shortlist):
                 images = np.unique(np.append(shortlist[part], query))
-                new = images[~here[images]]
+                new = images[~is_here[images]]
                 forget = used > 0 and (not self.settings.cached or used + self.counts[new].sum() > self.capacity)
                 if forget:
-                    here[:], used, new = False, 0, images
-                here[new] = True
+                    is_here[:], used, new = False, 0, images
+                is_here[new] = True
                 used += int(self.counts[new].sum())
                 yield _Step(query, shortlist[part], start + part, new, forget)
 
     def _parts(self, query, shortlist):
-        """Places of the shortlist in pieces that can be read at a time and fit the bank beside the query."""
+        """Positions in the shortlist, in pieces that can be read at a time and fit the bank beside the query."""
         if not len(shortlist):
             return []
         room = min(self.capacity, self.step_rows)
@@ -260,7 +252,7 @@ class _Run:
         return np.split(np.arange(len(shortlist)), np.flatnonzero(np.diff(piece)) + 1)
 
     def _prepare(self, query) -> _Prepared:
-        segments, first = self.segments, self.bank.places[query]
+        segments, first = self.segments, self.bank.first_rows[query]
         image = self.bank.rows[first : first + self.counts[query]]
         tokens = torch.cat(
             [
@@ -273,15 +265,15 @@ class _Run:
         return _Prepared(tokens, self.network.encoder.layers[0].project(tokens) if self.settings.prepared else None)
 
     def _compute(self, gathered) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Have the pairs of these steps computed in batches of like length; results as they come."""
+        """Compute the pairs of these steps in batches, pairs of about equal length together; yields what is done."""
         if not gathered:
             return
         steps, prepared = zip(*gathered)
         query = np.repeat(np.arange(len(steps)), [len(step.candidates) for step in steps])
-        candidates, places = (np.concatenate([getattr(s, name) for s in steps]) for name in ("candidates", "places"))
+        candidates, positions = map(np.concatenate, zip(*((step.candidates, step.positions) for step in steps)))
         lengths = np.array([len(p.tokens) for p in prepared])[query] + self.counts[candidates]
         order = np.argsort(lengths, kind="stable")
-        # Equal numbers of tokens, not of pairs: a batch of short pairs is as worthwhile as one of long ones.
+        # Every batch has about as many tokens, so one of short pairs holds more of them and pays as well.
         total, workers = int(lengths.sum()), self.scorer.threads if self.pool else 1
         batches = workers * -(-total // (workers * self.batch_tokens))
         batch_of = (np.cumsum(lengths[order]) - 1) * batches // total
@@ -291,18 +283,18 @@ class _Run:
             work = (
                 [prepared[i] for i in needed],
                 row,
-                self.bank.places[candidates[batch]],
+                self.bank.first_rows[candidates[batch]],
                 self.counts[candidates[batch]],
             )
             result = self.pool.submit(self._logits, *work) if self.pool else self._logits(*work)
-            self.waiting.append((places[batch], result))
+            self.waiting.append((positions[batch], result))
             yield from self._finished(keep=4 * self.scorer.threads)
 
     def _finished(self, keep: int):
         """Wait until no more than ``keep`` batches are under way."""
         while len(self.waiting) > keep:
-            places, result = self.waiting.popleft()
-            yield places, (result.result() if self.pool else result).float().cpu().numpy()
+            positions, result = self.waiting.popleft()
+            yield positions, (result.result() if self.pool else result).float().cpu().numpy()
 
     def _logits(self, prepared: list[_Prepared], query, candidate_rows, candidate_counts) -> torch.Tensor:
         """Logits of pairs (prepared[query[i]], the image of ``candidate_counts[i]`` rows from

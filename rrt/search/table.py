@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path, sha256_of_file
+from rrt.files.atomic import sha256_of_file, write_json
 from rrt.files.safe_pickle import safe_load_pickle
 from rrt.formats.ground_truth import save_pickle
 
@@ -47,8 +47,7 @@ def write_origin(table_path, origin: dict, search: dict | None = None) -> None:
     """Write the file beside a finished table. origin: of ``describe_origin``; search: how the neighbours were found
     (query expansion, whitening), a record that nothing is compared with."""
     content = origin | {"search": search or {}, "table_sha256": sha256_of_file(table_path)}
-    with atomic_path(origin_path(table_path)) as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_json(origin_path(table_path), content)
 
 
 def check_origin(table_path, store, queries, gallery) -> dict | None:

@@ -1,6 +1,6 @@
 """Batches of pairs for training: from labelled triplets and from planted correspondences.
 
-A batch hangs on (seed, epoch, step) alone, so that any process can make any of them and a run can go on at any step.
+A batch depends on (seed, epoch, step) alone, so that any process can make any of them and a run can go on at any step.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import torch
 from rrt.datasets.sets import TrainSet
 from rrt.errors import InputError, check_count
 from rrt.network.pairs import ImageBatch, lay_out_pairs, read_images
+from rrt.store.store import Store
 from rrt.training.planted import PlantedSource
 from rrt.training.sampler import TripletSampler
 
@@ -34,7 +35,7 @@ class PairBatch:
 
     @staticmethod
     def of_triplets(images: ImageBatch, triplets: np.ndarray, joined_triplets: int | None = None) -> "PairBatch":
-        """triplets int64 [t, 2 + k] of places in ``images``: pairs (anchor, positive) labelled 1, then (anchor,
+        """triplets int64 [t, 2 + k] of positions in ``images``: pairs (anchor, positive) labelled 1, then (anchor,
         negative) labelled 0, those of all first negatives first. joined_triplets: of the whole step; None: t."""
         anchors, others = triplets[:, 0], triplets[:, 1:]
         labels = np.zeros(others.size, np.float32)
@@ -56,7 +57,7 @@ class PairBatch:
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """What of an epoch is drawn ahead. triplets: int64 [n, 2 + k] rows of the training list, None when all steps are
+    """What is drawn ahead for an epoch. triplets: int64 [n, 2 + k] rows of the training list, None when all steps are
     planted; len() is the number of steps."""
 
     seed: int
@@ -115,6 +116,7 @@ class BatchSource:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Steps of an epoch of triplets."""
         if self.num_steps is not None:
             return self.num_steps
         return 1 if self.sampler is None else -(-len(self.sampler.anchors) // self.triplets_per_batch)
@@ -125,6 +127,7 @@ class BatchSource:
             raise InputError(f"seed={seed}: must not be negative")
         if epoch == 0:
             return EpochPlan(seed, epoch, self.planted_steps, None)
+        assert self.sampler is not None, "a run without a sampler has planted steps alone"
         # The 1 keeps it apart from the generators of batches: [a, b] and [a, b, 0] start the same stream.
         rng = np.random.default_rng([seed, epoch, 0, 1])
         steps = self.steps_per_epoch
@@ -135,22 +138,16 @@ class BatchSource:
             rounds.append(self.sampler.epoch(rng))
         return EpochPlan(seed, epoch, steps, np.concatenate(rounds)[:wanted])
 
-    def batch(self, plan: EpochPlan, step: int, rank: int = 0, world_size: int = 1) -> PairBatch:
-        """Step 0.. len(plan) - 1 of an epoch, or the share of process ``rank`` of ``world_size`` in it, whole triplets.
-
-        The same whoever asks, and whenever. Raises InputError for what cannot be read.
-        """
-        self.check_world(world_size)
-        return self.maker.make(self.task(plan, step, rank, world_size))
-
     def task(self, plan: EpochPlan, step: int, rank: int = 0, world_size: int = 1) -> "BatchTask":
-        """What ``maker`` must be told to make ``batch(plan, step, rank, world_size)``."""
+        """What ``maker`` must be told to make step 0.. len(plan) - 1 of an epoch, or the share of process ``rank`` of
+        ``world_size`` in it, whole triplets."""
         size = self.triplets_per_batch
         triplets = None if plan.triplets is None else plan.triplets[step * size : (step + 1) * size]
         return BatchTask((plan.seed, plan.epoch, step), triplets, rank, world_size)
 
     @property
     def maker(self) -> "BatchMaker":
+        """Makes the batches; the same whichever process asks, and whenever."""
         train = self.train
         sizes = (self.batch_size, self.max_local, self.min_local)
         return BatchMaker(train.store, train.index, self.planted_source, *sizes, self.binning, self.planted_fraction)
@@ -180,7 +177,7 @@ class BatchMaker:
     """Makes the batches of a ``BatchSource``, without the tables its triplets are drawn from: what a worker process
     needs of it."""
 
-    store: object
+    store: Store
     index: np.ndarray
     planted_source: PlantedSource | None
     batch_size: int
@@ -211,11 +208,12 @@ class BatchMaker:
         if self.min_local is not None:
             max_local = int(rng.integers(self.min_local, self.max_local + 1))
         share = task.triplets[_share(len(task.triplets), task)]
-        rows, place = np.unique(share, return_inverse=True)
+        rows, position = np.unique(share, return_inverse=True)
         images = read_images(self.store, self.index[rows], max_local, self.binning)
-        return PairBatch.of_triplets(images, place.reshape(share.shape), len(task.triplets))
+        return PairBatch.of_triplets(images, position.reshape(share.shape), len(task.triplets))
 
     def _planted(self, task, rng):
+        assert self.planted_source is not None, "a planted step needs a planted source"
         # Every process plants the whole step, because its pairs borrow descriptors from each other.
         number = self.batch_size // 3
         views = self.planted_source.triplets(number, rng)

@@ -34,10 +34,11 @@ class Processes:
     rank: int = 0
     world_size: int = 1
     device: str = "cpu"
-    control: object = None
+    control: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
+        """Whether this process is the one that writes, logs and evaluates."""
         return self.rank == 0
 
     def sum_gradients(self, parameters: list, figures: torch.Tensor) -> torch.Tensor:
@@ -131,7 +132,7 @@ def _one_line():
     try:
         yield
     except RuntimeError as error:
-        # Without the place in PyTorch's sources and the advice behind it.
+        # Without the line of PyTorch's sources before the reason and the advice behind it.
         reason = re.sub(r"^(\[\S*?:\d+\] )+", "", str(error).splitlines()[0]).split(". ")[0][:160]
         raise InputError(
             f"another process of this run ended or is out of reach ({reason}); resume=auto goes on"

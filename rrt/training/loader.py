@@ -2,13 +2,13 @@
 
     for batch in load_batches(source, source.plan(seed, epoch), num_workers=2): ...
 
-Workers get the store's path and open it themselves; what they make comes back through shared memory. A batch hangs on
-its task alone (rrt/training/batches.py), so their number changes nothing but the speed.
+Workers get the store's path and open it themselves; what they make comes back through shared memory. A batch
+depends on its task alone (rrt/training/batches.py), so their number changes nothing but the speed.
 """
 
 import pickle
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -34,7 +34,7 @@ def load_batches(
     num_workers: int = 0,
     prefetch: int = 2,
     pin_memory: bool = False,
-) -> Iterator[PairBatch]:
+) -> Generator[PairBatch]:
     """The batches of the steps first_step.. of an epoch; of several processes, the share of process ``rank``.
 
     num_workers: processes that make them, at most one a processor, each ``prefetch`` batches ahead; 0: a thread of this

@@ -31,6 +31,7 @@ class Meter:
         self.sums["seconds"] = self._earlier["seconds"] + time.perf_counter() - self._start
 
     def recent(self) -> dict:
+        """Loss and accuracy over the last steps, at least one."""
         loss, correct, pairs = map(sum, zip(*self._recent))
         return {"loss": loss / pairs, "accuracy": correct / pairs}
 
@@ -47,6 +48,7 @@ class Meter:
         }
 
     def text(self) -> str:
+        """What the progress bar says beside the steps; empty before the first one."""
         if not self._recent:
             return ""
         recent = self.recent()
@@ -79,12 +81,14 @@ class ScalarLog:
             self._writer = self._make(str(self._folder), purge_step=step + 1 if step else None)
 
     def add(self, scalars: dict, step: int, prefix: str = "train.") -> None:
+        """Hand on {name: value} as they are after optimiser step ``step``."""
         for name, value in scalars.items():
             self._log(prefix + name, value, step)
             if self._writer is not None:
                 self._writer.add_scalar((prefix + name).replace(".", "/", 1), value, step)
 
     def close(self) -> None:
+        """Have TensorBoard write what it holds back."""
         if self._writer is not None:
             self._writer.close()
 

@@ -1,12 +1,12 @@
 """Planted correspondences: pairs whose answer is known because both sides are cut from one image's own descriptors.
 
-Training from nothing on labelled triplets is slow to leave chance (docs/protocol.md 8): what the network must find
-first is that *matching local descriptors* decide. Here a positive pair is two random, overlapping subsets of one
-image's descriptors, each disturbed by itself; a negative pair is a subset of the same image against a subset of another
-one. Every image is thus an identity of its own, and labels serve only to keep true matches out of the negatives.
+Trained from random weights on labelled triplets, the network stays at chance for long (docs/protocol.md 8): what it
+must find first is that *matching local descriptors* decide. Here a positive pair is two random, overlapping subsets of
+one image's descriptors, each disturbed by itself; a negative pair is a subset of the same image against a subset of
+another one. Every image is thus an identity of its own, and labels only keep true matches out of the negatives.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from rrt.network.pairs import SCALES, ImageBatch, scale_index
 from rrt.store.checked import read_descriptors
 from rrt.store.linear import l2_normalize
 from rrt.store.ranges import concatenated_ranges
+from rrt.store.store import Store
 from rrt.store.values import as_float32
 
 
@@ -69,17 +70,20 @@ class PlantedSettings:
 class PlantedSource:
     """Planted triplets from the images ``indices`` of a store.
 
-    labels: int64 [len(indices)] or None (every image its own); neighbors: int64 [len(indices), k] rows into
-    ``indices``, or None. Images with fewer than two local descriptors are left out.
+    labels: int64 [len(indices)], or None: every image has its own; neighbors: int64 [len(indices), k] rows of
+    ``indices``, or None: negatives are any images. binning: of the scale index; max_read: local descriptors read of an
+    image, None = all. Images with fewer than two local descriptors are left out. Raises InputError when fewer than two
+    images of different labels are left.
     """
 
-    store: object
+    store: Store
     indices: np.ndarray
     settings: PlantedSettings
     labels: np.ndarray | None = None
     neighbors: np.ndarray | None = None
     binning: str = "published"
     max_read: int | None = None
+    anchors: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self):
         counts = self.store.local_counts(self.max_read)[self.indices]
@@ -96,11 +100,11 @@ class PlantedSource:
         """3 * num_triplets views: view 3 i is an anchor, 3 i + 1 its positive, 3 i + 2 its negative."""
         anchor = rng.choice(self.anchors, num_triplets)
         negative = self._negatives(anchor, rng)
-        images, place = np.unique(np.stack([anchor, negative], axis=1), return_inverse=True)
-        place = place.reshape(-1, 2)
+        images, position = np.unique(np.stack([anchor, negative], axis=1), return_inverse=True)
+        position = position.reshape(-1, 2)
         packed = read_descriptors(self.store, self.indices[images], self.max_read)
         bounds = np.asarray(packed.offsets)
-        rows, offsets, owner = self._views(bounds, place, rng)
+        rows, offsets, owner = self._views(bounds, position, rng)
         share = self._per_view(rng, self.settings.distractors, offsets)
         replaced = np.flatnonzero(rng.random(len(rows)) < share)
         rows[replaced] = self._of_other_images(replaced, bounds, owner, offsets, rng)
@@ -110,7 +114,7 @@ class PlantedSource:
             mixed = l2_normalize(as_float32(packed.descriptors[others]))
             views += self._per_view(rng, self.settings.mixing, offsets)[:, None] * mixed
         return ImageBatch(
-            self._globals(self.store.global_descriptors[self.indices[images]], place, rng),
+            self._globals(self.store.global_descriptors[self.indices[images]], position, rng),
             disturbed(views, self._per_view(rng, self.settings.noise, offsets), rng),
             self._shifted_scales(np.asarray(packed.scales)[rows], offsets, rng),
             offsets,
@@ -118,35 +122,42 @@ class PlantedSource:
 
     def _negatives(self, anchor, rng):
         """For each anchor an image with another label: one of its nearest global neighbours, else any."""
+        labels = self.labels
+        assert labels is not None
         negative = self.anchors[rng.integers(0, len(self.anchors), len(anchor))]
         for _ in range(100):
-            wrong = self.labels[negative] == self.labels[anchor]
+            wrong = labels[negative] == labels[anchor]
             if not wrong.any():
                 break
             negative[wrong] = rng.choice(self.anchors, int(wrong.sum()))
         if self.neighbors is None or self.settings.hard_negatives < 1:
             return negative
         candidates = self.neighbors[anchor]
-        other = self.labels[candidates] != self.labels[anchor][:, None]
+        other = labels[candidates] != labels[anchor][:, None]
         other &= np.cumsum(other, axis=1) <= self.settings.hard_negatives
         has_other = other.any(1)
         keys = np.where(other, rng.random(other.shape), -1.0)
         return np.where(has_other, candidates[np.arange(len(anchor)), keys.argmax(1)], negative)
 
-    def _views(self, bounds, place, rng):
-        """Which pool rows each view holds: rows int64 [m], offsets int64 [3 T + 1], owner (pool image) int64 [3 T]."""
-        counts = np.diff(bounds)[place]
+    def _views(self, bounds, position, rng):
+        """Which rows of the pool, the images read, each view holds. position: int64 [T, 2], anchor and negative in the
+        pool, whose image i has the rows bounds[i] to bounds[i + 1].
+
+        Returns rows int64 [m], offsets int64 [3 T + 1] of the views in them, and owner int64 [3 T], the pool's image
+        that each view is cut from.
+        """
+        counts = np.diff(bounds)[position]
         size_anchor, size_positive, size_negative = (self._sizes(counts[:, column], rng) for column in (0, 0, 1))
-        overlap = rng.uniform(self.settings.min_overlap, self.settings.max_overlap, len(place))
+        overlap = rng.uniform(self.settings.min_overlap, self.settings.max_overlap, len(position))
         shared = np.minimum(np.rint(overlap * size_positive).astype(np.int64), size_anchor)
         shared = np.maximum(shared, size_anchor + size_positive - counts[:, 0])
         # Each triplet shuffles its two images' rows once; anchor and positive are overlapping slices of one shuffle.
-        shuffled = _shuffle_within(bounds[place].ravel(), counts.ravel(), rng)
+        shuffled = _shuffle_within(bounds[position].ravel(), counts.ravel(), rng)
         first = (np.cumsum(counts.ravel()) - counts.ravel()).reshape(-1, 2)
         starts = np.stack([first[:, 0], first[:, 0] + size_anchor - shared, first[:, 1]], axis=1).ravel()
         sizes = np.stack([size_anchor, size_positive, size_negative], axis=1).ravel()
         rows = shuffled[concatenated_ranges(starts, sizes)]
-        return rows, np.concatenate([[0], np.cumsum(sizes)]), place[:, [0, 0, 1]].ravel()
+        return rows, np.concatenate([[0], np.cumsum(sizes)]), position[:, [0, 0, 1]].ravel()
 
     def _sizes(self, counts, rng):
         low = np.minimum(self.settings.min_local, (counts + 1) // 2)
@@ -154,9 +165,9 @@ class PlantedSource:
         return rng.integers(low, high + 1)
 
     @staticmethod
-    def _of_other_images(places, bounds, owner, offsets, rng):
-        """For each of the views' rows ``places`` a random pool row of an image that is not its view's."""
-        image = np.repeat(owner, np.diff(offsets))[places]
+    def _of_other_images(rows, bounds, owner, offsets, rng):
+        """For each of these rows of the views, a random row of the pool that belongs to another image than its view."""
+        image = np.repeat(owner, np.diff(offsets))[rows]
         others = bounds[-1] - (bounds[image + 1] - bounds[image])
         return (bounds[image + 1] + rng.integers(0, np.maximum(others, 1))) % bounds[-1]
 
@@ -165,13 +176,13 @@ class PlantedSource:
         shifted = scales * np.repeat(2.0 ** (steps / 2), np.diff(offsets)).astype(np.float32)
         return scale_index(np.clip(shifted, SCALES[0], SCALES[-1]), self.binning)
 
-    def _globals(self, pool, place, rng):
-        """Disturbed globals [3 T, Dg]; in some triplets positive and negative wear each other's."""
-        wearer = place[:, [0, 0, 1]]
-        swapped = rng.random(len(place)) < self.settings.lookalike
-        wearer[swapped] = place[swapped][:, [0, 1, 0]]
-        length = rng.uniform(0, self.settings.global_noise, wearer.size).astype(np.float32)
-        return disturbed(pool[wearer.ravel()].astype(np.float32), length, rng)
+    def _globals(self, pool, position, rng):
+        """Disturbed globals [3 T, Dg] of the views; in some triplets those of positive and negative are exchanged."""
+        source = position[:, [0, 0, 1]]
+        swapped = rng.random(len(position)) < self.settings.lookalike
+        source[swapped] = position[swapped][:, [0, 1, 0]]
+        length = rng.uniform(0, self.settings.global_noise, source.size).astype(np.float32)
+        return disturbed(pool[source.ravel()].astype(np.float32), length, rng)
 
     @staticmethod
     def _per_view(rng, largest, offsets):
@@ -180,8 +191,8 @@ class PlantedSource:
 
 
 def disturbed(x: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows of x [m, D] plus a random vector of about length[i] times their own, made unit; cosine to x about
-    1 / sqrt(1 + length[i]^2)."""
+    """Each row x[i] of x [m, D] plus a random vector about length[i] times as long, normalised to length 1 again; its
+    cosine to x[i] is about 1 / sqrt(1 + length[i]^2)."""
     noise = rng.standard_normal(x.shape, dtype=np.float32)
     noise *= (length * np.linalg.norm(x, axis=1) / np.float32(np.sqrt(x.shape[1])))[:, None]
     noise += x
@@ -189,6 +200,6 @@ def disturbed(x: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> np
 
 
 def _shuffle_within(starts, sizes, rng):
-    """For each range of rows a random order of it, the ranges end to end."""
+    """The rows of each range starts[i].. starts[i] + sizes[i] - 1 in a random order, the ranges end to end."""
     rows = concatenated_ranges(starts, sizes)
     return rows[np.lexsort((rng.random(len(rows)), np.repeat(np.arange(len(sizes)), sizes)))]

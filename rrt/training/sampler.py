@@ -1,6 +1,6 @@
 """Triplets of training images from a table of global neighbours (docs/protocol.md 5)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -29,6 +29,9 @@ class TripletSampler:
     order: str = "triplet"
     negatives: int = 1
     hard_negatives: int = 0
+    anchors: np.ndarray = field(init=False, repr=False)
+    # Whether each candidate has the anchor's label, a bit for each, kept for all epochs: comparing labels takes long.
+    _same_label: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self):
         if self.order not in SAMPLERS:
@@ -47,7 +50,6 @@ class TripletSampler:
             )
         candidates = self.neighbors[:, : self.num_candidates]
         positives = np.empty(len(candidates), np.int64)
-        # A bit for every candidate, kept for all epochs: comparing labels is what takes the time.
         bits = np.empty((len(candidates), -(-candidates.shape[1] // 8)), np.uint8)
         for rows in _blocks(len(candidates)):
             same = self.labels[candidates[rows]] == self.labels[rows, None]

@@ -15,8 +15,8 @@ from rrt.training.settings import TrainSettings
 
 @dataclass
 class Progress:
-    """Where a run stands. epoch: stages finished (0 = the planted steps); step: optimiser steps taken; stage: what was
-    done of the stage after ``epoch``, ``{}`` at its beginning: ``steps`` and the sums of ``rrt.training.log.Meter``;
+    """Where a run stands. epoch: stages finished (0 = the planted steps); step: optimiser steps taken; stage: how far
+    the stage after ``epoch`` is, ``{}`` at its beginning: ``steps`` and the sums of ``rrt.training.log.Meter``;
     history: a dict per stage; curve: rows (step, loss, accuracy, learning rate), one every ``log_every`` steps."""
 
     epoch: int = -1
@@ -30,7 +30,8 @@ class Progress:
 
 def random_states() -> dict:
     """The states of all generators of this process, as tensors and plain values."""
-    kind, keys, *rest = np.random.get_state()
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    assert isinstance(keys, np.ndarray)
     return {
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
@@ -40,6 +41,7 @@ def random_states() -> dict:
 
 
 def set_random_states(states: dict) -> None:
+    """Put back what ``random_states`` returned."""
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
     kind, keys, *rest = states["numpy"]
@@ -57,7 +59,7 @@ def restore(checkpoint: Checkpoint, recorded: dict, model, averaged, optimizer, 
             f"{checkpoint.path}: holds weights but no state of a training to resume; use weights= to start from it"
         )
     # What was not yet a setting then had its default.
-    made_with = checkpoint.settings | {"training": plain_defaults() | checkpoint.settings.get("training", {})}
+    made_with = checkpoint.settings | {"training": _plain_defaults() | checkpoint.settings.get("training", {})}
     difference = first_difference(_compared(made_with), _compared(plain(recorded)))
     if difference:
         name, old, new = difference
@@ -77,7 +79,7 @@ def restore(checkpoint: Checkpoint, recorded: dict, model, averaged, optimizer, 
     return progress
 
 
-def plain_defaults() -> dict:
+def _plain_defaults() -> dict:
     return plain(asdict(TrainSettings()))
 
 

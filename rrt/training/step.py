@@ -129,8 +129,8 @@ def micro_batches(batch: PairBatch, max_tokens: int) -> list[PairBatch]:
 
 def _of_pairs(batch, pairs):
     images = batch.images
-    needed, place = np.unique([batch.query[pairs], batch.candidate[pairs]], return_inverse=True)
-    query, candidate = place.reshape(2, -1)
+    needed, position = np.unique([batch.query[pairs], batch.candidate[pairs]], return_inverse=True)
+    query, candidate = position.reshape(2, -1)
     counts = images.counts[needed]
     rows = concatenated_ranges(images.offsets[needed], counts)
     offsets = np.concatenate([[0], np.cumsum(counts)])

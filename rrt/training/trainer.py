@@ -1,6 +1,5 @@
 """Training of the reranking transformer: planted correspondences first, labelled triplets after."""
 
-import json
 import math
 from collections.abc import Callable
 from contextlib import closing
@@ -14,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from rrt.datasets.sets import check_num_rerank
 from rrt.errors import InputError
 from rrt.evaluation.reranking import evaluate_reranked, score_shortlists
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import write_json
 from rrt.network.checkpoint import Checkpoint, save_checkpoint
 from rrt.network.scorer import Scorer
 from rrt.progress import bar
@@ -79,7 +78,7 @@ class Trainer:
         self.recorded = plain(recorded | {"training": asdict(settings)})
         self.make_scorer = make_scorer
         self.loading = loading or {}
-        # Without a validation set there is nothing honest to select on: the last epoch it is, and it says so.
+        # Without a validation set there is nothing honest to select on: the last epoch is taken, and recorded so.
         self.selected_on = "last" if settings.select_on == "val" and validation is None else settings.select_on
         self.watched = {name: data for name, data in (("val", validation), ("test", test)) if data is not None}
         self.watched |= watched or {}
@@ -101,6 +100,7 @@ class Trainer:
 
     @property
     def last_path(self) -> Path:
+        """The checkpoint that a run goes on from."""
         return self.run_dir / "last.pt"
 
     @property
@@ -141,7 +141,7 @@ class Trainer:
         num_steps = settings.optimiser_steps(len(plan))
         meter = Meter(progress.stage)
         first = meter.sums["steps"]
-        # Batches hang on (seed, epoch, step) alone; only dropout draws from generators.
+        # Batches depend on (seed, epoch, step) alone; only dropout draws from the global generators.
         torch.manual_seed(settings.seed + epoch + 1_000_003 * processes.rank)
         if first and self._random_states:
             set_random_states(self._random_states)
@@ -260,8 +260,7 @@ class Trainer:
         if best:
             self._save(self.run_dir / "best.pt")
         if self.processes.is_first:
-            with atomic_path(self.run_dir / "history.json") as temporary:
-                temporary.write_text(json.dumps(progress.history, indent=1))
+            write_json(self.run_dir / "history.json", progress.history)
         self._save(self.last_path)
 
     def _save(self, path: Path) -> None:

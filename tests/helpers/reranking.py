@@ -149,7 +149,12 @@ def make_source(world, negatives=1, **settings):
 
 def batches(source, seed=0, epoch=1):
     plan = source.plan(seed, epoch)
-    return [source.batch(plan, step) for step in range(len(plan))]
+    return [make_batch(source, plan, step) for step in range(len(plan))]
+
+
+def make_batch(source, plan, step, rank=0, world_size=1):
+    """A step of an epoch, or the share of a process in it."""
+    return source.maker.make(source.task(plan, step, rank, world_size))
 
 
 def assert_same(left, right):

@@ -11,7 +11,7 @@ from places import GOLDEN as GOLDEN_FILES
 from rrt.errors import InputError
 from rrt.formats.delf import read_features
 from rrt.formats.lists import read_image_list
-from rrt.network.pairs import lay_out_pairs, normalised_positions, read_images, scale_index
+from rrt.network.pairs import lay_out_pairs, read_images, scale_index
 from rrt.store.ranges import concatenated_ranges
 
 GOLDEN = GOLDEN_FILES / "legacy_mini"
@@ -43,7 +43,7 @@ def test_golden_scale_indices_and_positions_of_the_queries():
         local = read_features(GOLDEN / "delg_r50_gldv2" / f"{Path(name).stem}.delg_local")
         own = slice(len(local.scales))
         np.testing.assert_array_equal(scale_index(local.scales), expected["scale_index_query"][row, own])
-        positions = normalised_positions(local.keypoints, size)
+        positions = local.keypoints / np.float32(size)
         np.testing.assert_allclose(positions, expected["positions_query"][row, own], rtol=1e-6)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from reranking import NETWORK, arrays_of, assert_same, batches, make_dataset, make_source
+from reranking import NETWORK, arrays_of, assert_same, batches, make_batch, make_dataset, make_source
 
 from rrt.errors import InputError
 from rrt.network.model import RRT
@@ -58,7 +58,7 @@ def test_every_negative_of_an_anchor_makes_a_pair_with_it(world):
     source = make_source(world, negatives=4)
     plan = source.plan(0, 1)
     assert plan.triplets.shape == (len(source.sampler.anchors), 6) and source.triplets_per_batch == 2
-    batch = source.batch(plan, 1)
+    batch = make_batch(source, plan, 1)
     anchors, *others = plan.triplets[2:4].T
     wanted = [pair for column in others for pair in zip(anchors, column)]
     assert batch.labels.tolist() == [1] * 2 + [0] * 8 and batch.joined_pairs == 10
@@ -94,7 +94,7 @@ def test_a_batch_is_the_same_whoever_asks_first(world):
     plan = source.plan(3, 2)
     in_order = batches(source, 3, 2)
     for step in (9, 0, 4, 4):
-        assert_same(another.batch(another.plan(3, 2), step), in_order[step])
+        assert_same(make_batch(another, another.plan(3, 2), step), in_order[step])
     assert len({arrays_of(batch)[1].tobytes() for batch in in_order}) == len(plan)
 
 
@@ -103,7 +103,7 @@ def test_shares_of_a_step_are_the_parts_of_the_joined_batch(world):
     plan = source.plan(0, 1)
     for step, whole in enumerate(batches(source)):
         for world_size in (2, 4):
-            shares = [source.batch(plan, step, rank, world_size) for rank in range(world_size)]
+            shares = [make_batch(source, plan, step, rank, world_size) for rank in range(world_size)]
             assert {share.joined_pairs for share in shares} == {len(whole.labels)}
             assert sorted(key for share in shares for key in pair_keys(share)) == sorted(pair_keys(whole))
 
@@ -119,7 +119,7 @@ def pair_keys(batch):
 def test_processes_that_do_not_divide_a_batch_are_refused(world):
     source = make_source(world)
     with pytest.raises(InputError, match="its 4 triplets cannot be shared evenly by 3 processes.*multiple of 9"):
-        source.batch(source.plan(0, 1), 0, 0, 3)
+        source.check_world(3)
 
 
 def test_a_negative_seed_is_refused(world):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from places import ROOT
-from reranking import NETWORK, assert_same, batches, make_dataset, make_source
+from reranking import NETWORK, assert_same, batches, make_batch, make_dataset, make_source
 
 from rrt.datasets.sets import store_path
 from rrt.errors import InputError
@@ -51,7 +51,7 @@ def test_a_run_goes_on_at_any_step_with_a_process_share(world):
         loaded = list(load_batches(source, plan, first_step, rank=1, world_size=2))
         assert len(loaded) == len(plan) - first_step
         for step, batch in enumerate(loaded, first_step):
-            assert_same(batch, source.batch(plan, step, 1, 2))
+            assert_same(batch, make_batch(source, plan, step, 1, 2))
 
 
 def test_the_planted_steps_are_loaded_like_all_others(world):
@@ -206,7 +206,7 @@ def test_the_plain_way_reads_the_same_descriptors(tmp_path):
     store = make_store(tmp_path / "small.h5", 60, 7, 8, 32)
     source = synthetic_source(store, 9)
     plan = source.plan(0, 1)
-    batch = source.batch(plan, 0)
+    batch = make_batch(source, plan, 0)
     plain = PlainImages(store, 9)
     for triplet, place in zip(plan.triplets[:12], batch.query):
         global_, descriptors, scales, padding = plain[int(triplet[0])]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reranking import NETWORK, make_dataset, make_source
+from reranking import NETWORK, make_batch, make_dataset, make_source
 
 from rrt.network.feedforward import CACHED_ROWS, CachedFeedForward
 from rrt.network.model import RRT
@@ -28,7 +28,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def batches(source):
     plan = source.plan(0, 1)
-    return [source.batch(plan, step) for step in range(3)]
+    return [make_batch(source, plan, step) for step in range(3)]
 
 
 def make_model():

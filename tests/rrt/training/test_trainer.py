@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from reranking import NETWORK, make_dataset, make_source, make_world
+from reranking import NETWORK, make_batch, make_dataset, make_source, make_world
 from training_runs import RUN, assert_same_weights, run, weights, with_validation
 
 from rrt.errors import InputError
@@ -33,7 +33,7 @@ def steps_on(trainer, batches):
 def test_a_run_learns_its_one_batch_by_heart(world):
     torch.manual_seed(0)
     source = make_source(world)
-    batch = source.batch(source.plan(0, 1), 0)
+    batch = make_batch(source, source.plan(0, 1), 0)
     trainer = Trainer(RRT(**NETWORK), source, TrainSettings(lr=3e-3), "unused", {}, None)
     losses = [steps_on(trainer, [batch]) for _ in range(60)]
     assert losses[-1] < 0.3 * losses[0]
@@ -158,7 +158,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpo
 
 def test_clipping_bounds_the_gradient(world):
     source = make_source(world)
-    batch = source.batch(source.plan(0, 1), 0)
+    batch = make_batch(source, source.plan(0, 1), 0)
     trainer = Trainer(RRT(**NETWORK), source, TrainSettings(max_norm=0.01), "unused", {}, None)
     steps_on(trainer, [batch])
     norm = torch.stack([parameter.grad.norm() for parameter in trainer.model.parameters()]).norm()
