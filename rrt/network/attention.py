@@ -47,7 +47,9 @@ class Packing:
         return [(sum(1 for _ in group), length) for length, group in groupby(self.lengths)]
 
 
-def attend(query, key, value, packing: Packing, queries: int | None = None, scale=None, dropout: float = 0.0):
+def attend(
+    query, key, value, packing: Packing, queries: int | None = None, scale=None, dropout: float = 0.0
+) -> torch.Tensor:
     """softmax(query key^T scale) value within each sequence, head by head.
 
     key, value [T, h, e]; query [T, h, e], or [B * queries, h, e] with another, fixed number of rows a sequence -> the
@@ -70,7 +72,7 @@ def _attend_runs(query, key, value, packing, queries, scale, dropout):
         grids = [_grid(x, count) for x in (query[query_row:query_end], key[row:end], value[row:end])]
         matrix = (queries or length) * length
         if by_matrices and matrix <= _LARGEST_MATRIX and count * query.shape[1] * matrix >= _FEWEST_ELEMENTS:
-            part = _attend_by_matrices(*grids, scale)
+            part = _attend_by_matrices(grids, scale)
         elif not query.is_cuda and query.dtype in _HALF:
             # The kernel for processors is no faster in half precision, and much slower where there is no unit for it.
             grids = [grid.float() for grid in grids]
@@ -82,9 +84,10 @@ def _attend_runs(query, key, value, packing, queries, scale, dropout):
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _attend_by_matrices(query, key, value, scale):
-    """[n, h, q, e], [n, h, k, e] twice -> [n, h, q, e], a few attention matrices at a time; in training autograd keeps
-    them."""
+def _attend_by_matrices(grids, scale):
+    """Query [n, h, q, e], key and value [n, h, k, e] -> [n, h, q, e], a few attention matrices at a time; in training
+    autograd keeps them."""
+    query, key, value = grids
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     mix = _mix if torch.is_grad_enabled() else _mix_by_powers_of_two
     scaled = query * (scale if mix is _mix else scale / math.log(2))
@@ -134,7 +137,9 @@ def _attend_varlen(query, key, value, packing, queries, scale):
     longest, batch = max(packing.lengths), len(packing.lengths)
     ends = F.pad(packing.first, (0, 1), value=len(key)).int()
     query_ends = ends if queries is None else ends.new_tensor(range(0, queries * batch + 1, queries))
-    return varlen_attn(query, key, value, query_ends, ends, queries or longest, longest, scale=scale)
+    out = varlen_attn(query, key, value, query_ends, ends, queries or longest, longest, scale=scale)
+    assert isinstance(out, torch.Tensor), "without auxiliary outputs"
+    return out
 
 
 def _attend_padded(query, key, value, packing, queries, scale, dropout):

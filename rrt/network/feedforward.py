@@ -17,6 +17,7 @@ class CachedFeedForward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight1, bias1, weight2, bias2):
+        """[n, d] -> [n, d]; the middle [n, w] is kept for ``backward``."""
         middles = [F.linear(rows, weight1, bias1).relu_() for rows in x.split(CACHED_ROWS)]
         out = torch.empty_like(x)
         for middle, rows in zip(middles, out.split(CACHED_ROWS)):
@@ -27,6 +28,7 @@ class CachedFeedForward(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
+        """Gradient of the output [n, d] -> those of the five arguments of ``forward``."""
         x, weight1, weight2, *middles = ctx.saved_tensors
         grad_x = torch.empty_like(x)
         grad_weight1, grad_bias1 = torch.zeros_like(weight1), weight1.new_zeros(len(weight1))

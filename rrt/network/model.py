@@ -40,6 +40,7 @@ class Linear(nn.Linear):
     autocast's."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] -> [..., out]"""
         if not torch.is_autocast_enabled(x.device.type):
             x = x.to(self.weight.dtype)
         return F.linear(x, self.weight, self.bias)
@@ -284,6 +285,7 @@ def halve(model: RRT, dtype: torch.dtype) -> None:
     """Have the encoder's products computed in half precision. Residual sums, norms and the classifier stay in float32,
     so that a token is not rounded between layers."""
     for layer in model.encoder.layers:
+        assert isinstance(layer, EncoderLayer)
         for linear in (layer.linear1, layer.linear2, layer.self_attn.out_proj):
             linear.to(dtype)
         for name in ("in_proj_weight", "in_proj_bias"):

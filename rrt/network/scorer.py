@@ -204,7 +204,7 @@ class _Run:
             steps = self._steps()
             step = next(steps, None)
             reading = self.bank.read(step.new) if step else None
-            while step:
+            while step and reading:
                 if step.forget:
                     yield from self._compute(gathered)
                     yield from self._finished(keep=0)

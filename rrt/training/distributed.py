@@ -13,6 +13,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -66,7 +67,7 @@ class Processes:
 
     def from_first(self, make):
         """``make()`` of rank 0, the same in every process; called there alone. An InputError of it is raised in all."""
-        value = [None]
+        value: list[Any] = [None]
         with self.agreeing():
             if self.is_first:
                 value = [make()]
@@ -121,6 +122,7 @@ def join_processes(cpu: bool = False):
     with _one_line():
         dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
         control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        assert isinstance(control, dist.ProcessGroup), "every process is in this group"
     try:
         yield Processes(dist.get_rank(), world_size, device, control)
     finally:

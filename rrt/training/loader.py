@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import torch
@@ -140,7 +141,7 @@ class _Making(Dataset):
         task, slot = task_and_slot
         try:
             if self.maker is None:
-                self.maker, self.given = pickle.loads(self.given), None
+                self.maker, self.given = pickle.loads(self.given), b""
             batch = self.maker.make(task)
         except (InputError, OSError) as error:
             return describe_error(error)
@@ -173,11 +174,13 @@ def unpacked(memory: torch.Tensor, layout, as_tensors: bool = False) -> PairBatc
     """
     layout, joined_pairs = layout
     views = list(_views(memory, layout))
-    large = views[:3]
+    large: list[Any] = views[:3]
     if as_tensors:
         large = [_tensor_view(memory, view, start) for view, (_, _, start) in zip(large, layout)]
         views[3:] = [view.copy() for view in views[3:]]
-    return PairBatch(ImageBatch(*large, views[3]), *views[4:], joined_pairs)
+    global_, descriptors, scales = large
+    offsets, query, candidate, labels = views[3:]
+    return PairBatch(ImageBatch(global_, descriptors, scales, offsets), query, candidate, labels, joined_pairs)
 
 
 def _tensor_view(memory, view, start):

@@ -103,6 +103,7 @@ class PlantedSource:
         images, position = np.unique(np.stack([anchor, negative], axis=1), return_inverse=True)
         position = position.reshape(-1, 2)
         packed = read_descriptors(self.store, self.indices[images], self.max_read)
+        assert packed.descriptors is not None and packed.scales is not None
         bounds = np.asarray(packed.offsets)
         rows, offsets, owner = self._views(bounds, position, rng)
         share = self._per_view(rng, self.settings.distractors, offsets)

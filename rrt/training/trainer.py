@@ -37,7 +37,7 @@ class TrainResult:
 
     best: Path
     last: Path
-    selected_epoch: int
+    selected_epoch: int | None
     selected_on: str
     history: list
 
