@@ -1,4 +1,4 @@
-"""Making many images: worker processes with a progress bar, whole files only, and a guard on the settings."""
+"""Work on many images, shared among worker processes, with one progress bar."""
 
 from __future__ import annotations
 

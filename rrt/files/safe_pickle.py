@@ -110,28 +110,28 @@ class _PlainUnpickler(pickle._Unpickler):
 
     def load_dict(self: Any):
         items = self.pop_mark()
-        self.append(_plain_dict(zip(items[::2], items[1::2], strict=True)))
+        self.append({})
+        self._update(items)
 
     def load_setitem(self: Any):
         value, key = self.stack.pop(), self.stack.pop()
-        self._update([(key, value)])
+        self._update([key, value])
 
     def load_setitems(self: Any):
-        items = self.pop_mark()
-        self._update(zip(items[::2], items[1::2], strict=True))
+        self._update(self.pop_mark())
 
     def _update(self: Any, items):
         if not isinstance(self.stack[-1], dict):
             raise _Refused(f"items of a {type(self.stack[-1]).__name__}")
-        self.stack[-1].update(_plain_dict(items))
+        self.stack[-1].update(_plain_dict(zip(items[::2], items[1::2], strict=True)))
 
     def load_additems(self: Any):
-        items = self.pop_mark()
-        self.stack[-1].update(_plain_set(items))
+        items = _plain_set(self.pop_mark())
+        self.stack[-1].update(items)
 
     def load_frozenset(self: Any):
-        items = self.pop_mark()
-        self.append(frozenset(_plain_set(items)))
+        items = _plain_set(self.pop_mark())  # first, because it changes what append is
+        self.append(frozenset(items))
 
     def load_bytearray8(self: Any):
         (size,) = struct.unpack("<Q", self.read(8))
