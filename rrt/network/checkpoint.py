@@ -138,3 +138,34 @@ def recorded_architecture(checkpoint: Checkpoint, model: dict) -> dict:
                 f" say {model[name]}; leave model.{name} out"
             )
     return model | recorded
+
+
+# What rrt.training.run, rrt.network.reranker and rrt.evaluation.run read of a checkpoint's settings.
+KEPT = ("model", "scale_binning", "max_sequence_len", "selection")
+
+
+class _Weights:
+    """What save_checkpoint takes for a network."""
+
+    def __init__(self, state: dict):
+        self.state = state
+
+    def state_dict(self) -> dict:
+        return self.state
+
+
+def strip_checkpoint(source, out, half: bool = False, overwrite: bool = False) -> Path:
+    """Write ``out`` from the checkpoint ``source`` -> its path. Raises InputError where it exists, or a weight does not
+    fit half precision."""
+    out = Path(out)
+    checkpoint = load_checkpoint(source)
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: exists; give another name or --overwrite")
+    state = checkpoint.state
+    if half:
+        state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+        for name, tensor in state.items():
+            if not torch.isfinite(tensor).all():
+                raise InputError(f"{source}: '{name}' holds numbers too large for half precision; leave --half out")
+    settings = {name: checkpoint.settings[name] for name in KEPT if name in checkpoint.settings}
+    return save_checkpoint(out, _Weights(state), settings=settings)
