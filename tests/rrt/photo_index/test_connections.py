@@ -30,13 +30,12 @@ def index(tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Short time limits."""
-    monkeypatch.setattr(server_module, "HEAD_SECONDS", 0.5)
-    monkeypatch.setattr(app, "UPLOAD_SECONDS", 0.5)
+    monkeypatch.setattr(server_module, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(app, "UPLOAD_SECONDS", 1.0)
 
 
 def connected(server):
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-    return connection
+    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
 
 
 def received(connection):
@@ -173,7 +172,8 @@ def test_a_search_at_work_is_not_ended_for_newcomers(index):
             connection.close()
 
 
-def test_a_server_that_ends_finishes_what_is_at_work(index):
+def test_a_server_that_ends_finishes_what_is_at_work(index, monkeypatch):
+    monkeypatch.setattr(server_module, "LAST_SECONDS", 60)
     wait = threading.Event()
     image, answers = (index.parent / "photos" / "p0.png").read_bytes(), []
     with serving(index, FakeDescriber(wait)) as server:
