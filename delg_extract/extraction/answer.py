@@ -29,11 +29,11 @@ from delg_extract.extraction.options import (
 from delg_extract.extraction.parts import to_record
 from rrt.errors import InputError, describe_error
 from rrt.files.machine import end_with_parent
+from rrt.files.pictures import Box
 from rrt.store.records import Skipped
 from rrt.store.writer import write_store
 
 QUERY = "query"  # the name of the image in a store that is written
-Box = tuple[int, int, int, int]
 
 
 def start_worker() -> None:

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from delg_extract.extraction.answer import Box, describe_image, load, start_worker
+from delg_extract.extraction.answer import describe_image, load, start_worker
 from delg_extract.extraction.options import (
     add_model_option,
     add_pca_options,
@@ -27,6 +27,7 @@ from delg_extract.extraction.options import (
 )
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
+from rrt.files.pictures import Box
 from rrt.progress import bar
 from rrt.store.schema import canonical_settings, first_difference, parts_path
 
