@@ -27,7 +27,7 @@ from delg_extract.extraction.calibration import (
     threshold_path,
     write_calibration,
 )
-from delg_extract.extraction.images import collect_jobs, decode_ahead, read_table
+from delg_extract.extraction.images import decode_ahead
 from delg_extract.extraction.open import in_another_process
 from delg_extract.extraction.options import (
     add_model_option,
@@ -40,6 +40,7 @@ from delg_extract.extraction.run import extract
 from delg_extract.extraction.workers import default_batch
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError, check_count
+from rrt.formats.image_jobs import collect_jobs, read_table
 from rrt.progress import bar
 from rrt.store.export import export_delg
 from rrt.store.schema import COMPRESSIONS

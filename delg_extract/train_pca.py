@@ -23,7 +23,6 @@ import numpy as np
 
 from delg_extract.data.moments import Moments
 from delg_extract.extraction.calibration import calibration_sample
-from delg_extract.extraction.images import collect_jobs
 from delg_extract.extraction.options import add_model_option, add_settings_options, requested_extraction
 from delg_extract.extraction.parts import Plan
 from delg_extract.extraction.pca import MEAN_FILE, SHORTEST, write_pca_folder
@@ -32,6 +31,7 @@ from delg_extract.extraction.workers import default_batch
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError, check_count
 from rrt.files.atomic import guard_settings
+from rrt.formats.image_jobs import collect_jobs
 from rrt.progress import bar
 from rrt.store.linear import l2_normalize
 from rrt.store.store import Store

@@ -17,7 +17,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from delg_extract.extraction.extractor import Extractor
-from delg_extract.extraction.images import Job, ReadImage, read_image
 from delg_extract.extraction.open import open_network
 from delg_extract.extraction.options import (
     Extraction,
@@ -30,6 +29,7 @@ from delg_extract.extraction.parts import to_record
 from rrt.errors import InputError, describe_error
 from rrt.files.machine import end_with_parent
 from rrt.files.pictures import Box
+from rrt.formats.image_jobs import Job, ReadImage, read_image
 from rrt.store.records import Skipped
 from rrt.store.writer import write_store
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from delg_extract.extraction.extractor import Descriptors, Extractor
-from delg_extract.extraction.images import Job, read_image
 from delg_extract.extraction.open import is_saved_model, open_network
 from delg_extract.extraction.pyramid import SCALES
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.network.weight_file import read_settings
 from rrt.errors import InputError
+from rrt.formats.image_jobs import Job, read_image
 from rrt.matching.pictures import MAX_FEATURES
 from rrt.progress import waiting
 from rrt.viz.style import check_figure_path

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from delg_extract.extraction.extractor import Descriptors, Extractor, Resized
-from delg_extract.extraction.images import Job, ReadImage, decode_ahead
+from delg_extract.extraction.images import decode_ahead
 from delg_extract.extraction.settings import ExtractionSettings
+from rrt.formats.image_jobs import Job, ReadImage
 from rrt.store.records import ImageRecord, Skipped
 from rrt.store.writer import PartWriter
 

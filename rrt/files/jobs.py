@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
 import cv2
@@ -55,3 +57,19 @@ def _start_worker():
     # One process a core is enough, and the parent alone answers Ctrl-C.
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def in_order_ahead(function: Callable, items: Iterable, ahead: int, threads: int) -> Iterator:
+    """``function(item)`` for each item, in order, computed by threads ahead of who takes them.
+
+    At most ``ahead`` results wait. Pillow decodes and resizes outside the interpreter's lock, so that threads keep a
+    network fed.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

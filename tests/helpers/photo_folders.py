@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from delg_extract.extraction.images import Job, read_image, read_table
 from rrt.errors import InputError
+from rrt.formats.image_jobs import Job, read_image, read_table
 from rrt.photo_index import extraction
 from rrt.photo_index.update import BuildSettings, update
 from rrt.store.records import ImageRecord, Skipped

@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from delg_extract.extraction.extractor import Extractor, LocalAndGlobal
-from delg_extract.extraction.images import Job, read_image
 from delg_extract.extraction.parts import Plan
 from delg_extract.extraction.pyramid import level_size, receptive_boxes
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.extraction.workers import LocalWorkers, default_workers
 from rrt.errors import InputError, check_count
+from rrt.formats.image_jobs import Job, read_image
 from rrt.store.store import Store
 
 HELP = "extraction of 1024x768 images: speed, memory and agreement with the plain way (TensorFlow)"

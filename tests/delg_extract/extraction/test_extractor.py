@@ -10,12 +10,12 @@ from delg_golden import GOLDEN, assert_equals_golden, by_box_and_scale, rule_mod
 
 from delg_extract.extraction.delg import DelgNetwork
 from delg_extract.extraction.extractor import Extractor
-from delg_extract.extraction.images import Job, ReadImage
 from delg_extract.extraction.parts import to_record
 from delg_extract.extraction.pyramid import level_size, receptive_boxes, resize_for_extraction
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.network.model import Delg, normalize_pixels
 from rrt.formats.delf import read_datum, read_features
+from rrt.formats.image_jobs import Job, ReadImage
 from rrt.store.export import export_delg
 from rrt.store.writer import write_store
 

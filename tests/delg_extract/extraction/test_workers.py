@@ -16,7 +16,6 @@ from failing_workers import die, fail_the_first_time, lose_the_disk
 from PIL import Image
 
 from delg_extract import extract
-from delg_extract.extraction.images import Job
 from delg_extract.extraction.parts import Plan
 from delg_extract.extraction.ray import run_on_ray
 from delg_extract.extraction.settings import ExtractionSettings
@@ -24,6 +23,7 @@ from delg_extract.extraction.workers import ATTEMPTS, LocalWorkers, default_work
 from delg_extract.network.model import Delg
 from delg_extract.network.weights import save_weights
 from rrt.errors import InputError
+from rrt.formats.image_jobs import Job
 from rrt.formats.lists import write_image_list
 
 NUM_IMAGES = 24

@@ -10,9 +10,9 @@ import pytest
 from commands import assert_one_line_error, run_tool
 from photo_folders import GLOBAL, LOCAL, FakeDescriber, build, describe, draw, use_fakes
 
-from delg_extract.extraction.images import Job
 from rrt.errors import InputError
 from rrt.formats.ground_truth import save_ground_truth
+from rrt.formats.image_jobs import Job
 from rrt.formats.lists import write_image_list
 from rrt.formats.revisited import load_revisited_set
 from rrt.network.checkpoint import save_checkpoint

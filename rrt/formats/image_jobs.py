@@ -1,0 +1,94 @@
+"""The images of an extraction: which ones of image lists or tables, decoded and cropped to which box."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rrt.errors import InputError
+from rrt.files.pictures import Box, Unreadable, decode
+from rrt.formats.ground_truth import load_ground_truth, query_boxes
+from rrt.formats.lists import read_image_list
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image to extract: its name in the store, its file, and the box (x1, y1, x2, y2) it is cropped to, if any.
+    upright: turned as its EXIF orientation says, first."""
+
+    name: str
+    file: Path
+    box: Box | None = None
+    upright: bool = False
+
+
+@dataclass(frozen=True)
+class ReadImage:
+    """A decoded image or the reason there is none. ``resize_factor``: longest side of the crop over that of the
+    original."""
+
+    job: Job
+    pixels: np.ndarray | None
+    resize_factor: float = 1.0
+    reason: str = ""
+
+
+def read_image(job: Job) -> ReadImage:
+    """Decodes to RGB and crops as the reference does, which ignores EXIF orientation; ``job.upright`` does not. Never
+    raises for a bad file."""
+    try:
+        found = decode(job.file, job.box, job.upright)
+    except Unreadable as unreadable:
+        return ReadImage(job, None, reason=str(unreadable))
+    return ReadImage(job, found.pixels, max(found.size) / max(found.whole_size))
+
+
+def read_table(path: str | Path) -> list[Job]:
+    """The images of a table: a JSON object {name in the store: path of the file}. Raises InputError naming the file."""
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
+            raise ValueError("no object of names and files")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"{path}: not a table of images ({reason}); expected JSON of the form {{name: path}}"
+        ) from None
+    return [Job(name, Path(file)) for name, file in table.items()]
+
+
+def collect_jobs(
+    lists: list[str], query_lists: list[str], ground_truth: str | None, image_dir: str, crop: bool = True
+) -> list[Job]:
+    """The images of all lists in order, each once; those of ``query_lists`` with their rounded box of the ground
+    truth."""
+    boxes: Any = {}
+    if query_lists and crop:
+        if not ground_truth:
+            raise InputError(
+                f"{query_lists[0]}: queries are cropped to their box; give --ground_truth, or --no-crop_queries"
+            )
+        boxes = query_boxes(load_ground_truth(ground_truth))
+    jobs: dict[str, Job] = {}
+    for path in [*lists, *query_lists]:
+        images = read_image_list(path)
+        for name in images.names:
+            box = None
+            if boxes and path in query_lists:
+                box = boxes.get(Path(name).stem)
+                if box is None:
+                    raise InputError(
+                        f"{ground_truth}: no query {Path(name).stem!r} ({images.where(name)}); "
+                        "give the ground truth that belongs to the list"
+                    )
+            job = Job(name, Path(image_dir) / name, box)
+            if jobs.setdefault(name, job) != job:
+                raise InputError(
+                    f"{path}: {name!r} is a cropped query and a gallery image at once; extract the lists into two "
+                    "stores"
+                )
+    return list(jobs.values())
