@@ -117,6 +117,12 @@ def test_a_body_that_comes_too_slowly_is_refused(index, quick):
         assert time.monotonic() - began < 8 and server.service.describer.asked == []
 
 
+def test_the_answer_to_a_refused_upload_reaches_a_client_that_reads_only_when_it_has_sent_all(index):
+    with serving(index) as server, connected(server) as connection:
+        connection.sendall(upload_head(server, 20_000_000) + bytes(20_000_000))
+        assert received(connection).startswith(b"HTTP/1.1 413")
+
+
 def test_a_request_as_a_whole_has_a_time_limit(index, monkeypatch):
     monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.5)
     wait = threading.Event()
