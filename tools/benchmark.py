@@ -66,6 +66,7 @@ def _chosen():
 
 
 def main():
+    """Run the benchmark named first on the command line; print its table and write it to --json."""
     name = _chosen()
     module = load(name)
     parser = CommandParser(module.HELP, prog=f"{Path(sys.argv[0]).name} {name}")

@@ -13,7 +13,7 @@ the gallery, counts as the ground truth has it; good and ok are right, junk is l
 from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
-from rrt.datasets.sets import TEST_LISTS
+from rrt.datasets.sets import add_test_lists
 from rrt.errors import InputError
 from rrt.evaluation.classic_table import FORMATS, classic_precisions, format_landmarks, landmark_table
 from rrt.files.atomic import atomic_path
@@ -21,17 +21,12 @@ from rrt.formats.lists import read_image_list
 
 
 def parse_arguments():
+    """The command line's options, read."""
     parser = CommandParser(__doc__)
     parser.add_argument("texts", help="folder with <landmark>_<n>_query.txt, _good.txt, _ok.txt and _junk.txt")
     parser.add_argument("rankings", nargs="+", metavar="RANKING", help="neighbour tables (.pkl) and TREC runs")
     parser.add_argument("--data_dir", default="data/oxford5k_classic", help="folder of the image lists (%(default)s)")
-    parser.add_argument(
-        "--lists",
-        nargs=2,
-        default=TEST_LISTS,
-        metavar=("QUERIES", "GALLERY"),
-        help=f"image lists in it ({' '.join(TEST_LISTS)})",
-    )
+    add_test_lists(parser)
     parser.add_argument(
         "--allow_missing", action="store_true", help="leave out images that the files name and the gallery lacks"
     )
@@ -40,6 +35,7 @@ def parse_arguments():
 
 
 def main():
+    """Print the tables of the rankings, or write them to --out."""
     args = parse_arguments()
     form = "markdown"
     if args.out:

@@ -19,6 +19,7 @@ from rrt.training.recipes import compare_recipes, read_recipes, table
 
 
 def parse_arguments():
+    """The command line's options, read."""
     parser = CommandParser(__doc__)
     parser.add_argument("recipes", help="file of recipes")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
@@ -35,6 +36,7 @@ def parse_arguments():
 
 
 def main():
+    """Train, measure and draw the recipes; print their table."""
     args = parse_arguments()
     recipes = {recipe.name: recipe for recipe in read_recipes(args.recipes)}
     for name in (*(args.only or ()), *args.test):

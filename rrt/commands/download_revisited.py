@@ -30,6 +30,7 @@ from rrt.files.mirrors import fetch_each, parse_checksums
 
 
 def main():
+    """Fetch the test sets named, each as far as it is not there; InputError after all when one failed."""
     files = [Path(file).name for source in SOURCES.values() for file in (*source.archives, source.ground_truth)]
     parser = CommandParser(__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"test sets: {', '.join(SOURCES)} (default all)")

@@ -24,6 +24,7 @@ from rrt.store.importing import add_arguments, describe
 
 
 def main():
+    """Write the store and print what it holds."""
     parser = CommandParser(__doc__)
     parser.add_argument("arrays", help="a .npy, an .npz or a folder of .npy files")
     parser.add_argument("output", help="the store to write, data/<dataset>/delg_<desc_name>.h5")

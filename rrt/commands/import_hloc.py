@@ -14,6 +14,7 @@ from rrt.store.importing import add_arguments, describe
 
 
 def main():
+    """Write the store and print what it holds."""
     parser = CommandParser(__doc__)
     parser.add_argument("features", help="feature file of the local descriptors")
     parser.add_argument("output", help="the store to write, data/<dataset>/delg_<desc_name>.h5")

@@ -15,6 +15,7 @@ from rrt.search.learning import METHODS, learn_whitening
 
 
 def main():
+    """Write the whitening and print its path."""
     parser = CommandParser(__doc__)
     parser.add_argument("store", help="descriptor store (.h5)")
     parser.add_argument("out", help="file to write (.npz)")

@@ -22,6 +22,7 @@ HELP = {
 
 
 def main():
+    """Draw what is missing of the scenes and print their folders."""
     parser = CommandParser(__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--out", default="data", help="folder for scenes_train and scenes_test")
     parser.add_fields(SceneSettings, HELP)

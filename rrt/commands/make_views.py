@@ -19,6 +19,7 @@ HELP = {
 
 
 def main():
+    """Draw what is missing of the views and print their list."""
     parser = CommandParser(__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--train_txt", required=True, help="image list")
     parser.add_argument("--image_dir", help="folder its names start from (default: the list's own)")

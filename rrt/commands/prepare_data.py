@@ -20,6 +20,7 @@ _SHOWN = 10
 
 
 def main():
+    """Write the lists and print what they hold and lack; InputError for missing images that are not allowed."""
     parser = CommandParser(__doc__)
     modes = parser.add_subparsers(dest="mode", required=True)
 
@@ -40,7 +41,7 @@ def main():
     revisited = add_mode(
         list_revisited,
         "query and gallery lists for a ground truth",
-        ("pictures", "the folder the names in the lists start from"),
+        ("image_dir", "the folder the names in the lists start from"),
         ("ground_truth", "a .pkl, .json or .mat file"),
         ("output", "the folder to write to"),
     )

@@ -15,6 +15,7 @@ from rrt.formats.ground_truth_classic import convert_classic
 
 
 def main():
+    """Write the ground truth in its new form and print what it holds."""
     parser = CommandParser(__doc__)
     modes = parser.add_subparsers(dest="mode", required=True)
     mode = modes.add_parser("convert", help="from one of .pkl, .mat and .json into another")
@@ -22,7 +23,7 @@ def main():
     mode.add_argument("target", help="the file to write")
     mode = modes.add_parser("classic", help="from the text files of Oxford5k or Paris6k")
     mode.add_argument("texts", help="folder with <landmark>_<n>_query.txt and the others")
-    mode.add_argument("pictures", help="folder with the images of the gallery")
+    mode.add_argument("image_dir", help="folder with the images of the gallery")
     mode.add_argument("target", help="the file to write")
     mode.add_argument(
         "--allow_missing", action="store_true", help="leave out images that the files name and the folder lacks"
@@ -31,7 +32,7 @@ def main():
     if args.mode == "convert":
         print(f"wrote {args.target}: {convert(args.source, args.target)} queries")
         return
-    queries, missing = convert_classic(args.texts, args.pictures, args.target, args.allow_missing)
+    queries, missing = convert_classic(args.texts, args.image_dir, args.target, args.allow_missing)
     print(f"wrote {args.target}: {queries} queries")
     for name, file in missing.items():
         print(f"left out {name}, which {file.name} names")

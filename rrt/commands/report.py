@@ -18,6 +18,7 @@ from rrt.report.pages import make_report
 
 
 def parser() -> CommandParser:
+    """The command line's options."""
     p = CommandParser(__doc__)
     p.add_argument("evaluations", nargs="+", metavar="EVALUATION")
     p.add_argument("--out", default="logs/report", help="folder of the report (default %(default)s)")
@@ -39,6 +40,7 @@ def parser() -> CommandParser:
 
 
 def main() -> None:
+    """Write the pages and print the mAP of every method."""
     args = parser().parse_args()
     if args.num_workers < 1:
         raise InputError(f"--num_workers {args.num_workers}: expected 1 or more")
@@ -49,6 +51,6 @@ def main() -> None:
     if missing:
         print(
             f"{missing} images cannot be read; their names stand in their place (--image_dir names the folder of "
-            "pictures)"
+            "images)"
         )
     print(f"wrote {Path(args.out) / 'index.html'}")

@@ -22,6 +22,7 @@ from rrt.viz.style import check_figure_path, save_figure
 
 
 def parser() -> CommandParser:
+    """The command line's options."""
     p = CommandParser(__doc__)
     p.add_argument("query", help="name, file stem or position in the store")
     p.add_argument("candidate", help="the same")
@@ -61,6 +62,7 @@ def parser() -> CommandParser:
 
 
 def main() -> None:
+    """Write the figure of the pair and print its numbers."""
     args = parser().parse_args()
     check_figure_path(args.output)
     view = AttentionView(**{entry.name: getattr(args, entry.name) for entry in fields(AttentionView)})

@@ -14,6 +14,7 @@ from rrt.network.checkpoint import strip_checkpoint
 
 
 def main():
+    """Write the smaller checkpoint and print the sizes of both."""
     parser = CommandParser(__doc__)
     parser.add_argument("source", help="checkpoint (.pt)")
     parser.add_argument("out", help="checkpoint to write (.pt)")

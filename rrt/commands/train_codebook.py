@@ -10,6 +10,7 @@ from rrt.rerankers.codebook import make_codebook
 
 
 def main():
+    """Write the codebook and print what it was learned from."""
     parser = CommandParser(__doc__)
     parser.add_argument("store", help="descriptor store (.h5)")
     parser.add_argument("out", help="file to write (.npz)")

@@ -19,6 +19,7 @@ from rrt.datasets.split import train_val_split
 
 
 def main():
+    """Write both parts and print what they hold."""
     parser = CommandParser(__doc__)
     parser.add_argument("list", help="training list: path,label,width,height a line")
     parser.add_argument("out_train", help="folder for train.txt without the held-out landmarks")

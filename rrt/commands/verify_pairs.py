@@ -26,6 +26,7 @@ from rrt.store.store import Store
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
     p = CommandParser(__doc__)
     p.add_argument("--store", required=True, help="descriptor store (.h5) with the images of both lists")
     p.add_argument("--ground_truth", required=True, help="Revisited or classic ground truth (.pkl, .json, .mat)")
@@ -63,6 +64,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def main() -> int:
+    """Print how well the counts tell, and write those of each pair to --output."""
     args = parser().parse_args()
     check_arguments(args)
     data = load_revisited_set(args.query_list, args.gallery_list, args.ground_truth)

@@ -51,12 +51,12 @@ def fetch_revisited(
     sums = {ground_truth.name: source.gnd_sha256} | (sums or {})
     download(file_address(gnd_base_url, source.ground_truth), ground_truth, sha256=sums[ground_truth.name])
     count = 0
-    if _missing_pictures(folder, ground_truth):
+    if _missing_images(folder, ground_truth):
         archives = {folder / Path(address).name: file_address(base_url, address) for address in source.archives}
         for archive, url in archives.items():
             download(url, archive, sha256=sums.get(archive.name))
-        count = sum(_unpack_pictures(archive, url, folder) for archive, url in archives.items())
-        missing = _missing_pictures(folder, ground_truth)
+        count = sum(_unpack_images(archive, url, folder) for archive, url in archives.items())
+        missing = _missing_images(folder, ground_truth)
         # Archives that lack images would be taken for whole by the next run, whichever mirror it names.
         if missing or not keep_archives:
             for archive in archives:
@@ -74,13 +74,13 @@ def fetch_revisited(
     return count
 
 
-def _missing_pictures(folder, ground_truth):
+def _missing_images(folder, ground_truth):
     truth = load_ground_truth(ground_truth)
     there = {path.name for path in (folder / "jpg").glob("*.jpg")}
     return [f"{name}.jpg" for name in truth.qimlist + truth.imlist if f"{name}.jpg" not in there]
 
 
-def _unpack_pictures(archive, url, folder):
+def _unpack_images(archive, url, folder):
     """Unpack all images of an archive, whatever folders they are in, into folder/jpg, and note what the archive
     was."""
     try:

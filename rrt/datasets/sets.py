@@ -20,6 +20,17 @@ TEST_LISTS = ("test_query.txt", "test_gallery.txt")
 CHECKED_IMAGES = 20_000
 
 
+def add_test_lists(parser) -> None:
+    """The option --lists of commands that take --data_dir."""
+    parser.add_argument(
+        "--lists",
+        nargs=2,
+        default=TEST_LISTS,
+        metavar=("QUERIES", "GALLERY"),
+        help=f"image lists in it ({' '.join(TEST_LISTS)})",
+    )
+
+
 @dataclass(frozen=True)
 class TestSet:
     """Queries and gallery in the Revisited format. query_index [Q], gallery_index [G]: places in the store;

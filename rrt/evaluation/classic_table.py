@@ -47,8 +47,8 @@ def _run_ranks(path, truth, stems):
         if len(set(names)) < len(names):
             raise InputError(f"{path}: query '{query}' lists one image under two names; keep one of them")
     # A query by its image becomes one by its name in the files.
-    of_picture = dict(zip(truth.qimlist, truth.names))
-    named = {of_picture.get(query, query): names for query, names in documents.items()}
+    of_image = dict(zip(truth.qimlist, truth.names))
+    named = {of_image.get(query, query): names for query, names in documents.items()}
     if len(named) < len(run):
         raise InputError(f"{path}: a query stands there under two names; keep one of them")
     return run_positions(path, named, truth.names, stems)[0]

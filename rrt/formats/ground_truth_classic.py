@@ -14,18 +14,18 @@ from rrt.formats.listing import SUFFIXES
 _OXFORD_PREFIX = "oxc1_"
 
 
-def convert_classic(texts, pictures, target, allow_missing=False):
+def convert_classic(texts, image_dir, target, allow_missing=False):
     """Write the ground truth of Oxford5k's or Paris6k's text files -> (number of queries, {image: file that names it}
     of those not in the folder).
 
-    Queries stand in alphabetical order of their files. An image that a file names and the folder `pictures` lacks is
+    Queries stand in alphabetical order of their files. An image that a file names and the folder `image_dir` lacks is
     refused, or left out with allow_missing. Raises InputError naming the file.
     """
-    imlist = sorted(path.stem for path in _folder(pictures).iterdir() if path.suffix.lower() in SUFFIXES)
+    imlist = sorted(path.stem for path in _folder(image_dir).iterdir() if path.suffix.lower() in SUFFIXES)
     if not imlist:
-        raise InputError(f"{pictures}: no images in it; name the unpacked folders of the data set")
+        raise InputError(f"{image_dir}: no images in it; name the unpacked folders of the data set")
     found = read_classic(texts, imlist)
-    found.refuse_missing(pictures, allow_missing)
+    found.refuse_missing(image_dir, allow_missing)
     save_ground_truth(target, imlist, found.qimlist, found.gnd)
     return len(found.qimlist), found.missing
 

@@ -34,7 +34,7 @@ class Written:
     notes: list = field(default_factory=list)
 
 
-def picture_size(path):
+def image_size(path):
     """(width, height) in pixels from the header, or the reason (a string) why there is none."""
     try:
         with Image.open(path) as image:
@@ -45,7 +45,7 @@ def picture_size(path):
         return " ".join(str(error).split()) or type(error).__name__
 
 
-def picture_sizes(root, names, num_workers=None):
+def image_sizes(root, names, num_workers=None):
     """Sizes of root/name for all names -> (rows of those that have one [K], sizes int64 [K, 2], {name: reason} of the
     rest).
 
@@ -65,7 +65,7 @@ def picture_sizes(root, names, num_workers=None):
 
 def _sizes_of(job):
     root, names = job
-    return [picture_size(os.path.join(root, name)) for name in names]
+    return [image_size(os.path.join(root, name)) for name in names]
 
 
 def list_folder(photos, output, num_workers=None):
@@ -88,16 +88,16 @@ def list_folder(photos, output, num_workers=None):
             f"{photos}: no images in sub-folders; put the images of each landmark into a sub-folder of its own"
         )
     names, labels = [name for name, _ in files], np.array([label for _, label in files])
-    rows, sizes, skipped = picture_sizes(photos, names, num_workers)
+    rows, sizes, skipped = image_sizes(photos, names, num_workers)
     written = Written()
     _write_list(written, output, names, labels, rows, sizes, skipped)
     return written
 
 
-def list_revisited(pictures, ground_truth, output, subfolder="jpg", query_size="published", num_workers=None):
+def list_revisited(image_dir, ground_truth, output, subfolder="jpg", query_size="published", num_workers=None):
     """Write output/test_query.txt and test_gallery.txt for a ground truth, with the published lines -> Written.
 
-    The images are pictures/subfolder/<name>.jpg. Labels number the names without their final digits in alphabetical
+    The images are image_dir/subfolder/<name>.jpg. Labels number the names without their final digits in alphabetical
     order (`all_souls_000013` -> `all_souls` -> 0). query_size, what a query's width and height are: `box`
     (docs/protocol.md 3: those of its box), `picture`, or `published`: the published list of RParis6k has the whole
     images' sizes, that of ROxford5k those of the boxes. Raises InputError, and writes nothing, when an image cannot be
@@ -107,16 +107,16 @@ def list_revisited(pictures, ground_truth, output, subfolder="jpg", query_size="
     stems = [Path(name).stem for name in truth.qimlist + truth.imlist]
     landmarks = [re.sub(r"_?\d+$", "", stem) for stem in stems]
     labels = np.unique(landmarks, return_inverse=True)[1]
-    names = [_find_picture(pictures, subfolder, name) for name in truth.qimlist + truth.imlist]
+    names = [_find_image(image_dir, subfolder, name) for name in truth.qimlist + truth.imlist]
     if query_size == "published":
         query_size = "picture" if all(name.startswith("paris_") for name in truth.qimlist) else "box"
     num_queries = len(truth.qimlist)
     measured = slice(num_queries if query_size == "box" else 0, None)
-    sizes, skipped = picture_sizes(pictures, names[measured], num_workers)[1:]
+    sizes, skipped = image_sizes(image_dir, names[measured], num_workers)[1:]
     if skipped:
         name, reason = next(iter(skipped.items()))
         raise InputError(
-            f"{pictures}: {len(skipped)} of {len(names)} images of {ground_truth} cannot be read, first {name}:"
+            f"{image_dir}: {len(skipped)} of {len(names)} images of {ground_truth} cannot be read, first {name}:"
             f" {reason}; fetch them, all are needed"
         )
     if query_size == "box":
@@ -128,12 +128,12 @@ def list_revisited(pictures, ground_truth, output, subfolder="jpg", query_size="
     return written
 
 
-def _find_picture(pictures, subfolder, name):
+def _find_image(image_dir, subfolder, name):
     name = name if "/" in name or not subfolder else f"{subfolder}/{name}"
     if Path(name).suffix.lower() in SUFFIXES:
         return name
     return next(
-        (name + suffix for suffix in SUFFIXES if (Path(pictures) / (name + suffix)).exists()), name + SUFFIXES[0]
+        (name + suffix for suffix in SUFFIXES if (Path(image_dir) / (name + suffix)).exists()), name + SUFFIXES[0]
     )
 
 
@@ -159,7 +159,7 @@ def list_gldv2_train(images, train_csv, output, min_pictures=1, max_pictures=Non
     if not len(possible):
         raise InputError(f"{train_csv}: no landmark has {min_pictures} images; give a smaller min_pictures")
     names, labels = [picture_name("train", ids[row]) for row in possible], labels[possible]
-    rows, sizes, skipped = picture_sizes(images, names, num_workers)
+    rows, sizes, skipped = image_sizes(images, names, num_workers)
     chosen = _choose(labels[rows], min_pictures, max_pictures, seed)
     if not len(chosen):
         raise InputError(
@@ -177,8 +177,8 @@ def list_gldv2_train(images, train_csv, output, min_pictures=1, max_pictures=Non
 
 def _counts(labels):
     """For every row how many rows have its label [N]."""
-    _, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return counts[place]
+    _, position, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return counts[position]
 
 
 def _choose(labels, min_pictures, max_pictures, seed):
@@ -189,8 +189,8 @@ def _choose(labels, min_pictures, max_pictures, seed):
     shuffled = np.random.default_rng(seed).permutation(rows)
     shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
     starts = np.flatnonzero(np.diff(labels[shuffled], prepend=-1))
-    place = np.arange(len(shuffled)) - np.repeat(starts, np.diff(np.append(starts, len(shuffled))))
-    return np.sort(shuffled[place < max_pictures])
+    position = np.arange(len(shuffled)) - np.repeat(starts, np.diff(np.append(starts, len(shuffled))))
+    return np.sort(shuffled[position < max_pictures])
 
 
 def list_gldv2_test(images, index_csv, solution_csv, output, usages=USAGES, num_workers=None):
@@ -214,7 +214,7 @@ def list_gldv2_test(images, index_csv, solution_csv, output, usages=USAGES, num_
         "test": [picture_name("test", image) for image in queries],
         "index": [picture_name("index", image) for image in index],
     }
-    found = {split: picture_sizes(images, names[split], num_workers) for split in names}
+    found = {split: image_sizes(images, names[split], num_workers) for split in names}
     for split, file in (("test", "test_query.txt"), ("index", "test_gallery.txt")):
         _write_list(written, output / file, names[split], np.full(len(names[split]), -1), *found[split])
     queries, index = [queries[row] for row in found["test"][0]], [index[row] for row in found["index"][0]]

@@ -169,12 +169,14 @@ def draw_window(image, style: Style, rng, x, y, width, height, kind=None, lattic
 
 
 def sill(image, colour, left, right, y, thickness):
+    """A ledge from left to right below y (pixels) with its light edge and its shadow, drawn in place."""
     tx.rectangle(image, left, y + thickness, right, y + thickness * 1.7, tx.shade(colour, 0.42))
     tx.rectangle(image, left, y, right, y + thickness, colour)
     tx.rectangle(image, left, y, right, y + max(1, thickness * 0.3), tx.shade(colour, 1.18))
 
 
 def raised(image, corners, colour):
+    """A polygon [N, 2] (pixels) that stands out of the wall, drawn in place."""
     corners = np.asarray(corners, float)
     tx.fill(image, corners + (0, 2.5), tx.shade(colour, 0.42))
     tx.fill(image, corners, colour)
@@ -260,6 +262,7 @@ def _niche(image, style, rng, x, y, w, h):
 
 
 def tracery(image, style, code, cx, cy, radius):
+    """A rose of petals about (cx, cy) in pixels, its kind by ``code``, drawn in place."""
     rng = np.random.default_rng([code, 5])
     petals, inner = int(rng.integers(3, 11)), rng.uniform(0.2, 0.5)
     for angle in np.arange(petals) * 2 * np.pi / petals + rng.uniform(0, 1):

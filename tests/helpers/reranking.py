@@ -34,6 +34,12 @@ NETWORK = {
 }
 
 
+def small_network(**settings) -> RRT:
+    """A network of global descriptors of 12 and local ones of 16 dimensions, the same random weights each time."""
+    torch.manual_seed(0)
+    return RRT(12, 16, **{"dim_feedforward": 24, "num_encoder_layers": 3} | settings).eval()
+
+
 def make_world(
     folder, landmarks=6, images=8, seed=0, num_local=(4, 9), desc_name="toy", global_dim=GLOBAL_DIM, local_dim=LOCAL_DIM
 ):

@@ -41,7 +41,7 @@ def changed(path, name, rows, value):
 def test_a_store_as_written_has_no_problems(tmp_path, monkeypatch, dtype, compression, block):
     monkeypatch.setattr(store_check, "_BLOCK_VALUES", block)
     # At the edges of what the writer keeps unscaled.
-    records = [record for record in make_records(NAMES, num_local=COUNTS)]
+    records = list(make_records(NAMES, num_local=COUNTS))
     for record, factor in zip(records, (0.99901, 1, 1.00099, 3)):
         record.descriptors[:] *= np.float32(factor)
         record.global_[:] *= np.float32(factor)

@@ -13,12 +13,12 @@ from rrt.errors import InputError
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.listing import (
     _choose,
+    image_size,
+    image_sizes,
     list_folder,
     list_gldv2_test,
     list_gldv2_train,
     list_revisited,
-    picture_size,
-    picture_sizes,
 )
 from rrt.formats.lists import read_image_list
 from rrt.formats.revisited import load_revisited_set
@@ -51,13 +51,13 @@ class TestSizes:
     @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
     def test_the_size_is_that_of_the_picture(self, tmp_path, suffix):
         Image.fromarray(np.zeros((30, 50, 3), np.uint8)).save(tmp_path / f"a.{suffix}")
-        assert picture_size(tmp_path / f"a.{suffix}") == (50, 30)
+        assert image_size(tmp_path / f"a.{suffix}") == (50, 30)
 
     def test_pictures_without_a_size_have_a_reason(self, tmp_path):
         draw_header(tmp_path / "a.jpg")
         (tmp_path / "b.jpg").write_bytes(b"not an image")
         (tmp_path / "c.jpg").mkdir()
-        rows, sizes, skipped = picture_sizes(tmp_path, ["b.jpg", "a.jpg", "c.jpg", "d.jpg"])
+        rows, sizes, skipped = image_sizes(tmp_path, ["b.jpg", "a.jpg", "c.jpg", "d.jpg"])
         assert rows.tolist() == [1] and sizes.tolist() == [[40, 30]]
         assert list(skipped) == ["b.jpg", "c.jpg", "d.jpg"] and skipped["d.jpg"] == "no such file"
         assert all(reason and "\n" not in reason for reason in skipped.values())
@@ -67,7 +67,7 @@ class TestSizes:
         names = [f"{i}.jpg" for i in range(8)]
         for i, name in enumerate(names[:-1]):
             draw_header(tmp_path / name, (i + 1, 5))
-        rows, sizes, skipped = picture_sizes(tmp_path, names, num_workers=2)
+        rows, sizes, skipped = image_sizes(tmp_path, names, num_workers=2)
         assert rows.tolist() == list(range(7)) and sizes[:, 0].tolist() == list(range(1, 8))
         assert skipped == {"7.jpg": "no such file"}
 

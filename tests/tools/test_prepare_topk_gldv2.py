@@ -107,9 +107,9 @@ def test_a_number_that_is_not_finite_is_named_and_leaves_nothing(train_set, whit
 @pytest.mark.parametrize(
     "change, setting",
     [
-        (dict(k=2), "neighbours = 3, this run has 2"),
-        (dict(block=5), "block = 4, this run has 5"),
-        (dict(train_txt="other.txt"), "descriptors"),
+        ({"k": 2}, "neighbours = 3, this run has 2"),
+        ({"block": 5}, "block = 4, this run has 5"),
+        ({"train_txt": "other.txt"}, "descriptors"),
     ],
 )
 def test_blocks_of_other_settings_are_refused(train_set, monkeypatch, change, setting):

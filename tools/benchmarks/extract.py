@@ -26,6 +26,7 @@ _plain = {}
 
 
 def add_arguments(parser):
+    """The benchmark's own options."""
     parser.add_argument(
         "--model", help="weight file of delg_extract/train.py (default: a ResNet-50 with made-up weights)"
     )

@@ -23,6 +23,7 @@ MISSED = 0.9  # of the planted matches that a way may not stay below in half of 
 
 
 def add_arguments(parser):
+    """The benchmark's own options."""
     parser.add_argument(
         "--descriptors", type=int, nargs="+", default=[500, 1000], help="of each image (default: 500 1000)"
     )

@@ -23,6 +23,7 @@ WARM_UP = 3  # steps of each turn that are not timed: what was decoded before th
 
 
 def add_arguments(parser):
+    """The benchmark's own options."""
     parser.add_argument("--pictures", type=int, default=400, help="different images (default %(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=3, help="times that the ways take turns; the median counts (default %(default)s)"

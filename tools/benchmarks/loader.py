@@ -32,6 +32,7 @@ _BLOCK = 1000
 
 
 def add_arguments(parser):
+    """The benchmark's own options."""
     parser.add_argument("--dir", help="folder for the store that is written and removed (default: the system's)")
     parser.add_argument("--images", type=int, default=3000, help="images in the store (default %(default)s)")
     parser.add_argument("--num_local", type=int, default=500, help="local descriptors an image (default %(default)s)")

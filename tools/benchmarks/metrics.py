@@ -16,6 +16,7 @@ SIZES = ((5000, 70, ">= 1"), (1_000_000, 4, ">= 3"))
 
 
 def add_arguments(parser):
+    """The benchmark's own options."""
     parser.add_argument(
         "--repeats",
         type=int,

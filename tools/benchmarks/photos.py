@@ -20,6 +20,7 @@ HELP = "an index of 10,000 photographs: update, opening, queries, memory, bytes 
 
 
 def add_arguments(parser):
+    """The benchmark's own options."""
     parser.add_argument("--photographs", type=int, default=10_000)
     parser.add_argument("--global_dim", type=int, default=512, help="as the shipped model has (default %(default)s)")
     parser.add_argument("--local_dim", type=int, default=128)

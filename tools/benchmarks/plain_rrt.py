@@ -12,6 +12,8 @@ from rrt.store.values import as_float32
 
 
 class PlainLayer(nn.Module):
+    """A layer of the published network: nn.MultiheadAttention and a feed-forward part, post-norm."""
+
     def __init__(self, dim, num_heads, dim_feedforward):
         super().__init__()
         self.self_attn = nn.MultiheadAttention(dim, num_heads, batch_first=True)
@@ -19,6 +21,7 @@ class PlainLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
 
     def forward(self, x, padding):
+        """x [B, T, d]; padding bool [B, T], True for tokens that are none -> [B, T, d]."""
         attended, _ = self.self_attn(x, x, x, key_padding_mask=padding)
         x = self.norm1(x + attended)
         return self.norm2(x + self.linear2(F.relu(self.linear1(x))))

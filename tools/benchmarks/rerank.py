@@ -38,6 +38,7 @@ TARGETS = {"cpu": {"float32": ">= 5", "bfloat16": ">= 10"}, "cuda": {"bfloat16":
 
 
 def add_arguments(parser):
+    """The benchmark's own options."""
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=list(DTYPES))
     parser.add_argument(
         "--plain_batches",
@@ -173,13 +174,16 @@ class PlainWay:
 
     @property
     def pair_seconds(self):
+        """Seconds a pair, the mean of the measured batches."""
         return float(np.mean(self.seconds)) / len(self.test.query_index)
 
     @property
     def num_pairs(self):
+        """Pairs of the whole evaluation."""
         return len(self.all) * len(self.test.query_index)
 
     def rows(self):
+        """Rows of the plain way: a pair, and the whole evaluation."""
         note = f"{len(self.seconds)} batches of {len(self.test.query_index)} pairs, {min(self.seconds):.2f} to"
         note += f" {max(self.seconds):.2f} s each"
         whole = "measured whole" if len(self.seconds) == len(self.all) else "from the time a pair"
@@ -205,6 +209,7 @@ def evaluate_ours(test, scorer, warm):
 
 
 def our_rows(device, precision, scored, seconds, plain, rates, settings, locals_):
+    """Rows of our way in one precision, against the measured batches of the plain one."""
     name, pairs = f"ours, {precision}", scored.num_pairs
     target = TARGETS["cpu" if device == "cpu" else "cuda"].get(precision, "")
     work = pair_operations(settings, locals_) * pairs / seconds
@@ -246,6 +251,7 @@ def pair_operations(settings, locals_):
 
 
 def curve_rows(args, model, test, curve, rates):
+    """Rows of the time a pair takes with as many local descriptors as ``curve`` names."""
     rows = []
     for precision in args.precisions:
         for max_local in curve:

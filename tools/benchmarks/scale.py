@@ -25,6 +25,7 @@ format_rows = format_figures
 
 
 def add_arguments(parser):
+    """The benchmark's own options."""
     parser.add_argument(
         "--images", type=int, default=1_000_000, help="2 bytes a dimension each on disk (default %(default)s)"
     )

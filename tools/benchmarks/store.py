@@ -21,6 +21,7 @@ MAX_LOCAL = 500  # local descriptors of an image that the reranker takes
 
 
 def add_arguments(parser):
+    """The benchmark's own options."""
     parser.add_argument("--dir", help="folder for the files that are written and removed (default: the system's)")
     parser.add_argument("--images", type=int, default=200, help="images in the store (default %(default)s)")
     parser.add_argument("--num_local", type=int, default=650, help="local descriptors an image (default %(default)s)")

@@ -18,6 +18,7 @@ CHECKED = 16  # rows compared with float64 products of all
 
 
 def add_arguments(parser):
+    """The benchmark's own options."""
     parser.add_argument(
         "--images", type=int, default=50_000, help="a quarter and half of them are measured, too (default %(default)s)"
     )

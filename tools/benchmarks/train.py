@@ -19,6 +19,7 @@ _way = {}
 
 
 def add_arguments(parser):
+    """The benchmark's own options."""
     parser.add_argument(
         "--backbone", choices=["resnet50", "resnet101", "small"], default="resnet50", help="trunk (default %(default)s)"
     )

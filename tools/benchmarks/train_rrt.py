@@ -27,6 +27,7 @@ TARGETS = {"cpu": ">= 4", "cuda": ">= 10"}
 
 
 def add_arguments(parser):
+    """The benchmark's own options."""
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=list(DTYPES))
     parser.add_argument("--compile", action="store_true", help="torch.compile in ours")
     parser.add_argument("--repeats", type=int, default=3, help="steps of each way, taking turns (default %(default)s)")
@@ -123,6 +124,7 @@ class OurWay:
         self.optimizer = make_optimizer(self.model, TrainSettings())
 
     def step(self, batch):
+        """The loss of a PairBatch, before the step that it makes."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.computer.workers():
             loss = self.computer.add(batch, batch.joined_pairs)[0]
@@ -143,6 +145,7 @@ class PlainWay:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=5e-4)
 
     def step(self, batch):
+        """As OurWay.step."""
         sides = (self._padded(batch.images, side) for side in (batch.query, batch.candidate))
         loss = F.binary_cross_entropy_with_logits(self.model(*sides), torch.from_numpy(batch.labels).to(self.device))
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,12 +1,11 @@
 """Self-made views: same seed same bytes, a class per photograph, unreadable photographs listed and left out."""
 
 import csv
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
+from commands import assert_one_line_error, run_tool
 from places import ROOT
 
 from rrt.errors import InputError
@@ -121,20 +120,7 @@ def test_read_photograph_names_the_file_it_cannot_use(tmp_path, damage):
 
 
 def run_tool(*arguments):
-    return subprocess.run(
-        [sys.executable, str(TOOL), *map(str, arguments), "--num_workers", "1"],
-        capture_output=True,
-        text=True,
-        cwd=TOOL.parents[1],
-        env={"PYTHONPATH": str(TOOL.parents[1]), "PATH": ""},
-    )
-
-
-def assert_one_line_error(result, *words):
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    for word in words:
-        assert word in result.stderr
+    return run_tool(TOOL, *arguments, "--num_workers", "1")
 
 
 def test_the_command_says_in_one_line_what_is_wrong(photographs, tmp_path):

@@ -1,13 +1,12 @@
 """The synthetic scenes: same seed same bytes, ground truth that fits the images, graded by the viewpoint change."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from commands import assert_one_line_error, run_tool
 from places import ROOT
 
 from rrt.errors import InputError
@@ -197,20 +196,7 @@ def test_every_difficulty_draws_a_picture(kind, difficulty):
 
 
 def run_tool(*arguments):
-    return subprocess.run(
-        [sys.executable, str(TOOL), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=TOOL.parents[1],
-        env={"PYTHONPATH": str(TOOL.parents[1]), "PATH": ""},
-    )
-
-
-def assert_one_line_error(result, *words):
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    for word in words:
-        assert word in result.stderr
+    return run_tool(TOOL, *arguments)
 
 
 def test_other_settings_in_the_same_folder_are_refused_in_one_line(scenes):
