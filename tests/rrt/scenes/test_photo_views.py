@@ -119,21 +119,21 @@ def test_read_photograph_names_the_file_it_cannot_use(tmp_path, damage):
         read_photograph(path)
 
 
-def run_tool(*arguments):
+def run(*arguments):
     return run_tool(TOOL, *arguments, "--num_workers", "1")
 
 
 def test_the_command_says_in_one_line_what_is_wrong(photographs, tmp_path):
     listed, out = photographs / "train.txt", tmp_path / "out"
     small = ("--size", 96, "--views", 1)
-    assert run_tool("--train_txt", listed, "--out", out, *small).returncode == 0
+    assert run("--train_txt", listed, "--out", out, *small).returncode == 0
     more = ("--size", 96, "--views", 2)
-    assert_one_line_error(run_tool("--train_txt", listed, "--out", out, *more), "views.json", "views = 1")
-    assert_one_line_error(run_tool("--train_txt", tmp_path / "none.txt", "--out", out, *small), "none.txt")
+    assert_one_line_error(run("--train_txt", listed, "--out", out, *more), "views.json", "views = 1")
+    assert_one_line_error(run("--train_txt", tmp_path / "none.txt", "--out", out, *small), "none.txt")
     (tmp_path / "empty.txt").write_text("")
-    assert_one_line_error(run_tool("--train_txt", tmp_path / "empty.txt", "--out", tmp_path / "o", *small), "empty.txt")
+    assert_one_line_error(run("--train_txt", tmp_path / "empty.txt", "--out", tmp_path / "o", *small), "empty.txt")
     (tmp_path / "few.txt").write_text("a.jpg,1,2\n")
-    assert_one_line_error(run_tool("--train_txt", tmp_path / "few.txt", "--out", tmp_path / "o", *small), "few.txt:1")
+    assert_one_line_error(run("--train_txt", tmp_path / "few.txt", "--out", tmp_path / "o", *small), "few.txt:1")
 
 
 def test_a_list_without_any_readable_picture_writes_no_list(tmp_path):

@@ -195,20 +195,20 @@ def test_every_difficulty_draws_a_picture(kind, difficulty):
     assert 0 <= known.share <= 1 and 0 <= known.cover <= 1
 
 
-def run_tool(*arguments):
+def run(*arguments):
     return run_tool(TOOL, *arguments)
 
 
 def test_other_settings_in_the_same_folder_are_refused_in_one_line(scenes):
     before = contents(scenes)
-    result = run_tool("--out", scenes, "--num_train_landmarks", 1, "--views", 2, "--family", 2, "--size", 96)
+    result = run("--out", scenes, "--num_train_landmarks", 1, "--views", 2, "--family", 2, "--size", 96)
     assert_one_line_error(result, "scenes_train", "size = 128", "96")
     assert contents(scenes) == before
 
 
 def test_an_unwritable_folder_is_named_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    assert_one_line_error(run_tool("--out", tmp_path / "file", "--num_workers", 1), "file")
+    assert_one_line_error(run("--out", tmp_path / "file", "--num_workers", 1), "file")
 
 
 @pytest.mark.parametrize("name, value", [("views", 0), ("size", 8), ("difficulty", 1.5), ("family", 1), ("seed", -1)])
