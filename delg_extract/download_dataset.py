@@ -48,8 +48,7 @@ BASE_URL = "https://s3.amazonaws.com/google-landmark"
 
 
 class Split(NamedTuple):
-    """What is published of a split. tars: how many; tar_gb: gigabytes of one; tables: {CSV file: (folder, columns it
-    has)}."""
+    """What is published of a split. tars: how many; tar_gb: gigabytes of one; tables: {CSV file: (folder, columns)}."""
 
     tars: int
     tar_gb: float

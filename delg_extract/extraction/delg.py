@@ -92,12 +92,8 @@ def _strongest(
     levels: list[_LevelMaps], image: int, global_descriptors: np.ndarray, settings: ExtractionSettings
 ) -> LocalAndGlobal:
     """The features of one image whose attention reaches the threshold, over all levels, the strongest first."""
-    boxes, features, scales, scores = (
-        [np.empty((0, 4), np.float32)],
-        [],
-        [np.empty(0, np.float32)],
-        [np.empty(0, np.float32)],
-    )
+    none = np.empty(0, np.float32)
+    boxes, features, scales, scores = [none.reshape(0, 4)], [], [none], [none]
     for level in levels:
         attention = level.attention[image]
         keep = np.flatnonzero(attention >= settings.score_threshold)

@@ -123,11 +123,8 @@ def level_weights(
 
 def _channels_at_once(kernel_shape: tuple[int, ...], itemsize: int) -> int:
     cached = math.prod(kernel_shape) * itemsize <= _CACHED_KERNEL
-    return (
-        kernel_shape[-1]
-        if kernel_shape[0] != 3 or cached or tf.config.list_physical_devices("GPU")
-        else _CHANNELS_AT_ONCE
-    )
+    whole = kernel_shape[0] != 3 or cached or tf.config.list_physical_devices("GPU")
+    return kernel_shape[-1] if whole else _CHANNELS_AT_ONCE
 
 
 def folded_weights(model: Delg) -> dict[str, np.ndarray]:
@@ -137,10 +134,8 @@ def folded_weights(model: Delg) -> dict[str, np.ndarray]:
         if name.endswith("/gamma"):
             norm = name.removesuffix("/gamma")
             conv = convolution_before(norm)
-            gamma, beta, mean, variance = (
-                values.pop(f"{norm}/{part}").astype("float64")
-                for part in ("gamma", "beta", "moving_mean", "moving_variance")
-            )
+            parts = ("gamma", "beta", "moving_mean", "moving_variance")
+            gamma, beta, mean, variance = (values.pop(f"{norm}/{part}").astype("float64") for part in parts)
             factor = gamma / (variance + BATCH_NORM_EPSILON) ** 0.5
             values[f"{conv}/bias"] = ((values[f"{conv}/bias"] - mean) * factor + beta).astype("float32")
             values[f"{conv}/kernel"] = (values[f"{conv}/kernel"] * factor).astype("float32")

@@ -10,7 +10,9 @@ The published recipe starts conv5 and the heads from noise and needs hundreds of
 - the attention starts as the magnitude of a cell: ImageNet features are strong on things and weak on sky and road;
 - a class's cosine weight starts as the mean embedding of its images ("imprinting", Qi et al., CVPR 2018), and its
   weights of the attention classifier as its mean pooled vector less the mean of all, times the factor that fits the
-  labels best. Every value is only a start: the joint loss trains it further.
+  labels best.
+
+Every value is only a start: the joint loss trains it further.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from delg_extract.data.moments import Moments
 from delg_extract.network.model import BATCH_NORM_EPSILON, Delg, attention_pool, gem
 from delg_extract.network.tensorflow import tf
 from rrt.progress import bar
+from rrt.store.linear import l2_normalize
 
 
 def identity_conv5(model: Delg, seed: int = 0) -> None:
@@ -59,8 +62,8 @@ def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, batch_statistics:
     return np.concatenate(cells), *(np.concatenate(column) for column in columns)
 
 
-def principal_components(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean [D], eigenvalues [D] falling, eigenvectors [D, D] as columns."""
+def _components_of(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean [D], variances [D] falling and components [D, D], a column each, of the rows of x [N, D]."""
     moments = Moments(x.shape[1])
     moments.add(x)
     mean, values, components = moments.principal_components()
@@ -112,7 +115,7 @@ def set_autoencoder(model: Delg, cells: np.ndarray) -> None:
     if not model.local_dim:
         return
     v = model.variables_by_name
-    mean, values, vectors = principal_components(cells)
+    mean, values, vectors = _components_of(cells)
     basis = vectors[:, : model.local_dim]
     deviation = np.sqrt(values[: model.local_dim] + 1e-8 * values[0])
     encoder, decoder = (basis / deviation).astype(np.float32), (basis * deviation).T.astype(np.float32)
@@ -142,7 +145,7 @@ def set_attention(model: Delg, cells: np.ndarray) -> None:
 
 def _set_embedding(model: Delg, pooled: np.ndarray, whitening_rank: int) -> None:
     v = model.variables_by_name
-    mean, values, vectors = principal_components(pooled)
+    mean, values, vectors = _components_of(pooled)
     damping = values[min(whitening_rank, len(values)) - 1]
     projection = (vectors / np.sqrt(values + damping))[:, : model.embedding_dim].astype(np.float32)
     v["embedding_layer/kernel"].assign(projection)
@@ -152,7 +155,7 @@ def _set_embedding(model: Delg, pooled: np.ndarray, whitening_rank: int) -> None
 def _imprint(model: Delg, pooled: np.ndarray, labels: np.ndarray) -> None:
     v = model.variables_by_name
     embeddings = pooled @ v["embedding_layer/kernel"].numpy() + v["embedding_layer/bias"].numpy()
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-12
+    embeddings = l2_normalize(embeddings)
     weights = v["cosine_weights"].numpy()
     for label in np.unique(labels):
         weights[:, label] = embeddings[labels == label].mean(0)

@@ -111,7 +111,7 @@ def joint_loss(
     the batch of all replicas.
 
     The reconstruction error is a mean over the replica's batch; it is divided by the number of replicas, because
-    gradients are summed over them (the reference forgets this, so that there the weight grows with the number of GPUs).
+    gradients are summed over them (not so in the reference, where the weight grows with the number of GPUs).
     """
 
     def cross_entropy(logits):

@@ -294,10 +294,8 @@ def validate(trainer: Trainer, source: ImageSource, args: argparse.Namespace) ->
     batches = validation_batches(source, args.batch_size, args.image_size, args.eval_images)
     for images, labels in bar(batches, "validation", "batch", passing=True, shown=is_chief(trainer.strategy)):
         missing = args.batch_size - len(labels)  # the last batch is filled up, so that it divides by the replicas
-        images, labels = (
-            np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
-            np.pad(labels, (0, missing), constant_values=-1),
-        )
+        images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        labels = np.pad(labels, (0, missing), constant_values=-1)
         counts += [float(count) for count in trainer.validation_step(*share_of_each(trainer.strategy, images, labels))]
     global_, local_, total = counts
 

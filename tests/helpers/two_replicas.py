@@ -1,5 +1,5 @@
-"""Run by test_train_distribution.py with DELG_CPU_REPLICAS=2: gradients and a step on two replicas, and on one with the
-joined batch.
+"""Run by tests/delg_extract/training/test_distribution.py with DELG_CPU_REPLICAS=2: gradients and a step on two
+replicas, and on one with the joined batch.
 
 Both halves of the batch show the same images under different labels, because batch norms take the statistics of a
 replica's half.
