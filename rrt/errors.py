@@ -10,10 +10,11 @@ class InputError(ValueError):
         super().__init__(" ".join(str(message).splitlines()))
 
 
-def check_count(name, value):
-    """InputError unless the setting is an integer of at least 1."""
+def check_count(name: str, value) -> int:
+    """The value of a setting; InputError unless it is an integer of at least 1."""
     if not isinstance(value, int) or value < 1:
         raise InputError(f"setting {name}={value!r}: expected an integer of at least 1")
+    return value
 
 
 def check_number(name, value, least=0.0, most=float("inf")):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.errors import InputError, check_count
-from rrt.network.reranker import Reranker
+from rrt.network.reranker import Image, Reranker
 from rrt.progress import bar
 from rrt.rerankers.fusion import Fusion
 from rrt.search.exact import search
@@ -26,7 +26,7 @@ _ROWS_PER_BLOCK = 8192
 class Retrieved:
     """What was found for one query, the best first.
 
-    names; indices int64 [k]: places in the store; similarities float32 [k]: cosines of the (whitened) global
+    names; indices int64 [k] in the store; similarities float32 [k]: cosines of the (whitened) global
     descriptors; logits float32 [k] of the reranker: NaN for images that were not reranked.
     """
 
@@ -41,7 +41,7 @@ class Retriever:
 
     store: ``rrt.Store`` or the path of one. reranker: None = search alone. whitening:
     ``rrt.search.whitening.Whitening`` or the path of an .npz of tools/learn_whitening.py. fusion: ``rrt.Fusion`` of
-    similarity and reranker, None = the reranker alone. gallery: names or places of the images to search among, None =
+    similarity and reranker, None = the reranker alone. gallery: names or indices of the images to search among, None =
     all (the store of a test set holds its queries, too: ``gallery=read_image_list(path).names``). Raises InputError
     when the parts do not fit together.
     """
@@ -60,12 +60,12 @@ class Retriever:
             reranker.scorer(self.store)  # refuses another size of descriptors
         known = whitening is None or isinstance(whitening, Whitening)
         self.whitening = whitening if known else load_whitening(whitening)
-        self.places = np.arange(len(self.store)) if gallery is None else self._places(gallery)
-        for start in bar(range(0, len(self.places), _ROWS_PER_BLOCK), "reading descriptors", "block", passing=True):
-            read_globals(self.store, self.places[start : start + _ROWS_PER_BLOCK])
+        self.searched = np.arange(len(self.store)) if gallery is None else self._indices(gallery)
+        for start in bar(range(0, len(self.searched), _ROWS_PER_BLOCK), "reading descriptors", "block", passing=True):
+            read_globals(self.store, self.searched[start : start + _ROWS_PER_BLOCK])
         # The whole column stays mapped from the file; a selection of it is a copy.
         rows = self.store.global_descriptors
-        self._gallery = self._whitened(rows if gallery is None else rows[self.places])
+        self._gallery = self._whitened(rows if gallery is None else rows[self.searched])
 
     def search(self, query, k=10) -> Retrieved | list[Retrieved]:
         """The k most similar images by global descriptors alone; see ``retrieve``."""
@@ -74,7 +74,7 @@ class Retriever:
     def retrieve(self, query, k=10, num_rerank=100) -> Retrieved | list[Retrieved]:
         """The k best images for a query (fewer in a smaller gallery), of which the first num_rerank were reranked.
 
-        query: a name or place in the store or ``store[...]``, which is left out of its own result; an image of another
+        query: a name or index in the store or ``store[...]``, which is left out of its own result; an image of another
         store, or an ImageRecord; or a list of queries, for a list of results. Raises InputError for an image that is
         not there or has descriptors of another size.
         """
@@ -82,31 +82,32 @@ class Retriever:
         if num_rerank != 0:
             check_count("num_rerank", num_rerank)
         if isinstance(query, str | StoredImage | ImageRecord) or not np.iterable(query):
-            return self.retrieve([query], k, num_rerank)[0]
+            return self._retrieve([self._image(query)], k, num_rerank)[0]
         images = [self._image(each) for each in query]
-        if not images:
-            return []
+        return self._retrieve(images, k, num_rerank) if images else []
+
+    def _retrieve(self, images: list[Image], k: int, num_rerank: int) -> list[Retrieved]:
         inds, sims = self._ranked(images, max(k, num_rerank))
         logits = [np.full(len(row), np.nan, np.float32) for row in inds]
         if self.reranker and num_rerank:
             heads = [row[:num_rerank] for row in inds]
-            for i, found in enumerate(self._logits(images, heads)):
+            for i, found in enumerate(self._logits(self.reranker, images, heads)):
                 head = slice(len(found))
                 order = np.argsort(-self.fusion.scores(sims[i][head], found), kind="stable")
                 inds[i][head], sims[i][head], logits[i][head] = inds[i][order], sims[i][order], found[order]
         return [
-            Retrieved([self.store.names[place] for place in row[:k]], row[:k], similarities[:k], scored[:k])
+            Retrieved([self.store.names[index] for index in row[:k]], row[:k], similarities[:k], scored[:k])
             for row, similarities, scored in zip(inds, sims, logits)
         ]
 
-    def _places(self, gallery):
-        places = np.array([image.index for image in self.store[list(gallery)]], dtype=np.int64)
-        if not len(places):
+    def _indices(self, gallery) -> np.ndarray:
+        found = np.array([image.index for image in self.store[list(gallery)]], dtype=np.int64)
+        if not len(found):
             raise InputError("gallery: no images to search among")
-        repeated = len(places) - len(np.unique(places))
+        repeated = len(found) - len(np.unique(found))
         if repeated:
             raise InputError(f"gallery: {repeated} images stand there more than once; name each once")
-        return places
+        return found
 
     def _image(self, query):
         return query if isinstance(query, StoredImage | ImageRecord) else self.store[query]
@@ -115,13 +116,13 @@ class Retriever:
         """Lists of indices and similarities of the ``depth`` nearest images of each query, itself left out."""
         own = self._own(images)
         sims, inds = search(self._gallery, self._whitened(self._globals(images)), depth + bool((own >= 0).any()))
-        inds = self.places[inds]
-        # By its place, not its rank: exact duplicates of the query stay, and may push it off its own list.
-        others = [(row != place).nonzero()[0][:depth] for row, place in zip(inds, own)]
+        inds = self.searched[inds]
+        # By its index, not its rank: exact duplicates of the query stay, and may push it off its own list.
+        others = [(row != index).nonzero()[0][:depth] for row, index in zip(inds, own)]
         return [row[keep] for row, keep in zip(inds, others)], [row[keep] for row, keep in zip(sims, others)]
 
     def _own(self, images):
-        """Place of each query in this store, -1 for others."""
+        """Index of each query in this store, -1 for others."""
         return np.array([image.index if getattr(image, "store", None) is self.store else -1 for image in images])
 
     def _globals(self, images):
@@ -139,11 +140,11 @@ class Retriever:
             rows.append(row)
         return np.stack(rows)
 
-    def _logits(self, images, shortlists):
+    def _logits(self, reranker: Reranker, images: list[Image], shortlists) -> list[np.ndarray]:
         own = self._own(images)
         if (own >= 0).all():
-            return self.reranker.scorer(self.store).score(own, shortlists)
-        return [self.reranker.logits(image, self.store[row]) for image, row in zip(images, shortlists)]
+            return reranker.scorer(self.store).score(own, shortlists)
+        return [reranker.logits(image, self.store[row]) for image, row in zip(images, shortlists)]
 
     def _whitened(self, rows):
         return self.whitening.apply(rows) if self.whitening else rows

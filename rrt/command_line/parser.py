@@ -44,6 +44,7 @@ class CommandParser(argparse.ArgumentParser):
             self.add_argument(f"--{field.name}", **of_field)
 
     def parse_args(self, args=None, namespace=None):
+        """argparse's; what an earlier command of this process asked for with --quiet is forgotten."""
         set_quiet(False)  # of an earlier command of this process
         return super().parse_args(args, namespace)
 

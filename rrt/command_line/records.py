@@ -81,6 +81,7 @@ class DefaultRecord(_Record):
         self._started, self._heartbeat = None, []
 
     def started_event(self, **event):
+        """Keeps the start of a run that has a temp_dir, until there is something to record."""
         self._started, self._heartbeat = event if event["config"].get("temp_dir") else None, []
 
     def _tell(self, method, event):
@@ -118,9 +119,11 @@ class MongoRecord(_Record):
     def __init__(self, connect, has_files=False, numbered=False):
         super().__init__()
         self._connect, self._has_files, self._numbered = connect, has_files, numbered
-        self._started, self._events, self._heartbeat = None, [], []
+        self._started: dict | None = None
+        self._events, self._heartbeat = [], []
 
     def started_event(self, **event):
+        """Opens the MongoDB; the run's number there, or in the files that take its place."""
         self._started = event if self._numbered else event | {"_id": None}
         try:
             self._observer = self._connect()
@@ -129,6 +132,7 @@ class MongoRecord(_Record):
             return self._go_on_in_files(error)
 
     def queued_event(self, **event):
+        """As Sacred has it: the run is only written down."""
         self._observer = self._connect()
         return self._observer.queued_event(**event)
 
@@ -151,11 +155,10 @@ class MongoRecord(_Record):
         client = getattr(failed, "_client", None)
         if client is not None:
             client.close()
-        number, where = None, "in the folder of -F alone"
-        if not self._has_files:
-            assert self._started is not None
-            files = FileStorageObserver(record_folder(self._started["ex_info"], self._started["config"]))
-            number, where = files.started_event(**_copied(self._started)), f"in {files.dir}"
+        number, where, started = None, "in the folder of -F alone", self._started
+        if not self._has_files and started is not None:
+            files = FileStorageObserver(record_folder(started["ex_info"], started["config"]))
+            number, where = files.started_event(**_copied(started)), f"in {files.dir}"
             for method, event in self._events + self._heartbeat:
                 getattr(files, method)(**event)
             self._observer = files
@@ -173,6 +176,7 @@ class StrictMongoObserver(MongoObserver):
     """Says when it fails: Sacred's own waits minutes for a lost server, or loses what it should have kept."""
 
     def save(self):
+        """Writes the run's entry; what BSON does not know is made text. Raises what pymongo raises."""
         from bson.errors import InvalidDocument
 
         for last in (False, True):
@@ -186,6 +190,7 @@ class StrictMongoObserver(MongoObserver):
                 self.run_entry = force_bson_encodeable(self.run_entry)
 
     def final_save(self, attempts):
+        """``save``, without Sacred's attempts."""
         self.save()
 
     @staticmethod
@@ -200,4 +205,5 @@ def mongo_record(where: str, has_files: bool, numbered: bool) -> MongoRecord:
 
 
 def is_mongo_address(text: str) -> bool:
+    """Whether a text is [HOST:PORT:]DB[.COLLECTION[:ID]][!PRIORITY]."""
     return re.match(get_pattern(), text) is not None

@@ -33,7 +33,7 @@ with warnings.catch_warnings():  # sacred 0.8.7 imports pkg_resources, which set
 __all__ = ["Ingredient", "add_settings", "is_first_process", "make_experiment", "plain_config", "run_sacred"]
 
 # "fd", the default, starts two `tee` processes that outlive a killed run and reorder standard output and error.
-SETTINGS["CAPTURE_MODE"] = "sys"
+SETTINGS.CAPTURE_MODE = "sys"  # pyright: ignore[reportAttributeAccessIssue]
 
 ROOT = Path(__file__).resolve().parents[2]
 

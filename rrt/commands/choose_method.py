@@ -41,6 +41,7 @@ def ranked(comparisons: dict) -> dict[str, np.ndarray]:
 
 
 def table(values: dict[str, np.ndarray]) -> str:
+    """Markdown by falling mean; values: as ``ranked`` gives them."""
     count = len(next(iter(values.values())))
     lines = [f"| method | Medium, mean of {count} | lowest to highest |\n| --- | ---: | ---: |\n"]
     return "".join(
@@ -50,6 +51,7 @@ def table(values: dict[str, np.ndarray]) -> str:
 
 
 def main():
+    """Print the table, and write it where a file is named."""
     parser = CommandParser(__doc__)
     parser.add_argument("comparisons", nargs="+", help="comparison.json files of tools/compare.py")
     parser.add_argument("--output", type=Path, help="file for the table (.md)")

@@ -19,13 +19,19 @@ from rrt.rerankers.build import all_default_settings
 
 _SETTINGS = described(EvaluationSettings) | unused("visdom_port", "seed")
 
-__doc__ += "\nSettings, given as `with name=value` (those of dataset and model: print_config):\n" + "\n".join(
-    f"  {name}={default}: {meaning}" for name, (default, meaning) in _SETTINGS.items()
-)
-
-__doc__ += "\nSettings of the rerankers, given as `with NAME.setting=value`:\n" + "\n".join(
+_TOLD = [f"  {name}={default}: {meaning}" for name, (default, meaning) in _SETTINGS.items()]
+_TOLD_OF_METHODS = [
     f"  {name}: " + ", ".join(f"{setting}={value}" for setting, value in settings.items())
     for name, settings in all_default_settings().items()
+]
+__doc__ = "\n".join(
+    [
+        __doc__ or "",
+        "Settings, given as `with name=value` (those of dataset and model: print_config):",
+        *_TOLD,
+        "\nSettings of the rerankers, given as `with NAME.setting=value`:",
+        *_TOLD_OF_METHODS,
+    ]
 )
 
 dataset = dataset_ingredient()

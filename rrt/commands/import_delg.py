@@ -42,6 +42,7 @@ class Picture:
 
     @property
     def files(self):
+        """Those that were asked for."""
         return [file for file in (self.global_file, self.local_file) if file]
 
 
@@ -228,7 +229,7 @@ add_settings(
         "output": (lambda given: f"{given['data_dir']}/delg_{given['feature_name']}.h5", ""),
         "lists": (
             None,
-            "image list or lists in data_dir; None: those of train.txt, test_query.txt, test_gallery.txt that are there",
+            "image list or lists in data_dir; None: those of train.txt, test_query.txt, test_gallery.txt there are",
         ),
         "local_suffix": (".delg_local", ".delf for DELF; empty: no local descriptors"),
         "global_suffix": (".delg_global", "empty: no global descriptors, so no search"),

@@ -77,7 +77,9 @@ def prepare_topk_gldv2(
             _search_blocks(search, blocks, parts, missing)
         table = np.empty((len(images), min(k, len(images) - 1)), dtype=np.int64)
         for number, own in enumerate(parts):
-            table[own] = blocks.load(number, own)
+            found = blocks.load(number, own)
+            assert found is not None  # searched above
+            table[own] = found
         save_neighbors(path, table, describe_origin(store, images, images), describe_whitening(whitening))
     shutil.rmtree(folder)
     return path
@@ -101,16 +103,22 @@ def _search_blocks(search, blocks, parts, missing):
     done = total - sum(parts[number].stop - parts[number].start for number in missing)
     with bar(what=f"neighbours ({search.kind})", unit="image", total=total, initial=done, smoothing=0.1) as progress:
         for number in missing:
-            own, shown = parts[number], 0.0
-
-            def advance(share):
-                nonlocal shown
-                shown += share * (own.stop - own.start)
-                progress.update(round(done + shown) - progress.n)
-
-            blocks.save(number, search.search(own, advance))
-            done += own.stop - own.start
+            advance = _advance(progress, done, parts[number].stop - parts[number].start)
+            blocks.save(number, search.search(parts[number], advance))
+            done += parts[number].stop - parts[number].start
             progress.update(done - progress.n)
+
+
+def _advance(progress, done: int, size: int):
+    """What moves the bar on from ``done`` by shares of a block of ``size`` images."""
+    shown = 0.0
+
+    def advance(share):
+        nonlocal shown
+        shown += share * size
+        progress.update(round(done + shown) - progress.n)
+
+    return advance
 
 
 class _Blocks:

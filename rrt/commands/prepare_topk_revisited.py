@@ -9,9 +9,11 @@ and in nn_inds_<feature_name>.pkl.json what it was made from, so that it is not 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from rrt.command_line.sacred import add_settings, make_experiment
 from rrt.errors import InputError
-from rrt.evaluation.metrics import evaluate, format_table
+from rrt.evaluation.metrics import ProtocolResult, evaluate, format_table
 from rrt.formats.revisited import load_revisited_set
 from rrt.search.exact import load_globals, query_expansion, search
 from rrt.search.rows import listed_rows
@@ -25,9 +27,9 @@ class RankedGallery:
     """nn_inds int64 [Q, N] and sims float32 [Q, N] by falling similarity; results {protocol: ProtocolResult}; path: the
     neighbour file written, or None."""
 
-    nn_inds: object
-    sims: object
-    results: dict
+    nn_inds: np.ndarray
+    sims: np.ndarray
+    results: dict[str, ProtocolResult]
     path: Path | None
 
 

@@ -27,6 +27,7 @@ def split_folders(train_data_dir) -> tuple[Path, Path]:
 
 def split_command(dataset: DatasetSettings) -> str:
     """The command that holds out landmarks of the training set of a ``dataset`` configuration."""
+    assert dataset.train_data_dir is not None
     train, val = split_folders(dataset.train_data_dir)
     whole = Path(dataset.train_data_dir) / dataset.train_txt
     return f"python tools/train_val_split.py {whole} {train} {val} --name {val.name} --landmarks 200 --link_stores"
@@ -64,6 +65,7 @@ def selection_note(configured: DatasetSettings, resolved: DatasetSettings, selec
         how = "NO VALIDATION LANDMARKS: the last epoch is kept, nothing is chosen"
         if configured.val_data_dir == AUTO:
             how += f"; hold some out with: {split_command(configured)}"
+    assert resolved.train_data_dir is not None
     note = f"training on {Path(resolved.train_data_dir) / resolved.train_txt}; {how}"
     return note + (f"; for the log alone: {', '.join(watched)}" if watched else "")
 
@@ -80,6 +82,7 @@ def open_watched(dataset: DatasetSettings, watch) -> dict[str, TestSet]:
     paths = [part.strip() for part in watch.split(",")] if isinstance(watch, str) else watch
     if not isinstance(paths, (list, tuple)) or not all(isinstance(path, str) and path for path in paths):
         raise InputError(f"watch_test={watch!r}: expected True, None or ground truth files with commas between them")
+    assert dataset.desc_name is not None
     found: dict[str, TestSet] = {}
     for path in map(Path, paths):
         name = path.stem.removeprefix("gnd_")
@@ -98,15 +101,15 @@ def check_apart(train: TrainSet, validation: TestSet) -> None:
     """
     graded = np.unique(np.concatenate([entry[grade] for entry in validation.gnd for grade in grades_of(entry)]))
     query, gallery = validation.images.query.names, validation.images.gallery.names
-    places = dict(zip(query, validation.query_index)) | {
+    index_of = dict(zip(query, validation.query_index)) | {
         gallery[position]: validation.gallery_index[position] for position in graded.astype(np.int64)
     }
-    rows = [row for row, name in enumerate(train.images.names) if name in places]
+    rows = [row for row, name in enumerate(train.images.names) if name in index_of]
     if not rows:
         return
     names = [train.images.names[row] for row in rows]
     here = read_globals(train.store, train.index[rows])
-    there = read_globals(validation.store, np.array([places[name] for name in names]))
+    there = read_globals(validation.store, np.array([index_of[name] for name in names]))
     same = (here == there).all(axis=1) if here.shape == there.shape else np.zeros(len(rows), bool)
     if same.any():
         raise InputError(

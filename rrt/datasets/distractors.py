@@ -52,25 +52,25 @@ def add_distractors(
     queries = prepare(test.store.global_descriptors[test.query_index])
     similarities = _listed_similarities(test, queries, prepare, block)
     graded = [np.concatenate([entry[grade] for grade in grades_of(entry)]) for entry in test.gnd]
-    last = [_last_place(row, positions) for row, positions in zip(test.ranks, graded)]
+    last = [_last_rank(row, positions) for row, positions in zip(test.ranks, graded)]
     # What a protocol ignores goes behind the shortlist, so that the shortlist reaches so much further.
     depth = max(1, num_rerank + max(map(len, graded), default=0))
-    floors = np.array([row[place] if place >= 0 else np.inf for row, place in zip(similarities, last)])
+    floors = np.array([row[rank] if rank >= 0 else np.inf for row, rank in zip(similarities, last)])
     near, top_similarities, top = _similar_distractors(store, queries, prepare, floors, min(depth, len(store)), block)
     check_finite(store, np.unique(top), max_local)
     num_gallery, rows = len(test.gallery_index), []
     for row in range(len(queries)):
         far = top_similarities[row] <= floors[row]
         values = np.concatenate([similarities[row], near[row][0], top_similarities[row][far]])
-        places = np.concatenate([test.ranks[row], num_gallery + near[row][1], num_gallery + top[row][far]])
+        positions = np.concatenate([test.ranks[row], num_gallery + near[row][1], num_gallery + top[row][far]])
         # Stable: of equal similarities the gallery comes first, then the distractors in their store's order.
         order = np.argsort(-values, kind="stable")
         end = int(np.flatnonzero(order == last[row])[0]) + 1 if last[row] >= 0 else 0
-        rows.append(places[order[: max(end, depth)]].astype(np.int32))
-        near[row] = None
+        rows.append(positions[order[: max(end, depth)]].astype(np.int32))
+        near[row] = ()  # its memory
     ranks = np.full((len(rows), max(map(len, rows))), -1, np.int32)
-    for row, places in enumerate(rows):
-        ranks[row, : len(places)] = places
+    for row, positions in enumerate(rows):
+        ranks[row, : len(positions)] = positions
     gallery_index = np.concatenate([test.gallery_index, len(test.store) + np.arange(len(store))])
     return replace(test, store=joined, gallery_index=gallery_index, ranks=ranks)
 
@@ -93,10 +93,10 @@ def _listed_similarities(test, queries, prepare, block):
     return falling
 
 
-def _last_place(ranked, positions):
-    """Place in the ranking of the last of the positions, -1 when none is listed."""
-    places = np.flatnonzero(np.isin(ranked, positions))
-    return int(places[-1]) if len(places) else -1
+def _last_rank(ranked, positions):
+    """Rank of the last of the positions in the ranking, -1 when none is listed."""
+    ranks = np.flatnonzero(np.isin(ranked, positions))
+    return int(ranks[-1]) if len(ranks) else -1
 
 
 def _similar_distractors(store, queries, prepare, floors, count, block):
@@ -111,7 +111,7 @@ def _similar_distractors(store, queries, prepare, floors, count, block):
             raise not_finite(store, start + int(np.argmin(finite)), "global descriptor")
         similarities = (queries @ prepare(descriptors).T).astype(np.float32, copy=False)
         for row, found in enumerate(similarities > floors[:, None]):
-            places = np.flatnonzero(found)
-            above[row].append((similarities[row, places], (start + places).astype(np.int32)))
+            columns = np.flatnonzero(found)
+            above[row].append((similarities[row, columns], (start + columns).astype(np.int32)))
         top.add(similarities, start)
     return [tuple(map(np.concatenate, zip(*pieces))) for pieces in above], top.similarities, top.inds

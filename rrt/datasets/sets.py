@@ -33,7 +33,7 @@ def add_test_lists(parser) -> None:
 
 @dataclass(frozen=True)
 class TestSet:
-    """Queries and gallery in the Revisited format. query_index [Q], gallery_index [G]: places in the store;
+    """Queries and gallery in the Revisited format. query_index [Q], gallery_index [G]: indices in the store;
     ranks int64 [Q, R]: gallery positions by falling global similarity; search: how they were found (query expansion,
     whitening), None where nothing beside the table says so."""
 
@@ -49,12 +49,13 @@ class TestSet:
 
     @property
     def gnd(self) -> list[dict]:
+        """For every query its box and its graded gallery positions, as in ``GroundTruth``."""
         return self.images.truth.gnd
 
 
 @dataclass(frozen=True)
 class TrainSet:
-    """Training images. index [N]: places in the store; neighbors int32 [N, k] rows of the list, or None."""
+    """Training images. index [N]: indices in the store; neighbors int32 [N, k] rows of the list, or None."""
 
     folder: Path
     store: Store
@@ -64,21 +65,25 @@ class TrainSet:
 
     @property
     def labels(self) -> np.ndarray:
+        """Landmark of each image, int64 [N]."""
         return self.images.labels
 
 
 def store_path(folder, desc_name: str) -> Path:
+    """The descriptor store of a dataset's folder."""
     return Path(folder) / f"delg_{desc_name}.h5"
 
 
 def neighbors_path(folder, desc_name: str) -> Path:
+    """The neighbour table of a dataset's folder."""
     return Path(folder) / f"nn_inds_{desc_name}.pkl"
 
 
 def open_test_set(folder, desc_name: str, gnd_file: str, lists=TEST_LISTS, max_local: int | None = None) -> TestSet:
     """Raises InputError when a file is missing or the parts do not fit together."""
     folder = Path(folder)
-    images = load_revisited_set(*(folder / name for name in lists), folder / gnd_file)
+    query_list, gallery_list = lists
+    images = load_revisited_set(folder / query_list, folder / gallery_list, folder / gnd_file)
     query, gallery = images.query, images.gallery
     store = Store(store_path(folder, desc_name))
     table = neighbors_path(folder, desc_name)

@@ -102,7 +102,7 @@ def names_compared(settings: CompareSettings) -> list[str]:
 def _row(label, candidates, results, before):
     numbers = summary(results)
     row = {"method": label, "candidates": candidates, "map": {}, "interval": {}}
-    for protocol, result in results.items():
+    for protocol in results:
         row["map"][protocol] = numbers[f"{protocol[0].upper()}_map"]
         row["interval"][protocol] = numbers[f"{protocol[0].upper()}_map_95"]
     gains = {protocol: result.aps - before[protocol].aps for protocol, result in results.items()}
@@ -148,6 +148,7 @@ def cells(row: dict) -> list[str]:
 
 
 def as_markdown(rows: list[dict]) -> str:
+    """A Markdown table."""
     titles = header(rows)
     lines = [titles, ["---"] + ["---:"] * (len(titles) - 1), *map(cells, rows)]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)

@@ -11,7 +11,6 @@ from rrt.evaluation.reranking import global_similarities, rerank, score_pairwise
 from rrt.formats.ground_truth import protocols_of
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
 from rrt.rerankers.chain import Chain, reorder
-from rrt.rerankers.fusion import Fusion
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ def measure_method(
     prepared = time.perf_counter()
     for stage in stages:
         lists = reorder(space, stage, lists)
+    rankings: dict[str, np.ndarray] = {}
     if last.pairwise:
 
         def score(candidates, similarities):
@@ -58,12 +58,12 @@ def measure_method(
         width = len(test.gallery_index) if depth is None else depth
         ranks = _table(lists, test.ranks.shape) if stages else test.ranks
         scored = score_pairwise(test, score, width, whitening, ranks=ranks)
-        rankings = {protocol: rerank(scored, protocol, Fusion()) for protocol in scored.orders}
+        rankings = {name: rerank(scored, name) for name in scored.orders}
         num_scored = scored.num_pairs
     else:
         lists = reorder(space, last, lists, depth)
         ranking = _table(lists, test.ranks.shape)
-        rankings = dict.fromkeys(protocols_of(test.gnd), ranking)
+        rankings |= dict.fromkeys(protocols_of(test.gnd), ranking)
         num_scored = sum(min(len(each.candidates), depth or len(each.candidates)) for each in lists)
     seconds = time.perf_counter() - prepared
     gallery = len(test.gallery_index)

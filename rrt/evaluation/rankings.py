@@ -73,9 +73,11 @@ class SavedRankings:
 
     @property
     def protocols(self) -> tuple:
+        """Protocols that the ground truth has grades for."""
         return protocols_of(self.gnd)
 
     def name(self, position: int) -> str:
+        """Name of a gallery position, or of a distractor behind the gallery."""
         return self.gallery[position] if position < len(self.gallery) else self.others[position]
 
     def find(self, path) -> Path:

@@ -9,7 +9,7 @@ from rrt.datasets.sets import TestSet, check_num_rerank
 from rrt.evaluation.metrics import ProtocolResult, bootstrap_interval, evaluate
 from rrt.formats.ground_truth import ignored_positions, protocols_of
 from rrt.network.scorer import Scorer
-from rrt.rerankers.fusion import Fusion
+from rrt.rerankers.fusion import PLAIN, Fusion
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ def global_similarities(test: TestSet, candidates: list[np.ndarray], whitening=N
     return [prepare(descriptors[test.gallery_index[c]]) @ query for query, c in zip(queries, candidates)]
 
 
-def rerank(scored: ScoredShortlists, protocol: str, fusion: Fusion = Fusion()) -> np.ndarray:
+def rerank(scored: ScoredShortlists, protocol: str, fusion: Fusion = PLAIN) -> np.ndarray:
     """Ranking [Q, R]: the first candidates by falling score (ties in their old order), the rest as it was."""
     ranks = scored.orders[protocol].copy()
     for row, top in enumerate(ranks[:, : scored.num_rerank]):
         top = top[top >= 0]
-        place = np.searchsorted(scored.candidates[row], top)
-        scores = fusion.scores(scored.similarities[row][place], scored.logits[row][place])
+        found = np.searchsorted(scored.candidates[row], top)
+        scores = fusion.scores(scored.similarities[row][found], scored.logits[row][found])
         ranks[row, : len(top)] = top[np.argsort(-scores, kind="stable")]
     return ranks
 
@@ -99,7 +99,7 @@ def evaluate_global(test: TestSet, ks=(1, 5, 10)) -> dict[str, ProtocolResult]:
 
 
 def evaluate_reranked(
-    test: TestSet, scored: ScoredShortlists, fusion: Fusion = Fusion(), ks=(1, 5, 10)
+    test: TestSet, scored: ScoredShortlists, fusion: Fusion = PLAIN, ks=(1, 5, 10)
 ) -> dict[str, ProtocolResult]:
     """The figures after reranking, each protocol's from its own shortlists."""
     return {p: evaluate(rerank(scored, p, fusion), test.gnd, ks, len(test.gallery_index))[p] for p in scored.orders}

@@ -193,8 +193,9 @@ def cropping_of(test: TestSet) -> str:
         return "unknown: the store does not say"
     if not crops:
         return "queries taken whole"
-    sizes = test.store.image_size[test.query_index]
-    boxes = [[round(x2) - round(x1), round(y2) - round(y1)] for x1, y1, x2, y2 in (entry["bbx"] for entry in test.gnd)]
+    sizes = np.asarray(test.store.image_size)[test.query_index]
+    corners = [entry["bbx"] for entry in test.gnd]
+    boxes = np.array([[round(x2) - round(x1), round(y2) - round(y1)] for x1, y1, x2, y2 in corners])
     # A box counts its last pixel in the lists and not in the crop.
     if abs(sizes - boxes).max() <= 1:
         return "queries cropped to their boxes"

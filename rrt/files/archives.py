@@ -20,7 +20,7 @@ class ArchiveError(InputError):
     """The archive itself is wrong (damaged, hostile, without the files): it is of no use to unpack it again."""
 
 
-def unpack_tar(archive, folder, *, strip=0, wanted=None, merge=False, links=True, shown=True):
+def unpack_tar(archive, folder, *, strip: int | None = 0, wanted=None, merge=False, links=True, shown=True):
     """Unpack a tar archive (plain or compressed) into `folder` -> number of files written, 0 when it was there already.
 
     It is unpacked beside the folder, which appears when all of it is there; so a folder that is there has been unpacked

@@ -33,6 +33,7 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str:
+        """SHA-256 of the file, in hexadecimal."""
         return sha256_of_file(self.path)
 
 

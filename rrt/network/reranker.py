@@ -16,7 +16,7 @@ from rrt.errors import InputError
 from rrt.network.checkpoint import check_sizes, load_checkpoint, load_weights, recorded_architecture
 from rrt.network.model import DEFAULT_SETTINGS, RRT
 from rrt.network.pairs import check_binning
-from rrt.network.precision import ScoringSettings
+from rrt.network.precision import Precision, ScoringSettings
 from rrt.network.scorer import Scorer
 from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord, StoredImage
@@ -55,7 +55,7 @@ class Reranker:
     def __init__(
         self,
         model,
-        max_local=500,
+        max_local: int | None = 500,
         binning="published",
         device=None,
         checkpoint=None,
@@ -82,7 +82,7 @@ class Reranker:
         max_local=None,
         binning=None,
         model=None,
-        precision="float32",
+        precision: Precision = "float32",
         compile=False,
         memory_mb=None,
         all_local=False,
@@ -116,19 +116,20 @@ class Reranker:
         candidates = _images(candidates)
         logits = self.logits(query, candidates)
         order = np.argsort(-logits, kind="stable")
-        return Reranked([candidates[place] for place in order], order, logits[order])
+        return Reranked([candidates[index] for index in order], order, logits[order])
 
     def logits(self, query: Image, candidates: Iterable[Image]) -> np.ndarray:
         """float32 [n], in the order of the candidates."""
         images = _images([query]) + _images(candidates)
-        stores = {id(image.store): image.store for image in images if isinstance(image, StoredImage)}
-        if len(stores) == 1 and all(isinstance(image, StoredImage) for image in images):
+        stored = [image for image in images if isinstance(image, StoredImage)]
+        stores = {id(image.store): image.store for image in stored}
+        if len(stores) == 1 and len(stored) == len(images):
             (store,) = stores.values()
-            places = np.array([image.index for image in images])
+            index = np.array([image.index for image in stored])
         else:
             store = MemoryStore.of(images, self.model.settings["num_local_features"])
-            places = np.arange(len(images))
-        return self.scorer(store).score(places[:1], [places[1:]])[0]
+            index = np.arange(len(images))
+        return self.scorer(store).score(index[:1], [index[1:]])[0]
 
     def scorer(self, store) -> Scorer:
         """The ``rrt.Scorer`` behind it, for many shortlists of one store at a time:

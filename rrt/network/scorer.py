@@ -44,7 +44,13 @@ class Scorer:
     """
 
     def __init__(
-        self, model, store, max_local=500, binning="published", device="cpu", settings: ScoringSettings | None = None
+        self,
+        model,
+        store,
+        max_local: int | None = 500,
+        binning="published",
+        device="cpu",
+        settings: ScoringSettings | None = None,
     ):
         check_binning(binning)
         self.settings = settings = settings or ScoringSettings()

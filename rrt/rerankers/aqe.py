@@ -43,6 +43,7 @@ class AverageQueryExpansion(RerankMethod):
         check_count("k", self.k)
 
     def scores(self, space, shortlists):
+        """Cosines with the expanded query."""
         check_globals(space)
         return similarities(space, expanded_queries(space, shortlists, self.k, 0), shortlists)
 
@@ -59,5 +60,6 @@ class AlphaQueryExpansion(RerankMethod):
         check_number("alpha", self.alpha)
 
     def scores(self, space, shortlists):
+        """Cosines with the expanded query."""
         check_globals(space)
         return similarities(space, expanded_queries(space, shortlists, self.k, self.alpha), shortlists)

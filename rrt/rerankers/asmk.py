@@ -42,11 +42,12 @@ class InvertedFile:
     words."""
 
     def __init__(self, method: "Asmk", space: SearchSpace):
-        blocks, self.size = [], len(space.gallery_index)
-        for start in bar(range(0, self.size, _IMAGES_PER_BLOCK), "visual words", "block", passing=True):
-            blocks.append(method.aggregated(space.store, space.gallery_index[start : start + _IMAGES_PER_BLOCK]))
+        self.size = len(space.gallery_index)
+        starts = bar(range(0, self.size, _IMAGES_PER_BLOCK), "visual words", "block", passing=True)
+        parts = (space.gallery_index[start : start + _IMAGES_PER_BLOCK] for start in starts)
+        blocks = [method.aggregated(space.store, part) for part in parts]
         counts = np.concatenate([np.diff(block.offsets) for block in blocks])
-        self.offsets = np.concatenate([[0], np.cumsum(counts)])
+        self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         self.words = np.concatenate([block.words for block in blocks])
         order = np.argsort(self.words, kind="stable")
         self.places = np.empty(len(order), np.int32)
@@ -55,9 +56,10 @@ class InvertedFile:
         self.starts = np.searchsorted(self.words[order], np.arange(len(method.words) + 1))
         self.vectors = np.empty((len(order), *blocks[0].vectors.shape[1:]), blocks[0].vectors.dtype)
         row = 0
-        for number, block in enumerate(blocks):
+        while blocks:
+            block = blocks.pop(0)  # so that all is held once, and not twice
             self.vectors[self.places[row : row + len(block.words)]] = block.vectors
-            row, blocks[number] = row + len(block.words), None  # so that all is held once, and not twice
+            row += len(block.words)
         held = np.diff(self.starts)
         idf = np.log1p(self.size / np.maximum(held, 1)) if method.idf else np.ones(len(held))
         self.weights = np.square(idf).astype(np.float32)
@@ -71,6 +73,7 @@ class InvertedFile:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all tables."""
         tables = (self.vectors, self.images, self.words, self.places, self.offsets, self.norms)
         return sum(table.nbytes for table in tables)
 
@@ -101,7 +104,7 @@ class InvertedFile:
             entries, rows, owners = entries[shared], rows[shared], np.repeat(np.arange(len(block)), counts)[shared]
             found = method.similarities(queries.vectors[rows], self.vectors[self.places[entries]])
             weighted = self.weights[self.words[entries]] * method.selectivity(found)
-            scores.append(np.bincount(owners, weighted, len(block)))
+            scores.append(np.bincount(owners, weighted, len(block)).astype(np.float64, copy=False))
         norm = self.norms_of(queries.offsets[query : query + 2] - own.start, queries.words[own])
         return (np.concatenate(scores) * norm * self.norms[candidates]).astype(np.float32)
 
@@ -141,13 +144,15 @@ class Asmk(RerankMethod):
         check_count("multiple_assignment", self.multiple_assignment)
         if self.max_local is not None:
             check_count("max_local", self.max_local)
-        self.words  # a file that is missing or damaged is found now
+        _ = self.words  # a file that is missing or damaged is found now
 
     @cached_property
     def words(self) -> Codebook:
+        """The codebook of the file."""
         return load_codebook(self.codebook)
 
     def prepare(self, space: SearchSpace) -> None:
+        """The inverted file."""
         self.inverted_file(space)
 
     def inverted_file(self, space: SearchSpace) -> InvertedFile:
@@ -180,10 +185,11 @@ class Asmk(RerankMethod):
         return np.where(similarities > self.tau, powers, np.float32(0))
 
     def scores(self, space: SearchSpace, shortlists) -> list[np.ndarray]:
+        """S of each query with its candidates, float32."""
         inverted = self.inverted_file(space)
         queries, rows = np.unique([each.query for each in shortlists], return_inverse=True)
         wide = sum(len(each.candidates) for each in shortlists) > _WIDE * len(queries) * inverted.size
-        scores = [None] * len(shortlists)
+        scores = [np.empty(0, np.float32)] * len(shortlists)
         for start in bar(range(0, len(queries), _IMAGES_PER_BLOCK), "asmk", "block", passing=True):
             block = queries[start : start + _IMAGES_PER_BLOCK]
             vectors = self.aggregated(space.store, space.query_index[block], self.multiple_assignment)

@@ -9,18 +9,20 @@ import numpy as np
 
 from rrt.search.whitening import Whitening
 from rrt.store.checked import read_globals
+from rrt.store.joined import JoinedStore
 from rrt.store.linear import l2_normalize
+from rrt.store.store import Store
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """The queries and the gallery that a method works on.
 
-    store: ``rrt.Store`` or what reads like one; query_index int64 [Q], gallery_index int64 [N]: places in it (a gallery
-    position is a number below N, not a place in the store); whitening: of all global descriptors, None = as stored.
+    store: ``rrt.Store`` or a ``JoinedStore``; query_index int64 [Q], gallery_index int64 [N]: indices in it (a gallery
+    position is a number below N, not an index in the store); whitening: of all global descriptors, None = as stored.
     """
 
-    store: object
+    store: Store | JoinedStore
     query_index: np.ndarray
     gallery_index: np.ndarray
     whitening: Whitening | None = None
@@ -35,8 +37,8 @@ class SearchSpace:
         """Global descriptors of the whole gallery, float32 [N, D] of unit length, whitened."""
         return self._globals(self.gallery_index)
 
-    def _globals(self, places):
-        rows = l2_normalize(read_globals(self.store, places))
+    def _globals(self, index):
+        rows = l2_normalize(read_globals(self.store, index))
         return self.whitening.apply(rows) if self.whitening else rows
 
 
@@ -56,13 +58,13 @@ class RerankMethod(ABC):
     """A method; its settings are the fields of its dataclass.
 
     depth: candidates it reorders unless told otherwise, None = the whole ranking. pairwise: the score of a candidate
-    hangs on query and candidate alone, not on the other candidates nor their order.
+    depends on query and candidate alone, not on the other candidates nor their order.
     """
 
     depth: ClassVar[int | None] = None
     pairwise: ClassVar[bool] = False
 
-    def prepare(self, space: SearchSpace) -> None:
+    def prepare(self, space: SearchSpace) -> None:  # noqa: B027  (not every method has something to prepare)
         """Make what is made once for a gallery (a graph, a codebook's assignments); scores work without it being
         called, too. Raises InputError when the store lacks what the method needs."""
 
@@ -81,7 +83,9 @@ def local_bytes(space: SearchSpace, max_local: int | None, columns: int) -> floa
     store = space.store
     counts = store.local_counts(max_local)[space.gallery_index]
     if store.local_dtype == "bits":
-        descriptor = len(store.codes.axes) // 8
+        codes = (store if isinstance(store, Store) else store.first).codes
+        assert codes is not None  # as local_dtype says
+        descriptor = len(codes.axes) // 8
     else:
         descriptor = store.local_dim * np.dtype(store.local_dtype).itemsize
     return float(counts.mean()) * (descriptor + columns)

@@ -20,6 +20,7 @@ class Chain(RerankMethod):
             raise InputError(f"a chain of {len(self.methods)} methods with {self.depths} depths; give one for each")
 
     def prepare(self, space):
+        """What each method prepares."""
         for method in self.methods:
             method.prepare(space)
 

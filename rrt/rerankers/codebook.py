@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -30,6 +31,7 @@ class Codebook:
 
     @property
     def dim(self) -> int:
+        """Dimensions of a word, D."""
         return self.words.shape[1]
 
     def assign(self, rows: np.ndarray, count: int = 1) -> np.ndarray:
@@ -52,7 +54,8 @@ class Codebook:
     def save(self, path) -> Path:
         """Write an .npz, whole or not at all."""
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, words=self.words, **{f"origin_{what}": np.array(text) for what, text in self.origin.items()})
+            origin = {f"origin_{what}": np.array(text) for what, text in self.origin.items()}
+            np.savez(file, allow_pickle=False, words=self.words, **origin)
         return Path(path)
 
 
@@ -121,7 +124,7 @@ def train_codebook(
 ) -> Codebook:
     """k-means of ``size`` words on local descriptors of a store, the same for the same seed.
 
-    images: places in the store to learn from (None: all). sample: descriptors learned from, chosen at random among all
+    images: indices in the store to learn from (None: all). sample: descriptors learned from, chosen at random among all
     of these images, each as likely as any other (None: 256 a word, as many as faiss deems useful). Memory: those and as
     many rows again. InputError when there are fewer descriptors than words.
     """
@@ -144,7 +147,8 @@ def train_codebook(
     settings.niter, settings.seed = iterations, seed
     settings.min_points_per_centroid, settings.max_points_per_centroid = 1, -(-len(rows) // size)
     means = faiss.Clustering(store.local_dim, size, settings)
-    with waiting("k-means", lambda: min(means.iteration_stats.size(), iterations), unit="iteration", total=iterations):
+    stats: Any = means.iteration_stats  # a std::vector, whatever the stubs of faiss say
+    with waiting("k-means", lambda: min(stats.size(), iterations), unit="iteration", total=iterations):
         means.train(rows, faiss.IndexFlatL2(store.local_dim))
     words = faiss.vector_to_array(means.centroids).reshape(size, -1)
     made_by = {name: store.attributes[name] for name in ("desc_name", "model_sha256")}
@@ -155,7 +159,7 @@ def train_codebook(
         "descriptors": len(rows),
         "seed": seed,
         "iterations": iterations,
-        "error": f"{means.iteration_stats.at(means.iteration_stats.size() - 1).obj / len(rows):.6f}",
+        "error": f"{stats.at(stats.size() - 1).obj / len(rows):.6f}",
         "faiss": faiss.__version__,
     }
     return Codebook(words, {what: str(value) for what, value in origin.items()})

@@ -49,10 +49,12 @@ class DatabaseAugmentation(RerankMethod):
         check_number("query_alpha", self.query_alpha)
 
     def prepare(self, space):
+        """W of the whole gallery."""
         check_globals(space)
         kept(space, self, lambda: self._weights(space, np.arange(len(space.gallery))))
 
     def scores(self, space, shortlists):
+        """Inner products of the (expanded) query with the augmented candidates."""
         check_globals(space)
         if not sum(len(shortlist.candidates) for shortlist in shortlists):
             return [np.empty(0, np.float32) for _ in shortlists]
@@ -64,7 +66,10 @@ class DatabaseAugmentation(RerankMethod):
             weights = self._weights(space, rows)
         vectors = space.queries[[shortlist.query for shortlist in shortlists]]
         if self.query_k:
-            augmented = lambda positions: weights[np.searchsorted(rows, positions)] @ space.gallery
+
+            def augmented(positions):
+                return weights[np.searchsorted(rows, positions)] @ space.gallery
+
             vectors = expanded_queries(space, shortlists, self.query_k, self.query_alpha, augmented)
         found, step = [], max(1, _CELLS // len(space.gallery))
         for start in range(0, len(shortlists), step):
@@ -74,6 +79,7 @@ class DatabaseAugmentation(RerankMethod):
         return found
 
     def bytes_per_image(self, space):
+        """The global descriptor, and k + 1 positions and weights."""
         return super().bytes_per_image(space) + 8.0 * (self.k + 1)
 
     def _weights(self, space: SearchSpace, rows: np.ndarray) -> csr_array:
@@ -90,4 +96,4 @@ class DatabaseAugmentation(RerankMethod):
             inds = np.hstack([part[:, None], inds])
             lengths = np.linalg.norm(sparse_rows(inds, own, len(space.gallery)) @ space.gallery, axis=1, keepdims=True)
             parts.append(sparse_rows(inds, own / np.maximum(lengths, 1e-12), len(space.gallery)))
-        return vstack(parts, format="csr")
+        return csr_array(vstack(parts, format="csr"))

@@ -48,10 +48,12 @@ class Diffusion(RerankMethod):
         check_number("damping", self.damping, 0, 0.9999)
 
     def prepare(self, space):
+        """The graph of the whole gallery."""
         check_globals(space)
         kept(space, self, lambda: self._affinities(space, np.arange(len(space.gallery))))
 
     def scores(self, space, shortlists):
+        """What diffuses to each candidate."""
         check_globals(space)
         whole = len(space.gallery) <= (self.truncation or len(space.gallery))
         if whole:
@@ -81,6 +83,7 @@ class Diffusion(RerankMethod):
 
     def bytes_per_image(self, space):
         # An edge of the graph is a number and a weight; where it was not made, as many as there can be.
+        """The global descriptor, and the edges of an image in the graph."""
         edges = kept(space, self, None).nnz / len(space.gallery) if is_kept(space, self) else self.k
         return super().bytes_per_image(space) + 8.0 * edges
 

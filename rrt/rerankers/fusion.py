@@ -35,6 +35,9 @@ class Fusion:
         return self.weight * similarities + (1 - self.weight) * probability
 
 
+PLAIN = Fusion()
+
+
 def read_fusion(path, weight: float = 0.0, temperature: float = 1.0) -> Fusion:
     """The Fusion of a file of ``tools/tune_fusion.py``; that of weight and temperature where path is None."""
     if not path:

@@ -36,6 +36,7 @@ def kept(space: SearchSpace, key, make):
 
 
 def is_kept(space: SearchSpace, key) -> bool:
+    """Whether ``kept`` has made something for this key already."""
     return key in vars(space).get("_kept", {})
 
 
@@ -131,8 +132,8 @@ class _Neighbours:
         ):
             self.inds[rows] = SelfSearch(self.gallery, k, Path(folder)).search(rows, shown.update)
         for block in _blocks(rows, "similarities"):
-            for place in range(k):
-                self.sims[block, place] = pair_similarities(self.gallery, block, self.inds[block, place])
+            for rank in range(k):
+                self.sims[block, rank] = pair_similarities(self.gallery, block, self.inds[block, rank])
 
 
 def pair_similarities(gallery: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -145,7 +146,7 @@ def pair_similarities(gallery: np.ndarray, first: np.ndarray, second: np.ndarray
     return products
 
 
-def sparse_rows(inds: np.ndarray, values: np.ndarray, columns: int) -> csr_array:
+def sparse_rows(inds: np.ndarray, values: np.ndarray | np.floating, columns: int) -> csr_array:
     """The sparse matrix [n, columns] with values[i, j] (or one value for all) in row i and column inds[i, j]."""
     values = np.broadcast_to(values, inds.shape).flatten()
     starts = np.arange(len(inds) + 1) * inds.shape[1]

@@ -95,7 +95,7 @@ class Geometric(RerankMethod):
         self._require("border", fits, "a part of the shorter side, 0 to less than 0.5")
         for name, optional in (("max_trials", False), ("max_local", True), ("threads", True)):
             value = getattr(self, name)
-            fits = (value is None and optional) or (_integer(value) and 0 < value < 2**31)
+            fits = (value is None and optional) or (isinstance(value, int) and _integer(value) and 0 < value < 2**31)
             self._require(name, fits, "an integer of at least 1" + ", or None" * optional)
         self._require("seed", _integer(self.seed), "an integer")
         self._device()
@@ -108,6 +108,7 @@ class Geometric(RerankMethod):
         return torch.device(choose_device(self.device, "reranker 'geometric': setting device"))
 
     def prepare(self, space: SearchSpace) -> None:
+        """Raises InputError for a store without local descriptors."""
         _check_locals(space.store)
 
     def scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
@@ -151,30 +152,30 @@ class Geometric(RerankMethod):
             # The worker threads' number of one would be that of every thread made from now on.
             torch.set_num_threads(threads)
 
-    def _blocks(self, store, query, places):
-        """Slices of ``places`` that are computed at a time."""
+    def _blocks(self, store, query, index):
+        """Slices of ``index`` that are computed at a time."""
         counts = store.local_counts(self.max_local)
-        ends = np.cumsum(counts[places])
+        ends = np.cumsum(counts[index])
         width = max(1, _CELLS[self._device().type] // max(1, int(counts[query])))
         edges = np.flatnonzero(np.diff((ends - 1) // width)) + 1
-        return map(slice, [0, *edges], [*edges, len(places)]) if len(places) else []
+        return map(slice, [0, *edges], [*edges, len(index)]) if len(index) else []
 
-    def _read(self, store, places) -> _Images:
-        places = np.asarray(places, np.int64)
-        packed = store.read_packed(places, self.max_local, ("descriptors", "keypoints"))
-        image = np.repeat(np.arange(len(places)), np.diff(packed.offsets))
-        keep = is_inner(packed.keypoints, store.image_size[places][image], self.border)
+    def _read(self, store, index) -> _Images:
+        index = np.asarray(index, np.int64)
+        packed = store.read_packed(index, self.max_local, ("descriptors", "keypoints"))
+        image = np.repeat(np.arange(len(index)), np.diff(packed.offsets))
+        keep = is_inner(packed.keypoints, store.image_size[index][image], self.border)
         descriptors, image = as_float32(packed.descriptors[keep]), image[keep]
         if not all_finite(descriptors):
             row = int(np.argmin(np.isfinite(descriptors).all(axis=1)))
-            raise not_finite(store, places[image[row]], "local descriptors")
-        return _Images(np.searchsorted(image, np.arange(len(places) + 1)), descriptors, packed.keypoints[keep])
+            raise not_finite(store, int(index[image[row]]), "local descriptors")
+        return _Images(np.searchsorted(image, np.arange(len(index) + 1)), descriptors, packed.keypoints[keep])
 
     def _seed(self, names, query, candidate):
         return zlib.crc32(f"{self.seed}\n{names[query]}\n{names[candidate]}".encode())
 
     def correspondences(self, store, query: int, candidate: int) -> Correspondences:
-        """What the score of a pair of places in the store counts: its matches, and which of them are inliers."""
+        """What the score of a pair of images, given by index, counts: its matches, and which of them are inliers."""
         _check_locals(store)
         first, second = self._read(store, [query]), self._read(store, [candidate])
         rows, own = self.match(first, second)[0].T

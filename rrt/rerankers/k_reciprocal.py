@@ -51,10 +51,12 @@ class KReciprocal(RerankMethod):
         check_number("weight", self.weight, 0, 1)
 
     def prepare(self, space):
+        """V' of the whole gallery."""
         check_globals(space)
         kept(space, self, lambda: self._encode(space, np.arange(len(space.gallery))))
 
     def scores(self, space, shortlists):
+        """Equation 12 for each candidate."""
         check_globals(space)
         lists = [shortlist.candidates for shortlist in shortlists]
         if not sum(map(len, lists)):
@@ -83,6 +85,7 @@ class KReciprocal(RerankMethod):
 
     def bytes_per_image(self, space):
         # V', where it was made, beside the k1 neighbours and how near the last is, which the query's own takes.
+        """The global descriptor, and what is kept of an image's neighbours."""
         entries = kept(space, self, None).nnz / len(space.gallery) if is_kept(space, self) else 0
         return super().bytes_per_image(space) + 8.0 * entries + 4.0 * (self.k1 + 1)
 
@@ -93,7 +96,7 @@ class KReciprocal(RerankMethod):
         averaged, places = np.unique(near, return_inverse=True)
         parts = [self._plain(space, averaged[start : start + _ROWS]) for start in range(0, len(averaged), _ROWS)]
         mean = sparse_rows(places.reshape(near.shape), np.float32(1 / near.shape[1]), len(averaged))
-        return (mean @ vstack(parts, format="csr")).tocsr() if parts else csr_array((0, len(space.gallery)))
+        return csr_array(mean @ vstack(parts, format="csr")) if parts else csr_array((0, len(space.gallery)))
 
     def _plain(self, space, rows):
         """V of the gallery images ``rows``."""

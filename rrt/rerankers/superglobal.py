@@ -37,6 +37,7 @@ class SuperGlobal(RerankMethod):
         check_number("beta", self.beta)
 
     def scores(self, space, shortlists):
+        """The mean of both refined similarities of each candidate."""
         check_globals(space)
         return [self._scores(space.queries[each.query], space.gallery[each.candidates]) for each in shortlists]
 

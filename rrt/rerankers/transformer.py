@@ -37,9 +37,11 @@ class Transformer(RerankMethod):
         return self.scorer(space).score(queries, [space.gallery_index[each.candidates] for each in shortlists])
 
     def prepare(self, space):
+        """Raises InputError for a store whose descriptors have other sizes."""
         self.scorer(space)
 
     def scores(self, space, shortlists):
+        """The logits, blended with the similarities."""
         found = self.logits(space, shortlists)
         return [self.fusion.scores(each.similarities, logits) for each, logits in zip(shortlists, found)]
 

@@ -7,9 +7,11 @@ HDF5 stays open between calls except, for the second way, a handle that belongs 
 
 import operator
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import SupportsIndex, overload
 
 import h5py
 import numpy as np
@@ -129,6 +131,10 @@ class Store:
             return False
         return True
 
+    @overload
+    def __getitem__(self, key: str | SupportsIndex) -> StoredImage: ...
+    @overload
+    def __getitem__(self, key: slice | Iterable) -> list[StoredImage]: ...
     def __getitem__(self, key):
         """The image of a name (see index()) or place, or a list of images for a slice or several of these.
 

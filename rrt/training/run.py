@@ -10,7 +10,7 @@ import torch
 from rrt.datasets.configured import check_apart, open_test, open_watched, resolve_split, selection_note
 from rrt.datasets.sets import open_train_set
 from rrt.datasets.settings import DatasetSettings
-from rrt.errors import InputError
+from rrt.errors import InputError, check_count
 from rrt.files.atomic import sha256_of_file
 from rrt.files.machine import usable_cores
 from rrt.network.checkpoint import Checkpoint, check_sizes, load_checkpoint, load_weights
@@ -118,12 +118,13 @@ def open_source(settings: ExperimentSettings, dataset: DatasetSettings) -> Batch
         )
     planted_wanted = settings.planted_steps > 0 or settings.planted_fraction > 0
     triplets_wanted = settings.epochs > 0
-    max_local = settings.max_train_local or dataset.max_sequence_len
+    max_local = check_count("max_train_local", settings.max_train_local or dataset.max_sequence_len)
     # Planted pairs can do without neighbours, but only when told to: other negatives make another training.
     neighbors_wanted = triplets_wanted or (planted_wanted and settings.planted.hard_negatives > 0)
     train = open_train_set(dataset.train_data_dir, dataset.desc_name, dataset.train_txt, neighbors_wanted, max_local)
     sampler = planted = None
     if triplets_wanted:
+        assert train.neighbors is not None
         sampler = TripletSampler(
             train.labels,
             train.neighbors,
