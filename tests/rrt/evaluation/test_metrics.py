@@ -210,6 +210,7 @@ def test_queries_without_positives_are_left_out_of_the_means():
     "ranks, gallery, what",
     [
         ([[0, 1, 0]], None, "row 0 lists gallery position 0 more than once"),
+        ([[0, 5]], 5, "row 0 names gallery position 5, the gallery has 5 images"),
         ([[0, 7]], 5, "row 0 names gallery position 7, the gallery has 5 images"),
         ([[0, -1, 1]], None, "row 0 has a negative gallery position"),
         ([[0], [1]], None, "2 rows for the 1 queries"),
@@ -217,6 +218,7 @@ def test_queries_without_positives_are_left_out_of_the_means():
         ([0, 1], None, "expected integers"),
         ([[0, -2]], None, "row 0 has a negative gallery position"),
         (np.array([[2**64 - 1]], np.uint64), 5, "row 0 names gallery position 18446744073709551615, the gallery has 5"),
+        (np.array([[2**28]]), None, "position 268435456, more than a gallery has; give num_gallery"),
         (np.array([[2**62]]), None, "position 4611686018427387904, more than a gallery has; give num_gallery"),
     ],
 )

@@ -63,6 +63,11 @@ class TestMeanAveragePrecision:
         assert mean_average_precision_at_k([[4, 0, 5, 1]], [[4, 5, 9]])[0] == pytest.approx((1 + 2 / 3) / 3)
         assert mean_average_precision_at_k([[4, 0, 5, 1]], [[4, 5, 9]], k=2)[0] == pytest.approx(1 / 2)
 
+    @pytest.mark.filterwarnings("error")
+    def test_queries_without_positives_have_no_average_precision(self):
+        mean, aps = mean_average_precision_at_k([[0, 1], [1, 0]], [[], [1]])
+        assert mean == 1 and math.isnan(aps[0]) and math.isnan(mean_average_precision_at_k([[0]], [[]])[0])
+
     @pytest.mark.parametrize(
         "ranks, positives, gallery, message",
         [
@@ -137,6 +142,7 @@ class TestGlobalAveragePrecision:
         truth = [[7], [], [8, 9], [7]]
         assert global_average_precision([7, 7, 9, -1], [0.9, 0.5, 0.1, np.nan], truth) == pytest.approx((1 + 2 / 3) / 3)
         assert global_average_precision([7, 7, 9, 7], [4, 1, 3, 2], truth) == pytest.approx(1)
+        assert global_average_precision([7, 1], np.uint8([0, 1]), [[7], [8]]) == pytest.approx(1 / 4)
         assert math.isnan(global_average_precision([1], [1.0], [[]])) and math.isnan(
             global_average_precision([], [], [])
         )

@@ -1,5 +1,7 @@
 """rrt/evaluation/reranking.py: the published protocol on the small golden set, and reordering by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from builders import copy_golden_set
@@ -8,6 +10,7 @@ from places import GOLDEN as GOLDEN_FILES
 from rrt.commands.import_delg import import_delg
 from rrt.datasets.sets import open_test_set
 from rrt.errors import InputError
+from rrt.evaluation.metrics import ProtocolResult, bootstrap_interval
 from rrt.evaluation.reranking import (
     ScoredShortlists,
     evaluate_global,
@@ -137,11 +140,39 @@ def test_similarities_are_taken_under_the_whitening(golden_set):
         np.testing.assert_allclose(similarities, gallery[candidates] @ query[row], atol=1e-6)
 
 
-def test_the_summary_has_paired_gains():
-    class Result:
-        def __init__(self, aps):
-            self.aps, self.map = np.array(aps), float(np.mean(aps))
-            self.mp = self.mr = np.array([0.5])
+def result_of(aps, mp=(0.5,), mr=(0.25,)):
+    nothing = np.empty((len(aps), len(mp)))
+    return ProtocolResult(float(np.mean(aps)), np.array(aps), np.array(mp), nothing, np.array(mr), nothing, (1,))
 
-    numbers = summary({"medium": Result([0.5, 0.7])}, {"medium": Result([0.4, 0.6])})
+
+def test_the_summary_has_paired_gains():
+    numbers = summary({"medium": result_of([0.5, 0.7])}, {"medium": result_of([0.4, 0.6])})
     assert numbers["M_map"] == 60.0 and numbers["M_gain"] == 10.0 and numbers["M_gain_95"] == [10.0, 10.0]
+
+
+def test_the_summary_gives_percent_of_every_measure_and_nothing_where_there_is_no_query():
+    aps = np.random.default_rng(0).uniform(size=40)
+    numbers = summary({"hard": result_of(aps, (0.5, 0.123456), (0.25, 1))})
+    low, high = bootstrap_interval(aps)
+    assert numbers == {
+        "H_map": round(100 * aps.mean(), 2),
+        "H_mp": [50.0, 12.35],
+        "H_mr": [25.0, 100.0],
+        "H_map_95": [round(100 * low, 2), round(100 * high, 2)],
+    }
+    assert summary({"easy": result_of([np.nan], [np.nan], [np.nan])}) == {
+        "E_map": None,
+        "E_mp": [None],
+        "E_mr": [None],
+        "E_map_95": [None, None],
+    }
+
+
+def test_a_ranking_outside_of_the_gallery_is_not_measured(golden_set):
+    ranks = golden_set.ranks.copy()
+    ranks[2, 7] = len(golden_set.gallery_index)
+    beyond = replace(golden_set, ranks=ranks)
+    scored = ScoredShortlists(0, {"medium": ranks}, *[[np.empty(0, int)] * 6] * 3, 0.0, 0)
+    for measure in (lambda: evaluate_global(beyond), lambda: evaluate_reranked(beyond, scored)):
+        with pytest.raises(InputError, match="row 2 names gallery position 84, the gallery has 84 images"):
+            measure()
