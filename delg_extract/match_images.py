@@ -22,12 +22,12 @@ from delg_extract.extraction.options import add_pca_options, requested_pca
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError
 from rrt.formats.delf import read_features
-from rrt.matching.pictures import (
-    Picture,
+from rrt.matching.images import (
+    ImageFeatures,
     add_matching_options,
     check_matching_options,
     inner,
-    match_pictures,
+    match_images,
     matching_settings,
     strongest,
 )
@@ -38,7 +38,7 @@ from rrt.viz.two_images import draw_matches, two_image_figure
 # ---- where features come from ----------------------------------------------------------------------------------------
 
 
-def read_images(args: argparse.Namespace) -> tuple[list[Picture], list[np.ndarray]]:
+def read_images(args: argparse.Namespace) -> tuple[list[ImageFeatures], list[np.ndarray]]:
     """The two images with the features that the options name, and their pixels uint8 [H, W, 3]. Raises InputError
     naming the file at fault."""
     files = [Path(args.image_dir, name) for name in (args.image1, args.image2)]
@@ -68,13 +68,13 @@ def read_images(args: argparse.Namespace) -> tuple[list[Picture], list[np.ndarra
         extractor, _ = open_extractor(args, local_pca=requested_pca(args))
         found = [describe(extractor, image, file) for image, file in zip(pixels, files)]
         images = [
-            Picture(file.name, size, one.locations[:, ::-1], one.descriptors)
+            ImageFeatures(file.name, size, one.locations[:, ::-1], one.descriptors)
             for file, size, one in zip(files, sizes, found)
         ]
     return [inner(image, args.border) for image in images], pixels
 
 
-def _checked(image: Picture, features: str, file: Path) -> Picture:
+def _checked(image: ImageFeatures, features: str, file: Path) -> ImageFeatures:
     """InputError unless every keypoint lies in the image that is drawn."""
     width, height = image.size
     inside = ((image.points >= -1) & (image.points <= (width + 1, height + 1))).all(1)
@@ -128,7 +128,7 @@ def main() -> int:
     args = parser().parse_args()
     check_arguments(args)
     images, pixels = read_images(args)
-    matches = match_pictures(images[0], images[1], **matching_settings(args), seed=args.seed)
+    matches = match_images(images[0], images[1], **matching_settings(args), seed=args.seed)
     counts = [f"{image.name}: {len(image.points)} features" for image in images]
     ends = [image.points[rows] for image, rows in zip(images, matches.inliers.T)]
     found = (

@@ -14,7 +14,7 @@ from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.network.weight_file import read_settings
 from rrt.errors import InputError
 from rrt.formats.image_jobs import Job, read_image
-from rrt.matching.pictures import MAX_FEATURES
+from rrt.matching.images import MAX_FEATURES
 from rrt.progress import waiting
 from rrt.viz.style import check_figure_path
 

@@ -21,7 +21,7 @@ from rrt.evaluation.verified_pairs import count_matches, draw_pairs, report
 from rrt.files.atomic import atomic_path
 from rrt.files.machine import usable_cores
 from rrt.formats.revisited import load_revisited_set
-from rrt.matching.pictures import MAX_FEATURES, add_matching_options, check_matching_options, matching_settings
+from rrt.matching.images import MAX_FEATURES, add_matching_options, check_matching_options, matching_settings
 from rrt.store.store import Store
 
 

@@ -67,32 +67,32 @@ def evaluate(ranks, gnd, ks=(1, 5, 10), num_gallery=None):
         seen[ranked] = True
         if np.count_nonzero(seen) != len(ranked):
             raise _repeated(ranked, row)
-        places = _places(ranked, positions, grade_of)
+        found = _ranks_by_grade(ranked, positions, grade_of)
         for protocol in protocols:
             num_positive = sum(len(positions[grade]) for grade in POSITIVE_GRADES[protocol])
             if num_positive:
-                positives = np.sort(np.concatenate([places[grade] for grade in POSITIVE_GRADES[protocol]]))
-                ignored = np.sort(np.concatenate([places[grade] for grade in IGNORED_GRADES[protocol]]))
+                positives = np.sort(np.concatenate([found[grade] for grade in POSITIVE_GRADES[protocol]]))
+                ignored = np.sort(np.concatenate([found[grade] for grade in IGNORED_GRADES[protocol]]))
                 tables[protocol][row] = _measure_query(positives, ignored, num_positive, ks)
     return {protocol: _summarise(table, ks) for protocol, table in tables.items()}
 
 
-def _places(ranked, positions, grade_of):
-    """{grade: rising places in the ranking at which its images stand}. grade_of: zeros for the whole gallery, left
+def _ranks_by_grade(ranked, positions, grade_of):
+    """{grade: rising ranks of its images}. grade_of: zeros for the whole gallery, left
     so."""
     for number, array in enumerate(positions.values(), start=1):
         grade_of[array] = number
     found = grade_of.take(ranked)
     # In booleans numpy finds what is not zero eight times faster than in numbers.
-    places = np.flatnonzero(found != 0)
-    found = found[places]
+    listed = np.flatnonzero(found != 0)
+    found = found[listed]
     for array in positions.values():
         grade_of[array] = 0
-    return {grade: places[found == number] for number, grade in enumerate(positions, start=1)}
+    return {grade: listed[found == number] for number, grade in enumerate(positions, start=1)}
 
 
 def _measure_query(positives, ignored, num_positive, ks):
-    """One row (average precision, precision at ks, recall at ks) from rising places in the ranking."""
+    """One row (average precision, precision at ks, recall at ks) from rising ranks."""
     hit_ranks = positives - np.searchsorted(ignored, positives)
     hits = np.searchsorted(hit_ranks, ks)
     # With a positive missing from a cut ranking the last one's rank is past the cut, and past every k within it.

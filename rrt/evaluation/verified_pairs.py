@@ -13,7 +13,7 @@ from rrt.errors import InputError
 from rrt.files.jobs import run_jobs
 from rrt.formats.ground_truth import grades_of
 from rrt.formats.revisited import RevisitedSet
-from rrt.matching.pictures import inner, match_pictures, strongest
+from rrt.matching.images import inner, match_images, strongest
 from rrt.store.store import Store
 
 RESAMPLES = 1000
@@ -77,7 +77,7 @@ def count_matches(
 ) -> pd.DataFrame:
     """The pairs with two columns more: ``matches``, and ``inliers``, those of them that verification kept.
 
-    chosen: what strongest() takes beside the descriptors; border: of inner(); settings: of match_pictures().
+    chosen: what strongest() takes beside the descriptors; border: of inner(); settings: of match_images().
     num_workers: processes.
     """
     indices = np.stack(
@@ -93,7 +93,7 @@ def _count(job) -> tuple[int, int]:
     store = _opened(path)
     images = [strongest(store.names[i], store.image_size[i], store.read(i), **chosen) for i in indices]
     first, second = (inner(image, border) for image in images)
-    matches = match_pictures(first, second, **settings)
+    matches = match_images(first, second, **settings)
     return len(matches.pairs), len(matches.inliers)
 
 

@@ -235,8 +235,8 @@ def _regular_records(data):
 def _first_record_size(data):
     """Bytes of the first record with its tag and length; None when no length can be read."""
     length = 0
-    for place, byte in enumerate(data[1:6]):
-        length |= (byte & 0x7F) << 7 * place
+    for index, byte in enumerate(data[1:6]):
+        length |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
-            return 2 + place + length
+            return 2 + index + length
     return None

@@ -15,7 +15,7 @@ _LONGEST_FIELD = 1 << 24
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
-def picture_name(split, image_id):
+def image_name(split, image_id):
     """Path of an image below the folder that holds `train`, `index` and `test`."""
     return "/".join((split, *image_id[:3], image_id)) + ".jpg"
 

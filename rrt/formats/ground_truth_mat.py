@@ -103,18 +103,18 @@ def _variables(data):
 
 def _elements(data, order):
     """The data elements one after the other: (type, bytes)."""
-    place = 0
-    while place < len(data):
-        kind, size = struct.unpack_from(order + "II", data, place)
+    position = 0
+    while position < len(data):
+        kind, size = struct.unpack_from(order + "II", data, position)
         if kind >> 16:  # up to four bytes stand in the tag itself
-            kind, size, start, end = kind & 0xFFFF, kind >> 16, place + 4, place + 8
+            kind, size, start, end = kind & 0xFFFF, kind >> 16, position + 4, position + 8
         else:
-            start = place + 8
+            start = position + 8
             end = start + size + (0 if kind == _COMPRESSED else -size % 8)
         if start + size > min(end, len(data)):
             raise ValueError("the file ends early")
         yield kind, data[start : start + size]
-        place = end
+        position = end
 
 
 def _matrix(data, order, depth):

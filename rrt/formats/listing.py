@@ -16,7 +16,7 @@ from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
 from rrt.files.jobs import run_jobs
 from rrt.files.machine import usable_cores
-from rrt.formats.gldv2 import USAGES, picture_name, read_index_csv, read_solution, read_train_csv
+from rrt.formats.gldv2 import USAGES, image_name, read_index_csv, read_solution, read_train_csv
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import write_image_list
 
@@ -158,7 +158,7 @@ def list_gldv2_train(images, train_csv, output, min_pictures=1, max_pictures=Non
     possible = np.flatnonzero(_counts(labels) >= min_pictures)
     if not len(possible):
         raise InputError(f"{train_csv}: no landmark has {min_pictures} images; give a smaller min_pictures")
-    names, labels = [picture_name("train", ids[row]) for row in possible], labels[possible]
+    names, labels = [image_name("train", ids[row]) for row in possible], labels[possible]
     rows, sizes, skipped = image_sizes(images, names, num_workers)
     chosen = _choose(labels[rows], min_pictures, max_pictures, seed)
     if not len(chosen):
@@ -211,8 +211,8 @@ def list_gldv2_test(images, index_csv, solution_csv, output, usages=USAGES, num_
         )
     output, written, queries = Path(output), Written(), list(solution)
     names = {
-        "test": [picture_name("test", image) for image in queries],
-        "index": [picture_name("index", image) for image in index],
+        "test": [image_name("test", image) for image in queries],
+        "index": [image_name("index", image) for image in index],
     }
     found = {split: image_sizes(images, names[split], num_workers) for split in names}
     for split, file in (("test", "test_query.txt"), ("index", "test_gallery.txt")):

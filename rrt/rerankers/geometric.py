@@ -25,8 +25,8 @@ import torch
 
 from rrt.devices import choose_device
 from rrt.errors import InputError
+from rrt.matching.images import is_inner
 from rrt.matching.matches import MODELS, MODES, Verification, half_squares, match_in, verify
-from rrt.matching.pictures import is_inner
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
 from rrt.store.checked import not_finite

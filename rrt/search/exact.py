@@ -70,11 +70,11 @@ class Nearest:
         old_similarities, old_inds = self.similarities, self.inds
         self.similarities, self.inds = np.pad(old_similarities, grow), np.pad(old_inds, grow)
         for row in np.flatnonzero(wanted.any(axis=1)):
-            places = np.flatnonzero(wanted[row])
-            values = np.concatenate([old_similarities[row], similarities[row, places]])
+            indices = np.flatnonzero(wanted[row])
+            values = np.concatenate([old_similarities[row], similarities[row, indices]])
             order = np.argsort(-values, kind="stable")[:count]
             self.similarities[row] = values[order]
-            self.inds[row] = np.concatenate([old_inds[row], start + places])[order]
+            self.inds[row] = np.concatenate([old_inds[row], start + indices])[order]
 
 
 def search(gallery, queries, k=None):

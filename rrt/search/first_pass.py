@@ -92,28 +92,28 @@ class FirstPass:
             part = slice(start, min(start + self.gallery_block, len(self.rows)))
             gallery = self._load(part)
             for first in range(0, len(own), QUERIES):
-                values, places = self._top_of(
+                values, indices = self._top_of(
                     queries[first : first + QUERIES], gallery, part, min(count, part.stop - start)
                 )
-                places = places + start
+                indices = indices + start
                 if first in best:
-                    values, places = (torch.cat(pair, dim=1) for pair in zip(best[first], (values, places)))
+                    values, indices = (torch.cat(pair, dim=1) for pair in zip(best[first], (values, indices)))
                     values, chosen = values.topk(min(count, values.shape[1]), dim=1)
-                    places = places.gather(1, chosen)
-                best[first] = values, places
+                    indices = indices.gather(1, chosen)
+                best[first] = values, indices
             advance((part.stop - start) / len(self.rows))
-        values, places = (torch.cat(each).cpu() for each in zip(*best.values()))
+        values, indices = (torch.cat(each).cpu() for each in zip(*best.values()))
         values, order = values.sort(dim=1, descending=True)
-        return values.to(torch.float64).numpy() * self._steps[own].astype(np.float64)[:, None], places.gather(
+        return values.to(torch.float64).numpy() * self._steps[own].astype(np.float64)[:, None], indices.gather(
             1, order
         ).numpy()
 
     def _top_of(self, queries, gallery, part, count):
-        """Products, not yet times the queries' steps, and places within `part` of the `count` largest."""
+        """Products, not yet times the queries' steps, and indices within `part` of the `count` largest."""
         if self.kind == "faiss":
             search = functools.partial(faiss.knn_gpu, _faiss_gpu()) if self.device == "cuda" else faiss.knn
-            values, places = search(queries, gallery, count, metric=faiss.METRIC_INNER_PRODUCT)
-            return torch.from_numpy(values), torch.from_numpy(places)
+            values, indices = search(queries, gallery, count, metric=faiss.METRIC_INNER_PRODUCT)
+            return torch.from_numpy(values), torch.from_numpy(indices)
         size = len(queries), len(gallery)
         if self.kind != "int8":
             return _largest(torch.mm(queries, gallery.t(), out=self._buffer(0, queries.dtype, size)), count)
@@ -182,7 +182,7 @@ def fastest_kind(width, device, faster=1.25):
 
 
 def _largest(values, count):
-    """The `count` largest values of each row and their places, in any order: among the groups of columns with the
+    """The `count` largest values of each row and their indices, in any order: among the groups of columns with the
     largest maxima, which are found faster than single values."""
     groups = values.shape[1] // _GROUP
     if groups < 2 * count:
@@ -198,13 +198,13 @@ def _largest(values, count):
     best = whole.amax(dim=2).topk(count, dim=1, sorted=False).indices
     rest = torch.arange(groups * _GROUP, values.shape[1], device=values.device).expand(len(values), -1)
     inside = torch.arange(_GROUP, device=values.device)
-    places = torch.cat([(best[:, :, None] * _GROUP + inside).flatten(1), rest], dim=1)
-    values, chosen = values.gather(1, places).topk(count, dim=1, sorted=False)
-    return values, places.gather(1, chosen)
+    indices = torch.cat([(best[:, :, None] * _GROUP + inside).flatten(1), rest], dim=1)
+    values, chosen = values.gather(1, indices).topk(count, dim=1, sorted=False)
+    return values, indices.gather(1, chosen)
 
 
-def _largest_of_row(row, values, places):
-    """_largest() of one row [m] by NumPy, whose partitions are vectorised; fills values and places [count]."""
+def _largest_of_row(row, values, indices):
+    """_largest() of one row [m] by NumPy, whose partitions are vectorised; fills values and indices [count]."""
     count, groups = len(values), len(row) // _GROUP
     maxima = row[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
     # So many groups, and so at least as many columns, reach it.
@@ -214,7 +214,7 @@ def _largest_of_row(row, values, places):
     if len(found) > count:
         chosen = np.argpartition(best, len(found) - count)[len(found) - count :]
         found, best = found[chosen], best[chosen]
-    values[:], places[:] = best, found
+    values[:], indices[:] = best, found
 
 
 def _tensor(rows):
@@ -231,7 +231,7 @@ def _lengths(rows):
 
 
 def _turned(rows: np.ndarray) -> np.ndarray:
-    # Once would leave rows that are large in neighbouring coordinates, as principal components are, large in places.
+    # Once would leave rows that are large in neighbouring coordinates, as principal components are, uneven.
     signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (2, rows.shape[1]))
     for each in signs:
         rows = np.asarray(scipy.fft.dct(rows * each, axis=1, norm="ortho", overwrite_x=True))

@@ -42,7 +42,7 @@ class DescriptorRows:
         return np.ascontiguousarray(rows, dtype=np.float32)
 
     def take(self, numbers, out):
-        """The rows `numbers` in the first places of out, float32 [at least n, D] -> that part of it. To use memory
+        """The rows `numbers` at the head of out, float32 [at least n, D] -> that part of it. To use memory
         again takes a fifth of the time of new memory, which the system must find and clear first."""
         out = out[: len(numbers)]
         if self._whitening or self._table.dtype != np.float32:
@@ -127,7 +127,7 @@ def summarize_rows(rows, path="descriptors", names=None):
             # A little more than float32 sums of so many squares can err.
             longest = max(longest, float(np.sqrt(squares.max() * (1 + (rows.shape[1] + 2) * 2.0**-24))))
             list(threads.map(digest, range(0, len(block), 256)))
-    _, first, place = np.unique(digests, axis=0, return_index=True, return_inverse=True)
+    _, first, index = np.unique(digests, axis=0, return_index=True, return_inverse=True)
     whole = hashlib.sha256(f"{rows.shape[1]} ".encode())
     whole.update(digests.data)
-    return RowsSummary(whole.hexdigest(), first[place.ravel()], longest)
+    return RowsSummary(whole.hexdigest(), first[index.ravel()], longest)

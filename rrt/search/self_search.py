@@ -140,7 +140,7 @@ class SelfSearch:
     def _try(self, own, keep, advance=lambda share: None):
         """By the first pass -> (neighbours int64 [n, k], lower bounds of the k-th similarity [n], whether the
         neighbours are sure [n], candidates that had to be kept [n])."""
-        products, places = self._pass.top(own, max(min(keep, len(self.rows)), self.k + 1), advance)
+        products, indices = self._pass.top(own, max(min(keep, len(self.rows)), self.k + 1), advance)
         found = np.zeros((len(own), self.k), dtype=np.int64)
         lowest, sure = np.empty(len(own)), np.empty(len(own), dtype=bool)
         needed, computed = np.empty((2, len(own)), dtype=np.int64)
@@ -148,36 +148,36 @@ class SelfSearch:
         def finish(start):
             part = slice(start, start + _ROWS_PER_TASK)
             found[part], lowest[part], sure[part], needed[part], computed[part] = self._finish(
-                own[part], places[part], products[part]
+                own[part], indices[part], products[part]
             )
 
         list(self._threads.map(finish, range(0, len(own), _ROWS_PER_TASK)))
         self.computed_again += int(computed.sum())
         return found, lowest, sure, needed
 
-    def _finish(self, own, places, products):
+    def _finish(self, own, indices, products):
         """Neighbours of some rows from their candidates [n, m] by falling product; see _try()."""
         results = self._pass.result_error * np.abs(products)
-        bounds = self._pass.bound(own, places) + results
+        bounds = self._pass.bound(own, indices) + results
         # Of what was not kept: no product is larger than the last one's.
         others = products[:, -1] + results[:, -1] + self._pass.bound(own)
         queries = self.rows[own]
         lengths = np.array([np.linalg.norm(query.astype(np.float64)) for query in queries])
         errors = _CHUNK_ERROR * self._summary.longest * lengths
-        itself = places == own[:, None]
+        itself = indices == own[:, None]
         # What is not computed, and the row itself, is -inf.
-        values = np.full(places.shape, -np.inf)
-        count = min(self.k + 1, places.shape[1])
+        values = np.full(indices.shape, -np.inf)
+        count = min(self.k + 1, indices.shape[1])
         for row, query in enumerate(queries):
-            values[row, :count] = self._similarities(query, places[row, :count])
+            values[row, :count] = self._similarities(query, indices[row, :count])
         first = np.where(itself[:, :count], -np.inf, values[:, :count])
         lowest = np.partition(first, count - self.k, axis=1)[:, count - self.k] - errors
         more = products + bounds >= lowest[:, None]
         more[:, :count] = False
         for row in np.flatnonzero(more.any(axis=1)):
-            values[row, more[row]] = self._similarities(queries[row], places[row, more[row]])
+            values[row, more[row]] = self._similarities(queries[row], indices[row, more[row]])
         more[:, :count] = True
-        sure = (places.shape[1] == len(self.rows)) | (others < lowest)
+        sure = (indices.shape[1] == len(self.rows)) | (others < lowest)
         # The bounds are proven; this notices a machine whose products are not what they are proven for.
         astray = np.abs(np.where(more, values, products) - products)
         sure &= (astray <= bounds + errors[:, None]).all(axis=1)
@@ -185,7 +185,7 @@ class SelfSearch:
         needed = np.count_nonzero(products + (others - products[:, -1])[:, None] >= lowest[:, None], axis=1)
         computed = np.count_nonzero(more, axis=1)
         values[itself] = -np.inf
-        return self._ranked(queries, places, values, errors), lowest, sure, needed, computed
+        return self._ranked(queries, indices, values, errors), lowest, sure, needed, computed
 
     def _similarities(self, query, numbers):
         """Inner products float64 [n] of query [D] with the rows `numbers`, within _CHUNK_ERROR |query| |row|."""
@@ -197,22 +197,22 @@ class SelfSearch:
         totals = sums.sum(axis=1, dtype=np.float64)
         return totals if whole == len(query) else totals + np.vecdot(rows[:, whole:], query[whole:])
 
-    def _ranked(self, queries, places, values, errors):
+    def _ranked(self, queries, indices, values, errors):
         """[n, k] of the candidates [n, m] of each query by falling float64 similarity, then by number; values are
         within `errors` [n] of it."""
         each = np.arange(len(queries))[:, None]
         order = np.argsort(-values, axis=1)
-        places, values = places[each, order], values[each, order]
+        indices, values = indices[each, order], values[each, order]
         reach = np.count_nonzero(values >= (values[:, self.k - 1] - 2 * errors)[:, None], axis=1).max()
-        places, values = places[:, :reach], values[:, :reach]
+        indices, values = indices[:, :reach], values[:, :reach]
         with np.errstate(invalid="ignore"):  # of -inf and -inf
             close = np.diff(values, axis=1) >= -2 * errors[:, None]
         none = np.zeros((len(queries), 1), bool)
         # Only what stands next to an almost equal value needs all digits.
         unclear = np.hstack([close, none]) | np.hstack([none, close])
         for row in np.flatnonzero(unclear.any(axis=1)):
-            values[row, unclear[row]] = _exact(queries[row], self.rows[places[row, unclear[row]]])
-        return places[each, np.lexsort((places, -values), axis=1)[:, : self.k]]
+            values[row, unclear[row]] = _exact(queries[row], self.rows[indices[row, unclear[row]]])
+        return indices[each, np.lexsort((indices, -values), axis=1)[:, : self.k]]
 
     def _search_all(self, own, lowest):
         """As search(), over float64 products with all rows; lowest: of _try(). Equal rows are computed once."""
@@ -228,13 +228,13 @@ class SelfSearch:
             enough = (lowest[part] - error)[:, None]
             hits = []
             for block in bar(self.rows.blocks(gallery), "searching again", "block", passing=True):
-                query, place = np.nonzero(queries @ self.rows[block].astype(np.float64).T >= enough)
-                hits.append((query.astype(np.int32), (place + block.start).astype(np.int64)))
-            query, place = (np.concatenate(each) for each in zip(*hits))
+                query, index = np.nonzero(queries @ self.rows[block].astype(np.float64).T >= enough)
+                hits.append((query.astype(np.int32), (index + block.start).astype(np.int64)))
+            query, index = (np.concatenate(each) for each in zip(*hits))
             order = np.argsort(query, kind="stable")
             bounds = np.searchsorted(query[order], np.arange(part.stop - part.start + 1))
             for row in range(part.stop - part.start):
-                candidates = place[order[bounds[row] : bounds[row + 1]]]
+                candidates = index[order[bounds[row] : bounds[row + 1]]]
                 candidates = candidates[candidates != own[start + row]]
                 distinct, which = np.unique(self._summary.first_equal[candidates], return_inverse=True)
                 values = np.concatenate(

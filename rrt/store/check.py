@@ -72,14 +72,14 @@ def _check_list(store, images, check):
 
 
 def _check_images(store, check):
-    for place in np.flatnonzero((store.image_size < 1).any(axis=1)):
-        check.add(f"'{store.names[place]}': the size of the image is {store.image_size[place].tolist()}")
+    for image in np.flatnonzero((store.image_size < 1).any(axis=1)):
+        check.add(f"'{store.names[image]}': the size of the image is {store.image_size[image].tolist()}")
     step = max(1, _BLOCK_VALUES // max(1, store.global_dim))
     for start in bar(range(0, len(store), step), "global descriptors", "block", passing=True):
         faults, zero = _faults_of_descriptors(store.global_descriptors[start : start + step], store.global_dtype)
         for what, bad in (faults | {"zero": zero}).items():
-            for place in start + np.flatnonzero(bad):
-                check.add(f"'{store.names[place]}': the global descriptor is {what}")
+            for image in start + np.flatnonzero(bad):
+                check.add(f"'{store.names[image]}': the global descriptor is {what}")
 
 
 def _check_local(store, start, end, check):
@@ -99,12 +99,12 @@ def _check_local(store, start, end, check):
     for what, bad in faults.items():
         rows = start + np.flatnonzero(bad)
         owners = np.searchsorted(store.offsets, rows, side="right") - 1
-        for place, count in Counter(owners.tolist()).items():
+        for image, count in Counter(owners.tolist()).items():
             first, total = (
-                int(row - store.offsets[place])
-                for row in (rows[np.searchsorted(owners, place)], store.offsets[place + 1])
+                int(row - store.offsets[image])
+                for row in (rows[np.searchsorted(owners, image)], store.offsets[image + 1])
             )
-            check.add(f"'{store.names[place]}': {what} in {count} of {total} rows, the first is row {first}")
+            check.add(f"'{store.names[image]}': {what} in {count} of {total} rows, the first is row {first}")
 
 
 def _faults_of_descriptors(rows, stored_as):

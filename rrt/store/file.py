@@ -112,7 +112,7 @@ class _Column:
 def write_finished(
     path, sizes, skipped, blocks, local_dtype, compression, attributes, global_dtype="float32", codes=None
 ):
-    """Write the whole store beside its place, check it, move it there, and remove what earlier runs left.
+    """Write the whole store under a temporary name, check it, move it to `path`, and remove what earlier runs left.
 
     sizes, blocks, the types and compression: as write_columns takes them. skipped: list of Skipped.
     attributes: desc_name, model_sha256, config. codes: BinaryCodes of local descriptors that are bits.

@@ -117,6 +117,6 @@ class _JoinedRows:
 def _scattered(columns, rows):
     """One array in which columns[p][i] stands in row rows[p][i]."""
     joined = np.empty((sum(map(len, rows)), *columns[0].shape[1:]), np.result_type(*columns))
-    for column, places in zip(columns, rows):
-        joined[places] = column
+    for column, indices in zip(columns, rows):
+        joined[indices] = column
     return joined

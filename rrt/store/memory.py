@@ -50,7 +50,7 @@ class MemoryStore(Store):
         self.local_dtype = self.global_dtype = "float32"
         self.compression = self.codes = None
         self._maps = {name: columns[name] for name in ("global", *(f"local/{column}" for column in LOCAL_COLUMNS))}
-        self._places = self._stem_places = None
+        self._positions = self._stem_positions = None
 
     def __reduce__(self):
         return _restored, (vars(self),)

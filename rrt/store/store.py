@@ -1,6 +1,6 @@
 """Reading the descriptor store: one HDF5 file per dataset and descriptor version (layout: rrt/store/schema.py).
 
-Large columns are contiguous and uncompressed in a finished store and are read through memory maps at their place in
+Large columns are contiguous and uncompressed in a finished store and are read through memory maps at their offset in
 the file, so that any number of processes share one copy in the page cache; compressed ones through h5py. Nothing of
 HDF5 stays open between calls except, for the second way, a handle that belongs to the process that reads.
 """
@@ -93,7 +93,7 @@ class Store:
             self.compression = descriptors.compression
         self._maps = {}
         self._file, self._file_process, self._datasets = None, None, {}
-        self._places = self._stem_places = None
+        self._positions = self._stem_positions = None
 
     def __reduce__(self):
         return _reopened, (self.path,)
@@ -122,7 +122,7 @@ class Store:
         return len(self.offsets) - 1
 
     def __iter__(self):
-        return (StoredImage(self, place) for place in range(len(self)))
+        return (StoredImage(self, position) for position in range(len(self)))
 
     def __contains__(self, name):
         try:
@@ -136,23 +136,23 @@ class Store:
     @overload
     def __getitem__(self, key: slice | Iterable) -> list[StoredImage]: ...
     def __getitem__(self, key):
-        """The image of a name (see index()) or place, or a list of images for a slice or several of these.
+        """The image of a name (see index()) or index, or a list of images for a slice or several of these.
 
         Raises InputError for what is not there; so is -1, which searches give for "nothing found".
         """
         if isinstance(key, str):
             return StoredImage(self, self.index(key))
         if isinstance(key, slice):
-            return [StoredImage(self, place) for place in range(len(self))[key]]
+            return [StoredImage(self, position) for position in range(len(self))[key]]
         try:
-            place = operator.index(key)
+            position = operator.index(key)
         except TypeError:
             if not np.iterable(key):
                 raise InputError(f"{self.path}: {key!r} is neither a name nor a place in the store") from None
             return [self[each] for each in key]
-        if not 0 <= place < len(self):
-            raise self._no_such_place(place)
-        return StoredImage(self, place)
+        if not 0 <= position < len(self):
+            raise self._no_such_image(position)
+        return StoredImage(self, position)
 
     @property
     def num_images(self) -> int:
@@ -176,27 +176,28 @@ class Store:
 
         source: the ImageList that asks for it, for the message. Raises InputError when there is no such image.
         """
-        if self._places is None:
-            self._places = {known: place for place, known in enumerate(self.names)}
-        place = self._places.get(name)
-        return self._index_by_stem(name, source) if place is None else place
+        if self._positions is None:
+            self._positions = {known: position for position, known in enumerate(self.names)}
+        position = self._positions.get(name)
+        return self._index_by_stem(name, source) if position is None else position
 
     def indices(self, names, source=None):
         """Positions int64 [n] of several images; see index()."""
         return np.fromiter((self.index(name, source) for name in names), dtype=np.int64, count=len(names))
 
     def _index_by_stem(self, name, source):
-        if self._stem_places is None:
-            self._stem_places = {}
-            for place, known in enumerate(self.names):
-                self._stem_places.setdefault(_stem(known), []).append(place)
-        places = self._stem_places.get(name, [])
-        if len(places) == 1:
-            return places[0]
+        if self._stem_positions is None:
+            self._stem_positions = {}
+            for position, known in enumerate(self.names):
+                self._stem_positions.setdefault(_stem(known), []).append(position)
+        positions = self._stem_positions.get(name, [])
+        if len(positions) == 1:
+            return positions[0]
         asked = f"'{name}'" + (f" ({source.where(name)})" if source is not None else "")
-        if places:
+        if positions:
             raise InputError(
-                f"{self.path}: {asked} may be '{self.names[places[0]]}' or '{self.names[places[1]]}'; use the path"
+                f"{self.path}: {asked} may be '{self.names[positions[0]]}' or '{self.names[positions[1]]}'; "
+                "use the path"
             )
         reasons = {skipped.name: skipped.reason for skipped in read_skipped(self.path)}
         if name in reasons:
@@ -213,7 +214,7 @@ class Store:
     def read(self, i, max_local=None):
         """Local descriptors of image i, the max_local of highest attention (all when None)."""
         if not 0 <= i < self.num_images:
-            raise self._no_such_place(i)
+            raise self._no_such_image(i)
         start = self.offsets[i]
         end = start + _limited(self.offsets[i + 1] - start, max_local)
         with damage_named(self.path):
@@ -230,7 +231,7 @@ class Store:
         indices = np.asarray(indices, dtype=np.int64)
         outside = (indices < 0) | (indices >= self.num_images)
         if outside.any():
-            raise self._no_such_place(indices[outside][0])
+            raise self._no_such_image(indices[outside][0])
         starts = self.offsets[indices]
         counts = _limited(self.offsets[indices + 1] - starts, max_local)
         offsets = np.zeros(len(indices) + 1, dtype=np.int64)
@@ -250,9 +251,9 @@ class Store:
         with damage_named(self.path):
             return self._column(f"local/{name}")[start:end]
 
-    def _no_such_place(self, place):
+    def _no_such_image(self, position):
         return InputError(
-            f"{self.path}: there is no image {place}, the store holds {self.num_images}; were lists or "
+            f"{self.path}: there is no image {position}, the store holds {self.num_images}; were lists or "
             "neighbours made for another store?"
         )
 

@@ -94,7 +94,7 @@ def _float32_to_halves(values):
 
 
 def _halves_to_float32(halves):
-    """halves.astype(float32) in a third of the time: mantissa and exponent moved to their places, then scaled."""
+    """halves.astype(float32) in a third of the time: mantissa and exponent moved to where float32 has them."""
     bits = np.ascontiguousarray(halves).view(np.int16).astype(np.int32)
     bits <<= 13
     # The sign was copied into the three bits beside it.

@@ -23,8 +23,8 @@ from rrt.errors import InputError
 from rrt.formats.delf import write_features
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import write_image_list
+from rrt.matching.images import ImageFeatures, match_images
 from rrt.matching.matches import residuals
-from rrt.matching.pictures import Picture, match_pictures
 from rrt.store.writer import write_store
 from rrt.viz.style import DPI
 from rrt.viz.two_images import ABOVE, BELOW, BETWEEN, HIGHEST, LEFT, RIGHT, WIDEST
@@ -78,25 +78,25 @@ def test_a_known_warp_is_recovered_within_a_few_pixels(folder, geometry):
     for name in ("one.png", "warped.png"):
         pixels = one_image.read_pixels(folder / name)
         found = extractor(pixels)
-        pictures.append(Picture(name, pixels.shape[1::-1], found.locations[:, ::-1], found.descriptors))
-    matches = match_pictures(*pictures, geometry=geometry)
+        pictures.append(ImageFeatures(name, pixels.shape[1::-1], found.locations[:, ::-1], found.descriptors))
+    matches = match_images(*pictures, geometry=geometry)
     assert len(matches.inliers) > 100
     truth = CORNERS @ WARP[:, :2].T + WARP[:, 2]
     assert residuals(matches.verification.transform, CORNERS, truth).max() < 8
 
 
 def test_default_residual_is_20_pixels_or_two_in_a_hundred_of_a_large_second_image():
-    small, large = (Picture("", (side // 2, side), np.empty((0, 2)), np.empty((0, 0))) for side in (400, 3000))
-    assert match_pictures(large, small).residual == 20 and match_pictures(small, large).residual == 60
+    small, large = (ImageFeatures("", (side // 2, side), np.empty((0, 2)), np.empty((0, 0))) for side in (400, 3000))
+    assert match_images(large, small).residual == 20 and match_images(small, large).residual == 60
 
 
 def test_one_way_matching_asks_for_each_feature_of_the_second_image():
     rng = np.random.default_rng(0)
     hub = rng.standard_normal(8).astype(np.float32)
     others = [-hub * factor for factor in range(1, 6)]
-    first = Picture("", (99, 99), rng.uniform(0, 99, (6, 2)), np.stack([hub, *others]))
-    second = Picture("", (99, 99), rng.uniform(0, 99, (4, 2)), np.tile(hub, (4, 1)))
-    assert match_pictures(first, second, "one_way", ratio=None).pairs.tolist() == [[0, 0], [0, 1], [0, 2], [0, 3]]
+    first = ImageFeatures("", (99, 99), rng.uniform(0, 99, (6, 2)), np.stack([hub, *others]))
+    second = ImageFeatures("", (99, 99), rng.uniform(0, 99, (4, 2)), np.tile(hub, (4, 1)))
+    assert match_images(first, second, "one_way", ratio=None).pairs.tolist() == [[0, 0], [0, 1], [0, 2], [0, 3]]
 
 
 # ---- sources of descriptors ------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rrt.errors import InputError
-from rrt.formats.gldv2 import picture_name, read_index_csv, read_solution, read_train_csv
+from rrt.formats.gldv2 import image_name, read_index_csv, read_solution, read_train_csv
 
 A, B, C = "0123456789abcdef", "fedcba9876543210", "00000000000000aa"
 
@@ -15,7 +15,7 @@ def write(folder, text, name="file.csv"):
 
 
 def test_a_picture_lies_in_three_folders_of_its_first_digits():
-    assert picture_name("train", A) == f"train/0/1/2/{A}.jpg"
+    assert image_name("train", A) == f"train/0/1/2/{A}.jpg"
 
 
 @pytest.mark.parametrize(

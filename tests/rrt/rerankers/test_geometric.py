@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 from places import GOLDEN as GOLDEN_FILES
 
 from rrt.errors import InputError
+from rrt.matching.images import inner, strongest
 from rrt.matching.matches import half_squares, match, match_in, rounding, verify
-from rrt.matching.pictures import inner, strongest
 from rrt.rerankers import geometric, make_method
 from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.geometric import Geometric

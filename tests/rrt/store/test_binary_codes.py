@@ -136,6 +136,8 @@ def test_the_random_rotation_of_a_seed_is_that_of_every_version():
 def test_a_code_without_direction_is_read_as_zeros():
     axis = np.eye(8, dtype=np.float32)
     codes = BinaryCodes(np.zeros(8, np.float32), np.concatenate([axis, -axis]))
+    # A row on a plane is not beyond it.
+    assert codes.encode(np.zeros((1, 8), np.float32)).tolist() == [[0, 0]]
     assert codes.dim == 8 and codes.decode(np.full((1, 2), 255, np.uint8)).tolist() == [[0] * 8]
 
 

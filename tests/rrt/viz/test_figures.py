@@ -80,10 +80,11 @@ def attention_of_delg(path, monkeypatch):
 def matches_of_images(path, monkeypatch):
     pytest.importorskip("tensorflow")
     from delg_extract import match_images
-    from rrt.matching.pictures import Picture
+    from rrt.matching.images import ImageFeatures
 
     pictures = [
-        Picture(f"{i}.png", pixels.shape[1::-1], POINTS, np.eye(8, dtype=np.float32)) for i, pixels in enumerate(PIXELS)
+        ImageFeatures(f"{i}.png", pixels.shape[1::-1], POINTS, np.eye(8, dtype=np.float32))
+        for i, pixels in enumerate(PIXELS)
     ]
     monkeypatch.setattr(match_images, "read_images", lambda args: (pictures, PIXELS))
     monkeypatch.setattr("sys.argv", ["match_images.py", "0.png", "1.png", "--output", str(path)])

@@ -24,7 +24,7 @@ RESIDUAL, RESIDUAL_PART = 20.0, 0.02
 BORDER = 0.05
 
 
-class Picture(NamedTuple):
+class ImageFeatures(NamedTuple):
     """An image's name for messages, its size (width, height) in pixels, and its local features by falling attention:
     points [n, 2] (x, y in its pixels) and descriptors [n, D]."""
 
@@ -50,7 +50,7 @@ class Matches(NamedTuple):
 
 def strongest(
     name: str, size, local, max_features: int = MAX_FEATURES, score_threshold: float | None = None
-) -> Picture:
+) -> ImageFeatures:
     """An image with the ``max_features`` of highest attention of a file or a store (descriptors, keypoints, attention)
     that reach ``score_threshold``."""
     order = np.argsort(-local.attention, kind="stable")
@@ -58,13 +58,13 @@ def strongest(
         order = order[local.attention[order] >= score_threshold]
     order = order[:max_features]
     width, height = map(int, size)
-    return Picture(name, (width, height), local.keypoints[order], local.descriptors[order])
+    return ImageFeatures(name, (width, height), local.keypoints[order], local.descriptors[order])
 
 
-def inner(picture: Picture, border: float) -> Picture:
+def inner(image: ImageFeatures, border: float) -> ImageFeatures:
     """The image with the features at least ``border`` times its shorter side away from its border."""
-    keep = is_inner(picture.points, picture.size, border)
-    return picture._replace(points=picture.points[keep], descriptors=picture.descriptors[keep])
+    keep = is_inner(image.points, image.size, border)
+    return image._replace(points=image.points[keep], descriptors=image.descriptors[keep])
 
 
 def is_inner(points: np.ndarray, sizes: np.ndarray | tuple[int, int], border: float) -> np.ndarray:
@@ -77,9 +77,9 @@ def is_inner(points: np.ndarray, sizes: np.ndarray | tuple[int, int], border: fl
     return ((points >= margin) & (points <= sizes - margin)).all(1)
 
 
-def match_pictures(
-    first: Picture,
-    second: Picture,
+def match_images(
+    first: ImageFeatures,
+    second: ImageFeatures,
     mode: str = "mutual",
     max_distance: float | None = 1.0,
     ratio: float | None = None,
@@ -156,7 +156,7 @@ def check_matching_options(args: argparse.Namespace) -> None:
 
 
 def matching_settings(args: argparse.Namespace) -> dict:
-    """The options as keyword arguments of match_pictures()."""
+    """The options as keyword arguments of match_images()."""
     return {
         "mode": args.matching,
         **{name: getattr(args, name) for name in ("max_distance", "ratio", "geometry", "residual")},
