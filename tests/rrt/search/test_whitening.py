@@ -1,5 +1,6 @@
 """Supervised whitening against loops over all matching pairs, and its defining property."""
 
+import hashlib
 from itertools import combinations
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from rrt.errors import InputError
 from rrt.search.exact import search
-from rrt.search.whitening import fit_pca_whitening, fit_supervised_whitening
+from rrt.search.whitening import describe_whitening, fit_pca_whitening, fit_supervised_whitening, load_whitening
 
 
 def landmarks(seed=0, count=60, width=8, classes=6):
@@ -94,6 +95,43 @@ def test_few_pairs_of_many_dimensions_need_shrinkage_and_with_it_work():
         fit_supervised_whitening(x, 5, pairs=pairs, shrinkage=0)
     whitening = fit_supervised_whitening(x, 29, pairs=pairs, shrinkage=0.1)
     assert whitening.projection.shape == (100, 29) and np.isfinite(whitening.projection).all()
+
+
+def test_more_pairs_than_a_block_holds_all_count():
+    x, labels = landmarks(count=240)
+    pairs = np.array(pairs_of(labels))
+    assert len(pairs) > 4096 + 100
+    one, two = (fit_supervised_whitening(x, 4, **given) for given in ({"labels": labels}, {"pairs": pairs}))
+    np.testing.assert_allclose(one.projection, two.projection, rtol=1e-3, atol=1e-5)
+
+
+def test_descriptors_on_a_line_vary_in_one_direction_and_may_be_cut_to_it():
+    x = np.outer(np.arange(9), [2, 0, -1]) + np.float32([1, 2, 3])
+    whitening = fit_pca_whitening(x, None, power=0)
+    np.testing.assert_allclose(whitening.projection, np.array([[2], [0], [-1]]) / np.sqrt(5), atol=1e-6)
+    with pytest.raises(InputError, match="9 images of 3 dimensions vary in 1 directions only"):
+        fit_pca_whitening(x, 2)
+    x, labels = landmarks()
+    assert fit_supervised_whitening(x, 1, labels=labels).projection.shape == (8, 1)
+
+
+def test_what_is_learned_is_float32_and_a_record_names_its_file(tmp_path):
+    x, labels = landmarks()
+    for whitening in (fit_pca_whitening(x, 3), fit_supervised_whitening(x, 3, labels=labels)):
+        assert whitening.mean.dtype == whitening.projection.dtype == np.float32
+    path = whitening.save(tmp_path / "w.npz")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert describe_whitening(path) == {"whitening": str(path), "whitening_sha256": sha256}
+    assert describe_whitening(None) == {"whitening": None, "whitening_sha256": None}
+    for learned, name in ((whitening, "^whitening"), (load_whitening(path), "w.npz")):
+        with pytest.raises(
+            InputError, match=f"{name}: learned for 8 dimensions, the descriptors have 5; learn it again"
+        ):
+            learned.apply(x[:, :5])
+    path.write_bytes(b"")
+    for file, fault in ((path, "not a whitening file"), (tmp_path / "x.npz", "no such file")):
+        with pytest.raises(InputError, match=f"{file.name}: {fault}.*; make it with tools/learn_whitening.py"):
+            load_whitening(file)
 
 
 def test_it_is_a_function_of_its_input():
