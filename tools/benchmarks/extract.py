@@ -277,10 +277,9 @@ def _write_weights(path, backbone):
     model = Delg(backbone)
     rng = np.random.default_rng(0)
     for name, variable in model.variables_by_name.items():
-        if name.endswith("/kernel") and len(variable.shape) == 4:  # He: the signal keeps its size from layer to layer
-            variable.assign(
-                (rng.standard_normal(variable.shape) * np.sqrt(2 / np.prod(variable.shape[:3]))).astype(np.float32)
-            )
+        shape = tuple(variable.shape)
+        if name.endswith("/kernel") and len(shape) == 4:  # He: the signal keeps its size from layer to layer
+            variable.assign((rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:3]))).astype(np.float32))
         if name.endswith("2c/gamma"):
-            variable.assign(np.full(variable.shape, 0.3, np.float32))
+            variable.assign(np.full(shape, 0.3, np.float32))
     return save_weights(path, model)
