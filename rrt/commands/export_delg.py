@@ -1,7 +1,7 @@
 """Write a descriptor store as a folder of DELG feature files, for programs that read those.
 
 Reads data_dir/delg_<feature_name>.h5 and writes data_dir/delg_<feature_name>/<image>.delg_global and .delg_local for
-every image of it (`<picture>` is its file name without folder and suffix). Values are those of the store: of a
+every image of it (`<image>` is its file name without folder and suffix). Values are those of the store: of a
 float32 store every bit. A run that was stopped goes on where it was.
 
     python tools/export_delg.py with data_dir=data/oxford5k feature_name=r50_gldv2

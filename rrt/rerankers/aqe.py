@@ -26,10 +26,10 @@ def expanded_queries(space: SearchSpace, shortlists: list[Shortlist], k: int, al
     """
     rows_of = rows_of or space.gallery.__getitem__
     expanded = np.empty((len(shortlists), space.gallery.shape[1]), np.float32)
-    for place, shortlist in enumerate(shortlists):
+    for number, shortlist in enumerate(shortlists):
         query = space.queries[shortlist.query]
         rows = rows_of(shortlist.candidates[:k])
-        expanded[place] = expand(query[None], rows[None], (rows @ query)[None], alpha)[0]
+        expanded[number] = expand(query[None], rows[None], (rows @ query)[None], alpha)[0]
     return expanded
 
 

@@ -38,7 +38,7 @@ _WIDE = 0.25
 
 class InvertedFile:
     """V^ of all gallery images, sorted by visual word: starts int64 [K + 1], word c has rows starts[c] to starts[c + 1]
-    of vectors and of images int32 [E], rising. Image i has the rows places[offsets[i]:offsets[i + 1]] and those
+    of vectors and of images int32 [E], rising. Image i has the rows row_of[offsets[i]:offsets[i + 1]] and those
     words."""
 
     def __init__(self, method: "Asmk", space: SearchSpace):
@@ -50,15 +50,15 @@ class InvertedFile:
         self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         self.words = np.concatenate([block.words for block in blocks])
         order = np.argsort(self.words, kind="stable")
-        self.places = np.empty(len(order), np.int32)
-        self.places[order] = np.arange(len(order), dtype=np.int32)
+        self.row_of = np.empty(len(order), np.int32)
+        self.row_of[order] = np.arange(len(order), dtype=np.int32)
         self.images = np.repeat(np.arange(self.size, dtype=np.int32), counts)[order]
         self.starts = np.searchsorted(self.words[order], np.arange(len(method.words) + 1))
         self.vectors = np.empty((len(order), *blocks[0].vectors.shape[1:]), blocks[0].vectors.dtype)
         row = 0
         while blocks:
             block = blocks.pop(0)  # so that all is held once, and not twice
-            self.vectors[self.places[row : row + len(block.words)]] = block.vectors
+            self.vectors[self.row_of[row : row + len(block.words)]] = block.vectors
             row += len(block.words)
         held = np.diff(self.starts)
         idf = np.log1p(self.size / np.maximum(held, 1)) if method.idf else np.ones(len(held))
@@ -74,7 +74,7 @@ class InvertedFile:
     @property
     def nbytes(self) -> int:
         """Bytes of all tables."""
-        tables = (self.vectors, self.images, self.words, self.places, self.offsets, self.norms)
+        tables = (self.vectors, self.images, self.words, self.row_of, self.offsets, self.norms)
         return sum(table.nbytes for table in tables)
 
     def score_gallery(self, method: "Asmk", queries: Aggregated) -> np.ndarray:
@@ -102,7 +102,7 @@ class InvertedFile:
             rows = row_of[self.words[entries]]
             shared = rows >= 0
             entries, rows, owners = entries[shared], rows[shared], np.repeat(np.arange(len(block)), counts)[shared]
-            found = method.similarities(queries.vectors[rows], self.vectors[self.places[entries]])
+            found = method.similarities(queries.vectors[rows], self.vectors[self.row_of[entries]])
             weighted = self.weights[self.words[entries]] * method.selectivity(found)
             scores.append(np.bincount(owners, weighted, len(block)).astype(np.float64, copy=False))
         norm = self.norms_of(queries.offsets[query : query + 2] - own.start, queries.words[own])
@@ -164,9 +164,9 @@ class Asmk(RerankMethod):
             vars(self)["_inverted"] = space, inverted
         return inverted
 
-    def aggregated(self, store, places, assignments: int = 1) -> Aggregated:
+    def aggregated(self, store, index, assignments: int = 1) -> Aggregated:
         """V^ of images of a store."""
-        packed = read_descriptors(store, places, self.max_local)
+        packed = read_descriptors(store, index, self.max_local)
         return aggregate(self.words, packed.descriptors, packed.offsets, assignments, self.binary)
 
     def similarities(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:

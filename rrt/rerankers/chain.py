@@ -25,16 +25,16 @@ class Chain(RerankMethod):
             method.prepare(space)
 
     def scores(self, space, shortlists):
-        """The place of each candidate in the final order, negative: the first has the largest score."""
+        """The rank of each candidate in the final order, negative: the first has the largest score."""
         lists = shortlists
         for i, method in enumerate(self.methods):
             depth = self.depths[i] if self.depths else None
             lists = reorder(space, method, lists, depth)
         found = []
         for given, ordered in zip(shortlists, lists):
-            place = np.empty(len(given.candidates))
-            place[np.argsort(given.candidates, kind="stable")] = -np.argsort(ordered.candidates, kind="stable")
-            found.append(place)
+            rank = np.empty(len(given.candidates))
+            rank[np.argsort(given.candidates, kind="stable")] = -np.argsort(ordered.candidates, kind="stable")
+            found.append(rank)
         return found
 
     def bytes_per_image(self, space):

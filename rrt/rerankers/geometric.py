@@ -126,11 +126,11 @@ class Geometric(RerankMethod):
 
         with shown, self._workers() as (pool, threads):
             for shortlist, scores in zip(shortlists, results):
-                place = space.query_index[shortlist.query]
-                query, places = self._read(space.store, [place]), space.gallery_index[shortlist.candidates]
-                for block in self._blocks(space.store, place, places):
-                    images = self._read(space.store, places[block])
-                    seeds = [self._seed(space.store.names, place, other) for other in places[block]]
+                own = space.query_index[shortlist.query]
+                query, others = self._read(space.store, [own]), space.gallery_index[shortlist.candidates]
+                for block in self._blocks(space.store, own, others):
+                    images = self._read(space.store, others[block])
+                    seeds = [self._seed(space.store.names, own, other) for other in others[block]]
                     waiting.append((scores[block], pool.submit(self._inliers, query, images, seeds)))
                     finish(keep=2 * threads)
             finish(keep=0)

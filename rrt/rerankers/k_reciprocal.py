@@ -75,11 +75,11 @@ class KReciprocal(RerankMethod):
         for query, candidates, cosines in zip(queries, lists, similarities(space, queries, shortlists)):
             nearest = plain[np.searchsorted(first, candidates[: self.k2])]
             own = self._encode_query(space, query, candidates, cosines, nearest)
-            places = np.searchsorted(rows, candidates)
+            index = np.searchsorted(rows, candidates)
             common = columns[:, own.indices]
             smaller = np.minimum(common.data, np.repeat(own.data, np.diff(common.indptr)))
-            smaller = np.bincount(common.indices, smaller, len(rows))[places]
-            jaccard = 1 - smaller / np.maximum(own.sum() + sums[places] - smaller, 1e-12)
+            smaller = np.bincount(common.indices, smaller, len(rows))[index]
+            jaccard = 1 - smaller / np.maximum(own.sum() + sums[index] - smaller, 1e-12)
             found.append(-((1 - self.weight) * jaccard + self.weight * (2 - 2 * cosines)))
         return found
 
@@ -93,9 +93,9 @@ class KReciprocal(RerankMethod):
         """V' of the gallery images ``rows``, float32 [n, N]."""
         _, near = gallery_neighbours(space, rows, self.k2)
         near = np.hstack([rows[:, None], near])
-        averaged, places = np.unique(near, return_inverse=True)
+        averaged, index = np.unique(near, return_inverse=True)
         parts = [self._plain(space, averaged[start : start + _ROWS]) for start in range(0, len(averaged), _ROWS)]
-        mean = sparse_rows(places.reshape(near.shape), np.float32(1 / near.shape[1]), len(averaged))
+        mean = sparse_rows(index.reshape(near.shape), np.float32(1 / near.shape[1]), len(averaged))
         return csr_array(mean @ vstack(parts, format="csr")) if parts else csr_array((0, len(space.gallery)))
 
     def _plain(self, space, rows):

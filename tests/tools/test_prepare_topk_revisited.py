@@ -5,7 +5,6 @@ import pytest
 from builders import copy_golden_set, make_store
 from commands import assert_one_line_error, files_below, run_tool
 
-from rrt.commands.import_delg import import_delg
 from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
 from rrt.errors import InputError
 from rrt.formats.ground_truth import save_ground_truth
@@ -13,6 +12,7 @@ from rrt.formats.lists import read_image_list, write_image_list
 from rrt.search.exact import load_globals
 from rrt.search.table import load_neighbors
 from rrt.search.whitening import fit_pca_whitening
+from rrt.store.importing_delg import import_delg
 
 TOOL = "tools/prepare_topk_revisited.py"
 

@@ -7,7 +7,6 @@ import pytest
 from builders import copy_golden_set
 from places import GOLDEN as GOLDEN_FILES
 
-from rrt.commands.import_delg import import_delg
 from rrt.datasets.sets import open_test_set
 from rrt.errors import InputError
 from rrt.evaluation.metrics import ProtocolResult, bootstrap_interval
@@ -26,6 +25,7 @@ from rrt.network.scorer import Scorer
 from rrt.rerankers.fusion import Fusion
 from rrt.search.table import save_neighbors
 from rrt.search.whitening import fit_pca_whitening
+from rrt.store.importing_delg import import_delg
 
 GOLDEN = GOLDEN_FILES / "legacy_mini"
 

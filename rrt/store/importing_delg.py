@@ -1,0 +1,204 @@
+"""DELG feature files and image lists as a descriptor store."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rrt.errors import InputError, check_count
+from rrt.formats.delf import LocalFeatures, read_datum, read_features
+from rrt.formats.lists import read_image_list
+from rrt.store.importing import write_missing_parts
+from rrt.store.records import ImageRecord, Skipped
+from rrt.store.skipped import read_skipped
+from rrt.store.writer import PartWriter, is_complete, remove_store
+
+LISTS = ("train.txt", "test_query.txt", "test_gallery.txt")
+BLOCK = 256  # images a part
+LEAVE_OUT = "or leave such images out with allow_missing=True"
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """A line of a list: `where` says which. size: width, height. global_file, local_file: Path, or None where not asked
+    for."""
+
+    name: str
+    where: str
+    size: tuple
+    global_file: Path | None
+    local_file: Path | None
+
+    @property
+    def files(self):
+        """Those that were asked for."""
+        return [file for file in (self.global_file, self.local_file) if file]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """path: the store. num_images: images in it. skipped: list of Skipped. was_there: it was complete before."""
+
+    path: Path
+    num_images: int
+    skipped: list
+    was_there: bool
+
+
+def import_delg(
+    data_dir,
+    feature_name,
+    features_dir=None,
+    output=None,
+    lists=None,
+    local_suffix=".delg_local",
+    global_suffix=".delg_global",
+    local_dtype="float16",
+    max_local=None,
+    allow_missing=False,
+    overwrite=False,
+):
+    """Write the store of the images of `lists` (files in data_dir; None: those of LISTS that are there) -> Imported.
+
+    features_dir, output: None takes data_dir/delg_<feature_name> and the same with .h5. local_suffix, global_suffix: of
+    the files read; an empty one leaves these descriptors out (no global descriptors: dimension 0). max_local: local
+    descriptors kept of an image, those of highest attention. allow_missing: images whose files are missing or
+    damaged are listed in <output>.skipped.csv instead of stopping. Raises InputError; a missing file is found before
+    anything is written.
+    """
+    data_dir = Path(data_dir)
+    features_dir = Path(features_dir or data_dir / f"delg_{feature_name}")
+    output = Path(output or data_dir / f"delg_{feature_name}.h5")
+    if not local_suffix and not global_suffix:
+        raise InputError("nothing to import: give local_suffix, global_suffix or both")
+    if max_local is not None:
+        check_count("max_local", max_local)
+    listed = list_images(_list_paths(data_dir, lists), features_dir, local_suffix, global_suffix)
+    missing = _missing_files(features_dir, listed)
+    if missing and not allow_missing:
+        image, file = next(iter(missing.items()))
+        raise InputError(
+            f"{file}: no such file, needed for '{image.name}' ({image.where}); {len(missing)} of "
+            f"{len(listed)} images lack a file; add them, {LEAVE_OUT}"
+        )
+    if overwrite:
+        remove_store(output)
+    names = [image.name for image in listed]
+    settings = {
+        "imported": [suffix for suffix in (global_suffix, local_suffix) if suffix],
+        "local_dtype": local_dtype,
+        "max_local": max_local,
+    }
+    was_there = is_complete(output, names, settings)
+    if not was_there:
+        _write_store(output, listed, missing, settings, allow_missing, feature_name)
+    skipped = read_skipped(output)
+    if skipped and not allow_missing:
+        raise InputError(
+            f"{output}: an earlier run left out {len(skipped)} of {len(names)} images, first '{skipped[0].name}' "
+            f"({skipped[0].reason}); import again with overwrite=True, or accept it with allow_missing=True"
+        )
+    return Imported(output, len(names) - len(skipped), skipped, was_there)
+
+
+def list_images(list_paths, features_dir, local_suffix, global_suffix):
+    """The images of all lists in order, each once -> list of ListedImage.
+
+    Raises InputError for two images that would share a file, and for one that has two sizes.
+    """
+    listed, owners = {}, {}
+    for path in list_paths:
+        read = read_image_list(path)
+        for line, (name, size) in enumerate(zip(read.names, read.sizes.tolist()), start=1):
+            stem = Path(name).stem
+            files = [suffix and features_dir / f"{stem}{suffix}" for suffix in (global_suffix, local_suffix)]
+            image = ListedImage(name, f"line {line} of {path.name}", tuple(size), *files)
+            known = listed.setdefault(name, image)
+            if known.size != image.size:
+                raise InputError(
+                    f"{path}:{line}: '{name}' is {size[0]} x {size[1]} pixels here and {known.size[0]} x "
+                    f"{known.size[1]} on {known.where}; a cropped query and the whole image need two stores"
+                )
+            owner = owners.setdefault(stem, image)
+            if owner.name != name:
+                raise InputError(
+                    f"{path}:{line}: '{name}' and '{owner.name}' ({owner.where}) would both be read from "
+                    f"{image.files[0]}; import them into two stores"
+                )
+    return list(listed.values())
+
+
+def _list_paths(data_dir, lists):
+    if lists is not None:
+        return [data_dir / name for name in ([lists] if isinstance(lists, str) else lists)]
+    found = [data_dir / name for name in LISTS if (data_dir / name).exists()]
+    if not found:
+        raise InputError(f"{data_dir}: none of {', '.join(LISTS)} is there; name the image lists with lists=...")
+    return found
+
+
+def _missing_files(features_dir, listed):
+    """{image: its first file that is not there}"""
+    try:
+        # One listing: a look at every file would take minutes on a network file system.
+        present = set(os.listdir(features_dir))
+    except OSError as error:
+        raise InputError(
+            f"{features_dir}: cannot be listed ({error.strerror}); give the folder of the feature files as "
+            "features_dir=..."
+        ) from None
+    absent = {image: [file for file in image.files if file.name not in present] for image in listed}
+    return {image: files[0] for image, files in absent.items() if files}
+
+
+def _write_store(output, listed, missing, settings, allow_missing, feature_name):
+    by_name = {image.name: image for image in listed}
+    writer = PartWriter(output, list(by_name), settings, BLOCK, settings["local_dtype"])
+    write_missing_parts(
+        writer, list(by_name), lambda name: _record(by_name[name], missing, settings["max_local"], allow_missing)
+    )
+    writer.merge(desc_name=feature_name)
+
+
+def _record(image, missing, max_local, allow_missing):
+    """The ImageRecord of an image, or Skipped with the reason."""
+    if image in missing:
+        return Skipped(image.name, f"no {missing[image].name}")
+    try:
+        return read_image(image, max_local)
+    except InputError as error:
+        if not allow_missing:
+            raise InputError(f"{error}, {LEAVE_OUT}") from None
+        return Skipped(image.name, str(error))
+
+
+def read_image(image, max_local=None):
+    """ImageRecord of an image from its files. Raises InputError naming the file that is damaged or of no use."""
+    global_ = np.empty(0, np.float32)
+    if image.global_file:
+        global_ = read_datum(image.global_file).astype(np.float32).ravel()
+        if not len(global_):
+            # DELG writes one for an image that is too small.
+            raise InputError(f"{image.global_file}: holds no global descriptor; extract a larger image")
+    features = read_features(image.local_file) if image.local_file else _NO_FEATURES
+    for file, arrays in (
+        (image.global_file, [global_]),
+        (image.local_file, [features.descriptors, features.keypoints, features.scales, features.attention]),
+    ):
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise InputError(f"{file}: has values that are not finite; extract the image again")
+    # DELG's files are sorted already; others are sorted as the store would do it.
+    kept = np.argsort(-features.attention, kind="stable")[:max_local]
+    return ImageRecord(
+        image.name,
+        image.size,
+        global_,
+        features.descriptors[kept],
+        features.keypoints[kept],
+        features.scales[kept],
+        features.attention[kept],
+    )
+
+
+_NO_FEATURES = LocalFeatures(*(np.empty(shape, np.float32) for shape in ((0, 0), (0, 2), 0, 0, 0)))
