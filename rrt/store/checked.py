@@ -8,6 +8,8 @@ from rrt.store.store import Store
 from rrt.store.values import all_finite, as_float32
 
 _IMAGES_PER_BLOCK = 512
+# Of which all local descriptors are in memory, a thousand an image.
+_SAMPLED_PER_BLOCK = 64
 
 
 def check_finite(store: Store, indices: np.ndarray, max_local: int | None = None) -> None:
@@ -77,8 +79,8 @@ def sample_descriptors(store, count: int, images=None, seed: int = 0) -> np.ndar
         chosen = np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
     rows = np.empty((len(chosen), store.local_dim), np.float32)
     start = filled = 0
-    for first in bar(range(0, len(images), _IMAGES_PER_BLOCK), "reading descriptors", "block", passing=True):
-        block = slice(first, first + _IMAGES_PER_BLOCK)
+    for first in bar(range(0, len(images), _SAMPLED_PER_BLOCK), "reading descriptors", "block", passing=True):
+        block = slice(first, first + _SAMPLED_PER_BLOCK)
         end = start + int(counts[block].sum())
         wanted = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, end)] - start
         if len(wanted):

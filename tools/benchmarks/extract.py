@@ -277,7 +277,7 @@ def _write_weights(path, backbone):
     model = Delg(backbone)
     rng = np.random.default_rng(0)
     for name, variable in model.variables_by_name.items():
-        shape = tuple(variable.shape)
+        shape = variable.numpy().shape
         if name.endswith("/kernel") and len(shape) == 4:  # He: the signal keeps its size from layer to layer
             variable.assign((rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:3]))).astype(np.float32))
         if name.endswith("2c/gamma"):

@@ -203,7 +203,7 @@ def test_a_codebook_is_the_same_for_the_same_seed_and_its_words_are_means(tmp_pa
 
 
 def test_the_sample_is_of_the_images_asked_for_in_stored_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(checked, "_IMAGES_PER_BLOCK", 2)
+    monkeypatch.setattr(checked, "_SAMPLED_PER_BLOCK", 2)
     store = make_store(tmp_path, n=9, num_local=COUNTS, local_dim=DIM)
     images = np.array([7, 1, 4, 0, 8])
     everything = np.concatenate([store.read(i).descriptors for i in images])
