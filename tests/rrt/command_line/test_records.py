@@ -188,7 +188,9 @@ def mongo(monkeypatch):
         runs = Collection(calls)
 
         def record(where, has_files, numbered):
-            connect = lambda: StrictMongoObserver.create_from(runs, Files(), metrics_collection=Collection())
+            def connect():
+                return StrictMongoObserver.create_from(runs, Files(), metrics_collection=Collection())
+
             return MongoRecord(connect, has_files, numbered)
 
         monkeypatch.setattr("rrt.command_line.sacred.mongo_record", record)

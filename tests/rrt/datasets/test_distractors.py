@@ -75,7 +75,10 @@ class NamedScores:
         ]
 
 
-def figures(test, num_rerank, fusion=Fusion(), whitening=None, scorer=NamedScores):
+FUSION = Fusion()
+
+
+def figures(test, num_rerank, fusion=FUSION, whitening=None, scorer=NamedScores):
     scored = score_shortlists(test, scorer(test.store), num_rerank, whitening)
     for results in (evaluate_global(test), evaluate_reranked(test, scored, fusion)):
         for result in results.values():

@@ -13,7 +13,10 @@ from rrt.rerankers.k_reciprocal import KReciprocal
 
 def slow_scores(space, shortlist, method):
     vectors, query = space.gallery, space.queries[shortlist.query]
-    distance = lambda a, b: 2 - 2 * float(a @ b)
+
+    def distance(a, b):
+        return 2 - 2 * float(a @ b)
+
     near = cache(lambda image, k: {image, *slow_neighbours(vectors, image, k)})
     mutual = cache(lambda image, k: {other for other in near(image, k) if image in near(other, k)})
 
