@@ -14,22 +14,13 @@ from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 from delg_extract.extraction.parts import PartExtractor, Plan
 from rrt.errors import InputError, describe_error
-from rrt.files.machine import end_with_parent, free_memory, usable_cores
+from rrt.files.machine import end_with_parent, free_memory, usable_cores, visible_gpus
 
 ATTEMPTS = 3
 state: dict = {}
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that TensorFlow would see, as CUDA_VISIBLE_DEVICES names them; found without loading it."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name for name in named.split(",") if name not in ("", "-1")]
-    return [str(i) for i, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
 
 
 def default_workers(bytes_a_worker: float = 2.5e9) -> int:

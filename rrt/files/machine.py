@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, also within a container's limits; and its parent."""
+"""What this process may use of the machine, also within a container's limits: cores, GPUs, memory; and its parent."""
 
 from __future__ import annotations
 
@@ -40,6 +40,14 @@ def free_memory() -> int:
             # In version 1 the total, which comes last, includes the groups below, as the use does.
             free = min(free, max(0, int(limit) - int(used) + sum(map(int, idle[-1:]))))
     return free
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that CUDA programs would see, as CUDA_VISIBLE_DEVICES names them; found without loading a library."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name not in ("", "-1")]
+    return [str(i) for i, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
 
 
 def end_with_parent(_worker: int | None = None) -> None:

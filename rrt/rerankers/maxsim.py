@@ -13,15 +13,15 @@ where s is the cosine of the global descriptors and w the weight. Symmetric: m i
 from typing import Annotated, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from rrt.command_line.settings import settings
-from rrt.devices import choose_device
 from rrt.errors import InputError
+from rrt.files.machine import visible_gpus
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
 from rrt.store.checked import read_descriptors
+from rrt.store.linear import l2_normalize
 from rrt.store.values import as_float32
 
 # Cosines held at a time: few stay in a processor's cache, a GPU wants many.
@@ -49,8 +49,12 @@ class MaxSim(RerankMethod):
     def __post_init__(self):
         self._device()
 
-    def _device(self) -> torch.device:
-        return torch.device(choose_device(self.device, "setting maxsim.device"))
+    def _device(self) -> str:
+        if self.device == "cpu" or (self.device is None and not visible_gpus()):
+            return "cpu"
+        from rrt.devices import choose_device  # loads PyTorch, for which a query from the shell has no time
+
+        return choose_device(self.device, "setting maxsim.device")
 
     def prepare(self, space: SearchSpace) -> None:
         """Raises InputError for a store without local descriptors."""
@@ -81,32 +85,48 @@ class MaxSim(RerankMethod):
 
     def similarities(self, store, query: int, candidates: np.ndarray) -> np.ndarray:
         """m of the image ``query`` with each of the images ``candidates`` (indices in the store), float32 [n]."""
-        first = self._rows(read_descriptors(store, np.array([query]), self.query_local).descriptors)
-        results = np.zeros(len(candidates), np.float32)
+        first = _rows(store, np.array([query]), self.query_local)
+        device, results = self._device(), np.zeros(len(candidates), np.float32)
         counts = store.local_counts(self.gallery_local)[candidates]
         if not len(first):
             return results
-        step = max(1, _CELLS[self._device().type] // (len(first) * max(1, counts.max(initial=0))))
+        step = max(1, _CELLS[device.partition(":")[0]] // (len(first) * max(1, counts.max(initial=0))))
+        matched = _matched if device == "cpu" else _gpu_matcher(device)
+        there = counts > 0
         for start in range(0, len(candidates), step):
-            block = slice(start, start + step)
-            results[block] = self._matched(first, store, candidates[block], counts[block])
+            block = np.arange(start, min(start + step, len(candidates)))[there[start : start + step]]
+            if len(block):
+                rows = _rows(store, candidates[block], self.gallery_local)
+                results[block] = matched(first, rows, counts[block], self.symmetric)
         return results
 
-    def _matched(self, first, store, candidates, counts):
-        rows = self._rows(read_descriptors(store, candidates, self.gallery_local).descriptors)
-        sizes = torch.from_numpy(counts).to(rows.device)
-        there = torch.arange(int(counts.max(initial=0)), device=rows.device) < sizes[:, None]  # [n, longest]
-        if bool(there.all()):
-            cosines = (rows @ first.T).view(*there.shape, len(first))
-        else:
-            cosines = rows.new_full((*there.shape, len(first)), -torch.inf)
-            cosines[there] = rows @ first.T
-        found = cosines.amax(1).mean(1) if there.shape[1] else rows.new_zeros(len(candidates))
-        if self.symmetric:
-            back = torch.where(there, cosines.amax(2), 0).sum(1) / sizes.clamp(min=1)
-            found = (found + back) / 2
-        return torch.where(sizes > 0, found, 0).cpu().numpy()
 
-    def _rows(self, descriptors):
-        rows = torch.from_numpy(as_float32(descriptors)).to(self._device())
-        return torch.nn.functional.normalize(rows)
+def _rows(store, images, most):
+    return l2_normalize(as_float32(read_descriptors(store, images, most).descriptors))
+
+
+def _matched(first, rows, counts, symmetric):
+    """m of the descriptors ``first`` [q, D] with each image, whose ``rows`` [counts.sum(), D] stand end to end; no
+    count is 0."""
+    starts = np.cumsum(counts) - counts
+    cosines = rows @ first.T
+    found = np.maximum.reduceat(cosines, starts, axis=0).mean(axis=1)
+    if symmetric:
+        found = (found + np.add.reduceat(cosines.max(axis=1), starts) / counts) / 2
+    return found
+
+
+def _gpu_matcher(device):
+    import torch
+
+    def matched(first, rows, counts, symmetric):
+        sizes = torch.from_numpy(counts).to(device)
+        there = torch.arange(int(counts.max()), device=device) < sizes[:, None]  # [n, longest]
+        cosines = torch.full((*there.shape, len(first)), -torch.inf, device=device)
+        cosines[there] = torch.from_numpy(rows).to(device) @ torch.from_numpy(first).to(device).T
+        found = cosines.amax(1).mean(1)
+        if symmetric:
+            found = (found + torch.where(there, cosines.amax(2), 0).sum(1) / sizes) / 2
+        return found.cpu().numpy()
+
+    return matched
