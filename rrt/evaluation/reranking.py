@@ -60,7 +60,7 @@ def score_pairwise(
     test: TestSet, score, num_rerank: int, whitening=None, protocols=None, ranks: np.ndarray | None = None
 ) -> ScoredShortlists:
     """The same for ``score(candidates, similarities)``, both lists of an array for every query, -> list of arrays, in
-    which a candidate's score hangs on it and the query alone. ranks [Q, R]: instead of the neighbours file's."""
+    which a candidate's score depends on it and the query alone. ranks [Q, R]: instead of the neighbours file's."""
     num_rerank = check_num_rerank(test, num_rerank)
     ranks = test.ranks if ranks is None else ranks
     orders = {protocol: junk_last(ranks, test.gnd, protocol) for protocol in protocols or protocols_of(test.gnd)}

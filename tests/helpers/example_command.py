@@ -5,7 +5,7 @@ Its second paragraph.
 
 import sys
 
-from rrt.command_line.sacred import Ingredient, make_experiment, plain_config, run_sacred
+from rrt.command_line.sacred import Ingredient, add_settings, make_experiment, plain_config, run_sacred
 from rrt.errors import InputError
 
 dataset = Ingredient("dataset")
@@ -13,14 +13,16 @@ dataset.add_config({"name": "oxford", "size": 3})
 dataset.add_named_config("paris", {"name": "paris"})
 
 ex = make_experiment("example_command", [dataset])
-
-
-@ex.config
-def config():
-    rate = 0.5
-    params = {"k": 2}
-    flag = False
-    fail = None
+add_settings(
+    ex,
+    {
+        "rate": (0.5, "how often"),
+        "double": (lambda given: 2 * given["rate"], ""),
+        "params": ({"k": 2}, ""),
+        "flag": (False, ""),
+        "fail": (None, ""),
+    },
+)
 
 
 @ex.main

@@ -31,6 +31,20 @@ def test_help_shows_the_commands_own_text(tmp_path):
     assert "Its second paragraph." in finished.stdout and "tests/helpers/example_command.py" in finished.stdout
 
 
+@pytest.mark.parametrize(
+    "given, double", [(["flag=True"], 1.0), (["rate=2.0"], 4.0), (["rate=2.0", "double=7.0"], 7.0)]
+)
+def test_a_default_follows_from_the_settings_it_depends_on(tmp_path, given, double):
+    run("-F", "log", "with", *given, cwd=tmp_path)
+    assert json.loads((tmp_path / "log/1/config.json").read_text())["double"] == double
+
+
+def test_print_config_says_what_a_setting_means(tmp_path):
+    printed = run("print_config", cwd=tmp_path).stdout
+    (line,) = [line for line in printed.splitlines() if "rate = 0.5" in line]
+    assert "# how often" in line
+
+
 def test_a_recorded_run_keeps_settings_output_sources_and_result(tmp_path):
     finished = run("-F", "log", "with", "dataset.paris", cwd=tmp_path)
     assert finished.stdout.splitlines()[-1] == "run recorded in log/1"

@@ -18,7 +18,7 @@ from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.network.model import RRT
 from rrt.network.scorer import Scorer
-from rrt.rerankers.fusion import Fusion
+from rrt.rerankers.fusion import PLAIN, Fusion
 from rrt.search.exact import load_globals, query_expansion, search
 from rrt.search.table import load_neighbors, save_neighbors
 from rrt.search.whitening import fit_pca_whitening
@@ -75,10 +75,7 @@ class NamedScores:
         ]
 
 
-FUSION = Fusion()
-
-
-def figures(test, num_rerank, fusion=FUSION, whitening=None, scorer=NamedScores):
+def figures(test, num_rerank, fusion=PLAIN, whitening=None, scorer=NamedScores):
     scored = score_shortlists(test, scorer(test.store), num_rerank, whitening)
     for results in (evaluate_global(test), evaluate_reranked(test, scored, fusion)):
         for result in results.values():

@@ -114,6 +114,7 @@ def test_what_a_checkpoint_records_is_used(network, store, tmp_path):
     assert (reranker.binning, reranker.max_local) == ("exact", 3)
     expected = plain_logit(network, *records, binning="exact", max_local=3)
     assert reranker.score(*records) == pytest.approx(expected, abs=1e-5)
+    assert rrt.Reranker.from_checkpoint(path, all_local=True).max_local is None
     told = rrt.Reranker.from_checkpoint(path, binning="published", max_local=5)
     assert told.score(*records) == pytest.approx(plain_logit(network, *records, max_local=5), abs=1e-5)
 
