@@ -10,9 +10,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from rrt.extraction.lite0.learning import Learned
 from rrt.extraction.lite0.network import LAST_OF_STRIDE_16, MEAN, STD, blocks
 
 OPSET = 17
+GEM = 3.0
 
 
 class Graph:
@@ -31,7 +33,7 @@ class Graph:
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
-    def constant(self, values, dtype=np.float32) -> str:
+    def constant(self, values, dtype: type = np.float32) -> str:
         """A constant that stays as it is; equal ones are kept once."""
         array = np.asarray(values, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
@@ -64,6 +66,11 @@ class Graph:
             "Conv", x, *arrays, kernel_shape=kernel.shape[2:], strides=[stride] * 2, group=groups, auto_pad="SAME_UPPER"
         )
 
+    def without_border(self, x: str) -> str:
+        """A map [B, channels, h, w] without its outermost cells."""
+        starts, ends, axes = (self.constant(values, np.int64) for values in ([1, 1], [-1, -1], [2, 3]))
+        return self.add("Slice", x, starts, ends, axes)
+
     def unit(self, x: str, axis: int) -> str:
         """Unit length along an axis; zeros stay."""
         length = self.add("ReduceL2", x, axes=[axis], keepdims=1)
@@ -86,6 +93,35 @@ def add_network(graph: Graph, pixels: str, weights: Mapping[str, np.ndarray]) ->
         inside = graph.convolution(graph.relu6(inside), weights, f"{name}.project")
         x = graph.add("Add", inside, x) if block.residual else inside
     return stride16, expanded, graph.relu6(graph.convolution(x, weights, "head"))
+
+
+def add_pooled(graph: Graph, head: str) -> str:
+    """GeM (Radenovic, Tolias and Chum, PAMI 2018, section 3.2) of the head without its outermost cells, which mostly
+    see padding -> unit length [B, 1280]."""
+    powers = graph.add("Pow", graph.add("Max", graph.without_border(head), graph.constant(1e-6)), graph.constant(GEM))
+    pooled = graph.add("Pow", graph.add("ReduceMean", powers, axes=[2, 3], keepdims=0), graph.constant(1 / GEM))
+    return graph.unit(pooled, 1)
+
+
+def add_cells(graph: Graph, expanded: str) -> str:
+    """The cells of a map without its outermost ones -> [B, h, w, channels]."""
+    return graph.add("Transpose", graph.without_border(expanded), perm=[0, 2, 3, 1])
+
+
+def add_heads(graph: Graph, head: str, expanded: str, learned: Learned) -> dict[str, str]:
+    """What is on top of the maps: `global` [B, Dg], whose mean over scales counts; `local` [B, h, w, Dl], unit length;
+    `attention` [B, h, w], the length of the cell before that."""
+
+    def projected(x, projection, name):
+        centred = graph.add("Sub", x, graph.weight(f"{name}.mean", projection.mean))
+        return graph.add("MatMul", centred, graph.weight(f"{name}.axes", projection.axes))
+
+    cells = add_cells(graph, expanded)
+    return {
+        "global": projected(add_pooled(graph, head), learned.global_, "global"),
+        "local": graph.unit(projected(graph.unit(cells, 3), learned.local, "local"), 3),
+        "attention": graph.add("ReduceL2", cells, axes=[3], keepdims=0),
+    }
 
 
 def finished_model(graph: Graph, pixels: str, outputs: Mapping[str, tuple[str, list]], metadata: Mapping[str, str]):

