@@ -1,0 +1,73 @@
+"""The making of the shipped model: what it learns, and that the file computes what the torch network and NumPy do."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from lite0_weights import LITE0_WEIGHTS
+from PIL import Image
+
+from rrt.errors import InputError
+from rrt.extraction.describer import OnnxDescriber, lite0_path
+from rrt.extraction.lite0 import make
+from rrt.extraction.lite0.learning import Learned, Projection, fit_projection
+from rrt.extraction.lite0.network import fold_batch_norms, load_lite0, read_published
+from rrt.store.linear import l2_normalize
+
+
+def test_a_projection_whitens_what_it_was_learned_on():
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(500, 6)) * [5, 4, 3, 2, 1, 0] + 7
+    projected = (rows - fit_projection(rows, 4, 0.5).mean) @ fit_projection(rows, 4, 0.5).axes
+    np.testing.assert_allclose(projected.T @ projected / 500, np.eye(4), atol=1e-4)
+    with pytest.raises(InputError, match="a projection to 6 dimensions: the training descriptors vary in 5"):
+        fit_projection(rows, 6, 0.5)
+
+
+def test_the_file_computes_what_the_torch_network_and_numpy_do():
+    generator = np.random.default_rng(1)
+    learned = Learned(
+        *(
+            Projection(generator.normal(size=size) / size, generator.normal(size=(size, dim)).astype(np.float32))
+            for size, dim in ((1280, 16), (672, 8))
+        )
+    )
+    model = make.lite0_model(fold_batch_norms(read_published(LITE0_WEIGHTS)), learned, {}, half=False)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    pixels = generator.integers(0, 256, (97, 129, 3), np.uint8)
+    global_, local, attention = session.run(["global", "local", "attention"], {"pixels": pixels[None]})
+    with torch.inference_mode():
+        maps = load_lite0(LITE0_WEIGHTS)(torch.from_numpy(pixels).permute(2, 0, 1)[None].float())
+    head, cells = maps.head[0, :, 1:-1, 1:-1].numpy(), maps.expanded[0, :, 1:-1, 1:-1].permute(1, 2, 0).numpy()
+    pooled = np.cbrt(np.mean(np.maximum(head, 1e-6) ** 3, (1, 2)))
+    expected = (l2_normalize(pooled) - learned.global_.mean) @ learned.global_.axes
+    np.testing.assert_allclose(global_[0], expected, atol=1e-4)
+    expected = l2_normalize((l2_normalize(cells) - learned.local.mean) @ learned.local.axes)
+    np.testing.assert_allclose(local[0], expected, atol=1e-4)
+    np.testing.assert_allclose(attention[0], np.linalg.norm(cells, axis=2), atol=1e-4)
+
+
+def test_a_model_is_made_of_photographs_and_describes(tmp_path, monkeypatch):
+    monkeypatch.setattr(make, "GLOBAL_DIM", 4)
+    monkeypatch.setattr(make, "LOCAL_DIM", 8)
+    generator = np.random.default_rng(2)
+    images = [tmp_path / f"{i}.png" for i in range(6)]
+    for path in images:
+        Image.fromarray(generator.integers(0, 256, (40, 60, 3), np.uint8)).save(path)
+    size = make.make_lite0(LITE0_WEIGHTS, images, tmp_path / "made.onnx")
+    describer = OnnxDescriber(tmp_path / "made.onnx", threads=1)
+    assert size == (tmp_path / "made.onnx").stat().st_size and (describer.global_dim, describer.local_dim) == (4, 8)
+    images[3].write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"3.png: not an image that can be read; leave it out of the list"):
+        make.make_lite0(LITE0_WEIGHTS, images, tmp_path / "other.onnx")
+    assert not (tmp_path / "other.onnx").exists()
+
+
+def test_the_shipped_file_is_small_and_says_what_it_is_made_of():
+    assert lite0_path().stat().st_size <= 10_000_000
+    session = onnxruntime.InferenceSession(str(lite0_path()), providers=["CPUExecutionProvider"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata["licence"] == "Apache-2.0" and list(json.loads(metadata["sources"])) == [LITE0_WEIGHTS.name]
+    assert json.loads(metadata["rrt"]) == make.SETTINGS.model_dump(mode="json")
