@@ -21,6 +21,7 @@ COMMANDS = {
     "import_arrays": "turn NumPy arrays of descriptors into a descriptor store",
     "import_delg": "turn a folder of DELG feature files into a descriptor store",
     "import_hloc": "turn the feature files of hloc into a descriptor store",
+    "learn_projection": "learn what makes the descriptors of a frozen backbone short and good",
     "learn_whitening": "learn a whitening of global descriptors from a store",
     "make_lite0": "make the shipped model of descriptors from published weights",
     "make_scenes": "make the synthetic landmark scenes",

@@ -4,10 +4,10 @@
         --query_list data/oxford5k/test_query.txt --ground_truth data/oxford5k/gnd_roxford5k.pkl \\
         --output data/oxford5k/delg_lite0.h5
 
---model lite0 is the shipped network (docs/models.md), --model onnx:FILE any other in ONNX's format. Images of
---query_list are cropped to their box in the ground truth. The store is written in parts: a run that was killed goes on
-where it was. Images that cannot be read are listed in <output>.skipped.csv, and the exit status is 1 unless
---allow_missing.
+--model lite0 is the shipped network (docs/models.md), --model onnx:FILE any other in ONNX's format, --model
+transformers:FOLDER_OR_NAME a vision model of Hugging Face transformers (docs/backbones.md). Images of --query_list are
+cropped to their box in the ground truth. The store is written in parts: a run that was killed goes on where it was.
+Images that cannot be read are listed in <output>.skipped.csv, and the exit status is 1 unless --allow_missing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, check_count
-from rrt.extraction.describer import open_describer
+from rrt.extraction.describer import Describer, open_describer
 from rrt.extraction.extract import Plan, extract
+from rrt.extraction.options import MODELS, add_describer_options, given_settings
 from rrt.formats.image_jobs import collect_jobs, read_table
 from rrt.store.schema import COMPRESSIONS
 from rrt.store.values import LOCAL_DTYPES
@@ -30,7 +31,7 @@ from rrt.store.writer import is_complete, remove_store
 def parser() -> argparse.ArgumentParser:
     """The options."""
     p = CommandParser(__doc__)
-    p.add_argument("--model", default="lite0", help="lite0 (default), or onnx:FILE")
+    p.add_argument("--model", default="lite0", help=MODELS)
     p.add_argument("--image_dir", help="the folder the names of the lists are relative to")
     p.add_argument("--list", action="append", default=[], help="image list; may be given several times")
     p.add_argument("--query_list", action="append", default=[], help="image list of queries, cropped to their box")
@@ -45,12 +46,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--output", required=True, help="the store to write, data/<dataset>/delg_<desc_name>.h5")
     what = p.add_argument_group("what is computed", "the defaults are the model's own")
-    what.add_argument("--image_size", type=int, help="longest side of an image at scale 1, pixels")
-    what.add_argument("--scales", type=float, nargs="+", help="image scales")
-    what.add_argument("--max_features", type=int, help="local descriptors an image at most")
-    what.add_argument("--layer", help="with onnx:FILE, the output that is the map of local descriptors")
+    add_describer_options(what)
     how = p.add_argument_group("how it is done")
-    how.add_argument("--num_workers", type=int, default=0, help="worker processes (default: one a core)")
+    how.add_argument("--num_workers", type=int, default=0, help="worker processes (default: one a core, on a GPU one)")
     how.add_argument("--block", type=int, default=64, help="images a part: what a kill can cost (default %(default)s)")
     how.add_argument("--local_dtype", choices=LOCAL_DTYPES, default="float16", help="type of the stored descriptors")
     how.add_argument("--compression", choices=COMPRESSIONS, help="compress the local descriptors (default: not)")
@@ -59,8 +57,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
-    """(what to extract and how, SHA-256 of the model) of the command line. Raises InputError."""
+def make_plan(args: argparse.Namespace) -> tuple[Plan, Describer]:
+    """(what to extract and how, the describer in this process) of the command line. Raises InputError."""
     if args.table and (args.list or args.query_list):
         raise InputError("--table stands instead of lists; give one or the other")
     if not args.table and not args.list and not args.query_list:
@@ -70,8 +68,7 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
     check_count("block", args.block)
     if args.num_workers < 0:
         raise InputError(f"--num_workers {args.num_workers}: give 1 or more, or 0 for one a core")
-    settings = {name: getattr(args, name) for name in ("image_size", "scales", "max_features", "layer")}
-    settings = {name: value for name, value in settings.items() if value is not None}
+    settings = given_settings(args)
     describer = open_describer(args.model, threads=1, **settings)
     jobs = (
         read_table(args.table)
@@ -87,20 +84,22 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
         args.block,
         {"local_dtype": args.local_dtype, "compression": args.compression},
     )
-    return plan, describer.sha256
+    return plan, describer
 
 
 def main() -> int:
     """Extract, and say what was left out."""
     args = parser().parse_args()
-    plan, sha256 = make_plan(args)
+    plan, describer = make_plan(args)
     names = [job.name for job in plan.jobs]
     if args.overwrite:
         remove_store(plan.output)
     if is_complete(plan.output, names, plan.identity, **plan.layout):
         print(f"{plan.output}: complete, nothing to do")
         return 0
-    skipped = extract(plan, sha256, Path(plan.output).stem.removeprefix("delg_"), args.num_workers)
+    # Workers on one GPU would only take its memory from each other.
+    num_workers = args.num_workers or (0 if describer.device == "cpu" else 1)
+    skipped = extract(plan, describer.sha256, Path(plan.output).stem.removeprefix("delg_"), num_workers)
     print(f"wrote {plan.output}: {len(names) - len(skipped)} images")
     for image in skipped:
         print(f"skipped {image.name}: {image.reason}")

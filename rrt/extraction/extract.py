@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rrt.errors import InputError
-from rrt.extraction.describer import Describer, TooSmall
+from rrt.extraction.describer import Describer
+from rrt.extraction.levels import TooSmall
 from rrt.files.jobs import in_order_ahead
 from rrt.files.machine import end_with_parent, usable_cores
 from rrt.formats.image_jobs import Job, ReadImage, read_image

@@ -35,7 +35,12 @@ def test_the_pinned_versions_are_those_the_package_asks_for():
     extras = PROJECT["optional-dependencies"]
     asked = [
         Requirement(text)
-        for text in PROJECT["dependencies"] + extras["extract"] + extras["cluster"] + extras["bench"] + extras["dev"]
+        for text in PROJECT["dependencies"]
+        + extras["extract"]
+        + extras["backbones"]
+        + extras["cluster"]
+        + extras["bench"]
+        + extras["dev"]
     ]
     pins = {requirement.name: requirement for requirement in map(Requirement, pinned())}
     assert sorted(pins) == sorted(requirement.name for requirement in asked)
@@ -58,7 +63,7 @@ def test_the_environment_can_run_the_supported_python():
 
 def test_version_and_extras_are_as_documented():
     assert PROJECT["dynamic"] == ["version"] and PROJECT["license"] == "Apache-2.0"
-    assert set(PROJECT["optional-dependencies"]) == {"extract", "gpu", "cluster", "bench", "dev"}
+    assert set(PROJECT["optional-dependencies"]) == {"backbones", "extract", "gpu", "cluster", "bench", "dev"}
     assert "Apache License" in (ROOT / "LICENSE").read_text()
 
 

@@ -9,7 +9,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from rrt.errors import InputError
-from rrt.extraction.describer import TooSmall, open_describer
+from rrt.extraction.describer import open_describer
+from rrt.extraction.levels import TooSmall
 from rrt.extraction.settings import DescriberSettings
 
 PHOTOGRAPHS = 40
@@ -159,7 +160,7 @@ def test_what_is_no_model_is_refused_in_one_line(tmp_path, lite0):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(InputError, match=f"{name}: "):
             open_describer(f"onnx:{tmp_path / name}")
-    with pytest.raises(InputError, match="expected lite0 or onnx:FILE"):
+    with pytest.raises(InputError, match="expected lite0, onnx:FILE or transformers:FOLDER_OR_NAME"):
         open_describer("resnet")
     with pytest.raises(InputError, match="setting max_features=0: "):
         open_describer("lite0", max_features=0)

@@ -100,7 +100,7 @@ def test_queries_are_cropped_to_their_box(photos):
     "options, words",
     [
         (("--model", "onnx:none.onnx"), "none.onnx: no such model; export the model again"),
-        (("--model", "delg"), "expected lite0 or onnx:FILE"),
+        (("--model", "delg"), "expected lite0, onnx:FILE or transformers:"),
         (("--block", "0"), "setting block=0"),
         (("--scales", "0"), "setting scales.0=0.0"),
         (("--table", "t.json"), "--table stands instead of lists"),
