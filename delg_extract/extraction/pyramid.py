@@ -56,8 +56,7 @@ def resize_for_extraction(
         factor = 1.0
     else:
         return image, np.ones(2)
-    new_height, new_width = (
-        (round(longest * factor),) * 2 if square else (round(height * factor), round(width * factor))
-    )
+    sides = (longest, longest) if square else (height, width)
+    new_height, new_width = (max(1, round(side * factor)) for side in sides)
     resized = np.asarray(Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BILINEAR))
     return resized, np.array([new_height / height, new_width / width])

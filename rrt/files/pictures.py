@@ -2,17 +2,44 @@
 images for pages."""
 
 import io
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from rrt.errors import InputError
+from rrt.files.names import existing
 
 Box = tuple[int, int, int, int]
+# No others are opened: Pillow knows more kinds, and some of them start other programs.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000")
+_HEIF = find_spec("pillow_heif") is not None
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm"),
+    *(".pbm", ".avif", ".jp2"),
+    *((".heic", ".heif") if _HEIF else ()),
+)
+LIMIT, DEFAULT_LIMIT = "RRT_MAX_MEGAPIXELS", 80.0
+# Pixels that a box may exceed the image by: published boxes count both ends and are rounded.
+_BEYOND = 2
+# The limit is told as the image's reason.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class Unreadable(Exception):
     """Its text is the reason why an image cannot be read."""
+
+
+class TooLarge(Unreadable):
+    """An image with more pixels than the limit."""
 
 
 class Decoded(NamedTuple):
@@ -27,12 +54,18 @@ class Decoded(NamedTuple):
         return self.pixels.shape[1::-1]
 
 
-def decode(path: str | Path, box: Box | None = None, turned: bool = False) -> Decoded:
-    """RGB, cropped to the box (x1, y1, x2, y2) in pixels. turned: upright, as EXIF says, which the reference ignores.
-    Raises Unreadable."""
+def decode(path: str | Path | io.BytesIO, box: Box | None = None, turned: bool = False) -> Decoded:
+    """RGB of a file (or its bytes), cropped to the box (x1, y1, x2, y2) in pixels. turned: upright, as EXIF says, which
+    the reference ignores. Raises Unreadable."""
     image = _opened(path, turned)
     crop = _cropped(image, box)
     return Decoded(np.asarray(crop), image.size)
+
+
+def size_of(file: str | Path) -> tuple[int, int]:
+    """(width, height) in pixels from an image's header. Raises Unreadable."""
+    with _open(file) as image:
+        return image.size
 
 
 def small_jpeg(path: str | Path, side: int, box: Box | None = None, turned: bool = False) -> bytes:
@@ -40,33 +73,99 @@ def small_jpeg(path: str | Path, side: int, box: Box | None = None, turned: bool
     # The decoder of a JPEG can halve it as it reads, but a box is in pixels of the whole image.
     image = _cropped(_opened(path, turned, None if box else 2 * side), box)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    image.info.clear()  # Pillow would write the comment of the original
     out = io.BytesIO()
     image.save(out, "JPEG", quality=82, optimize=True)
     return out.getvalue()
 
 
-def _opened(path: str | Path, turned: bool, enough: int | None = None) -> Image.Image:
-    """The image in RGB; one with more than ``enough`` pixels a side may be shrunk to no fewer."""
+def megapixel_limit() -> float:
+    """Megapixels of the largest image that is read: RRT_MAX_MEGAPIXELS of the environment, or DEFAULT_LIMIT. Raises
+    InputError."""
+    text = os.environ.get(LIMIT) or DEFAULT_LIMIT
     try:
-        with Image.open(path) as image:
-            if enough:
-                image.draft("RGB", (enough, enough))
-            return (upright(image) if turned else image).convert("RGB")
+        limit = float(text)
+    except ValueError:
+        limit = 0.0
+    if not 0 < limit < 1e6:
+        raise InputError(f"{LIMIT}={text}: expected a number of megapixels above 0")
+    return limit
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    if not _HEIF:
+        return FORMATS
+    import pillow_heif  # pyright: ignore[reportMissingImports]  # of those who installed it
+
+    pillow_heif.register_heif_opener()
+    return (*FORMATS, "HEIF")
+
+
+@contextmanager
+def _open(file: str | Path | io.BytesIO) -> Iterator[Image.Image]:
+    """The image, its pixels not yet decoded. Whatever happens with it becomes Unreadable: damaged files make Pillow's
+    decoders raise many kinds."""
+    limit = megapixel_limit()
+    if Image.MAX_IMAGE_PIXELS and Image.MAX_IMAGE_PIXELS < limit * 1e6:
+        Image.MAX_IMAGE_PIXELS = int(limit * 1e6)
+    try:
+        # Not by its path: Pillow would map an uncompressed TIFF, and mixes up its sides where it is turned.
+        with nullcontext(file) if isinstance(file, io.BytesIO) else open(existing(file), "rb") as data:
+            with Image.open(data, formats=_formats()) as image:
+                if image.width * image.height > limit * 1e6:
+                    raise Image.DecompressionBombError
+                yield image
+    except (Unreadable, InputError):
+        raise
     except FileNotFoundError:
         raise Unreadable("no such file") from None
     except UnidentifiedImageError:
         raise Unreadable("not an image that can be read") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from None
+    except Image.DecompressionBombError:
+        remedy = f"set {LIMIT} to a larger number if it is to be read"
+        raise TooLarge(f"more than {limit:g} megapixels; {remedy}") from None
+    except Exception as error:
+        raise Unreadable(" ".join(str(error).split())[:300] or type(error).__name__) from None
+
+
+def _opened(file: str | Path | io.BytesIO, turned: bool, enough: int | None = None) -> Image.Image:
+    """The image in RGB; one with more than ``enough`` pixels a side may be shrunk to no fewer."""
+    with _open(file) as image:
+        if enough:
+            image.draft("RGB", (enough, enough))
+        return _eight_bits(upright(image) if turned else image, image).convert("RGB")
+
+
+def _eight_bits(image: Image.Image, file: Image.Image) -> Image.Image:
+    """Grey images of more bits in 8; convert() would cut their values off at 255. 16 bits keep their highest 8, others
+    are scaled from their own range, floats within 0..1 from that. file: the image as it was opened."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    image.load()  # an image that is turned as it is loaded has its sides only then
+    values = np.asarray(image)
+    if image.mode not in ("I", "F") or (image.mode == "I" and file.format in ("PPM", "PNG")):
+        bits = file.tag_v2.get(258, (16,))[0] if isinstance(file, TiffImageFile) else 16  # a TIFF may have 12
+        return Image.fromarray((values >> (bits - 8)).clip(0, 255).astype(np.uint8))
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise Unreadable("some of its values are not finite numbers; save it with 8 bits a channel")
+    if image.mode == "F" and 0 <= low and high <= 1:
+        low, high = 0.0, 1.0
+    return Image.fromarray(np.rint((values - low) * (255 / ((high - low) or 1.0))).astype(np.uint8))
 
 
 def _cropped(image: Image.Image, box: Box | None) -> Image.Image:
     if box is None:
         return image
+    width, height = image.size
+    if min(box) < -_BEYOND or box[2] > width + _BEYOND or box[3] > height + _BEYOND:
+        told = ",".join(map(str, box))
+        raise Unreadable(f"the box {told} (x1,y1,x2,y2) goes beyond the image of {width} x {height} pixels")
     try:
         crop = image.crop(box)
-    except (ValueError, Image.DecompressionBombError) as error:
-        raise Unreadable(" ".join(str(error).split())) from None
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
     if min(crop.size) < 1:
         raise Unreadable(f"the box {box} is empty")
     return crop

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.pictures import SUFFIXES
 from rrt.formats.ground_truth import CLASSIC_GRADES, save_ground_truth
-from rrt.formats.listing import SUFFIXES
 
 # Oxford5k's query files put this before the image's name.
 _OXFORD_PREFIX = "oxc1_"

@@ -10,17 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
 from rrt.files.jobs import run_jobs
 from rrt.files.machine import usable_cores
+from rrt.files.pictures import SUFFIXES, Unreadable, size_of
 from rrt.formats.gldv2 import USAGES, image_name, read_index_csv, read_solution, read_train_csv
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import write_image_list
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 # Headers are read within a fraction of a millisecond: fewer are not worth another process.
 _NAMES_PER_JOB = 2000
 
@@ -37,12 +36,9 @@ class Written:
 def image_size(path):
     """(width, height) in pixels from the header, or the reason (a string) why there is none."""
     try:
-        with Image.open(path) as image:
-            return image.size
-    except FileNotFoundError:
-        return "no such file"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return " ".join(str(error).split()) or type(error).__name__
+        return size_of(path)
+    except Unreadable as reason:
+        return str(reason)
 
 
 def image_sizes(root, names, num_workers=None):

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
+from rrt.files.pictures import SUFFIXES
 from rrt.formats.lists import read_image_list
 from rrt.photo_index.manifest import Photograph, shown
 from rrt.progress import bar
 
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .webp .tif .tiff .bmp .gif .ppm .pgm .pbm .avif .jp2".split())
 _RAW = "a camera's raw file, which cannot be read; export it as JPEG"
 _OTHER = {
-    ".heic": "HEIC cannot be read; convert it to JPEG",
-    ".heif": "HEIF cannot be read; convert it to JPEG",
+    ".heic": "HEIC cannot be read without the package pillow-heif; install it, or convert it to JPEG",
+    ".heif": "HEIF cannot be read without the package pillow-heif; install it, or convert it to JPEG",
     ".jxl": "JPEG XL cannot be read; convert it to JPEG",
     ".psd": "a Photoshop file, which cannot be read; export it as JPEG",
 }
@@ -76,10 +76,11 @@ def scan(root: Path, apart: Path, follow_links: bool = False) -> Found:
 
 
 def _take(found: Found, name: str, entry, top: str, follow_links: bool) -> None:
-    if _suffix(name) in UNSUPPORTED:
-        found.unread[name] = UNSUPPORTED[_suffix(name)]
-    elif _suffix(name) not in SUFFIXES:
-        found.ignored += 1
+    if _suffix(name) not in SUFFIXES:
+        if _suffix(name) in UNSUPPORTED:
+            found.unread[name] = UNSUPPORTED[_suffix(name)]
+        else:
+            found.ignored += 1
     elif entry.is_symlink() and not follow_links and not inside(entry.path, top):
         found.unread[name] = "a link that leads out of the folder; give --follow_links if it shall count"
     else:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import os
 import signal
 import socket
 import sys
@@ -15,6 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rrt.errors import InputError, check_count
+from rrt.files.pictures import LIMIT, megapixel_limit
 from rrt.photo_index.app import HEADERS, make_app
 from rrt.photo_index.extraction import Describer
 from rrt.photo_index.query import PhotoIndex, ranker_of
@@ -164,6 +166,7 @@ def serve_index(args) -> None:
         if not 0 < getattr(args, name) < 1e6:
             raise InputError(f"--{name} {getattr(args, name)}: expected a number above 0")
     check_count("k", args.k)
+    os.environ[LIMIT] = str(max(args.max_megapixels, megapixel_limit()))  # what is taken is read, here and in processes
     settings = ServerSettings(args.host, args.port, tuple(args.allow_host), int(args.max_upload_mb * 1e6))
     index = PhotoIndex(args.index)
     describer = Describer(index.manifest.extraction["flags"])

@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from rrt.files.atomic import write_bytes
 from rrt.files.jobs import run_jobs
-from rrt.files.pictures import Box, Unreadable, small_jpeg
+from rrt.files.pictures import Box, Unreadable, size_of, small_jpeg
 
 EDGE = 256
 _NAME = re.compile(r"([0-9a-f]{24})_(\d+)x(\d+)\.jpg")
@@ -79,10 +77,9 @@ def _make(task) -> str | None:
     """Write one thumbnail; its name, or None when the file is no image that can be read."""
     job, folder, key, edge = task
     try:
-        with Image.open(job.file) as image:
-            size = image.size
+        size = size_of(job.file)
         jpeg = small_jpeg(job.file, edge, job.box)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Unreadable):
+    except Unreadable:
         return None
     name = f"{key}_{size[0]}x{size[1]}.jpg"
     write_bytes(folder / name, jpeg)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from rrt.errors import InputError
 from rrt.files.atomic import guard_settings, write_bytes
 from rrt.files.jobs import run_jobs
 from rrt.files.machine import usable_cores
+from rrt.files.pictures import Unreadable, decode, size_of
 from rrt.formats.lists import ImageList, read_image_list, write_image_list
 from rrt.scenes.augment import camera_effects, jpeg_bytes, paste_patch, pyramid, warp_antialiased
 
@@ -138,30 +138,15 @@ def _make_photograph(job: _Photograph) -> list[tuple[int, int]] | str:
             if not target.is_file():
                 rng = np.random.default_rng([job.settings.seed, job.index, k, 2])
                 write_bytes(target, draw_view(levels, focus, others, rng, job.settings))
-    sizes = []
-    for target in job.targets:
-        with Image.open(target) as written:
-            sizes.append(written.size)
-    return sizes
+    return [size_of(target) for target in job.targets]
 
 
 def read_photograph(path: Path) -> np.ndarray:
     """An image as uint8 [H, W, 3] (blue, green, red), turned upright. Raises InputError when it cannot be used."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    if not data:
-        raise InputError(f"{path}: empty file")
-    try:
-        # Pillow notices a file cut off in the middle, which OpenCV fills with grey.
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-    except Exception as error:  # Pillow raises many kinds; each means the same to the user
-        raise InputError(f"{path}: not a readable image ({error})") from None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f"{path}: not a readable image")
+        image = np.ascontiguousarray(decode(path, turned=True).pixels[..., ::-1])
+    except Unreadable as reason:
+        raise InputError(f"{path}: not a readable image ({reason})") from None
     if min(image.shape[:2]) < SMALLEST_SIDE:
         raise InputError(f"{path}: {image.shape[1]} x {image.shape[0]} pixels, less than {SMALLEST_SIDE} on a side")
     return image

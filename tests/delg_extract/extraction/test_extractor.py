@@ -143,6 +143,14 @@ def test_sizes_of_resized_images_equal_the_reference():
         assert factors == pytest.approx([case["scale_factor_h"], case["scale_factor_w"]])
 
 
+@pytest.mark.parametrize("shape", [(30_000, 2), (2, 30_000), (1000, 1), (1, 1)])
+def test_a_thin_image_is_too_small_and_no_error(network, shape):
+    extractor = Extractor(network, ExtractionSettings(max_image_size=320))
+    resized = extractor.resize(np.zeros((*shape, 3), np.uint8))
+    assert min(resized.pixels.shape[:2]) == 1 and max(resized.pixels.shape[:2]) <= 320
+    assert extractor.describe([resized]) == [None]
+
+
 def test_pyramid_sizes_and_receptive_boxes_equal_the_reference():
     for case in json.loads((GOLDEN / "shared/pyramid_sizes.json").read_text()):
         assert level_size(case["height"], case["scale"]) == case["out_height"]

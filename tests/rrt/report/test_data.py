@@ -195,12 +195,12 @@ def test_a_changed_picture_gets_a_new_thumbnail_and_the_old_one_goes(evaluated):
     out, file = evaluated / "out", evaluated / "rrt/data/jpg/q_000.jpg"
     report.make_report([evaluated / "rrt"], out)
     before = set(files_below(out / "thumbs"))
-    Image.new("RGB", (30, 20)).save(file)
+    Image.new("RGB", (70, 50)).save(file)
     os.utime(file, ns=(1, 1))
     report.make_report([evaluated / "rrt"], out)
     after = set(files_below(out / "thumbs"))
     assert len(after) == len(before) and len(after - before) == 2
-    assert sum("_30x20.jpg" in name for name in after) == 2
+    assert sum("_70x50.jpg" in name for name in after) == 2
 
 
 def test_processes_make_the_thumbnails_that_one_makes(tmp_path, monkeypatch):
