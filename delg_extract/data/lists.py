@@ -10,6 +10,7 @@ import numpy as np
 
 from delg_extract.network.tensorflow import tf
 from rrt.errors import InputError
+from rrt.files.names import existing
 from rrt.formats.lists import read_image_list
 
 
@@ -80,11 +81,12 @@ def read_labelled_images(
     for list_path, folder, times in zip(lists, image_dirs, repeats):
         images = read_image_list(list_path)
         for line, name in enumerate(images.names, 1):
-            if not (Path(folder) / name).is_file():
+            file = existing(Path(folder) / name)
+            if not file.is_file():
                 raise InputError(
                     f"{list_path}:{line}: no image {name!r} in {folder}; give the folder the list is relative to"
                 )
-            files.append(str(Path(folder) / name))
+            files.append(str(file))
         classes, numbers = np.unique(images.labels, return_inverse=True)
         labels.append(numbers + first_label)
         shown += [times] * len(images)

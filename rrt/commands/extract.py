@@ -106,6 +106,6 @@ def main() -> int:
     if skipped and not args.allow_missing:
         raise InputError(
             f"{plan.output}.skipped.csv: {len(skipped)} of {len(names)} images have no descriptors, first "
-            f"{skipped[0].name!r}; mend them and use --overwrite, or accept with --allow_missing"
+            f"{skipped[0].name!r} ({skipped[0].reason}); mend them and use --overwrite, or accept with --allow_missing"
         )
     return 0

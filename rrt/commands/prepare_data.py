@@ -12,6 +12,7 @@ and listed with its reason in `<list>.skipped.csv`; then the exit status is 1 un
 
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError
+from rrt.files.names import shown
 from rrt.formats.gldv2 import USAGES
 from rrt.formats.listing import list_folder, list_gldv2_test, list_gldv2_train, list_revisited
 
@@ -37,6 +38,14 @@ def main():
         "a folder with a sub-folder per landmark",
         ("photos", "the folder"),
         ("output", "the list to write"),
+    )
+    folder.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out files and folders of this name or path (*, ?, [...]); may be given several times; hidden ones,"
+        " @eaDir, #recycle and __MACOSX are left out in any case",
     )
     revisited = add_mode(
         list_revisited,
@@ -86,10 +95,10 @@ def main():
     for note in written.notes:
         print(note)
     for name, reason in list(written.skipped.items())[:_SHOWN]:
-        print(f"skipped {name}: {reason}")
+        print(f"skipped {shown(name)}: {reason}")
     if written.skipped and not allow_missing:
         name, reason = next(iter(written.skipped.items()))
         raise InputError(
-            f"{len(written.skipped)} images cannot be read, first {name}: {reason}; mend or remove them, or accept"
-            " with --allow_missing"
+            f"{len(written.skipped)} images cannot be read, first {shown(name)}: {reason}; mend or remove them, or"
+            " accept with --allow_missing"
         )

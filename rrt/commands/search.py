@@ -23,6 +23,7 @@ from pathlib import Path
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, check_count
 from rrt.files.atomic import write_bytes
+from rrt.files.names import shown
 
 MOST_TOLD = 10  # skipped photographs that build names on the console
 
@@ -39,6 +40,14 @@ def add_build(commands):
         "--follow_links",
         action=argparse.BooleanOptionalAction,
         help="follow links to folders and out of the folder (default: as the index does, at first not)",
+    )
+    p.add_argument(
+        "--exclude",
+        action="append",
+        metavar="PATTERN",
+        help="leave out files and folders of this name or path below PHOTOS (*, ?, [...]); may be given several times "
+        "(default: as the index does, at first none; '': none any more); hidden ones, @eaDir, #recycle and __MACOSX "
+        "are left out in any case",
     )
     p.add_argument("--moved", action="store_true", help="the folder of photographs was moved or renamed")
     p.add_argument("--rehash", action="store_true", help="read every file again instead of trusting its size and time")
@@ -136,7 +145,6 @@ def _add_ranking(p):
 def build(args):
     """Makes an index, or brings it up to date, and tells what was done."""
     from rrt.photo_index.extraction import flags_of
-    from rrt.photo_index.manifest import shown
     from rrt.photo_index.update import BuildSettings, update
 
     for name, least in (("num_workers", 0), ("whiten", 1), ("power", 0)):
@@ -150,6 +158,7 @@ def build(args):
         no_whitening=args.no_whitening,
         image_list=args.list,
         follow_links=args.follow_links,
+        exclude=None if args.exclude is None else tuple(filter(None, args.exclude)),
         moved=args.moved,
         rehash=args.rehash,
         num_workers=args.num_workers,
@@ -192,6 +201,13 @@ def query(args):
         number = index.find(args.picture)
         if number is not None:
             answer = answer_photograph(index, number, ranker, describer, args.k, box)
+            if index.is_another_file(args.picture, number):
+                other = os.path.join(os.curdir, args.picture)
+                print(
+                    f"note: searched for the photograph of the index; there is also a file {shown(args.picture)} here: "
+                    f"give it as {shown(other)}",
+                    file=sys.stderr,
+                )
         else:
             answer = answer_file(index, Path(args.picture), args.picture, ranker, describer, args.k, box)
     found = json.dumps(as_json(index, answer, ranker), indent=1, ensure_ascii=False)

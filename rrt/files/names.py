@@ -2,10 +2,13 @@
 in folders of images."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+from rrt.errors import InputError
 
 # Folders of small copies, deleted files and resource forks, made by NAS systems, waste bins and archives.
 SYSTEM_FOLDERS = frozenset(("@eadir", "#recycle", "$recycle.bin", "__macosx"))
@@ -22,10 +25,15 @@ def is_left_out(name: str) -> bool:
 
 
 def is_excluded(path: str, patterns: Iterable[str]) -> bool:
-    """Whether a path below a folder (parts joined by /) fits one of the patterns (``*``, ``?``, ``[...]``) as a whole
-    or in its last part."""
-    last = path.rpartition("/")[2]
-    return any(fnmatchcase(last, pattern) or fnmatchcase(path, pattern) for pattern in patterns)
+    """Whether a path below a folder (parts joined by /), or a folder it lies in, fits one of the patterns (``*``,
+    ``?``, ``[...]``) by its whole path or its last part."""
+    parts = path.split("/")
+    return any(
+        fnmatchcase(name, pattern)
+        for pattern in patterns
+        for end, part in enumerate(parts, 1)
+        for name in (part, "/".join(parts[:end]))
+    )
 
 
 def same_text(name: str) -> str:
@@ -51,3 +59,32 @@ def existing(path: str | Path) -> Path:
     except OSError:
         return path
     return found
+
+
+class ImageNames:
+    """Images by the names that lists, stores and ground truth give them: with or without folder and suffix."""
+
+    def __init__(self, names: list[str]):
+        self._names = names
+        self._whole = {same_text(name): index for index, name in enumerate(names)}
+        self._stems: dict[str, list[int]] = {}
+        for index, name in enumerate(names):
+            self._stems.setdefault(_stem(same_text(name)), []).append(index)
+
+    def find(self, name: str) -> int | None:
+        """The index of the image of this name, or of this file name without its suffix where one image alone has it;
+        None when there is none. Raises InputError when several have it."""
+        name = same_text(name)
+        for whole in (name, name.rpartition(".")[0]):
+            if whole in self._whole:
+                return self._whole[whole]
+        indices = self._stems.get(_stem(name), [])
+        if len(indices) > 1:
+            first, second = (self._names[index] for index in indices[:2])
+            raise InputError(f"{name!r} may be {first!r} or {second!r}; use the whole names")
+        return indices[0] if indices else None
+
+
+def _stem(name: str) -> str:
+    """A file name without its folder and suffix; `church.1` has none."""
+    return re.sub(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{1,4}$", "", name.rpartition("/")[2])

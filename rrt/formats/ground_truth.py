@@ -44,11 +44,6 @@ def pixel_box(entry: dict) -> tuple[int, int, int, int]:
     return x1, y1, x2, y2
 
 
-def query_boxes(truth: GroundTruth) -> dict[str, tuple[int, int, int, int]]:
-    """{file stem of a query: its box in whole pixels}."""
-    return {Path(name).stem: pixel_box(entry) for name, entry in zip(truth.qimlist, truth.gnd)}
-
-
 def load_ground_truth(path):
     """Load and check ground truth; the suffix .pkl, .json or .mat says how it is kept. Positions in a .mat count from
     1.
@@ -136,8 +131,15 @@ def _checked_entry(where, entry, num_gallery):
         box = [float(value) for value in entry["bbx"]]
     except (TypeError, ValueError):
         box = []
-    if len(box) != 4 or not np.isfinite(box).all() or box[2] < box[0] or box[3] < box[1]:
+    if len(box) != 4 or not np.isfinite(box).all():
         raise InputError(f"{where}: bbx is not a box of four numbers x1, y1, x2, y2")
+    if box[2] < box[0] or box[3] < box[1]:
+        corners = [*box[:2], box[0] + box[2], box[1] + box[3]]
+        told, remedy = (", ".join(f"{value:.10g}" for value in numbers) for numbers in (box, corners))
+        raise InputError(
+            f"{where}: bbx {told} is not a box of four numbers x1, y1, x2, y2 (left, top, right, bottom), as x2 < x1 or"
+            f" y2 < y1; if it is x, y, width, height, write {remedy}"
+        )
     checked = {"bbx": box} | {grade: _checked_positions(where, grade, entry[grade], num_gallery) for grade in grades}
     together = np.sort(np.concatenate([checked[grade] for grade in grades]))
     repeated = together[1:][together[1:] == together[:-1]]

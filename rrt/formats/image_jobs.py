@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.names import ImageNames
 from rrt.files.pictures import Box, Unreadable, decode
-from rrt.formats.ground_truth import load_ground_truth, query_boxes
-from rrt.formats.lists import read_image_list
+from rrt.formats.ground_truth import load_ground_truth, pixel_box
+from rrt.formats.lists import ImageList, read_image_list
 
 
 @dataclass(frozen=True)
@@ -66,25 +66,27 @@ def collect_jobs(
 ) -> list[Job]:
     """The images of all lists in order, each once; those of ``query_lists`` with their rounded box of the ground
     truth."""
-    boxes: Any = {}
+    truth, queries, owners = None, ImageNames([]), {}
     if query_lists and crop:
         if not ground_truth:
             raise InputError(
                 f"{query_lists[0]}: queries are cropped to their box; give --ground_truth, or --no-crop_queries"
             )
-        boxes = query_boxes(load_ground_truth(ground_truth))
+        truth = load_ground_truth(ground_truth)
+        queries = ImageNames(truth.qimlist)
     jobs: dict[str, Job] = {}
     for path in [*lists, *query_lists]:
         images = read_image_list(path)
         for name in images.names:
             box = None
-            if boxes and path in query_lists:
-                box = boxes.get(Path(name).stem)
-                if box is None:
+            if truth and path in query_lists:
+                row = _query(queries, name, ground_truth, images)
+                if owners.setdefault(row, name) != name:
                     raise InputError(
-                        f"{ground_truth}: no query {Path(name).stem!r} ({images.where(name)}); "
-                        "give the ground truth that belongs to the list"
+                        f"{ground_truth}: '{truth.qimlist[row]}' may be '{owners[row]}' or '{name}' of the query lists;"
+                        " use the whole names"
                     )
+                box = pixel_box(truth.gnd[row])
             job = Job(name, Path(image_dir) / name, box)
             if jobs.setdefault(name, job) != job:
                 raise InputError(
@@ -92,3 +94,17 @@ def collect_jobs(
                     "stores"
                 )
     return list(jobs.values())
+
+
+def _query(queries: ImageNames, name: str, ground_truth: str | None, images: ImageList) -> int:
+    """The row of a listed query in the ground truth."""
+    try:
+        row = queries.find(name)
+    except InputError as error:
+        raise InputError(f"{ground_truth}: {error} ({images.where(name)})") from None
+    if row is None:
+        raise InputError(
+            f"{ground_truth}: no query {Path(name).stem!r} ({images.where(name)}); "
+            "give the ground truth that belongs to the list"
+        )
+    return row

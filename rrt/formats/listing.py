@@ -6,6 +6,7 @@ Sizes are read from the headers of the images without decoding them.
 import csv
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
 from rrt.files.jobs import run_jobs
 from rrt.files.machine import usable_cores
+from rrt.files.names import existing, is_excluded, is_left_out, shown
 from rrt.files.pictures import SUFFIXES, Unreadable, size_of
 from rrt.formats.gldv2 import USAGES, image_name, read_index_csv, read_solution, read_train_csv
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
-from rrt.formats.lists import write_image_list
+from rrt.formats.lists import unlistable, write_image_list
 
 # Headers are read within a fraction of a millisecond: fewer are not worth another process.
 _NAMES_PER_JOB = 2000
@@ -64,30 +66,69 @@ def _sizes_of(job):
     return [image_size(os.path.join(root, name)) for name in names]
 
 
-def list_folder(photos, output, num_workers=None):
+def list_folder(photos, output, num_workers=None, exclude=()):
     """List the images of every sub-folder of `photos`; labels count the sub-folders in alphabetical order -> Written.
 
-    Raises InputError when there is no sub-folder with a readable image.
+    exclude: patterns of files and folders to leave out (rrt.files.names.is_excluded); hidden ones and those of systems
+    are left out in any case. Raises InputError when there is no sub-folder with a readable image.
     """
     photos = Path(photos)
     if not photos.is_dir():
         raise InputError(f"{photos}: no such folder; give a folder with a sub-folder of images per landmark")
-    folders = sorted(folder for folder in photos.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    beside, folders, left = [], [], Counter()
+    for path in sorted(photos.iterdir()):
+        kept = not is_left_out(path.name) and not is_excluded(path.name, exclude)
+        if kept and path.is_dir():
+            folders.append(path)
+        elif kept and path.suffix.lower() in SUFFIXES:
+            beside.append(path.name)
     files = [
-        (path.relative_to(photos).as_posix(), label)
-        for label, folder in enumerate(folders)
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        (name, label) for label, folder in enumerate(folders) for name in _images_below(folder, photos, exclude, left)
     ]
     if not files:
         raise InputError(
             f"{photos}: no images in sub-folders; put the images of each landmark into a sub-folder of its own"
         )
+    unlisted = {name: f"its name {problem}; rename it" for name, _ in files if (problem := unlistable(name))}
+    files = [(name, label) for name, label in files if name not in unlisted]
+    if not files:
+        name, reason = next(iter(unlisted.items()))
+        raise InputError(f"{photos}: no image can be listed, first {shown(name)}: {reason}")
     names, labels = [name for name, _ in files], np.array([label for _, label in files])
     rows, sizes, skipped = image_sizes(photos, names, num_workers)
-    written = Written()
-    _write_list(written, output, names, labels, rows, sizes, skipped)
+    written = Written(notes=_left_notes(beside, left))
+    _write_list(written, output, names, labels, rows, sizes, unlisted | skipped)
     return written
+
+
+def _images_below(folder: Path, top: Path, exclude, left: Counter) -> list[str]:
+    """Names below `top` of the images of a folder; what is left out is counted by its kind."""
+    names = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(top).as_posix()
+        if any(map(is_left_out, name.split("/"))) or not path.is_file():
+            continue
+        if is_excluded(name, exclude):
+            left["--exclude"] += 1
+        elif path.suffix.lower() in SUFFIXES:
+            names.append(name)
+        else:
+            left[path.suffix.lower() or "no suffix"] += 1
+    return names
+
+
+def _left_notes(beside: list[str], left: Counter) -> list[str]:
+    notes = []
+    if excluded := left.pop("--exclude", 0):
+        notes.append(f"left out {excluded} files by --exclude")
+    if left:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in left.most_common())
+        notes.append(f"left out {left.total()} files of kinds that are not read: {kinds}")
+    if beside:
+        more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
+        names = ", ".join(map(shown, beside[:3])) + more
+        notes.append(f"left out {len(beside)} images beside the sub-folders, which have no landmark: {names}")
+    return notes
 
 
 def list_revisited(image_dir, ground_truth, output, subfolder="jpg", query_size="published", num_workers=None):
@@ -129,7 +170,8 @@ def _find_image(image_dir, subfolder, name):
     if Path(name).suffix.lower() in SUFFIXES:
         return name
     return next(
-        (name + suffix for suffix in SUFFIXES if (Path(image_dir) / (name + suffix)).exists()), name + SUFFIXES[0]
+        (name + suffix for suffix in SUFFIXES if existing(Path(image_dir) / (name + suffix)).exists()),
+        name + SUFFIXES[0],
     )
 
 
@@ -244,6 +286,9 @@ def _write_list(written, path, names, labels, rows, sizes, skipped):
     # That of an earlier run would tell of images that are there by now.
     reasons.unlink(missing_ok=True)
     if skipped:
-        with atomic_path(reasons) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with (
+            atomic_path(reasons) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             csv.writer(file).writerows([("name", "reason"), *skipped.items()])
         written.notes.append(f"skipped {len(skipped)} images, listed in {reasons}")

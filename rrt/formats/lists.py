@@ -51,6 +51,17 @@ def read_image_list(path):
     return ImageList(path, names, columns[:, 0].copy(), columns[:, 1:].astype(np.int32))
 
 
+def unlistable(name: str) -> str | None:
+    """Why an image of this name cannot stand in a list; None when it can."""
+    if "\n" in name or "\r" in name:
+        return "contains a line break"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "is no UTF-8 text"
+    return None
+
+
 def write_image_list(path, names, labels, sizes):
     """Write an image list, whole or not at all; `labels` [N] integers, `sizes` [N, 2] = width, height in pixels.
 
@@ -63,8 +74,8 @@ def write_image_list(path, names, labels, sizes):
     ]
     seen = set()
     for name, line in zip(names, lines):
-        if "\n" in line or name in seen:
-            problem = "stands in the list twice" if name in seen else "contains a line break"
+        problem = "stands in the list twice" if name in seen else unlistable(name)
+        if problem:
             raise InputError(f"{path}: {name!r} {problem}; rename or leave out the image")
         seen.add(name)
         _parse_line(line, f"{path}: {name!r}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrt.errors import InputError
+from rrt.files.names import same_text
 from rrt.formats.ground_truth import GroundTruth, load_ground_truth
 from rrt.formats.lists import ImageList, read_image_list
 
@@ -35,6 +36,6 @@ def _check_same_images(path, key, entries, images):
         raise InputError(f"{path}: {key} has {len(entries)} images, {images.path} has {len(images)}; {remedy}")
     for line, (entry, name) in enumerate(zip(entries, images.names), start=1):
         # Published ground truth has file stems, the lists have paths.
-        base = name.rpartition("/")[2]
-        if entry not in (name, base, Path(base).stem):
+        name, base = same_text(name), same_text(name).rpartition("/")[2]
+        if same_text(entry) not in (name, base, Path(base).stem):
             raise InputError(f"{path}: {key} names '{entry}' where line {line} of {images.path} has '{name}'; {remedy}")

@@ -25,6 +25,7 @@ from typing import NamedTuple
 from rrt.errors import InputError
 from rrt.files import locks
 from rrt.files.atomic import atomic_path
+from rrt.files.names import same_text
 
 SCHEMA, VERSION = "rrt-photo-index", 1
 MANIFEST, PENDING, SKIPPED = "index.json", "pending.json", "skipped.csv"
@@ -44,7 +45,7 @@ class Manifest:
     are described (rrt.photo_index.extraction). photographs {path below root: Photograph}. failed {SHA-256: why its
     image has no descriptors}. unread {path: why its file could not be read at all}. segments: names of stores.
     whitening: {"file", "from", "dim", "power"} or None. number: of the last file that was made; names are not used
-    twice.
+    twice. exclude: patterns of what is left out.
     """
 
     root: str
@@ -56,6 +57,7 @@ class Manifest:
     segments: tuple[str, ...] = ()
     whitening: dict | None = None
     number: int = 0
+    exclude: tuple[str, ...] = ()
 
     def contents(self) -> dict[str, list[str]]:
         """{SHA-256: paths, sorted} of all photographs, in the order of their first paths."""
@@ -63,6 +65,13 @@ class Manifest:
         for path in sorted(self.photographs):
             found.setdefault(self.photographs[path].sha256, []).append(path)
         return found
+
+    def path_called(self, name: str | None) -> str | None:
+        """The path of the photograph of this name, whatever the normal form of its letters; None when there is none."""
+        if name is None or name in self.photographs or name.isascii():
+            return name if name in self.photographs else None
+        twins = [path for path in self.photographs if same_text(path) == same_text(name)]
+        return twins[0] if len(twins) == 1 else None
 
     def skipped(self) -> dict[str, str]:
         """{path: reason} of the photographs without descriptors."""
@@ -100,6 +109,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         manifest = replace(
             manifest,
             segments=tuple(map(str, manifest.segments)),
+            exclude=tuple(map(str, manifest.exclude)),
             photographs={path: Photograph(*seen) for path, seen in manifest.photographs.items()},
         )
         missing = {"flags", "model_sha256"} - manifest.extraction.keys()
@@ -145,8 +155,3 @@ def locked(folder: Path) -> Iterator[tuple[int, ...]]:
         if new:
             with suppress(OSError):  # it holds an index now
                 folder.rmdir()
-
-
-def shown(name: str) -> str:
-    """A file's name as it can be printed on one line: control characters and bytes that are no text become escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)

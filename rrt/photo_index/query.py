@@ -152,6 +152,7 @@ class PhotoIndex:
         """The entry that a user means by the name of a photograph, or by the path of a file below the index's folder;
         None for others. InputError for a photograph of the index that has no descriptors."""
         for name in (image, self._below_root(image)):
+            name = self.manifest.path_called(name) or name
             if name is None:
                 continue
             if name in self.numbers:
@@ -160,6 +161,13 @@ class PhotoIndex:
             if reason:
                 raise InputError(f"{image}: this photograph of the index has no descriptors: {reason}")
         return None
+
+    def is_another_file(self, image: str, number: int) -> bool:
+        """Whether ``image``, by which the entry ``number`` was found, is also the path of a file that is not it."""
+        if not os.path.isfile(image):
+            return False
+        path = self._below_root(image)
+        return path is None or self.numbers.get(path) != number
 
     def _below_root(self, image: str) -> str | None:
         try:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
+from rrt.files.names import existing, is_excluded, is_left_out, shown
 from rrt.files.pictures import SUFFIXES
 from rrt.formats.lists import read_image_list
-from rrt.photo_index.manifest import Photograph, shown
+from rrt.photo_index.manifest import Photograph
 from rrt.progress import bar
 
 _RAW = "a camera's raw file, which cannot be read; export it as JPEG"
@@ -36,8 +38,9 @@ class Found:
     closed: list[str] = field(default_factory=list)
 
 
-def scan(root: Path, apart: Path, follow_links: bool = False) -> Found:
-    """All images below ``root``, but hidden files and folders and the folder ``apart``.
+def scan(root: Path, apart: Path, follow_links: bool = False, exclude: Iterable[str] = ()) -> Found:
+    """All images below ``root``, but hidden files and folders, those of systems, those that a pattern of ``exclude``
+    fits and the folder ``apart``.
 
     Links to files count when they lead to a file below ``root``; links to folders, and those that lead out, when
     ``follow_links`` is set, a folder once however many links lead to it.
@@ -57,7 +60,7 @@ def scan(root: Path, apart: Path, follow_links: bool = False) -> Found:
             continue
         for entry in entries:
             name = folder + entry.name
-            if entry.name.startswith("."):
+            if is_left_out(entry.name) or is_excluded(name, exclude):
                 continue
             try:
                 if entry.is_dir():
@@ -87,10 +90,13 @@ def _take(found: Found, name: str, entry, top: str, follow_links: bool) -> None:
         _add(found, name, entry.stat())
 
 
-def scan_list(root: Path, path: str, follow_links: bool = False) -> Found:
-    """The images of an image list (lines ``path,label,width,height``)."""
+def scan_list(root: Path, path: str, follow_links: bool = False, exclude: Iterable[str] = ()) -> Found:
+    """The images of an image list (lines ``path,label,width,height``), but those that a pattern of ``exclude`` fits."""
     found = Found()
-    for name in read_image_list(path).names:
+    for listed in read_image_list(path).names:
+        if is_excluded(listed, exclude):
+            continue
+        name = os.path.relpath(existing(root / listed), root) if not listed.isascii() else listed
         try:
             if not follow_links and not inside(root / name, os.path.realpath(root)):
                 found.unread[name] = "lies outside of the folder"

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
+from rrt.files.names import shown
 from rrt.files.pictures import Box, TooLarge, Unreadable, size_of
 from rrt.photo_index.extraction import Describer
-from rrt.photo_index.manifest import shown
 from rrt.photo_index.query import Hit, PhotoIndex, Ranker
 from rrt.photo_index.report import Answer, as_json, json_text
 from rrt.store.store import Store

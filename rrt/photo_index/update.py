@@ -24,6 +24,7 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
 from rrt.files.machine import usable_cores
+from rrt.files.names import shown
 from rrt.photo_index import extraction
 from rrt.photo_index.manifest import (
     MANIFEST,
@@ -33,7 +34,6 @@ from rrt.photo_index.manifest import (
     locked,
     read_manifest,
     segment_path,
-    shown,
     write_manifest,
 )
 from rrt.photo_index.scan import Found, hash_new, photographs_folder, scan, scan_list
@@ -52,8 +52,9 @@ class BuildSettings:
     """flags: options of the extraction, [] = those of the index, or the shipped model. whitening: a file of
     tools/learn_whitening.py; whiten: most dimensions of a PCA whitening learned on the index itself, with eigenvalues
     to the power -power; both None: as it is, at first the one that ships with the shipped model.
-    image_list: only the photographs of this list. moved: the folder of photographs is another now. rehash: read every
-    file again. num_workers: processes that describe, 0 = a sensible number.
+    image_list: only the photographs of this list. exclude: patterns of what is left out, None = those of the index.
+    moved: the folder of photographs is another now. rehash: read every file again. num_workers: processes that
+    describe, 0 = a sensible number.
     """
 
     flags: tuple[list[str], ...] = ()
@@ -63,6 +64,7 @@ class BuildSettings:
     no_whitening: bool = False
     image_list: str | None = None
     follow_links: bool | None = None
+    exclude: tuple[str, ...] | None = None
     moved: bool = False
     rehash: bool = False
     num_workers: int = 0
@@ -112,7 +114,7 @@ def _opened(folder, root, settings) -> Manifest:
     real = os.path.realpath(root)
     if not (folder / MANIFEST).exists():
         asked = extraction.describe_extraction(list(settings.flags))
-        return Manifest(real, asked, bool(settings.follow_links))
+        return Manifest(real, asked, bool(settings.follow_links), exclude=settings.exclude or ())
     known = read_manifest(folder)
     asked = extraction.describe_extraction(extraction.merged_flags(known.extraction["flags"], list(settings.flags)))
     extraction.check_same_extraction(folder, known.extraction, asked)
@@ -122,14 +124,15 @@ def _opened(folder, root, settings) -> Manifest:
             "another index"
         )
     links = known.follow_links if settings.follow_links is None else settings.follow_links
-    return replace(known, root=real, extraction=asked, follow_links=links)
+    exclude = known.exclude if settings.exclude is None else settings.exclude
+    return replace(known, root=real, extraction=asked, follow_links=links, exclude=exclude)
 
 
 def _look(folder: Path, root: Path, manifest: Manifest, settings) -> tuple[Manifest, Found]:
     if settings.image_list:
-        found = scan_list(root, settings.image_list, manifest.follow_links)
+        found = scan_list(root, settings.image_list, manifest.follow_links, manifest.exclude)
     else:
-        found = scan(root, folder, manifest.follow_links)
+        found = scan(root, folder, manifest.follow_links, manifest.exclude)
     if not found.files and not found.closed:
         there = f"{len(manifest.photographs)} photographs were there before; " if manifest.photographs else ""
         raise InputError(

@@ -15,8 +15,9 @@ import numpy as np
 from scipy.special import expit
 
 from rrt.errors import InputError
+from rrt.files.names import ImageNames
 from rrt.files.pictures import Box
-from rrt.formats.ground_truth import GroundTruth, grades_of, load_ground_truth, query_boxes
+from rrt.formats.ground_truth import GroundTruth, grades_of, load_ground_truth, pixel_box
 from rrt.matching.matches import residuals
 from rrt.network.checkpoint import check_sizes
 from rrt.network.reranker import Reranker
@@ -122,8 +123,8 @@ def _explain(store, query, candidate, image_dir, reranker, geometric, box, groun
     indices = resolve(store, query), resolve(store, candidate)
     names = store.names[indices[0]], store.names[indices[1]]
     truth = load_ground_truth(ground_truth) if isinstance(ground_truth, str | Path) else ground_truth
-    boxes = query_boxes(truth) if truth else {}
-    crops = box or boxes.get(Path(names[0]).stem), boxes.get(Path(names[1]).stem)
+    boxes = [_box_of(truth, name) if truth else None for name in names]
+    crops = box or boxes[0], boxes[1]
     pixels = [read_stored_image(store, index, image_dir, crop) for index, crop in zip(indices, crops)]
     numbers: dict[str, float | str] = {}
     if store.global_dim:
@@ -195,14 +196,17 @@ def describe_view(view: AttentionView, attention: PairAttention) -> str:
     )
 
 
+def _box_of(truth: GroundTruth, name: str) -> Box | None:
+    row = ImageNames(truth.qimlist).find(name)
+    return None if row is None else pixel_box(truth.gnd[row])
+
+
 def grade_of(ground_truth: GroundTruth, query: str, candidate: str) -> str | None:
     """The grade (easy, hard, junk, ...) of a candidate for a query, "different" for one that has none; None where one
     of the two names is not in the ground truth. Names or file stems."""
-    stems = [[Path(name).stem for name in names] for names in (ground_truth.qimlist, ground_truth.imlist)]
-    wanted = [Path(name).stem for name in (query, candidate)]
-    if not all(name in known for name, known in zip(wanted, stems)):
+    row, position = ImageNames(ground_truth.qimlist).find(query), ImageNames(ground_truth.imlist).find(candidate)
+    if row is None or position is None:
         return None
-    row, position = (known.index(name) for name, known in zip(wanted, stems))
     entry = ground_truth.gnd[row]
     return next((grade for grade in grades_of(entry) if position in entry[grade]), "different")
 

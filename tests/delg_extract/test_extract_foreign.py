@@ -47,12 +47,14 @@ def damaged_avif():
     """Bytes that Pillow takes for an AVIF and cannot decode."""
     out = io.BytesIO()
     Image.effect_noise((64, 48), 50).convert("RGB").save(out, "AVIF")
-    for cut in range(len(out.getvalue()) - 1, 20, -7):
+    whole = out.getvalue()
+    cut = [whole[:end] for end in range(len(whole) - 1, 20, -7)]
+    for data in cut + [whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :] for i in range(4, 400)]:
         try:
-            with Image.open(io.BytesIO(out.getvalue()[:cut])) as image:
+            with Image.open(io.BytesIO(data)) as image:
                 image.load()
         except RuntimeError:
-            return out.getvalue()[:cut]
+            return data
         except Exception:
             continue
     raise AssertionError("no damaged AVIF found")

@@ -13,9 +13,10 @@ from places import HELPERS
 
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
+from rrt.files.names import shown
 from rrt.formats.lists import write_image_list
 from rrt.photo_index import extraction
-from rrt.photo_index.manifest import locked, read_manifest, shown, write_manifest
+from rrt.photo_index.manifest import locked, read_manifest, write_manifest
 from rrt.photo_index.query import PhotoIndex, Ranker
 from rrt.photo_index.segments import MOST_SEGMENTS, describe
 from rrt.search.whitening import Whitening
