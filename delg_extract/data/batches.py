@@ -8,7 +8,7 @@ Deliberate differences from the reference:
 - the order is a permutation of all images, not a buffer of 100 filled file by file: shards need not be mixed
   beforehand;
 - reading and decoding run in parallel and ahead of the network;
-- grey and CMYK images become RGB (there a grey one breaks the run); PNG, GIF and BMP are read as well;
+- grey and CMYK images become RGB (there a grey one breaks the run); all kinds that the project reads are decoded;
 - a label that is no class is an error which names the image (there it is clamped, and one too many slips through);
 - an image or record that cannot be read is an error which names it;
 - validation is one pass over its images in order (there an endless shuffled stream).
@@ -16,6 +16,7 @@ Deliberate differences from the reference:
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +29,13 @@ import numpy as np
 from delg_extract.network.model import normalize_pixels
 from delg_extract.network.tensorflow import tf
 from rrt.errors import InputError, describe_error
+from rrt.files import pictures
 from rrt.files.machine import usable_cores
 
 AREA = (0.08, 1.0)  # smallest and largest share of an image in a random crop
 END_OF_JPEG = b"\xff\xd9"
+# Of JPEG, PNG, GIF and BMP: what decode_image() knows.
+_HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
 # Pixels decoded on both sides of a crop: colour of a subsampled JPEG is interpolated from the neighbouring pixels.
 EDGE = 8
 _READ_ERRORS = (
@@ -210,7 +214,7 @@ def _fault(source: ImageSource, index: int) -> str | None:
         decode(source.read_checked(index))
     except (InputError, OSError) as error:
         return describe_error(error)
-    except tf.errors.InvalidArgumentError:
+    except (tf.errors.InvalidArgumentError, ValueError):
         return f"{source.name(index)}: cannot be decoded as an image; {source.remedy}"
     return None
 
@@ -219,8 +223,24 @@ def _fault(source: ImageSource, index: int) -> str | None:
 
 
 def decode(encoded: tf.Tensor | bytes) -> tf.Tensor:
-    """The bytes of an image file (JPEG, PNG, GIF, BMP) -> uint8 [H, W, 3]; grey and CMYK images become RGB."""
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    """The bytes of an image file -> uint8 [H, W, 3]; grey and CMYK images become RGB. JPEG, PNG, GIF and BMP are
+    decoded by TensorFlow, other kinds as everywhere else in this project."""
+
+    def by_tensorflow():
+        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+    def by_common_reader():
+        return tf.ensure_shape(tf.numpy_function(_read_bytes, [encoded], tf.uint8), (None, None, 3))
+
+    heads = [tf.strings.substr(encoded, 0, len(head)) == head for head in _HEADS]
+    return tf.cond(tf.reduce_any(heads), by_tensorflow, by_common_reader)
+
+
+def _read_bytes(encoded: bytes) -> np.ndarray:
+    try:
+        return pictures.decode(io.BytesIO(encoded)).pixels
+    except pictures.Unreadable as reason:
+        raise ValueError(str(reason)) from None
 
 
 def resized(encoded: tf.Tensor, size: int) -> tf.Tensor:

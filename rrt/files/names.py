@@ -78,7 +78,7 @@ class ImageNames:
         for whole in (name, name.rpartition(".")[0]):
             if whole in self._whole:
                 return self._whole[whole]
-        indices = self._stems.get(_stem(name), [])
+        indices = self._stems.get(name.rpartition("/")[2]) or self._stems.get(_stem(name), [])
         if len(indices) > 1:
             first, second = (self._names[index] for index in indices[:2])
             raise InputError(f"{name!r} may be {first!r} or {second!r}; use the whole names")

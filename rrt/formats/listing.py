@@ -122,7 +122,9 @@ def _left_notes(beside: list[str], left: Counter) -> list[str]:
     if excluded := left.pop("--exclude", 0):
         notes.append(f"left out {excluded} files by --exclude")
     if left:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in left.most_common())
+        kinds = ", ".join(
+            f"{count} {suffix}" for suffix, count in sorted(left.items(), key=lambda item: (-item[1], item))
+        )
         notes.append(f"left out {left.total()} files of kinds that are not read: {kinds}")
     if beside:
         more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""

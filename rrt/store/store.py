@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.names import same_text
 from rrt.store.records import StoredImage, limited
 from rrt.store.schema import (
     EXTRACT,
@@ -189,16 +190,16 @@ class Store:
         if self._stem_positions is None:
             self._stem_positions = {}
             for position, known in enumerate(self.names):
-                self._stem_positions.setdefault(_stem(known), []).append(position)
-        positions = self._stem_positions.get(name, [])
+                twin = same_text(known)  # a Mac writes letters otherwise
+                for key in [_stem(known)] if known.isascii() else {_stem(twin), twin}:
+                    self._stem_positions.setdefault(key, []).append(position)
+        positions = self._stem_positions.get(same_text(name), [])
         if len(positions) == 1:
             return positions[0]
         asked = f"'{name}'" + (f" ({source.where(name)})" if source is not None else "")
         if positions:
-            raise InputError(
-                f"{self.path}: {asked} may be '{self.names[positions[0]]}' or '{self.names[positions[1]]}'; "
-                "use the path"
-            )
+            first, second = (self.names[position] for position in positions[:2])
+            raise InputError(f"{self.path}: {asked} may be '{first}' or '{second}'; use the path")
         reasons = {skipped.name: skipped.reason for skipped in read_skipped(self.path)}
         if name in reasons:
             raise InputError(

@@ -243,3 +243,25 @@ def test_no_image_to_train_on_is_an_error(tmp_path):
     path = write_list(tmp_path, 4)
     with pytest.raises(InputError, match="none of the 4 images is for training"):
         training_batches(read_labelled_images([str(path)], [str(tmp_path)], validation_fraction=1.0), 2, 8, 0)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "WEBP", "AVIF", "JPEG2000", "PPM"])
+def test_kinds_that_tensorflow_cannot_decode_are_trained_on(tmp_path, kind):
+    (tmp_path / "a.jpg").write_bytes(picture(1, (64, 48), kind=kind))
+    (tmp_path / "b.jpg").write_bytes(picture(2, (64, 48)))
+    write_image_list(tmp_path / "train.txt", ["a.jpg", "b.jpg"], [0, 1], [(64, 48)] * 2)
+    source = read_labelled_images([str(tmp_path / "train.txt")], [str(tmp_path)])
+    expected = np.asarray(Image.open(tmp_path / "a.jpg").convert("RGB"))
+    assert np.array_equal(decode(source.read_checked(0)), expected)
+    for batches in (training_batches(source, 2, 24, 1), training_batches(source, 2, 24, 1, augment=False)):
+        images, labels = next(iter(batches))
+        assert images.shape == (2, 24, 24, 3) and sorted(labels.numpy()) == [0, 1]
+
+
+def test_a_damaged_image_of_another_kind_is_named(tmp_path):
+    (tmp_path / "a.avif").write_bytes(picture(1, (64, 48), kind="AVIF")[:200])
+    (tmp_path / "b.jpg").write_bytes(picture(2, (64, 48)))
+    write_image_list(tmp_path / "train.txt", ["a.avif", "b.jpg"], [0, 1], [(64, 48)] * 2)
+    source = read_labelled_images([str(tmp_path / "train.txt")], [str(tmp_path)])
+    with pytest.raises(InputError, match="a.avif: cannot be decoded"), unreadable_image_named(source):
+        next(iter(training_batches(source, 2, 24, 1)))
