@@ -31,6 +31,11 @@ def is_quiet() -> bool:
     return _asked_for or os.environ.get("RRT_QUIET", "0") not in ("", "0")
 
 
+def lock_with_threads() -> None:
+    """For a process that may be killed: the lock of bars is otherwise a semaphore of the system, which stays behind."""
+    tqdm.set_lock(threading.RLock())
+
+
 def bar(items=None, what="", unit="it", total=None, *, passing=False, shown=True, **options) -> tqdm:
     """A bar over `items`, or of a `total` that the caller moves with update(n): tqdm, whose other options are taken,
     too.

@@ -9,12 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import threading
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-
-from tqdm import tqdm
 
 from delg_extract.extraction.extractor import Extractor
 from delg_extract.extraction.open import open_network
@@ -30,6 +27,7 @@ from rrt.errors import InputError, describe_error
 from rrt.files.machine import end_with_parent
 from rrt.files.pictures import Box
 from rrt.formats.image_jobs import Job, ReadImage, read_image
+from rrt.progress import lock_with_threads
 from rrt.store.records import Skipped
 from rrt.store.writer import write_store
 
@@ -40,7 +38,7 @@ def start_worker() -> None:
     """Initialiser of the worker: it ends with its parent, leaves Ctrl-C to it and prints nothing on its streams."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed process leaves behind
+    lock_with_threads()
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nothing, stream)

@@ -8,6 +8,7 @@ the rows of all pairs end to end without padding (``rrt.network.attention``).
 """
 
 import inspect
+from enum import IntEnum
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +19,17 @@ from rrt.network.attention import Packing, attend
 from rrt.network.feedforward import CACHED_ROWS, CachedFeedForward
 
 NUM_SCALES = 7
-(
-    SEGMENT_QUERY_LOCAL,
-    SEGMENT_CANDIDATE_LOCAL,
-    SEGMENT_CLS,
-    SEGMENT_SEP,
-    SEGMENT_QUERY_GLOBAL,
-    SEGMENT_CANDIDATE_GLOBAL,
-) = range(6)
+
+
+class Segment(IntEnum):
+    """Rows of the learned table that tells the tokens of a pair apart, in the order of the published checkpoints."""
+
+    QUERY_LOCAL = 0
+    CANDIDATE_LOCAL = 1
+    CLS = 2
+    SEP = 3
+    QUERY_GLOBAL = 4
+    CANDIDATE_GLOBAL = 5
 
 
 def _relu(x: torch.Tensor) -> torch.Tensor:
@@ -265,12 +269,12 @@ class RRT(nn.Module):
         ones = src_global.new_ones(len(src_global), 1, 1)
         tokens = torch.cat(
             [
-                ones * segment[SEGMENT_CLS],
-                (self.global_tokens(src_global) + segment[SEGMENT_QUERY_GLOBAL])[:, None],
-                self.local_tokens(src_local, src_scales) + segment[SEGMENT_QUERY_LOCAL],
-                ones * segment[SEGMENT_SEP],
-                (self.global_tokens(tgt_global) + segment[SEGMENT_CANDIDATE_GLOBAL])[:, None],
-                self.local_tokens(tgt_local, tgt_scales) + segment[SEGMENT_CANDIDATE_LOCAL],
+                ones * segment[Segment.CLS],
+                (self.global_tokens(src_global) + segment[Segment.QUERY_GLOBAL])[:, None],
+                self.local_tokens(src_local, src_scales) + segment[Segment.QUERY_LOCAL],
+                ones * segment[Segment.SEP],
+                (self.global_tokens(tgt_global) + segment[Segment.CANDIDATE_GLOBAL])[:, None],
+                self.local_tokens(tgt_local, tgt_scales) + segment[Segment.CANDIDATE_LOCAL],
             ],
             dim=1,
         )

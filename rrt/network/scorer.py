@@ -20,15 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from rrt.errors import InputError
 from rrt.network.attention import Packing
 from rrt.network.image_bank import ImageBank
-from rrt.network.model import (
-    SEGMENT_CANDIDATE_GLOBAL,
-    SEGMENT_CANDIDATE_LOCAL,
-    SEGMENT_CLS,
-    SEGMENT_QUERY_GLOBAL,
-    SEGMENT_QUERY_LOCAL,
-    SEGMENT_SEP,
-    halve,
-)
+from rrt.network.model import Segment, halve
 from rrt.network.pairs import check_binning
 from rrt.network.precision import BATCH_TOKENS, DTYPES, ScoringSettings, default_memory_mb, resolve_precision
 from rrt.progress import bar
@@ -262,10 +254,10 @@ class _Run:
         image = self.bank.rows[first : first + self.counts[query]]
         tokens = torch.cat(
             [
-                segments[SEGMENT_CLS, None],
-                image[:1] + segments[SEGMENT_QUERY_GLOBAL],
-                image[1:] + segments[SEGMENT_QUERY_LOCAL],
-                segments[SEGMENT_SEP, None],
+                segments[Segment.CLS, None],
+                image[:1] + segments[Segment.QUERY_GLOBAL],
+                image[1:] + segments[Segment.QUERY_LOCAL],
+                segments[Segment.SEP, None],
             ]
         )
         return _Prepared(tokens, self.network.encoder.layers[0].project(tokens) if self.settings.prepared else None)
@@ -324,10 +316,10 @@ class _Run:
         first = np.cumsum(lengths) - lengths
         source = _ranges(candidate_rows, candidate_counts, device)
         target = _ranges(first + query_counts, candidate_counts, device)
-        candidates = self.bank.rows.index_select(0, source).float().add_(self.segments[SEGMENT_CANDIDATE_LOCAL])
+        candidates = self.bank.rows.index_select(0, source).float().add_(self.segments[Segment.CANDIDATE_LOCAL])
         globals_ = _on(candidate_rows, device)
         heads = _on(np.cumsum(candidate_counts) - candidate_counts, device)
-        candidates[heads] = self.bank.rows[globals_] + self.segments[SEGMENT_CANDIDATE_GLOBAL]
+        candidates[heads] = self.bank.rows[globals_] + self.segments[Segment.CANDIDATE_GLOBAL]
         query_source, query_target = _ranges(query_rows, query_counts, device), _ranges(first, query_counts, device)
 
         def join(query_part, candidate_part):

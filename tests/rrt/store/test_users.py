@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from builders import records_in
-from reranking import LOCAL_DIM, NETWORK, make_dataset, make_source
+from reranking import LOCAL_DIM, NETWORK, make_batch, make_dataset, make_source
 
 from rrt.datasets.sets import store_path
 from rrt.network.model import RRT
@@ -32,7 +32,7 @@ def results(world, **layout):
     model = RRT(**NETWORK)
     logits = Scorer(model, Store(path), max_local=7).score(np.arange(4), [np.arange(48)] * 4)
     source = make_source(dataset, planted_steps=1)
-    batches = [source.batch(source.plan(0, epoch), 0) for epoch in (0, 1)]
+    batches = [make_batch(source, source.plan(0, epoch), 0) for epoch in (0, 1)]
     arrays = [getattr(batch.images, name) for batch in batches for name in ("global_", "scales", "offsets")]
     # Descriptors travel to the device in the type of the store.
     arrays += [np.asarray(batch.images.descriptors, np.float32) for batch in batches]

@@ -44,7 +44,7 @@ def curves_of_delg(path, monkeypatch):
 
 
 def comparison(path, monkeypatch):
-    from rrt.commands.compare import draw
+    from rrt.evaluation.comparison import draw
 
     rows = [
         {
@@ -117,7 +117,7 @@ def pair_without_a_transform(path, monkeypatch):
 MAKERS = {
     "rrt/training/log.py": [curves_of_rrt, curves_of_rrt_without_a_watched_set],
     "delg_extract/training/log.py": [curves_of_delg],
-    "rrt/commands/compare.py": [comparison],
+    "rrt/evaluation/comparison.py": [comparison],
     "rrt/training/recipes.py": [recipes],
     "delg_extract/show_attention.py": [attention_of_delg],
     "delg_extract/match_images.py": [matches_of_images],
