@@ -31,6 +31,11 @@ def describe_error(error):
     return " ".join(str(error).splitlines()) or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says first, at most 200 characters; the name of its kind where it says nothing."""
+    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def check_choice(name: str, value, choices) -> None:
     """InputError unless the setting is one of the choices."""
     if value not in choices:

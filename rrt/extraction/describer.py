@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from rrt.errors import InputError
+from rrt.errors import InputError, first_line
 from rrt.extraction.levels import Level, LevelDescriber, changed_settings, gem, level_of
 from rrt.extraction.onnx_file import open_onnx
 from rrt.extraction.options import TRANSFORMERS_ONLY
@@ -115,8 +115,8 @@ class OnnxDescriber(LevelDescriber):
         try:
             outputs = self._session.run(None, {self._input: normalized})
         except Exception as error:  # ONNX Runtime raises kinds of its own that share no base
-            reason = str(error).strip().splitlines()[0][:200]
-            raise InputError(f"{self.path}: it cannot take an image of {pixels.shape[:2]} pixels ({reason})") from None
+            shape = pixels.shape[:2]
+            raise InputError(f"{self.path}: it cannot take an image of {shape} pixels ({first_line(error)})") from None
         return self._of_any(dict(zip(self._names, map(np.asarray, outputs))))
 
     def _of_any(self, outputs: dict[str, np.ndarray]) -> Level:

@@ -9,7 +9,7 @@ from typing import Any
 import onnxruntime
 from google.protobuf.message import DecodeError
 
-from rrt.errors import InputError
+from rrt.errors import InputError, first_line
 from rrt.formats.protobuf import message_classes
 
 # Those that ONNX defines, and ONNX Runtime's own, which exporters and optimisers write.
@@ -46,7 +46,7 @@ def open_onnx(path: str | Path, threads: int, remedy: str = "export the model ag
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises kinds of its own that share no base
-        raise InputError(f"{path}: ONNX Runtime cannot open it ({_first_line(error)}); {remedy}") from None
+        raise InputError(f"{path}: ONNX Runtime cannot open it ({first_line(error)}); {remedy}") from None
 
 
 def _refuse_what_is_not_plain(path, remedy):
@@ -83,7 +83,3 @@ def _refuse_what_is_not_plain(path, remedy):
 def _locations(tensors) -> Iterator[str]:
     for tensor in tensors:
         yield from (entry.value for entry in tensor.external_data if entry.key == "location")
-
-
-def _first_line(error) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

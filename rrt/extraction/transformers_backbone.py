@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from rrt.devices import choose_device
-from rrt.errors import InputError, check_choice
+from rrt.errors import InputError, check_choice, first_line
 from rrt.extraction.levels import Level, LevelDescriber, changed_settings, gem, level_of
 from rrt.extraction.options import ATTENTIONS, GLOBAL_POOLS
 from rrt.extraction.projections import load_projections
@@ -114,13 +114,13 @@ class TransformersDescriber(LevelDescriber):
             output = self._run(black)
         except (RuntimeError, ValueError) as error:
             if not isinstance(side, int):
-                raise InputError(f"{self._where}: the model cannot run ({_first_line(error)}); give another") from None
+                raise InputError(f"{self._where}: the model cannot run ({first_line(error)}); give another") from None
             # Models that cannot interpolate their positions take images of one size alone.
             self._fixed = (side, side)
             try:
                 output = self._run(black)
             except (RuntimeError, ValueError):
-                raise InputError(f"{self._where}: the model cannot run ({_first_line(error)}); give another") from None
+                raise InputError(f"{self._where}: the model cannot run ({first_line(error)}); give another") from None
         state = output.last_hidden_state
         if not torch.isfinite(state).all():
             raise InputError(
@@ -224,7 +224,3 @@ def _whole_number(layer) -> int | None:
         return None if layer is None else int(layer)
     except ValueError:
         raise InputError(f"--layer {layer}: the layers of a transformers model are whole numbers") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), type(error).__name__)

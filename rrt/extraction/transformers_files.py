@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rrt.errors import InputError
+from rrt.errors import InputError, first_line
 from rrt.files.atomic import sha256_of_file
 
 # What is fetched of the hub; weights in other formats are not even downloaded.
@@ -119,7 +119,7 @@ def open_model(checkpoint: Checkpoint, device: str) -> tuple[Any, bool]:
         try:
             config = transformers.AutoConfig.from_pretrained(folder, **options)
         except Exception as error:  # transformers raises those of its readers and checks
-            raise InputError(f"{folder / 'config.json'}: {_first_line(error)}; fetch the model again") from None
+            raise InputError(f"{folder / 'config.json'}: {first_line(error)}; fetch the model again") from None
         # Of models of images and text only the tower of the images is loaded.
         config = getattr(config, "vision_config", config)
         options |= {"config": config, "use_safetensors": True, "output_loading_info": True, "dtype": "float32"}
@@ -131,7 +131,7 @@ def open_model(checkpoint: Checkpoint, device: str) -> tuple[Any, bool]:
                 model, report = load(attn_implementation="eager")
         except Exception as error:  # those of safetensors and of missing libraries, besides
             raise InputError(
-                f"{folder}: the model cannot be loaded ({_first_line(error)}); fetch it again, or give another"
+                f"{folder}: the model cannot be loaded ({first_line(error)}); fetch it again, or give another"
             ) from None
     if model.main_input_name != "pixel_values":
         raise InputError(f"{folder}: {type(model).__name__} takes {model.main_input_name}, not images; give another")
@@ -182,7 +182,3 @@ def _quiet(transformers):
 
 def _not_installed(name: str) -> InputError:
     return InputError(f"--model transformers:{name}: transformers is not installed; pip install 'rrt[backbones]'")
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from rrt.command_line.parser import run_command
-from rrt.errors import InputError
+from rrt.errors import InputError, first_line
 from rrt.files.atomic import atomic_path
 
 
@@ -88,3 +88,11 @@ def test_importing_the_package_loads_nothing_heavy():
         assert not heavy, heavy
     """)
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "text, expected", [("\n  bad file \nmore", "bad file"), ("", "KeyError"), ("x" * 300, "x" * 200)]
+)
+def test_an_error_of_a_library_is_quoted_by_its_first_line(text, expected):
+    error = KeyError() if not text else OSError(text)
+    assert first_line(error) == expected

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
 import sys
 
 import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
+from places import ROOT
 from tiny_backbones import save_backbone
 
 from rrt.errors import InputError
@@ -177,3 +179,11 @@ def test_sharded_weights_are_one_model(saved, tmp_path):
     assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
     whole, shards = (open_describer(f"transformers:{path}", image_size=56) for path in (saved, tmp_path / "shards"))
     assert whole.local_dim == shards.local_dim and whole.sha256 != shards.sha256
+
+
+def test_the_shipped_model_needs_neither_torch_nor_transformers():
+    program = (
+        "import sys; from rrt.extraction import open_describer; open_describer('lite0', threads=1);"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'tensorflow')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
