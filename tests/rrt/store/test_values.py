@@ -62,6 +62,11 @@ def test_zeros_stay_zeros_and_no_rows_stay_no_rows(dtype):
     assert to_float32(to_stored(rows[:0], dtype)).shape == (0, 8)
 
 
+def test_every_int8_row_but_that_of_zeros_is_read_as_a_unit_row():
+    stored = np.int8([[1, 0], [0, -1], [3, 4], [0, 0]])
+    np.testing.assert_allclose(to_float32(stored), [[1, 0], [0, -1], [0.6, 0.8], [0, 0]], atol=1e-6)
+
+
 def test_int8_is_kept_when_it_is_written_again():
     kept = to_stored(unit_rows(np.random.default_rng(1), 500, 40), "int8")
     np.testing.assert_array_equal(to_stored(to_float32(kept), "int8"), kept)
