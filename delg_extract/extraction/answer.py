@@ -1,6 +1,6 @@
 """Describes single images for another program: the network stays loaded, an image takes as long as its convolutions.
 
-What a worker process of `concurrent.futures` runs (rrt/photo_index/extraction.py). TensorFlow is loaded in that process
+What a worker process of `concurrent.futures` runs (rrt/photo_index/delg.py). TensorFlow is loaded in that process
 alone, and no exception of TensorFlow leaves it: to unpickle one, the program would have to load TensorFlow too.
 """
 
@@ -26,12 +26,11 @@ from delg_extract.extraction.parts import to_record
 from rrt.errors import InputError, describe_error
 from rrt.files.machine import end_with_parent
 from rrt.files.pictures import Box
-from rrt.formats.image_jobs import Job, ReadImage, read_image
+from rrt.formats.image_jobs import Job, ReadImage, read_query
 from rrt.progress import lock_with_threads
-from rrt.store.records import Skipped
-from rrt.store.writer import write_store
+from rrt.store.records import ImageRecord, Skipped
 
-QUERY = "query"  # the name of the image in a store that is written
+QUERY = "query"  # the name of the image
 
 
 def start_worker() -> None:
@@ -50,14 +49,14 @@ def load(words: tuple[str, ...]) -> None:
         _opened(words)
 
 
-def describe_image(words: tuple[str, ...], path: str, output: str, box: Box | None = None) -> tuple[int, int]:
-    """Write a store of one image, turned as its EXIF orientation says and cropped to ``box`` (pixels of the upright
-    image); returns (width, height) of what was described.
+def describe_image(words: tuple[str, ...], path: str, box: Box | None = None) -> ImageRecord:
+    """The descriptors of an image, turned as its EXIF orientation says and cropped to ``box`` (pixels of the upright
+    image).
 
     words: options of the extraction, as on a command line. Raises InputError with the reason alone, without the path.
     """
     try:
-        return _described(words, path, output, box)
+        return _described(words, path, box)
     except (InputError, OSError) as error:
         raise InputError(describe_error(error)) from None
     except Exception as error:
@@ -73,24 +72,13 @@ def _opened(words: tuple[str, ...]) -> tuple[Extractor, Extraction]:
     return Extractor(open_network(asked.model, asked.precision, **asked.override), asked.settings), asked
 
 
-def _described(words, path, output, box) -> tuple[int, int]:
-    extractor, asked = _opened(words)
-    whole = read_image(Job(QUERY, Path(path), upright=True))
-    if whole.pixels is None:
-        raise InputError(whole.reason)
-    pixels = whole.pixels
-    if box:
-        x1, y1, x2, y2 = box
-        # An image of its own: the reference's factor for crops would leave a small object of a large photograph few
-        # pixels.
-        pixels = pixels[max(0, y1) : y2, max(0, x1) : x2]
-        if 0 in pixels.shape:
-            height, width = whole.pixels.shape[:2]
-            raise InputError(f"the box {x1},{y1},{x2},{y2} lies outside of the image of {width} x {height} pixels")
+def _described(words, path, box) -> ImageRecord:
+    extractor, _ = _opened(words)
+    # A box is an image of its own: the reference's factor for crops would leave a small object of a large photograph
+    # few pixels.
+    pixels = read_query(path, box)
     (descriptors,) = extractor.describe([extractor.resize(pixels)])
-    record = to_record(ReadImage(whole.job, pixels), descriptors)
+    record = to_record(ReadImage(Job(QUERY, Path(path)), pixels), descriptors)
     if isinstance(record, Skipped):
         raise InputError(record.reason)
-    write_store(output, [record], settings=asked.identity, model_sha256=asked.model_sha256)
-    width, height = record.size
-    return int(width), int(height)
+    return record

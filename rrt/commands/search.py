@@ -8,9 +8,8 @@
     python tools/search.py measure INDEX --query_list test_query.txt --gallery_list test_gallery.txt \\
         --ground_truth gnd.pkl --image_dir D
 
-Photographs are described by DELG (delg_extract/), the shipped small model unless --model names another, searched
-exactly by global descriptors and reranked. What an interrupted build has finished is not done again. COMMAND --help has
-the options.
+Photographs are described by the shipped model lite0 unless --model names another, searched exactly by global
+descriptors and reranked. What an interrupted build has finished is not done again. COMMAND --help has the options.
 """
 
 import argparse
@@ -24,6 +23,7 @@ from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, check_count
 from rrt.files.atomic import write_bytes
 from rrt.files.names import shown
+from rrt.files.pictures import parse_box
 
 MOST_TOLD = 10  # skipped photographs that build names on the console
 
@@ -127,12 +127,10 @@ def _add_ranking(p):
     how = p.add_argument_group("reranking")
     how.add_argument(
         "--method",
-        help="rrt (default where there is a checkpoint for the model), geometric or another method of "
-        "rrt.rerankers, a chain of them as a+b, or none",
+        help="maxsim (default with lite0), rrt (default with --reranker), geometric or another method of "
+        "rrt.rerankers, a chain of them as a+b, or none (default with other models)",
     )
-    how.add_argument(
-        "--reranker", metavar="CHECKPOINT", help="checkpoint of rrt (default: the one shipped with the shipped model)"
-    )
+    how.add_argument("--reranker", metavar="CHECKPOINT", help="checkpoint of rrt")
     how.add_argument(
         "--fusion", metavar="FILE", help="fusion.json of tools/tune_fusion.py: blend with the global similarity"
     )
@@ -181,21 +179,20 @@ def build(args):
 
 def query(args):
     """Prints and writes the photographs most like an image."""
-    from rrt.photo_index.extraction import Describer
+    from rrt.photo_index.extraction import open_describer
     from rrt.photo_index.manifest import read_manifest
 
     check_count("k", args.k)
-    manifest = read_manifest(args.index)
-    with closing(Describer(manifest.extraction["flags"])) as describer:
+    manifest, box = read_manifest(args.index), parse_box(args.crop, "--crop") if args.crop else None
+    with closing(open_describer(Path(args.index), manifest.extraction)) as describer:
         if args.crop or not _is_photograph(manifest, args.picture):
             if not Path(args.picture).exists() and args.picture not in manifest.photographs:
                 raise InputError(f"{args.picture}: neither a file nor a photograph of the index {args.index}")
-            describer.start()  # TensorFlow and PyTorch load at the same time
+            describer.start()  # a DELG model loads beside what follows
         from rrt.photo_index.query import PhotoIndex, ranker_of
         from rrt.photo_index.report import as_html, as_json, as_text
-        from rrt.photo_index.service import answer_file, answer_photograph, parse_box
+        from rrt.photo_index.service import answer_file, answer_photograph
 
-        box = parse_box(args.crop, "--crop") if args.crop else None
         index = PhotoIndex(args.index)
         ranker = ranker_of(index.manifest, args)
         number = index.find(args.picture)

@@ -54,6 +54,20 @@ class Decoded(NamedTuple):
         return self.pixels.shape[1::-1]
 
 
+def parse_box(text: str, name: str = "the box") -> Box:
+    """``x1,y1,x2,y2``, also in brackets, in pixels; x2 and y2 lie outside. name: what errors call it. Raises
+    InputError."""
+    try:
+        x1, y1, x2, y2 = (int(part) for part in text.removeprefix("[").removesuffix("]").split(","))
+    except ValueError:
+        raise InputError(f"{name} {text[:40]}: expected x1,y1,x2,y2, four whole numbers of pixels") from None
+    if not (0 <= x1 < x2 <= 10**6 and 0 <= y1 < y2 <= 10**6):
+        raise InputError(
+            f"the box {x1},{y1},{x2},{y2} is empty or has its corners the wrong way round; expected x1 < x2 and y1 < y2"
+        )
+    return x1, y1, x2, y2
+
+
 def decode(path: str | Path | io.BytesIO, box: Box | None = None, turned: bool = False) -> Decoded:
     """RGB of a file (or its bytes), cropped to the box (x1, y1, x2, y2) in pixels. turned: upright, as EXIF says, which
     the reference ignores. Raises Unreadable."""

@@ -47,6 +47,22 @@ def read_image(job: Job) -> ReadImage:
     return ReadImage(job, found.pixels, max(found.size) / max(found.whole_size))
 
 
+def read_query(path: str | Path, box: Box | None = None) -> np.ndarray:
+    """uint8 RGB [H, W, 3] of an image that is searched for, upright; of ``box`` alone (pixels of the upright image) as
+    far as it lies in the image. Raises InputError with the reason alone, without the path."""
+    whole = read_image(Job("query", Path(path), upright=True))
+    if whole.pixels is None:
+        raise InputError(whole.reason)
+    if box is None:
+        return whole.pixels
+    x1, y1, x2, y2 = box
+    pixels = whole.pixels[max(0, y1) : y2, max(0, x1) : x2]
+    if 0 in pixels.shape:
+        height, width = whole.pixels.shape[:2]
+        raise InputError(f"the box {x1},{y1},{x2},{y2} lies outside of the image of {width} x {height} pixels")
+    return pixels
+
+
 def read_table(path: str | Path) -> list[Job]:
     """The images of a table: a JSON object {name in the store: path of the file}. Raises InputError naming the file."""
     try:

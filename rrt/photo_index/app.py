@@ -26,8 +26,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rrt.errors import InputError
-from rrt.files.pictures import Box
-from rrt.photo_index.service import Refusal, Service, parse_box
+from rrt.files.pictures import Box, parse_box
+from rrt.photo_index.service import Refusal, Service
 
 PAGE = Path(__file__).with_name("page")
 FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}

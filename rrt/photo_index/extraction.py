@@ -1,66 +1,98 @@
-"""The processes that describe images: TensorFlow is loaded in them alone, stores are what they hand over."""
+"""How the images of an index are described: the options, what a manifest keeps of them, and who does the work.
+
+Models of rrt/extraction (lite0, the default, and those named KIND:...) are run by this program, DELG models by
+processes with TensorFlow (rrt/photo_index/delg.py).
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryFile
+from typing import Protocol
 
-from delg_extract.extraction.answer import describe_image, load, start_worker
-from delg_extract.extraction.options import (
-    add_model_option,
-    add_pca_options,
-    add_settings_options,
-    requested_extraction,
-)
+from delg_extract.extraction.options import add_pca_options, add_settings_options
 from rrt.errors import InputError
-from rrt.files.atomic import sha256_of_file
+from rrt.extraction import describer as models
+from rrt.extraction.extract import Plan
+from rrt.extraction.extract import extract as extract_plan
 from rrt.files.pictures import Box
+from rrt.formats.image_jobs import collect_jobs, read_image, read_query, read_table
+from rrt.photo_index import delg
+from rrt.photo_index.delg import Flags
 from rrt.progress import bar
-from rrt.store.schema import canonical_settings, first_difference, parts_path
+from rrt.store.memory import MemoryStore
+from rrt.store.records import ImageRecord
+from rrt.store.schema import canonical_settings, first_difference
+from rrt.store.store import Store
 
-ROOT = Path(__file__).resolve().parents[2]
-SHIPPED_MODEL = ROOT / "rrt_gld_ckpts" / "delg_small.h5"
-SHIPPED_WHITENING = SHIPPED_MODEL.with_name("whitening_small.npz")
-# Those of rrt_scripts/quickstart.sh.
-SHIPPED_FLAGS = [["--max_image_size", "320"], ["--max_features", "200"], ["--no-block3_strides"]]
+LITE0 = "lite0"
+KINDS = ("onnx", "transformers")  # of models of rrt/extraction, before the colon
 BLOCK = 32  # images a part: what a kill can cost
+QUERY = "query"  # the name of an image that is searched for
+_SHARED = ("model", "scales", "max_features")  # options of every model
+_OWN = ("image_size", "layer")  # options of models that are no DELG
 _VALUES = (
-    *("model", "preset", "config", "scales", "max_features", "score_threshold", "max_image_size", "min_image_size"),
-    *("global_scales", "precision", "pca_dir", "pca_dim"),
+    *_SHARED,
+    *_OWN,
+    *("preset", "config", "score_threshold", "max_image_size", "min_image_size", "global_scales", "precision"),
+    *("pca_dir", "pca_dim"),
 )
+_NAMING = ("--model", "--preset", "--config")  # each names a model
 _SWITCHES = ("block3_strides", "normalize_scales")
-_PATHS = ("model", "config", "pca_dir")
+
+
+class Describer(Protocol):
+    """Describes single images."""
+
+    def start(self) -> None:
+        """Load the model now."""
+        ...
+
+    def describe(self, image: str | Path, box: Box | None = None) -> ImageRecord:
+        """The descriptors of an image (upright, cropped to ``box``). Raises InputError with the reason alone when it
+        cannot be described."""
+        ...
+
+    def close(self) -> None:
+        """End, also in the middle of an image."""
+        ...
+
+
+# ---- options ---------------------------------------------------------------------------------------------------------
 
 
 def add_extraction_options(parser: argparse.ArgumentParser) -> None:
-    """The options of delg_extract/extract.py that say how images are described."""
-    add_model_option(parser)
+    """The options that say how images are described."""
+    parser.add_argument(
+        "--model",
+        "--weights",
+        dest="model",
+        help="lite0 (default), onnx:FILE, or a DELG model: weight file of delg_extract/train.py, or a SavedModel",
+    )
+    own = parser.add_argument_group("models that are no DELG")
+    own.add_argument(
+        "--image_size", type=int, help="longest side of an image at scale 1, pixels (default: the model's)"
+    )
+    own.add_argument("--layer", help="with onnx:FILE, the output that is the map of local descriptors")
     add_pca_options(add_settings_options(parser))
 
 
-def flags_of(args: argparse.Namespace) -> list[list[str]]:
+def flags_of(args: argparse.Namespace) -> Flags:
     """The options that were given, each with its values, paths absolute, as another process takes them. Raises
-    InputError for descriptors that search needs and that are switched off."""
+    InputError for those that do not fit the model, and for descriptors that search needs and that are switched off."""
     flags = []
     for name in _VALUES:
         value = getattr(args, name)
         if value is None or (name == "precision" and value == "float32"):
             continue
-        values = value if isinstance(value, list) else [value]
-        flags.append([f"--{name}", *(os.path.abspath(value) if name in _PATHS else str(value) for value in values)])
+        if name in ("model", "config", "pca_dir"):
+            value = _absolute(value)
+        flags.append([f"--{name}", *map(str, value if isinstance(value, list) else [value])])
     switches = {name: getattr(args, name) for name in _SWITCHES}
     flags += [[f"--{name}" if on else f"--no-{name}"] for name, on in switches.items() if on is not None]
     if args.pca_whitening:
@@ -71,33 +103,70 @@ def flags_of(args: argparse.Namespace) -> list[list[str]]:
     return flags
 
 
-def merged_flags(known: list[list[str]], given: list[list[str]]) -> list[list[str]]:
-    """The options that were known, except those that are given again, and the options given."""
+def _absolute(model: str) -> str:
+    kind, colon, path = model.partition(":")
+    if model == LITE0 or (kind in KINDS and not os.path.exists(path)):
+        return model
+    return f"{kind}:{os.path.abspath(path)}" if kind in KINDS and colon else os.path.abspath(model)
+
+
+def merged_flags(known: Flags, given: Flags) -> Flags:
+    """The options that were known, except those that are given again, and the options given; the latter alone where
+    they name a model of the other kind."""
+    if any(flag[0] in _NAMING for flag in given) and bool(_model(given)) != bool(_model(known)):
+        return given
     names = {flag[0].replace("--no-", "--") for flag in given}
     return [flag for flag in known if flag[0].replace("--no-", "--") not in names] + given
 
 
-def command_line(flags: list[list[str]]) -> list[str]:
-    """The options as a command takes them. Without a model they mean the shipped one, and its settings unless they say
-    others."""
-    if not any(flag[0] in ("--model", "--preset", "--config") for flag in flags):
-        flags = [["--model", str(SHIPPED_MODEL)], *SHIPPED_FLAGS, *flags]
-    return [word for flag in flags for word in flag]
+def _model(flags: Flags) -> str | None:
+    """What is meant by the options: a model of rrt/extraction, None for one of DELG."""
+    named = dict(flag[:2] for flag in flags if flag[0] in _NAMING)
+    model = named.get("--model", LITE0 if not named else "")
+    return model if model == LITE0 or model.partition(":")[0] in KINDS else None
 
 
-def describe_extraction(flags: list[list[str]]) -> dict:
-    """What a manifest keeps of how images are described: {"flags", "model_sha256", "settings"}. Raises InputError for
-    flags that cannot be and for a model that is not there."""
+def is_shipped(flags: Flags) -> bool:
+    """Whether the options mean the shipped model."""
+    return _model(flags) == LITE0
+
+
+def _open(flags: Flags, threads: int | None = None) -> partial[models.Describer]:
+    """What opens the describer that the options mean, once ``threads`` are given."""
+    model, own = _model(flags), [f"--{name}" for name in (*_SHARED, *_OWN)]
+    for flag in flags:
+        if flag[0] not in own:
+            raise InputError(f"{flag[0]}: an option of DELG models, not of {model}; leave it out")
     parser = argparse.ArgumentParser()
     add_extraction_options(parser)
-    asked = requested_extraction(parser.parse_args(command_line(flags)))
-    settings = canonical_settings("index", {**asked.identity, **asked.settings.as_json(), "exif_rotation": True})
-    return {"flags": flags, "model_sha256": asked.model_sha256, "settings": settings}
+    args = parser.parse_args([word for flag in flags for word in flag])
+    settings = {name: getattr(args, name) for name in ("scales", "max_features", *_OWN)}
+    return partial(
+        models.open_describer, model, **{name: value for name, value in settings.items() if value is not None}
+    )
 
 
-def is_shipped(known: dict) -> bool:
-    """Whether what describe_extraction() gave is of the shipped model."""
-    return SHIPPED_MODEL.exists() and known["model_sha256"] == sha256_of_file(SHIPPED_MODEL)
+# ---- what a manifest keeps -------------------------------------------------------------------------------------------
+
+
+def describe_extraction(flags: Flags) -> dict:
+    """What a manifest keeps of how images are described: {"flags", "model_sha256", "settings"}. Raises InputError for
+    flags that cannot be and for a model that is not there."""
+    if _model(flags):
+        return _kept(flags, _open(flags)())
+    for flag in flags:
+        if flag[0] in [f"--{name}" for name in _OWN]:
+            raise InputError(f"{flag[0]}: not an option of DELG models; leave it out")
+    identity, sha256 = delg.identity(flags)
+    return {"flags": flags, "model_sha256": sha256, "settings": _settings(identity)}
+
+
+def _kept(flags: Flags, model: models.Describer) -> dict:
+    return {"flags": flags, "model_sha256": model.sha256, "settings": _settings(model.identity)}
+
+
+def _settings(identity: dict) -> dict:
+    return canonical_settings("index", {**identity, "exif_rotation": True})
 
 
 def check_same_extraction(folder: Path, known: dict, asked: dict) -> None:
@@ -116,127 +185,76 @@ def check_same_extraction(folder: Path, known: dict, asked: dict) -> None:
         )
 
 
-def working_environment() -> dict:
-    """Of processes that find this package wherever they start."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+# ---- the work --------------------------------------------------------------------------------------------------------
 
 
-def extract(
-    flags: list[list[str]], table: Path, output: Path, count: int, num_workers: int, lock: tuple[int, ...]
-) -> None:
-    """Describes the images of a table (see delg_extract/extract.py --table), ``count`` of them, into a store. What an
-    earlier run had finished is kept. lock: descriptors that the process holds open as long as it lives. Raises
-    InputError when it fails."""
-    command = [sys.executable, "-m", "delg_extract.extract", *command_line(flags)]
-    command += ["--table", str(table), "--output", str(output), "--exif_rotation", "--allow_missing"]
-    command += ["--block", str(BLOCK), "--num_workers", str(num_workers), "--end_with_stdin"]
-    parts = parts_path(output)
-    with TemporaryFile() as messages, bar(total=count, what="describing", unit="image") as shown:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=messages,
-            env=working_environment(),
-            pass_fds=lock,
-        )
+def extract(flags: Flags, table: Path, output: Path, count: int, num_workers: int, lock: tuple[int, ...]) -> None:
+    """Describes the images of a table ({name: path} in JSON), ``count`` of them, into a store. What an earlier run had
+    finished is kept. num_workers: processes, 0 = a sensible number. lock: descriptors that a process of another program
+    holds open as long as it lives. Raises InputError when it fails."""
+    if not _model(flags):
+        return delg.extract(flags, table, output, count, BLOCK, num_workers, lock)
+    opener = _open(flags)
+    model = opener(threads=1)
+    jobs = tuple(replace(job, upright=True) for job in read_table(table))
+    plan = Plan(opener, jobs, str(output), _settings(model.identity), BLOCK)
+    extract_plan(plan, model.sha256, output.stem, num_workers)
+
+
+def describe_queries(known: dict, query_list: str, ground_truth: str, image_dir: str, folder: Path) -> Store:
+    """The queries of a list, described as an index's photographs (``known``: what its manifest keeps), upright and
+    cropped to their boxes. folder: for a store, where one is written. Raises InputError."""
+    flags = known["flags"]
+    if not _model(flags):
+        delg.extract_queries(flags, query_list, ground_truth, image_dir, folder / "queries.h5")
+        return Store(folder / "queries.h5")
+    model = _open(flags)()
+    jobs = collect_jobs([], [query_list], ground_truth, image_dir)
+    return MemoryStore.of(list(_described(model, bar(jobs, "describing queries", "query"))))
+
+
+def _described(model: models.Describer, jobs) -> Iterator[ImageRecord]:
+    for job in jobs:
+        image = read_image(replace(job, upright=True))
+        if image.pixels is None:
+            raise InputError(f"{job.file}: {image.reason}; mend the query, or take it out of the list")
         try:
-            while process.poll() is None:
-                # The bar of that process would be drawn for a file.
-                done = BLOCK * sum(".tmp" not in path.name for path in parts.glob("part-*.h5"))
-                shown.update(max(0, min(done, count) - shown.n))
-                time.sleep(0.2)
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()  # ends it, if it is at work yet
-            process.wait()
-        shown.update(count - shown.n if process.returncode == 0 else 0)
-        if process.returncode:
-            messages.seek(0)
-            raise InputError(reason_of(messages.read().decode(errors="replace"), process.returncode))
+            yield model.describe(image.pixels, job.name, image.resize_factor)
+        except models.TooSmall as too_small:
+            raise InputError(f"{job.file}: {too_small}; take the query out of the list") from None
 
 
-def reason_of(messages: str, status: int) -> str:
-    """The error line of a process that failed, or the last line it wrote."""
-    lines = [line.strip() for line in messages.replace("\r", "\n").splitlines() if line.strip()]
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if errors:
-        return errors[-1]
-    if status < 0:
-        reason = "its process was killed; out of memory?"
-    else:
-        reason = lines[-1][:300] if lines else f"status {status}"
-    return f"the extraction ended early ({reason}); run again"
+def open_describer(folder: Path, known: dict) -> Describer:
+    """What describes single images as those of the index ``folder`` are. known: what its manifest keeps."""
+    if not _model(known["flags"]):
+        return delg.DelgDescriber(known["flags"])
+    return LocalDescriber(folder, known)
 
 
-@dataclass
-class Describer:
-    """A process with TensorFlow that describes single images: started when it is first needed, and again when it has
-    died.
+class LocalDescriber:
+    """A Describer in this process. Its model is opened when it is first needed; InputError when that is not the one
+    that the index was made with."""
 
-    flags: how images are described. One image at a time; others wait. seconds: for one image. work: what the process
-    runs, with the arguments of describe_image().
-    """
+    def __init__(self, folder: Path, known: dict):
+        self.folder, self.known = folder, known
 
-    flags: list[list[str]]
-    seconds: float = 120.0
-    work: Callable[..., tuple[int, int]] = describe_image
-
-    def __post_init__(self):
-        self._words = tuple(command_line(self.flags))
-        self._turn = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
-        self._children: list[BaseProcess] = []
-        self._closed = False
+    @cached_property
+    def _opened(self) -> models.Describer:
+        model = _open(self.known["flags"])()
+        check_same_extraction(self.folder, self.known, _kept(self.known["flags"], model))
+        return model
 
     def start(self) -> None:
-        """Have it load its network now, without waiting for that."""
-        with self._turn:
-            self._alive().submit(load, self._words)
+        """See Describer."""
+        _ = self._opened
 
-    def describe(self, image: str | Path, output: str | Path, box: Box | None = None) -> tuple[int, int]:
-        """Writes a store of the image (upright, cropped to ``box``) to ``output`` -> (width, height) described.
-        Raises InputError with the reason alone when the image cannot be described, or the process cannot be kept
-        alive."""
-        reason = ""
-        with self._turn:
-            for _ in range(2):  # it may have died since the last image
-                try:
-                    return (
-                        self._alive().submit(self.work, self._words, str(image), str(output), box).result(self.seconds)
-                    )
-                except BrokenProcessPool:
-                    reason = "its process died; out of memory?"
-                except TimeoutError:
-                    reason = f"it took longer than {self.seconds:g} seconds"
-                self._end()
-        raise InputError(f"cannot be described: {reason}")
+    def describe(self, image: str | Path, box: Box | None = None) -> ImageRecord:
+        """See Describer."""
+        pixels = read_query(image, box)
+        try:
+            return self._opened.describe(pixels, QUERY)
+        except models.TooSmall as too_small:
+            raise InputError(str(too_small)) from None
 
     def close(self) -> None:
-        """End the process, also in the middle of an image."""
-        self._closed = True
-        self._kill()
-        with self._turn:
-            self._end()
-
-    def _alive(self) -> ProcessPoolExecutor:
-        if self._closed:
-            raise InputError("cannot be described: the program ends")
-        if self._pool is None:
-            # A process that runs TensorFlow must not be a fork of one that runs PyTorch.
-            before = multiprocessing.active_children()
-            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_worker)
-            self._pool.submit(os.getpid)  # the first task starts the process
-            self._children = [child for child in multiprocessing.active_children() if child not in before]
-        return self._pool
-
-    def _kill(self) -> None:
-        for child in self._children:
-            child.kill()
-
-    def _end(self) -> None:
-        if self._pool is not None:
-            self._kill()
-            self._pool.shutdown(cancel_futures=True)
-            self._pool, self._children = None, []
+        """See Describer."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +11,7 @@ from rrt.errors import InputError
 from rrt.evaluation.metrics import ProtocolResult, evaluate, format_table
 from rrt.files.atomic import write_json
 from rrt.formats.revisited import RevisitedSet, load_revisited_set
-from rrt.photo_index.extraction import command_line, reason_of, working_environment
+from rrt.photo_index.extraction import describe_queries
 from rrt.photo_index.query import PhotoIndex, Ranker, ranker_of
 from rrt.progress import bar
 from rrt.store.joined import JoinedStore
@@ -54,18 +52,6 @@ def measure_index(
     return results
 
 
-def extract_queries(index: PhotoIndex, args, output: Path) -> Store:
-    """Describes the queries of a list as the index's photographs are, cropped to their boxes."""
-    flags = command_line(index.manifest.extraction["flags"])
-    command = [sys.executable, "-m", "delg_extract.extract", *flags, "--exif_rotation", "--output", str(output)]
-    for name in ("query_list", "ground_truth", "image_dir"):
-        command += [f"--{name}", getattr(args, name)]
-    finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=working_environment())
-    if finished.returncode:
-        raise InputError(reason_of(finished.stderr.decode(errors="replace"), finished.returncode))
-    return Store(output)
-
-
 def measure(args) -> None:
     """The command: prints precision and mean average precision of global search and of the reranked one."""
     images = load_revisited_set(args.query_list, args.gallery_list, args.ground_truth)
@@ -73,7 +59,9 @@ def measure(args) -> None:
     chosen = ranker_of(index.manifest, args)
     rankers = [Ranker("none")] + [chosen] * (chosen.name != "none")
     with TemporaryDirectory(prefix="rrt_measure_") as folder:
-        queries = extract_queries(index, args, Path(folder) / "queries.h5")
+        queries = describe_queries(
+            index.manifest.extraction, args.query_list, args.ground_truth, args.image_dir, Path(folder)
+        )
         results = measure_index(index, images, queries, rankers)
     if chosen.note:
         print(f"note: {chosen.note}")

@@ -7,37 +7,38 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 from rrt.errors import InputError
 from rrt.files.atomic import write_bytes
 from rrt.files.pictures import Unreadable, small_jpeg
-from rrt.network.reranker import Reranker
-from rrt.photo_index.extraction import SHIPPED_MODEL, is_shipped
+from rrt.photo_index.extraction import is_shipped
 from rrt.photo_index.manifest import Manifest, read_manifest
 from rrt.photo_index.scan import inside
 from rrt.photo_index.segments import alive_rows, open_segments
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
 from rrt.rerankers.build import make_chain
-from rrt.rerankers.fusion import read_fusion
-from rrt.rerankers.transformer import Transformer
 from rrt.search.exact import search
 from rrt.search.whitening import load_whitening
 from rrt.store.checked import read_globals
 from rrt.store.joined import JoinedStore
 from rrt.store.linear import l2_normalize
+from rrt.store.memory import MemoryStore
+from rrt.store.records import ImageRecord
 from rrt.store.store import Store
 
-SHIPPED_RERANKER = SHIPPED_MODEL.with_name("rrt_small.pt")
-SHIPPED_FUSION = SHIPPED_MODEL.with_name("rrt_small.fusion.json")
-SHIPPED_METHOD = "rrt+geometric"  # on held-out landmarks the first result was right more often than with either alone
+if TYPE_CHECKING:
+    from rrt.rerankers.transformer import Transformer
+
+# With lite0, chosen on held-out landmarks (docs/search.md).
+SHIPPED_METHOD = "maxsim"
+SETTINGS = {"maxsim": {"weight": 0.6, "query_local": 300, "gallery_local": 300}}
 THUMBNAIL_SIDE = 256  # pixels
 MAX_LOCAL = 100  # that rrt_scripts/ measure with; time grows with it
 # What the score of a method means, where it means something to people.
-_SCORES = {"rrt": "probability", "geometric": "inliers"}
+_SCORES = {"rrt": "probability", "geometric": "inliers", "maxsim": "matching"}
 
 
 class Entry(NamedTuple):
@@ -82,8 +83,8 @@ class Ranker:
     @property
     def candidates(self) -> int | None:
         """How many are looked at, None: all."""
-        own = self.method.depth if self.method else Transformer.depth if self.transformer else 0
-        return self.depth or own
+        own = self.method or self.transformer
+        return self.depth or (own.depth if own else 0)
 
 
 class PhotoIndex:
@@ -213,10 +214,11 @@ class PhotoIndex:
         except Unreadable:
             return None
 
-    def search(self, query: int | Store, ranker: Ranker, k: int | None = 20) -> list[Hit]:
-        """The k best entries (None: all) for an entry, which is left out, or for the image of a store of one image."""
-        if isinstance(query, Store):
-            found, scores = self.ranked(JoinedStore(self.store, query), len(self.store), ranker, k)
+    def search(self, query: int | ImageRecord, ranker: Ranker, k: int | None = 20) -> list[Hit]:
+        """The k best entries (None: all) for an entry, which is left out, or for an image from anywhere."""
+        if isinstance(query, ImageRecord):
+            joined = JoinedStore(self.store, MemoryStore.of([query], self.store.local_dim))
+            found, scores = self.ranked(joined, len(self.store), ranker, k)
         else:
             found, scores = self.ranked(self.store, int(self.rows[query]), ranker, k, own=query)
         return [
@@ -263,6 +265,8 @@ class PhotoIndex:
         space = SearchSpace(store, np.array([row]), self.rows, self.whitening)
         vars(space)["gallery"] = self.gallery  # known already
         if ranker.transformer:
+            from scipy.special import expit
+
             (logits,) = ranker.transformer.logits(space, [head])
             keys = ranker.transformer.fusion.scores(head.similarities, logits)
             order, shown = np.argsort(-keys, kind="stable"), expit(logits)
@@ -307,14 +311,13 @@ def make_ranker(
         if value is not None and value < 1:
             search_alone = "; --method none is search alone" if option == "num_rerank" else ""
             raise InputError(f"--{option} {value}: expected 1 or more{search_alone}")
-    if not checkpoint and SHIPPED_RERANKER.exists() and is_shipped(manifest.extraction):
-        checkpoint, method = str(SHIPPED_RERANKER), method or SHIPPED_METHOD
-        if not fusion and SHIPPED_FUSION.exists() and method.split("+")[0] == "rrt":
-            fusion = str(SHIPPED_FUSION)
-    method = method or ("rrt" if checkpoint else None)
+    shipped = is_shipped(manifest.extraction["flags"])
+    method = method or ("rrt" if checkpoint else SHIPPED_METHOD if shipped else None)
     if method is None:
-        note = "no reranker: there is no checkpoint for this model, give one by --reranker; global search alone"
-        return Ranker("none", note=note)
+        return Ranker(
+            "none",
+            note="no reranker: there is no checkpoint for this model, give one by --reranker; global search alone",
+        )
     if method == "none":
         return Ranker("none")
     first, _, others = method.partition("+")
@@ -323,11 +326,13 @@ def make_ranker(
     if first != "rrt":
         if fusion:
             raise InputError(f"--fusion {fusion}: fusion is for --method rrt, not {method}; leave it out")
-        return Ranker(method, method=make_chain(method), depth=num_rerank)
+        return Ranker(method, method=make_chain(method, SETTINGS), depth=num_rerank)
     if not checkpoint:
-        raise InputError(
-            f"--method {method}: no checkpoint for this model; train one with experiment.py and give it by --reranker"
-        )
-    verified = make_chain(others) if others else None
+        raise InputError(f"--method {method}: no checkpoint; train one with experiment.py and give it by --reranker")
+    from rrt.network.reranker import Reranker
+    from rrt.rerankers.fusion import read_fusion
+    from rrt.rerankers.transformer import Transformer
+
+    verified = make_chain(others, SETTINGS) if others else None
     transformer = Transformer(Reranker.from_checkpoint(checkpoint, max_local=max_local), read_fusion(fusion))
     return Ranker(method, transformer, verified, num_rerank)

@@ -95,6 +95,6 @@ def describe(folder: str | Path) -> dict:
         if store and len(alive)
         else 0,
         "whitening": whitening,
-        "options of the extraction": " ".join(options) or "those of the shipped model",
+        "options of the extraction": " ".join(options) or "those of lite0",
         "SHA-256 of the model": manifest.extraction["model_sha256"],
     }

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from rrt.errors import InputError, check_count
 from rrt.files.pictures import LIMIT, megapixel_limit
 from rrt.photo_index.app import HEADERS, make_app
-from rrt.photo_index.extraction import Describer
+from rrt.photo_index.extraction import open_describer
 from rrt.photo_index.query import PhotoIndex, ranker_of
 from rrt.photo_index.service import Service
 
@@ -169,7 +169,7 @@ def serve_index(args) -> None:
     os.environ[LIMIT] = str(max(args.max_megapixels, megapixel_limit()))  # what is taken is read, here and in processes
     settings = ServerSettings(args.host, args.port, tuple(args.allow_host), int(args.max_upload_mb * 1e6))
     index = PhotoIndex(args.index)
-    describer = Describer(index.manifest.extraction["flags"])
+    describer = open_describer(index.folder, index.manifest.extraction)
     try:
         ranker = ranker_of(index.manifest, args)
         server = PageServer(Service(index, ranker, describer, args.k, int(args.max_megapixels * 1e6)), settings)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
@@ -18,24 +17,9 @@ from rrt.files.pictures import Box, TooLarge, Unreadable, size_of
 from rrt.photo_index.extraction import Describer
 from rrt.photo_index.query import Hit, PhotoIndex, Ranker
 from rrt.photo_index.report import Answer, as_json, json_text
-from rrt.store.store import Store
 
 VIEW_SIDE = 1200  # pixels of a photograph that is shown large
 LARGEST_PAGE = 200
-
-
-def parse_box(text: str, name: str = "the box") -> Box:
-    """``x1,y1,x2,y2``, also in brackets, in pixels; x2 and y2 lie outside. name: what errors call it. Raises
-    InputError."""
-    try:
-        x1, y1, x2, y2 = (int(part) for part in text.removeprefix("[").removesuffix("]").split(","))
-    except ValueError:
-        raise InputError(f"{name} {text[:40]}: expected x1,y1,x2,y2, four whole numbers of pixels") from None
-    if not (0 <= x1 < x2 <= 10**6 and 0 <= y1 < y2 <= 10**6):
-        raise InputError(
-            f"the box {x1},{y1},{x2},{y2} is empty or has its corners the wrong way round; expected x1 < x2 and y1 < y2"
-        )
-    return x1, y1, x2, y2
 
 
 def answer_photograph(
@@ -68,14 +52,11 @@ def answer_file(
 def _described(
     index: PhotoIndex, file: Path, name: str, ranker: Ranker, describer: Describer, k: int, box: Box | None
 ) -> list[Hit]:
-    with TemporaryDirectory(prefix="rrt_query_") as folder:
-        path = Path(folder) / "query.h5"
-        try:
-            describer.describe(file.absolute(), path, box)
-        except InputError as error:
-            raise InputError(f"{shown(name)}: {error}") from None
-        with Store(path) as store:
-            return index.search(store, ranker, k)
+    try:
+        record = describer.describe(file.absolute(), box)
+    except InputError as error:
+        raise InputError(f"{shown(name)}: {error}") from None
+    return index.search(record, ranker, k)
 
 
 class Refusal(Exception):

@@ -3,8 +3,7 @@ anywhere is gone on with by the next one.
 
 1. The folder is looked through and new and changed files are hashed; the manifest now has these and no longer the
    removed ones.
-2. Contents without descriptors are listed in pending.json and described into a new segment, in parts, by another
-   process.
+2. Contents without descriptors are listed in pending.json and described into a new segment, in parts.
 3. The manifest takes the segment in, without the descriptors of files that changed meanwhile.
 4. Segments are merged when there are many; a whitening that was learned on the index is learned again.
 """
@@ -43,15 +42,14 @@ from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
 
 TABLE = "pending-table.json"
-# Where a whitening is from, if not from a file that was given.
-LEARNED, SHIPPED = "learned", "shipped"
+LEARNED = "learned"  # where a whitening is from, if not from a file that was given
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """flags: options of the extraction, [] = those of the index, or the shipped model. whitening: a file of
+    """flags: options of the extraction, [] = those of the index, at first lite0. whitening: a file of
     tools/learn_whitening.py; whiten: most dimensions of a PCA whitening learned on the index itself, with eigenvalues
-    to the power -power; both None: as it is, at first the one that ships with the shipped model.
+    to the power -power; both None: as it is, at first none.
     image_list: only the photographs of this list. exclude: patterns of what is left out, None = those of the index.
     moved: the folder of photographs is another now. rehash: read every file again. num_workers: processes that
     describe, 0 = a sensible number.
@@ -104,7 +102,7 @@ def update(folder: str | Path, photos: str, settings: BuildSettings = BuildSetti
             manifest = _describe(folder, manifest, settings, lock)
         described = len(_described_names(folder, manifest) - before)
         manifest, merged = _merged(folder, manifest)
-        manifest = _whitened(folder, manifest, settings, first=not old.segments)
+        manifest = _whitened(folder, manifest, settings)
         _remove_leftovers(folder, manifest)
     return _summary(old, manifest, described, found, merged)
 
@@ -258,7 +256,7 @@ def _merged(folder: Path, manifest: Manifest) -> tuple[Manifest, bool]:
     return manifest, True
 
 
-def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings, first: bool) -> Manifest:
+def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings) -> Manifest:
     """The manifest with the whitening asked for, else the one it has; one learned on the index is learned anew where
     that changed."""
     known, asked = manifest.whitening, dict[str, Any]()
@@ -270,8 +268,6 @@ def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings, first: 
         asked = {"from": LEARNED, "dim": settings.whiten, "power": settings.power}
     elif known and known["from"] == LEARNED:
         asked = {name: known[name] for name in ("from", "dim", "power")}
-    elif first and not known and extraction.is_shipped(manifest.extraction) and extraction.SHIPPED_WHITENING.exists():
-        asked = {"from": SHIPPED}
     else:
         return manifest
     store = open_segments(folder, manifest.segments)
@@ -288,7 +284,7 @@ def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings, first: 
         # Few photographs vary in few directions.
         whitening = Whitening(whitening.mean, whitening.projection[:, : asked["dim"]])
     else:
-        whitening = load_whitening(extraction.SHIPPED_WHITENING if asked["from"] == SHIPPED else asked["from"])
+        whitening = load_whitening(asked["from"])
         whitening.apply(np.asarray(store.global_descriptors[rows[:1]]))  # refuses descriptors of another size
     number = manifest.number + 1
     name = f"whitening-{number:05d}.npz"

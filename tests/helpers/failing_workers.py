@@ -25,12 +25,12 @@ def fail_the_first_time(part):
     return 2
 
 
-def describe_or_fail(words, path, output, box):
+def describe_or_fail(words, path, box):
     """Stands for describe_image(): (process, whether it has loaded PyTorch), or what the name of the image says."""
     if path.endswith("deadly"):
         die(0)
-    if path.endswith("once") and not Path(output).exists():
-        Path(output).touch()
+    if path.endswith("once") and not Path(path).exists():
+        Path(path).touch()
         die(0)
     if path.endswith("bad"):
         raise InputError("is bad")

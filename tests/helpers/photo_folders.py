@@ -13,7 +13,7 @@ from rrt.formats.image_jobs import Job, read_image, read_table
 from rrt.photo_index import extraction
 from rrt.photo_index.update import BuildSettings, update
 from rrt.store.records import ImageRecord, Skipped
-from rrt.store.writer import PartWriter, write_store
+from rrt.store.writer import PartWriter
 
 GLOBAL, LOCAL = 48, 8
 
@@ -81,7 +81,7 @@ def fake_description(flags):
 
 
 class FakeDescriber:
-    """Stands for Describer; ``wait``: an event that every request waits for."""
+    """Stands for a Describer; ``wait``: an event that every request waits for."""
 
     def __init__(self, wait=None):
         self.wait, self.asked = wait, []
@@ -91,15 +91,14 @@ class FakeDescriber:
 
     close = start
 
-    def describe(self, image, output, box=None):
+    def describe(self, image, box=None):
         self.asked.append((Path(image), box))
         if self.wait:
             self.wait.wait(20)
         record = describe(Job("query", Path(image), upright=True), box)
         if isinstance(record, Skipped):
             raise InputError(record.reason)
-        write_store(output, [record])
-        return record.size
+        return record
 
 
 def use_fakes(monkeypatch, described=None):

@@ -138,7 +138,7 @@ def _search(args, folder):
         index = PhotoIndex(Path(folder) / "index")
         assert len(index.gallery)
         opening = time.perf_counter() - began
-        rankers = {"global search": Ranker("none")}
+        rankers = {"global search": Ranker("none"), "100 reranked by default": make_ranker(index.manifest)}
         if args.reranker:
             rankers["100 reranked by rrt"] = make_ranker(index.manifest, checkpoint=args.reranker)
         numbers = np.random.default_rng(0).integers(0, len(index.entries), args.queries)

@@ -1,15 +1,18 @@
-"""From photographs to results with the shipped model: a build that is killed, its continuation, queries, the page's own
-process."""
+"""From photographs to results with the shipped model: a build that is killed, its continuation, queries, the page."""
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
-from commands import ROOT, kill_tool_when, run_tool
+from commands import kill_tool_when, run_tool
 from photo_folders import draw
 from photo_server import request, serving
+from small_delg import write_small_delg
 
-from rrt.photo_index.extraction import Describer, command_line
+from rrt.photo_index.extraction import open_describer
+from rrt.photo_index.manifest import read_manifest
 from rrt.photo_index.query import PhotoIndex
 from rrt.photo_index.segments import describe
 from rrt.store.schema import parts_path
@@ -37,7 +40,6 @@ def folder(tmp_path_factory):
     parts = parts_path(folder / "index" / "segments" / "segment-00001.h5")
     kill_tool_when(lambda: (parts / "part-00000.h5").exists(), *command)
     ends = time.time() + 60
-    # The process that describes images ends by itself when the one that started it has gone.
     while (
         (second := run_tool(*command)).returncode
         and "another process is changing" in second.stderr
@@ -61,34 +63,49 @@ def test_a_killed_build_is_gone_on_with(folder):
     )
     index = PhotoIndex(folder / "index")
     assert index.entries[index.numbers["turned.jpg"]].size == (240, 320)
-    assert index.store.config["exif_rotation"] is True and index.store.config["model"]["block3_strides"] is False
+    assert index.store.config["exif_rotation"] is True and index.store.config["model"] == "lite0.onnx"
 
 
-def test_the_page_finds_a_cropped_copy_with_its_own_process(folder, tmp_path):
+def test_the_page_finds_a_cropped_copy(folder, tmp_path):
     # Enlarged, so that its bytes are none of the index's.
     from PIL import Image
 
     with Image.open(folder / "photos" / "p07.png") as image:
         image.resize((640, 480)).save(tmp_path / "large.png")
-    describer = Describer([])
-    try:
-        with serving(folder / "index", describer) as server:
-            content = (tmp_path / "large.png").read_bytes()
-            status, _, body = request(server, "POST", "/search", content)
-            assert status == 200 and json.loads(body)["results"][0]["name"] == "p07.png"
-            warm = json.loads(request(server, "POST", "/search?box=[40,20,620,470]", content)[2])
-            assert warm["results"][0]["name"] == "p07.png" and warm["same_file"] is None
-            (child,) = describer._children
-            child.kill()
-            assert request(server, "POST", "/search", content)[0] == 200
-    finally:
-        describer.close()
+    describer = open_describer(folder / "index", read_manifest(folder / "index").extraction)
+    with serving(folder / "index", describer) as server:
+        content = (tmp_path / "large.png").read_bytes()
+        status, _, body = request(server, "POST", "/search", content)
+        assert status == 200 and json.loads(body)["results"][0]["name"] == "p07.png"
+        cropped = json.loads(request(server, "POST", "/search?box=[40,20,620,470]", content)[2])
+        assert cropped["results"][0]["name"] == "p07.png" and cropped["same_file"] is None
 
 
-def test_the_shipped_model_has_the_settings_of_the_quickstart():
-    words = command_line([])
-    script = (ROOT / "rrt_scripts" / "quickstart.sh").read_text()
-    assert '--max_image_size "${SIZE:-320}"' in script and "--max_features 200 --no-block3_strides" in script
-    assert words[2:] == ["--max_image_size", "320", "--max_features", "200", "--no-block3_strides"] and words[
-        1
-    ].endswith("delg_small.h5")
+def test_a_query_from_the_shell_needs_neither_tensorflow_nor_pytorch(folder, tmp_path):
+    code = (
+        "import sys; from rrt.commands.search import main; sys.argv = ['search.py', 'query', *sys.argv[1:]]; main(); "
+        "print([name for name in ('tensorflow', 'torch') if name in sys.modules])"
+    )
+    new = draw(tmp_path / "new.png", 7, (500, 375))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder / "index"), str(new)], capture_output=True, text=True, check=True
+    )
+    first, *_, loaded = done.stdout.splitlines()[2:]
+    assert first.split()[-1] == "p07.png" and loaded == "[]"
+
+
+@pytest.mark.slow
+def test_a_delg_model_describes_an_index_and_its_queries_in_processes_of_its_own(folder, tmp_path):
+    weights = write_small_delg(tmp_path / "small.h5")
+    built = run_tool(
+        *("tools/search.py", "build", folder / "photos", "--index", tmp_path / "index", "--model", weights),
+        *("--max_image_size", "160", "--max_features", "30", "--num_workers", "1"),
+    )
+    assert built.returncode == 0, built.stderr
+    draw(tmp_path / "new.png", 7, (500, 375))
+    found = run_tool("tools/search.py", "query", tmp_path / "index", tmp_path / "new.png", "--json", "-")
+    assert found.returncode == 0, found.stderr
+    answer = json.loads(found.stdout)
+    assert answer["results"][0]["name"] == "p07.png" and answer["method"] == "none" and "checkpoint" in answer["note"]
+    other = run_tool("tools/search.py", "build", folder / "photos", "--index", tmp_path / "index", "--model", "lite0")
+    assert other.returncode == 1 and "described by the model of SHA-256" in other.stderr

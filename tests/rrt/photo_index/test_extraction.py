@@ -1,77 +1,26 @@
-"""The processes that describe images for an index: their options, and what happens when one dies or is too slow."""
+"""How images of an index are described: options of the models, what a manifest keeps, single images."""
 
 import argparse
-import threading
-import time
 
 import pytest
-from failing_workers import describe_or_fail
+from photo_folders import draw
 
 from rrt.errors import InputError
-from rrt.photo_index.extraction import Describer, add_extraction_options, flags_of, merged_flags
+from rrt.photo_index.delg import DelgDescriber
+from rrt.photo_index.extraction import (
+    add_extraction_options,
+    describe_extraction,
+    flags_of,
+    is_shipped,
+    merged_flags,
+    open_describer,
+)
 
 
-@pytest.fixture
-def describer():
-    describer = Describer([], work=describe_or_fail)
-    yield describer
-    describer.close()
-
-
-def test_a_process_that_died_is_started_again(describer, tmp_path):
-    first = describer.describe("/x/a", tmp_path / "o")[0]
-    assert describer.describe("/x/b", tmp_path / "o")[0] == first
-    (child,) = describer._children
-    child.kill()
-    second = describer.describe("/x/a", tmp_path / "o")[0]
-    assert second != first
-    assert describer.describe("/x/once", tmp_path / "once")[0] != second
-    with pytest.raises(InputError, match="cannot be described: its process died; out of memory?"):
-        describer.describe("/x/deadly", tmp_path / "o")
-    assert describer.describe("/x/a", tmp_path / "o")[0]
-
-
-def test_an_error_of_an_image_is_its_own(describer, tmp_path):
-    first = describer.describe("/x/a", tmp_path / "o")[0]
-    with pytest.raises(InputError, match="^is bad$"):
-        describer.describe("/x/bad", tmp_path / "o")
-    assert describer.describe("/x/a", tmp_path / "o")[0] == first
-
-
-def test_an_image_that_takes_too_long_is_given_up_and_the_next_is_described(describer, tmp_path):
-    first = describer.describe("/x/a", tmp_path / "o")[0]
-    describer.seconds = 0.2
-    with pytest.raises(InputError, match="cannot be described: it took longer than 0.2 seconds"):
-        describer.describe("/x/slow", tmp_path / "o")
-    describer.seconds = 60
-    assert describer.describe("/x/a", tmp_path / "o")[0] != first
-
-
-def test_the_process_has_no_pytorch(describer, tmp_path):
-    import torch  # noqa: F401 - this process has
-
-    assert describer.describe("/x/a", tmp_path / "o")[1] == 0
-
-
-def test_closing_ends_an_image_that_is_being_described(describer, tmp_path):
-    describer.describe("/x/a", tmp_path / "o")
-    (child,) = describer._children
-    errors = []
-
-    def describe():
-        try:
-            describer.describe("/x/slow", tmp_path / "o")
-        except InputError as error:
-            errors.append(str(error))
-
-    thread = threading.Thread(target=describe)
-    thread.start()
-    time.sleep(0.3)
-    began = time.monotonic()
-    describer.close()
-    thread.join(10)
-    assert time.monotonic() - began < 10 and not child.is_alive()
-    assert errors == ["cannot be described: the program ends"]
+def given(*words):
+    parser = argparse.ArgumentParser()
+    add_extraction_options(parser)
+    return flags_of(parser.parse_args(words))
 
 
 def test_given_options_replace_known_ones():
@@ -87,3 +36,60 @@ def test_given_options_replace_known_ones():
     args.use_local = False
     with pytest.raises(InputError, match="--no-use_local: search needs"):
         flags_of(args)
+
+
+def test_models_keep_their_names_and_files_are_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.onnx").touch()
+    for model, kept in (
+        ("lite0", "lite0"),
+        ("onnx:a.onnx", f"onnx:{tmp_path}/a.onnx"),
+        ("transformers:owner/name", "transformers:owner/name"),
+        ("delg.h5", f"{tmp_path}/delg.h5"),
+    ):
+        assert given("--model", model) == [["--model", kept]]
+    assert is_shipped([]) and is_shipped(given("--model", "lite0", "--image_size", "320"))
+    for words in (("--model", "delg.h5"), ("--preset", "r50_gldv2"), ("--model", "onnx:a.onnx")):
+        assert not is_shipped(given(*words))
+
+
+def test_options_of_other_models_are_refused():
+    for words, part in (
+        (("--pca_dim", "3"), "--pca_dim: an option of DELG models"),
+        (("--no-block3_strides",), "--no-block3_strides: an option of DELG models"),
+        (("--model", "x.h5", "--image_size", "320"), "--image_size: not an option of DELG"),
+        (("--image_size", "0"), "image_size=0"),
+        (("--model", "onnx:no.onnx"), "no.onnx"),
+    ):
+        with pytest.raises(InputError, match=part):
+            describe_extraction(given(*words))
+
+
+def test_settings_are_kept_with_the_model(tmp_path):
+    kept = describe_extraction(given("--image_size", "320", "--scales", "1", "--max_features", "7"))
+    assert kept["settings"]["image_size"] == 320 and kept["settings"]["exif_rotation"] is True
+    describer = open_describer(tmp_path, kept)
+    record = describer.describe(draw(tmp_path / "a.png", 1, (320, 240)))
+    assert len(record.attention) == 7 and set(record.scales) == {1}
+
+
+def test_single_images_are_upright_and_a_box_is_an_image_of_its_own(tmp_path):
+    describer = open_describer(tmp_path, describe_extraction([]))
+    assert describer.describe(draw(tmp_path / "a.png", 1, (320, 240), orientation=6)).size == (240, 320)
+    assert describer.describe(tmp_path / "a.png", (10, 20, 110, 400)).size == (100, 300)
+    for box, part in (((500, 0, 600, 50), "^the box 500,0,600,50 lies outside"), ((0, 0, 5, 90), "^a side is shorter")):
+        with pytest.raises(InputError, match=part):
+            describer.describe(tmp_path / "a.png", box)
+    with pytest.raises(InputError, match="^no such file$"):
+        describer.describe(tmp_path / "b.png")
+
+
+def test_an_index_of_another_model_is_refused_in_one_line(tmp_path):
+    kept = describe_extraction([])
+    describer = open_describer(tmp_path / "i", kept | {"model_sha256": "0" * 64})
+    with pytest.raises(InputError, match=r"/i: its photographs are described by the model of SHA-256 0{12}\.\.\."):
+        describer.start()
+    describer = open_describer(tmp_path / "i", kept | {"settings": kept["settings"] | {"image_size": 7}})
+    with pytest.raises(InputError, match="described with image_size = 7"):
+        describer.start()
+    assert isinstance(open_describer(tmp_path, {"flags": [["--model", "/x.h5"]]}), DelgDescriber)

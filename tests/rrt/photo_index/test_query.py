@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,6 +12,7 @@ from commands import assert_one_line_error, run_tool
 from photo_folders import GLOBAL, LOCAL, FakeDescriber, build, describe, draw, use_fakes
 
 from rrt.errors import InputError
+from rrt.files.pictures import parse_box
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.image_jobs import Job
 from rrt.formats.lists import write_image_list
@@ -19,9 +21,9 @@ from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import DEFAULT_SETTINGS, RRT
 from rrt.network.reranker import Reranker
 from rrt.photo_index.measure import measure_index
-from rrt.photo_index.query import PhotoIndex, Ranker, make_ranker
+from rrt.photo_index.query import SETTINGS, SHIPPED_METHOD, PhotoIndex, Ranker, make_ranker
 from rrt.photo_index.report import as_html, as_json, as_text
-from rrt.photo_index.service import answer_file, answer_photograph, parse_box
+from rrt.photo_index.service import answer_file, answer_photograph
 from rrt.store.store import Store
 from rrt.store.writer import write_store
 
@@ -150,9 +152,11 @@ def test_a_chain_verifies_what_the_transformer_ordered_and_keeps_its_order_where
 
 
 def test_without_a_checkpoint_for_the_model_search_alone_is_done_and_said(index):
-    ranker = make_ranker(index.manifest)
+    other = replace(index.manifest, extraction={"flags": [["--model", "/x.h5"]]})
+    ranker = make_ranker(other)
     assert ranker.name == "none" and "no checkpoint for this model" in ranker.note
-    assert make_ranker(index.manifest, "none").note == ""
+    assert make_ranker(index.manifest, "none").note == make_ranker(index.manifest).note == ""
+    assert make_ranker(index.manifest).name == SHIPPED_METHOD
     for wrong, part in (
         ({"method": "rrt"}, "no checkpoint"),
         ({"method": "nonsense"}, "no such method"),
@@ -217,6 +221,18 @@ def test_precision_is_that_of_the_labels(folder, index, tmp_path):
         measure_index(index, images, queries, [Ranker("none")])
 
 
+def test_the_shipped_model_is_reranked_by_plain_matching_and_the_global_similarity(folder, index):
+    ranker = make_ranker(index.manifest, num_rerank=6)
+    hits = answer_file(index, folder / "new.png", "new.png", ranker, FakeDescriber(), 12).hits
+    query, weight = describe(Job("q", folder / "new.png")), SETTINGS["maxsim"]["weight"]
+    for hit in hits[:6]:
+        other = index.store[int(index.rows[index.numbers[hit.entry.name]])].record()
+        matched = (query.descriptors @ other.descriptors.T).max(1).mean()
+        assert hit.score == pytest.approx(weight * hit.similarity + (1 - weight) * matched, abs=1e-3)
+    assert [hit.score for hit in hits[:6]] == sorted((hit.score for hit in hits[:6]), reverse=True)
+    assert [hit.score for hit in hits[6:]] == [None] * 6
+
+
 def test_importing_the_index_loads_neither_tensorflow_nor_the_network():
     code = (
         "import sys, rrt.photo_index.update, rrt.photo_index.manifest; print([m for m in ('tensorflow', 'torch') "
@@ -236,6 +252,7 @@ def test_wrong_queries_are_one_line(folder):
     for arguments, part in (
         (("query", folder / "index", "nowhere.jpg"), "neither a file nor a photograph"),
         (("query", folder / "nowhere", "x.jpg"), "no index there"),
+        (("query", folder / "index", folder / "new.png"), "described by the model of SHA-256 000000000000..."),
         (("query", folder / "index", "s1v0.png", "--crop", "1,2,3"), "--crop 1,2,3"),
         (("serve", folder / "index", "--port", "99999"), "--port 99999"),
     ):

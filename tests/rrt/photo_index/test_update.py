@@ -19,7 +19,6 @@ from rrt.photo_index import extraction
 from rrt.photo_index.manifest import locked, read_manifest, write_manifest
 from rrt.photo_index.query import PhotoIndex, Ranker
 from rrt.photo_index.segments import MOST_SEGMENTS, describe
-from rrt.search.whitening import Whitening
 
 
 @pytest.fixture
@@ -215,8 +214,6 @@ def test_an_index_that_is_read_while_it_is_merged_stays_whole(photos, tmp_path, 
 def test_a_file_that_changes_while_it_is_described_does_not_keep_the_wrong_descriptors(
     photos, tmp_path, described, monkeypatch
 ):
-    from rrt.photo_index import extraction
-
     honest = extraction.extract
 
     def meddling(*given):
@@ -262,23 +259,6 @@ def test_another_model_or_setting_is_refused_and_another_folder_too(photos, tmp_
     with pytest.raises(InputError, match="no images in this folder.*5 photographs were there before"):
         build(tmp_path / "i", tmp_path / "empty", moved=True)
     assert len(names(tmp_path / "i")) == 5
-
-
-def test_an_index_of_the_shipped_model_begins_with_the_whitening_that_ships_with_it(
-    photos, tmp_path, described, monkeypatch
-):
-    build(tmp_path / "i", photos)
-    plain = PhotoIndex(tmp_path / "i").gallery
-    whitened = Whitening(np.zeros(plain.shape[1], np.float32), np.eye(plain.shape[1], 7, dtype=np.float32))
-    whitened.save(tmp_path / "shipped.npz")
-    monkeypatch.setattr(extraction, "SHIPPED_WHITENING", tmp_path / "shipped.npz")
-    monkeypatch.setattr(extraction, "is_shipped", lambda known: True)
-    assert build(tmp_path / "i", photos).manifest.whitening is None  # one that was built without it stays as it is
-    assert build(tmp_path / "j", photos).manifest.whitening["from"] == "shipped"
-    assert np.allclose(PhotoIndex(tmp_path / "j").gallery, whitened.apply(plain))
-    build(tmp_path / "j", photos, no_whitening=True)
-    assert build(tmp_path / "j", photos).manifest.whitening is None
-    assert build(tmp_path / "k", photos, no_whitening=True).manifest.whitening is None
 
 
 def test_whitening_is_learned_on_the_index_and_again_when_it_changes(photos, tmp_path, described):

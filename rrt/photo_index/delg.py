@@ -1,0 +1,177 @@
+"""DELG models for the photo index: processes with TensorFlow, which is loaded in them alone, describe the images."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from delg_extract.extraction.answer import describe_image, load, start_worker
+from delg_extract.extraction.options import (
+    add_model_option,
+    add_pca_options,
+    add_settings_options,
+    requested_extraction,
+)
+from rrt.errors import InputError
+from rrt.files.pictures import Box
+from rrt.progress import bar
+from rrt.store.records import ImageRecord
+from rrt.store.schema import parts_path
+
+ROOT = Path(__file__).resolve().parents[2]
+Flags = list[list[str]]
+
+
+def command_line(flags: Flags) -> list[str]:
+    """The options as delg_extract/extract.py takes them."""
+    return [word for flag in flags for word in flag]
+
+
+def identity(flags: Flags) -> tuple[dict, str]:
+    """(All that shapes the descriptors, as JSON; SHA-256 of the model). Raises InputError for flags that cannot be and
+    for a model that is not there."""
+    parser = argparse.ArgumentParser()
+    add_model_option(parser)
+    add_pca_options(add_settings_options(parser))
+    asked = requested_extraction(parser.parse_args(command_line(flags)))
+    return {**asked.identity, **asked.settings.as_json()}, asked.model_sha256
+
+
+def extract(flags: Flags, table: Path, output: Path, count: int, block: int, num_workers: int, lock: tuple) -> None:
+    """As rrt.photo_index.extraction.extract, in parts of ``block`` images."""
+    command = [sys.executable, "-m", "delg_extract.extract", *command_line(flags)]
+    command += ["--table", str(table), "--output", str(output), "--exif_rotation", "--allow_missing"]
+    command += ["--block", str(block), "--num_workers", str(num_workers), "--end_with_stdin"]
+    parts = parts_path(output)
+    with TemporaryFile() as messages, bar(total=count, what="describing", unit="image") as shown:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=messages,
+            env=_environment(),
+            pass_fds=lock,
+        )
+        try:
+            while process.poll() is None:
+                # The bar of that process would be drawn for a file.
+                done = block * sum(".tmp" not in path.name for path in parts.glob("part-*.h5"))
+                shown.update(max(0, min(done, count) - shown.n))
+                time.sleep(0.2)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()  # ends it, if it is at work yet
+            process.wait()
+        shown.update(count - shown.n if process.returncode == 0 else 0)
+        if process.returncode:
+            messages.seek(0)
+            raise InputError(_reason_of(messages.read().decode(errors="replace"), process.returncode))
+
+
+def extract_queries(flags: Flags, query_list: str, ground_truth: str, image_dir: str, output: Path) -> None:
+    """Writes a store of the queries of a list, upright and cropped to their boxes. Raises InputError when it fails."""
+    command = [sys.executable, "-m", "delg_extract.extract", *command_line(flags), "--exif_rotation"]
+    command += ["--query_list", query_list, "--ground_truth", ground_truth, "--image_dir", image_dir]
+    command += ["--output", str(output)]
+    finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=_environment())
+    if finished.returncode:
+        raise InputError(_reason_of(finished.stderr.decode(errors="replace"), finished.returncode))
+
+
+def _environment() -> dict:
+    """Of processes that find this package wherever they start."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def _reason_of(messages: str, status: int) -> str:
+    """The error line of a process that failed, or the last line it wrote."""
+    lines = [line.strip() for line in messages.replace("\r", "\n").splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if errors:
+        return errors[-1]
+    if status < 0:
+        reason = "its process was killed; out of memory?"
+    else:
+        reason = lines[-1][:300] if lines else f"status {status}"
+    return f"the extraction ended early ({reason}); run again"
+
+
+@dataclass
+class DelgDescriber:
+    """A process with TensorFlow that describes single images: started when it is first needed, and again when it has
+    died.
+
+    flags: how images are described. One image at a time; others wait. seconds: for one image. work: what the process
+    runs, with the arguments of describe_image().
+    """
+
+    flags: Flags
+    seconds: float = 120.0
+    work: Callable[..., ImageRecord] = describe_image
+
+    def __post_init__(self):
+        self._words = tuple(command_line(self.flags))
+        self._turn = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+        self._children: list[BaseProcess] = []
+        self._closed = False
+
+    def start(self) -> None:
+        """Have it load its network now, without waiting for that."""
+        with self._turn:
+            self._alive().submit(load, self._words)
+
+    def describe(self, image: str | Path, box: Box | None = None) -> ImageRecord:
+        """As rrt.photo_index.extraction.Describer; also raises InputError when the process cannot be kept alive."""
+        reason = ""
+        with self._turn:
+            for _ in range(2):  # it may have died since the last image
+                try:
+                    return self._alive().submit(self.work, self._words, str(image), box).result(self.seconds)
+                except BrokenProcessPool:
+                    reason = "its process died; out of memory?"
+                except TimeoutError:
+                    reason = f"it took longer than {self.seconds:g} seconds"
+                self._end()
+        raise InputError(f"cannot be described: {reason}")
+
+    def close(self) -> None:
+        """End the process, also in the middle of an image."""
+        self._closed = True
+        self._kill()
+        with self._turn:
+            self._end()
+
+    def _alive(self) -> ProcessPoolExecutor:
+        if self._closed:
+            raise InputError("cannot be described: the program ends")
+        if self._pool is None:
+            # A process that runs TensorFlow must not be a fork of one that runs PyTorch.
+            before = multiprocessing.active_children()
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_worker)
+            self._pool.submit(os.getpid)  # the first task starts the process
+            self._children = [child for child in multiprocessing.active_children() if child not in before]
+        return self._pool
+
+    def _kill(self) -> None:
+        for child in self._children:
+            child.kill()
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._kill()
+            self._pool.shutdown(cancel_futures=True)
+            self._pool, self._children = None, []
