@@ -1,9 +1,9 @@
 """Matches the local descriptors of two images, verifies the matches by a plane transform, and draws the inliers.
 
-    python delg_extract/match_images.py jpg/a.jpg jpg/b.jpg --output match.png
+    python delg_extract/match_images.py jpg/a.jpg jpg/b.jpg --model delg.h5 --output match.png
     python delg_extract/match_images.py jpg/a.jpg jpg/b.jpg --features1 a.delg_local --features2 b.delg_local
     python delg_extract/match_images.py jpg/a.jpg jpg/b.jpg --image_dir data/oxford5k --store
-    data/oxford5k/delg_small.h5
+    data/oxford5k/delg_r50_gldv2.h5
 
 Descriptors are extracted with --model, or read from feature files, or from a store (where the images have the names
 given here). Images that do not match are an answer too: 0 inliers, an image without lines, exit status 0. A few
@@ -32,8 +32,7 @@ from rrt.matching.images import (
     strongest,
 )
 from rrt.store.store import Store
-from rrt.viz.style import save_figure
-from rrt.viz.two_images import draw_matches, two_image_figure
+from rrt.viz.two_images import save_matches
 
 # ---- where features come from ----------------------------------------------------------------------------------------
 
@@ -116,6 +115,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         for name, value in (("--model", args.model), ("--features1", args.features1), ("--store", args.store))
         if value
     ]
+    if not given:
+        raise InputError(
+            "no descriptors; give --model, --features1 and --features2, or --store (tools/match_images.py needs none)"
+        )
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)}: descriptors can come from one place only; give one of them")
     if args.pca_dir and (args.features1 or args.store):
@@ -129,16 +132,7 @@ def main() -> int:
     check_arguments(args)
     images, pixels = read_images(args)
     matches = match_images(images[0], images[1], **matching_settings(args), seed=args.seed)
-    counts = [f"{image.name}: {len(image.points)} features" for image in images]
-    ends = [image.points[rows] for image, rows in zip(images, matches.inliers.T)]
-    found = (
-        f"{len(matches.inliers)} inliers of {len(matches.pairs)} matches ({args.geometry}, "
-        f"residual up to {matches.residual:g} pixels)"
-    )
-    figure = two_image_figure(pixels, " and ".join(image.name for image in images))
-    draw_matches(figure, pixels, counts, ends[0], ends[1], title=found)
-    save_figure(figure, args.output)
-    print(*counts, found, f"wrote {args.output}", sep="\n")
+    print(save_matches(args.output, pixels, images, matches, args.geometry))
     return 0
 
 

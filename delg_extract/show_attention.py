@@ -1,6 +1,6 @@
 """Draws where a network looks: the attention over an image, and the local features that an extraction would keep.
 
-    python delg_extract/show_attention.py jpg/a.jpg --output attention.png
+    python delg_extract/show_attention.py jpg/a.jpg --model delg.h5 --output attention.png
 
 Left the largest attention over all scales, right the kept features, below the attention at each scale. It is drawn from
 what the network gives with no threshold, so weight files and SavedModels look the same.

@@ -18,15 +18,10 @@ from rrt.matching.images import MAX_FEATURES
 from rrt.progress import waiting
 from rrt.viz.style import check_figure_path
 
-DEFAULT_MODEL = Path(__file__).resolve().parents[2] / "rrt_gld_ckpts" / "delg_small.h5"
-
 
 def add_options(parser: argparse.ArgumentParser, output: str) -> None:
     """The options of both commands; ``output``: the default file."""
-    parser.add_argument(
-        "--model",
-        help=f"weight file (.h5) or folder of a SavedModel (default {DEFAULT_MODEL.parent.name}/{DEFAULT_MODEL.name})",
-    )
+    parser.add_argument("--model", help="weight file (.h5) of delg_extract/train.py, or folder of a SavedModel")
     parser.add_argument(
         "--output", default=output, help="the image to write: .png, .jpg, .svg or .pdf (default %(default)s)"
     )
@@ -66,10 +61,9 @@ def check_options(args: argparse.Namespace) -> None:
 def open_extractor(args: argparse.Namespace, **settings) -> tuple[Extractor, float]:
     """An extractor of local descriptors by the options, and the smallest attention asked for; ``settings`` replace the
     options'."""
-    model = args.model or DEFAULT_MODEL
     with waiting("opening the network"):
-        network = open_network(model)
-    threshold = 0.0 if is_saved_model(model) else read_settings(model).get("score_threshold", 0.0)
+        network = open_network(args.model)
+    threshold = 0.0 if is_saved_model(args.model) else read_settings(args.model).get("score_threshold", 0.0)
     threshold = threshold if args.score_threshold is None else args.score_threshold
     asked = {
         "scales": tuple(args.scales),

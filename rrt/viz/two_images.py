@@ -6,7 +6,8 @@ import textwrap
 import cv2
 import numpy as np
 
-from rrt.viz.style import label_pixels
+from rrt.matching.images import ImageFeatures, Matches
+from rrt.viz.style import label_pixels, save_figure
 
 RASTER = 800  # pixels of the longest side of what is drawn of a photograph
 WIDEST, HIGHEST, NARROWEST = 15.0, 6.5, 8.0  # inches: of a figure, of an image, of a figure
@@ -125,6 +126,20 @@ def draw_matches(
         label = f"verified match ({len(points_a)}); the lower it begins, the brighter"
         style = {"color": colormaps[MATCH_COLOURS](0.7), "marker": "o", "markersize": 4, "path_effects": rim(1.5)}
         add_legend(figure, axes, [Line2D([], [], label=label, **style)])
+
+
+def save_matches(path, pixels: list[np.ndarray], images: list[ImageFeatures], matches: Matches, geometry: str) -> str:
+    """Writes a figure of two matched images (uint8 [H, W, 3] each) and returns what it shows, in four lines."""
+    counts = [f"{image.name}: {len(image.points)} features" for image in images]
+    ends = [image.points[rows] for image, rows in zip(images, matches.inliers.T)]
+    found = (
+        f"{len(matches.inliers)} inliers of {len(matches.pairs)} matches ({geometry}, "
+        f"residual up to {matches.residual:g} pixels)"
+    )
+    figure = two_image_figure(pixels, " and ".join(image.name for image in images))
+    draw_matches(figure, pixels, counts, ends[0], ends[1], title=found)
+    save_figure(figure, path)
+    return "\n".join([*counts, found, f"wrote {path}"])
 
 
 def _inches(pixels) -> tuple[list[float], float]:

@@ -73,7 +73,7 @@ def count(printed, what):
 
 @pytest.mark.parametrize("geometry", ["affine", "homography"])
 def test_a_known_warp_is_recovered_within_a_few_pixels(folder, geometry):
-    extractor = Extractor(DelgNetwork(load_weights(one_image.DEFAULT_MODEL)), ExtractionSettings(use_global=False))
+    extractor = Extractor(DelgNetwork(load_weights(folder / "small.h5")), ExtractionSettings(use_global=False))
     pictures = []
     for name in ("one.png", "warped.png"):
         pixels = one_image.read_pixels(folder / name)
@@ -375,12 +375,14 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tm
 
 
 def test_the_command_ends_with_one_line_and_status_1(folder):
-    done = run_tool(
-        "delg_extract/match_images.py", folder / "one.png", folder / "warped.png", "--output", folder / "match.gif"
-    )
-    assert_one_line_error(done, "match.gif", ".svg")
+    for arguments, parts in (
+        (("--model", folder / "small.h5", "--output", folder / "match.gif"), ("match.gif", ".svg")),
+        ((), ("no descriptors", "--model")),
+    ):
+        done = run_tool("delg_extract/match_images.py", folder / "one.png", folder / "warped.png", *arguments)
+        assert_one_line_error(done, *parts)
 
 
 def test_help_names_every_default():
     text = " ".join(parser().format_help().split())
-    assert "2% of its longest side" in text and "rrt_gld_ckpts/delg_small.h5" in text
+    assert "2% of its longest side" in text and "(default 1000)" in text
