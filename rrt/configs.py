@@ -73,7 +73,7 @@ def dataset_configs() -> dict[str, dict]:
             "sampler": "triplet",
         }
         configs[name] = {"name": name, "desc_name": descriptors, **training, **_TEST_FOLDERS["roxford"]}
-    for name, descriptors in (("scenes", "small"), ("landmarks", "r50")):
+    for name, descriptors in (("scenes", "lite0"), ("landmarks", "lite0")):
         configs[name] = {"name": name, "desc_name": descriptors, "sampler": "triplet"}
         for part in ("train", "val", "test"):
             configs[name][f"{part}_data_dir"] = f"data/{name}_{part}"

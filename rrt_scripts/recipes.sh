@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Which ways of training the reranker pay: every recipe of recipes/scenes.txt and, with DATA, of recipes/landmarks.txt, over three seeds.
 #   bash rrt_scripts/recipes.sh [DATA]
-# After rrt_scripts/quickstart.sh and, with DATA (its folder of photographs), rrt_scripts/real_photos.sh, whose stores it uses. Recipes
+# After rrt_scripts/quickstart.sh and, with DATA (its folder of photographs), BACKBONE=r50 rrt_scripts/real_photos.sh, whose stores it uses. Recipes
 # are compared on held-out training landmarks; TEST="NAME .." measures those recipes on the test set, too, once the choice is made.
 # SEEDS="0 1 2", JOBS=1 (runs at a time). Writes data/*_views, data/scenes_fit, data/scenes_val and logs/recipes_*; hours; goes on where it was.
 set -euo pipefail
@@ -12,9 +12,9 @@ if [ -n "${1:-}" ]; then
     source=$(cd "$1" 2>/dev/null && pwd) || { echo "error: $1: no such folder; give the one real_photos.sh was given" >&2; exit 1; }
 fi
 source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
-need() { [ -e "$1" ] || { echo "error: $1: no such file; make it with: bash rrt_scripts/$2" >&2; exit 1; }; }
-need "$data/scenes_train/delg_small.h5" quickstart.sh
-[ -z "${source:-}" ] || need "$data/landmarks_train/whitening_r50.npz" "real_photos.sh $source"
+need() { [ -e "$1" ] || { echo "error: $1: no such file; make it with: $2" >&2; exit 1; }; }
+need "$data/scenes_train/delg_lite0.h5" "bash rrt_scripts/quickstart.sh"
+[ -z "${source:-}" ] || need "$data/landmarks_train/whitening_r50.npz" "BACKBONE=r50 bash rrt_scripts/real_photos.sh $source"
 if [ "$data $logs" != "data logs" ]; then
     echo "error: DATA=$data LOGS=$logs: the recipes name the folders data/ and logs/ of the repository; leave both unset" >&2; exit 1
 fi
@@ -33,10 +33,10 @@ stage "holding out 12 of the 60 training landmarks of the scenes"
 "$py" tools/train_val_split.py data/scenes_train/train.txt data/scenes_fit data/scenes_val --name scenes_val \
     --landmarks 12 --queries 3 --distractors 300 --link_stores
 views data/scenes_fit/train.txt data/scenes_train scenes --size 320
-"$py" delg_extract/extract.py --weights rrt_gld_ckpts/delg_small.h5 --max_image_size 320 --max_features 200 --no-block3_strides \
-    --image_dir data/scenes_views --list data/scenes_views/train.txt --output data/scenes_views/delg_small.h5
-for part in fit views; do "$py" tools/prepare_topk_gldv2.py with data_dir="data/scenes_$part" feature_name=small; done
-"$py" tools/prepare_topk_revisited.py with data_dir=data/scenes_val feature_name=small gnd_name=gnd_scenes_val.pkl
+"$py" tools/extract.py --model lite0 --image_dir data/scenes_views --list data/scenes_views/train.txt \
+    --output data/scenes_views/delg_lite0.h5
+for part in fit views; do "$py" tools/prepare_topk_gldv2.py with data_dir="data/scenes_$part" feature_name=lite0; done
+"$py" tools/prepare_topk_revisited.py with data_dir=data/scenes_val feature_name=lite0 gnd_name=gnd_scenes_val.pkl
 if [ -n "${source:-}" ]; then
     views data/landmarks_train/train.txt "$source" landmarks --size 480
     "$py" delg_extract/extract.py --weights logs/delg_r50/weights.h5 --max_image_size 384 --max_features 500 --precision auto \

@@ -8,9 +8,11 @@ import subprocess
 import pytest
 from commands import ROOT, warm_python
 from report_page import check_report
+from small_delg import write_small_delg
 
 from rrt.formats.lists import read_image_list
 from rrt.report.pages import make_report
+from rrt.store.store import Store
 
 TRAINING = (
     "model.num_global_features=512 model.dim_feedforward=64 model.num_encoder_layers=2 model.initialisation=matching "
@@ -45,15 +47,16 @@ def python():
     return warm_python("tensorflow", "torch")
 
 
+SCENES = (
+    "--num_train_landmarks 4 --views 4 --num_test_landmarks 4 --test_views 4 --family 2 --num_distractors 0 --size 160"
+)
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory, python):
     """(folder of a quickstart on scenes, what it printed)"""
     folder = tmp_path_factory.mktemp("quickstart")
-    drawn = (
-        "--num_train_landmarks 4 --views 4 --num_test_landmarks 4 --test_views 4 --family 2 --num_distractors 0 "
-        "--size 160"
-    )
-    done = quickstart(folder, python, SCENES=drawn)
+    done = quickstart(folder, python, SCENES=SCENES)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -61,7 +64,7 @@ def scenes(tmp_path_factory, python):
 @pytest.mark.slow
 def test_pictures_go_in_and_a_measured_result_comes_out(scenes, python):
     tmp_path, printed = scenes
-    for row in ("| global | Easy", "| global | Hard", "| RRT    | Medium"):
+    for row in ("| global | Easy", "| global | Hard", "| maxsim | Medium", "| RRT    | Medium"):
         assert row in printed
     results = json.loads((tmp_path / "logs/quickstart_scenes/results.json").read_text())
     assert {"global", "RRT", "ms_per_query", "protocol"} <= results.keys()
@@ -76,6 +79,17 @@ def test_pictures_go_in_and_a_measured_result_comes_out(scenes, python):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "broken.jpg" in done.stdout
     assert "| RRT    | Medium" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_way_of_delg_leads_from_images_to_a_reranked_table_too(tmp_path, python):
+    weights = write_small_delg(tmp_path / "small.h5")
+    done = quickstart(tmp_path, python, SCENES=SCENES, WEIGHTS=str(weights))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| global | Medium" in done.stdout and "| RRT    | Medium" in done.stdout
+    with Store(tmp_path / "data/scenes_test/delg_delg.h5") as store:
+        assert store.config["model"]["backbone"] == "small" and store.local_dim == 128
+    assert not list((tmp_path / "data").rglob("*lite0*"))
 
 
 @pytest.mark.slow

@@ -218,7 +218,8 @@ def photographs(tmp_path):
 
 
 def test_landmarks_run_from_the_split_to_the_fused_measure(run, photographs, tmp_path):
-    status, commands, error = run("train_landmarks.sh", photographs, "epochs=9", WEIGHTS=str(tmp_path / "weights.h5"))
+    given = {"BACKBONE": "r50", "WEIGHTS": str(tmp_path / "weights.h5")}
+    status, commands, error = run("train_landmarks.sh", photographs, "epochs=9", **given)
     assert (status, error) == (0, "")
     tools = [command[0] for command in commands]
     assert tools == [
@@ -229,7 +230,7 @@ def test_landmarks_run_from_the_split_to_the_fused_measure(run, photographs, tmp
         *["tools/prepare_topk_revisited.py"] * 2,
         "experiment.py",
         "tools/tune_fusion.py",
-        *["evaluate_revisited.py"] * 2,
+        *["evaluate_revisited.py"] * 3,
     ]
     training = commands[tools.index("experiment.py")]
     recipe = [
@@ -242,33 +243,49 @@ def test_landmarks_run_from_the_split_to_the_fused_measure(run, photographs, tmp
     assert str(tmp_path / "weights.h5") in commands[1]
 
 
+def test_landmarks_are_described_by_the_shipped_model_unless_another_is_named(run, photographs, tmp_path):
+    status, commands, error = run("train_landmarks.sh", photographs)
+    assert (status, error) == (0, "")
+    tools = [command[0] for command in commands]
+    assert tools[1:4] == ["tools/extract.py", "tools/extract.py", "tools/prepare_topk_gldv2.py"]
+    assert f"{tmp_path}/my data/landmarks_train/delg_lite0.h5" in commands[1]
+    for command in commands[tools.index("experiment.py") :]:
+        assert {"dataset.desc_name=lite0", "model.num_global_features=512"} <= set(command)
+        assert not [word for word in command if word.startswith("whitening=")]
+    _, commands, _ = run("train_landmarks.sh", photographs, WHITENING="--dim 9")
+    whitening = f"{tmp_path}/my data/landmarks_train/whitening_lite0.npz"
+    assert commands[3][0] == "tools/learn_whitening.py" and f"whitening={whitening}" in commands[-1]
+    given = {"WEIGHTS": str(tmp_path / "weights.h5")}
+    assert "name its own by BACKBONE=" in one_line(run("train_landmarks.sh", photographs, **given))
+
+
 def test_real_photos_go_through_train_landmarks(run, photographs, tmp_path):
-    status, commands, error = run("real_photos.sh", photographs)
+    status, commands, error = run("real_photos.sh", photographs, BACKBONE="r50")
     # The stub trains nothing, so that the weight file it should have made is what is missing.
     assert status == 1 and "my logs/delg_r50/weights.h5: no such weight file" in error
     assert [command[0] for command in commands] == ["tools/train_val_split.py", *["delg_extract/train.py"] * 2]
     for name in ("delg_r50", "delg_r50_start"):
         (tmp_path / "my logs" / name).mkdir(parents=True)
         (tmp_path / "my logs" / name / "weights.h5").touch()
-    status, commands, error = run("real_photos.sh", photographs)
+    status, commands, error = run("real_photos.sh", photographs, BACKBONE="r50")
     assert (status, error) == (0, "")
     assert str(tmp_path / "my logs/delg_r50/weights.h5") in commands[2]
-    assert [command[0] for command in commands][-5:] == [
-        *["evaluate_revisited.py"] * 2,
-        "tools/verify_pairs.py",
-        *["evaluate_revisited.py"] * 2,
-    ]
+    ends = [*["evaluate_revisited.py"] * 3, "tools/verify_pairs.py", *["evaluate_revisited.py"] * 2]
+    assert [command[0] for command in commands][-6:] == ends
+    status, commands, error = run("real_photos.sh", photographs)
+    assert (status, error) == (0, "") and [command[0] for command in commands][-6:] == ends
+    assert "delg_extract" not in str([command[0] for command in commands])
 
 
 def test_landmarks_that_lack_something_are_one_line(run, photographs, tmp_path):
     assert "no such folder" in one_line(run("train_landmarks.sh", tmp_path / "nowhere"))
     assert "landmarks_train/delg_r50.h5: no such store; give a DELG weight file" in one_line(
-        run("train_landmarks.sh", photographs)
+        run("train_landmarks.sh", photographs, BACKBONE="r50")
     )
-    weights = {"WEIGHTS": str(tmp_path / "absent.h5")}
+    weights = {"BACKBONE": "r50", "WEIGHTS": str(tmp_path / "absent.h5")}
     assert "absent.h5: no such weight file" in one_line(run("train_landmarks.sh", photographs, **weights))
     (photographs / "gnd_landmarks.pkl").unlink()
-    weights = {"WEIGHTS": str(tmp_path / "weights.h5")}
+    weights = {"BACKBONE": "r50", "WEIGHTS": str(tmp_path / "weights.h5")}
     assert "gnd_landmarks.pkl: no such file" in one_line(run("train_landmarks.sh", photographs, **weights))
 
 
@@ -318,11 +335,12 @@ def test_small_data_folders_are_trained_on_and_measured_and_a_second_call_goes_o
     held_out = set(read_image_list(data / "gldv2_val/test_query.txt").labels.tolist())
     assert held_out.isdisjoint(read_image_list(data / "gldv2_train/train.txt").labels.tolist())
 
-    done = call("train_landmarks.sh", photographs, **settings, TRAINING=" ".join(TRAINING), WHITENING="--dim 10")
+    settings |= {"BACKBONE": "r50", "WHITENING": "--dim 10"}
+    done = call("train_landmarks.sh", photographs, **settings, TRAINING=" ".join(TRAINING))
     assert done.returncode == 0, done.stdout + done.stderr
-    results = json.loads((tmp_path / "logs/rrt_landmarks/results.json").read_text())
+    results = json.loads((tmp_path / "logs/rrt_landmarks_r50/results.json").read_text())
     assert (
         results["protocol"]["selected"]["select_on"] == "val"
         and "whitening_r50.npz" in results["protocol"]["whitening"]
     )
-    assert (tmp_path / "logs/rrt_landmarks/alone/results.json").exists()
+    assert (tmp_path / "logs/rrt_landmarks_r50/alone/results.json").exists()
