@@ -1,6 +1,6 @@
 """How well the count of verified matches tells pairs of images of the same building from pairs of different ones.
 
-    python tools/verify_pairs.py --store data/oxford5k/delg_small.h5 --ground_truth data/oxford5k/gnd_roxford5k.pkl \\
+    python tools/verify_pairs.py --store data/oxford5k/delg_lite0.h5 --ground_truth data/oxford5k/gnd_roxford5k.pkl \\
         --query_list data/oxford5k/test_query.txt --gallery_list data/oxford5k/test_gallery.txt --pairs 200 --output
         pairs.csv
 
