@@ -52,7 +52,7 @@ $py tools/prepare_topk_revisited.py with data_dir="$test" feature_name=$descript
 settings="dataset.scenes model.RRT dataset.name=$name dataset.desc_name=$descriptors"
 stage "reranking by plain matching, which has learned nothing"
 $py evaluate_revisited.py -F "$log/maxsim" with temp_dir="$log/maxsim" $settings dataset.test_data_dir="$test" \
-    dataset.test_gnd_file="$gnd" reranker=maxsim maxsim.weight=0.6
+    dataset.test_gnd_file="$gnd" $matching
 
 stage "training the reranking transformer"
 $py experiment.py -F "$log" with temp_dir="$log" $settings dataset.train_data_dir="$train" dataset.val_data_dir=None resume=auto \

@@ -71,7 +71,8 @@ stage "training the reranking transformer"
 stage "choosing the fusion with global similarity on the validation landmarks"
 "$py" tools/tune_fusion.py with temp_dir="$log" "${common[@]}" resume="$log/best.pt" "${whitened[@]}"
 stage "measuring the test landmarks: plain matching, RRT alone, and fused"
-"$py" evaluate_revisited.py with temp_dir="$log/maxsim" "${common[@]}" "${whitened[@]}" reranker=maxsim maxsim.weight=0.6
+# shellcheck disable=SC2086
+"$py" evaluate_revisited.py with temp_dir="$log/maxsim" "${common[@]}" "${whitened[@]}" $matching
 "$py" evaluate_revisited.py with temp_dir="$log/alone" "${common[@]}" resume="$log/best.pt" "${whitened[@]}"
 "$py" evaluate_revisited.py -F "$log" with temp_dir="$log" "${common[@]}" resume="$log/best.pt" "${whitened[@]}" \
     fusion="$log/fusion.json"

@@ -32,9 +32,9 @@ from rrt.store.store import Store
 if TYPE_CHECKING:
     from rrt.rerankers.transformer import Transformer
 
-# With lite0, chosen on held-out landmarks (docs/search.md).
+# With lite0, chosen on held-out landmarks (docs/models.md 5).
 SHIPPED_METHOD = "maxsim"
-SETTINGS = {"maxsim": {"weight": 0.6, "query_local": 300, "gallery_local": 300}}
+SETTINGS = {"maxsim": {"weight": 0.2, "symmetric": True, "query_local": 100, "gallery_local": 100}}
 THUMBNAIL_SIDE = 256  # pixels
 MAX_LOCAL = 100  # that rrt_scripts/ measure with; time grows with it
 # What the score of a method means, where it means something to people.
