@@ -12,7 +12,9 @@ from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError
-from rrt.extraction.describer import TooSmall, open_describer
+from rrt.extraction.describer import open_describer
+from rrt.extraction.levels import TooSmall
+from rrt.extraction.options import MODELS, add_describer_options, given_settings
 from rrt.formats.image_jobs import read_query
 from rrt.matching.images import (
     ImageFeatures,
@@ -31,10 +33,8 @@ def parser() -> argparse.ArgumentParser:
     p = CommandParser(__doc__)
     p.add_argument("image1", help="first image")
     p.add_argument("image2", help="second image")
-    p.add_argument("--model", default="lite0", help="lite0 (default), or onnx:FILE")
-    p.add_argument("--image_size", type=int, help="longest side of an image at scale 1, pixels (default: the model's)")
-    p.add_argument("--max_features", type=int, help="local descriptors an image at most (default: the model's)")
-    p.add_argument("--layer", help="with onnx:FILE, the output that is the map of local descriptors")
+    p.add_argument("--model", default="lite0", help=MODELS)
+    add_describer_options(p.add_argument_group("what is computed", "the defaults are the model's own"))
     p.add_argument(
         "--output", default="match.png", help="the image to write: .png, .jpg, .svg or .pdf (default %(default)s)"
     )
@@ -48,8 +48,7 @@ def main() -> int:
     args = parser().parse_args()
     check_figure_path(args.output)
     check_matching_options(args)
-    settings = {name: getattr(args, name) for name in ("image_size", "max_features", "layer")}
-    model = open_describer(args.model, **{name: value for name, value in settings.items() if value is not None})
+    model = open_describer(args.model, **given_settings(args))
     pixels, images = [], []
     for path in (args.image1, args.image2):
         try:

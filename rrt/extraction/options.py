@@ -9,7 +9,7 @@ GLOBAL_POOLS = ("cls", "mean", "gem", "pooled")
 ATTENTIONS = ("cls", "norm", "learned")
 TRANSFORMERS_ONLY = ("global_pool", "attention", "device")
 MODELS = "lite0 (default), onnx:FILE, or transformers:FOLDER_OR_NAME (docs/backbones.md)"
-_SETTINGS = ("image_size", "scales", "max_features", "layer", "global_pool", "attention", "projection", "device")
+SETTINGS = ("image_size", "scales", "max_features", "layer", "global_pool", "attention", "projection", "device")
 
 
 def add_describer_options(parser: argparse._ActionsContainer, without: Sequence[str] = ()) -> None:
@@ -31,5 +31,5 @@ def add_describer_options(parser: argparse._ActionsContainer, without: Sequence[
 
 def given_settings(args: argparse.Namespace) -> dict:
     """What was given of those options, for ``open_describer``."""
-    found = {name: getattr(args, name, None) for name in _SETTINGS}
+    found = {name: getattr(args, name, None) for name in SETTINGS}
     return {name: value for name, value in found.items() if value is not None}

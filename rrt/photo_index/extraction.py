@@ -17,9 +17,12 @@ from typing import Protocol
 
 from delg_extract.extraction.options import add_pca_options, add_settings_options
 from rrt.errors import InputError
-from rrt.extraction import describer as models
+from rrt.extraction.describer import Describer as Model
+from rrt.extraction.describer import open_describer as open_model
 from rrt.extraction.extract import Plan
 from rrt.extraction.extract import extract as extract_plan
+from rrt.extraction.levels import TooSmall
+from rrt.extraction.options import MODELS, SETTINGS, add_describer_options, given_settings
 from rrt.files.pictures import Box
 from rrt.formats.image_jobs import collect_jobs, read_image, read_query, read_table
 from rrt.photo_index import delg
@@ -35,7 +38,7 @@ KINDS = ("onnx", "transformers")  # of models of rrt/extraction, before the colo
 BLOCK = 32  # images a part: what a kill can cost
 QUERY = "query"  # the name of an image that is searched for
 _SHARED = ("model", "scales", "max_features")  # options of every model
-_OWN = ("image_size", "layer")  # options of models that are no DELG
+_OWN = tuple(name for name in SETTINGS if name not in _SHARED)  # of models that are no DELG
 _VALUES = (
     *_SHARED,
     *_OWN,
@@ -72,13 +75,10 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         "--weights",
         dest="model",
-        help="lite0 (default), onnx:FILE, or a DELG model: weight file of delg_extract/train.py, or a SavedModel",
+        help=f"{MODELS}; or a DELG model: weight file of delg_extract/train.py, or a SavedModel",
     )
-    own = parser.add_argument_group("models that are no DELG")
-    own.add_argument(
-        "--image_size", type=int, help="longest side of an image at scale 1, pixels (default: the model's)"
-    )
-    own.add_argument("--layer", help="with onnx:FILE, the output that is the map of local descriptors")
+    own = parser.add_argument_group("models that are no DELG", "the defaults are the model's own")
+    add_describer_options(own, without=_SHARED)
     add_pca_options(add_settings_options(parser))
 
 
@@ -90,7 +90,7 @@ def flags_of(args: argparse.Namespace) -> Flags:
         value = getattr(args, name)
         if value is None or (name == "precision" and value == "float32"):
             continue
-        if name in ("model", "config", "pca_dir"):
+        if name in ("model", "config", "pca_dir", "projection"):
             value = _absolute(value)
         flags.append([f"--{name}", *map(str, value if isinstance(value, list) else [value])])
     switches = {name: getattr(args, name) for name in _SWITCHES}
@@ -131,7 +131,7 @@ def is_shipped(flags: Flags) -> bool:
     return _model(flags) == LITE0
 
 
-def _open(flags: Flags, threads: int | None = None) -> partial[models.Describer]:
+def _open(flags: Flags) -> partial[Model]:
     """What opens the describer that the options mean, once ``threads`` are given."""
     model, own = _model(flags), [f"--{name}" for name in (*_SHARED, *_OWN)]
     for flag in flags:
@@ -140,10 +140,7 @@ def _open(flags: Flags, threads: int | None = None) -> partial[models.Describer]
     parser = argparse.ArgumentParser()
     add_extraction_options(parser)
     args = parser.parse_args([word for flag in flags for word in flag])
-    settings = {name: getattr(args, name) for name in ("scales", "max_features", *_OWN)}
-    return partial(
-        models.open_describer, model, **{name: value for name, value in settings.items() if value is not None}
-    )
+    return partial(open_model, model, **given_settings(args))
 
 
 # ---- what a manifest keeps -------------------------------------------------------------------------------------------
@@ -161,7 +158,7 @@ def describe_extraction(flags: Flags) -> dict:
     return {"flags": flags, "model_sha256": sha256, "settings": _settings(identity)}
 
 
-def _kept(flags: Flags, model: models.Describer) -> dict:
+def _kept(flags: Flags, model: Model) -> dict:
     return {"flags": flags, "model_sha256": model.sha256, "settings": _settings(model.identity)}
 
 
@@ -198,7 +195,8 @@ def extract(flags: Flags, table: Path, output: Path, count: int, num_workers: in
     model = opener(threads=1)
     jobs = tuple(replace(job, upright=True) for job in read_table(table))
     plan = Plan(opener, jobs, str(output), _settings(model.identity), BLOCK)
-    extract_plan(plan, model.sha256, output.stem, num_workers)
+    # Workers on one GPU would only take its memory from each other.
+    extract_plan(plan, model.sha256, output.stem, num_workers or (0 if model.device == "cpu" else 1))
 
 
 def describe_queries(known: dict, query_list: str, ground_truth: str, image_dir: str, folder: Path) -> Store:
@@ -213,14 +211,14 @@ def describe_queries(known: dict, query_list: str, ground_truth: str, image_dir:
     return MemoryStore.of(list(_described(model, bar(jobs, "describing queries", "query"))))
 
 
-def _described(model: models.Describer, jobs) -> Iterator[ImageRecord]:
+def _described(model: Model, jobs) -> Iterator[ImageRecord]:
     for job in jobs:
         image = read_image(replace(job, upright=True))
         if image.pixels is None:
             raise InputError(f"{job.file}: {image.reason}; mend the query, or take it out of the list")
         try:
             yield model.describe(image.pixels, job.name, image.resize_factor)
-        except models.TooSmall as too_small:
+        except TooSmall as too_small:
             raise InputError(f"{job.file}: {too_small}; take the query out of the list") from None
 
 
@@ -239,7 +237,7 @@ class LocalDescriber:
         self.folder, self.known = folder, known
 
     @cached_property
-    def _opened(self) -> models.Describer:
+    def _opened(self) -> Model:
         model = _open(self.known["flags"])()
         check_same_extraction(self.folder, self.known, _kept(self.known["flags"], model))
         return model
@@ -253,7 +251,7 @@ class LocalDescriber:
         pixels = read_query(image, box)
         try:
             return self._opened.describe(pixels, QUERY)
-        except models.TooSmall as too_small:
+        except TooSmall as too_small:
             raise InputError(str(too_small)) from None
 
     def close(self) -> None:
