@@ -186,7 +186,7 @@ def query(args):
     manifest, box = read_manifest(args.index), parse_box(args.crop, "--crop") if args.crop else None
     with closing(open_describer(Path(args.index), manifest.extraction)) as describer:
         if args.crop or not _is_photograph(manifest, args.picture):
-            if not Path(args.picture).exists() and args.picture not in manifest.photographs:
+            if not Path(args.picture).exists() and not manifest.path_called(args.picture):
                 raise InputError(f"{args.picture}: neither a file nor a photograph of the index {args.index}")
             describer.start()  # a DELG model loads beside what follows
         from rrt.photo_index.query import PhotoIndex, ranker_of
@@ -222,7 +222,7 @@ def _write(path, text):
 
 def _is_photograph(manifest, image):
     path = os.path.relpath(os.path.realpath(image), manifest.root)
-    return image in manifest.photographs or path in manifest.photographs
+    return bool(manifest.path_called(image) or manifest.path_called(path))
 
 
 def serve(args):

@@ -116,6 +116,10 @@ def _formats() -> tuple[str, ...]:
     return (*FORMATS, "HEIF")
 
 
+def _found(file: str | Path) -> str | Path:
+    return file if str(file).isascii() else existing(file)  # a Path takes as long as opening a file
+
+
 @contextmanager
 def _open(file: str | Path | io.BytesIO) -> Iterator[Image.Image]:
     """The image, its pixels not yet decoded. Whatever happens with it becomes Unreadable: damaged files make Pillow's
@@ -125,7 +129,7 @@ def _open(file: str | Path | io.BytesIO) -> Iterator[Image.Image]:
         Image.MAX_IMAGE_PIXELS = int(limit * 1e6)
     try:
         # Not by its path: Pillow would map an uncompressed TIFF, and mixes up its sides where it is turned.
-        with nullcontext(file) if isinstance(file, io.BytesIO) else open(existing(file), "rb") as data:
+        with nullcontext(file) if isinstance(file, io.BytesIO) else open(_found(file), "rb") as data:
             with Image.open(data, formats=_formats()) as image:
                 if image.width * image.height > limit * 1e6:
                     raise Image.DecompressionBombError

@@ -53,6 +53,8 @@ def test_a_photograph_is_meant_by_its_letters_in_any_normal_form(photos, tmp_pat
     index = PhotoIndex(tmp_path / "i")
     assert index.find(name) == index.find(unicodedata.normalize("NFD", name)) is not None
     assert index.find("Mueller.jpg") is None
+    done = run_tool("tools/search.py", "query", tmp_path / "i", name, "--method", "none")
+    assert done.returncode == 0 and "photograph of the index" in done.stdout
 
 
 def test_a_file_here_is_not_passed_over_in_silence_for_a_photograph_of_its_name(photos, tmp_path, monkeypatch):

@@ -221,6 +221,8 @@ def test_what_is_no_image_is_refused(server):
 
 def test_an_image_cut_short_or_too_small_is_refused_by_name(server):
     refused(server, 422, "cut.png", "POST", "/search?name=cut.png", image_bytes()[:-40])
+    refused(server, 422, "cut.tif: ", "POST", "/search?name=cut.tif", image_bytes(format="TIFF")[:-40])
+    refused(server, 415, "not an image", "POST", "/search", image_bytes(format="DDS"))
     with io.BytesIO() as content:
         Image.new("RGB", (4, 4)).save(content, "PNG")
         refused(server, 422, "shorter than 10 pixels", "POST", "/search", content.getvalue())
