@@ -159,3 +159,14 @@ def test_training_refuses_what_cannot_be_learned():
     ):
         with pytest.raises(InputError, match=part):
             learn_codes(*arguments)
+    with pytest.raises(InputError, match="seed -1"):
+        random_codes(16, 8, -1)
+
+
+def test_directions_far_below_the_first_do_not_count():
+    """One direction varies by 1, eight by 1e-2, the rest by 1e-5, which is below a ten-millionth of the variance."""
+    spread = np.float32([1, *[1e-2] * 8, *[1e-5] * 7])
+    rows = np.random.default_rng(0).standard_normal((4000, 16)).astype(np.float32) * spread
+    assert learn_codes(rows, 8).axes.shape == (8, 16)
+    with pytest.raises(InputError, match="vary in 9 directions"):
+        learn_codes(rows, 16)
