@@ -29,7 +29,7 @@ import numpy as np
 from delg_extract.network.model import normalize_pixels
 from delg_extract.network.tensorflow import tf
 from rrt.errors import InputError, describe_error
-from rrt.files import pictures
+from rrt.files import images
 from rrt.files.machine import usable_cores
 
 AREA = (0.08, 1.0)  # smallest and largest share of an image in a random crop
@@ -238,8 +238,8 @@ def decode(encoded: tf.Tensor | bytes) -> tf.Tensor:
 
 def _read_bytes(encoded: bytes) -> np.ndarray:
     try:
-        return pictures.decode(io.BytesIO(encoded)).pixels
-    except pictures.Unreadable as reason:
+        return images.decode(io.BytesIO(encoded)).pixels
+    except images.Unreadable as reason:
         raise ValueError(str(reason)) from None
 
 

@@ -24,8 +24,8 @@ from delg_extract.extraction.options import (
 )
 from delg_extract.extraction.parts import to_record
 from rrt.errors import InputError, describe_error
+from rrt.files.images import Box
 from rrt.files.machine import end_with_parent
-from rrt.files.pictures import Box
 from rrt.formats.image_jobs import Job, ReadImage, read_query
 from rrt.progress import lock_with_threads
 from rrt.store.records import ImageRecord, Skipped

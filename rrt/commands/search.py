@@ -22,8 +22,8 @@ from pathlib import Path
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, check_count
 from rrt.files.atomic import write_bytes
+from rrt.files.images import parse_box
 from rrt.files.names import shown
-from rrt.files.pictures import parse_box
 
 MOST_TOLD = 10  # skipped photographs that build names on the console
 

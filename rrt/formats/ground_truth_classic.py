@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.pictures import SUFFIXES
+from rrt.files.images import SUFFIXES
 from rrt.formats.ground_truth import CLASSIC_GRADES, save_ground_truth
 
 # Oxford5k's query files put this before the image's name.

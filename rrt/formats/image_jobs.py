@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.images import Box, Unreadable, decode
 from rrt.files.names import ImageNames
-from rrt.files.pictures import Box, Unreadable, decode
 from rrt.formats.ground_truth import load_ground_truth, pixel_box
 from rrt.formats.lists import ImageList, read_image_list
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
+from rrt.files.images import SUFFIXES, Unreadable, size_of
 from rrt.files.jobs import run_jobs
 from rrt.files.machine import usable_cores
 from rrt.files.names import existing, is_excluded, is_left_out, shown
-from rrt.files.pictures import SUFFIXES, Unreadable, size_of
 from rrt.formats.gldv2 import USAGES, image_name, read_index_csv, read_solution, read_train_csv
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import unlistable, write_image_list

@@ -26,7 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rrt.errors import InputError
-from rrt.files.pictures import Box, parse_box
+from rrt.files.images import Box, parse_box
 from rrt.photo_index.service import Refusal, Service
 
 PAGE = Path(__file__).with_name("page")

@@ -25,7 +25,7 @@ from delg_extract.extraction.options import (
     requested_extraction,
 )
 from rrt.errors import InputError
-from rrt.files.pictures import Box
+from rrt.files.images import Box
 from rrt.progress import bar
 from rrt.store.records import ImageRecord
 from rrt.store.schema import parts_path

@@ -23,7 +23,7 @@ from rrt.extraction.extract import Plan
 from rrt.extraction.extract import extract as extract_plan
 from rrt.extraction.levels import TooSmall
 from rrt.extraction.options import MODELS, SETTINGS, add_describer_options, given_settings
-from rrt.files.pictures import Box
+from rrt.files.images import Box
 from rrt.formats.image_jobs import collect_jobs, read_image, read_query, read_table
 from rrt.photo_index import delg
 from rrt.photo_index.delg import Flags

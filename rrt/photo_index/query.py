@@ -13,7 +13,7 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.atomic import write_bytes
-from rrt.files.pictures import Unreadable, small_jpeg
+from rrt.files.images import Unreadable, small_jpeg
 from rrt.photo_index.extraction import is_shipped
 from rrt.photo_index.manifest import Manifest, read_manifest
 from rrt.photo_index.scan import inside

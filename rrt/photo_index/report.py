@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jinja2
 
+from rrt.files.images import Box, Unreadable, small_jpeg
 from rrt.files.names import shown
-from rrt.files.pictures import Box, Unreadable, small_jpeg
 from rrt.photo_index.query import THUMBNAIL_SIDE, Hit, PhotoIndex, Ranker
 
 PAGE = Path(__file__).with_name("page")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
+from rrt.files.images import SUFFIXES
 from rrt.files.names import existing, is_excluded, is_left_out, shown
-from rrt.files.pictures import SUFFIXES
 from rrt.formats.lists import read_image_list
 from rrt.photo_index.manifest import Photograph
 from rrt.progress import bar

@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rrt.errors import InputError, check_count
-from rrt.files.pictures import LIMIT, megapixel_limit
+from rrt.files.images import LIMIT, megapixel_limit
 from rrt.photo_index.app import HEADERS, make_app
 from rrt.photo_index.extraction import open_describer
 from rrt.photo_index.query import PhotoIndex, ranker_of

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
+from rrt.files.images import Box, TooLarge, Unreadable, size_of
 from rrt.files.names import shown
-from rrt.files.pictures import Box, TooLarge, Unreadable, size_of
 from rrt.photo_index.extraction import Describer
 from rrt.photo_index.query import Hit, PhotoIndex, Ranker
 from rrt.photo_index.report import Answer, as_json, json_text

@@ -15,8 +15,8 @@ import numpy as np
 from scipy.special import expit
 
 from rrt.errors import InputError
+from rrt.files.images import Box
 from rrt.files.names import ImageNames
-from rrt.files.pictures import Box
 from rrt.formats.ground_truth import GroundTruth, grades_of, load_ground_truth, pixel_box
 from rrt.matching.matches import residuals
 from rrt.network.checkpoint import check_sizes

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rrt.files.pictures import Box
+from rrt.files.images import Box
 from rrt.formats.ground_truth import GroundTruth
 from rrt.network.reranker import Reranker
 from rrt.report.explanation import DEFAULT_VIEW, AttentionPanel, AttentionView, Pair, describe_numbers, explain_pair

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.pictures import Box, Decoded, Unreadable, decode
+from rrt.files.images import Box, Decoded, Unreadable, decode
 
 # Published lists count a box's both ends, so that imported sizes are a pixel off its rounded sides.
 _TOLERANCE = 2

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrt.files.atomic import write_bytes
+from rrt.files.images import Box, Unreadable, size_of, small_jpeg
 from rrt.files.jobs import run_jobs
-from rrt.files.pictures import Box, Unreadable, size_of, small_jpeg
 
 EDGE = 256
 _NAME = re.compile(r"([0-9a-f]{24})_(\d+)x(\d+)\.jpg")

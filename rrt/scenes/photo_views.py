@@ -17,9 +17,9 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.atomic import guard_settings, write_bytes
+from rrt.files.images import Unreadable, decode, size_of
 from rrt.files.jobs import run_jobs
 from rrt.files.machine import usable_cores
-from rrt.files.pictures import Unreadable, decode, size_of
 from rrt.formats.lists import ImageList, read_image_list, write_image_list
 from rrt.scenes.augment import camera_effects, jpeg_bytes, paste_patch, pyramid, warp_antialiased
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from rrt.errors import InputError
-from rrt.files.pictures import LIMIT, TooLarge, Unreadable, decode, size_of, small_jpeg
+from rrt.files.images import LIMIT, TooLarge, Unreadable, decode, size_of, small_jpeg
 
 SECRET = b"12 Secret Street"
 

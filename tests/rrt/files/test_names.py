@@ -5,8 +5,8 @@ import unicodedata
 
 import pytest
 
+from rrt.files.images import Unreadable, decode
 from rrt.files.names import existing, is_excluded, is_left_out, same_text, shown
-from rrt.files.pictures import Unreadable, decode
 from rrt.formats.image_jobs import Job, read_image
 
 NFC, NFD = (unicodedata.normalize(form, "Müller/Église.png") for form in ("NFC", "NFD"))

@@ -12,7 +12,7 @@ from commands import assert_one_line_error, run_tool
 from photo_folders import GLOBAL, LOCAL, FakeDescriber, build, describe, draw, use_fakes
 
 from rrt.errors import InputError
-from rrt.files.pictures import parse_box
+from rrt.files.images import parse_box
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.image_jobs import Job
 from rrt.formats.lists import write_image_list

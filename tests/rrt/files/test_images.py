@@ -7,7 +7,7 @@ import pytest
 from photo_folders import draw
 from PIL import Image
 
-from rrt.files.pictures import Unreadable, decode, small_jpeg
+from rrt.files.images import Unreadable, decode, small_jpeg
 
 
 def opened(jpeg):
