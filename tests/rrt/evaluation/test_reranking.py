@@ -16,6 +16,7 @@ from rrt.evaluation.reranking import (
     evaluate_reranked,
     junk_last,
     rerank,
+    score_pairwise,
     score_shortlists,
     summary,
 )
@@ -102,6 +103,27 @@ def test_only_num_rerank_candidates_move():
 
 def test_equal_logits_keep_the_global_order():
     assert rerank(scored_by([0.0] * 6), "medium").tolist() == [[1, 2, 4, 5, 3, 0]]
+
+
+def test_many_equal_logits_keep_the_global_order():
+    order = np.random.default_rng(0).permutation(200)
+    logits = [np.repeat([0.0, 1.0], 100)]
+    scored = ScoredShortlists(200, {"medium": order[None]}, [np.arange(200)], logits, [np.zeros(200)], 0.0, 200)
+    expected = [*order[order >= 100], *order[order < 100]]
+    assert rerank(scored, "medium").tolist() == [expected]
+
+
+def test_a_ranking_that_is_given_replaces_that_of_the_neighbours_file(golden_set):
+    ranks = golden_set.ranks[:, ::-1].copy()
+    scored = score_pairwise(golden_set, lambda candidates, similarities: similarities, 3, ranks=ranks)
+    for protocol, order in scored.orders.items():
+        np.testing.assert_array_equal(order, junk_last(ranks, golden_set.gnd, protocol))
+    # Scored by their similarities and blended with nothing else, the first candidates come in the order of those.
+    plain, fused = (evaluate_reranked(golden_set, scored, fusion) for fusion in (Fusion(), Fusion(1.0)))
+    assert all(plain[p].map == fused[p].map for p in plain)
+    against = score_pairwise(golden_set, lambda candidates, similarities: [-s for s in similarities], 50)
+    plain, fused = (evaluate_reranked(golden_set, against, fusion) for fusion in (Fusion(), Fusion(1.0)))
+    assert all(plain[p].map < fused[p].map for p in plain)
 
 
 def test_fusion_blends_similarity_and_probability():
