@@ -268,7 +268,7 @@ class TestClassic:
             ("keble_1_query.txt", "keble_000002 1 2 3 x", "expected one line 'image x1 y1 x2 y2'"),
             ("keble_1_query.txt", "", "expected one line 'image x1 y1 x2 y2'"),
             ("keble_1_query.txt", "a 1 2 3 4\nb 1 2 3 4", "expected one line 'image x1 y1 x2 y2'"),
-            ("keble_1_query.txt", "keble_000002 1 2 0 4", "bbx is not a box"),
+            ("keble_1_query.txt", "keble_000002 1 2 0 4", "bbx 1, 2, 0, 4 is not a box"),
             ("keble_1_ok.txt", "keble_000002", "gallery position 2 is listed twice among good, ok, junk"),
             ("keble_1_ok.txt", None, "keble_1_ok.txt: cannot be read .No such file"),
         ],

@@ -78,17 +78,14 @@ def attention_of_delg(path, monkeypatch):
 
 
 def matches_of_images(path, monkeypatch):
-    pytest.importorskip("tensorflow")
-    from delg_extract import match_images
-    from rrt.matching.images import ImageFeatures
+    from rrt.matching.images import ImageFeatures, match_images
+    from rrt.viz.two_images import save_matches
 
-    pictures = [
+    images = [
         ImageFeatures(f"{i}.png", pixels.shape[1::-1], POINTS, np.eye(8, dtype=np.float32))
         for i, pixels in enumerate(PIXELS)
     ]
-    monkeypatch.setattr(match_images, "read_images", lambda args: (pictures, PIXELS))
-    monkeypatch.setattr("sys.argv", ["match_images.py", "0.png", "1.png", "--output", str(path)])
-    match_images.main()
+    save_matches(path, PIXELS, images, match_images(*images), "affine")
 
 
 def _pair(agrees):
@@ -120,7 +117,7 @@ MAKERS = {
     "rrt/evaluation/comparison.py": [comparison],
     "rrt/training/recipes.py": [recipes],
     "delg_extract/show_attention.py": [attention_of_delg],
-    "delg_extract/match_images.py": [matches_of_images],
+    "rrt/viz/two_images.py": [matches_of_images],
     "rrt/report/pair.py": [pair_of_images, pair_without_a_transform],
     "rrt/commands/show_pair.py": [pair_of_images],
 }
