@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
@@ -43,15 +44,15 @@ def level_of(global_: np.ndarray, cells: np.ndarray, attention: np.ndarray | Non
     return Level(l2_normalize(global_), local, length if attention is None else attention)
 
 
-class LevelDescriber:
+class LevelDescriber(ABC):
     """A describer whose network is asked for one scale after the other. A kind of network says how in ``level``, and
     its constructor ends with ``_settle``. device: where the network computes."""
 
     device: str = "cpu"
 
+    @abstractmethod
     def level(self, pixels: np.ndarray) -> Level:
         """uint8 RGB [H, W, 3], a size that the settings allow -> Level."""
-        raise NotImplementedError
 
     def _settle(self, settings: DescriberSettings, sha256: str, learned: Projections | None = None, **identity) -> None:
         """Describes a black image, and takes the dimensions from that. learned: what is applied to all descriptors.
