@@ -2,6 +2,8 @@
 have."""
 
 import argparse
+import os
+import re
 import shlex
 import sys
 from dataclasses import fields
@@ -46,13 +48,23 @@ class CommandParser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         """argparse's; what an earlier command of this process asked for with --quiet is forgotten."""
         set_quiet(False)  # of an earlier command of this process
-        return super().parse_args(args, namespace)
+        return super().parse_args(expand_home(list(sys.argv[1:] if args is None else args)), namespace)
 
 
 def called_as(script: str) -> str:
     """What stands before the arguments of a command whose sys.argv[0] is ``script``: `python tools/NAME.py`, or
     `rrt NAME` as rrt.commands.__main__ leaves it there."""
     return script if script.startswith(("rrt ", "python -m rrt.commands ")) else f"python {shlex.quote(script)}"
+
+
+def expand_home(arguments: list[str]) -> list[str]:
+    """Command-line arguments in which `--name=~/x` means what `--name ~/x` does, where the shell sees to it."""
+    return [
+        argument[: match.end()] + os.path.expanduser(argument[match.end() :])
+        if (match := re.match(r"--[\w-]+=(?=~(/|$))", argument))
+        else argument
+        for argument in arguments
+    ]
 
 
 def run_command(main):

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import importlib.util
 import logging
 import os
 import sys
@@ -10,9 +11,10 @@ from pathlib import Path
 
 from docopt import DocoptExit, docopt
 
-from rrt.command_line.parser import QUIET_HELP, called_as
+from rrt.command_line.parser import QUIET_HELP, called_as, expand_home
+from rrt.command_line.plain_settings import SUFFIXES, check_settings, keep_sacred_plain
 from rrt.command_line.records import DefaultRecord, is_mongo_address, mongo_record
-from rrt.errors import InputError, describe_error
+from rrt.errors import InputError, check_choice, describe_error
 from rrt.progress import set_quiet
 
 with warnings.catch_warnings():  # sacred 0.8.7 imports pkg_resources, which setuptools<81 has but warns of
@@ -34,6 +36,7 @@ __all__ = ["Ingredient", "add_settings", "is_first_process", "make_experiment", 
 
 # "fd", the default, starts two `tee` processes that outlive a killed run and reorder standard output and error.
 SETTINGS.CAPTURE_MODE = "sys"  # pyright: ignore[reportAttributeAccessIssue]
+keep_sacred_plain()
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,6 +45,9 @@ _NOISE = ("No observers have been added", "Failed after", "Aborted after", "Chan
 
 # Options that say where a run is recorded, or that it is not.
 _RECORDS = ("file_storage", "mongo_db", "sql", "s3", "gcs", "tiny_db", "unobserved")
+
+# What Sacred needs for an option and does not bring along.
+_NEEDED = {"sql": "sqlalchemy", "s3": "boto3", "gcs": "google.cloud.storage", "tiny_db": "hashfs"}
 
 _KINDS = {bool: "True or False", int: "an integer", float: "a number", str: "a text", dict: "a dict", list: "a list"}
 
@@ -159,7 +165,7 @@ def run_sacred(experiment, argv=None):
     of the command marks the run FAILED in its record. An unexpected exception keeps its traceback, and `-d` (debug)
     shows one for every error.
     """
-    argv = [str(a) for a in (sys.argv if argv is None else argv)]
+    argv = expand_home([str(a) for a in (sys.argv if argv is None else argv)])
     set_quiet(False)  # of an earlier command of this process
     _check_command_line(experiment, argv)
     run, observers = experiment.run, list(experiment.observers)
@@ -217,17 +223,67 @@ def _check_command_line(experiment, argv):
         _exit(f"unknown command {args['COMMAND']!r}; {hint or _suggest(args['COMMAND'], commands)}")
     if args["--help"] or args["help"]:
         return
+    try:
+        _check_settings_given(experiment, args["UPDATE"])
+        _check_options(args)
+    except (InputError, OSError) as error:
+        _exit(describe_error(error))
+
+
+def _check_settings_given(experiment, words):
+    try:
+        updates, names = get_config_updates(words)
+    except TypeError:  # a=1 a.b=2
+        raise InputError(f"{' '.join(words)!r}: a setting is given both a value and settings of its own") from None
+    check_settings(updates, "the command line")
     known = [name for name, _ in experiment.gather_named_configs()]
-    for name in get_config_updates(args["UPDATE"])[1]:
-        if name not in known and not Path(name).is_file():
-            _exit(f"unknown named configuration {name!r} (a setting needs name=value); {_suggest(name, known)}")
+    for name in names:
+        is_there = Path(name).is_file()
+        if name in known and Path(name).exists():  # which Sacred would take for settings
+            raise InputError(f"{name}: is a named configuration and a file of this folder, too; start elsewhere")
+        if is_there and not name.endswith(SUFFIXES):
+            raise InputError(f"{name}: settings are read from files of plain {', '.join(SUFFIXES)} alone")
+        if not is_there and name not in known:
+            missing = f"{name}: no such file of settings" if name.endswith(SUFFIXES) else ""
+            unknown = f"unknown named configuration {name!r} (a setting needs name=value); {_suggest(name, known)}"
+            raise InputError(missing or unknown)
+
+
+def _check_options(args):
     if args["--mongo_db"] and not is_mongo_address(args["--mongo_db"]):
-        _exit(f"-m {args['--mongo_db']!r}: expected [HOST:PORT:]DB, for example localhost:27017:rrt")
+        raise InputError(f"-m {args['--mongo_db']!r}: expected [HOST:PORT:]DB, for example localhost:27017:rrt")
+    if args["--s3"] and not args["--s3"].startswith("s3://"):
+        raise InputError(f"-S {args['--s3']!r}: expected s3://BUCKET/FOLDER")
+    for name, package in _NEEDED.items():
+        if args.get(f"--{name}") and not _is_installed(package):
+            raise InputError(f"--{name} needs the package {package}, which is not installed; -F DIR records in files")
+    for name in ("beat-interval", "priority"):
+        if args[f"--{name}"]:
+            _check_is_number(f"--{name}", args[f"--{name}"])
+    level = args["--loglevel"]
+    if level and not level.isdecimal() and level not in logging.getLevelNamesMapping():
+        raise InputError(f"--loglevel={level}: choose one of {', '.join(logging.getLevelNamesMapping())}, or 0 to 50")
+    if args["--capture"]:
+        check_choice("--capture", args["--capture"], ("no", "sys", "fd"))
+    if args["--id"] and Path(args["--id"]).name != args["--id"]:
+        raise InputError(f"--id={args['--id']}: the number or name of a record, not a path")
     if args["--file_storage"]:
-        try:
-            Path(args["--file_storage"]).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            _exit(describe_error(error))
+        Path(args["--file_storage"]).mkdir(parents=True, exist_ok=True)
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package can be imported; its parents are."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ImportError:
+        return False
+
+
+def _check_is_number(option, text):
+    try:
+        float(text)
+    except ValueError:
+        raise InputError(f"{option}={text}: expected a number") from None
 
 
 def _describe(error):

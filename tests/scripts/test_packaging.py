@@ -10,6 +10,7 @@ import sys
 import tomllib
 
 import pytest
+import yaml
 from commands import ROOT
 from packaging.requirements import Requirement
 
@@ -24,9 +25,8 @@ def pinned():
 
 
 def test_conda_and_pip_users_get_the_same_versions():
-    # The file is written by hand in one shape; no yaml reader is among the dependencies.
-    entries = re.findall(r"^ +- (.+)$", (ROOT / "environment.yml").read_text(), re.MULTILINE)
-    inside_pip = entries[entries.index("pip:") + 1 :]
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (inside_pip,) = (each["pip"] for each in dependencies if isinstance(each, dict))
     assert inside_pip[-1] == "-e ."
     assert sorted(inside_pip[:-1]) == sorted(pinned())
 
