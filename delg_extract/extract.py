@@ -41,8 +41,9 @@ from delg_extract.extraction.workers import default_batch
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError, check_count
 from rrt.formats.image_jobs import collect_jobs, read_table
-from rrt.progress import bar
+from rrt.progress import bar, warn
 from rrt.store.export import export_delg
+from rrt.store.local_counts import tell_of_extraction
 from rrt.store.schema import COMPRESSIONS
 from rrt.store.values import LOCAL_DTYPES
 from rrt.store.writer import is_complete, remove_store
@@ -138,6 +139,8 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
     if args.num_workers < 0:
         raise InputError(f"--num_workers {args.num_workers}: give 1 or more, or 0 for a sensible number")
     asked = requested_extraction(args)
+    if asked.left_out:
+        warn(asked.left_out)
     jobs = (
         read_table(args.table)
         if args.table
@@ -221,14 +224,15 @@ def main() -> int:
         skipped = extract(
             plan, sha256, Path(plan.output).stem.removeprefix("delg_"), args.num_workers, args.ray_address
         )
-        print(f"wrote {plan.output}: {len(names) - len(skipped)} images")
+        remedy = f"; --score_threshold {plan.settings.score_threshold:g} may be that of another model"
+        tell_of_extraction(
+            plan.output, len(names), skipped, plan.settings.use_local, remedy if plan.settings.score_threshold else ""
+        )
     if args.format == "delf":
         folder = Path(plan.output).with_suffix("")
         suffix = ".delg_local" if plan.settings.use_global else ".delf"
         written, present = export_delg(plan.output, folder, suffix, overwrite=args.overwrite)
         print(f"wrote {written} files to {folder}" + f", {present} were there" * bool(present))
-    for image in skipped:
-        print(f"skipped {image.name}: {image.reason}")
     if skipped and not args.allow_missing:
         raise InputError(
             f"{plan.output}.skipped.csv: {len(skipped)} of {len(names)} images have no descriptors, first "

@@ -32,7 +32,7 @@ from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError, check_count
 from rrt.files.atomic import guard_settings
 from rrt.formats.image_jobs import collect_jobs
-from rrt.progress import bar
+from rrt.progress import bar, warn
 from rrt.store.linear import l2_normalize
 from rrt.store.store import Store
 from rrt.store.writer import is_complete, remove_store
@@ -86,6 +86,8 @@ def check_arguments(args: argparse.Namespace) -> None:
 def sampling_plan(args: argparse.Namespace) -> Plan:
     """The extraction of local descriptors, unit length and not projected, of a sample of the images."""
     asked = requested_extraction(args)
+    if asked.left_out:
+        warn(asked.left_out)
     settings = replace(asked.settings, local_pca=None)
     jobs = collect_jobs(args.train_list, [], None, args.image_dir)
     sample = set(calibration_sample([job.name for job in jobs], args.num_pictures))

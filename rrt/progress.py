@@ -90,6 +90,12 @@ def say(text) -> None:
     sys.stdout.flush()
 
 
+def warn(text: str) -> None:
+    """A line `warning: ...` on standard error, above the bars; with --quiet, too."""
+    tqdm.write(f"warning: {text}", file=sys.stderr)
+    sys.stderr.flush()
+
+
 def report_progress(text) -> None:
     """The same, of how the work goes on; not with --quiet."""
     if not is_quiet():

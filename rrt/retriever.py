@@ -15,6 +15,7 @@ from rrt.rerankers.fusion import Fusion
 from rrt.search.exact import search
 from rrt.search.whitening import Whitening, load_whitening
 from rrt.store.checked import read_globals
+from rrt.store.local_counts import check_locals
 from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord, StoredImage
 from rrt.store.store import Store
@@ -58,6 +59,7 @@ class Retriever:
             raise InputError(f"{self.store.path}: holds no global descriptors; import or extract them too")
         if reranker:
             reranker.scorer(self.store)  # refuses another size of descriptors
+            check_locals(self.store, None, "the reranker")
         known = whitening is None or isinstance(whitening, Whitening)
         self.whitening = whitening if known else load_whitening(whitening)
         self.searched = np.arange(len(self.store)) if gallery is None else self._indices(gallery)

@@ -30,7 +30,8 @@ _FLAGS = (
 
 
 class Extraction(NamedTuple):
-    """What a command line asks for, in the words of ``Plan``; identity: that of the model and its precision alone."""
+    """What a command line asks for, in the words of ``Plan``; identity: that of the model and its precision alone;
+    left_out: what of it does not count, for the user, empty when all does."""
 
     model: str
     settings: ExtractionSettings
@@ -38,6 +39,7 @@ class Extraction(NamedTuple):
     precision: str
     identity: dict
     model_sha256: str
+    left_out: str = ""
 
 
 def add_model_option(p: argparse.ArgumentParser) -> None:
@@ -147,12 +149,19 @@ def requested_extraction(args: argparse.Namespace) -> Extraction:
     facts, sha256 = model_facts(model, args.precision, **override)
     if settings.local_pca and not is_saved_model(model):
         settings.local_pca.check_depth(local_depth(model))
+    left_out = ""
     if not threshold_known:
-        settings = replace(settings, score_threshold=float(facts.get("score_threshold", 0.0)))
+        own = float(facts.get("score_threshold", 0.0))
+        if settings.score_threshold not in (0.0, own) and settings.use_local:
+            left_out = (
+                f"--preset {args.preset}: its attention threshold {settings.score_threshold:g} is that of the published"
+                f" model and is left out for {model}, which has {own:g}; --score_threshold or --calibrate_threshold"
+                " sets another"
+            )
+        settings = replace(settings, score_threshold=own)
     precision = in_another_process(fastest_precision) if args.precision == "auto" else args.precision
-    return Extraction(
-        model, settings, override, precision, {"model": facts, "model_sha256": sha256, "precision": precision}, sha256
-    )
+    identity = {"model": facts, "model_sha256": sha256, "precision": precision}
+    return Extraction(model, settings, override, precision, identity, sha256, left_out)
 
 
 def requested_settings(args: argparse.Namespace) -> tuple[str, ExtractionSettings, bool]:

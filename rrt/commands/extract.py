@@ -23,6 +23,7 @@ from rrt.extraction.describer import Describer, open_describer
 from rrt.extraction.extract import Plan, extract
 from rrt.extraction.options import MODELS, add_describer_options, given_settings
 from rrt.formats.image_jobs import collect_jobs, read_table
+from rrt.store.local_counts import tell_of_extraction
 from rrt.store.schema import COMPRESSIONS
 from rrt.store.values import LOCAL_DTYPES
 from rrt.store.writer import is_complete, remove_store
@@ -100,9 +101,7 @@ def main() -> int:
     # Workers on one GPU would only take its memory from each other.
     num_workers = args.num_workers or (0 if describer.device == "cpu" else 1)
     skipped = extract(plan, describer.sha256, Path(plan.output).stem.removeprefix("delg_"), num_workers)
-    print(f"wrote {plan.output}: {len(names) - len(skipped)} images")
-    for image in skipped:
-        print(f"skipped {image.name}: {image.reason}")
+    tell_of_extraction(plan.output, len(names), skipped)
     if skipped and not args.allow_missing:
         raise InputError(
             f"{plan.output}.skipped.csv: {len(skipped)} of {len(names)} images have no descriptors, first "

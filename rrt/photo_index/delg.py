@@ -26,7 +26,7 @@ from delg_extract.extraction.options import (
 )
 from rrt.errors import InputError
 from rrt.files.images import Box
-from rrt.progress import bar
+from rrt.progress import bar, warn
 from rrt.store.records import ImageRecord
 from rrt.store.schema import parts_path
 
@@ -46,6 +46,8 @@ def identity(flags: Flags) -> tuple[dict, str]:
     add_model_option(parser)
     add_pca_options(add_settings_options(parser))
     asked = requested_extraction(parser.parse_args(command_line(flags)))
+    if asked.left_out:
+        warn(asked.left_out)
     return {**asked.identity, **asked.settings.as_json()}, asked.model_sha256
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.photo_index.manifest import PENDING, Manifest, read_manifest, segment_path
+from rrt.progress import warn
 from rrt.store.file import Sizes, write_finished
 from rrt.store.joined import JoinedStore
 from rrt.store.schema import LOCAL_COLUMNS
@@ -54,6 +55,17 @@ def write_rows(store: Store | JoinedStore, rows: np.ndarray, path: Path, config:
     )
     attributes = {"desc_name": "photographs", "model_sha256": model_sha256, "config": json.dumps(config)}
     write_finished(path, sizes, [], _blocks(store, rows), store.local_dtype, None, attributes)
+
+
+def warn_of_matchless(folder: Path, segment: Path, files: dict[str, str]) -> None:
+    """A line about the images of a new segment without local descriptors. files: {name in the store: path}."""
+    with Store(segment) as store:
+        lacking = np.flatnonzero(store.local_counts() == 0)
+        if len(lacking):
+            warn(
+                f"{folder}: {len(lacking)} of {len(store)} new photographs have no local descriptors and match nothing"
+                f" (first {files[store.names[lacking[0]]]!r})"
+            )
 
 
 def _blocks(store, rows):

@@ -36,7 +36,7 @@ from rrt.photo_index.manifest import (
     write_manifest,
 )
 from rrt.photo_index.scan import Found, hash_new, photographs_folder, scan, scan_list
-from rrt.photo_index.segments import alive_rows, open_segments, wants_merging, write_rows
+from rrt.photo_index.segments import alive_rows, open_segments, wants_merging, warn_of_matchless, write_rows
 from rrt.search.whitening import Whitening, fit_pca_whitening, load_whitening
 from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
@@ -216,6 +216,7 @@ def _take_pending(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
                 rows = np.array([row for row, sha256 in enumerate(store.names) if sha256 in kept])
                 write_rows(store, rows, segment_path(folder, name), store.config, manifest.extraction["model_sha256"])
         segments += (name,)
+        warn_of_matchless(folder, segment_path(folder, name), table)
     # A file that changed or went away is to be looked at anew, by this run or the next.
     photographs = {
         path: photograph for path, photograph in manifest.photographs.items() if photograph.sha256 not in changed

@@ -24,7 +24,7 @@ import numpy as np
 
 from rrt.errors import InputError, check_count
 from rrt.progress import bar
-from rrt.rerankers.base import RerankMethod, SearchSpace
+from rrt.rerankers.base import RerankMethod, SearchSpace, check_local_space
 from rrt.rerankers.codebook import MAKE, Aggregated, Codebook, aggregate, load_codebook
 from rrt.store.checked import read_descriptors
 from rrt.store.ranges import concatenated_ranges
@@ -159,6 +159,7 @@ class Asmk(RerankMethod):
         """That of the space's gallery, made at the first call and kept until one with another space."""
         known, inverted = vars(self).get("_inverted", (None, None))
         if known is not space:
+            check_local_space(space, "asmk")
             self.words.check_fits(space.store)
             inverted = InvertedFile(self, space)
             vars(self)["_inverted"] = space, inverted

@@ -11,6 +11,7 @@ from rrt.search.whitening import Whitening
 from rrt.store.checked import read_globals
 from rrt.store.joined import JoinedStore
 from rrt.store.linear import l2_normalize
+from rrt.store.local_counts import check_locals, warn_without_locals
 from rrt.store.store import Store
 
 
@@ -75,6 +76,16 @@ class RerankMethod(ABC):
     def bytes_per_image(self, space: SearchSpace) -> float:
         """What the method must hold of a gallery image to score it, in bytes: its global descriptor, if no more."""
         return 4.0 * space.gallery.shape[1]
+
+
+def check_local_space(space: SearchSpace, name: str) -> None:
+    """InputError when the gallery, or all of the queries, have no local descriptor for the method ``name``; a warning
+    where some images have none."""
+    wanted_by = f"the reranker '{name}'"
+    check_locals(space.store, space.gallery_index, wanted_by)
+    check_locals(space.store, space.query_index, wanted_by)
+    searched = np.concatenate([space.query_index, space.gallery_index])
+    warn_without_locals(space.store, searched, wanted_by)
 
 
 def local_bytes(space: SearchSpace, max_local: int | None, columns: int) -> float:

@@ -12,6 +12,7 @@ from rrt.files.atomic import atomic_path
 from rrt.formats.lists import read_image_list
 from rrt.progress import waiting
 from rrt.store.checked import sample_descriptors
+from rrt.store.local_counts import check_locals
 from rrt.store.store import Store
 from rrt.store.values import as_float32
 
@@ -43,8 +44,7 @@ class Codebook:
 
     def check_fits(self, store) -> None:
         """InputError when the store holds no local descriptors or those of another size."""
-        if not store.local_dim or not store.local_counts().any():
-            raise InputError(f"{store.path}: holds no local descriptors; import or extract them too")
+        check_locals(store, None, "a codebook")
         if store.local_dim != self.dim:
             raise InputError(
                 f"{self.path or 'codebook'}: words of {self.dim} dimensions, the local descriptors of "

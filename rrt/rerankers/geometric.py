@@ -28,10 +28,12 @@ from rrt.errors import InputError
 from rrt.matching.images import is_inner
 from rrt.matching.matches import MODELS, MODES, Verification, half_squares, match_in, verify
 from rrt.progress import bar
-from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, check_local_space, local_bytes
 from rrt.store.checked import not_finite
+from rrt.store.local_counts import check_locals
 from rrt.store.values import all_finite, as_float32
 
+_NAME = "the reranker 'geometric'"
 # Cells of a matrix product: small ones stay in a core's cache, a GPU wants large ones.
 _CELLS = {"cpu": 2**21, "cuda": 2**26}
 
@@ -109,11 +111,11 @@ class Geometric(RerankMethod):
 
     def prepare(self, space: SearchSpace) -> None:
         """Raises InputError for a store without local descriptors."""
-        _check_locals(space.store)
+        check_local_space(space, "geometric")
 
     def scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
         """Inliers of each candidate, float32. Verification runs in threads, each with matrix products of its own."""
-        self.prepare(space)
+        check_locals(space.store, space.gallery_index, _NAME)
         results = [np.zeros(len(shortlist.candidates), np.float32) for shortlist in shortlists]
         waiting: deque = deque()
         shown = bar(what="geometric", unit="pair", total=sum(map(len, results)), passing=True)
@@ -138,7 +140,7 @@ class Geometric(RerankMethod):
 
     def bytes_per_image(self, space: SearchSpace) -> float:
         """Local descriptors as stored and their keypoints, at most ``max_local`` of an image."""
-        self.prepare(space)
+        check_locals(space.store, space.gallery_index, _NAME)
         return local_bytes(space, self.max_local, columns=8)
 
     @contextmanager
@@ -176,7 +178,7 @@ class Geometric(RerankMethod):
 
     def correspondences(self, store, query: int, candidate: int) -> Correspondences:
         """What the score of a pair of images, given by index, counts: its matches, and which of them are inliers."""
-        _check_locals(store)
+        check_locals(store, None, _NAME)
         first, second = self._read(store, [query]), self._read(store, [candidate])
         rows, own = self.match(first, second)[0].T
         points = first.keypoints[rows], second.keypoints[own]
@@ -206,14 +208,6 @@ class Geometric(RerankMethod):
         parts = [slice(start, end) for start, end in zip(images.offsets[:-1], images.offsets[1:])]
         settings = self.mode, self.max_distance, self.ratio
         return [match_in(table[part], query.descriptors, images.descriptors[part], *settings) for part in parts]
-
-
-def _check_locals(store) -> None:
-    if not store.local_dim:
-        raise InputError(
-            f"{store.path}: holds no local descriptors, which the reranker 'geometric' compares; extract or import"
-            " them too"
-        )
 
 
 def _integer(value) -> bool:

@@ -16,12 +16,12 @@ import numpy as np
 from pydantic import Field
 
 from rrt.command_line.settings import settings
-from rrt.errors import InputError
 from rrt.files.machine import visible_gpus
 from rrt.progress import bar
-from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, check_local_space, local_bytes
 from rrt.store.checked import read_descriptors
 from rrt.store.linear import l2_normalize
+from rrt.store.local_counts import check_locals
 from rrt.store.values import as_float32
 
 # Cosines held at a time: few stay in a processor's cache, a GPU wants many.
@@ -58,15 +58,11 @@ class MaxSim(RerankMethod):
 
     def prepare(self, space: SearchSpace) -> None:
         """Raises InputError for a store without local descriptors."""
-        if not space.store.local_dim:
-            raise InputError(
-                f"{space.store.path}: holds no local descriptors, which the reranker 'maxsim' compares; extract or"
-                " import them too"
-            )
+        check_local_space(space, "maxsim")
 
     def scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
         """float32 [n] for each shortlist: cosines, so between -1 and 1."""
-        self.prepare(space)
+        check_locals(space.store, space.gallery_index, "the reranker 'maxsim'")
         total = sum(len(each.candidates) for each in shortlists)
         results = []
         with bar(what="maxsim", unit="pair", total=total, passing=True) as shown:

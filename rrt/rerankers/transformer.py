@@ -12,8 +12,9 @@ import numpy as np
 
 from rrt.network.reranker import Reranker
 from rrt.network.scorer import Scorer
-from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, check_local_space, local_bytes
 from rrt.rerankers.fusion import Fusion
+from rrt.store.local_counts import check_locals
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,13 @@ class Transformer(RerankMethod):
 
     def logits(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
         """z of each candidate, float32 [n] for each shortlist."""
+        check_locals(space.store, space.gallery_index, "the reranker 'rrt'")
         queries = space.query_index[[each.query for each in shortlists]]
         return self.scorer(space).score(queries, [space.gallery_index[each.candidates] for each in shortlists])
 
     def prepare(self, space):
-        """Raises InputError for a store whose descriptors have other sizes."""
+        """Raises InputError for a store whose descriptors have other sizes, or that has no local ones."""
+        check_local_space(space, "rrt")
         self.scorer(space)
 
     def scores(self, space, shortlists):

@@ -18,6 +18,7 @@ from rrt.network.initialisation import initialise
 from rrt.network.model import RRT
 from rrt.network.scorer import Scorer
 from rrt.progress import waiting
+from rrt.store.local_counts import check_locals
 from rrt.training.batches import BatchSource
 from rrt.training.distributed import join_processes
 from rrt.training.planted import PlantedSource
@@ -63,6 +64,8 @@ def _make_trainer(settings: ExperimentSettings, processes, log) -> Trainer:
     watched = open_watched(dataset, watch)
     for store in [source.train.store, *(data.store for data in (validation, test, *watched.values()) if data)]:
         check_sizes(store, network.settings)
+        if max_local != 0:
+            check_locals(store, None, "the transformer")
     if validation:
         check_apart(source.train, validation)
     recorded = {

@@ -246,7 +246,7 @@ def test_a_calibrated_threshold_leaves_the_number_asked_for_and_is_remembered(fo
         run_here(monkeypatch, [*arguments[:-1], "100000", "--overwrite"])
 
 
-def test_a_preset_sets_everything_but_the_threshold_of_other_weights(folder, weights, monkeypatch):
+def test_a_preset_sets_everything_but_the_threshold_of_other_weights(folder, weights, monkeypatch, capsys):
     assert (
         run_here(
             monkeypatch,
@@ -267,6 +267,20 @@ def test_a_preset_sets_everything_but_the_threshold_of_other_weights(folder, wei
         assert store.config["score_threshold"] == 0.0 and store.config["max_features"] == 1000
         assert store.config["scales"] == [0.5, 1.0] and store.config["global_scales"] == [1]
         assert store.config["precision"] == "float32"
+    told = capsys.readouterr()
+    left_out = f"attention threshold 454.6 is that of the published model and is left out for {weights}, which has 0;"
+    assert left_out in told.err and f"{NUM_IMAGES} images, " in told.out and "local descriptors an image (" in told.out
+
+
+def test_an_extraction_whose_threshold_leaves_no_local_descriptor_says_so(folder, weights, monkeypatch, capsys):
+    arguments = [*command(folder, weights, folder / "delg_x.h5")[1:], "--scales", "1", "--global_scales", "0"]
+    assert run_here(monkeypatch, [*arguments, "--score_threshold", "454.6"]) == 0
+    told = capsys.readouterr()
+    assert f"{NUM_IMAGES} images, 0.0 local descriptors an image (0 to 0)" in told.out
+    assert f"{NUM_IMAGES} of {NUM_IMAGES} images have no local descriptors" in told.err
+    assert "--score_threshold 454.6 may be that of another model" in told.err
+    assert run_here(monkeypatch, [*arguments, "--no-use_local", "--overwrite"]) == 0
+    assert "local descriptors" not in "".join(capsys.readouterr())
 
 
 def test_a_configuration_file_of_the_reference_is_followed(folder, weights, monkeypatch):
