@@ -59,5 +59,5 @@ def main(_config, _run):
     _run.info["results"] = numbers
     for path in report.paths:
         ex.add_artifact(path)
-    best = numbers[report.reranker or "global"]
+    best = numbers[report.reranker or next(iter(report.results))]
     return best | {name: value for name, value in numbers.items() if name != report.reranker}

@@ -52,6 +52,12 @@ class TestSet:
         """For every query its box and its graded gallery positions, as in ``GroundTruth``."""
         return self.images.truth.gnd
 
+    @property
+    def search_label(self) -> str:
+        """What tables call the ranking of the neighbour table: ``global``, or ``global+aQE`` where its queries were
+        expanded, which is more than global search."""
+        return "global+aQE" if (self.search or {}).get("aqe") else "global"
+
 
 @dataclass(frozen=True)
 class TrainSet:

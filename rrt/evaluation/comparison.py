@@ -71,8 +71,8 @@ def compare(settings: CompareSettings) -> list[dict[str, Any]]:
     space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
     before = evaluate_global(test)
     search = {"ms_per_query": 0.0, "prepare_seconds": 0.0, "bytes_per_image": 4.0 * space.gallery.shape[1]}
-    rows = [_row("global", 0, before, before) | search]
-    ranked = [RankedMethod("global", before, dict.fromkeys(before, test.ranks))]
+    rows = [_row(test.search_label, 0, before, before) | search]
+    ranked = [RankedMethod(test.search_label, before, dict.fromkeys(before, test.ranks))]
     for each in bar(configured, "compare", "method"):
         method = each.method(transformer)
         measured = measure_method(test, method, whitening)

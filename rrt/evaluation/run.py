@@ -39,9 +39,10 @@ SELECTION_RULES = {
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """results: {method: {protocol: ProtocolResult}}, ``global`` and the reranker's; reranker: its name there (``RRT``,
-    or as it was given), None without one; numbers: plain figures for ``results.json``; paths: results.json, queries.csv
-    and rankings.npz; trec: the TREC files, where they were asked for."""
+    """results: {method: {protocol: ProtocolResult}}, first of the neighbour table (``TestSet.search_label``), then of
+    the reranker; reranker: its name there (``RRT``, or as it was given), None without one; numbers: plain figures for
+    ``results.json``; paths: results.json, queries.csv and rankings.npz; trec: the TREC files, where they were asked
+    for."""
 
     results: dict[str, dict[str, ProtocolResult]]
     reranker: str | None
@@ -73,8 +74,8 @@ def evaluate_run(settings: EvaluationSettings) -> EvaluationReport:
     folder = Path(settings.temp_dir)
     folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is found before the long work
     searched = evaluate_global(test, settings.dataset.recalls)
-    numbers["global"] = summary(searched)
-    methods = [RankedMethod("global", searched, dict.fromkeys(searched, test.ranks))]
+    numbers[test.search_label] = summary(searched)
+    methods = [RankedMethod(test.search_label, searched, dict.fromkeys(searched, test.ranks))]
     protocol_of_table = dict(protocol)
     if configured:
         method = configured.method(transformer)

@@ -74,7 +74,7 @@ def compare_stores(settings: CompareStoresSettings) -> list[dict[str, Any]]:
         codes, note = make_codes(source.store.local_dim, settings.codes_from, settings.codes_list)
     before = evaluate_global(source)
     search = {"file_bytes": None, "held_bytes": 4 * _width(source, whitening), "ms_per_query": 0.0}
-    rows: list[dict[str, Any]] = [{"store": "", "method": "global"} | _figures(before, before) | search]
+    rows: list[dict[str, Any]] = [{"store": "", "method": source.search_label} | _figures(before, before) | search]
     first: dict[str, Any] = {}
     for text, (local_dtype, max_local) in variants.items():
         folder = Path(settings.temp_dir) / text.replace(" ", "_")

@@ -2,6 +2,7 @@
 (`train/0/1/2/0123456789abcdef.jpg`)."""
 
 import csv
+import math
 import re
 
 import numpy as np
@@ -75,6 +76,56 @@ def read_solution(path, usages=USAGES):
         else:
             solution[query] = [_landmark(text, where) for text in row["landmarks"].split()]
     return solution
+
+
+def read_retrieval(path):
+    """Answers to the retrieval task, a CSV `id,images` as it is handed in -> {query id: [image ids, the best first]}.
+    Raises InputError naming file and line, also for an image that is listed twice."""
+    answers = {}
+    for line, row in _rows(path, ("id", "images")):
+        where = f"{path}:{line}"
+        images = _ids(row["images"], where)
+        if len(set(images)) < len(images):
+            twice = next(image for image in images if images.count(image) > 1)
+            raise InputError(f"{where}: the image '{twice}' is listed twice; list each once")
+        _add_answer(answers, where, row["id"], images)
+    return answers
+
+
+def read_recognition(path):
+    """Answers to the recognition task, a CSV `id,landmarks` as it is handed in, `landmark confidence` or nothing in its
+    second column -> {query id: (landmark, confidence)}, -1 for none. Raises InputError naming file and line."""
+    answers = {}
+    for line, row in _rows(path, ("id", "landmarks")):
+        where, fields = f"{path}:{line}", row["landmarks"].split()
+        answer = (-1, 0.0)
+        if fields:
+            try:
+                landmark, confidence = fields
+                answer = (_landmark(landmark, where), float(confidence))
+            except ValueError as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(
+                    f"{where}: {row['landmarks'][:40]!r} is not a landmark's number and a confidence"
+                ) from None
+            if not math.isfinite(answer[1]):
+                raise InputError(f"{where}: the confidence {confidence} is not a finite number")
+        _add_answer(answers, where, row["id"], answer)
+    return answers
+
+
+def is_recognition(path):
+    """Whether a CSV is about recognition (a column `landmarks`). Raises InputError when it is about neither task."""
+    for _, row in _rows(path, ("id", "images"), ("id", "landmarks")):
+        return "landmarks" in row
+    raise InputError(f"{path}: no rows in it")
+
+
+def _add_answer(answers, where, query, answer):
+    if _id(query, where) in answers:
+        raise InputError(f"{where}: a second row for the query '{query}'")
+    answers[query] = answer
 
 
 def _rows(path, *headers):

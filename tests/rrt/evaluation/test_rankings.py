@@ -1,18 +1,21 @@
 """rrt/evaluation/rankings.py: what evaluations leave for reports, and what is said of files that are not that."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from evaluations import make_evaluation
 from reranking import make_measured_world, typed
 
+from rrt.datasets.sets import open_test_set
 from rrt.errors import InputError
 from rrt.evaluation.comparison import CompareSettings, compare
 from rrt.evaluation.metrics import evaluate
 from rrt.evaluation.rankings import LISTED, command_line, load_rankings
 from rrt.evaluation.run import evaluate_run
 from rrt.evaluation.settings import EvaluationSettings
+from rrt.search.table import describe_origin, load_neighbors, save_neighbors
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,22 @@ def test_the_file_holds_what_was_measured(root, tmp_path, given):
     last = int(max(ranks.max() for ranks in saved.methods[0].rankings.values()))
     assert saved.name(last).startswith("r1m/" if "distractors" in given else "jpg/")
     assert saved.about["protocol"]["queries"] == 4 and {"numpy", "torch", "python"} <= saved.about["software"].keys()
+
+
+def test_a_table_of_expanded_queries_is_not_called_global_search(root, tmp_path):
+    shutil.copytree(root / "test", tmp_path / "test")
+    table = load_neighbors(tmp_path / "test/nn_inds_toy.pkl")
+    for search, label in (({"aqe": {"k": 2, "alpha": 0.3}}, "global+aQE"), ({"aqe": None}, "global")):
+        test = open_test_set(tmp_path / "test", "toy", "gnd_toy.pkl")
+        origin = describe_origin(test.store, test.images.query, test.images.gallery)
+        save_neighbors(tmp_path / "test/nn_inds_toy.pkl", table, origin, search)
+        given = {"temp_dir": str(tmp_path / label), "cpu": True}
+        report = evaluate_run(typed(EvaluationSettings, dataset(tmp_path), **given, reranker="aqe", trec=True))
+        assert list(report.results) == [label, "aqe"] and report.numbers[label]["M_map"] > 0
+        assert report.numbers["protocol"]["neighbors_search"] == search
+        assert f"{label}_medium_ap" in report.paths[1].read_text() and len(report.trec) == 9
+        rows = compare(typed(CompareSettings, dataset(tmp_path), **given, methods=["aqe"]))
+        assert [row["method"] for row in rows] == [label, "aqe"]
 
 
 def test_a_comparison_saves_all_its_methods(root, tmp_path):
