@@ -86,7 +86,7 @@ MODEL_CONFIGS = {"RRT": {name: default for name, (default, _) in described(Model
 
 
 def _ingredient(name: str, kind: type, configs: dict[str, dict]) -> Ingredient:
-    ingredient = Ingredient(name, save_git_info=False)
+    ingredient = Ingredient(name)
     add_settings(ingredient, described(kind) | UNUSED[name])
     for config_name, entries in configs.items():
         ingredient.add_named_config(config_name, entries)

@@ -72,7 +72,7 @@ else:
     try:
         tf = _imported_quietly()
     except ImportError:
-        sys.exit("error: delg_extract needs TensorFlow; install it with: pip install -e '.[extract]'")
+        sys.exit("error: delg_extract needs TensorFlow; pip install 'rrt[delg]'")
 
 
 @contextmanager

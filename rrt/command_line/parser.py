@@ -9,6 +9,7 @@ import sys
 from dataclasses import fields
 
 from rrt.errors import InputError, describe_error
+from rrt.extras import describe_missing
 from rrt.progress import set_quiet
 
 QUIET_HELP = (
@@ -70,12 +71,19 @@ def expand_home(arguments: list[str]) -> list[str]:
 def run_command(main):
     """Run `main()` as a command: its return value (None = 0) is the exit status.
 
-    InputError and OSError become one line `error: ...` on standard error and exit status 1; an interrupt becomes 130.
+    InputError, OSError and a package of an extra that is not installed become one line `error: ...` on standard error
+    and exit status 1; an interrupt becomes 130.
     """
     try:
         status = main()
     except (InputError, OSError) as error:
         print(f"error: {describe_error(error)}", file=sys.stderr)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        remedy = describe_missing(error)
+        if not remedy:
+            raise
+        print(f"error: {remedy}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)

@@ -18,12 +18,6 @@ import yaml
 
 from rrt.errors import InputError, first_line
 
-with warnings.catch_warnings():  # as in rrt.command_line.sacred
-    warnings.simplefilter("ignore")
-    from sacred import arg_parser
-    from sacred.config import config_files
-    from sacred.observers import FileStorageObserver
-
 SUFFIXES = (".json", ".yaml", ".yml")
 _PLAIN = (str, int, float, bool, type(None))
 _DEEPEST = 50
@@ -31,6 +25,12 @@ _DEEPEST = 50
 
 def keep_sacred_plain() -> None:
     """Replace every reader of Sacred that can run code."""
+    with warnings.catch_warnings():  # as in rrt.command_line.sacred_runs
+        warnings.simplefilter("ignore")
+        from sacred import arg_parser
+        from sacred.config import config_files
+        from sacred.observers import FileStorageObserver
+
     config_files.HANDLER_BY_EXT.clear()
     config_files.HANDLER_BY_EXT.update(
         {suffix: config_files.Handler(read_settings_file, _refuse_to_write, "b") for suffix in SUFFIXES}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rrt.errors import InputError
 
-with warnings.catch_warnings():  # as in rrt.command_line.sacred
+with warnings.catch_warnings():  # as in rrt.command_line.sacred_runs
     warnings.simplefilter("ignore")
     from sacred.observers import FileStorageObserver, MongoObserver, RunObserver
     from sacred.observers.mongo import force_bson_encodeable, get_pattern, parse_mongo_db_arg

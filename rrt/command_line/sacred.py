@@ -1,155 +1,153 @@
-"""Sacred experiments as commands with one-line errors: `python tools/NAME.py [-F logs/NAME] with setting=value`."""
+"""Commands whose settings are given as `with setting=value`: what they are, before any library is loaded for them.
+
+A run is Sacred's (`rrt.command_line.sacred_runs`), which records it; where Sacred is not installed it is a plain one
+(`rrt.command_line.plain_runs`), which does not. Help needs neither.
+"""
 
 import copy
-import difflib
-import importlib.util
-import logging
 import os
 import sys
-import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-
-from docopt import DocoptExit, docopt
+from typing import Any
 
 from rrt.command_line.parser import QUIET_HELP, called_as, expand_home
-from rrt.command_line.plain_settings import SUFFIXES, check_settings, keep_sacred_plain
-from rrt.command_line.records import DefaultRecord, is_mongo_address, mongo_record
-from rrt.errors import InputError, check_choice, describe_error
 from rrt.progress import set_quiet
 
-with warnings.catch_warnings():  # sacred 0.8.7 imports pkg_resources, which setuptools<81 has but warns of
-    warnings.simplefilter("ignore")
-    from sacred import SETTINGS, Experiment, Ingredient, cli_option
-    from sacred.arg_parser import get_config_updates
-    from sacred.config import ConfigDict
-    from sacred.dependencies import gather_sources_and_dependencies
-    from sacred.utils import (
-        ConfigAddedError,
-        SacredError,
-        apply_backspaces_and_linefeeds,
-        get_by_dotted_path,
-        iterate_flattened,
-        join_paths,
-    )
-
-__all__ = ["Ingredient", "add_settings", "is_first_process", "make_experiment", "plain_config", "run_sacred"]
-
-# "fd", the default, starts two `tee` processes that outlive a killed run and reorder standard output and error.
-SETTINGS.CAPTURE_MODE = "sys"  # pyright: ignore[reportAttributeAccessIssue]
-keep_sacred_plain()
-
 ROOT = Path(__file__).resolve().parents[2]
+Entries = dict[str, Any]
 
-# What Sacred reports of every run and what nobody can act on; `-l INFO` shows it all.
-_NOISE = ("No observers have been added", "Failed after", "Aborted after", "Changed type of config entry")
-
-# Options that say where a run is recorded, or that it is not.
-_RECORDS = ("file_storage", "mongo_db", "sql", "s3", "gcs", "tiny_db", "unobserved")
-
-# What Sacred needs for an option and does not bring along.
-_NEEDED = {"sql": "sqlalchemy", "s3": "boto3", "gcs": "google.cloud.storage", "tiny_db": "hashfs"}
-
-_KINDS = {bool: "True or False", int: "an integer", float: "a number", str: "a text", dict: "a dict", list: "a list"}
-
-
-class _Console(logging.Handler):
-    """One line a message, to whatever sys.stderr is at that moment, so that a run's captured output has it too."""
-
-    def emit(self, record):
-        # The text of a failed observer is a traceback, whose last line says what happened.
-        lines = self.format(record).strip().splitlines()
-        print(f"{record.levelname}: {lines[-1] if lines else ''}", file=sys.stderr)
+_OPTIONS = {
+    "-h, --help": "this text",
+    "-Q, --quiet": QUIET_HELP,
+    "-F, --file_storage DIR": "record the run in this folder (default: its temp_dir, where it has one)",
+    "-m, --mongo_db [HOST:PORT:]DB": "record it in a MongoDB",
+    "-u, --unobserved": "do not record it",
+    "-p, --print-config": "print all settings before it begins",
+    "-d, --debug": "show the traceback of every error",
+}
 
 
-def _logger():
-    logger = logging.getLogger("rrt.sacred")
-    if not logger.handlers:
-        handler = _Console()
-        handler.addFilter(_is_news)
-        logger.addHandler(handler)
-        logger.propagate = False
-        logger.setLevel(logging.WARNING)
-    return logger
+class Described(dict):
+    """{setting: (default, meaning)}; a default that follows from others is a function of {name: value}."""
+
+    def plain(self) -> Entries:
+        """{setting: default} of those that follow from nothing."""
+        return {name: default for name, (default, _) in self.items() if not callable(default)}
+
+    def derived(self) -> dict[str, Callable[[Entries], Any]]:
+        """{setting: what it follows from}."""
+        return {name: default for name, (default, _) in self.items() if callable(default)}
 
 
-def _is_news(record):
-    return _logger().level < logging.WARNING or not record.getMessage().startswith(_NOISE)
+class Ingredient:
+    """A part of the settings, ``path.NAME`` on command lines, with named configurations ``path.CONFIGURATION``."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self._configs: list[Described | Callable[[], Entries]] = []
+        self.named: dict[str, Entries] = {}
+
+    def add_config(self, entries: Entries | Callable[[], Entries]) -> None:
+        """More settings with their defaults; a function is called when they are needed."""
+        self._configs.append(entries if callable(entries) else Described({k: (v, "") for k, v in entries.items()}))
+
+    def add_settings(self, described: dict[str, tuple]) -> None:
+        """See ``add_settings``."""
+        self._configs.append(Described(described))
+
+    def add_named_config(self, name: str, entries: Entries) -> None:
+        """A configuration that a command line picks by its name."""
+        self.named[name] = entries
+
+    def configs(self) -> Iterator[Described]:
+        """What was added, in this order."""
+        for config in self._configs:
+            yield config if isinstance(config, Described) else Described({k: (v, "") for k, v in config().items()})
 
 
-def _set_quiet(args, run):
-    set_quiet(True)
+class Command(Ingredient):
+    """An experiment of Sacred that is made when it is first needed: what is not found here is looked for there.
+
+    ingredients: other parts of the settings; module: {name: value} of the module it is defined in, whose docstring is
+    its help; uses: modules that it imports only when it runs, whose sources a record holds, too.
+    """
+
+    def __init__(self, name: str, ingredients: Sequence[Ingredient], module: dict[str, Any], uses: Sequence[str] = ()):
+        super().__init__("")
+        self.name, self.ingredients, self.module, self.uses = name, list(ingredients), module, uses
+        self.function: Callable | None = None
+
+    @property
+    def doc(self) -> str:
+        """The docstring of its module."""
+        return self.module.get("__doc__") or ""
+
+    def main(self, function: Callable) -> Callable:
+        """Decorates what runs; its arguments are names of settings, `_config` for all of them, `_run` for the run."""
+        self.function = function
+        return function
+
+    def load(self) -> None:
+        """Import what it uses."""
+        for name in self.uses:
+            self.module[name] = import_module(name)
+
+    @cached_property
+    def experiment(self) -> Any:
+        """The experiment of Sacred."""
+        from rrt.command_line.sacred_runs import as_experiment
+
+        self.load()
+        return as_experiment(self)
+
+    def add_artifact(self, path) -> None:
+        """A file that a record keeps; nothing where the run is not recorded."""
+        if "experiment" in vars(self):
+            self.experiment.add_artifact(path)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.experiment, name)
+
+    def help_text(self, program: str) -> str:
+        """What --help prints."""
+        usage = [
+            f"{program} [(with UPDATE...)] [options]",
+            f"{program} print_config [(with UPDATE...)]",
+            f"{program} (-h | --help)",
+        ]
+        lines = ["Usage:", *(f"  {line}" for line in usage), "", self.doc.strip(), "", "Settings, as name=value:"]
+        for part in [self, *self.ingredients]:
+            prefix = part.path and f"{part.path}."
+            for described in part.configs():
+                for name, (default, meaning) in described.items():
+                    value = "" if callable(default) else repr(default)
+                    lines.append(f"  {prefix}{name}={value}" + f"  {meaning}" * bool(meaning))
+        named = [f"{part.path}.{name}" for part in self.ingredients for name in part.named]
+        if named:
+            lines += ["", "Named configurations, each some settings at once:", f"  {', '.join(named)}"]
+        lines += ["", "Options:", *(f"  {option:<32}{meaning}" for option, meaning in _OPTIONS.items())]
+        return "\n".join(lines)
 
 
-_set_quiet.__doc__ = QUIET_HELP[0].upper() + QUIET_HELP[1:] + "."
-_quiet_option = cli_option("-Q", "--quiet", is_flag=True)(_set_quiet)
+def make_experiment(name: str, ingredients: Sequence[Ingredient] = (), uses: Sequence[str] = ()) -> Command:
+    """A Command for the calling module; see there.
 
-
-class _Experiment(Experiment):
-    """Names a command of `rrt NAME` as it was called; Sacred would make a quoted path of it."""
-
-    def get_usage(self, program_name=None):
-        program = program_name or sys.argv[0]
-        if called_as(program) != program:
-            return super().get_usage(program_name)
-        usage = super().get_usage(str(ROOT / "PROGRAM"))
-        return tuple(text.replace("PROGRAM", program) for text in usage)
-
-
-def make_experiment(name, ingredients=()):
-    """A sacred.Experiment for the calling module, whose docstring is the help text; sources it imports are recorded.
-
-    Run it with run_sacred, or from Python with `experiment.run(config_updates={...})`, which raises InputError as it
+    Run it with run_sacred, or from Python with `command.run(config_updates={...})`, which raises InputError as it
     comes and records nothing.
     """
-    caller = sys._getframe(1).f_globals
-    options = {"ingredients": ingredients, "base_dir": str(ROOT), "additional_cli_options": [_quiet_option]}
-    try:
-        experiment, save_git_info = _Experiment(name, **options), True
-    except Exception:  # no git program, or git refuses a folder of another user: the run is worth more than its commit
-        save_git_info = False
-        experiment = _Experiment(name, **options, save_git_info=False)
-    # Sacred took this module for the experiment's main file.
-    experiment.doc = caller.get("__doc__") or ""
-    experiment.save_git_info = save_git_info
-    found = gather_sources_and_dependencies(caller, save_git_info, str(ROOT))
-    experiment.mainfile, experiment.sources, experiment.dependencies = found
-    # Sacred's classes say None of both.
-    experiment.logger = _logger()  # pyright: ignore[reportAttributeAccessIssue]
-    experiment.captured_out_filter = apply_backspaces_and_linefeeds  # pyright: ignore[reportAttributeAccessIssue]
-    experiment.pre_run_hook(_check_types)
-    return experiment
+    return Command(name, ingredients, sys._getframe(1).f_globals, uses)
 
 
-class _DescribedConfig(ConfigDict):
-    """Settings whose meanings `print_config` shows, and of which some follow from others."""
-
-    def __init__(self, described):
-        self._plain = {name: default for name, (default, _) in described.items() if not callable(default)}
-        super().__init__(self._plain)
-        self._derived = {name: default for name, (default, _) in described.items() if callable(default)}
-        self._meanings = {name: meaning for name, (_, meaning) in described.items() if meaning}
-
-    def __call__(self, fixed=None, preset=None, fallback=None):
-        known = (preset or {}) | self._plain | (fixed or {})
-        derived = {name: default(known) for name, default in self._derived.items()}
-        summary = ConfigDict(self._plain | derived)(fixed, preset, fallback)
-        summary.docs.update(self._meanings)
-        return summary
-
-
-def add_settings(ingredient, described: dict[str, tuple]) -> None:
-    """Add settings {name: (default, meaning)} to an experiment or ingredient. A default that follows from others is a
+def add_settings(ingredient: Ingredient, described: dict[str, tuple]) -> None:
+    """Add settings {name: (default, meaning)} to a command or ingredient. A default that follows from others is a
     function of {name: value}, which holds what the user gave."""
-    ingredient.configurations.append(_DescribedConfig(described))
-
-
-def _check_types(_run):
-    """InputError for a setting of another kind than its default: a word for a number, a number for a dict."""
-    for name, (expected, found) in sorted(_run.config_modifications.typechanged.items()):
-        if {expected, found} != {int, float}:
-            value = get_by_dotted_path(_run.config, name)
-            remedy = f"; in quotes it is one: \"{name}='{value}'\"" if expected is str else ""
-            raise InputError(f"setting {name}={value!r}: expected {_KINDS.get(expected, expected.__name__)}{remedy}")
+    ingredient.add_settings(described)
 
 
 def plain_config(config):
@@ -157,149 +155,28 @@ def plain_config(config):
     return copy.deepcopy(config)
 
 
-def run_sacred(experiment, argv=None):
-    """Run the experiment's command line (default sys.argv); what a user got wrong ends as one line `error: ...`.
+def run_sacred(command: Command, argv=None):
+    """Run the command line (default sys.argv); what a user got wrong ends as one line `error: ...`.
 
     The run is recorded (FileStorage) in the folder of `-F DIR`, or in the MongoDB of `-m [HOST:PORT:]DB` and in files
     where that fails, or without either in its temp_dir where it has one; `-u` records nothing. An InputError or OSError
     of the command marks the run FAILED in its record. An unexpected exception keeps its traceback, and `-d` (debug)
     shows one for every error.
     """
-    argv = expand_home([str(a) for a in (sys.argv if argv is None else argv)])
+    argv = expand_home([str(word) for word in (sys.argv if argv is None else argv)])
     set_quiet(False)  # of an earlier command of this process
-    _check_command_line(experiment, argv)
-    run, observers = experiment.run, list(experiment.observers)
+    if argv[1:] and all(word in ("-h", "--help", "help") for word in argv[1:]):
+        print(command.help_text(called_as(argv[0])))
+        sys.exit(0)
+    if find_spec("sacred") is None:
+        from rrt.command_line.plain_runs import run_plain
 
-    def run_or_exit(*args, options, **kwargs):
-        if not is_first_process():
-            options = options | {f"--{name}": None for name in _RECORDS} | {"--unobserved": True}
-        if options["--mongo_db"]:
-            kwargs["meta_info"] = (kwargs.get("meta_info") or {}) | {"options": dict(options)}
-            record = mongo_record(options["--mongo_db"], bool(options["--file_storage"]), options["--id"] is not None)
-            experiment.observers.append(record)
-            options = options | {"--mongo_db": None}  # Sacred's own way to MongoDB ends a run where there is none
-        elif not any(options.get(f"--{name}") for name in _RECORDS):
-            experiment.observers.append(DefaultRecord())
-        try:
-            finished = run(*args, options=options, **kwargs)
-        except KeyboardInterrupt:
-            _exit("interrupted", 130)
-        except (InputError, OSError, SacredError) as error:
-            if options["--debug"] or options["--pdb"]:
-                raise
-            _exit(_unknown_setting(experiment, error) if isinstance(error, ConfigAddedError) else _describe(error))
-        for observer in finished.observers:
-            if getattr(observer, "dir", None):
-                print(f"run recorded in {observer.dir}")
-        return finished
+        return run_plain(command, argv)
+    from rrt.command_line.sacred_runs import run_recorded
 
-    experiment.run = run_or_exit
-    try:
-        experiment.run_commandline(argv)
-    finally:
-        del experiment.run  # the method of the class again
-        experiment.observers[:] = observers
+    return run_recorded(command.experiment, argv)
 
 
 def is_first_process() -> bool:
     """Whether this process is the only one, or of those of torchrun the one that writes and prints."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _exit(message, status=1):
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(status)
-
-
-def _check_command_line(experiment, argv):
-    """Exit with one line for a command line that Sacred would answer with its usage text or a traceback."""
-    try:
-        args = docopt(experiment.get_usage(argv[0])[2], argv[1:], default_help=False)
-    except DocoptExit:
-        _exit(f"cannot read the arguments {' '.join(argv[1:])!r}; see {called_as(argv[0])} --help")
-    commands = [name for name, _ in experiment.gather_commands()]
-    if args["COMMAND"] and args["COMMAND"] not in commands:
-        hint = f"settings come after the word with: {argv[0]} with {args['COMMAND']}" if "=" in args["COMMAND"] else ""
-        _exit(f"unknown command {args['COMMAND']!r}; {hint or _suggest(args['COMMAND'], commands)}")
-    if args["--help"] or args["help"]:
-        return
-    try:
-        _check_settings_given(experiment, args["UPDATE"])
-        _check_options(args)
-    except (InputError, OSError) as error:
-        _exit(describe_error(error))
-
-
-def _check_settings_given(experiment, words):
-    try:
-        updates, names = get_config_updates(words)
-    except TypeError:  # a=1 a.b=2
-        raise InputError(f"{' '.join(words)!r}: a setting is given both a value and settings of its own") from None
-    check_settings(updates, "the command line")
-    known = [name for name, _ in experiment.gather_named_configs()]
-    for name in names:
-        is_there = Path(name).is_file()
-        if name in known and Path(name).exists():  # which Sacred would take for settings
-            raise InputError(f"{name}: is a named configuration and a file of this folder, too; start elsewhere")
-        if is_there and not name.endswith(SUFFIXES):
-            raise InputError(f"{name}: settings are read from files of plain {', '.join(SUFFIXES)} alone")
-        if not is_there and name not in known:
-            missing = f"{name}: no such file of settings" if name.endswith(SUFFIXES) else ""
-            unknown = f"unknown named configuration {name!r} (a setting needs name=value); {_suggest(name, known)}"
-            raise InputError(missing or unknown)
-
-
-def _check_options(args):
-    if args["--mongo_db"] and not is_mongo_address(args["--mongo_db"]):
-        raise InputError(f"-m {args['--mongo_db']!r}: expected [HOST:PORT:]DB, for example localhost:27017:rrt")
-    if args["--s3"] and not args["--s3"].startswith("s3://"):
-        raise InputError(f"-S {args['--s3']!r}: expected s3://BUCKET/FOLDER")
-    for name, package in _NEEDED.items():
-        if args.get(f"--{name}") and not _is_installed(package):
-            raise InputError(f"--{name} needs the package {package}, which is not installed; -F DIR records in files")
-    for name in ("beat-interval", "priority"):
-        if args[f"--{name}"]:
-            _check_is_number(f"--{name}", args[f"--{name}"])
-    level = args["--loglevel"]
-    if level and not level.isdecimal() and level not in logging.getLevelNamesMapping():
-        raise InputError(f"--loglevel={level}: choose one of {', '.join(logging.getLevelNamesMapping())}, or 0 to 50")
-    if args["--capture"]:
-        check_choice("--capture", args["--capture"], ("no", "sys", "fd"))
-    if args["--id"] and Path(args["--id"]).name != args["--id"]:
-        raise InputError(f"--id={args['--id']}: the number or name of a record, not a path")
-    if args["--file_storage"]:
-        Path(args["--file_storage"]).mkdir(parents=True, exist_ok=True)
-
-
-def _is_installed(package: str) -> bool:
-    """Whether a package can be imported; its parents are."""
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ImportError:
-        return False
-
-
-def _check_is_number(option, text):
-    try:
-        float(text)
-    except ValueError:
-        raise InputError(f"{option}={text}: expected a number") from None
-
-
-def _describe(error):
-    return " ".join(str(error).split()) if isinstance(error, SacredError) else describe_error(error)
-
-
-def _unknown_setting(experiment, error):
-    wrong = str(next(iter(error.__conflicting_configs__)))
-    paths = [ingredient.path for ingredient, _ in experiment.traverse_ingredients() if ingredient is not experiment]
-    owner = next((path for path in paths if wrong == path or wrong.startswith(path + ".")), "")
-    # The settings of that experiment or ingredient, the wrong one already among them.
-    known = [join_paths(owner, name) for name, _ in iterate_flattened(error.__config__) if name]
-    return f"unknown setting {wrong!r}; {_suggest(wrong, [name for name in known if name != wrong])}"
-
-
-def _suggest(name, known):
-    close = difflib.get_close_matches(name, known, n=1)
-    listing = ", ".join(sorted(known)) or "none"
-    return f"did you mean {close[0]!r}? known: {listing}" if close else f"known: {listing}"

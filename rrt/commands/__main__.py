@@ -3,6 +3,7 @@
 import difflib
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 # {name of the module in rrt/commands: what it does}
 COMMANDS = {
@@ -13,6 +14,7 @@ COMMANDS = {
     "compare_recipes": "recipes of training compared over several seeds",
     "compare_stores": "what fewer bytes for an image cost each reranking method",
     "compress_store": "make a descriptor store with fewer bytes an image of another",
+    "doctor": "what is installed here, what works, and what is missing for the rest",
     "download_revisited": "fetch images and ground truth of ROxford5k and RParis6k",
     "evaluate_revisited": "measure global search and its reranking on a test set",
     "experiment": "train a reranking transformer on the descriptors of a store",
@@ -41,14 +43,59 @@ COMMANDS = {
     "tune_fusion": "choose how global similarity and reranker are blended",
     "verify_pairs": "how well the count of verified matches tells images of the same building",
 }
+# {name: the command behind it}, or {name: {kind: the command behind NAME KIND}}: what most people come for.
+DOORS: dict[str, str | dict[str, str]] = {
+    "search": "search",
+    "match": "match_images",
+    "extract": "extract",
+    "import": {"delg": "import_delg", "hloc": "import_hloc", "arrays": "import_arrays"},
+    "topk": {"revisited": "prepare_topk_revisited", "gldv2": "prepare_topk_gldv2"},
+    "train": "experiment",
+    "evaluate": "evaluate_revisited",
+    "report": "report",
+    "doctor": "doctor",
+}
 
 
 def describe_commands(program: str) -> str:
     """What ``program`` --help prints: a line a command."""
-    lines = [f"  {name:<24}{meaning}" for name, meaning in COMMANDS.items()]
+    doors = [
+        f"  {name:<24}{COMMANDS[door]}" if isinstance(door, str) else _describe_kinds(name, door)
+        for name, door in DOORS.items()
+    ]
+    lines = [f"  {name:<24}{meaning}" for name, meaning in COMMANDS.items() if name not in DOORS]
     return "\n".join(
-        [f"usage: {program} NAME ...", "", "commands:", *lines, "", f"{program} NAME --help says what a command takes."]
+        [
+            *(f"usage: {program} NAME ...", "", "commands:", *doors, "", "more commands:", *lines),
+            *("", f"{program} NAME --help says what a command takes."),
+        ]
     )
+
+
+def _describe_kinds(name: str, kinds: dict[str, str]) -> str:
+    return "\n".join(f"  {f'{name} {kind}':<24}{COMMANDS[command]}" for kind, command in kinds.items())
+
+
+def _called(program: str, name: str, arguments: list[str]) -> tuple[str, str, list[str]]:
+    """(How the command is called, its module, the arguments behind); the process ends where there is none."""
+    door = DOORS.get(name, name)
+    if isinstance(door, str):
+        if door in COMMANDS:
+            return f"{program} {name}", door, arguments
+        close = difflib.get_close_matches(name, [*DOORS, *COMMANDS], n=1)
+        _exit(f"no command {name!r}; " + (f"did you mean {close[0]!r}?" if close else f"see {program} --help"))
+    if arguments[:1] in (["--help"], ["-h"], ["help"]):
+        print(f"usage: {program} {name} {{{','.join(door)}}} ...\n\n{_describe_kinds(name, door)}")
+        sys.exit(0)
+    if not arguments or arguments[0] not in door:
+        said = repr(arguments[0]) if arguments else "nothing"
+        _exit(f"{program} {name}: expected {' or '.join(door)}, got {said}; see {program} {name} --help")
+    return f"{program} {name} {arguments[0]}", door[arguments[0]], arguments[1:]
+
+
+def _exit(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -60,13 +107,18 @@ def main(argv: list[str] | None = None) -> None:
     if name in ("--help", "-h", "help"):
         print(describe_commands(program), file=sys.stdout if arguments else sys.stderr)
         sys.exit(0 if arguments else 2)
-    if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"see {program} --help"
-        print(f"error: no command {name!r}; {hint}", file=sys.stderr)
-        sys.exit(2)
-    sys.argv = [f"{program} {name}", *arguments[1:]]
-    command = import_module(f"rrt.commands.{name}")
+    called, module, arguments = _called(program, name, arguments[1:])
+    sys.argv = [called, *arguments]
+    try:
+        command = import_module(f"rrt.commands.{module}")
+    except ModuleNotFoundError as error:
+        from rrt.extras import describe_missing
+
+        remedy = describe_missing(error)
+        if not remedy:
+            raise
+        print(f"error: {remedy}", file=sys.stderr)
+        sys.exit(1)
     if hasattr(command, "ex"):
         from rrt.command_line.sacred import run_sacred
 

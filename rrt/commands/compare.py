@@ -21,7 +21,7 @@ dataset = dataset_ingredient()
 model = model_ingredient()
 ex = make_experiment("compare", ingredients=[dataset, model])
 add_settings(ex, described(CompareSettings) | unused("seed"))
-ex.add_config(all_default_settings())
+ex.add_config(all_default_settings)
 
 
 @ex.main

@@ -24,7 +24,7 @@ dataset = dataset_ingredient()
 model = model_ingredient()
 ex = make_experiment("compare_stores", ingredients=[dataset, model])
 add_settings(ex, described(CompareStoresSettings) | unused("seed"))
-ex.add_config(all_default_settings())
+ex.add_config(all_default_settings)
 
 
 @ex.main

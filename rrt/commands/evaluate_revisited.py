@@ -12,41 +12,24 @@ the run's record, where neither -F, -m nor -u says otherwise.
 from rrt.command_line.sacred import add_settings, make_experiment
 from rrt.command_line.settings import described
 from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
-from rrt.evaluation.metrics import format_table
-from rrt.evaluation.run import evaluate_run, protocol_text
 from rrt.evaluation.settings import EvaluationSettings
 from rrt.rerankers.build import all_default_settings
 
-_SETTINGS = described(EvaluationSettings) | unused("visdom_port", "seed")
-
-_TOLD = [f"  {name}={default}: {meaning}" for name, (default, meaning) in _SETTINGS.items()]
-_TOLD_OF_METHODS = [
-    f"  {name}: " + ", ".join(f"{setting}={value}" for setting, value in settings.items())
-    for name, settings in all_default_settings().items()
-]
-__doc__ = "\n".join(
-    [
-        __doc__ or "",
-        "Settings, given as `with name=value` (those of dataset and model: print_config):",
-        *_TOLD,
-        "\nSettings of the rerankers, given as `with NAME.setting=value`:",
-        *_TOLD_OF_METHODS,
-    ]
-)
-
 dataset = dataset_ingredient()
 model = model_ingredient()
-ex = make_experiment("rrt_evaluation", ingredients=[dataset, model])
-add_settings(ex, _SETTINGS)
-
+ex = make_experiment("rrt_evaluation", [dataset, model], uses=["rrt.evaluation.run"])
+add_settings(ex, described(EvaluationSettings) | unused("visdom_port", "seed"))
 # Those of rrt are the evaluation's own.
-ex.add_config(all_default_settings())
+ex.add_config(all_default_settings)
 
 
 @ex.main
 def main(_config, _run):
     """Print the table and the protocol; the result has M_map, H_map, M_mp, H_mp and more, of the reranker where there
     is one."""
+    from rrt.evaluation.metrics import format_table
+    from rrt.evaluation.run import evaluate_run, protocol_text
+
     report = evaluate_run(read_settings(EvaluationSettings, _config))
     numbers = report.numbers
     print(format_table(report.results, intervals=True))

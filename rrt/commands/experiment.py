@@ -15,12 +15,11 @@ from rrt.command_line.sacred import add_settings, is_first_process, make_experim
 from rrt.command_line.settings import described
 from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
 from rrt.training.planted import PlantedSettings
-from rrt.training.run import train_run
 from rrt.training.settings import ExperimentSettings
 
 dataset = dataset_ingredient()
 model = model_ingredient()
-ex = make_experiment("rrt_training", ingredients=[dataset, model])
+ex = make_experiment("rrt_training", [dataset, model], uses=["rrt.training.run"])
 add_settings(ex, described(ExperimentSettings) | unused("visdom_port", "visdom_freq"))
 ex.add_config({"planted": asdict(PlantedSettings())})
 
@@ -28,6 +27,8 @@ ex.add_config({"planted": asdict(PlantedSettings())})
 @ex.main
 def main(_config, _run):
     """Train; the result holds the selected epoch and its figures."""
+    from rrt.training.run import train_run
+
     settings = read_settings(ExperimentSettings, _config)
     result = train_run(settings, lambda name, value, step: _run.log_scalar(name, value, step))
     if not is_first_process():

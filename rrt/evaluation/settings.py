@@ -1,14 +1,17 @@
 """Settings of the commands that measure, and what they open by them."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rrt.command_line.settings import Expected, FilePath, setting, settings
 from rrt.datasets.settings import DatasetSettings
-from rrt.devices import choose_device
-from rrt.network.reranker import Reranker
-from rrt.network.settings import ModelSettings
-from rrt.rerankers.fusion import Fusion, read_fusion
-from rrt.search.whitening import Whitening, load_whitening
+from rrt.network.settings import ModelSettings, Precision
+
+if TYPE_CHECKING:
+    from rrt.network.reranker import Reranker
+    from rrt.rerankers.fusion import Fusion
+    from rrt.search.whitening import Whitening
+
+# What they open is imported when it is opened: help is printed without PyTorch.
 
 
 @settings()
@@ -27,7 +30,7 @@ class ScoredSettings:
     whitening: FilePath | None = setting(
         "an .npz of tools/learn_whitening.py for global similarities (of fusion and of distractors)", default=None
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+    precision: Precision = setting(
         "float32 (exact) | bfloat16 | float16 | auto, which takes what multiplies fastest here", default="float32"
     )
     compile: bool = setting(
@@ -38,8 +41,11 @@ class ScoredSettings:
     )
     cpu: bool = setting("do not use a GPU", default=False)
 
-    def open_reranker(self) -> Reranker:
+    def open_reranker(self) -> "Reranker":
         """The transformer of the checkpoint ``resume``. Raises InputError."""
+        from rrt.devices import choose_device
+        from rrt.network.reranker import Reranker
+
         max_local = self.dataset.max_sequence_len
         return Reranker.from_checkpoint(
             self.resume,
@@ -53,8 +59,10 @@ class ScoredSettings:
             all_local=max_local is None,
         )
 
-    def open_whitening(self) -> Whitening | None:
+    def open_whitening(self) -> "Whitening | None":
         """Raises InputError."""
+        from rrt.search.whitening import load_whitening
+
         return load_whitening(self.whitening) if self.whitening else None
 
 
@@ -76,8 +84,10 @@ class FusedSettings(ScoredSettings):
         "a fusion.json of tools/tune_fusion.py instead of lambda and temperature", default=None
     )
 
-    def open_fusion(self) -> Fusion:
+    def open_fusion(self) -> "Fusion":
         """Raises InputError."""
+        from rrt.rerankers.fusion import read_fusion
+
         return read_fusion(self.fusion, self.weight, self.temperature)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sysconfig
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from rrt.extraction.projections import load_projections
 from rrt.extraction.settings import DescriberSettings
 from rrt.files.atomic import sha256_of_file
 from rrt.files.machine import usable_cores
+from rrt.files.shipped import shipped
 from rrt.store.records import ImageRecord
 
 LITE0 = "lite0.onnx"
@@ -59,16 +59,10 @@ def open_describer(model: str, threads: int | None = None, **settings) -> Descri
         if name in settings:
             raise InputError(f"--{name} is for --model transformers:FOLDER_OR_NAME, not for {model}; leave it out")
     if model == "lite0":
-        return OnnxDescriber(lite0_path(), threads, "install the package again", **settings)
+        return OnnxDescriber(shipped(LITE0), threads, "install the package again", **settings)
     if kind != "onnx" or not path:
         raise InputError(f"--model {model}: expected lite0, onnx:FILE or transformers:FOLDER_OR_NAME")
     return OnnxDescriber(path, threads, **settings)
-
-
-def lite0_path() -> Path:
-    """The shipped model: in rrt_gld_ckpts/ of the repository, or where a wheel puts its data."""
-    repository = Path(__file__).parents[2] / "rrt_gld_ckpts" / LITE0
-    return repository if repository.exists() else Path(sysconfig.get_path("data")) / "share" / "rrt" / LITE0
 
 
 class OnnxDescriber(LevelDescriber):

@@ -1,15 +1,13 @@
 """How the scorer computes: precision, memory, and a switch for every saving."""
 
-from typing import Literal
-
 import torch
 
 from rrt.command_line.settings import setting, settings
 from rrt.devices import fastest_type
 from rrt.files.machine import free_memory
+from rrt.network.settings import Precision
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 # Tokens computed at a time by each worker. A processor: 1,000 to 4,000 are fastest, of half precision three times as
 # many; more leave the cache; below, calls begin to cost. GPU: enough to fill it.
 BATCH_TOKENS = {"cpu": 2048, "cpu, half precision": 6144, "cuda": 262144}

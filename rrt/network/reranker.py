@@ -16,8 +16,9 @@ from rrt.errors import InputError
 from rrt.network.checkpoint import check_sizes, load_checkpoint, load_weights, recorded_architecture
 from rrt.network.model import DEFAULT_SETTINGS, RRT
 from rrt.network.pairs import check_binning
-from rrt.network.precision import Precision, ScoringSettings
+from rrt.network.precision import ScoringSettings
 from rrt.network.scorer import Scorer
+from rrt.network.settings import Precision
 from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord, StoredImage
 

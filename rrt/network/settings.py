@@ -1,9 +1,11 @@
 """The architecture of the network and how it begins: the ``model`` of the command lines."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from rrt.command_line.settings import setting, settings
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @settings("model.")

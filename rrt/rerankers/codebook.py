@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
 from rrt.errors import InputError
@@ -40,6 +39,8 @@ class Codebook:
         -> int64 [n, min(count, K)]."""
         if not len(rows):
             return np.empty((0, min(count, len(self))), np.int64)
+        import faiss
+
         return faiss.knn(np.ascontiguousarray(rows, np.float32), self.words, min(count, len(self)))[1]
 
     def check_fits(self, store) -> None:
@@ -142,7 +143,9 @@ def train_codebook(
         raise InputError(
             f"{store.path}: {len(rows)} local descriptors make no {size} words; give a size of at most {len(rows)}"
         )
-    # faiss would warn of few points, and take a sample of its own of many.
+    import faiss
+
+    # It would warn of few points, and take a sample of its own of many.
     settings = faiss.ClusteringParameters()
     settings.niter, settings.seed = iterations, seed
     settings.min_points_per_centroid, settings.max_points_per_centroid = 1, -(-len(rows) // size)

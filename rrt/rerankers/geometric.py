@@ -18,12 +18,10 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
-import torch
 
-from rrt.devices import choose_device
 from rrt.errors import InputError
 from rrt.matching.images import is_inner
 from rrt.matching.matches import MODELS, MODES, Verification, half_squares, match_in, verify
@@ -32,6 +30,9 @@ from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, check_local
 from rrt.store.checked import not_finite
 from rrt.store.local_counts import check_locals
 from rrt.store.values import all_finite, as_float32
+
+if TYPE_CHECKING:
+    import torch  # takes seconds to load, and whoever names the method need not wait for it
 
 _NAME = "the reranker 'geometric'"
 # Cells of a matrix product: small ones stay in a core's cache, a GPU wants large ones.
@@ -106,7 +107,11 @@ class Geometric(RerankMethod):
         if not fits:
             raise InputError(f"reranker 'geometric': setting {name}={getattr(self, name)!r}: expected {expected}")
 
-    def _device(self) -> torch.device:
+    def _device(self) -> "torch.device":
+        import torch
+
+        from rrt.devices import choose_device
+
         return torch.device(choose_device(self.device, "reranker 'geometric': setting device"))
 
     def prepare(self, space: SearchSpace) -> None:
@@ -145,6 +150,8 @@ class Geometric(RerankMethod):
 
     @contextmanager
     def _workers(self):
+        import torch
+
         threads = torch.get_num_threads()
         pool = ThreadPoolExecutor(self.threads or threads, initializer=torch.set_num_threads, initargs=(1,))
         try:
@@ -196,6 +203,8 @@ class Geometric(RerankMethod):
 
     def match(self, query: _Images, images: _Images) -> list[np.ndarray]:
         """Matches (row of the query, row of the image) int64 [k, 2] with each image, by one matrix product for all."""
+        import torch
+
         device = self._device()
         if device.type == "cuda":
             # Fewer bits than rrt.matching.matches.rounding() reckons with.

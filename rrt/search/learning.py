@@ -1,7 +1,6 @@
 """Whitening learned from a store: on all of its images or those of a list, with matching pairs that a file names."""
 
 import numpy as np
-import pandas as pd
 
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list
@@ -57,6 +56,8 @@ def learn_whitening(
 
 def _read_pairs(path, store_path, images, min_inliers):
     """int64 [P, 2]: positions of the file's pairs in the image list, or in the store."""
+    import pandas as pd
+
     columns = ["first", "second"] + ["inliers"] * bool(min_inliers)
     try:
         table = pd.read_csv(path, dtype={"first": str, "second": str}, keep_default_na=False)

@@ -8,8 +8,7 @@ from pydantic import Strict
 from rrt.command_line.settings import Expected, FilePath, setting, settings
 from rrt.datasets.settings import DatasetSettings
 from rrt.errors import InputError
-from rrt.network.precision import Precision
-from rrt.network.settings import ModelSettings
+from rrt.network.settings import ModelSettings, Precision
 from rrt.training.planted import PlantedSettings
 
 

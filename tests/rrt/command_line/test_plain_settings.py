@@ -118,7 +118,7 @@ def test_other_files_of_settings_are_refused_in_one_line(name, content, parts, t
     ],
 )
 def test_other_values_and_options_are_refused_in_one_line(words, parts, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("rrt.command_line.sacred._is_installed", lambda package: False)
+    monkeypatch.setattr("rrt.command_line.sacred_runs._is_installed", lambda package: False)
     line = error_of(lambda: run_sacred(ex), words, monkeypatch, capsys)
     assert [part for part in parts if part not in line] == [], line
     assert list(tmp_path.iterdir()) == []

@@ -193,7 +193,7 @@ def mongo(monkeypatch):
 
             return MongoRecord(connect, has_files, numbered)
 
-        monkeypatch.setattr("rrt.command_line.sacred.mongo_record", record)
+        monkeypatch.setattr("rrt.command_line.sacred_runs.mongo_record", record)
         return runs
 
     return mongo

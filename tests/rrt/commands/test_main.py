@@ -1,6 +1,7 @@
 """`rrt NAME` and `python -m rrt.commands NAME`: one way to every command."""
 
 import importlib
+import resource
 import subprocess
 import sys
 import tomllib
@@ -8,7 +9,7 @@ import tomllib
 import pytest
 from places import ROOT
 
-from rrt.commands.__main__ import COMMANDS, main
+from rrt.commands.__main__ import COMMANDS, DOORS, main
 from rrt.evaluation.rankings import command_line
 
 
@@ -53,8 +54,11 @@ def test_the_list_of_commands_loads_none_of_them():
     finished = run("--help", options=("-X", "importtime"))
     assert finished.returncode == 0
     assert finished.stdout.startswith("usage: python -m rrt.commands NAME ...")
-    for name, meaning in COMMANDS.items():
-        assert f"\n  {name:<24}{meaning}\n" in finished.stdout
+    called = {command: name for name, command in DOORS.items() if isinstance(command, str)}
+    for name, door in DOORS.items():
+        called |= {command: f"{name} {kind}" for kind, command in door.items()} if isinstance(door, dict) else {}
+    for command, meaning in COMMANDS.items():
+        assert f"\n  {called.get(command, command):<24}{meaning}\n" in finished.stdout
     loaded = {line.rsplit("|", 1)[1].strip() for line in finished.stderr.splitlines() if "|" in line}
     ours = {name for name in loaded if name.startswith("rrt")}
     assert ours == {"rrt", "rrt.version", "rrt.commands"}
@@ -66,6 +70,43 @@ def test_no_command_and_a_wrong_one_end_with_status_2(monkeypatch, capsys):
     assert status == 2 and not printed and told.startswith("usage: rrt NAME ...")
     assert call(monkeypatch, capsys, "reprt") == (2, "", "error: no command 'reprt'; did you mean 'report'?\n")
     assert call(monkeypatch, capsys, "x=1") == (2, "", "error: no command 'x=1'; see rrt --help\n")
+
+
+def test_a_door_is_the_command_behind_it(monkeypatch, capsys, tmp_path):
+    status, printed, _ = call(monkeypatch, capsys, "topk", "--help")
+    assert status == 0 and printed.startswith("usage: rrt topk {revisited,gldv2} ...\n")
+    assert call(monkeypatch, capsys, "topk", "revisted")[2].startswith(
+        "error: rrt topk: expected revisited or gldv2, got"
+    )
+    assert call(monkeypatch, capsys, "import")[::2] == (
+        2,
+        "error: rrt import: expected delg or hloc or arrays, got nothing; see rrt import --help\n",
+    )
+    status, printed, _ = call(monkeypatch, capsys, "import", "hloc", "--help")
+    assert status == 0 and printed.startswith("usage: rrt import hloc [-h]")
+    for door in ("train", "evaluate"):
+        status, printed, _ = call(monkeypatch, capsys, door, "--help")
+        assert status == 0 and printed.startswith(f"Usage:\n  rrt {door} [(with UPDATE...)]")
+        assert "\n  temp_dir='" in printed and "\n  model.nhead=4 " in printed
+
+
+def seconds_of_help(*arguments):
+    """Processor seconds that a help takes, which other work on the machine does not change much."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert run(*arguments, "--help").returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help_comes_at_once_and_loads_no_library_of_the_work():
+    assert min(seconds_of_help() for _ in range(2)) < 0.3
+    assert min(seconds_of_help("evaluate") for _ in range(2)) < 1
+    loaded = run("evaluate", "--help", options=("-X", "importtime")).stderr
+    assert not {line.rsplit("|", 1)[1].strip() for line in loaded.splitlines() if "|" in line} & {
+        "torch",
+        "faiss",
+        "sacred",
+    }
 
 
 def test_a_command_of_options_gets_its_own_and_is_named_as_it_was_called(monkeypatch, capsys, tmp_path):

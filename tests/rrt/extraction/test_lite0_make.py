@@ -10,10 +10,11 @@ from lite0_weights import LITE0_WEIGHTS
 from PIL import Image
 
 from rrt.errors import InputError
-from rrt.extraction.describer import OnnxDescriber, lite0_path
+from rrt.extraction.describer import OnnxDescriber
 from rrt.extraction.lite0 import make
 from rrt.extraction.lite0.learning import Learned, Projection, fit_projection
 from rrt.extraction.lite0.network import fold_batch_norms, load_lite0, read_published
+from rrt.files.shipped import shipped
 from rrt.store.linear import l2_normalize
 
 
@@ -66,8 +67,8 @@ def test_a_model_is_made_of_photographs_and_describes(tmp_path, monkeypatch):
 
 
 def test_the_shipped_file_is_small_and_says_what_it_is_made_of():
-    assert lite0_path().stat().st_size <= 10_000_000
-    session = onnxruntime.InferenceSession(str(lite0_path()), providers=["CPUExecutionProvider"])
+    assert shipped("lite0.onnx").stat().st_size <= 10_000_000
+    session = onnxruntime.InferenceSession(str(shipped("lite0.onnx")), providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata["licence"] == "Apache-2.0" and list(json.loads(metadata["sources"])) == [LITE0_WEIGHTS.name]
     assert json.loads(metadata["rrt"]) == make.SETTINGS.model_dump(mode="json")
