@@ -2,6 +2,8 @@
 
 Reads data_dir/delg_<feature_name>.h5, test_query.txt, test_gallery.txt and gnd_name; writes nn_inds_<feature_name>.pkl,
 and in nn_inds_<feature_name>.pkl.json what it was made from, so that it is not used with other lists or descriptors.
+Cropped queries whose whole images are in the gallery, as those of the classic Oxford5k, lie in a store of their own,
+delg_<feature_name>_queries.h5, which is read where it is there.
 
     python tools/prepare_topk_revisited.py with dataset_name=oxford5k feature_name=r50_gldv2 gnd_name=gnd_roxford5k.pkl
 """
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.command_line.sacred import add_settings, make_experiment
+from rrt.datasets.sets import open_stores
 from rrt.errors import InputError
 from rrt.evaluation.metrics import ProtocolResult, evaluate, format_table
 from rrt.formats.revisited import load_revisited_set
@@ -19,7 +22,6 @@ from rrt.search.exact import load_globals, query_expansion, search
 from rrt.search.rows import listed_rows
 from rrt.search.table import describe_origin, save_neighbors
 from rrt.search.whitening import describe_whitening, load_whitening
-from rrt.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,10 @@ def prepare_topk_revisited(
     if unknown:
         raise InputError(f"aqe_params has an unknown entry {sorted(unknown)[0]!r}; it knows k and alpha")
     test_set = load_revisited_set(data_dir / "test_query.txt", data_dir / "test_gallery.txt", data_dir / gnd_name)
-    store_path = data_dir / f"delg_{feature_name}.h5"
-    (queries,) = load_globals(store_path, test_set.query, whitening=whitening)
+    store, query_store = open_stores(data_dir, feature_name)
+    (queries,) = load_globals(query_store.path, test_set.query, whitening=whitening)
     path = data_dir / f"nn_inds_{feature_name}.pkl" if save_nn_inds else None
-    with Store(store_path) as store:
+    with store, query_store:
         # Read in blocks: a gallery with a million distractors would not fit in memory.
         gallery = listed_rows(store, test_set.gallery, load_whitening(whitening) if whitening else None)
         if use_aqe:
@@ -61,7 +63,7 @@ def prepare_topk_revisited(
             save_neighbors(
                 path,
                 nn_inds,
-                describe_origin(store, test_set.query, test_set.gallery),
+                describe_origin(store, test_set.query, test_set.gallery, query_store),
                 {"aqe": aqe_params if use_aqe else None} | describe_whitening(whitening),
             )
     return RankedGallery(nn_inds, sims, results, path)

@@ -13,6 +13,7 @@ from rrt.formats.lists import ImageList, read_image_list
 from rrt.formats.revisited import RevisitedSet, load_revisited_set
 from rrt.search.table import check_origin, load_neighbors
 from rrt.store.checked import check_finite
+from rrt.store.joined import JoinedStore
 from rrt.store.store import Store
 
 TEST_LISTS = ("test_query.txt", "test_gallery.txt")
@@ -35,17 +36,19 @@ def add_test_lists(parser) -> None:
 class TestSet:
     """Queries and gallery in the Revisited format. query_index [Q], gallery_index [G]: indices in the store;
     ranks int64 [Q, R]: gallery positions by falling global similarity; search: how they were found (query expansion,
-    whitening), None where nothing beside the table says so."""
+    whitening), None where nothing beside the table says so. query_store: that of the queries where they lie in one of
+    their own, ``store`` then holds the gallery's images and behind them its."""
 
     __test__ = False  # not a test class, whatever its name says to pytest
 
     folder: Path
     images: RevisitedSet
-    store: Store
+    store: Store | JoinedStore
     query_index: np.ndarray
     gallery_index: np.ndarray
     ranks: np.ndarray
     search: dict | None = None
+    query_store: Store | None = None
 
     @property
     def gnd(self) -> list[dict]:
@@ -80,6 +83,25 @@ def store_path(folder, desc_name: str) -> Path:
     return Path(folder) / f"delg_{desc_name}.h5"
 
 
+def query_store_path(folder, desc_name: str) -> Path:
+    """The store of queries that lie in one of their own, beside that of the gallery: cropped queries whose whole images
+    are in the gallery, under the same names (classic Oxford5k)."""
+    return Path(folder) / f"delg_{desc_name}_queries.h5"
+
+
+def open_stores(folder, desc_name: str) -> tuple[Store, Store]:
+    """The stores of the gallery and of the queries, mostly one and the same. Raises InputError."""
+    store, path = Store(store_path(folder, desc_name)), query_store_path(folder, desc_name)
+    if not path.exists():
+        return store, store
+    queries = Store(path)
+    models = [each.attributes["model_sha256"] for each in (store, queries)]
+    if all(models) and models[0] != models[1]:
+        raise InputError(f"{path}: made by another network than {store.path}; extract both with one")
+    JoinedStore(store, queries, same_names=True)  # refuses descriptors of other sizes
+    return store, queries
+
+
 def neighbors_path(folder, desc_name: str) -> Path:
     """The neighbour table of a dataset's folder."""
     return Path(folder) / f"nn_inds_{desc_name}.pkl"
@@ -91,13 +113,17 @@ def open_test_set(folder, desc_name: str, gnd_file: str, lists=TEST_LISTS, max_l
     query_list, gallery_list = lists
     images = load_revisited_set(folder / query_list, folder / gallery_list, folder / gnd_file)
     query, gallery = images.query, images.gallery
-    store = Store(store_path(folder, desc_name))
+    store, query_store = open_stores(folder, desc_name)
     table = neighbors_path(folder, desc_name)
     ranks = load_neighbors(table, rows=len(query), columns_below=len(gallery))
-    query_index, gallery_index = store.indices(query.names, query), store.indices(gallery.names, gallery)
-    search = check_origin(table, store, query, gallery)
-    check_finite(store, np.unique(np.concatenate([query_index, gallery_index])), max_local)
-    return TestSet(folder, images, store, query_index, gallery_index, ranks, search)
+    query_index, gallery_index = query_store.indices(query.names, query), store.indices(gallery.names, gallery)
+    search = check_origin(table, store, query, gallery, query_store)
+    check_finite(query_store, np.unique(query_index), max_local)
+    check_finite(store, np.setdiff1d(gallery_index, query_index if query_store is store else []), max_local)
+    if query_store is store:
+        return TestSet(folder, images, store, query_index, gallery_index, ranks, search)
+    joined = JoinedStore(store, query_store, same_names=True)
+    return TestSet(folder, images, joined, len(store) + query_index, gallery_index, ranks, search, query_store)
 
 
 def open_train_set(

@@ -28,6 +28,8 @@ from rrt.formats.ground_truth import IGNORED_GRADES, ignored_positions, protocol
 from rrt.progress import bar
 from rrt.rerankers.build import ConfiguredMethod, configure
 from rrt.rerankers.transformer import Transformer
+from rrt.store.joined import JoinedStore
+from rrt.store.store import Store
 
 # What `select_on` of a checkpoint means (rrt.training.trainer).
 SELECTION_RULES = {
@@ -145,7 +147,8 @@ def protocol_of_search(test: TestSet, dataset: DatasetSettings, whitening) -> di
         "queries": len(test.query_index),
         "gallery": len(test.gallery_index),
         "ground_truth": str(test.images.truth.path),
-        "store": str(test.store.path),
+        "store": str(test.store.first.path if isinstance(test.store, JoinedStore) else test.store.path),
+        "query_store": str(test.query_store.path) if test.query_store else None,
         "neighbors": str(neighbors),
         "neighbors_sha256": sha256_of_file(neighbors),
         "neighbors_search": test.search,
@@ -189,7 +192,7 @@ def method_details(configured: ConfiguredMethod, measured: Measured, num_queries
 
 def cropping_of(test: TestSet) -> str:
     """Whether the queries' descriptors are of their boxes or of whole images, as far as the store tells."""
-    crops = test.store.config.get("crop_queries")
+    crops = _config_of_queries(test).get("crop_queries")
     if crops is None:
         return "unknown: the store does not say"
     if not crops:
@@ -201,6 +204,11 @@ def cropping_of(test: TestSet) -> str:
     if abs(sizes - boxes).max() <= 1:
         return "queries cropped to their boxes"
     return "unknown: the store was made with crop_queries, but its queries do not have the sizes of their boxes"
+
+
+def _config_of_queries(test: TestSet) -> dict[str, Any]:
+    store = test.query_store or test.store
+    return store.config if isinstance(store, Store) else {}
 
 
 def protocol_text(numbers: Mapping[str, Any]) -> str:

@@ -79,7 +79,7 @@ def compare_stores(settings: CompareStoresSettings) -> list[dict[str, Any]]:
     for text, (local_dtype, max_local) in variants.items():
         folder = Path(settings.temp_dir) / text.replace(" ", "_")
         coding = (codes, note) if local_dtype == "bits" else (None, None)
-        path = _make_variant(source, settings.dataset, folder, local_dtype, max_local, *coding)
+        paths = _make_variant(source, settings.dataset, folder, local_dtype, max_local, *coding)
         test = open_test(replace(settings.dataset, test_data_dir=str(folder)))
         space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
         for each in configured:
@@ -89,7 +89,7 @@ def compare_stores(settings: CompareStoresSettings) -> list[dict[str, Any]]:
                 {"store": text, "method": each.label}
                 | _figures(measured.results, first.setdefault(each.label, measured.results))
                 | {
-                    "file_bytes": round(path.stat().st_size / len(test.store)),
+                    "file_bytes": round(sum(path.stat().st_size for path in paths) / len(test.store)),
                     "held_bytes": round(method.bytes_per_image(space)),
                     "ms_per_query": round(1000 * measured.seconds / len(test.query_index), 2),
                 }
@@ -103,7 +103,7 @@ def _width(test, whitening) -> int:
 
 
 def _make_variant(source, dataset, folder, local_dtype, max_local, codes, note):
-    """The store of a variant, beside links to all else of the test set -> its path."""
+    """The stores of a variant, beside links to all else of the test set -> their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     neighbors = neighbors_path(source.folder, dataset.desc_name)
     for path in (
@@ -116,9 +116,10 @@ def _make_variant(source, dataset, folder, local_dtype, max_local, codes, note):
         if path.exists():
             link.symlink_to(path.resolve())
     # Another compression of the same name is written over.
-    return compress_store(
-        source.store, folder / Path(source.store.path).name, local_dtype, max_local, None, codes, note
-    )
+    stores = [source.store] if source.query_store is None else [source.store.first, source.query_store]
+    return [
+        compress_store(store, folder / store.path.name, local_dtype, max_local, None, codes, note) for store in stores
+    ]
 
 
 def _figures(results, before) -> dict:

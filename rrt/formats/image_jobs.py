@@ -107,7 +107,7 @@ def collect_jobs(
             if jobs.setdefault(name, job) != job:
                 raise InputError(
                     f"{path}: {name!r} is a cropped query and a gallery image at once; extract the lists into two "
-                    "stores"
+                    "stores, delg_NAME.h5 of the gallery and delg_NAME_queries.h5 of the queries"
                 )
     return list(jobs.values())
 

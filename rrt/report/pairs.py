@@ -52,17 +52,21 @@ def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, ima
     if not pairs:
         return []
     from rrt.report.pair import write_pair
+    from rrt.store.memory import MemoryStore
     from rrt.store.store import Store
 
     first, drawn = comparison.evaluations[0], []
     reranker = _reranker(comparison, resume)
     truth = GroundTruth(first.path, first.gallery, first.queries, first.gnd)
-    with Store(_store_path(comparison)) as store:
+    with Store(_store_path(comparison, "store")) as store, Store(_store_path(comparison, "query_store")) as query_store:
         for query, image in pairs:
             inside = Path(folder) / folder_of(query, image, comparison)
             inside.mkdir(parents=True, exist_ok=True)
             names = comparison.queries[query], comparison.names[image]
-            made = write_pair(inside, store, *names, image_dir, reranker=reranker, geometric=True, ground_truth=truth)
+            pair, places = store, names
+            if query_store.path != store.path:  # which may both hold an image of this name
+                pair, places = MemoryStore.of([query_store[names[0]], store[names[1]]]), (0, 1)
+            made = write_pair(inside, pair, *places, image_dir, reranker=reranker, geometric=True, ground_truth=truth)
             images = [each | {"file": f"{inside.name}/{each['file']}"} for each in made["pictures"]]
             drawn.append(
                 {"query": query, "picture": image, "name": names[1], "pictures": images, "numbers": made["numbers"]}
@@ -70,10 +74,10 @@ def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, ima
     return drawn
 
 
-def _store_path(comparison):
-    """The store of the first evaluation: as it was named there, or beside the lists."""
+def _store_path(comparison, part):
+    """The store of the first evaluation, or that of its queries: as it was named there, or beside the lists."""
     first = comparison.evaluations[0]
-    named = first.find(first.about["protocol"]["store"])
+    named = first.find(first.about["protocol"].get(part) or first.about["protocol"]["store"])
     beside = Path(first.about["data_dir"]) / named.name
     return beside if not named.exists() and beside.exists() else named
 

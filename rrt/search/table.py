@@ -27,10 +27,12 @@ def origin_path(table_path) -> Path:
     return table_path.with_name(table_path.name + ".json")
 
 
-def describe_origin(store, queries, gallery) -> dict:
-    """What a table of the ImageLists ``queries`` x ``gallery`` over this store depends on, as plain values."""
-    lists = {"queries": queries} if queries is gallery else {"queries": queries, "gallery": gallery}
-    described = {name: _describe_list(store, images) for name, images in lists.items()}
+def describe_origin(store, queries, gallery, query_store=None) -> dict:
+    """What a table of the ImageLists ``queries`` x ``gallery`` over this store depends on, as plain values.
+    query_store: that of the queries, None = the same."""
+    described = {"queries": _describe_list(query_store or store, queries)}
+    if queries is not gallery:
+        described["gallery"] = _describe_list(store, gallery)
     return {"gallery": described["queries"]} | described
 
 
@@ -50,7 +52,7 @@ def write_origin(table_path, origin: dict, search: dict | None = None) -> None:
     write_json(origin_path(table_path), content)
 
 
-def check_origin(table_path, store, queries, gallery) -> dict | None:
+def check_origin(table_path, store, queries, gallery, query_store=None) -> dict | None:
     """InputError when the file beside the table says that it was made for other lists or descriptors, or describes
     another table. Returns how the neighbours were found, None where no file says so."""
     path = origin_path(table_path)
@@ -63,7 +65,7 @@ def check_origin(table_path, store, queries, gallery) -> dict | None:
             f"{table_path}: not the table that {path.name} beside it describes; delete {path} if you put another table"
             f" there on purpose, else {again}"
         )
-    today = describe_origin(store, queries, gallery)
+    today = describe_origin(store, queries, gallery, query_store)
     for part, images in (("queries", queries), ("gallery", gallery)):
         was, now = recorded[part], today[part]
         if was["count"] != now["count"]:

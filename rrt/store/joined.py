@@ -14,10 +14,11 @@ from rrt.store.store import Packed
 
 
 class JoinedStore:
-    """Image i is image i of ``first``, or image i - len(first) of ``second``. Raises InputError when the two hold
-    descriptors of different sizes or an image of the same name."""
+    """Image i is image i of ``first``, or image i - len(first) of ``second``. same_names: both may hold an image of one
+    name, as a cropped query and the whole image. Raises InputError when the two hold descriptors of different sizes or,
+    without same_names, an image of the same name."""
 
-    def __init__(self, first, second):
+    def __init__(self, first, second, same_names=False):
         for what, sizes in (
             ("global", (first.global_dim, second.global_dim)),
             ("local", (first.local_dim, second.local_dim)),
@@ -28,7 +29,7 @@ class JoinedStore:
                     f" {sizes[0]}; extract both with the same model"
                 )
         common = set(first.names).intersection(second.names)
-        if common:
+        if common and not same_names:
             raise InputError(
                 f"{second.path}: '{min(common)}' is in {first.path}, too ({len(common)} images of the same name); take"
                 " them out of one of the two"
@@ -39,6 +40,11 @@ class JoinedStore:
 
     def __len__(self):
         return len(self.first) + len(self.second)
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Those of the first."""
+        return self.first.attributes
 
     @property
     def num_images(self) -> int:

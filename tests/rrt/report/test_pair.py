@@ -1,6 +1,8 @@
 """Images of a pair: what is explained and drawn, crops, files, and wrong input."""
 
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from rrt.network.checkpoint import save_checkpoint
 from rrt.network.reranker import Reranker
 from rrt.report.explanation import AttentionView, explain_pair
 from rrt.report.pair import draw_pair, write_pair
+from rrt.report.pairs import draw_pairs
 from rrt.report.stored_images import read_stored_image
 from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.geometric import Geometric
@@ -295,3 +298,25 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(world, tmp_path
 def test_a_ground_truth_that_is_loaded_already_is_taken_as_it_is(world):
     truth = load_ground_truth(world / "gnd.pkl")
     assert explain_pair(world / "delg_x.h5", 0, 1, world, ground_truth=truth).numbers["ground truth"] == "easy"
+
+
+def test_a_pair_of_a_query_in_a_store_of_its_own_is_that_of_its_crop(tmp_path, monkeypatch):
+    names = ["jpg/a.jpg", "b.jpg"]
+    gallery, crops = (make_store(tmp_path, names=names, desc_name=name, seed=len(name)) for name in ("x", "x_queries"))
+    protocol = {"store": str(gallery.path), "query_store": str(crops.path)}
+    first = SimpleNamespace(find=Path, about={"protocol": protocol, "data_dir": "."}, path="g")
+    vars(first).update(gallery=gallery.names, queries=crops.names, gnd=[])
+    comparison = SimpleNamespace(queries=crops.names, names=gallery.names, evaluations=[first], methods=[])
+    drawn = []
+
+    def write_pair(folder, store, query, candidate, *arguments, **options):
+        drawn.append((store[query].record(), store[candidate].record()))
+        return {"pictures": [], "numbers": {}}
+
+    monkeypatch.setattr("rrt.report.pair.write_pair", write_pair)
+    draw_pairs(tmp_path, [(0, 0)], comparison, tmp_path)
+    for record, store in zip(drawn[0], (crops, gallery)):
+        np.testing.assert_array_equal(record.keypoints, store["jpg/a.jpg"].record().keypoints)
+    protocol["query_store"] = None
+    draw_pairs(tmp_path, [(0, 1)], comparison, tmp_path)
+    assert [record.name for record in drawn[1]] == ["jpg/a.jpg", "b.jpg"]
