@@ -10,14 +10,22 @@ from rrt.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from rrt.errors import InputError as InputError
+    from rrt.evaluation.by_name import evaluate as evaluate
+    from rrt.extraction.images import describe as describe
+    from rrt.image_match import Match as Match
+    from rrt.image_match import match as match
     from rrt.network.model import RRT as RRT
     from rrt.network.precision import ScoringSettings as ScoringSettings
     from rrt.network.reranker import Reranked as Reranked
-    from rrt.network.reranker import Reranker as Reranker
     from rrt.network.scorer import Scorer as Scorer
+    from rrt.photo_index.python import PhotoIndex as PhotoIndex
+    from rrt.pretrained import Reranker as Reranker
+    from rrt.pretrained import list_models as list_models
+    from rrt.rerankers.base import Ranked as Ranked
     from rrt.rerankers.fusion import Fusion as Fusion
     from rrt.retriever import Retrieved as Retrieved
     from rrt.retriever import Retriever as Retriever
+    from rrt.search.whitening import Whitening as Whitening
     from rrt.store.memory import MemoryStore as MemoryStore
     from rrt.store.records import ImageRecord as ImageRecord
     from rrt.store.records import StoredImage as StoredImage
@@ -27,16 +35,24 @@ _MODULE_OF = {
     "Fusion": "rerankers.fusion",
     "ImageRecord": "store.records",
     "InputError": "errors",
+    "Match": "image_match",
     "MemoryStore": "store.memory",
+    "PhotoIndex": "photo_index.python",
     "RRT": "network.model",
+    "Ranked": "rerankers.base",
     "Reranked": "network.reranker",
-    "Reranker": "network.reranker",
+    "Reranker": "pretrained",
     "Retrieved": "retriever",
     "Retriever": "retriever",
     "Scorer": "network.scorer",
     "ScoringSettings": "network.precision",
     "Store": "store.store",
     "StoredImage": "store.records",
+    "Whitening": "search.whitening",
+    "describe": "extraction.images",
+    "evaluate": "evaluation.by_name",
+    "list_models": "pretrained",
+    "match": "image_match",
 }
 __all__ = list(_MODULE_OF) + ["__version__"]
 

@@ -11,6 +11,7 @@ import torch
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, sha256_of_file
 from rrt.network.model import DEFAULT_SETTINGS
+from rrt.network.safetensors_file import SAFETENSORS, load_safetensors
 from rrt.store.store import Store
 
 
@@ -51,12 +52,15 @@ def save_checkpoint(path, model, optimizer=None, settings=None, progress=None, t
 
 
 def load_checkpoint(path) -> Checkpoint:
-    """Read a checkpoint, published or ours; nothing in it can run code. Raises InputError for any other file."""
+    """Read a checkpoint, published or ours, or a network alone as .safetensors; nothing in it can run code. Raises
+    InputError for any other file."""
     path = Path(path)
     if not path.is_file():
         raise InputError(
             f"{path}: no such checkpoint; train one with experiment.py or give the path of a published one"
         )
+    if path.suffix == SAFETENSORS:
+        return Checkpoint(path, *load_safetensors(path))
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:

@@ -19,10 +19,7 @@ from rrt.network.pairs import check_binning
 from rrt.network.precision import ScoringSettings
 from rrt.network.scorer import Scorer
 from rrt.network.settings import Precision
-from rrt.store.memory import MemoryStore
-from rrt.store.records import ImageRecord, StoredImage
-
-Image = StoredImage | ImageRecord
+from rrt.store.memory import Image, as_store, checked_images
 
 
 @dataclass(frozen=True)
@@ -114,22 +111,15 @@ class Reranker:
 
     def rerank(self, query: Image, candidates: Iterable[Image]) -> Reranked:
         """Candidates ordered by the logit of their pair with the query."""
-        candidates = _images(candidates)
+        candidates = checked_images(candidates)
         logits = self.logits(query, candidates)
         order = np.argsort(-logits, kind="stable")
         return Reranked([candidates[index] for index in order], order, logits[order])
 
     def logits(self, query: Image, candidates: Iterable[Image]) -> np.ndarray:
         """float32 [n], in the order of the candidates."""
-        images = _images([query]) + _images(candidates)
-        stored = [image for image in images if isinstance(image, StoredImage)]
-        stores = {id(image.store): image.store for image in stored}
-        if len(stores) == 1 and len(stored) == len(images):
-            (store,) = stores.values()
-            index = np.array([image.index for image in stored])
-        else:
-            store = MemoryStore.of(images, self.model.settings["num_local_features"])
-            index = np.arange(len(images))
+        images = checked_images([query]) + checked_images(candidates)
+        store, index = as_store(images, self.model.settings["num_local_features"])
         return self.scorer(store).score(index[:1], [index[1:]])[0]
 
     def scorer(self, store) -> Scorer:
@@ -141,14 +131,3 @@ class Reranker:
                 self._scorer = Scorer(self.model, store, self.max_local, self.binning, self.device, self.scoring)
             self._scorer = self._scorer.over(store)
         return self._scorer
-
-
-def _images(images) -> list[Image]:
-    if isinstance(images, Image | str) or not np.iterable(images):
-        raise InputError(f"{images!r}: expected a list of candidates; for one pair there is score(a, b)")
-    images = list(images)
-    for image in images:
-        if not isinstance(image, Image):
-            kind = f"a {type(image).__name__}" if np.iterable(image) and not isinstance(image, str) else repr(image)
-            raise InputError(f"{kind} is no image: give store[...] of an rrt.Store, or an rrt.ImageRecord")
-    return images

@@ -62,6 +62,11 @@ class Hit(NamedTuple):
     similarity: float
     score: float | None
 
+    @property
+    def name(self) -> str:
+        """The first path of the photograph, below the folder of the index."""
+        return self.entry.name
+
 
 @dataclass(frozen=True)
 class Ranker:

@@ -1,6 +1,7 @@
 """What every reranking method is: a score for each candidate of each query, the higher the better."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -12,6 +13,7 @@ from rrt.store.checked import read_globals
 from rrt.store.joined import JoinedStore
 from rrt.store.linear import l2_normalize
 from rrt.store.local_counts import check_locals, warn_without_locals
+from rrt.store.memory import Image, as_store, checked_images
 from rrt.store.store import Store
 
 
@@ -55,6 +57,22 @@ class Shortlist:
     similarities: np.ndarray
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """Candidates by falling score, equal ones in the order given; all fields begin with the best.
+
+    images: the candidates; order int64 [n]: where each stood in the list given; scores float [n].
+    """
+
+    images: list[Image]
+    order: np.ndarray
+    scores: np.ndarray
+
+    def __repr__(self):
+        first = ", ".join(f"{image.name} {score:.4g}" for image, score in zip(self.images[:5], self.scores))
+        return f"<{len(self.images)} images: {first}{', ...' * (len(self.images) > 5)}>"
+
+
 class RerankMethod(ABC):
     """A method; its settings are the fields of its dataclass.
 
@@ -72,6 +90,30 @@ class RerankMethod(ABC):
     @abstractmethod
     def scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
         """For each shortlist float [n], in the order of its candidates. Equal scores keep the order they had."""
+
+    def rerank(self, query: Image, candidates: Iterable[Image]) -> Ranked:
+        """The candidates by falling score for a query: images of stores (``store["x.jpg"]``) or ImageRecords.
+
+        What a method learns of a gallery (neighbours, a graph) it learns of the candidates. Raises InputError for
+        images whose descriptors do not fit together or lack what the method needs.
+        """
+        candidates = checked_images(candidates)
+        if not candidates:
+            return Ranked([], np.empty(0, np.int64), np.empty(0, np.float32))
+        store, index = as_store([*checked_images([query]), *candidates])
+        space = SearchSpace(store, index[:1], index[1:])
+        self.prepare(space)
+        similarities = space.gallery @ space.queries[0]
+        first = np.argsort(-similarities, kind="stable")  # methods read the best first
+        (found,) = self.scores(space, [Shortlist(0, first, similarities[first])])
+        scores = np.empty(len(candidates), np.asarray(found).dtype)
+        scores[first] = found
+        order = np.argsort(-scores, kind="stable")
+        return Ranked([candidates[i] for i in order], order, scores[order])
+
+    def score(self, query: Image, candidate: Image) -> float:
+        """Of one candidate alone."""
+        return float(self.rerank(query, [candidate]).scores[0])
 
     def bytes_per_image(self, space: SearchSpace) -> float:
         """What the method must hold of a gallery image to score it, in bytes: its global descriptor, if no more."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, sha256_of_file
@@ -108,11 +109,33 @@ class Whitening:
             )
         return l2_normalize((x - self.mean) @ self.projection)
 
+    def __repr__(self):
+        return f"<whitening of {len(self.mean)} dimensions to {self.projection.shape[1]}>"
+
     def save(self, path):
-        """Write an .npz, whole or not at all."""
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, mean=self.mean, projection=self.projection)
+        """Write an .npz, or a .safetensors, whole or not at all."""
+        with atomic_path(path) as temporary:
+            if Path(path).suffix == ".safetensors":
+                arrays = {"mean": self.mean, "projection": self.projection}
+                save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+            else:
+                with open(temporary, "wb") as file:
+                    np.savez(file, mean=self.mean, projection=self.projection)
         return Path(path)
+
+    @staticmethod
+    def load(path) -> "Whitening":
+        """See ``load_whitening``."""
+        return load_whitening(path)
+
+    @staticmethod
+    def fit(x, dim=None, labels=None, power=0.5) -> "Whitening":
+        """Learn one from descriptors x [N, D]: of their covariance, or with labels [N] of the differences between those
+        of equal labels (``fit_pca_whitening``, ``fit_supervised_whitening``). dim: dimensions kept, None = all that
+        vary (of labels: as many as x has)."""
+        if labels is None:
+            return fit_pca_whitening(x, dim, power)
+        return fit_supervised_whitening(x, np.shape(x)[1] if dim is None else dim, labels, power=power)
 
 
 def load_whitening(path):
@@ -122,8 +145,12 @@ def load_whitening(path):
     if not path.is_file():
         raise InputError(f"{path}: no such file; {remedy}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, projection = file["mean"], file["projection"]
+        if path.suffix == ".safetensors":
+            arrays = load_file(path)
+        else:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in ("mean", "projection")}
+        mean, projection = arrays["mean"], arrays["projection"]
     except Exception as error:  # zipfile, numpy and struct raise many kinds for a damaged file
         raise InputError(f"{path}: not a whitening file ({error}); {remedy}") from error
     if mean.ndim != 1 or projection.ndim != 2 or len(mean) != len(projection) or not projection.shape[1]:

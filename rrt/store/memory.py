@@ -59,6 +59,31 @@ class MemoryStore(Store):
         """Nothing is open."""
 
 
+Image = StoredImage | ImageRecord
+
+
+def checked_images(images: Iterable[Image]) -> list[Image]:
+    """A list of images, ``store[...]`` or ImageRecords. Raises InputError for anything else."""
+    if isinstance(images, Image | str) or not np.iterable(images):
+        raise InputError(f"{images!r}: expected a list of candidates; for one pair there is score(a, b)")
+    images = list(images)
+    for image in images:
+        if not isinstance(image, Image):
+            kind = f"a {type(image).__name__}" if np.iterable(image) and not isinstance(image, str) else repr(image)
+            raise InputError(f"{kind} is no image: give store[...] of an rrt.Store, or an rrt.ImageRecord")
+    return images
+
+
+def as_store(images: list[Image], local_dim=0) -> tuple[Store, np.ndarray]:
+    """(A store that holds these images, index int64 [n] of each in it): their own where they are all of one."""
+    stored = [image for image in images if isinstance(image, StoredImage)]
+    stores = {id(image.store): image.store for image in stored}
+    if len(stores) == 1 and len(stored) == len(images):
+        (store,) = stores.values()
+        return store, np.array([image.index for image in stored], np.int64)
+    return MemoryStore.of(images, local_dim), np.arange(len(images))
+
+
 def _restored(state):
     store = MemoryStore.__new__(MemoryStore)
     vars(store).update(state)

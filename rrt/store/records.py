@@ -35,6 +35,12 @@ class ImageRecord:
     scales: np.ndarray
     attention: np.ndarray
 
+    def __repr__(self):
+        width, height = self.size
+        count, *dim = np.shape(self.descriptors)
+        local = f"{count} local of {dim[0]}" if dim else f"{count} local"
+        return f"<'{self.name}', {width} x {height}, global {len(self.global_)}, {local}>"
+
 
 @dataclass(frozen=True)
 class StoredImage:
@@ -44,7 +50,9 @@ class StoredImage:
     index: int
 
     def __repr__(self):
-        return f"<image '{self.name}' of {self.store.path}>"
+        width, height = self.store.image_size[self.index]
+        count = self.store.offsets[self.index + 1] - self.store.offsets[self.index]
+        return f"<image '{self.name}' of {self.store.path}, {width} x {height}, {count} local>"
 
     @property
     def name(self) -> str:
@@ -57,6 +65,14 @@ class StoredImage:
         size = tuple(self.store.image_size[self.index].tolist())
         global_ = np.array(self.store.global_descriptors[self.index])
         return ImageRecord(self.name, size, global_, **{name: getattr(local, name) for name in LOCAL_COLUMNS})
+
+
+def store_text(self: "Store") -> str:
+    """What a store prints as: where it lies, how many images it has and what is known of each."""
+    count = len(self)
+    local = f"{(self.offsets[-1] - self.offsets[0]) / max(count, 1):.0f} local of {self.local_dim} an image"
+    name = self.attributes.get("desc_name") or "descriptors"
+    return f"<{name} of {count:,} images: global {self.global_dim}, {local} ({self.local_dtype}), {self.path}>"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.names import same_text
-from rrt.store.records import StoredImage, limited
+from rrt.store.records import StoredImage, limited, store_text
 from rrt.store.schema import (
     EXTRACT,
     LOCAL_COLUMNS,
@@ -92,8 +92,7 @@ class Store:
             self._layouts = {column: _Layout.of(dataset(file, column)) for column in columns}
             self.local_dtype = "bits" if self.codes else descriptors.dtype.name
             self.compression = descriptors.compression
-        self._maps = {}
-        self._file, self._file_process, self._datasets = None, None, {}
+        self._maps, self._file, self._file_process, self._datasets = {}, None, None, {}
         self._positions = self._stem_positions = None
 
     def __reduce__(self):
@@ -118,6 +117,8 @@ class Store:
         if self._file is not None and self._file_process == os.getpid():
             self._file.close()
         self._file = None
+
+    __repr__ = store_text
 
     def __len__(self):
         return len(self.offsets) - 1

@@ -70,7 +70,7 @@ def test_the_score_is_the_logit_of_the_plain_network_with_or_without_local_descr
 
 
 def test_images_of_one_store_are_scored_where_they_are(reranker, store, monkeypatch):
-    monkeypatch.setattr("rrt.network.reranker.MemoryStore.of", lambda *_: pytest.fail("copied"))
+    monkeypatch.setattr("rrt.store.memory.MemoryStore.of", lambda *_: pytest.fail("copied"))
     assert len(reranker.logits(store[0], store[1:])) == 9 and reranker.scorer(store).store is store
 
 

@@ -8,7 +8,13 @@ import pytest
 
 from rrt.errors import InputError
 from rrt.search.exact import search
-from rrt.search.whitening import describe_whitening, fit_pca_whitening, fit_supervised_whitening, load_whitening
+from rrt.search.whitening import (
+    Whitening,
+    describe_whitening,
+    fit_pca_whitening,
+    fit_supervised_whitening,
+    load_whitening,
+)
 
 
 def landmarks(seed=0, count=60, width=8, classes=6):
@@ -156,3 +162,17 @@ def test_impossible_requests_say_why(arguments, message):
     x, labels = landmarks()
     with pytest.raises(InputError, match=message):
         fit_supervised_whitening(x, **({"dim": 4, "labels": labels} | arguments))
+
+
+def test_a_whitening_is_learned_saved_and_loaded_by_its_class(tmp_path):
+    x, labels = landmarks()
+    learned = Whitening.fit(x, 4)
+    for name in ("w.npz", "w.safetensors"):
+        loaded = Whitening.load(learned.save(tmp_path / name))
+        np.testing.assert_array_equal(loaded.apply(x), fit_pca_whitening(x, 4).apply(x))
+    supervised = Whitening.fit(x, 3, labels)
+    np.testing.assert_array_equal(supervised.projection, fit_supervised_whitening(x, 3, labels).projection)
+    assert repr(supervised) == "<whitening of 8 dimensions to 3>"
+    (tmp_path / "w.safetensors").write_bytes(b"no")
+    with pytest.raises(InputError, match="w.safetensors: not a whitening file"):
+        Whitening.load(tmp_path / "w.safetensors")

@@ -1,0 +1,80 @@
+"""Search in a folder of photographs in Python:
+
+index = rrt.PhotoIndex.build("photographs")
+[hit.name for hit in index.search("tower.jpg")]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from PIL import Image
+
+from rrt.errors import InputError, check_count
+from rrt.extraction.images import Picture, pixels_of
+from rrt.files.names import shown
+from rrt.photo_index import query as opened
+from rrt.photo_index.extraction import open_describer
+from rrt.photo_index.query import Hit, Ranker, make_ranker
+from rrt.photo_index.update import BuildSettings, update
+from rrt.store.records import ImageRecord
+
+
+class PhotoIndex(opened.PhotoIndex):
+    """An index of a folder of photographs, as `rrt search` makes it; opened by the name of its folder.
+
+    ``len`` is the number of its photographs, ``entries`` are they. Raises InputError where there is no index.
+    """
+
+    @classmethod
+    def build(cls, photos: str | Path, index: str | Path | None = None, **settings) -> PhotoIndex:
+        """Make an index of a folder, or bring it up to date, and open it. index: its folder, None = `PHOTOS.index`
+        beside the photographs; settings: of ``rrt.photo_index.update.BuildSettings``. Raises InputError."""
+        folder = Path(f"{Path(photos).absolute()}.index" if index is None else index)
+        update(folder, str(photos), BuildSettings(**settings))
+        return cls(folder)
+
+    def __len__(self):
+        return len(self.entries)
+
+    def __repr__(self):
+        return f"<{len(self):,} photographs of {shown(self.manifest.root)}, index {self.folder}>"
+
+    def search(
+        self, query: int | ImageRecord | Picture, ranker: Ranker | str | None = None, k: int | None = 20
+    ) -> list[Hit]:
+        """The k photographs most like an image (None: all), the best first.
+
+        query: the name of a photograph of the index or the number of its entry, which is then left out; the path of any
+        other image, an image of Pillow, uint8 [H, W, 3] in RGB, or an ImageRecord of the index's own model. ranker: a
+        reranking method by name (`none`: global search alone), None = as `rrt search query` does. Raises InputError.
+        """
+        if k is not None:
+            check_count("k", k)
+        if not isinstance(ranker, Ranker):
+            ranker = make_ranker(self.manifest, ranker)
+        if isinstance(query, str | Path):
+            number = self.find(str(query))
+            query = self._described(query) if number is None else number
+        elif isinstance(query, Image.Image | np.ndarray):
+            query = self._described(query)
+        return super().search(query, ranker, k)
+
+    def _described(self, image: Picture) -> ImageRecord:
+        describer = open_describer(self.folder, self.manifest.extraction)
+        try:
+            if isinstance(image, str | Path):
+                if not Path(image).exists():
+                    raise InputError(f"neither a file nor a photograph of the index {self.folder}")
+                return describer.describe(Path(image).absolute())
+            with TemporaryDirectory() as folder:  # a model may run in another process
+                file = Path(folder) / "query.png"
+                Image.fromarray(pixels_of(image)).save(file)
+                return describer.describe(file)
+        except InputError as reason:
+            name = shown(str(image)) if isinstance(image, str | Path) else "query"
+            raise InputError(f"{name}: {reason}") from None
+        finally:
+            describer.close()

@@ -1,0 +1,93 @@
+"""Rerankers by name: those that come with the package, those in a folder, those of the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+from rrt.errors import InputError
+from rrt.extras import pip_line
+from rrt.files.shipped import shipped
+from rrt.network import reranker as network
+from rrt.network.safetensors_file import SAFETENSORS, save_safetensors
+from rrt.rerankers.base import RerankMethod
+from rrt.rerankers.build import make_method
+from rrt.rerankers.shipped import METHOD, SETTINGS
+
+MODELS = {"lite0": "describes images (global 512, local 128) and reranks what it described (docs/models.md)"}
+# {name: the file of its transformer}; without it the default method of rrt/rerankers/shipped.py reranks.
+TRANSFORMERS = {"lite0": "rrt_lite0.pt"}
+WEIGHTS = f"model{SAFETENSORS}"
+_KEPT = ("selection", "calibrations")
+
+
+def list_models() -> dict[str, str]:
+    """{name: what it does} of the models that come with the package, for ``describe(image, model=NAME)`` and
+    ``Reranker.from_pretrained(NAME)``."""
+    return dict(MODELS)
+
+
+class Reranker(network.Reranker):
+    """The reranking transformer (``rrt.network.reranker.Reranker``) with weights by name."""
+
+    @classmethod
+    def from_pretrained(cls, name, **settings) -> "network.Reranker | RerankMethod":
+        """A reranker for descriptors of the model it is named after.
+
+        name: one of ``list_models()``; a checkpoint or a .safetensors file; a folder of ``save_pretrained``; or
+        `OWNER/NAME` of the Hugging Face hub, `OWNER/NAME@REVISION`. settings: of ``from_checkpoint`` (device,
+        precision, ...). Raises InputError. Where the transformer of a shipped model is not part of the package, its
+        default reranking method is returned, which has the same ``rerank(query, candidates)``.
+        """
+        if str(name) in TRANSFORMERS:
+            file = shipped(TRANSFORMERS[str(name)])
+            if file.is_file():
+                return cls.from_checkpoint(file, **settings)
+            device = {"device": settings["device"]} if "device" in settings else {}
+            return make_method(METHOD, SETTINGS[METHOD] | device)
+        return cls.from_checkpoint(_found(str(name)), **settings)
+
+    def save_pretrained(self, folder) -> Path:
+        """Write the network and its settings as model.safetensors into a folder, whole or not at all -> the file."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        settings = {name: self.recorded[name] for name in _KEPT if name in self.recorded}
+        settings |= {"model": self.model.settings, "scale_binning": self.binning, "max_sequence_len": self.max_local}
+        return save_safetensors(Path(folder) / WEIGHTS, self.model.state_dict(), settings)
+
+    def __repr__(self):
+        count = sum(tensor.numel() for tensor in self.model.parameters())
+        return f"<{type(self.model).__name__} of {count / 1e6:.1f} million weights, {self.checkpoint or 'new'}>"
+
+
+def _found(name: str) -> Path:
+    path = Path(name)
+    if path.is_dir():
+        files = [path / WEIGHTS, *sorted(path.glob(f"*{SAFETENSORS}")), *sorted(path.glob("*.pt"))]
+        found = next((file for file in files if file.is_file()), None)
+        if found is None:
+            raise InputError(f"{path}: holds no {WEIGHTS} and no other checkpoint; make one with save_pretrained")
+        return found
+    if path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", name):
+        if path.is_file():
+            return path
+        known = ", ".join(TRANSFORMERS)
+        raise InputError(f"{name}: no such file or folder, nor a model of the package ({known}), nor OWNER/NAME")
+    return _fetched(name)
+
+
+def _fetched(name: str) -> Path:
+    repository, _, revision = name.partition("@")
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+    except ModuleNotFoundError:
+        raise InputError(f"{name}: to fetch it needs huggingface_hub; {pip_line('backbones')}") from None
+    try:
+        return Path(hf_hub_download(repository, WEIGHTS, revision=revision or None))
+    except GatedRepoError:
+        remedy = f"accept its licence at https://huggingface.co/{repository} and log in with `hf auth login`"
+    except RepositoryNotFoundError:
+        remedy = "neither a file, a folder nor a model of the Hugging Face hub; look at the name"
+    except EntryNotFoundError:
+        remedy = f"has no {WEIGHTS}; it was not saved by Reranker.save_pretrained"
+    except Exception as error:  # the hub's client raises those of several libraries for a net that is not there
+        remedy = f"the Hugging Face hub cannot be asked ({type(error).__name__}); fetch it elsewhere, give its folder"
+    raise InputError(f"{name}: {remedy}")

@@ -1,0 +1,81 @@
+"""Images described and compared in one call, whatever form they have."""
+
+import numpy as np
+import pytest
+from photo_folders import draw
+from PIL import Image
+
+import rrt
+from rrt.errors import InputError
+from rrt.extraction.describer import open_describer
+from rrt.formats.image_jobs import read_query
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two of one scene and one of another, the first turned by EXIF."""
+    folder = tmp_path_factory.mktemp("photos")
+    return [draw(folder / f"{i}.png", i, (320, 240), orientation=6 * (i == 0), scene=i // 2) for i in range(3)]
+
+
+def test_a_file_an_image_of_pillow_and_an_array_are_described_the_same(photos):
+    expected = open_describer("lite0").describe(read_query(photos[0]))
+    with Image.open(photos[0]) as image:
+        forms = [photos[0], str(photos[0]), image, read_query(photos[0])]
+        records = rrt.describe(forms)
+    assert [record.name for record in records] == ["0.png", "0.png", "image", "image"]
+    for record in records:
+        np.testing.assert_array_equal(record.global_, expected.global_)
+        np.testing.assert_array_equal(record.descriptors, expected.descriptors)
+    assert rrt.describe(photos[0]).size == (240, 320)
+    assert repr(records[0]) == f"<'0.png', 240 x 320, global 512, {len(expected.descriptors)} local of 128>"
+
+
+def test_settings_and_a_describer_of_ones_own_are_taken(photos):
+    assert len(rrt.describe(photos[1], max_features=20).attention) == 20
+    assert len(rrt.describe(photos[1], open_describer("lite0", max_features=10)).attention) == 10
+
+
+def test_a_grey_image_is_that_image_in_grey(photos):
+    grey = np.asarray(Image.open(photos[1]).convert("L"))
+    np.testing.assert_array_equal(rrt.describe(grey).global_, rrt.describe(np.dstack([grey] * 3)).global_)
+
+
+def test_two_images_of_one_scene_score_higher_than_two_of_others(photos):
+    same, other = rrt.match(photos[1], photos[1]), rrt.match(photos[1], Image.open(photos[2]))
+    assert same.score == pytest.approx(1, abs=1e-5) and same.score > other.score
+    assert same.inliers > 10 and same.inliers > other.inliers
+    assert repr(same).startswith("<1.png and 1.png: score 1.000") and repr(same).endswith(f"{same.inliers} inliers>")
+
+
+def test_a_match_is_drawn(photos, tmp_path):
+    drawn = rrt.match(photos[1], photos[1]).draw(tmp_path / "match.png")
+    with Image.open(tmp_path / "match.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(drawn))
+    assert drawn.width > drawn.height > 200
+
+
+def test_another_reranker_scores(photos):
+    found = rrt.match(photos[1], photos[2], reranker=rrt.rerankers.make_method("geometric", {"device": "cpu"}))
+    assert found.score >= 0 and found.score == int(found.score)
+
+
+@pytest.mark.parametrize(
+    "image, said",
+    [
+        ("absent.jpg", "absent.jpg"),
+        (np.zeros((4, 4, 3), np.uint8), "image: .*give a larger image"),
+        (np.zeros((50, 50, 3), np.float32), "float32 is no image; give uint8"),
+        (np.zeros((50, 50, 4), np.uint8), "is no image"),
+        (np.zeros((0, 50, 3), np.uint8), "holds no pixels"),
+    ],
+)
+def test_what_is_no_image_is_one_line(image, said):
+    with pytest.raises(InputError, match=said):
+        rrt.describe(image)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_text("no")
+    with pytest.raises(InputError, match="a.jpg: .*give a photograph"):
+        rrt.match(tmp_path / "a.jpg", tmp_path / "a.jpg")

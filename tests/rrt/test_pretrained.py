@@ -1,0 +1,144 @@
+"""Rerankers by name: shipped, of a folder, of a hub; saved with their settings in a file that can run no code."""
+
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from builders import make_records, make_store
+from safetensors.torch import save_file
+
+import rrt
+from rrt.errors import InputError
+from rrt.network.checkpoint import save_checkpoint
+from rrt.network.model import RRT
+
+SETTINGS = {"num_global_features": 16, "num_local_features": 8, "dim_feedforward": 16, "num_encoder_layers": 1}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """(A reranker, the folder it was saved to)."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("saved")
+    reranker = rrt.Reranker(RRT(**SETTINGS), max_local=7, binning="exact", device="cpu")
+    reranker.save_pretrained(folder)
+    return reranker, folder
+
+
+def test_what_was_saved_scores_the_same_and_keeps_its_settings(saved, tmp_path):
+    reranker, folder = saved
+    store = make_store(tmp_path, n=5)
+    for name in (folder, folder / "model.safetensors"):
+        loaded = rrt.Reranker.from_pretrained(name, device="cpu")
+        assert (loaded.max_local, loaded.binning) == (7, "exact") and isinstance(loaded, rrt.Reranker)
+        np.testing.assert_array_equal(loaded.logits(store[0], store[1:]), reranker.logits(store[0], store[1:]))
+    assert repr(loaded).startswith("<RRT of 0.0 million weights, ") and "model.safetensors" in repr(loaded)
+
+
+def test_a_checkpoint_is_taken_by_its_path_too(saved, tmp_path):
+    reranker, _ = saved
+    path = save_checkpoint(tmp_path / "x.pt", reranker.model, settings={"model": reranker.model.settings})
+    for name in (path, tmp_path):
+        assert rrt.Reranker.from_pretrained(str(name), device="cpu").model.settings == reranker.model.settings
+
+
+def test_the_shipped_models_are_listed_and_have_a_reranker():
+    assert list(rrt.list_models()) == ["lite0"]
+    records = make_records("abc", global_dim=512, local_dim=128)
+    ranked = rrt.Reranker.from_pretrained("lite0", device="cpu").rerank(records[0], records)
+    assert ranked.images[0] is records[0]
+
+
+def test_every_damaged_or_foreign_file_is_one_line(saved, tmp_path):
+    _, folder = saved
+    whole = (folder / "model.safetensors").read_bytes()
+    path = tmp_path / "model.safetensors"
+    tensors = {"x": torch.zeros(2)}
+    for content in (b"", whole[:100], whole[:-1], b"\xff" * 50):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="model.safetensors: no network in safetensors"):
+            rrt.Reranker.from_pretrained(path)
+    for metadata in ({"rrt": "[]"}, {"rrt": "{"}, {"rrt": '{"model": 1}'}):
+        save_file(tensors, path, metadata=metadata)
+        with pytest.raises(InputError, match="no network in safetensors"):
+            rrt.Reranker.from_pretrained(path)
+    save_file(tensors, path, metadata={"rrt": json.dumps({"model": SETTINGS})})
+    with pytest.raises(InputError, match="another architecture"):
+        rrt.Reranker.from_pretrained(path)
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("lite1", "nor a model of the package \\(lite0\\)"),
+        ("no/such/folder", "no such file or folder"),
+        ("../x", "no such file or folder"),
+    ],
+)
+def test_a_name_of_nothing_is_refused(name, said):
+    with pytest.raises(InputError, match=said):
+        rrt.Reranker.from_pretrained(name)
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no model.safetensors"):
+        rrt.Reranker.from_pretrained(tmp_path)
+
+
+@pytest.fixture
+def hub(saved, monkeypatch, tmp_path):
+    """A hub on this machine that has owner/name; returns the paths it was asked for."""
+    content = (saved[1] / "model.safetensors").read_bytes()
+    asked = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            there = self.path.startswith("/owner/name/resolve/") and self.path.endswith("model.safetensors")
+            self.send_response(200 if there else 404)
+            error = "EntryNotFound" if "/owner/" in self.path else "RepoNotFound"
+            self.send_header("X-Repo-Commit", "0" * 40) if there else self.send_header("X-Error-Code", error)
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("Content-Length", str(len(content) if there else 0))
+            self.end_headers()
+            if there and self.command == "GET":
+                self.wfile.write(content)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *given):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    import huggingface_hub.constants
+
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+    monkeypatch.setattr(
+        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_of_a_hub_is_fetched_once(saved, hub):
+    reranker, _ = saved
+    loaded = rrt.Reranker.from_pretrained("owner/name@v1", device="cpu")
+    assert "/owner/name/resolve/v1/model.safetensors" in hub
+    for name, tensor in loaded.model.state_dict().items():
+        assert torch.equal(tensor, reranker.model.state_dict()[name])
+
+
+def test_what_a_hub_does_not_have_is_one_line(hub):
+    with pytest.raises(InputError, match="owner/other: has no model.safetensors"):
+        rrt.Reranker.from_pretrained("owner/other")
+    with pytest.raises(InputError, match="nobody/name: neither a file, a folder nor a model"):
+        rrt.Reranker.from_pretrained("nobody/name")
