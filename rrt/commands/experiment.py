@@ -14,6 +14,7 @@ from dataclasses import asdict
 from rrt.command_line.sacred import add_settings, is_first_process, make_experiment
 from rrt.command_line.settings import described
 from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
+from rrt.training.distillation import DistilSettings
 from rrt.training.planted import PlantedSettings
 from rrt.training.settings import ExperimentSettings
 
@@ -21,7 +22,7 @@ dataset = dataset_ingredient()
 model = model_ingredient()
 ex = make_experiment("rrt_training", [dataset, model], uses=["rrt.training.run"])
 add_settings(ex, described(ExperimentSettings) | unused("visdom_port", "visdom_freq"))
-ex.add_config({"planted": asdict(PlantedSettings())})
+ex.add_config({"planted": asdict(PlantedSettings()), "distil": asdict(DistilSettings())})
 
 
 @ex.main

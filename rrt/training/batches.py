@@ -1,4 +1,4 @@
-"""Batches of pairs for training: from labelled triplets and from planted correspondences.
+"""Batches of pairs for training: from labelled triplets, planted correspondences, and lists that a teacher scored.
 
 A batch depends on (seed, epoch, step) alone, so that any process can make any of them and a run can go on at any step.
 """
@@ -12,6 +12,7 @@ from rrt.datasets.sets import TrainSet
 from rrt.errors import InputError, check_count
 from rrt.network.pairs import ImageBatch, lay_out_pairs, read_images
 from rrt.store.store import Store
+from rrt.training.distillation import Lists, TaughtLists, read_lists
 from rrt.training.planted import PlantedSource
 from rrt.training.sampler import TripletSampler
 
@@ -23,6 +24,7 @@ ALIGNMENT = 64
 class PairBatch:
     """Pairs (query[i], candidate[i]) of the images of a batch, labels float32: 1 = same landmark.
 
+    list_size K above 0: the labels are a teacher's scores, and every K pairs in turn are a list, of one query.
     joined_pairs: pairs of the whole step, over all processes that share it; a process' share may be smaller than the
     others', in an epoch's last step even empty, so the mean loss of a step is the sum over all shares by this number.
     """
@@ -32,6 +34,7 @@ class PairBatch:
     candidate: np.ndarray
     labels: np.ndarray
     joined_pairs: int
+    list_size: int = 0
 
     @staticmethod
     def of_triplets(images: ImageBatch, triplets: np.ndarray, joined_triplets: int | None = None) -> "PairBatch":
@@ -58,12 +61,13 @@ class PairBatch:
 @dataclass(frozen=True)
 class EpochPlan:
     """What is drawn ahead for an epoch. triplets: int64 [n, 2 + k] rows of the training list, None when all steps are
-    planted; len() is the number of steps."""
+    planted; lists: of every step, where a teacher's are learned; len() is the number of steps."""
 
     seed: int
     epoch: int
     num_steps: int
     triplets: np.ndarray | None
+    lists: list[Lists] | None = None
 
     def __len__(self):
         return self.num_steps
@@ -77,7 +81,7 @@ class BatchSource:
 
     sampler or planted_source may be None when a run uses only the other; num_steps: of an epoch, None = every anchor
     once. planted_steps: steps of epoch 0, all planted; planted_fraction: probability that a step of a later epoch is
-    planted.
+    planted. taught: lists of which epoch -1 has as many steps as its settings say.
     """
 
     train: TrainSet
@@ -90,12 +94,13 @@ class BatchSource:
     num_steps: int | None = None
     planted_steps: int = 0
     planted_fraction: float = 0.0
+    taught: TaughtLists | None = None
 
     def __post_init__(self):
         size = self._images_per_anchor
         check_count("dataset.batch_size", self.batch_size)
         check_count("max_train_local", self.max_local)
-        if self.batch_size % size:
+        if self._has_triplets and self.batch_size % size:
             negatives = "negative" if size == 3 else f"{size - 2} negatives"
             raise InputError(
                 f"dataset.batch_size={self.batch_size}: must be a multiple of {size} (anchor, positive, {negatives})"
@@ -104,6 +109,15 @@ class BatchSource:
             check_count("min_train_local", self.min_local)
             if self.min_local > self.max_local:
                 raise InputError(f"min_train_local={self.min_local} must lie in 1..{self.max_local} (max_train_local)")
+        if self.taught and self.batch_size < self.taught.settings.images_per_list:
+            raise InputError(
+                f"dataset.batch_size={self.batch_size}: must hold a query and its distil.candidates="
+                f"{self.taught.settings.candidates}"
+            )
+
+    @property
+    def _has_triplets(self) -> bool:
+        return self.sampler is not None or self.planted_source is not None
 
     @property
     def _images_per_anchor(self) -> int:
@@ -115,6 +129,12 @@ class BatchSource:
         return self.batch_size // self._images_per_anchor
 
     @property
+    def lists_per_batch(self) -> int:
+        """Queries of a batch that a teacher has scored."""
+        assert self.taught is not None
+        return self.batch_size // self.taught.settings.images_per_list
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch of triplets."""
         if self.num_steps is not None:
@@ -122,9 +142,16 @@ class BatchSource:
         return 1 if self.sampler is None else -(-len(self.sampler.anchors) // self.triplets_per_batch)
 
     def plan(self, seed: int, epoch: int) -> EpochPlan:
-        """The steps of an epoch; epoch 0 are the planted steps. Raises InputError for a negative seed."""
+        """The steps of an epoch; epoch 0 are the planted steps, epoch -1 those of a teacher. Raises InputError for a
+        negative seed."""
         if seed < 0:
             raise InputError(f"seed={seed}: must not be negative")
+        if epoch < 0:
+            assert self.taught is not None
+            steps = self.taught.settings.steps
+            # Apart from the generators of batches, see below.
+            lists = self.taught.draw(steps, self.lists_per_batch, np.random.default_rng([seed, 0, 0, 2]))
+            return EpochPlan(seed, epoch, steps, None, lists)
         if epoch == 0:
             return EpochPlan(seed, epoch, self.planted_steps, None)
         assert self.sampler is not None, "a run without a sampler has planted steps alone"
@@ -143,6 +170,8 @@ class BatchSource:
         ``world_size`` in it, whole triplets."""
         size = self.triplets_per_batch
         triplets = None if plan.triplets is None else plan.triplets[step * size : (step + 1) * size]
+        if plan.lists is not None:
+            return BatchTask((plan.seed, 0, step, 3), None, rank, world_size, plan.lists[step])
         return BatchTask((plan.seed, plan.epoch, step), triplets, rank, world_size)
 
     @property
@@ -150,26 +179,41 @@ class BatchSource:
         """Makes the batches; the same whichever process asks, and whenever."""
         train = self.train
         sizes = (self.batch_size, self.max_local, self.min_local)
-        return BatchMaker(train.store, train.index, self.planted_source, *sizes, self.binning, self.planted_fraction)
+        planted = (self.planted_source, *sizes, self.binning, self.planted_fraction)
+        if self.taught is None:
+            return BatchMaker(train.store, train.index, *planted)
+        settings, images = self.taught.settings, self.taught.images
+        most = settings.local or self.max_local
+        range_ = (settings.min_local or (None if settings.local else self.min_local) or most, most)
+        return BatchMaker(
+            train.store, train.index, *planted, tuple((each.store, each.index) for each in images), range_
+        )
 
     def check_world(self, world_size: int) -> None:
         """InputError when a full batch cannot be divided among that many processes."""
-        if self.triplets_per_batch % world_size:
+        if self._has_triplets and self.triplets_per_batch % world_size:
             fitting = world_size * self._images_per_anchor
             raise InputError(
                 f"dataset.batch_size={self.batch_size}: its {self.triplets_per_batch} triplets cannot be shared evenly"
                 f" by {world_size} processes; give dataset.batch_size a multiple of {fitting}"
             )
+        if self.taught and self.lists_per_batch % world_size:
+            size = self.taught.settings.images_per_list
+            raise InputError(
+                f"dataset.batch_size={self.batch_size}: its {self.lists_per_batch} lists of {size} images cannot be"
+                f" shared evenly by {world_size} processes; give dataset.batch_size a multiple of {world_size * size}"
+            )
 
 
 @dataclass(frozen=True)
 class BatchTask:
-    """A batch to make. seed: of its generator; triplets int64 [t, 2 + k] of the whole step, None: planted."""
+    """A batch to make. seed: of its generator; triplets int64 [t, 2 + k] of the whole step, None: planted, or lists."""
 
     seed: tuple
     triplets: np.ndarray | None
     rank: int
     world_size: int
+    lists: Lists | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +229,8 @@ class BatchMaker:
     min_local: int | None
     binning: str
     planted_fraction: float
+    taught: tuple[tuple[Store, np.ndarray], ...] = ()
+    taught_local: tuple[int, int] = (1, 1)
 
     def largest_batch(self) -> int:
         """Bytes that no batch of these exceeds, each of its arrays at a multiple of ``ALIGNMENT`` bytes."""
@@ -196,12 +242,17 @@ class BatchMaker:
             # Views are float32 and may be larger than the images they are cut from are in training.
             views = images * self.planted_source.settings.max_local
             size = max(size, views * (store.local_dim * 4 + 8))
+        for store, _ in self.taught:
+            rows = images * min(self.taught_local[1], int(store.local_counts().max(initial=0)))
+            size = max(size, rows * (store.local_dim * 4 + 8))
         # Globals and offsets of the images; query, candidate and label of the pairs, which are fewer than images.
-        return size + images * (store.global_dim * 4 + 8 + 20) + 8 + 8 * ALIGNMENT
+        return size + images * (self.store.global_dim * 4 + 8 + 20) + 8 + 8 * ALIGNMENT
 
     def make(self, task: BatchTask) -> PairBatch:
         """Raises InputError for what cannot be read."""
         rng = np.random.default_rng(task.seed)
+        if task.lists is not None:
+            return self._taught(task, task.lists, rng)
         if task.triplets is None or (self.planted_fraction and rng.random() < self.planted_fraction):
             return self._planted(task, rng)
         max_local = self.max_local
@@ -211,6 +262,16 @@ class BatchMaker:
         rows, position = np.unique(share, return_inverse=True)
         images = read_images(self.store, self.index[rows], max_local, self.binning)
         return PairBatch.of_triplets(images, position.reshape(share.shape), len(task.triplets))
+
+    def _taught(self, task, lists: Lists, rng):
+        store, index = self.taught[lists.source]
+        low, high = self.taught_local
+        # Whatever the share: the same number and the same descriptors in the whole step.
+        max_local, seeds = int(rng.integers(low, high + 1)), rng.integers(2**63, size=len(lists.rows))
+        share = _share(len(lists.rows), task)
+        images, query, candidate = read_lists(store, index, lists.rows[share], max_local, self.binning, seeds[share])
+        targets = lists.targets[share].astype(np.float32).ravel()
+        return PairBatch(images, query, candidate, targets, lists.targets.size, lists.targets.shape[1])
 
     def _planted(self, task, rng):
         assert self.planted_source is not None, "a planted step needs a planted source"

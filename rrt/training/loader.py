@@ -156,14 +156,14 @@ def packed_size(batch: PairBatch) -> int:
 def pack(batch: PairBatch, memory: torch.Tensor):
     """Copy all arrays into one block of bytes, which crosses to a device's reach or another process at once.
 
-    Returns its layout for ``unpacked``: (shape, type, first byte) of each array, and ``joined_pairs``.
+    Returns its layout for ``unpacked``: (shape, type, first byte) of each array, ``joined_pairs`` and ``list_size``.
     """
     arrays = _arrays(batch)
     starts = np.cumsum([0, *(_padded(array.nbytes) for array in arrays)]).tolist()
     layout = [(array.shape, array.dtype.str, start) for array, start in zip(arrays, starts)]
     for view, array in zip(_views(memory, layout), arrays):
         view[...] = array
-    return layout, batch.joined_pairs
+    return layout, batch.joined_pairs, batch.list_size
 
 
 def unpacked(memory: torch.Tensor, layout, as_tensors: bool = False) -> PairBatch:
@@ -172,7 +172,7 @@ def unpacked(memory: torch.Tensor, layout, as_tensors: bool = False) -> PairBatc
     as_tensors: descriptors and scales become tensors. Copies of these to a GPU keep pinned memory from being used again
     before they are done; an array's would not.
     """
-    layout, joined_pairs = layout
+    layout, *numbers = layout
     views = list(_views(memory, layout))
     large: list[Any] = views[:3]
     if as_tensors:
@@ -180,7 +180,7 @@ def unpacked(memory: torch.Tensor, layout, as_tensors: bool = False) -> PairBatc
         views[3:] = [view.copy() for view in views[3:]]
     global_, descriptors, scales = large
     offsets, query, candidate, labels = views[3:]
-    return PairBatch(ImageBatch(global_, descriptors, scales, offsets), query, candidate, labels, joined_pairs)
+    return PairBatch(ImageBatch(global_, descriptors, scales, offsets), query, candidate, labels, *numbers)
 
 
 def _tensor_view(memory, view, start):

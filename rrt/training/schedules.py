@@ -22,12 +22,17 @@ def make_optimizer(model, settings) -> torch.optim.Optimizer:
 
 
 def learning_rate(step: int, batches_per_epoch: int, settings) -> float:
-    """Learning rate of optimiser step ``step`` (from 0, those of the planted batches included).
+    """Learning rate of optimiser step ``step`` (from 0, those of a teacher's and of the planted batches included).
 
+    Those of a teacher come first and have a rate and a course of their own (``settings.distil``); then
     multistep: lr * gamma ** (number of ``scheduler_tau`` that epoch has reached; epochs count from the first after the
     planted steps). cos: half a cosine from lr to 0 over the whole run. During the first ``warmup_steps``, which None
     makes 500 for the warm ones and 0 for the others, the rate rises linearly instead.
     """
+    distilled = settings.optimiser_steps(settings.distil.steps)
+    if step < distilled:
+        return _distillation_rate(step, distilled, settings.distil)
+    step -= distilled
     planted, per_epoch = map(settings.optimiser_steps, (settings.planted_steps, batches_per_epoch))
     total = planted + settings.epochs * per_epoch
     warmup = settings.warmup_steps
@@ -37,6 +42,19 @@ def learning_rate(step: int, batches_per_epoch: int, settings) -> float:
     if step < warmup:
         return settings.lr * (step + 1) / warmup
     if settings.scheduler.endswith("cos"):
-        return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+        return _half_cosine(settings.lr, step - warmup, total - warmup)
     epoch = max(0, step - planted) // per_epoch
     return settings.lr * settings.scheduler_gamma ** bisect_right(sorted(settings.scheduler_tau), epoch)
+
+
+def _distillation_rate(step, total, settings):
+    warmup = min(settings.warmup_steps, total)
+    if step < warmup:
+        return settings.lr * (step + 1) / warmup
+    if settings.scheduler == "constant":
+        return settings.lr
+    return _half_cosine(settings.lr, step - warmup, total - warmup)
+
+
+def _half_cosine(rate, step, total):
+    return rate * 0.5 * (1 + math.cos(math.pi * step / max(1, total)))

@@ -9,6 +9,7 @@ from rrt.command_line.settings import Expected, FilePath, setting, settings
 from rrt.datasets.settings import DatasetSettings
 from rrt.errors import InputError
 from rrt.network.settings import ModelSettings, Precision
+from rrt.training.distillation import DistilSettings
 from rrt.training.planted import PlantedSettings
 
 
@@ -56,6 +57,7 @@ class TrainSettings:
     log_every: int = setting("optimiser steps between logged scalars", default=100, ge=1)
     tensorboard: bool = setting("log scalars there, too", default=False)
     curves: bool = setting("draw the scalars at the end", default=True)
+    distil: DistilSettings = DistilSettings()
 
     # What a resumed run may change without becoming another run.
     FREE_TO_CHANGE: ClassVar[tuple[str, ...]] = (
@@ -77,8 +79,8 @@ class TrainSettings:
             raise InputError("nesterov=True needs a momentum above 0")
         if self.planted_steps < 0 or not 0 <= self.planted_fraction <= 1:
             raise InputError("planted_steps must not be negative and planted_fraction must lie in 0..1")
-        if self.epochs < 0 or self.epochs + self.planted_steps == 0:
-            raise InputError("nothing to train: epochs and planted_steps are both 0")
+        if self.epochs < 0 or self.epochs + self.planted_steps + self.distil.steps == 0:
+            raise InputError("nothing to train: epochs, planted_steps and distil.steps are all 0")
         if self.steps_per_epoch is not None and self.steps_per_epoch < 1:
             raise InputError(f"steps_per_epoch={self.steps_per_epoch}: give a positive number or None")
         if self.warmup_steps is not None and self.warmup_steps < 0:

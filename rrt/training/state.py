@@ -15,7 +15,8 @@ from rrt.training.settings import TrainSettings
 
 @dataclass
 class Progress:
-    """Where a run stands. epoch: stages finished (0 = the planted steps); step: optimiser steps taken; stage: how far
+    """Where a run stands. epoch: the last stage finished (-1 = the teacher's, 0 = the planted steps), one below the
+    first at the beginning; step: optimiser steps taken; stage: how far
     the stage after ``epoch`` is, ``{}`` at its beginning: ``steps`` and the sums of ``rrt.training.log.Meter``;
     history: a dict per stage; curve: rows (step, loss, accuracy, learning rate), one every ``log_every`` steps."""
 
@@ -59,7 +60,7 @@ def restore(checkpoint: Checkpoint, recorded: dict, model, averaged, optimizer, 
             f"{checkpoint.path}: holds weights but no state of a training to resume; use weights= to start from it"
         )
     # What was not yet a setting then had its default.
-    made_with = checkpoint.settings | {"training": _plain_defaults() | checkpoint.settings.get("training", {})}
+    made_with = checkpoint.settings | {"training": _with_defaults(checkpoint.settings.get("training", {}))}
     difference = first_difference(_compared(made_with), _compared(plain(recorded)))
     if difference:
         name, old, new = difference
@@ -79,8 +80,9 @@ def restore(checkpoint: Checkpoint, recorded: dict, model, averaged, optimizer, 
     return progress
 
 
-def _plain_defaults() -> dict:
-    return plain(asdict(TrainSettings()))
+def _with_defaults(training: dict) -> dict:
+    defaults = plain(asdict(TrainSettings()))
+    return defaults | training | {"distil": defaults["distil"] | training.get("distil", {})}
 
 
 def _compared(settings: dict) -> dict:

@@ -17,6 +17,7 @@ from rrt.network.pairs import TOKENS_BESIDE_LOCALS, ImageBatch
 from rrt.network.precision import DTYPES, resolve_precision
 from rrt.store.ranges import concatenated_ranges
 from rrt.training.batches import PairBatch
+from rrt.training.distillation import DistilSettings
 
 # Tokens computed at a time by a worker thread: two pairs of 500 local descriptors.
 BATCH_TOKENS = 2048
@@ -28,15 +29,24 @@ class GradientComputer:
     """Sums gradients of batches into ``parameter.grad``.
 
     precision: of ``rrt.network.precision``; ``precision`` afterwards says what ``auto`` came to. label_smoothing: see
-    ``pair_losses``. compile: torch.compile for the rows after attention. The scaler keeps float16's small gradients
-    from vanishing, and does nothing in other precisions.
+    ``pair_losses``. compile: torch.compile for the rows after attention. distil: how lists of a teacher are learned.
+    The scaler keeps float16's small gradients from vanishing, and does nothing in other precisions.
     """
 
-    def __init__(self, model, device="cpu", precision="float32", label_smoothing=0.0, compile=False):
+    def __init__(
+        self,
+        model,
+        device="cpu",
+        precision="float32",
+        label_smoothing=0.0,
+        compile=False,
+        distil: DistilSettings | None = None,
+    ):
         self.model = model
         self.device = torch.device(device)
         self.precision = resolve_precision(precision, self.device)
         self.label_smoothing = label_smoothing
+        self.distil = distil or DistilSettings()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.network = model
@@ -53,7 +63,8 @@ class GradientComputer:
     def add(self, batch: PairBatch, joined_pairs: int) -> torch.Tensor:
         """Add the gradient of the sum of the pairs' losses by ``joined_pairs``, those of a whole optimiser step.
 
-        Returns float64 [2] on the device: that loss, and the number of pairs classified rightly.
+        Returns float64 [2] on the device: that loss, and the number of pairs classified rightly, or in a teacher's
+        lists the share of candidates in the teacher's order, times the pairs.
         """
         if not len(batch.labels):
             return torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -100,6 +111,9 @@ class GradientComputer:
         half = self.precision != "float32"
         with torch.autocast(self.device.type, DTYPES[self.precision] if half else None, enabled=half):
             logits = batch.logits(self.network, self.device)
+        if size := batch.list_size:
+            losses, in_order = list_losses(logits.float().view(-1, size), labels.view(-1, size), self.distil)
+            return losses.sum() * size / joined_pairs, in_order.sum() * size
         loss = pair_losses(logits.float(), labels, self.label_smoothing).sum() / joined_pairs
         return loss, ((logits.detach() > 0) == (labels > 0.5)).sum()
 
@@ -111,20 +125,38 @@ def pair_losses(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
 
+def list_losses(
+    logits: torch.Tensor, targets: torch.Tensor, settings: DistilSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses [n] of a teacher's lists, logits and targets [n, K] (rrt/training/distillation.py), and of each list the
+    share [n] of its pairs of candidates that stand in the teacher's order."""
+    losses = settings.regression * F.smooth_l1_loss(logits, targets, reduction="none").mean(1)
+    if settings.divergence:
+        wanted, given = (F.log_softmax(scores / settings.temperature, dim=1) for scores in (targets, logits))
+        losses = losses + settings.divergence * F.kl_div(given, wanted, reduction="none", log_target=True).sum(1)
+    better = targets[:, :, None] > targets[:, None, :]
+    ordered = better & (logits[:, :, None] > logits[:, None, :])
+    # A list without a difference in it is in order whatever it gets.
+    share = (ordered.sum((1, 2)) + 1e-9) / (better.sum((1, 2)) + 1e-9)
+    return losses, share.detach()
+
+
 def micro_batches(batch: PairBatch, max_tokens: int) -> list[PairBatch]:
     """The pairs of a batch in batches of about ``max_tokens`` tokens, or an eighth of a small batch, so that every
-    thread has work; a query's pairs together where they fit, so that it is embedded once for them."""
-    counts = batch.images.counts
-    order = np.argsort(batch.query, kind="stable")
-    tokens = TOKENS_BESIDE_LOCALS + counts[batch.query[order]] + counts[batch.candidate[order]]
+    thread has work; a query's pairs together where they fit, so that it is embedded once for them, and the pairs of a
+    teacher's list in any case."""
+    counts, size = batch.images.counts, batch.list_size or 1
+    order = np.arange(len(batch.labels)) if batch.list_size else np.argsort(batch.query, kind="stable")
+    order = order.reshape(-1, size)
+    tokens = (TOKENS_BESIDE_LOCALS + counts[batch.query[order]] + counts[batch.candidate[order]]).sum(1)
     max_tokens = min(max_tokens, max(SMALLEST_TOKENS, int(tokens.sum()) // 8))
     parts, start, total = [], 0, 0
-    for i, size in enumerate(tokens):
-        if total and total + size > max_tokens:
+    for i, own in enumerate(tokens):
+        if total and total + own > max_tokens:
             parts.append(order[start:i])
             start, total = i, 0
-        total += int(size)
-    return [_of_pairs(batch, pairs) for pairs in [*parts, order[start:]]]
+        total += int(own)
+    return [_of_pairs(batch, pairs.ravel()) for pairs in [*parts, order[start:]]]
 
 
 def _of_pairs(batch, pairs):
@@ -135,7 +167,7 @@ def _of_pairs(batch, pairs):
     rows = concatenated_ranges(images.offsets[needed], counts)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     part = ImageBatch(images.global_[needed], images.descriptors[rows], images.scales[rows], offsets)
-    return PairBatch(part, query, candidate, batch.labels[pairs], batch.joined_pairs)
+    return PairBatch(part, query, candidate, batch.labels[pairs], batch.joined_pairs, batch.list_size)
 
 
 def _sharing_parameters(model):

@@ -1,4 +1,4 @@
-"""Training of the reranking transformer: planted correspondences first, labelled triplets after."""
+"""Training of the reranking transformer: by a teacher first, then planted correspondences, then labelled triplets."""
 
 import math
 from collections.abc import Callable
@@ -85,7 +85,12 @@ class Trainer:
         for data in self.watched.values():
             check_num_rerank(data, NUM_RERANK)
         self.computer = GradientComputer(
-            self.model, self.processes.device, settings.precision, settings.label_smoothing, settings.compile
+            self.model,
+            self.processes.device,
+            settings.precision,
+            settings.label_smoothing,
+            settings.compile,
+            settings.distil,
         )
         self.optimizer = make_optimizer(model, settings)
         self.averaged = None
@@ -94,7 +99,8 @@ class Trainer:
             self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
         writes_tensorboard = settings.tensorboard and self.processes.is_first
         self.scalars = ScalarLog(log, self.run_dir / "tensorboard" if writes_tensorboard else None)
-        self.progress = Progress()
+        # Stages: -1 learns from a teacher, 0 is planted, the others are epochs.
+        self.progress = Progress(epoch=-2 if settings.distil.steps else -1)
         self._random_states = None
         self._unread = None
 
@@ -125,8 +131,9 @@ class Trainer:
             self.run_dir.mkdir(parents=True, exist_ok=True)
             self.scalars.start(progress.step)
         with closing(self.scalars):
-            first_stage = 0 if settings.planted_steps else 1
-            for epoch in range(max(first_stage, progress.epoch + 1), settings.epochs + 1):
+            stages = [-1] * bool(settings.distil.steps) + [0] * bool(settings.planted_steps)
+            stages += range(1, settings.epochs + 1)
+            for epoch in (stage for stage in stages if stage > progress.epoch):
                 figures = {"epoch": epoch} | self._train_stage(epoch) | self._evaluate()
                 self._finish_stage(epoch, figures)
         if settings.curves and self.processes.is_first:
@@ -149,7 +156,7 @@ class Trainer:
         batches = load_batches(
             self.source, plan, first * settings.accumulation, processes.rank, processes.world_size, **self.loading
         )
-        title = "planted" if epoch == 0 else f"epoch {epoch}/{settings.epochs}"
+        title = {-1: "distillation", 0: "planted"}.get(epoch, f"epoch {epoch}/{settings.epochs}")
         shown = bar(what=title, unit="step", total=num_steps, initial=first, shown=processes.is_first)
         with shown, closing(batches), self.computer.workers():
             for step in range(first, num_steps):
@@ -223,10 +230,9 @@ class Trainer:
             if self.last_path.exists()
             else "no checkpoint was written yet"
         )
-        return (
-            f"the {what} is not a finite number at step {step} (epoch {epoch}); {good};"
-            f" lower lr ({self.settings.lr}) or set max_norm"
-        )
+        settings = self.settings
+        rate = f"distil.lr ({settings.distil.lr})" if epoch < 0 else f"lr ({settings.lr})"
+        return f"the {what} is not a finite number at step {step} (epoch {epoch}); {good}; lower {rate} or set max_norm"
 
     def _evaluate(self) -> dict:
         """Figures of the watched sets, found by rank 0 and known to all."""
