@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rrt.extraction.images import describe as describe
     from rrt.image_match import Match as Match
     from rrt.image_match import match as match
+    from rrt.network.late import LATE as LATE
     from rrt.network.model import RRT as RRT
     from rrt.network.precision import ScoringSettings as ScoringSettings
     from rrt.network.reranker import Reranked as Reranked
@@ -35,6 +36,7 @@ _MODULE_OF = {
     "Fusion": "rerankers.fusion",
     "ImageRecord": "store.records",
     "InputError": "errors",
+    "LATE": "network.late",
     "Match": "image_match",
     "MemoryStore": "store.memory",
     "PhotoIndex": "photo_index.python",

@@ -82,7 +82,11 @@ def dataset_configs() -> dict[str, dict]:
     return configs
 
 
-MODEL_CONFIGS = {"RRT": {name: default for name, (default, _) in described(ModelSettings).items()}}
+_RRT = {name: default for name, (default, _) in described(ModelSettings).items()}
+MODEL_CONFIGS = {
+    "RRT": _RRT,
+    "LATE": _RRT | {"kind": "LATE", "name": "late", "dim_feedforward": 256, "num_encoder_layers": 2},
+}
 
 
 def _ingredient(name: str, kind: type, configs: dict[str, dict]) -> Ingredient:

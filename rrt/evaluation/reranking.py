@@ -8,7 +8,7 @@ import numpy as np
 from rrt.datasets.sets import TestSet, check_num_rerank
 from rrt.evaluation.metrics import ProtocolResult, bootstrap_interval, evaluate
 from rrt.formats.ground_truth import ignored_positions, protocols_of
-from rrt.network.scorer import Scorer
+from rrt.network.scoring import PairScorer
 from rrt.rerankers.fusion import PLAIN, Fusion
 
 
@@ -41,7 +41,7 @@ def junk_last(ranks: np.ndarray, gnd: list[dict], protocol: str) -> np.ndarray:
 
 
 def score_shortlists(
-    test: TestSet, scorer: Scorer, num_rerank: int = 100, whitening=None, protocols=None
+    test: TestSet, scorer: PairScorer, num_rerank: int = 100, whitening=None, protocols=None
 ) -> ScoredShortlists:
     """Score the first ``num_rerank`` candidates of every query for every protocol (or those named), each pair once;
     more than there are means all.

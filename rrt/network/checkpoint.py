@@ -10,7 +10,6 @@ import torch
 
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, sha256_of_file
-from rrt.network.model import DEFAULT_SETTINGS
 from rrt.network.safetensors_file import SAFETENSORS, load_safetensors
 from rrt.store.store import Store
 
@@ -84,6 +83,7 @@ def load_weights(model, checkpoint: Checkpoint) -> None:
     remedy = ""
     if recorded:
         remedy = "; it was made with " + " ".join(f"model.{name}={value}" for name, value in sorted(recorded.items()))
+    check_kind(checkpoint, model)
     own = model.state_dict()
     for name, tensor in own.items():
         found = checkpoint.state.get(name)
@@ -100,14 +100,22 @@ def load_weights(model, checkpoint: Checkpoint) -> None:
         raise InputError(
             f"{checkpoint.path}: another architecture: the model of these settings has no '{unknown[0]}'{remedy}"
         )
-    # These two shape no tensor, so a difference would pass unnoticed and score nonsense.
-    for name in ("nhead", "activation"):
-        here = model.settings[name]
+    # These shape no tensor, so a difference would pass unnoticed and score nonsense.
+    for name in ("nhead", "activation", "symmetric"):
+        here = model.settings.get(name)
         if name in recorded and recorded[name] != here:
             raise InputError(
                 f"{checkpoint.path}: trained with model.{name}={recorded[name]}, these settings say {here}"
             )
     model.load_state_dict(checkpoint.state)
+
+
+def check_kind(checkpoint: Checkpoint, model) -> None:
+    """InputError when the checkpoint records a network of another kind (``rrt.network.networks``)."""
+    recorded = checkpoint.settings.get("model", {})
+    found, own = (settings.get("kind", "RRT") for settings in (recorded, model.settings))
+    if recorded and found != own:
+        raise InputError(f"{checkpoint.path}: holds a network of model.{found}, these settings say model.{own}")
 
 
 def check_sizes(store: Store, model_settings: dict, checkpoint=None) -> None:
@@ -127,22 +135,6 @@ def check_sizes(store: Store, model_settings: dict, checkpoint=None) -> None:
             wanted = f"model.{setting} is {model_settings[setting]}"
             remedy = f"give model.{setting}={size} or another store" if size else "extract or import them too"
         raise InputError(f"{store.path}: {held}, {wanted}; {remedy}")
-
-
-def recorded_architecture(checkpoint: Checkpoint, model: dict) -> dict:
-    """The architecture a checkpoint records, else ``model``, that of the settings (published checkpoints record
-    nothing).
-
-    A setting that is neither the recorded value nor the default was meant: then InputError instead of overruling it.
-    """
-    recorded = checkpoint.settings.get("model", {})
-    for name, default in DEFAULT_SETTINGS.items():
-        if model[name] not in (recorded.get(name, model[name]), default):
-            raise InputError(
-                f"{checkpoint.path}: another architecture: it was made with model.{name}={recorded[name]}, the settings"
-                f" say {model[name]}; leave model.{name} out"
-            )
-    return model | recorded
 
 
 # What rrt.training.run, rrt.network.reranker and rrt.evaluation.run read of a checkpoint's settings.

@@ -10,6 +10,7 @@ the rows of all pairs end to end without padding (``rrt.network.attention``).
 import inspect
 from enum import IntEnum
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -17,6 +18,7 @@ from torch import nn
 from rrt.errors import InputError
 from rrt.network.attention import Packing, attend
 from rrt.network.feedforward import CACHED_ROWS, CachedFeedForward
+from rrt.network.pairs import ImageBatch, lay_out_pairs
 
 NUM_SCALES = 7
 
@@ -176,6 +178,25 @@ class Encoder(nn.Module):
             x = x.index_select(0, packing.first)
         return x if self.norm is None else self.norm(x)
 
+    def all_rows(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """x [T, d] packed -> the output of every token [T, d]."""
+        for layer in self.layers:
+            x = layer(x, packing)
+        return x if self.norm is None else self.norm(x)
+
+
+def check_architecture(settings: dict) -> None:
+    """InputError for settings of an encoder that fit no network."""
+    activation, layers, nhead, dim = (
+        settings[name] for name in ("activation", "num_encoder_layers", "nhead", "num_local_features")
+    )
+    if activation not in ACTIVATIONS:
+        raise InputError(f"model.activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+    if layers < 1:
+        raise InputError(f"model.num_encoder_layers={layers}: at least one layer is needed")
+    if nhead < 1 or dim % nhead:
+        raise InputError(f"model.nhead={nhead}: the width {dim} (num_local_features) must be a multiple of it")
+
 
 class RRT(nn.Module):
     """Reranking transformer; the defaults are the published network (docs/protocol.md 2; 2,243,201 parameters).
@@ -200,12 +221,7 @@ class RRT(nn.Module):
         super().__init__()
         self.settings = {name: values[name] for name in DEFAULT_SETTINGS}
         dim = num_local_features
-        if activation not in ACTIVATIONS:
-            raise InputError(f"model.activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
-        if num_encoder_layers < 1:
-            raise InputError(f"model.num_encoder_layers={num_encoder_layers}: at least one layer is needed")
-        if nhead < 1 or dim % nhead:
-            raise InputError(f"model.nhead={nhead}: the width {dim} (num_local_features) must be a multiple of it")
+        check_architecture(self.settings)
         self.remap = nn.Linear(num_global_features, dim)
         self.scale_encoder = nn.Embedding(NUM_SCALES, dim)
         self.seg_encoder = nn.Embedding(6, dim)
@@ -245,6 +261,16 @@ class RRT(nn.Module):
         host) rows each, end to end."""
         tokens = bank.index_select(0, rows) + self.seg_encoder(segments)
         return self._logits(tokens, Packing.of(lengths, tokens.device))
+
+    def pair_logits(self, images: ImageBatch, query: np.ndarray, candidate: np.ndarray, device="cpu") -> torch.Tensor:
+        """Logits [pairs] of the images (query[i], candidate[i]), each image embedded once."""
+        layout = lay_out_pairs(images.offsets, query, candidate)
+        arrays = (images.global_, images.descriptors, images.scales, layout.rows, layout.segments)
+        global_, descriptors, scales, rows, segments = (
+            torch.as_tensor(array).to(device, non_blocking=True) for array in arrays
+        )
+        bank = self.image_bank(global_, descriptors.float(), scales)
+        return self.score_packed(bank, rows, segments, layout.lengths)
 
     def forward(
         self,

@@ -1,6 +1,6 @@
 """From store records to the network's input: scale indices, packed batches of images, layouts of pairs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -37,19 +37,26 @@ def check_binning(binning: str) -> None:
         raise InputError(f"scale_binning={binning!r}: choose one of {', '.join(SCALE_BINNINGS)}")
 
 
+def no_positions() -> np.ndarray:
+    """Of descriptors whose positions were not asked for."""
+    return np.empty((0, 2), np.float32)
+
+
 @dataclass(frozen=True)
 class ImageBatch:
     """Some images' descriptors as the network takes them.
 
     global_: float32 [n, Dg]; descriptors: [m, Dl], the images' locals end to end, float32 or, as a store keeps them,
-    float16 (half as much to copy; they become float32 on the device); scales: int64 [m], index in 0..6; these three may
-    be tensors of the host; offsets: int64 [n + 1], image i owns rows offsets[i] to offsets[i + 1].
+    float16 (half as much to copy; they become float32 on the device); scales: int64 [m], index in 0..6; positions:
+    float32 [m, 2], see ``normalised_positions``, or [0, 2] where they were not asked for; these four may be tensors of
+    the host; offsets: int64 [n + 1], image i owns rows offsets[i] to offsets[i + 1].
     """
 
     global_: np.ndarray
     descriptors: np.ndarray
     scales: np.ndarray
     offsets: np.ndarray
+    positions: np.ndarray = field(default_factory=no_positions)
 
     @property
     def counts(self) -> np.ndarray:
@@ -60,7 +67,16 @@ class ImageBatch:
         """Images start to end alone."""
         first, last = self.offsets[start], self.offsets[end]
         rows = (self.descriptors[first:last], self.scales[first:last])
-        return ImageBatch(self.global_[start:end], *rows, self.offsets[start : end + 1] - first)
+        offsets = self.offsets[start : end + 1] - first
+        return ImageBatch(self.global_[start:end], *rows, offsets, self.positions[first:last])
+
+    def take(self, images: np.ndarray) -> "ImageBatch":
+        """These images alone, in this order."""
+        counts = self.counts[images]
+        rows = concatenated_ranges(self.offsets[images], counts)
+        positions = self.positions[rows] if len(self.positions) else self.positions
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return ImageBatch(self.global_[images], self.descriptors[rows], self.scales[rows], offsets, positions)
 
 
 @dataclass(frozen=True)
@@ -72,11 +88,27 @@ class PairLayout:
     lengths: np.ndarray
 
 
-def read_images(store, indices: np.ndarray, max_local: int | None, binning: str = "published") -> ImageBatch:
-    """The images ``indices`` of a store, in that order, each with its first ``max_local`` local descriptors."""
-    packed = read_descriptors(store, indices, max_local)
-    scales = scale_index(packed.scales, binning)
-    return ImageBatch(read_globals(store, indices), packed.descriptors, scales, np.asarray(packed.offsets))
+def read_images(
+    store, indices: np.ndarray, max_local: int | None, binning: str = "published", positions: bool = False
+) -> ImageBatch:
+    """The images ``indices`` of a store, in that order, each with its first ``max_local`` local descriptors, and with
+    their positions if asked for."""
+    packed = read_descriptors(store, indices, max_local, ("keypoints",) if positions else ())
+    scales, offsets = scale_index(packed.scales, binning), np.asarray(packed.offsets)
+    places = normalised_positions(packed.keypoints, offsets) if positions else no_positions()
+    return ImageBatch(read_globals(store, indices), packed.descriptors, scales, offsets, places)
+
+
+def normalised_positions(keypoints: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Keypoints [m, 2] in pixels -> float32 [m, 2] around their image's mean in units of its spread (root mean square
+    distance from it): the same wherever in the picture and however large the object is. All in one place: 0."""
+    counts = np.diff(offsets)
+    owner, number, shares = np.repeat(np.arange(len(counts)), counts), len(counts), np.maximum(counts, 1)
+    points = np.asarray(keypoints, np.float64)
+    means = np.stack([np.bincount(owner, column, number) / shares for column in points.T], axis=1)
+    points = points - means[owner]
+    spread = np.sqrt(np.bincount(owner, np.square(points).sum(1), number) / shares)
+    return (points / np.maximum(spread, 1e-6)[owner, None]).astype(np.float32)
 
 
 def lay_out_pairs(offsets: np.ndarray, query: np.ndarray, candidate: np.ndarray) -> PairLayout:

@@ -13,11 +13,11 @@ from scipy.special import expit
 
 from rrt.devices import choose_device
 from rrt.errors import InputError
-from rrt.network.checkpoint import check_sizes, load_checkpoint, load_weights, recorded_architecture
-from rrt.network.model import DEFAULT_SETTINGS, RRT
+from rrt.network.checkpoint import check_sizes, load_checkpoint
+from rrt.network.networks import make_scorer, open_network
 from rrt.network.pairs import check_binning
 from rrt.network.precision import ScoringSettings
-from rrt.network.scorer import Scorer
+from rrt.network.scoring import PairScorer
 from rrt.network.settings import Precision
 from rrt.store.memory import Image, as_store, checked_images
 
@@ -41,13 +41,14 @@ class Reranked:
 
 class Reranker:
     """Scores pairs of images, which are images of a store (``store["all_souls_000013"]``, ``store[7]``) or ImageRecords
-    with descriptors of your own; only their global and local descriptors and scales are looked at.
+    with descriptors of your own; of these only global and local descriptors, scales and, by LATE, keypoints are looked
+    at.
 
-    model: ``rrt.network.model.RRT``; max_local: local descriptors used of each image, those of highest attention, None
-    = all; binning: ``published`` or ``exact``, the scale index it was trained with (``rrt.network.pairs.scale_index``);
-    device: None = the GPU where there is one; scoring: ``rrt.ScoringSettings`` (precision, memory, compile). An image
-    without local descriptors is scored from its global one. Images of one store are the fast case: they are read as the
-    scorer needs them.
+    model: an ``rrt.RRT`` or ``rrt.LATE``; max_local: local descriptors used of each image, those of highest attention,
+    None = all; binning: ``published`` or ``exact``, the scale index it was trained with
+    (``rrt.network.pairs.scale_index``); device: None = the GPU where there is one; scoring: ``rrt.ScoringSettings``
+    (precision, memory, compile). An image without local descriptors is scored from its global one. Images of one store
+    are the fast case: they are read as the scorer needs them.
     """
 
     def __init__(
@@ -88,16 +89,12 @@ class Reranker:
         """A reranker with the weights of a checkpoint, published or of experiment.py.
 
         What the checkpoint records of its training is taken from there: architecture, binning and max_local; what it
-        does not record (published files) is as published. model: settings of ``rrt.network.model.RRT`` that differ, for
-        files that record none. precision, compile, memory_mb: see ``rrt.ScoringSettings``. all_local: use every local
+        does not record (published files) is as published. model: settings of ``rrt.RRT`` that differ, for files that
+        record none. precision, compile, memory_mb: see ``rrt.ScoringSettings``. all_local: use every local
         descriptor of an image, whatever the training used. Raises InputError for a missing, damaged or different file.
         """
         checkpoint = load_checkpoint(path)
-        unknown = sorted((model or {}).keys() - DEFAULT_SETTINGS.keys())
-        if unknown:
-            raise InputError(f"model has an unknown setting '{unknown[0]}'; known: {', '.join(DEFAULT_SETTINGS)}")
-        network = RRT(**recorded_architecture(checkpoint, DEFAULT_SETTINGS | (model or {})))
-        load_weights(network, checkpoint)
+        network = open_network(checkpoint, model)
         recorded = checkpoint.settings
         if max_local is None and not all_local:
             max_local = recorded.get("max_sequence_len", 500)
@@ -122,12 +119,12 @@ class Reranker:
         store, index = as_store(images, self.model.settings["num_local_features"])
         return self.scorer(store).score(index[:1], [index[1:]])[0]
 
-    def scorer(self, store) -> Scorer:
+    def scorer(self, store) -> PairScorer:
         """The ``rrt.Scorer`` behind it, for many shortlists of one store at a time:
         ``reranker.scorer(store).score(query_indices, shortlists)``."""
         if self._scorer is None or self._scorer.store is not store:
             check_sizes(store, self.model.settings, self.checkpoint)
             if self._scorer is None:
-                self._scorer = Scorer(self.model, store, self.max_local, self.binning, self.device, self.scoring)
+                self._scorer = make_scorer(self.model, store, self.max_local, self.binning, self.device, self.scoring)
             self._scorer = self._scorer.over(store)
         return self._scorer

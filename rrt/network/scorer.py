@@ -6,11 +6,10 @@ images are read while this one's pairs are computed. On a processor each worker 
 small ones stay in a core's cache, and nobody waits for the other after every operation.
 """
 
-import copy
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,100 +19,20 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from rrt.errors import InputError
 from rrt.network.attention import Packing
 from rrt.network.image_bank import ImageBank
-from rrt.network.model import Segment, halve
-from rrt.network.pairs import check_binning
-from rrt.network.precision import BATCH_TOKENS, DTYPES, ScoringSettings, default_memory_mb, resolve_precision
-from rrt.progress import bar
+from rrt.network.model import Segment
+from rrt.network.precision import BATCH_TOKENS
+from rrt.network.scoring import PairScorer
 
 
-class Scorer:
-    """Logits of image pairs of one store.
+class Scorer(PairScorer):
+    """Logits of image pairs of one store by an ``RRT``; see ``PairScorer``."""
 
-    store: ``rrt.store.store.Store``, or anything with its ``path``, ``names``, ``global_descriptors``, ``local_counts``
-    and ``read_packed``. max_local: local descriptors used of each image, the first in stored order; binning: the scale
-    index the model was trained with (``rrt.network.pairs.scale_index``). In half precision or compiled, a copy of the
-    model as it is now. precision: what ``settings.precision`` came to.
-    """
-
-    def __init__(
-        self,
-        model,
-        store,
-        max_local: int | None = 500,
-        binning="published",
-        device="cpu",
-        settings: ScoringSettings | None = None,
-    ):
-        check_binning(binning)
-        self.settings = settings = settings or ScoringSettings()
-        self.device = torch.device(device)
-        self.precision = resolve_precision(settings.precision, self.device)
-        self.dtype = DTYPES[self.precision]
-        self.store = store
-        self.max_local = max_local
-        self.binning = binning
-        self.model = self.network = model.to(device)
-        if self.dtype != torch.float32 or settings.compile:
-            self.network = copy.deepcopy(self.model).eval()
-            halve(self.network, self.dtype)
-        if settings.compile:
-            for layer in self.network.encoder.layers:
-                layer.after_attention = torch.compile(layer.after_attention, dynamic=True)
-        self.threads = 1 if self.device.type == "cuda" else settings.threads or torch.get_num_threads()
-        self.memory_mb = settings.memory_mb or default_memory_mb(self.device)
-
-    def over(self, store) -> "Scorer":
-        """The same scorer for another store; what was compiled or halved is shared."""
-        other = copy.copy(self)
-        other.store = store
-        return other
-
-    def score(self, query_indices: np.ndarray, shortlists: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Logits float32 [len(shortlists[i])] for query i against each image of its shortlist; all are store
-        indices. InputError for an index the store does not have."""
-        queries = np.asarray(query_indices, np.int64)
-        shortlists = [np.asarray(shortlist, np.int64) for shortlist in shortlists]
-        sizes = np.array([len(shortlist) for shortlist in shortlists], np.int64)
-        logits = np.empty(sizes.sum(), np.float32)
-        shown = bar(what="rerank", unit="pair", total=len(logits), passing=True)
-        with shown, torch.inference_mode(), self._modes():
-            if len(logits):
-                self._check(queries, shortlists)
-                run = _Run(self, queries, shortlists, np.cumsum(sizes) - sizes)
-                for positions, values in run.results():
-                    logits[positions] = values
-                    shown.update(len(positions))
-        return np.split(logits, np.cumsum(sizes)[:-1]) if len(sizes) else []
-
-    def score_pairs(self, pairs: np.ndarray) -> np.ndarray:
-        """Logits float32 [P] of pairs int64 [P, 2] (query, candidate), store indices."""
-        pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
-        # Sorted by query, because what a query's pairs share is computed once for a shortlist.
-        order = np.argsort(pairs[:, 0], kind="stable")
-        queries, starts = np.unique(pairs[order, 0], return_index=True)
-        shortlists = np.split(pairs[order, 1], starts[1:]) if len(pairs) else []
-        logits = np.empty(len(pairs), np.float32)
-        logits[order] = np.concatenate([*self.score(queries, shortlists), np.empty(0, np.float32)])
-        return logits
-
-    def _check(self, queries, shortlists):
-        everything = np.concatenate([queries, *shortlists])
-        outside = (everything < 0) | (everything >= len(self.store.names))
-        if outside.any():
-            raise InputError(
-                f"{self.store.path}: there is no image {everything[outside][0]}, the store holds"
-                f" {len(self.store.names)}; were lists or neighbours made for another store?"
-            )
-
-    @contextmanager
-    def _modes(self):
-        training, threads = self.model.training, torch.get_num_threads()
-        self.model.eval()
+    def _results(self, queries, shortlists):
+        threads, sizes = torch.get_num_threads(), [len(shortlist) for shortlist in shortlists]
         try:
             with nullcontext() if self.settings.fused_attention else sdpa_kernel(SDPBackend.MATH):
-                yield
+                yield from _Run(self, queries, shortlists, np.cumsum(sizes) - sizes).results()
         finally:
-            self.model.train(training)
             # The worker threads' number of one would be that of every thread made from now on.
             torch.set_num_threads(threads)
 

@@ -1,6 +1,5 @@
 """The architecture of the network and how it begins: the ``model`` of the command lines."""
 
-from dataclasses import asdict
 from typing import Any, Literal
 
 from rrt.command_line.settings import setting, settings
@@ -10,9 +9,10 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 @settings("model.")
 class ModelSettings:
-    """The defaults are the published network; all but ``name`` and ``initialisation`` are arguments of
-    ``rrt.network.model.RRT``."""
+    """The defaults are the published network; those of ``architecture`` are arguments of the network of this kind
+    (``rrt.network.networks``)."""
 
+    kind: Literal["RRT", "LATE"] = setting("RRT | LATE", default="RRT")
     name: str = setting("for the records alone", default="rrt")
     initialisation: str = setting("of a new network, see rrt.network.initialisation", default="published")
     num_global_features: int = setting("dimensions of the global descriptors", default=2048)
@@ -25,7 +25,17 @@ class ModelSettings:
     activation: str = setting("relu | gelu | glu", default="relu")
     normalize_before: bool = setting("normalise before a layer's parts instead of behind them", default=False)
 
+    positions: bool = setting("of LATE: it sees where in the image a descriptor lies", default=True)
+    symmetric: bool = setting("of LATE: matches count in both directions", default=True)
+    global_weight: float = setting(
+        "of LATE: weight of the global similarity beside the matching, both standardised", default=1.0, ge=0
+    )
+    learn_global_weight: bool = setting("of LATE: training moves that weight", default=False)
+
     @property
     def architecture(self) -> dict[str, Any]:
-        """The arguments of ``RRT``."""
-        return {name: value for name, value in asdict(self).items() if name not in ("name", "initialisation")}
+        """The settings that a network of this kind has, as checkpoints record them."""
+        from rrt.network.networks import KINDS  # loads PyTorch, which not every command with these settings needs
+
+        own = {name: getattr(self, name) for name in KINDS[self.kind]}
+        return own if self.kind == "RRT" else {"kind": self.kind} | own

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from rrt.network.reranker import Reranker
-from rrt.network.scorer import Scorer
+from rrt.network.scoring import PairScorer
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, check_local_space, local_bytes
 from rrt.rerankers.fusion import Fusion
 from rrt.store.local_counts import check_locals
@@ -28,7 +28,7 @@ class Transformer(RerankMethod):
     reranker: Reranker
     fusion: Fusion = Fusion()
 
-    def scorer(self, space: SearchSpace) -> Scorer:
+    def scorer(self, space: SearchSpace) -> PairScorer:
         """The scorer of the space's store. InputError for descriptors of other sizes."""
         return self.reranker.scorer(space.store)
 

@@ -29,10 +29,10 @@ def read_globals(store, indices: np.ndarray) -> np.ndarray:
     return rows
 
 
-def read_descriptors(store, indices: np.ndarray, max_local: int | None):
-    """``store.read_packed`` of the local descriptors, in the type it keeps, and of their scales; other columns are
-    None. InputError for NaN or infinity in the descriptors."""
-    packed = store.read_packed(indices, max_local, ("descriptors", "scales"))
+def read_descriptors(store, indices: np.ndarray, max_local: int | None, more: tuple[str, ...] = ()):
+    """``store.read_packed`` of the local descriptors, in the type it keeps, of their scales and of the columns
+    ``more``; others are None. InputError for NaN or infinity in the descriptors."""
+    packed = store.read_packed(indices, max_local, ("descriptors", "scales", *more))
     if not all_finite(packed.descriptors):
         row = int(np.argmin(np.isfinite(packed.descriptors).all(axis=1)))
         raise not_finite(store, indices[np.searchsorted(packed.offsets, row, side="right") - 1], "local descriptors")

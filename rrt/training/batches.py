@@ -10,7 +10,7 @@ import torch
 
 from rrt.datasets.sets import TrainSet
 from rrt.errors import InputError, check_count
-from rrt.network.pairs import ImageBatch, lay_out_pairs, read_images
+from rrt.network.pairs import ImageBatch, read_images
 from rrt.store.store import Store
 from rrt.training.distillation import Lists, TaughtLists, read_lists
 from rrt.training.planted import PlantedSource
@@ -48,14 +48,7 @@ class PairBatch:
 
     def logits(self, model, device="cpu") -> torch.Tensor:
         """Logits [pairs], each image embedded once."""
-        layout = lay_out_pairs(self.images.offsets, self.query, self.candidate)
-        images = self.images
-        arrays = (images.global_, images.descriptors, images.scales, layout.rows, layout.segments)
-        global_, descriptors, scales, rows, segments = (
-            torch.as_tensor(array).to(device, non_blocking=True) for array in arrays
-        )
-        bank = model.image_bank(global_, descriptors.float(), scales)
-        return model.score_packed(bank, rows, segments, layout.lengths)
+        return model.pair_logits(self.images, self.query, self.candidate, device)
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,8 @@ class BatchSource:
 
     sampler or planted_source may be None when a run uses only the other; num_steps: of an epoch, None = every anchor
     once. planted_steps: steps of epoch 0, all planted; planted_fraction: probability that a step of a later epoch is
-    planted. taught: lists of which epoch -1 has as many steps as its settings say.
+    planted. taught: lists of which epoch -1 has as many steps as its settings say. positions: the network wants those
+    of the descriptors.
     """
 
     train: TrainSet
@@ -95,6 +89,7 @@ class BatchSource:
     planted_steps: int = 0
     planted_fraction: float = 0.0
     taught: TaughtLists | None = None
+    positions: bool = False
 
     def __post_init__(self):
         size = self._images_per_anchor
@@ -179,7 +174,7 @@ class BatchSource:
         """Makes the batches; the same whichever process asks, and whenever."""
         train = self.train
         sizes = (self.batch_size, self.max_local, self.min_local)
-        planted = (self.planted_source, *sizes, self.binning, self.planted_fraction)
+        planted = (self.planted_source, *sizes, self.binning, self.planted_fraction, self.positions)
         if self.taught is None:
             return BatchMaker(train.store, train.index, *planted)
         settings, images = self.taught.settings, self.taught.images
@@ -229,6 +224,7 @@ class BatchMaker:
     min_local: int | None
     binning: str
     planted_fraction: float
+    positions: bool = False
     taught: tuple[tuple[Store, np.ndarray], ...] = ()
     taught_local: tuple[int, int] = (1, 1)
 
@@ -237,16 +233,17 @@ class BatchMaker:
         store, images = self.store, self.batch_size
         itemsize = 2 if store.local_dtype == "float16" else 4
         rows = images * min(self.max_local, int(store.local_counts().max(initial=0)))
-        size = rows * (store.local_dim * itemsize + 8)
+        beside = 16 if self.positions else 8
+        size = rows * (store.local_dim * itemsize + beside)
         if self.planted_source is not None:
             # Views are float32 and may be larger than the images they are cut from are in training.
             views = images * self.planted_source.settings.max_local
-            size = max(size, views * (store.local_dim * 4 + 8))
+            size = max(size, views * (store.local_dim * 4 + beside))
         for store, _ in self.taught:
             rows = images * min(self.taught_local[1], int(store.local_counts().max(initial=0)))
-            size = max(size, rows * (store.local_dim * 4 + 8))
+            size = max(size, rows * (store.local_dim * 4 + beside))
         # Globals and offsets of the images; query, candidate and label of the pairs, which are fewer than images.
-        return size + images * (self.store.global_dim * 4 + 8 + 20) + 8 + 8 * ALIGNMENT
+        return size + images * (self.store.global_dim * 4 + 8 + 20) + 8 + 9 * ALIGNMENT
 
     def make(self, task: BatchTask) -> PairBatch:
         """Raises InputError for what cannot be read."""
@@ -260,7 +257,7 @@ class BatchMaker:
             max_local = int(rng.integers(self.min_local, self.max_local + 1))
         share = task.triplets[_share(len(task.triplets), task)]
         rows, position = np.unique(share, return_inverse=True)
-        images = read_images(self.store, self.index[rows], max_local, self.binning)
+        images = read_images(self.store, self.index[rows], max_local, self.binning, self.positions)
         return PairBatch.of_triplets(images, position.reshape(share.shape), len(task.triplets))
 
     def _taught(self, task, lists: Lists, rng):
@@ -269,7 +266,9 @@ class BatchMaker:
         # Whatever the share: the same number and the same descriptors in the whole step.
         max_local, seeds = int(rng.integers(low, high + 1)), rng.integers(2**63, size=len(lists.rows))
         share = _share(len(lists.rows), task)
-        images, query, candidate = read_lists(store, index, lists.rows[share], max_local, self.binning, seeds[share])
+        images, query, candidate = read_lists(
+            store, index, lists.rows[share], max_local, self.binning, seeds[share], self.positions
+        )
         targets = lists.targets[share].astype(np.float32).ravel()
         return PairBatch(images, query, candidate, targets, lists.targets.size, lists.targets.shape[1])
 

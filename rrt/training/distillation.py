@@ -18,7 +18,7 @@ import numpy as np
 from rrt.command_line.settings import setting, settings
 from rrt.datasets.sets import TrainSet
 from rrt.errors import InputError
-from rrt.network.pairs import ImageBatch, read_images
+from rrt.network.pairs import ImageBatch, normalised_positions, read_images
 from rrt.training.teachers import ITSELF, NEAR, RANDOM, VIEW, Lesson
 
 
@@ -140,7 +140,13 @@ class TaughtLists:
 
 
 def read_lists(
-    store, index: np.ndarray, lists: np.ndarray, max_local: int, binning: str, seeds: np.ndarray
+    store,
+    index: np.ndarray,
+    lists: np.ndarray,
+    max_local: int,
+    binning: str,
+    seeds: np.ndarray,
+    positions: bool = False,
 ) -> tuple[ImageBatch, np.ndarray, np.ndarray]:
     """The images of lists int64 [n, 1 + K] (positions in ``index`` [N], which are images of the store) as the network
     sees them, and query and candidate int64 [n K] of their pairs, list by list.
@@ -150,10 +156,10 @@ def read_lists(
     """
     rows, position = np.unique(lists, return_inverse=True)
     position = position.reshape(lists.shape)
-    batch = read_images(store, index[rows], max_local, binning)
+    batch = read_images(store, index[rows], max_local, binning, positions)
     own, column = np.nonzero(lists[:, 1:] == lists[:, :1])
     if len(own):
-        whole = read_images(store, index[lists[own, 0]], None, binning)
+        whole = read_images(store, index[lists[own, 0]], None, binning, positions)
         position[own, column + 1] = len(rows) + np.arange(len(own))
         pairs = zip(whole.counts, seeds[own])
         shown = [_other_rows(count, max_local, np.random.default_rng(seed)) for count, seed in pairs]
@@ -170,10 +176,15 @@ def _other_rows(count, max_local, rng):
 def _with_images(batch: ImageBatch, more: ImageBatch, shown: list[np.ndarray]) -> ImageBatch:
     """The batch and, behind it, images of another by the descriptors ``shown`` of each."""
     rows = np.concatenate([start + own for start, own in zip(more.offsets, shown)])
-    ends = batch.offsets[-1] + np.cumsum([len(own) for own in shown])
+    offsets = np.concatenate([[0], np.cumsum([len(own) for own in shown])])
+    positions = batch.positions
+    if len(more.positions):
+        # Around the mean of what is shown.
+        positions = np.concatenate([positions, normalised_positions(more.positions[rows], offsets)])
     return ImageBatch(
         np.concatenate([batch.global_, more.global_]),
         np.concatenate([batch.descriptors, more.descriptors[rows]]),
         np.concatenate([batch.scales, more.scales[rows]]),
-        np.concatenate([batch.offsets, ends]),
+        np.concatenate([batch.offsets, batch.offsets[-1] + offsets[1:]]),
+        positions,
     )

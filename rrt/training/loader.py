@@ -169,18 +169,18 @@ def pack(batch: PairBatch, memory: torch.Tensor):
 def unpacked(memory: torch.Tensor, layout, as_tensors: bool = False) -> PairBatch:
     """The batch whose arrays lie in ``memory``; see ``pack``.
 
-    as_tensors: descriptors and scales become tensors. Copies of these to a GPU keep pinned memory from being used again
+    as_tensors: what is large becomes tensors. Copies of these to a GPU keep pinned memory from being used again
     before they are done; an array's would not.
     """
     layout, *numbers = layout
     views = list(_views(memory, layout))
-    large: list[Any] = views[:3]
+    large: list[Any] = views[:4]
     if as_tensors:
         large = [_tensor_view(memory, view, start) for view, (_, _, start) in zip(large, layout)]
-        views[3:] = [view.copy() for view in views[3:]]
-    global_, descriptors, scales = large
-    offsets, query, candidate, labels = views[3:]
-    return PairBatch(ImageBatch(global_, descriptors, scales, offsets), query, candidate, labels, *numbers)
+        views[4:] = [view.copy() for view in views[4:]]
+    global_, descriptors, scales, positions = large
+    offsets, query, candidate, labels = views[4:]
+    return PairBatch(ImageBatch(global_, descriptors, scales, offsets, positions), query, candidate, labels, *numbers)
 
 
 def _tensor_view(memory, view, start):
@@ -190,7 +190,7 @@ def _tensor_view(memory, view, start):
 
 def _arrays(batch):
     images = batch.images
-    of_images = [images.global_, images.descriptors, images.scales, images.offsets]
+    of_images = [images.global_, images.descriptors, images.scales, images.positions, images.offsets]
     return [*of_images, batch.query, batch.candidate, batch.labels]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from rrt.command_line.settings import setting, settings
 from rrt.errors import InputError
-from rrt.network.pairs import SCALES, ImageBatch, scale_index
+from rrt.network.pairs import SCALES, ImageBatch, no_positions, normalised_positions, scale_index
 from rrt.store.checked import read_descriptors
 from rrt.store.linear import l2_normalize
 from rrt.store.ranges import concatenated_ranges
@@ -72,8 +72,8 @@ class PlantedSource:
 
     labels: int64 [len(indices)], or None: every image has its own; neighbors: int64 [len(indices), k] rows of
     ``indices``, or None: negatives are any images. binning: of the scale index; max_read: local descriptors read of an
-    image, None = all. Images with fewer than two local descriptors are left out. Raises InputError when fewer than two
-    images of different labels are left.
+    image, None = all; positions: views have those of their descriptors. Images with fewer than two local descriptors
+    are left out. Raises InputError when fewer than two images of different labels are left.
     """
 
     store: Store
@@ -83,6 +83,7 @@ class PlantedSource:
     neighbors: np.ndarray | None = None
     binning: str = "published"
     max_read: int | None = None
+    positions: bool = False
     anchors: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self):
@@ -102,7 +103,9 @@ class PlantedSource:
         negative = self._negatives(anchor, rng)
         images, position = np.unique(np.stack([anchor, negative], axis=1), return_inverse=True)
         position = position.reshape(-1, 2)
-        packed = read_descriptors(self.store, self.indices[images], self.max_read)
+        packed = read_descriptors(
+            self.store, self.indices[images], self.max_read, ("keypoints",) if self.positions else ()
+        )
         assert packed.descriptors is not None and packed.scales is not None
         bounds = np.asarray(packed.offsets)
         rows, offsets, owner = self._views(bounds, position, rng)
@@ -119,6 +122,7 @@ class PlantedSource:
             disturbed(views, self._per_view(rng, self.settings.noise, offsets), rng),
             self._shifted_scales(np.asarray(packed.scales)[rows], offsets, rng),
             offsets,
+            no_positions() if packed.keypoints is None else normalised_positions(packed.keypoints[rows], offsets),
         )
 
     def _negatives(self, anchor, rng):

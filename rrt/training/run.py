@@ -14,9 +14,8 @@ from rrt.errors import InputError, check_count
 from rrt.files.atomic import sha256_of_file
 from rrt.files.machine import usable_cores
 from rrt.network.checkpoint import Checkpoint, check_sizes, load_checkpoint, load_weights
-from rrt.network.initialisation import initialise
-from rrt.network.model import RRT
-from rrt.network.scorer import Scorer
+from rrt.network.late import LATE
+from rrt.network.networks import make_network, make_scorer
 from rrt.progress import waiting
 from rrt.store.local_counts import check_locals
 from rrt.training.batches import BatchSource
@@ -25,6 +24,7 @@ from rrt.training.distributed import join_processes
 from rrt.training.planted import PlantedSource
 from rrt.training.sampler import TripletSampler
 from rrt.training.settings import ExperimentSettings
+from rrt.training.standardise import standardise
 from rrt.training.teachers import Lesson, make_lessons, read_teacher
 from rrt.training.trainer import Trainer, TrainResult
 
@@ -109,8 +109,7 @@ def _make_trainer(settings: ExperimentSettings, data: _Data, lessons: list[Lesso
     max_local = dataset.max_sequence_len
     torch.backends.cudnn.benchmark = settings.cudnn_flag == "benchmark"
     torch.manual_seed(settings.seed)
-    network = RRT(**settings.model.architecture)
-    initialise(network, settings.model.initialisation)
+    network = make_network(settings.model.architecture, settings.model.initialisation)
     if settings.weights:
         load_weights(network, load_checkpoint(settings.weights))
     taught = TaughtLists(tuple(data.image_lists), tuple(lessons), settings.distil) if lessons else None
@@ -120,6 +119,8 @@ def _make_trainer(settings: ExperimentSettings, data: _Data, lessons: list[Lesso
         check_sizes(images.store, network.settings)
         if max_local != 0:
             check_locals(images.store, None, "the transformer")
+    if isinstance(network, LATE) and not settings.weights:
+        standardise(network, data.train, source.max_local, settings.seed)
     recorded = {
         "model": network.settings,
         "initialisation": settings.model.initialisation,
@@ -132,8 +133,8 @@ def _make_trainer(settings: ExperimentSettings, data: _Data, lessons: list[Lesso
         "lessons": [lesson.made_from for lesson in lessons] or None,
     } | {name: getattr(settings, name) for name in _TRAINING_RECORDED}
 
-    def make_scorer(scored_model, store):
-        return Scorer(scored_model, store, max_local, settings.scale_binning, processes.device)
+    def scorer_of(scored_model, store):
+        return make_scorer(scored_model, store, max_local, settings.scale_binning, processes.device)
 
     watches_test = settings.watch_test is True and settings.select_on != "test"
     logged = [*data.watched, *(["test"] if watches_test else [])]
@@ -150,7 +151,7 @@ def _make_trainer(settings: ExperimentSettings, data: _Data, lessons: list[Lesso
         settings.training,
         settings.temp_dir,
         recorded,
-        make_scorer,
+        scorer_of,
         data.validation,
         data.test,
         processes,
@@ -193,6 +194,7 @@ def make_source(
     settings: ExperimentSettings, dataset: DatasetSettings, train: TrainSet, taught: TaughtLists | None = None
 ) -> BatchSource:
     """Everything the batches of a training run are drawn from. dataset: with the split resolved. Raises InputError."""
+    positions = settings.model.kind == "LATE" and settings.model.positions
     sampler = planted = None
     if settings.epochs > 0:
         assert train.neighbors is not None
@@ -214,6 +216,7 @@ def make_source(
             train.neighbors,
             settings.scale_binning,
             dataset.max_sequence_len,
+            positions,
         )
     return BatchSource(
         train,
@@ -227,4 +230,5 @@ def make_source(
         settings.planted_steps,
         settings.planted_fraction,
         taught,
+        positions,
     )

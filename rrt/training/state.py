@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from rrt.errors import InputError
-from rrt.network.checkpoint import Checkpoint, load_weights
+from rrt.network.checkpoint import Checkpoint, check_kind, load_weights
 from rrt.store.schema import first_difference
 from rrt.training.settings import TrainSettings
 
@@ -59,6 +59,7 @@ def restore(checkpoint: Checkpoint, recorded: dict, model, averaged, optimizer, 
         raise InputError(
             f"{checkpoint.path}: holds weights but no state of a training to resume; use weights= to start from it"
         )
+    check_kind(checkpoint, model)
     # What was not yet a setting then had its default.
     made_with = checkpoint.settings | {"training": _with_defaults(checkpoint.settings.get("training", {}))}
     difference = first_difference(_compared(made_with), _compared(plain(recorded)))

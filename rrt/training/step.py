@@ -13,9 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rrt.network.pairs import TOKENS_BESIDE_LOCALS, ImageBatch
+from rrt.network.pairs import TOKENS_BESIDE_LOCALS
 from rrt.network.precision import DTYPES, resolve_precision
-from rrt.store.ranges import concatenated_ranges
 from rrt.training.batches import PairBatch
 from rrt.training.distillation import DistilSettings
 
@@ -160,14 +159,11 @@ def micro_batches(batch: PairBatch, max_tokens: int) -> list[PairBatch]:
 
 
 def _of_pairs(batch, pairs):
-    images = batch.images
     needed, position = np.unique([batch.query[pairs], batch.candidate[pairs]], return_inverse=True)
     query, candidate = position.reshape(2, -1)
-    counts = images.counts[needed]
-    rows = concatenated_ranges(images.offsets[needed], counts)
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    part = ImageBatch(images.global_[needed], images.descriptors[rows], images.scales[rows], offsets)
-    return PairBatch(part, query, candidate, batch.labels[pairs], batch.joined_pairs, batch.list_size)
+    return PairBatch(
+        batch.images.take(needed), query, candidate, batch.labels[pairs], batch.joined_pairs, batch.list_size
+    )
 
 
 def _sharing_parameters(model):

@@ -15,7 +15,7 @@ from rrt.errors import InputError
 from rrt.evaluation.reranking import evaluate_reranked, score_shortlists
 from rrt.files.atomic import write_json
 from rrt.network.checkpoint import Checkpoint, save_checkpoint
-from rrt.network.scorer import Scorer
+from rrt.network.scoring import PairScorer
 from rrt.progress import bar
 from rrt.training.batches import BatchSource
 from rrt.training.distributed import Processes
@@ -59,7 +59,7 @@ class Trainer:
         settings: TrainSettings,
         run_dir,
         recorded: dict,
-        make_scorer: Callable[..., Scorer],
+        make_scorer: Callable[..., PairScorer],
         validation=None,
         test=None,
         processes: Processes | None = None,

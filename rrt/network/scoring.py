@@ -1,0 +1,108 @@
+"""What scores shortlists has in common, whatever the network: the logit of every (query, candidate) pair."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from rrt.errors import InputError
+from rrt.network.model import halve
+from rrt.network.pairs import check_binning
+from rrt.network.precision import DTYPES, ScoringSettings, default_memory_mb, resolve_precision
+from rrt.progress import bar
+
+
+class PairScorer(ABC):
+    """Logits of image pairs of one store.
+
+    store: ``rrt.store.store.Store``, or anything with its ``path``, ``names``, ``global_descriptors``, ``local_counts``
+    and ``read_packed``. max_local: local descriptors used of each image, the first in stored order; binning: the scale
+    index the model was trained with (``rrt.network.pairs.scale_index``). In half precision or compiled, a copy of the
+    model as it is now. precision: what ``settings.precision`` came to.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        store,
+        max_local: int | None = 500,
+        binning="published",
+        device="cpu",
+        settings: ScoringSettings | None = None,
+    ):
+        check_binning(binning)
+        self.settings = settings = settings or ScoringSettings()
+        self.device = torch.device(device)
+        self.precision = resolve_precision(settings.precision, self.device)
+        self.dtype = DTYPES[self.precision]
+        self.store = store
+        self.max_local = max_local
+        self.binning = binning
+        self.model = self.network = model.to(device)
+        if self.dtype != torch.float32 or settings.compile:
+            self.network = copy.deepcopy(self.model).eval()
+            halve(self.network, self.dtype)
+        if settings.compile:
+            for layer in self.network.encoder.layers:
+                layer.after_attention = torch.compile(layer.after_attention, dynamic=True)
+        self.threads = 1 if self.device.type == "cuda" else settings.threads or torch.get_num_threads()
+        self.memory_mb = settings.memory_mb or default_memory_mb(self.device)
+
+    def over(self, store) -> Self:
+        """The same scorer for another store; what was compiled or halved is shared."""
+        other = copy.copy(self)
+        other.store = store
+        return other
+
+    def score(self, query_indices: np.ndarray, shortlists: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Logits float32 [len(shortlists[i])] for query i against each image of its shortlist; all are store
+        indices. InputError for an index the store does not have."""
+        queries = np.asarray(query_indices, np.int64)
+        shortlists = [np.asarray(shortlist, np.int64) for shortlist in shortlists]
+        sizes = np.array([len(shortlist) for shortlist in shortlists], np.int64)
+        logits = np.empty(sizes.sum(), np.float32)
+        shown = bar(what="rerank", unit="pair", total=len(logits), passing=True)
+        with shown, torch.inference_mode(), self._evaluating():
+            if len(logits):
+                self._check(queries, shortlists)
+                for positions, values in self._results(queries, shortlists):
+                    logits[positions] = values
+                    shown.update(len(positions))
+        return np.split(logits, np.cumsum(sizes)[:-1]) if len(sizes) else []
+
+    def score_pairs(self, pairs: np.ndarray) -> np.ndarray:
+        """Logits float32 [P] of pairs int64 [P, 2] (query, candidate), store indices."""
+        pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
+        # Sorted by query, because what a query's pairs share is computed once for a shortlist.
+        order = np.argsort(pairs[:, 0], kind="stable")
+        queries, starts = np.unique(pairs[order, 0], return_index=True)
+        shortlists = np.split(pairs[order, 1], starts[1:]) if len(pairs) else []
+        logits = np.empty(len(pairs), np.float32)
+        logits[order] = np.concatenate([*self.score(queries, shortlists), np.empty(0, np.float32)])
+        return logits
+
+    @abstractmethod
+    def _results(self, queries, shortlists) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(positions in the flat result, logits) of all pairs, in pieces."""
+
+    def _check(self, queries, shortlists):
+        everything = np.concatenate([queries, *shortlists])
+        outside = (everything < 0) | (everything >= len(self.store.names))
+        if outside.any():
+            raise InputError(
+                f"{self.store.path}: there is no image {everything[outside][0]}, the store holds"
+                f" {len(self.store.names)}; were lists or neighbours made for another store?"
+            )
+
+    @contextmanager
+    def _evaluating(self):
+        training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(training)
