@@ -7,6 +7,11 @@ query's box is the whole image.
     python tools/train_val_split.py data/gldv2/train.txt data/gldv2_train data/gldv2_val --name gldv2_val
         --landmarks 200 --queries 2 --distractors 5000 --link_stores
 
+    python tools/train_val_split.py data/x/train.txt data/x_train data/x_val --folds 4 --queries 8 --link_stores
+
+With --folds the landmarks are dealt into so many parts, of which each is held out in turn: data/x_train_0, data/x_val_0
+and so on, so that a choice is made on all landmarks, by trainings that never saw those they are judged on.
+
 Folders of these names (<list's folder>_train and _val, gnd_<folder>.pkl) are what dataset.gldv2_* take by themselves.
 Then tools/prepare_topk_gldv2.py in OUT_TRAIN finds neighbours among the training part alone,
 tools/prepare_topk_revisited.py those of OUT_VAL.
@@ -15,7 +20,7 @@ tools/prepare_topk_revisited.py those of OUT_VAL.
 import os
 
 from rrt.command_line.parser import CommandParser
-from rrt.datasets.split import train_val_split
+from rrt.datasets.split import split_in_folds, train_val_split
 
 
 def main():
@@ -28,6 +33,11 @@ def main():
     amount = parser.add_mutually_exclusive_group(required=True)
     amount.add_argument("--landmarks", type=int, help="number of landmarks to hold out")
     amount.add_argument("--fraction", type=float, help="fraction of the landmarks to hold out")
+    amount.add_argument("--folds", type=int, help="parts, each of which is held out in turn")
+    parser.add_argument(
+        "--view_list",
+        help="made views of the list's photographs: those of the training part go to OUT_TRAIN_views/train.txt",
+    )
     parser.add_argument("--queries", type=int, default=1, help="queries a held-out landmark (default 1)")
     parser.add_argument("--distractors", type=int, default=0, help="training images added to the gallery (default 0)")
     parser.add_argument("--seed", type=int, default=0)
@@ -36,11 +46,17 @@ def main():
     )
     parser.add_argument("--link_stores", action="store_true", help="link the list's delg_*.h5 into both folders")
     args = vars(parser.parse_args())
-    split = train_val_split(args.pop("list"), **args)
-    print(f"{split.train}: {split.num_train} images for training")
-    print(
-        f"{split.gnd}: {len(split.held_out)} landmarks held out, {split.num_query} queries,"
-        f" {split.num_gallery} gallery images"
-    )
-    for link in split.links:
-        print(f"{link} -> {os.readlink(link)}")
+    if args["folds"] is None:
+        args.pop("folds")
+        splits = [train_val_split(args.pop("list"), **args)]
+    else:
+        args = {name: value for name, value in args.items() if name not in ("landmarks", "fraction")}
+        splits = split_in_folds(args.pop("list"), **args)
+    for split in splits:
+        print(f"{split.train}: {split.num_train} images for training")
+        print(
+            f"{split.gnd}: {len(split.held_out)} landmarks held out, {split.num_query} queries,"
+            f" {split.num_gallery} gallery images"
+        )
+        for link in split.links:
+            print(f"{link} -> {os.readlink(link)}")

@@ -39,20 +39,25 @@ def train_val_split(
     seed=0,
     link_stores=False,
     query_seed=None,
+    view_list=None,
+    held_out=None,
 ):
     """Split the landmarks (labels) of an image list into training and validation -> Split.
 
     landmarks, fraction: how many labels to hold out, one of the two. queries: images of each that become queries; its
     others are the positives. distractors: images of the training part that are added to the gallery (they stay in
     training too). Only labels with more than `queries` images are drawn, by `seed`; query_seed: other queries and
-    distractors for the same labels. link_stores: link every delg_*.h5 beside the list into both folders. Raises
-    InputError before anything is written.
+    distractors for the same labels. link_stores: link every delg_*.h5 beside the list into both folders. view_list:
+    made views of the list's photographs (tools/make_views.py); those of the training part are listed in
+    `<out_train>_views/train.txt`. held_out: the labels themselves, instead of their number. Raises InputError before
+    anything is written.
     """
     list_path, out_train, out_val = Path(list_path), Path(out_train), Path(out_val)
     images = read_image_list(list_path)
     _check_folders(list_path, out_train, out_val)
     generator = np.random.default_rng(seed)
-    held_out = _draw_labels(images, landmarks, fraction, queries, generator)
+    if held_out is None:
+        held_out = _draw_labels(images, landmarks, fraction, queries, generator)
     train = np.flatnonzero(~np.isin(images.labels, held_out))
     if not 0 <= distractors <= len(train):
         raise InputError(f"{list_path}: {distractors} distractors asked for, the training part has {len(train)} images")
@@ -73,7 +78,13 @@ def train_val_split(
         for label, (width, height) in zip(images.labels[query], images.sizes[query].tolist())
     ]
 
+    views = None if view_list is None else _read_views(view_list, images)
+    views_folder = out_train.with_name(f"{out_train.name}_views")
     links = _link_stores(list_path.parent, (out_train, out_val)) if link_stores else []
+    if views is not None:
+        links += _link_stores(views.path.parent, [views_folder]) if link_stores else []
+        rows = np.flatnonzero(np.isin(views.labels, train))
+        write_image_list(views_folder / "train.txt", _names(views, rows), views.labels[rows], views.sizes[rows])
     split = Split(
         out_train / "train.txt",
         out_val / "test_query.txt",
@@ -89,6 +100,39 @@ def train_val_split(
         write_image_list(path, _names(images, rows), images.labels[rows], images.sizes[rows])
     save_ground_truth(split.gnd, _names(images, gallery), _names(images, query), gnd)
     return split
+
+
+def split_in_folds(list_path, out_train, out_val, folds: int, name="val", **options) -> list[Split]:
+    """Deal the landmarks of an image list into ``folds`` parts and hold each out in turn: `<out_train>_0`,
+    `<out_val>_0`, `<out_train>_1`, ... -> Splits. options: those of ``train_val_split`` but for how much is held out.
+
+    Raises InputError before anything is written where there are too few landmarks.
+    """
+    images = read_image_list(Path(list_path))
+    queries, seed = options.get("queries", 1), options.get("seed", 0)
+    labels, counts = np.unique(images.labels, return_counts=True)
+    eligible = np.random.default_rng(seed).permutation(labels[counts > queries])
+    if not 2 <= folds <= len(eligible) or len(labels) - -(-len(eligible) // folds) < 2:
+        raise InputError(
+            f"{list_path}: {len(eligible)} landmarks of more than {queries} images make no {folds} folds that leave two"
+            " to train on; give another number of folds or fewer queries"
+        )
+    splits = []
+    for fold in range(folds):
+        train, val = (Path(out).with_name(f"{Path(out).name}_{fold}") for out in (out_train, out_val))
+        splits.append(train_val_split(list_path, train, val, name, held_out=np.sort(eligible[fold::folds]), **options))
+    return splits
+
+
+def _read_views(view_list, images):
+    views = read_image_list(view_list)
+    wrong = (views.labels < 0) | (views.labels >= len(images))
+    if wrong.any():
+        raise InputError(
+            f"{view_list}:{np.argmax(wrong) + 1}: a view of photograph {views.labels[wrong][0]}, {images.path} has"
+            f" {len(images)}; give the views that tools/make_views.py made of this list"
+        )
+    return views
 
 
 def _names(images, rows):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
-from rrt.datasets.split import train_val_split
+from rrt.datasets.split import split_in_folds, train_val_split
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.formats.revisited import load_revisited_set
@@ -45,6 +45,36 @@ def check(images, split, queries, distractors):
         x1, y1, x2, y2 = entry["bbx"]
         assert [int(x2 - x1 + 1), int(y2 - y1 + 1)] == size
     return val
+
+
+def test_folds_hold_out_every_landmark_once_and_views_go_with_their_photographs(tmp_path):
+    images = write_train(tmp_path, [6] * 5 + [2])
+    make_store(tmp_path, names=images.names)
+    (tmp_path / "views").mkdir()
+    of = np.repeat(np.arange(len(images)), 2)
+    write_image_list(tmp_path / "views/train.txt", [f"v/{i}.jpg" for i in range(len(of))], of, [(9, 9)] * len(of))
+    make_store(tmp_path / "views", 3)
+    command = [TOOL, tmp_path / "train.txt", tmp_path / "t", tmp_path / "v", "--folds", 2, "--queries", 2]
+    finished = run_tool(*command, "--view_list", tmp_path / "views/train.txt", "--link_stores")
+    assert finished.returncode == 0, finished.stderr
+    held_out = []
+    for fold in range(2):
+        train = read_image_list(tmp_path / f"t_{fold}/train.txt")
+        query = read_image_list(tmp_path / f"v_{fold}/test_query.txt")
+        assert set(query.labels).isdisjoint(train.labels)
+        held_out += np.unique(query.labels).tolist()
+        views = read_image_list(tmp_path / f"t_{fold}_views/train.txt")
+        assert sorted(train.names * 2) == sorted(images.names[label] for label in views.labels)
+        assert (tmp_path / f"t_{fold}_views/delg_test.h5").resolve() == tmp_path / "views/delg_test.h5"
+    # The one of too few images is always trained on.
+    assert sorted(held_out) == [0, 10, 20, 30, 40]
+    with pytest.raises(InputError, match="5 landmarks of more than 2 images make no 6 folds"):
+        split_in_folds(tmp_path / "train.txt", tmp_path / "a", tmp_path / "b", 6, queries=2)
+    write_image_list(tmp_path / "views/train.txt", ["v/0.jpg"], [99], [(9, 9)])
+    options = {"landmarks": 2, "view_list": tmp_path / "views/train.txt"}
+    with pytest.raises(InputError, match=r"train.txt:1: a view of photograph 99, .* has 32"):
+        train_val_split(tmp_path / "train.txt", tmp_path / "a", tmp_path / "b", **options)
+    assert not (tmp_path / "a").exists()
 
 
 def test_another_query_seed_draws_other_queries_of_the_same_landmarks(tmp_path):
