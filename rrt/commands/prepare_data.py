@@ -1,6 +1,7 @@
 """Makes image lists (`path,label,width,height` a line) and, for Google Landmarks v2, ground truth.
 
     python tools/prepare_data.py folder PHOTOS data/mine/train.txt
+    python tools/prepare_data.py photographs PHOTOS data/mine/train.txt
     python tools/prepare_data.py revisited data/oxford5k data/oxford5k/gnd_roxford5k.pkl data/oxford5k
     python tools/prepare_data.py gldv2_train GLDV2 GLDV2/train/train_clean.csv data/gldv2/train.txt --min_pictures 4
     python tools/prepare_data.py gldv2_test GLDV2 GLDV2/index/index.csv GLDV2/test/retrieval_solution_v2.1.csv
@@ -14,7 +15,7 @@ from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError
 from rrt.files.names import shown
 from rrt.formats.gldv2 import USAGES
-from rrt.formats.listing import list_folder, list_gldv2_test, list_gldv2_train, list_revisited
+from rrt.formats.listing import list_folder, list_gldv2_test, list_gldv2_train, list_photographs, list_revisited
 
 # Skipped images named on the console; a part of a large data set lacks millions.
 _SHOWN = 10
@@ -39,14 +40,21 @@ def main():
         ("photos", "the folder"),
         ("output", "the list to write"),
     )
-    folder.add_argument(
-        "--exclude",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="leave out files and folders of this name or path (*, ?, [...]); may be given several times; hidden ones,"
-        " @eaDir, #recycle and __MACOSX are left out in any case",
+    photographs = add_mode(
+        list_photographs,
+        "photographs without labels, each of which gets one of its own",
+        ("source", "a folder, or a text file with a path a line"),
+        ("output", "the list to write"),
     )
+    for mode in (folder, photographs):
+        mode.add_argument(
+            "--exclude",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help="leave out files and folders of this name or path (*, ?, [...]); may be given several times; hidden"
+            " ones, @eaDir, #recycle and __MACOSX are left out in any case",
+        )
     revisited = add_mode(
         list_revisited,
         "query and gallery lists for a ground truth",
@@ -82,7 +90,7 @@ def main():
         ("output", "the folder to write to"),
     )
     test.add_argument("--usages", nargs="+", choices=USAGES, default=USAGES, help="rows that are queries (default all)")
-    for mode in (folder, train, test):
+    for mode in (folder, photographs, train, test):
         mode.add_argument(
             "--allow_missing", action="store_true", help="exit status 0 although some images cannot be read"
         )

@@ -20,7 +20,7 @@ from rrt.files.machine import usable_cores
 from rrt.files.names import existing, is_excluded, is_left_out, shown
 from rrt.formats.gldv2 import USAGES, image_name, read_index_csv, read_solution, read_train_csv
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
-from rrt.formats.lists import unlistable, write_image_list
+from rrt.formats.lists import read_paths, unlistable, write_image_list
 
 # Headers are read within a fraction of a millisecond: fewer are not worth another process.
 _NAMES_PER_JOB = 2000
@@ -98,6 +98,30 @@ def list_folder(photos, output, num_workers=None, exclude=()):
     rows, sizes, skipped = image_sizes(photos, names, num_workers)
     written = Written(notes=_left_notes(beside, left))
     _write_list(written, output, names, labels, rows, sizes, unlisted | skipped)
+    return written
+
+
+def list_photographs(source, output, num_workers=None, exclude=()):
+    """List photographs that nobody has labelled -> Written; the label of each is its own number in the list.
+
+    source: a folder, all images below it are listed; or a text file with a path a line, relative to the file's folder
+    (of an image list its names are taken). exclude: as of ``list_folder``. Raises InputError when none is readable.
+    """
+    source, left, notes = Path(source), Counter(), []
+    if source.is_dir():
+        root, names = source, _images_below(source, source, exclude, left)
+        notes = _left_notes([], left)
+    else:
+        root, names = source.parent, read_paths(source)
+    unlisted = {name: f"its name {problem}; rename it" for name in names if (problem := unlistable(name))}
+    names = [name for name in names if name not in unlisted]
+    if not names:
+        raise InputError(f"{source}: no photographs; give a folder with images below it, or a file with a path a line")
+    rows, sizes, skipped = image_sizes(root, names, num_workers)
+    written = Written(notes=notes)
+    _write_list(
+        written, output, names, np.cumsum(np.isin(np.arange(len(names)), rows)) - 1, rows, sizes, unlisted | skipped
+    )
     return written
 
 

@@ -51,6 +51,22 @@ def read_image_list(path):
     return ImageList(path, names, columns[:, 0].copy(), columns[:, 1:].astype(np.int32))
 
 
+def read_paths(path) -> list[str]:
+    """The names in an image list, or in a text file that has nothing but a path a line, in order and each once.
+
+    Raises InputError for a file that cannot be read or is empty.
+    """
+    path = Path(path)
+    names = []
+    for line in _read_lines(path):
+        try:
+            name = _parse_line(line, path)[0]
+        except InputError:
+            name = line.strip()
+        names += [name] if name else []
+    return list(dict.fromkeys(names))
+
+
 def unlistable(name: str) -> str | None:
     """Why an image of this name cannot stand in a list; None when it can."""
     if "\n" in name or "\r" in name:

@@ -18,6 +18,7 @@ from rrt.formats.listing import (
     list_folder,
     list_gldv2_test,
     list_gldv2_train,
+    list_photographs,
     list_revisited,
 )
 from rrt.formats.lists import read_image_list
@@ -98,6 +99,30 @@ class TestFolder:
             list_folder(tmp_path, tmp_path / "train.txt")
         with pytest.raises(InputError, match="no such folder"):
             list_folder(tmp_path / "missing", tmp_path / "train.txt")
+
+
+class TestPhotographs:
+    def test_every_photograph_of_a_folder_or_of_a_list_of_paths_is_an_identity(self, photos, tmp_path):
+        draw_header(photos / "beside.jpg", (20, 10))
+        draw_header(photos / "@eaDir" / "hidden.jpg")
+        (photos / "broken.jpg").write_bytes(b"not an image")
+        written = list_photographs(photos, tmp_path / "train.txt", exclude=["arch"])
+        images = read_image_list(tmp_path / "train.txt")
+        assert images.names == ["beside.jpg", "bridge/0 é,.jpg", "bridge/1 é,.jpg"]
+        assert images.labels.tolist() == [0, 1, 2] and images.sizes.tolist() == [[20, 10], [40, 30], [40, 30]]
+        assert list(written.skipped) == ["broken.jpg"]
+        paths = photos / "some.txt"
+        paths.write_text("bridge/1 é,.jpg\narch/0 é,.jpg,7,30,50\n\nbridge/1 é,.jpg\n", encoding="utf-8")
+        finished = run_tool("tools/prepare_data.py", "photographs", paths, tmp_path / "some.txt")
+        assert finished.returncode == 0, finished.stderr
+        assert read_image_list(tmp_path / "some.txt").names == ["bridge/1 é,.jpg", "arch/0 é,.jpg"]
+        assert read_image_list(tmp_path / "some.txt").labels.tolist() == [0, 1]
+
+    def test_nothing_to_list_is_refused(self, tmp_path):
+        (tmp_path / "blank.txt").write_text("\n\n")
+        for source, words in ((tmp_path / "blank.txt", "no photographs"), (tmp_path / "absent", "cannot be read")):
+            with pytest.raises(InputError, match=words):
+                list_photographs(source, tmp_path / "train.txt")
 
 
 class TestRevisited:
