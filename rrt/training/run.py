@@ -38,6 +38,7 @@ def train_run(settings: ExperimentSettings, log: Callable[[str, float, int], Non
 
     Everything is opened and checked before training starts. Raises InputError.
     """
+    settings = settings.with_recipe()
     with join_processes(settings.cpu) as processes:
         with waiting("opening the data"), processes.agreeing():
             data = _open_data(settings)

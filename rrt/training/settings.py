@@ -1,6 +1,6 @@
 """Settings of a training: of its loop, and of the command experiment.py around it."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Strict
@@ -94,6 +94,13 @@ class TrainSettings:
         return -(-batches // self.accumulation)
 
 
+# What recipe=distilled sets where nothing else is said (docs/training.md 3).
+DISTILLED: dict[str, Any] = {
+    "distil": {"steps": 20_000, "teacher": "0.6*maxsim+0.4*global", "queries": 100_000},
+    "model": {"initialisation": "matching"},
+    "lr": 3e-5,
+    "max_norm": 0.1,
+}
 _Watched = Annotated[Any, Expected("True, None or ground truth files with commas between them")]
 
 
@@ -104,6 +111,10 @@ class ExperimentSettings(TrainSettings):
     dataset: DatasetSettings = DatasetSettings()
     model: ModelSettings = ModelSettings()
     planted: PlantedSettings = PlantedSettings()
+    recipe: Literal["published", "distilled"] = setting(
+        "distilled: learn from a teacher first (distil.*), then labels at a low rate, where these settings are not set",
+        default="published",
+    )
     temp_dir: FilePath = setting("folder for the checkpoints and the record of the run", default="logs/experiment")
     resume: FilePath | None = setting(
         "auto: go on from temp_dir/last.pt where it is there; or the path of such a checkpoint", default=None
@@ -134,7 +145,22 @@ class ExperimentSettings(TrainSettings):
         default=None,
     )
 
+    def with_recipe(self) -> "ExperimentSettings":
+        """With what ``recipe`` says of every setting that has its default."""
+        return _replaced(self, DISTILLED) if self.recipe == "distilled" else self
+
     @property
     def training(self) -> TrainSettings:
         """Those of the loop alone."""
         return TrainSettings(**{entry.name: getattr(self, entry.name) for entry in fields(TrainSettings)})
+
+
+def _replaced(settings, wanted: dict[str, Any]):
+    changed, defaults = {}, type(settings)()
+    for name, value in wanted.items():
+        own = getattr(settings, name)
+        if isinstance(value, dict):
+            changed[name] = _replaced(own, value)
+        elif own == getattr(defaults, name):
+            changed[name] = value
+    return replace(settings, **changed)

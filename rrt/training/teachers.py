@@ -25,7 +25,7 @@ from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, guard_settings
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
-from rrt.rerankers.build import configure
+from rrt.rerankers.build import ConfiguredMethod, all_default_settings, configure
 from rrt.rerankers.chain import Chain
 from rrt.search.exact import search
 from rrt.search.table import check_origin, describe_origin, load_neighbors
@@ -107,9 +107,14 @@ def read_teacher(text: str) -> list[tuple[float, str]]:
 
 def teaching_method(name: str, cpu: bool = False) -> RerankMethod:
     """The method or chain of a name. Raises InputError for one that does not exist, and for ``rrt``."""
-    configured = configure(name, SETTINGS, cpu=cpu)
+    return _configured(name, cpu).method()
+
+
+def _configured(name: str, cpu: bool) -> ConfiguredMethod:
+    settings = {each: given | SETTINGS.get(each, {}) for each, given in all_default_settings().items()}
+    configured = configure(name, settings, cpu=cpu)
     assert configured is not None
-    return configured.method()
+    return configured
 
 
 def blend(parts: list[list[np.ndarray]], weights: list[float], ordinary: list[np.ndarray]) -> list[np.ndarray]:
@@ -250,8 +255,7 @@ def _kept_scores(images: TrainSet, space, pool: Pool, made_from: dict, name: str
     """The scores [Q, P] of a list's pool by a method or chain, of its file or made and kept there."""
     if name == "global":
         return score_pool(space, pool, None)
-    configured = configure(name, SETTINGS, cpu=cpu)
-    assert configured is not None
+    configured = _configured(name, cpu)
     method = configured.method()
     of_methods = {
         each: {key: value for key, value in given.items() if key not in _NO_MATTER}

@@ -12,6 +12,7 @@ from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
 from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.geometric import Geometric
+from rrt.rerankers.maxsim import MaxSim
 from rrt.store.linear import l2_normalize
 from rrt.training.distillation import DistilSettings
 from rrt.training.teachers import ITSELF, NEAR, RANDOM, VIEW, blend, make_lessons, make_pool, read_teacher, score_pool
@@ -125,6 +126,7 @@ def test_teachers_are_read_and_bad_ones_refused():
     for text in ("nothing", "1*nothing", "rrt", ""):
         with pytest.raises(InputError):
             read_teacher(text)
+    assert teachers.teaching_method("maxsim", cpu=True) == MaxSim(symmetric=True, device="cpu")
 
 
 def scored_blocks(monkeypatch, stop_after=None):
