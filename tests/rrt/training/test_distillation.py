@@ -15,7 +15,7 @@ from rrt.network.model import RRT
 from rrt.training.distillation import DistilSettings, TaughtLists
 from rrt.training.loader import load_batches
 from rrt.training.schedules import learning_rate
-from rrt.training.settings import TrainSettings
+from rrt.training.settings import ExperimentSettings, TrainSettings
 from rrt.training.step import GradientComputer, list_losses, micro_batches
 from rrt.training.teachers import ITSELF, NEAR, VIEW, Lesson, Pool, make_lessons
 
@@ -188,3 +188,12 @@ def test_the_rate_of_a_teachers_steps_is_their_own_and_the_others_begin_behind_t
         assert learning_rate(5 + step, 4, settings) == learning_rate(step, 4, alone)
     constant = replace(settings, distil=replace(settings.distil, scheduler="constant"))
     assert [learning_rate(step, 4, constant) for step in range(5)] == [4, 8, 8, 8, 8]
+
+
+def test_the_recipe_is_one_setting_that_leaves_alone_what_is_said_and_the_published_way_as_it_was():
+    published = ExperimentSettings()
+    assert published.with_recipe() is published and not published.distil.steps
+    distilled = ExperimentSettings(recipe="distilled", lr=2e-5, distil=DistilSettings(steps=7)).with_recipe()
+    assert (distilled.lr, distilled.distil.steps) == (2e-5, 7)
+    assert distilled.distil.teacher == "0.6*maxsim+0.4*global" and distilled.model.initialisation == "matching"
+    assert distilled.training.distil == distilled.distil
