@@ -1,8 +1,7 @@
-"""The one progress bar: on standard error, where that is a terminal and --quiet was not given.
+"""The one progress bar, on standard error; where that is a log rather than a terminal, a line every half minute.
 
 Every command has --quiet (`rrt.command_line.parser`, `rrt.command_line.sacred`); RRT_QUIET=1 in the environment stands
-for it in all commands of a script. Bars never get into a log: what matters is printed as lines, which are the same with
-and without a terminal.
+for it in all commands of a script. What matters is printed as lines, which are the same with and without a terminal.
 """
 
 import os
@@ -16,6 +15,8 @@ from tqdm import tqdm
 PATIENCE = 2
 # Seconds between two looks at work in one piece.
 TICK = 1
+# Seconds between two lines about one work in a log, and before the first.
+LINES_EVERY = 30
 
 _asked_for = False
 
@@ -48,8 +49,33 @@ def bar(items=None, what="", unit="it", total=None, *, passing=False, shown=True
         options = {"unit_scale": True, "unit_divisor": 1024} | options
     if passing:
         options = {"leave": False, "delay": PATIENCE} | options
-    # None: tqdm looks whether standard error is a terminal.
-    return tqdm(items, desc=what, unit=unit, total=total, disable=True if is_quiet() or not shown else None, **options)
+    kind = tqdm if sys.stderr.isatty() else _Lines
+    if kind is _Lines:
+        options |= {"mininterval": LINES_EVERY, "delay": LINES_EVERY}
+    return kind(items, desc=what, unit=unit, total=total, disable=is_quiet() or not shown, **options)
+
+
+class _Lines(tqdm):
+    """A bar in a log: a line now and then, without a picture of the bar, and none at the end."""
+
+    def display(self, msg=None, pos=None):
+        if msg is None:
+            told = self.format_dict | {"ncols": None}
+            if not told["bar_format"]:
+                rest = "{n_fmt}{unit}" if not self.total else "{percentage:.0f} %, {n_fmt} of {total_fmt}{unit}"
+                told["bar_format"] = "{desc}: " + rest + " [{elapsed}" + ("<{remaining}]" if self.total else "]")
+            told["bar_format"] = told["bar_format"].replace("|{bar}|", " ")
+            self.fp.write(self.format_meter(**told).strip() + "\n")
+            self.fp.flush()
+        return True
+
+    def clear(self, nolock=False):
+        pass
+
+    def close(self):
+        if not self.disable:
+            self.disable = True
+            self._decr_instances(self)
 
 
 @contextmanager

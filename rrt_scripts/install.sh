@@ -9,6 +9,12 @@ stamp=.venv/installed
 wanted() {  # the folder belongs to it: an editable installation points there, so a moved clone is installed again
     { pwd; cat requirements.txt pyproject.toml; } | cksum
 }
+# Removing what is installed there, or pointing it here, would break the clone it belongs to.
+if [ -L .venv ] && [ -e "$stamp" ] && [ "$(cat .venv/clone 2>/dev/null)" != "$PWD" ]; then
+    echo "error: .venv is a link to the environment of another clone, $(cd .venv && pwd -P); remove the link, or use that one as it is:" \
+         "RRT_PYTHON=.venv/bin/python" >&2
+    exit 1
+fi
 is_done() { [ ! -e .venv.installing ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted)" ]; }
 if is_done && .venv/bin/python -c '' 2>/dev/null; then
     exit 0
@@ -47,5 +53,6 @@ echo "installing the requirements into .venv (once; some minutes)"
 quiet=""; if [ ! -t 1 ]; then quiet=--quiet; fi  # someone at a terminal sees pip's progress
 .venv/bin/python -m pip install $quiet --disable-pip-version-check --no-input -r requirements.txt
 .venv/bin/python -m pip install $quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
+pwd > .venv/clone
 wanted > "$stamp"
 rm .venv.installing

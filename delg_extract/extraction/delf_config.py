@@ -60,14 +60,14 @@ _UNKNOWN = re.compile(r'Message type "([^"]*)" has no field named "([^"]*)"')
 
 @dataclass(frozen=True)
 class DelfConfig:
-    """A DelfConfig file. layer_name, iou_threshold and is_tf2_exported changed nothing in the published extractor and
-    change nothing here; they are kept for the record."""
+    """A DelfConfig file. layer_name and is_tf2_exported changed nothing in the published extractor and change nothing
+    here; they are kept for the record. iou_threshold did not, either, but means what its name says: it is applied, and
+    refused for a SavedModel, whose own is fixed."""
 
     path: Path
     model_path: Path
     settings: ExtractionSettings
     layer_name: str
-    iou_threshold: float
     is_tf2_exported: bool
 
 
@@ -94,6 +94,7 @@ def read_delf_config(path: str | Path) -> DelfConfig:
         global_scales=_global_scales(path, message),
         max_features=local.max_feature_num,
         score_threshold=_shortest(local.score_threshold),
+        iou_threshold=_shortest(local.iou_threshold) if message.use_local_features else 1.0,
         max_image_size=message.max_image_size,
         min_image_size=message.min_image_size,
         square_images=message.use_square_images,
@@ -103,21 +104,13 @@ def read_delf_config(path: str | Path) -> DelfConfig:
         local_pca=_pca(path, "delf_local_config", local) if message.use_local_features else None,
         global_pca=_pca(path, "delf_global_config", global_) if message.use_global_features else None,
     )
-    return DelfConfig(
-        path,
-        _located(path, message.model_path),
-        settings,
-        local.layer_name,
-        _shortest(local.iou_threshold),
-        message.is_tf2_exported,
-    )
+    return DelfConfig(path, _located(path, message.model_path), settings, local.layer_name, message.is_tf2_exported)
 
 
 def delf_config_text(settings: ExtractionSettings, model_path: str) -> str:
     """The DelfConfig file that ``read_delf_config`` gives these settings and this model for. It can say nothing of a
-    PCA, whose files it would have to name, of iou_threshold, or of normalize_scales (ValueError unless the last two are
-    as they are without it)."""
-    if settings.local_pca or settings.global_pca or settings.iou_threshold != 1 or not settings.normalize_scales:
+    PCA, whose files it would have to name, or of normalize_scales (ValueError unless that is as it is without it)."""
+    if settings.local_pca or settings.global_pca or not settings.normalize_scales:
         raise ValueError("settings that a DelfConfig file does not tell")
     message: Any = _CLASSES["DelfConfig"](
         model_path=model_path,
@@ -131,7 +124,7 @@ def delf_config_text(settings: ExtractionSettings, model_path: str) -> str:
     )
     local = message.delf_local_config
     local.use_pca, local.max_feature_num, local.score_threshold = False, settings.max_features, settings.score_threshold
-    local.use_resized_coordinates = settings.resized_coordinates
+    local.use_resized_coordinates, local.iou_threshold = settings.resized_coordinates, settings.iou_threshold
     message.delf_global_config.use_pca = False
     message.delf_global_config.image_scales_ind.extend(settings.global_scales)
     return text_format.MessageToString(message)
@@ -190,8 +183,11 @@ def _check_sizes(path, message):
         raise InputError(f"{path}: delf_local_config.max_feature_num is {local.max_feature_num}; give at least 1")
     if not math.isfinite(local.score_threshold):
         raise InputError(f"{path}: delf_local_config.score_threshold is {local.score_threshold}; give a number")
-    if not math.isfinite(local.iou_threshold):
-        raise InputError(f"{path}: delf_local_config.iou_threshold is {local.iou_threshold}; give a number")
+    if message.use_local_features and not 0 <= local.iou_threshold <= 1:
+        raise InputError(
+            f"{path}: delf_local_config.iou_threshold is {_shortest(local.iou_threshold)}; give a part of the area,"
+            " 0 to 1"
+        )
 
 
 def _scales(path, message):

@@ -44,7 +44,9 @@ def main():
     parser.add_argument(
         "--query_seed", type=int, help="draws other queries and distractors for the landmarks of --seed"
     )
-    parser.add_argument("--link_stores", action="store_true", help="link the list's delg_*.h5 into both folders")
+    stores = parser.add_mutually_exclusive_group()
+    stores.add_argument("--link_stores", action="store_true", help="link the list's delg_*.h5 into both folders")
+    stores.add_argument("--store", help="link this store into both folders; images that it does not hold are left out")
     args = vars(parser.parse_args())
     if args["folds"] is None:
         args.pop("folds")
@@ -53,6 +55,8 @@ def main():
         args = {name: value for name, value in args.items() if name not in ("landmarks", "fraction")}
         splits = split_in_folds(args.pop("list"), **args)
     for split in splits:
+        if split.num_left_out:
+            print(f"left out {split.num_left_out} images that {args['store']} does not hold")
         print(f"{split.train}: {split.num_train} images for training")
         print(
             f"{split.gnd}: {len(split.held_out)} landmarks held out, {split.num_query} queries,"

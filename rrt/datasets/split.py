@@ -8,13 +8,14 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.formats.ground_truth import save_ground_truth
-from rrt.formats.lists import read_image_list, write_image_list
+from rrt.formats.lists import ImageList, read_image_list, write_image_list
+from rrt.store.store import Store
 
 
 @dataclass(frozen=True)
 class Split:
     """The files written, and what they hold: `num_train` images for training, `num_query`, `num_gallery` (distractors
-    included) and the labels held out."""
+    included) and the labels held out; `num_left_out` images of the list were not in the store."""
 
     train: Path
     query: Path
@@ -25,6 +26,7 @@ class Split:
     num_query: int
     num_gallery: int
     held_out: np.ndarray
+    num_left_out: int = 0
 
 
 def train_val_split(
@@ -41,19 +43,21 @@ def train_val_split(
     query_seed=None,
     view_list=None,
     held_out=None,
+    store=None,
 ):
     """Split the landmarks (labels) of an image list into training and validation -> Split.
 
     landmarks, fraction: how many labels to hold out, one of the two. queries: images of each that become queries; its
     others are the positives. distractors: images of the training part that are added to the gallery (they stay in
     training too). Only labels with more than `queries` images are drawn, by `seed`; query_seed: other queries and
-    distractors for the same labels. link_stores: link every delg_*.h5 beside the list into both folders. view_list:
+    distractors for the same labels. link_stores: link every delg_*.h5 beside the list into both folders. store: link
+    this one into both folders, and leave out images that it does not hold (they could not be described). view_list:
     made views of the list's photographs (tools/make_views.py); those of the training part are listed in
     `<out_train>_views/train.txt`. held_out: the labels themselves, instead of their number. Raises InputError before
     anything is written.
     """
     list_path, out_train, out_val = Path(list_path), Path(out_train), Path(out_val)
-    images = read_image_list(list_path)
+    images, places, num_left_out = _read_described(list_path, store)
     _check_folders(list_path, out_train, out_val)
     generator = np.random.default_rng(seed)
     if held_out is None:
@@ -70,7 +74,7 @@ def train_val_split(
     gallery = np.concatenate([positives, np.sort(generator.choice(train, distractors, replace=False))])
     gnd = [
         {
-            "bbx": [0.0, 0.0, width - 1.0, height - 1.0],
+            "bbx": [0.0, 0.0, float(width), float(height)],
             "hard": [],
             "junk": [],
             "easy": np.flatnonzero(images.labels[gallery] == label).tolist(),
@@ -78,12 +82,13 @@ def train_val_split(
         for label, (width, height) in zip(images.labels[query], images.sizes[query].tolist())
     ]
 
-    views = None if view_list is None else _read_views(view_list, images)
+    views = None if view_list is None else _read_views(view_list, list_path, len(places) + num_left_out)
     views_folder = out_train.with_name(f"{out_train.name}_views")
-    links = _link_stores(list_path.parent, (out_train, out_val)) if link_stores else []
+    stores = [Path(store)] if store else sorted(list_path.parent.glob("delg_*.h5")) if link_stores else []
+    links = _link_stores(stores, (out_train, out_val))
     if views is not None:
-        links += _link_stores(views.path.parent, [views_folder]) if link_stores else []
-        rows = np.flatnonzero(np.isin(views.labels, train))
+        links += _link_stores(sorted(views.path.parent.glob("delg_*.h5")), [views_folder]) if link_stores else []
+        rows = np.flatnonzero(np.isin(views.labels, places[train]))
         write_image_list(views_folder / "train.txt", _names(views, rows), views.labels[rows], views.sizes[rows])
     split = Split(
         out_train / "train.txt",
@@ -95,6 +100,7 @@ def train_val_split(
         len(query),
         len(gallery),
         held_out,
+        num_left_out,
     )
     for path, rows in ((split.train, train), (split.query, query), (split.gallery, gallery)):
         write_image_list(path, _names(images, rows), images.labels[rows], images.sizes[rows])
@@ -108,7 +114,7 @@ def split_in_folds(list_path, out_train, out_val, folds: int, name="val", **opti
 
     Raises InputError before anything is written where there are too few landmarks.
     """
-    images = read_image_list(Path(list_path))
+    images = _read_described(list_path, options.get("store"))[0]
     queries, seed = options.get("queries", 1), options.get("seed", 0)
     labels, counts = np.unique(images.labels, return_counts=True)
     eligible = np.random.default_rng(seed).permutation(labels[counts > queries])
@@ -124,13 +130,25 @@ def split_in_folds(list_path, out_train, out_val, folds: int, name="val", **opti
     return splits
 
 
-def _read_views(view_list, images):
+def _read_described(list_path, store):
+    """(The images of a list that a store holds, all without one; their rows in the list; how many are left out)."""
+    images = read_image_list(Path(list_path))
+    if not store:
+        return images, np.arange(len(images)), 0
+    with Store(store) as opened:
+        held = set(opened.names)
+    rows = np.array([row for row, name in enumerate(images.names) if name in held], np.int64)
+    kept = ImageList(images.path, _names(images, rows), images.labels[rows], images.sizes[rows])
+    return kept, rows, len(images) - len(rows)
+
+
+def _read_views(view_list, list_path, num_photographs):
     views = read_image_list(view_list)
-    wrong = (views.labels < 0) | (views.labels >= len(images))
+    wrong = (views.labels < 0) | (views.labels >= num_photographs)
     if wrong.any():
         raise InputError(
-            f"{view_list}:{np.argmax(wrong) + 1}: a view of photograph {views.labels[wrong][0]}, {images.path} has"
-            f" {len(images)}; give the views that tools/make_views.py made of this list"
+            f"{view_list}:{np.argmax(wrong) + 1}: a view of photograph {views.labels[wrong][0]}, {list_path} has"
+            f" {num_photographs}; give the views that tools/make_views.py made of this list"
         )
     return views
 
@@ -148,6 +166,11 @@ def _check_folders(list_path, out_train, out_val):
 
 def _draw_labels(images, landmarks, fraction, queries, generator):
     labels, counts = np.unique(images.labels, return_counts=True)
+    if len(labels) < 3:
+        raise InputError(
+            f"{images.path}: {len(labels)} landmarks with images that can be used; three are needed, two to train on"
+            " and one to hold out"
+        )
     if (landmarks is None) == (fraction is None):
         raise InputError("say how much to hold out: either a number of landmarks or a fraction of them")
     if landmarks is None:
@@ -170,8 +193,8 @@ def _draw_labels(images, landmarks, fraction, queries, generator):
     return np.sort(generator.choice(eligible, landmarks, replace=False))
 
 
-def _link_stores(source, folders):
-    wanted = [(store, folder / store.name) for store in sorted(source.glob("delg_*.h5")) for folder in folders]
+def _link_stores(stores, folders):
+    wanted = [(store, folder / store.name) for store in stores for folder in folders]
     wanted = [(store, link) for store, link in wanted if link.resolve() != store.resolve()]
     for store, link in wanted:
         if os.path.lexists(link):

@@ -133,7 +133,7 @@ def cells(row: dict) -> list[str]:
     maps = []
     for protocol, value in row["map"].items():
         interval = row["interval"][protocol]
-        maps.append("" if value is None else f"{value:.2f} ({interval[0]:.1f}–{interval[1]:.1f})")
+        maps.append("-" if value is None else f"{value:.2f} ({interval[0]:.1f}–{interval[1]:.1f})")
     p = "" if row["p"] is None else "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
     candidates = "all" if row["candidates"] is None else str(row["candidates"])
     return [

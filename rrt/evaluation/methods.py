@@ -17,7 +17,7 @@ from rrt.rerankers.chain import Chain, reorder
 class Measured:
     """results {protocol: ProtocolResult}; rankings {protocol: integers [Q, R]}; prepare_seconds: what is done once for
     the gallery; seconds: of scoring all queries; num_scored: candidates scored, num_rerank: of each query by the last
-    method, None = all."""
+    method, None = all; remark: what a reader of the figures must know."""
 
     results: dict[str, ProtocolResult]
     rankings: dict[str, np.ndarray]
@@ -25,6 +25,7 @@ class Measured:
     seconds: float
     num_scored: int
     num_rerank: int | None
+    remark: str = ""
 
 
 def measure_method(
@@ -68,7 +69,7 @@ def measure_method(
     seconds = time.perf_counter() - prepared
     gallery = len(test.gallery_index)
     results = {name: evaluate(ranking, test.gnd, ks, gallery)[name] for name, ranking in rankings.items()}
-    return Measured(results, rankings, prepared - start, seconds, num_scored, depth)
+    return Measured(results, rankings, prepared - start, seconds, num_scored, depth, method.remark(space))
 
 
 def _shortlists(test, space, whitening):

@@ -294,7 +294,7 @@ def format_table(results, intervals=False):
     rows = []
     for method, by_protocol in results.items():
         for protocol, result in by_protocol.items():
-            interval = ["{}–{}".format(*map(percent, bootstrap_interval(result.aps)))] if intervals else []
+            interval = [interval_text(result.aps)] if intervals else []
             rows.append(
                 [
                     method,
@@ -308,6 +308,12 @@ def format_table(results, intervals=False):
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(_table_line(line, widths) for line in lines)
+
+
+def interval_text(aps):
+    """The bootstrap interval in percent, `64.10–72.52`, or `-` without any query."""
+    low, high = map(percent, bootstrap_interval(aps))
+    return "-" if low == "-" else f"{low}–{high}"
 
 
 def percent(fraction):

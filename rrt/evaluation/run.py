@@ -85,6 +85,8 @@ def evaluate_run(settings: EvaluationSettings) -> EvaluationReport:
         of_rrt = protocol_of_reranking(transformer, test.store) if transformer else {}
         numbers |= _numbers_of(configured, measured, searched, len(test.query_index))
         protocol |= {"num_rerank": measured.num_rerank or len(test.gallery_index)} | of_rrt
+        if measured.remark:
+            protocol["remark"] = measured.remark
         if configured.settings:
             protocol |= {"reranker": configured.label, "reranker_settings": configured.settings}
         details = method_details(configured, measured, len(test.query_index)) | of_rrt

@@ -153,7 +153,7 @@ def as_markdown(rows: list[dict]) -> str:
         if row["store"] and row["gain"][told] is not None:
             low, high = row["gain_interval"][told]
             change = f"{row['gain'][told]:+.2f} ({low:+.1f} to {high:+.1f})"
-        maps = ["" if value is None else f"{value:.2f}" for value in row["map"].values()]
+        maps = ["-" if value is None else f"{value:.2f}" for value in row["map"].values()]
         size = "" if row["file_bytes"] is None else f"{row['file_bytes']:,}"
         lines.append(
             [row["store"], size, row["method"], f"{row['held_bytes']:,}", *maps, change, f"{row['ms_per_query']:.1f}"]

@@ -285,7 +285,7 @@ def list_gldv2_test(images, index_csv, solution_csv, output, usages=USAGES, num_
     position = {image: row for row, image in enumerate(index)}
     gnd = [
         {
-            "bbx": [0.0, 0.0, width - 1.0, height - 1.0],
+            "bbx": [0.0, 0.0, float(width), float(height)],
             "hard": [],
             "junk": [],
             "easy": [position[right] for right in solution[query] if right in position],

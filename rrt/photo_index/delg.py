@@ -95,7 +95,7 @@ def extract_queries(flags: Flags, query_list: str, ground_truth: str, image_dir:
 def _environment() -> dict:
     """Of processes that find this package wherever they start."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "RRT_QUIET": "1"}
 
 
 def _reason_of(messages: str, status: int) -> str:

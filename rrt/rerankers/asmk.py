@@ -23,7 +23,7 @@ from typing import ClassVar
 import numpy as np
 
 from rrt.errors import InputError, check_count
-from rrt.progress import bar
+from rrt.progress import bar, warn
 from rrt.rerankers.base import RerankMethod, SearchSpace, check_local_space
 from rrt.rerankers.codebook import MAKE, Aggregated, Codebook, aggregate, load_codebook
 from rrt.store.checked import read_descriptors
@@ -155,12 +155,24 @@ class Asmk(RerankMethod):
         """The inverted file."""
         self.inverted_file(space)
 
+    def remark(self, space: SearchSpace) -> str:
+        """That the codebook was learned on images of the gallery, where it was."""
+        seen = self.words.count_seen(space.store, space.gallery_index)
+        if not seen:
+            return ""
+        return (
+            f"{self.words.path}: the codebook was learned on {seen} of the {len(space.gallery_index)} images of the"
+            " gallery, so that the figures are too good; learn one on training images"
+        )
+
     def inverted_file(self, space: SearchSpace) -> InvertedFile:
         """That of the space's gallery, made at the first call and kept until one with another space."""
         known, inverted = vars(self).get("_inverted", (None, None))
         if known is not space:
             check_local_space(space, "asmk")
             self.words.check_fits(space.store)
+            if told := self.remark(space):
+                warn(told)
             inverted = InvertedFile(self, space)
             vars(self)["_inverted"] = space, inverted
         return inverted

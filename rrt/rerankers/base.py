@@ -87,6 +87,10 @@ class RerankMethod(ABC):
         """Make what is made once for a gallery (a graph, a codebook's assignments); scores work without it being
         called, too. Raises InputError when the store lacks what the method needs."""
 
+    def remark(self, space: SearchSpace) -> str:
+        """What a reader of its figures on this space must know; mostly nothing."""
+        return ""
+
     @abstractmethod
     def scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
         """For each shortlist float [n], in the order of its candidates. Equal scores keep the order they had."""

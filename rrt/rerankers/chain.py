@@ -24,6 +24,10 @@ class Chain(RerankMethod):
         for method in self.methods:
             method.prepare(space)
 
+    def remark(self, space):
+        """What the methods remark."""
+        return "; ".join(filter(None, (method.remark(space) for method in self.methods)))
+
     def scores(self, space, shortlists):
         """The rank of each candidate in the final order, negative: the first has the largest score."""
         lists = shortlists

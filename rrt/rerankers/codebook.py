@@ -1,5 +1,6 @@
 """Codebooks of visual words (centres of local descriptors, learned by k-means), and images aggregated by them."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ MAKE = "make it with: python tools/train_codebook.py STORE CODEBOOK.npz"
 
 @dataclass(frozen=True)
 class Codebook:
-    """words: float32 [K, D], one visual word a row; origin: {what: text} of the training; path: of its file."""
+    """words: float32 [K, D], one visual word a row; origin: {what: text} of the training; path: of its file; seen:
+    uint64 [N], rising: digests of the images it was learned on, None in files that do not say."""
 
     words: np.ndarray
     origin: dict
     path: Path | None = None
+    seen: np.ndarray | None = None
 
     def __len__(self):
         return len(self.words)
@@ -52,11 +55,16 @@ class Codebook:
                 f"{store.path} have {store.local_dim}; {MAKE}"
             )
 
+    def count_seen(self, store, images: np.ndarray) -> int:
+        """How many of the images (indices in a store) it was learned on, as far as its file says."""
+        return 0 if self.seen is None else int(np.isin(_digests(store, images), self.seen).sum())
+
     def save(self, path) -> Path:
         """Write an .npz, whole or not at all."""
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             origin = {f"origin_{what}": np.array(text) for what, text in self.origin.items()}
-            np.savez(file, allow_pickle=False, words=self.words, **origin)
+            seen = {} if self.seen is None else {"seen": self.seen}
+            np.savez(file, allow_pickle=False, words=self.words, **seen, **origin)
         return Path(path)
 
 
@@ -67,7 +75,7 @@ def load_codebook(path) -> Codebook:
         raise InputError(f"{path}: no such codebook; {MAKE}")
     try:
         with np.load(path, allow_pickle=False) as file:
-            words = file["words"]
+            words, seen = file["words"], file.get("seen")
             origin = {
                 name.removeprefix("origin_"): str(file[name]) for name in file.files if name.startswith("origin_")
             }
@@ -78,7 +86,7 @@ def load_codebook(path) -> Codebook:
             f"{path}: its words are {words.dtype} of shape {words.shape}, or not finite; expected float32 "
             f"[words, dimensions]; {MAKE}"
         )
-    return Codebook(np.ascontiguousarray(words), origin, path)
+    return Codebook(np.ascontiguousarray(words), origin, path, seen)
 
 
 @dataclass(frozen=True)
@@ -165,7 +173,16 @@ def train_codebook(
         "error": f"{stats.at(stats.size() - 1).obj / len(rows):.6f}",
         "faiss": faiss.__version__,
     }
-    return Codebook(words, {what: str(value) for what, value in origin.items()})
+    seen = np.sort(_digests(store, np.arange(len(store)) if images is None else images))
+    return Codebook(words, {what: str(value) for what, value in origin.items()}, seen=seen)
+
+
+def _digests(store, images) -> np.ndarray:
+    """uint64 [n] of the names and sizes of images."""
+    names, sizes = store.names, np.asarray(store.image_size).tolist()
+    told = (f"{names[image]}\0{sizes[image]}".encode() for image in np.asarray(images).tolist())
+    digests = b"".join(hashlib.blake2b(each, digest_size=8).digest() for each in told)
+    return np.frombuffer(digests, np.uint64)
 
 
 def make_codebook(store_path, out_path, list_path=None, **settings):

@@ -33,7 +33,7 @@ class MemoryStore(Store):
     def of(cls, images: Iterable[ImageRecord | StoredImage], local_dim=0) -> "MemoryStore":
         """From ImageRecords and images of stores (``store[name]``), which are read; the same may stand there twice."""
         store = cls.__new__(cls)
-        store._fill((image.record() if isinstance(image, StoredImage) else image for image in images), local_dim)
+        store._fill(images, local_dim)
         return store
 
     def _fill(self, records, local_dim):

@@ -84,7 +84,10 @@ class Skipped:
 
 
 def shaped_record(path, record):
-    """The record as arrays that fit together, none of their values looked at; InputError naming the image."""
+    """The record, read where it is an image of a store, as arrays that fit together, none of their values looked at;
+    InputError naming the image."""
+    if isinstance(record, StoredImage):
+        record = record.record()
     where = f"{path}: '{record.name}'"
     columns = {name: np.asarray(getattr(record, name)) for name in ("global_", *LOCAL_COLUMNS)}
     count = len(columns["attention"])

@@ -15,7 +15,15 @@ from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
 from rrt.progress import bar
 from rrt.store.file import Sizes, create_file, remove_leftovers, remove_parts, write_finished
-from rrt.store.records import ImageRecord, Skipped, check_equal_sizes, limited, packed_columns, shaped_record
+from rrt.store.records import (
+    ImageRecord,
+    Skipped,
+    StoredImage,
+    check_equal_sizes,
+    limited,
+    packed_columns,
+    shaped_record,
+)
 from rrt.store.schema import (
     COLUMNS,
     COMPRESSIONS,
@@ -87,7 +95,7 @@ class PartWriter:
         return [part for part in range(self.num_parts) if part not in present]
 
     def write_part(self, part, records):
-        """Write one part: an ImageRecord or Skipped for each image of the block, in any order.
+        """Write one part: an ImageRecord, an image of a store, or Skipped for each image of the block, in any order.
 
         Raises InputError naming the image when numbers are not finite or shapes do not fit.
         """
@@ -99,7 +107,7 @@ class PartWriter:
                 f"{self._part_path(part)}: the records are not those of the block (first difference '{wrong[0]}')"
             )
         ordered = [by_name[name] for name in expected]
-        kept = [shaped_record(self.path, record) for record in ordered if isinstance(record, ImageRecord)]
+        kept = [shaped_record(self.path, record) for record in ordered if not isinstance(record, Skipped)]
         columns = packed_columns(self.path, kept, self.local_dtype, self.max_local)
         left_out = [[record.name, record.reason] for record in ordered if isinstance(record, Skipped)]
         with atomic_path(self._part_path(part)) as temporary:
@@ -214,14 +222,18 @@ def _agreed(path, kind, known, found):
 def write_store(
     path, records, desc_name="", settings=None, local_dtype="float16", model_sha256="", max_local=None, compression=None
 ):
-    """Write a store in one go from a list of ImageRecord (and Skipped), replacing what stands at `path` -> path.
+    """Write a store in one go from ImageRecords, images of stores (`store[:3]`) and Skipped, replacing what stands at
+    `path` -> path.
 
     The other arguments are those of PartWriter and its merge; the bytes are those that parts would give.
     """
-    path = Path(path)
+    path, records = Path(path), list(records)
+    for record in records:
+        if not isinstance(record, ImageRecord | StoredImage | Skipped):
+            raise InputError(f"{path}: {record!r} is no image to write; give an ImageRecord, or store[...] of a store")
     _check_request(path, [record.name for record in records], local_dtype, max_local, compression)
     settings = canonical_settings(path, _with_limit(settings or {}, max_local))
-    kept = [shaped_record(path, record) for record in records if isinstance(record, ImageRecord)]
+    kept = [shaped_record(path, record) for record in records if not isinstance(record, Skipped)]
     skipped = [record for record in records if isinstance(record, Skipped)]
     num_local = sum(int(limited(len(record.attention), max_local)) for record in kept)
     sizes = Sizes([record.name for record in kept], num_local, *check_equal_sizes(path, kept))

@@ -174,6 +174,32 @@ def test_work_in_one_piece_shows_how_long_it_takes(terminal, monkeypatch):
     assert "means:  50%" in terminal.getvalue() and "2/4" in terminal.getvalue()
 
 
+def test_a_log_gets_a_line_now_and_then_and_no_bars(terminal, monkeypatch):
+    log = io.StringIO()
+    with redirect_stderr(log):
+        assert list(progress.bar(range(3), "short", "step")) == [0, 1, 2]
+        with progress.waiting("solving"):
+            pass
+    assert log.getvalue() == ""
+    for name, value in (("LINES_EVERY", 0.1), ("TICK", 0.02)):
+        monkeypatch.setattr(progress, name, value)
+    with redirect_stderr(log):
+        for _ in progress.bar(range(8), "long", "step"):
+            time.sleep(0.06)
+        with progress.bar(what="a.tar", unit="B", total=4096) as outer, progress.waiting("solving"):
+            time.sleep(0.3)
+            outer.update(2048)
+        assert list(progress.bar(range(3), "hidden", shown=False)) == [0, 1, 2]
+        progress.set_quiet(True)
+        for _ in progress.bar(range(3), "quiet", "step"):
+            time.sleep(0.06)
+    lines = log.getvalue().splitlines()
+    assert 2 <= sum(line.startswith("long: ") for line in lines) <= 5 and "\r" not in log.getvalue()
+    assert re.fullmatch(r"long: \d\d %, [2-7] of 8step \[00:00<00:00\]", lines[0]), lines
+    assert {line.split(":")[0] for line in lines} == {"long", "solving", "a.tar"}
+    assert "a.tar: 50 %, 2.00k of 4.00kB [00:00<00:00]" in lines
+
+
 def test_a_fault_of_work_in_one_piece_comes_through(terminal):
     with pytest.raises(ZeroDivisionError), redirect_stderr(terminal), progress.waiting("solving"):
         raise ZeroDivisionError

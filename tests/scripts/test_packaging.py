@@ -145,6 +145,21 @@ def test_a_second_run_installs_nothing(install):
     assert install() == (0, 0, "")
 
 
+def test_the_environment_of_another_clone_is_left_alone(install):
+    install()
+    other = install.clone.with_name("other")
+    shutil.copytree(install.clone, other, ignore=shutil.ignore_patterns(".venv*"))
+    (other / ".venv").symlink_to(install.clone / ".venv")
+    status, calls, error = install(folder=other)
+    assert (status, calls) == (1, 0) and "environment of another clone" in error and error.count("\n") == 1
+    assert install() == (0, 0, "")  # it is as it was
+    (other / ".venv").unlink()
+    (other.with_name("disk")).mkdir()
+    (other / ".venv").symlink_to(other.with_name("disk"))
+    assert install(folder=other)[:2] == (0, 2)
+    assert install(folder=other) == (0, 0, "")
+
+
 @pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml"])
 def test_changed_requirements_are_installed(install, name):
     install()

@@ -74,11 +74,26 @@ def test_pictures_go_in_and_a_measured_result_comes_out(scenes, python):
     for name, label in zip(images.names, images.labels):
         (photos / f"landmark {label}").mkdir(parents=True, exist_ok=True)
         shutil.copy(tmp_path / "data/scenes_train" / name, photos / f"landmark {label}")
-    (photos / "landmark 0" / "broken.jpg").write_bytes(b"no image")
+    whole = next((photos / "landmark 1").iterdir()).read_bytes()
+    bad = {
+        "no.jpg": b"no image",
+        "cut.jpg": whole[: len(whole) // 2],
+        "x.heic": b"\0\0\0\x18ftypheic",
+        "empty.png": b"",
+    }
+    for landmark in (0, 1, 2):
+        for name, data in bad.items():
+            (photos / f"landmark {landmark}" / name).write_bytes(data)
     done = quickstart(tmp_path, python, photos, QUERIES="1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "broken.jpg" in done.stdout
+    for name in bad:
+        assert f"skipped landmark 0/{name}: " in done.stdout or "3 .heic" in done.stdout
     assert "| RRT    | Medium" in done.stdout
+    listed = [path.read_text() for part in ("train", "test") for path in tmp_path.glob(f"data/my_photos_{part}/*.txt")]
+    assert len(listed) == 3 and not any(name in text for name in bad for text in listed)
+    assert (tmp_path / "logs/quickstart_my_photos/report/index.html").exists()
+    for line in ("report/index.html", f"tools/search.py build '{photos}' --index '{photos}.index'", "experiment.py -F"):
+        assert line in done.stdout
 
 
 @pytest.mark.slow
@@ -97,6 +112,16 @@ def test_the_report_of_its_result_works_in_a_browser(scenes, browser, tmp_path):
     folder, _ = scenes
     make_report([folder / "logs/quickstart_scenes"], tmp_path / "report", folder / "data/scenes_test")
     check_report(browser, tmp_path / "report", read_image_list(folder / "data/scenes_test/test_query.txt").names)
+
+
+def test_fewer_than_three_landmarks_are_told_at_once(tmp_path):
+    for name in ("a/x.jpg", "b/x.jpg", "@eaDir/x.jpg", ".trash/x.jpg", "__MACOSX/x.jpg"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True)
+        (tmp_path / "photos" / name).touch()
+    (tmp_path / "photos/empty").mkdir()
+    done = quickstart(tmp_path, "unused", tmp_path / "photos")
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr.count("\n") == 1
+    assert "photos: 2 landmarks (sub-folders with photographs); three are needed" in done.stderr
 
 
 def test_a_missing_folder_is_one_line(tmp_path):

@@ -279,7 +279,7 @@ class TestGldv2Test:
         assert [name[-20:-4] for name in loaded.query.names] == [queries[0], queries[2]]
         assert loaded.truth.imlist == index and loaded.gallery.names[0].startswith(f"index/{index[0][0]}/")
         assert [entry["easy"].tolist() for entry in loaded.truth.gnd] == [[3, 1], [1]]
-        assert loaded.truth.gnd[0]["bbx"] == [0, 0, 19, 9] and loaded.gallery.labels.tolist() == [-1] * 6
+        assert loaded.truth.gnd[0]["bbx"] == [0, 0, 20, 10] and loaded.gallery.labels.tolist() == [-1] * 6
 
     def test_usages_choose_the_queries(self, tmp_path):
         _, queries, paths = self.make(tmp_path)

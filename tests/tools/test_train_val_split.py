@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
 from rrt.datasets.split import split_in_folds, train_val_split
 from rrt.errors import InputError
+from rrt.formats.ground_truth import pixel_box
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.formats.revisited import load_revisited_set
 from rrt.store.store import Store
@@ -43,7 +44,7 @@ def check(images, split, queries, distractors):
         assert entry["easy"].tolist() == np.flatnonzero(val.gallery.labels == label).tolist() != []
         assert len(entry["hard"]) == len(entry["junk"]) == 0
         x1, y1, x2, y2 = entry["bbx"]
-        assert [int(x2 - x1 + 1), int(y2 - y1 + 1)] == size
+        assert (x1, y1, x2, y2) == pixel_box(entry) == (0, 0, *size)  # the whole image, as an extraction crops it
     return val
 
 
@@ -202,3 +203,20 @@ def test_a_file_in_the_way_of_a_link_is_left_alone(tmp_path):
     with pytest.raises(InputError, match="stands in the way"):
         train_val_split(tmp_path / "train.txt", tmp_path / "t", tmp_path / "v", landmarks=1, link_stores=True)
     assert (tmp_path / "v" / "delg_test.h5").read_bytes() == b"mine" and not (tmp_path / "t").exists()
+
+
+def test_images_that_a_store_does_not_hold_leave_the_lists(tmp_path):
+    names = [f"{landmark}/{image}.jpg" for landmark in "abcd" for image in range(3)]
+    write_image_list(tmp_path / "all.txt", names, np.repeat(np.arange(4), 3), [(640, 480)] * 12)
+    store = make_store(tmp_path, names=names[:4] + names[6:], desc_name="x")
+    split = train_val_split(
+        tmp_path / "all.txt", tmp_path / "train", tmp_path / "val", landmarks=2, queries=1, store=store.path
+    )
+    assert split.num_left_out == 2 and split.num_train + split.num_query + split.num_gallery == 10
+    for folder in ("train", "val"):
+        assert Store(tmp_path / folder / "delg_x.h5").names == store.names
+    listed = [name for path in (split.train, split.query, split.gallery) for name in read_image_list(path).names]
+    assert sorted(listed) == sorted(store.names)
+    few = make_store(tmp_path, names=names[:6], desc_name="few")
+    with pytest.raises(InputError, match="all.txt: 2 landmarks with images that can be used; three are needed"):
+        train_val_split(tmp_path / "all.txt", tmp_path / "train", tmp_path / "val", landmarks=1, store=few.path)

@@ -136,7 +136,7 @@ class TestReading:
             use_local=True,
             use_global=False,
         )
-        assert (found.layer_name, found.iou_threshold, found.is_tf2_exported) == ("", 1.0, False)
+        assert (found.layer_name, found.settings.iou_threshold, found.is_tf2_exported) == ("", 1.0, False)
 
     def test_every_field_arrives(self, tmp_path):
         write_pca_files(tmp_path, 8, 6)
@@ -160,6 +160,7 @@ class TestReading:
             global_scales=(1,),
             max_features=9,
             score_threshold=0.1,
+            iou_threshold=0.7,
             max_image_size=800,
             min_image_size=400,
             square_images=True,
@@ -170,7 +171,7 @@ class TestReading:
             global_pca=read_pca(tmp_path / "mean.datum", tmp_path / "pca_proj_mat.datum", 4),
         )
         assert found.settings == expected
-        assert (found.layer_name, found.iou_threshold, found.is_tf2_exported) == ("block3", 0.7, True)
+        assert (found.layer_name, found.is_tf2_exported) == ("block3", True)
 
     def test_single_precision_numbers_come_back_as_they_were_written(self, tmp_path):
         settings = read_delf_config(written(tmp_path, DELG)).settings

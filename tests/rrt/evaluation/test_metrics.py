@@ -299,3 +299,5 @@ def test_a_measure_without_queries_is_a_dash():
         (1,),
     )
     assert format_table({"a": {"hard": empty}}).splitlines()[2].count(" -") == 3
+    cells = [cell.strip() for cell in format_table({"a": {"hard": empty}}, intervals=True).splitlines()[2].split("|")]
+    assert cells == ["", "a", "Hard", *["-"] * 4, ""]

@@ -11,7 +11,7 @@ from rrt.commands import train_codebook as tool
 from rrt.errors import InputError
 from rrt.formats.lists import write_image_list
 from rrt.rerankers import asmk as module
-from rrt.rerankers import make_method
+from rrt.rerankers import make_chain, make_method
 from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.codebook import Codebook, load_codebook, make_codebook, train_codebook
 from rrt.store import checked
@@ -258,3 +258,22 @@ def test_what_is_no_codebook_is_refused(tmp_path):
 def test_training_refuses_nonsense(tmp_path):
     with pytest.raises(InputError, match="iterations 0"):
         train_codebook(make_store(tmp_path), 2, iterations=0)
+
+
+def test_a_codebook_learned_on_the_gallery_is_named_with_a_warning(tmp_path, capsys):
+    store = make_store(tmp_path, n=6, local_dim=DIM)
+    made, space = tmp_path / "c.npz", SearchSpace(store, np.arange(2), np.arange(2, 6))
+    write_image_list(tmp_path / "train.txt", store.names[:2] + store.names[5:], [0, 0, 1], [(640, 480)] * 3)
+    for list_path, seen in ((None, 4), (tmp_path / "train.txt", 1)):
+        make_codebook(store.path, made, list_path, size=4)
+        method = make_method("asmk", {"codebook": str(made)})
+        method.prepare(space)
+        told = f"{made}: the codebook was learned on {seen} of the 4 images of the gallery"
+        assert told in capsys.readouterr().err and told in make_chain("asmk+asmk", {"asmk": {"codebook": made}}).remark(
+            space
+        )
+    other = SearchSpace(make_store(tmp_path, names=["a", "b", "c"], local_dim=DIM), np.arange(1), np.arange(1, 3))
+    method.prepare(other)
+    assert capsys.readouterr().err == "" and method.remark(other) == ""
+    Codebook(load_codebook(made).words, {}).save(made)  # as those of before, which do not say
+    assert make_method("asmk", {"codebook": str(made)}).remark(space) == ""

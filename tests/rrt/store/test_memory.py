@@ -11,6 +11,9 @@ from builders import make_records, make_store, unit_rows
 from rrt import ImageRecord, InputError, MemoryStore, StoredImage
 from rrt.network.pairs import read_images
 from rrt.store.checked import check_finite
+from rrt.store.records import Skipped
+from rrt.store.store import Store
+from rrt.store.writer import PartWriter, write_store
 
 COUNTS = [4, 0, 7, 1, 3]
 
@@ -130,3 +133,24 @@ class TestImagesOfAStore:
     def test_what_is_not_there_is_refused(self, store, key, what):
         with pytest.raises(InputError, match=what):
             store[key]
+
+
+def test_images_of_stores_are_written_like_records_and_anything_else_is_refused(tmp_path):
+    store = make_store(tmp_path, n=5, num_local=[3, 0, 5, 2, 4])
+    for images, names in (
+        (store[:3], store.names[:3]),
+        ((store[4], store[1].record(), Skipped("x", "cut off")), ["jpg/img_004.jpg", "jpg/img_001.jpg"]),
+        (store, store.names),
+    ):
+        written = Store(write_store(tmp_path / "some.h5", images))
+        assert written.names == names
+        for image in written:
+            for column, values in vars(store[image.name].record()).items():
+                np.testing.assert_array_equal(getattr(image.record(), column), values)
+    writer = PartWriter(tmp_path / "parts.h5", store.names[:2], {}, block=2)
+    writer.write_part(0, store[:2])
+    assert Store(writer.merge()).names == store.names[:2]
+    for wrong in (store.names[:2], [None], [store]):
+        with pytest.raises(InputError, match="is no image to write"):
+            write_store(tmp_path / "wrong.h5", wrong)
+    assert not (tmp_path / "wrong.h5").exists()
