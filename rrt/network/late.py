@@ -7,6 +7,8 @@ their weights after the transformer, and g the global descriptors,
     z(q, x) = t ((m(q, x) - m_0) / m_1 + a (<g^q, g^x> - g_0) / g_1) + b
 
 m is the late interaction of ColBERT (Khattab and Zaharia, SIGIR 2020, section 3.3), weighted, z the logit. The
+weights of an image are the softmax of r tanh(u_i / r), u_i from the transformer, so that no descriptor counts more
+than e^2r times another: labels of few landmarks would otherwise have it believe a handful of descriptors. The
 transformer adds to a descriptor, and its last projections start from zero: a new network gives every descriptor as it
 is and the same weight, so that m is exactly what plain matching gives (``rrt.rerankers.maxsim``), and training begins
 there. Nothing of an image depends on the other, so a gallery is encoded once (``LATE.encode``).
@@ -74,8 +76,9 @@ class LATE(nn.Module):
     """The network; the defaults are for the published sizes of descriptors.
 
     ``num_local_features`` is also the width. positions: the transformer sees where in the image a descriptor lies
-    (``rrt.network.pairs.normalised_positions``); symmetric: both directions of the matching count; global_weight: a,
-    0 = local descriptors alone; learn_global_weight: whether training moves it. The four standardising constants are no
+    (``rrt.network.pairs.normalised_positions``); vectors: it changes descriptors, beside weighing them; weight_range:
+    r, 0 = every descriptor weighs the same; symmetric: both directions of the matching count; global_weight: a, 0 =
+    local descriptors alone; learn_global_weight: whether training moves it. The four standardising constants are no
     settings but part of the weights: a training sets them (``standardise``), and they are 0 and 1 before.
     """
 
@@ -89,6 +92,8 @@ class LATE(nn.Module):
         dropout: float = 0.0,
         activation: str = "relu",
         positions: bool = True,
+        vectors: bool = True,
+        weight_range: float = 3.0,
         symmetric: bool = True,
         global_weight: float = 1.0,
         learn_global_weight: bool = False,
@@ -100,6 +105,10 @@ class LATE(nn.Module):
         check_architecture(self.settings)
         if not math.isfinite(global_weight) or global_weight < 0:
             raise InputError(f"model.global_weight={global_weight}: must not be negative")
+        if not math.isfinite(weight_range) or weight_range < 0:
+            raise InputError(f"model.weight_range={weight_range}: must not be negative; 0 weighs all alike")
+        if not vectors and not weight_range:
+            raise InputError("model.vectors=False model.weight_range=0: then there is nothing to learn")
         self.remap = nn.Linear(num_global_features, dim)
         self.scale_encoder = nn.Embedding(NUM_SCALES, dim)
         self.position_encoder = nn.Linear(4 * len(_PERIODS), dim) if positions else None
@@ -123,6 +132,8 @@ class LATE(nn.Module):
         self.log_temperature, self.bias = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
         for zero in (*self.change.parameters(), *self.weigh.parameters()):
             nn.init.zeros_(zero)
+        for part, learned in ((self.change, vectors), (self.weigh, weight_range > 0)):
+            part.requires_grad_(learned)
         self.global_weight = nn.Parameter(torch.tensor(float(global_weight)), requires_grad=learn_global_weight)
         self.constants: torch.Tensor
         self.register_buffer("constants", torch.tensor([0.0, 1.0, 0.0, 1.0]))
@@ -161,9 +172,13 @@ class LATE(nn.Module):
         order, local_rows = (torch.from_numpy(rows).to(device) for rows in (order, np.flatnonzero(~is_global)))
         packing = Packing.of(counts + 1, device)
         out = self.encoder.all_rows(tokens.index_select(0, order), packing).index_select(0, local_rows)
-        vectors = F.normalize(unit + self.change(out).float(), dim=-1, eps=1e-12)
+        vectors = unit
+        if self.settings["vectors"]:
+            vectors = F.normalize(unit + self.change(out).float(), dim=-1, eps=1e-12)
         owner = torch.from_numpy(np.repeat(np.arange(number), counts)).to(device)
-        return Encoded(vectors, _softmax(self.weigh(out).float().squeeze(1), owner, number), global_, images.offsets)
+        logits, most = self.weigh(out).float().squeeze(1), self.settings["weight_range"]
+        logits = most * torch.tanh(logits / most) if most else 0 * logits
+        return Encoded(vectors, _softmax(logits, owner, number), global_, images.offsets)
 
     def pair_logits(self, images: ImageBatch, query: np.ndarray, candidate: np.ndarray, device="cpu") -> torch.Tensor:
         """Logits [pairs] of the images (query[i], candidate[i]), each image encoded once."""

@@ -26,6 +26,10 @@ class ModelSettings:
     normalize_before: bool = setting("normalise before a layer's parts instead of behind them", default=False)
 
     positions: bool = setting("of LATE: it sees where in the image a descriptor lies", default=True)
+    vectors: bool = setting("of LATE: it changes descriptors, beside weighing them", default=True)
+    weight_range: float = setting(
+        "of LATE: no descriptor weighs more than e^(2 r) times another of its image; 0: all the same", default=3.0, ge=0
+    )
     symmetric: bool = setting("of LATE: matches count in both directions", default=True)
     global_weight: float = setting(
         "of LATE: weight of the global similarity beside the matching, both standardised", default=1.0, ge=0

@@ -24,7 +24,8 @@ ALIGNMENT = 64
 class PairBatch:
     """Pairs (query[i], candidate[i]) of the images of a batch, labels float32: 1 = same landmark.
 
-    list_size K above 0: the labels are a teacher's scores, and every K pairs in turn are a list, of one query.
+    list_size K above 0: every K pairs in turn are a list, of one query; the labels of a batch made so are a teacher's
+    scores.
     joined_pairs: pairs of the whole step, over all processes that share it; a process' share may be smaller than the
     others', in an epoch's last step even empty, so the mean loss of a step is the sum over all shares by this number.
     """
@@ -45,6 +46,13 @@ class PairBatch:
         labels[: len(triplets)] = 1
         joined = len(triplets) if joined_triplets is None else joined_triplets
         return PairBatch(images, np.tile(anchors, others.shape[1]), others.T.ravel(), labels, joined * others.shape[1])
+
+    def by_anchor(self) -> "PairBatch":
+        """The pairs of triplets, which stand positives first, as lists: an anchor's positive and its negatives."""
+        number = int(self.labels.sum())
+        order = np.arange(len(self.labels)).reshape(-1, number).T.ravel()
+        pairs = self.query[order], self.candidate[order], self.labels[order]
+        return PairBatch(self.images, *pairs, self.joined_pairs, len(order) // number)
 
     def logits(self, model, device="cpu") -> torch.Tensor:
         """Logits [pairs], each image embedded once."""

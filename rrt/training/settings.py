@@ -36,7 +36,9 @@ class TrainSettings:
     )
     max_norm: float = setting(default=0.0)
     no_bias_decay: bool = setting("spare biases and norms the weight decay", default=False)
-    loss: Literal["bce"] = setting(default="bce")
+    loss: Literal["bce", "softmax"] = setting(
+        "bce: of each pair; softmax: of an anchor's positive among its negatives (give more than one)", default="bce"
+    )
     seed: int = setting(default=0)
     planted_steps: int = setting("batches of planted correspondences before the first epoch of triplets", default=0)
     planted_fraction: float = setting("share of the batches that stay planted afterwards", default=0.0)

@@ -8,6 +8,7 @@ summed in a fixed order, so that a run gives the same bits whatever the number o
 import copy
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -28,8 +29,9 @@ class GradientComputer:
     """Sums gradients of batches into ``parameter.grad``.
 
     precision: of ``rrt.network.precision``; ``precision`` afterwards says what ``auto`` came to. label_smoothing: see
-    ``pair_losses``. compile: torch.compile for the rows after attention. distil: how lists of a teacher are learned.
-    The scaler keeps float16's small gradients from vanishing, and does nothing in other precisions.
+    ``pair_losses``. compile: torch.compile for the rows after attention. distil: how lists of a teacher are learned;
+    loss: of labels, bce of each pair or softmax of an anchor's positive among its negatives. The scaler keeps
+    float16's small gradients from vanishing, and does nothing in other precisions.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class GradientComputer:
         label_smoothing=0.0,
         compile=False,
         distil: DistilSettings | None = None,
+        loss: str = "bce",
     ):
         self.model = model
         self.device = torch.device(device)
         self.precision = resolve_precision(precision, self.device)
         self.label_smoothing = label_smoothing
         self.distil = distil or DistilSettings()
+        self.loss = loss
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.network = model
@@ -67,14 +71,19 @@ class GradientComputer:
         """
         if not len(batch.labels):
             return torch.zeros(2, dtype=torch.float64, device=self.device)
+        loss_of = self._pair_loss
+        if batch.list_size:
+            loss_of = self._teacher_loss
+        elif self.loss == "softmax":
+            batch, loss_of = batch.by_anchor(), self._anchor_loss
         if self.device.type == "cuda":
-            loss, correct = self._loss(batch, joined_pairs)
+            loss, correct = self._loss(batch, joined_pairs, loss_of)
             self.scaler.scale(loss).backward()
             return torch.stack([loss.detach().double(), correct.double()])
         parts = micro_batches(batch, BATCH_TOKENS)
         sums = torch.zeros(2, dtype=torch.float64)
         compute = self._pool.map if self._pool else map
-        for gradients, figures in compute(self._gradients, parts, [joined_pairs] * len(parts)):
+        for gradients, figures in compute(self._gradients, parts, repeat(joined_pairs), repeat(loss_of)):
             sums += figures
             for parameter, gradient in zip(self.parameters, gradients):
                 if parameter.grad is None:
@@ -100,21 +109,28 @@ class GradientComputer:
             self._pool = None
             torch.set_num_threads(before)
 
-    def _gradients(self, batch, joined_pairs):
-        loss, correct = self._loss(batch, joined_pairs)
+    def _gradients(self, batch, joined_pairs, loss_of):
+        loss, correct = self._loss(batch, joined_pairs, loss_of)
         gradients = torch.autograd.grad(self.scaler.scale(loss), self.parameters)
         return gradients, torch.stack([loss.detach().double(), correct.double()])
 
-    def _loss(self, batch, joined_pairs):
+    def _loss(self, batch, joined_pairs, loss_of):
         labels = torch.from_numpy(batch.labels).to(self.device, non_blocking=True)
         half = self.precision != "float32"
         with torch.autocast(self.device.type, DTYPES[self.precision] if half else None, enabled=half):
             logits = batch.logits(self.network, self.device)
-        if size := batch.list_size:
-            losses, in_order = list_losses(logits.float().view(-1, size), labels.view(-1, size), self.distil)
-            return losses.sum() * size / joined_pairs, in_order.sum() * size
-        loss = pair_losses(logits.float(), labels, self.label_smoothing).sum() / joined_pairs
-        return loss, ((logits.detach() > 0) == (labels > 0.5)).sum()
+        size = batch.list_size or 1
+        losses, right = loss_of(logits.float().view(-1, size), labels.view(-1, size))
+        return losses.sum() * size / joined_pairs, right.sum() * size
+
+    def _pair_loss(self, logits, labels):
+        return pair_losses(logits, labels, self.label_smoothing), (logits.detach() > 0) == (labels > 0.5)
+
+    def _teacher_loss(self, logits, targets):
+        return list_losses(logits, targets, self.distil)
+
+    def _anchor_loss(self, logits, labels):
+        return anchor_losses(logits, self.label_smoothing), (logits[:, :1] > logits[:, 1:]).float().mean(1)
 
 
 def pair_losses(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
@@ -122,6 +138,13 @@ def pair_losses(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0
     et al., "Rethinking the Inception Architecture", section 7, for two classes)."""
     targets = labels * (1 - smoothing) + smoothing / 2 if smoothing else labels
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def anchor_losses(logits: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+    """Cross-entropy [n] of the first of each row [n, K], an anchor's positive, among its negatives (van den Oord, Li
+    and Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018, equation 4)."""
+    first = logits.new_zeros(len(logits), dtype=torch.long)
+    return F.cross_entropy(logits, first, reduction="none", label_smoothing=smoothing)
 
 
 def list_losses(

@@ -91,6 +91,7 @@ class Trainer:
             settings.label_smoothing,
             settings.compile,
             settings.distil,
+            settings.loss,
         )
         self.optimizer = make_optimizer(model, settings)
         self.averaged = None

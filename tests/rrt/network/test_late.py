@@ -1,5 +1,7 @@
 """rrt/network/late.py and late_scorer.py: LATE begins as plain matching, however a pair is scored."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -212,3 +214,29 @@ def test_wrong_sizes_and_settings_are_one_line(store, tmp_path):
             network(**settings)
     with pytest.raises(InputError, match="model.initialisation=matching: is of model.RRT"):
         make_network(NETWORK, "matching")
+
+
+def test_no_descriptor_weighs_more_than_the_range_allows_and_a_range_of_0_weighs_all_alike(store):
+    images = read_images(store, np.arange(4), None, positions=True)
+    for most in (0.0, 0.5, 2.0):
+        made = network(weight_range=most)
+        for std in (0.1, 100.0):
+            with torch.no_grad():
+                made.weigh.weight.normal_(std=std)
+                weights = made.encode(images).weights
+            own = [weights[start:end] for start, end in zip(images.offsets, images.offsets[1:]) if end > start]
+            ratios = torch.stack([each.max() / each.min() for each in own])
+            assert (ratios <= math.exp(2 * most) * 1.001).all()
+            assert most == 0 or std == 100 or (ratios > 1.01).all()
+
+
+def test_without_vectors_the_descriptors_stay_as_they_are(store):
+    images = read_images(store, np.arange(4), None, positions=True)
+    made = network(vectors=False)
+    assert not any(parameter.requires_grad for parameter in made.change.parameters())
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter))
+        found = made.encode(images).vectors
+    unit = torch.nn.functional.normalize(torch.as_tensor(images.descriptors).float(), dim=1)
+    torch.testing.assert_close(found, unit)

@@ -14,9 +14,11 @@ from reranking import NETWORK, make_batch, make_dataset, make_source
 
 from rrt.network.feedforward import CACHED_ROWS, CachedFeedForward
 from rrt.network.model import RRT
+from rrt.network.pairs import read_images
+from rrt.training.batches import PairBatch
 from rrt.training.log import Meter
 from rrt.training.settings import TrainSettings
-from rrt.training.step import GradientComputer, micro_batches, pair_losses
+from rrt.training.step import GradientComputer, anchor_losses, micro_batches, pair_losses
 from rrt.training.trainer import Trainer
 
 
@@ -177,3 +179,27 @@ def test_compiled_training_gives_the_same_gradient(batches, monkeypatch):
     _, compiled = gradients(model, batches, compile=True)
     for left, right in zip(compiled, plain):
         torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-4)
+
+
+def test_softmax_is_the_cross_entropy_of_an_anchors_positive_among_its_negatives():
+    logits = torch.tensor([[1.0, 0.0, -1.0], [0.0, 2.0, 0.5]])
+    expected = [-math.log(math.e / (math.e + 1 + math.exp(-1))), -math.log(1 / (1 + math.exp(2) + math.exp(0.5)))]
+    torch.testing.assert_close(anchor_losses(logits), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("tokens", (1, 10**6))
+def test_softmax_compares_the_pairs_of_one_anchor_in_small_batches_as_in_one(source, monkeypatch, tokens):
+    triplets = np.array([[0, 1, 2, 3], [4, 5, 6, 7]])
+    images = read_images(source.train.store, source.train.index[:8], 6)
+    batch = PairBatch.of_triplets(images, triplets)
+    model = make_model()
+    logits = [[model_logit(model, images, row[0], other) for other in row[1:]] for row in triplets]
+    expected = anchor_losses(torch.stack([torch.stack(row) for row in logits])).mean()
+    monkeypatch.setattr("rrt.training.step.BATCH_TOKENS", tokens)
+    monkeypatch.setattr("rrt.training.step.SMALLEST_TOKENS", tokens)
+    found = GradientComputer(model, loss="softmax").add(batch, batch.joined_pairs)
+    assert found[0].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def model_logit(model, images, query, candidate):
+    return model.pair_logits(images, np.array([query]), np.array([candidate]))[0]
