@@ -1,10 +1,10 @@
 # What the scripts on a folder of photographs (real_photos.sh, train_landmarks.sh) share, sourced with $source (the folder) set:
-# $train, $val and $test with their lists and ground truth; six training landmarks are held out for every choice (HELD_OUT=).
+# $train, $views (of $train), $val and $test with their lists and ground truth; six training landmarks are held out for every choice (HELD_OUT=).
 # $backbone (BACKBONE=, lite0) names the descriptors, $log is the folder of results, ${whitened[@]} the setting of their whitening.
 for file in train.txt test_query.txt test_gallery.txt gnd_landmarks.pkl; do
     [ -e "$source/$file" ] || { echo "error: $source/$file: no such file; the folder must hold it (data/README.md)" >&2; exit 1; }
 done
-train=$data/landmarks_train val=$data/landmarks_val test=$data/landmarks_test
+train=$data/landmarks_train views=$data/landmarks_train_views val=$data/landmarks_val test=$data/landmarks_test
 stage "holding out training landmarks for every choice"
 # shellcheck disable=SC2086
 "$py" tools/train_val_split.py "$source/train.txt" "$train" "$val" --name landmarks_val \

@@ -3,18 +3,26 @@
 #   bash rrt_scripts/train_landmarks.sh DATA [SETTINGS of experiment.py, as name=value]
 # DATA holds train.txt, test_query.txt, test_gallery.txt, gnd_landmarks.pkl and their images. Every setting is chosen on held-out training
 # landmarks (landmarks_val), the test landmarks are measured once, at the end. Writes below data/ and logs/; goes on where it was.
+# Photographs without labels, a folder that holds none of these files but train.txt, or a list of paths, go to train_photographs.sh.
 # Settings by environment (relative paths start from the repository):
 #   DATA, LOGS  folders of the data sets (data) and of the results (logs); those of this script are landmarks_* and rrt_landmarks below them
 #   BACKBONE    lite0, the shipped model (default); any other name: of the descriptors that a DELG weight file gives, as r50
 #   WEIGHTS     that DELG weight file, of delg_extract/train.py; not needed where the stores are there
 #   TRAINING    settings of experiment.py instead of those in rrt_scripts/recipes/real_photos.txt
+#   VIEWS       options of tools/make_views.py for the training photographs (--views 2 --size 480; when empty: none are made)
 #   HELD_OUT    options of tools/train_val_split.py (--landmarks 6 --queries 8 --distractors 400)
 #   WHITENING   options of tools/learn_whitening.py (--dim 700 --power 0.1; with lite0, or when empty: none is learned)
 set -euo pipefail
 fail() { echo "error: $1" >&2; exit 1; }
 case ${1:-} in
-    -h|--help|"") sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [ -n "${1:-}" ]; exit ;;
+    -h|--help|"") sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [ -n "${1:-}" ]; exit ;;
 esac
+if [ -f "$1" ]; then exec bash "$(dirname "${BASH_SOURCE[0]}")/train_photographs.sh" "$@"; fi
+if [ -d "$1" ] && ! [ -e "$1/test_query.txt" ] && ! [ -e "$1/test_gallery.txt" ] && ! [ -e "$1/gnd_landmarks.pkl" ]; then
+    listed=$1
+    [ ! -e "$1/train.txt" ] || listed=$1/train.txt
+    exec bash "$(dirname "${BASH_SOURCE[0]}")/train_photographs.sh" "$listed" "${@:2}"
+fi
 source=$(cd "$1" 2>/dev/null && pwd) || fail "$1: no such folder; give the folder that holds train.txt and test_query.txt"
 shift
 source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
@@ -34,17 +42,25 @@ fi
 source rrt_scripts/landmarks.sh
 
 if [ "$backbone" = lite0 ]; then
-    extract() { "$py" tools/extract.py --model lite0 --image_dir "$source" "$@"; }
+    extract() { "$py" tools/extract.py --model lite0 "$@"; }
 else
     extract() {
-        "$py" delg_extract/extract.py --weights "$WEIGHTS" --image_dir "$source" --max_image_size 384 --max_features 500 \
+        "$py" delg_extract/extract.py --weights "$WEIGHTS" --max_image_size 384 --max_features 500 \
             --scales 0.25 0.35355338 0.5 0.70710677 1.0 1.4142135 "$@"
     }
 fi
+taught=()
 if [ "$backbone" = lite0 ] || [ -n "${WEIGHTS:-}" ]; then
+    if [ -n "${VIEWS=--views 2 --size 480}" ]; then
+        stage "views of every training photograph"
+        # shellcheck disable=SC2086
+        "$py" tools/make_views.py --train_txt "$train/train.txt" --image_dir "$source" --out "$views" $VIEWS
+        taught=(distil.view_lists="$views/train.txt")
+    fi
     stage "extracting descriptors"
-    extract --list "$val/test_query.txt" --list "$val/test_gallery.txt" --list "$train/train.txt" --output "$train/delg_$backbone.h5"
-    extract --list "$test/test_gallery.txt" --query_list "$test/test_query.txt" --ground_truth "$test/gnd_landmarks_test.pkl" \
+    extract --image_dir "$source" --list "$val/test_query.txt" --list "$val/test_gallery.txt" --list "$train/train.txt" --output "$train/delg_$backbone.h5"
+    [ -z "$VIEWS" ] || extract --image_dir "$views" --list "$views/train.txt" --output "$views/delg_$backbone.h5"
+    extract --image_dir "$source" --list "$test/test_gallery.txt" --query_list "$test/test_query.txt" --ground_truth "$test/gnd_landmarks_test.pkl" \
         --output "$test/delg_$backbone.h5"
 fi
 ln -sfn "$(cd "$train" && pwd)/delg_$backbone.h5" "$val/delg_$backbone.h5"
@@ -67,7 +83,7 @@ common=(dataset.landmarks model.RRT dataset.desc_name="$backbone" dataset.max_se
 stage "training the reranking transformer"
 # shellcheck disable=SC2046,SC2086
 "$py" experiment.py -F "$log" with temp_dir="$log" "${common[@]}" resume=auto \
-    ${TRAINING:-$(sed 's/#.*//' rrt_scripts/recipes/real_photos.txt)} "$@"
+    ${taught[@]+"${taught[@]}"} ${TRAINING:-$(sed 's/#.*//' rrt_scripts/recipes/real_photos.txt)} "$@"
 stage "choosing the fusion with global similarity on the validation landmarks"
 "$py" tools/tune_fusion.py with temp_dir="$log" "${common[@]}" resume="$log/best.pt" "${whitened[@]}"
 stage "measuring the test landmarks: plain matching, RRT alone, and fused"

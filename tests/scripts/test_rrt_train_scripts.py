@@ -19,7 +19,7 @@ from rrt.network.checkpoint import load_checkpoint
 SCRIPTS = ROOT / "rrt_scripts"
 MAX_NORM = {"r50_gldv1": 0.1, "r50_gldv2": 0.0, "r101_gldv1": 0.1, "r101_gldv2": 0.1}  # docs/protocol.md 4
 SETS = {"oxford5k": "gnd_roxford5k.pkl", "paris6k": "gnd_rparis6k.pkl"}
-OWN = ("DATA", "LOGS", "NPROC", "HELD_OUT", "WEIGHTS", "TRAINING", "WHITENING")
+OWN = ("DATA", "LOGS", "NPROC", "HELD_OUT", "WEIGHTS", "TRAINING", "WHITENING", "VIEWS")
 
 
 def call(script, *arguments, **settings):
@@ -199,6 +199,7 @@ def test_help_tells_the_settings():
         ("train.sh", "--help", OWN[:4]),
         ("train_r101_gldv2.sh", "-h", OWN[:4]),
         ("train_landmarks.sh", "--help", ("DATA", "LOGS", *OWN[3:])),
+        ("train_photographs.sh", "--help", ("DATA", "LOGS", "TRAINING", "VIEWS")),
     ):
         done = call(script, option)
         assert done.returncode == 0 and all(name in done.stdout for name in known) and "set -e" not in done.stdout
@@ -224,7 +225,8 @@ def test_landmarks_run_from_the_split_to_the_fused_measure(run, photographs, tmp
     tools = [command[0] for command in commands]
     assert tools == [
         "tools/train_val_split.py",
-        *["delg_extract/extract.py"] * 2,
+        "tools/make_views.py",
+        *["delg_extract/extract.py"] * 3,
         "tools/learn_whitening.py",
         "tools/prepare_topk_gldv2.py",
         *["tools/prepare_topk_revisited.py"] * 2,
@@ -238,21 +240,24 @@ def test_landmarks_run_from_the_split_to_the_fused_measure(run, photographs, tmp
         for line in (SCRIPTS / "recipes" / "real_photos.txt").read_text().splitlines()
         for word in line.split("#")[0].split()
     ]
-    assert training[-len(recipe) - 2 :] == ["resume=auto", *recipe, "epochs=9"]
+    views = f"{tmp_path}/my data/landmarks_train_views"
+    assert training[-len(recipe) - 3 :] == ["resume=auto", f"distil.view_lists={views}/train.txt", *recipe, "epochs=9"]
+    assert commands[1][-6:-4] == ["--out", views] and f"{views}/delg_r50.h5" in commands[3]
     assert f"dataset.val_data_dir={tmp_path}/my data/landmarks_val" in training
-    assert str(tmp_path / "weights.h5") in commands[1]
+    assert str(tmp_path / "weights.h5") in commands[2]
 
 
 def test_landmarks_are_described_by_the_shipped_model_unless_another_is_named(run, photographs, tmp_path):
     status, commands, error = run("train_landmarks.sh", photographs)
     assert (status, error) == (0, "")
     tools = [command[0] for command in commands]
-    assert tools[1:4] == ["tools/extract.py", "tools/extract.py", "tools/prepare_topk_gldv2.py"]
-    assert f"{tmp_path}/my data/landmarks_train/delg_lite0.h5" in commands[1]
+    assert tools[1:6] == ["tools/make_views.py", *["tools/extract.py"] * 3, "tools/prepare_topk_gldv2.py"]
+    assert f"{tmp_path}/my data/landmarks_train/delg_lite0.h5" in commands[2]
     for command in commands[tools.index("experiment.py") :]:
         assert {"dataset.desc_name=lite0", "model.num_global_features=512"} <= set(command)
         assert not [word for word in command if word.startswith("whitening=")]
-    _, commands, _ = run("train_landmarks.sh", photographs, WHITENING="--dim 9")
+    _, commands, _ = run("train_landmarks.sh", photographs, WHITENING="--dim 9", VIEWS="")
+    assert "distil.view_lists" not in str(commands)
     whitening = f"{tmp_path}/my data/landmarks_train/whitening_lite0.npz"
     assert commands[3][0] == "tools/learn_whitening.py" and f"whitening={whitening}" in commands[-1]
     given = {"WEIGHTS": str(tmp_path / "weights.h5")}
@@ -269,12 +274,37 @@ def test_real_photos_go_through_train_landmarks(run, photographs, tmp_path):
         (tmp_path / "my logs" / name / "weights.h5").touch()
     status, commands, error = run("real_photos.sh", photographs, BACKBONE="r50")
     assert (status, error) == (0, "")
-    assert str(tmp_path / "my logs/delg_r50/weights.h5") in commands[2]
+    assert str(tmp_path / "my logs/delg_r50/weights.h5") in commands[3]
     ends = [*["evaluate_revisited.py"] * 3, "tools/verify_pairs.py", *["evaluate_revisited.py"] * 2]
     assert [command[0] for command in commands][-6:] == ends
     status, commands, error = run("real_photos.sh", photographs)
     assert (status, error) == (0, "") and [command[0] for command in commands][-6:] == ends
     assert "delg_extract" not in str([command[0] for command in commands])
+
+
+def test_photographs_without_labels_are_seen_in_views_and_learned_from_a_teacher(run, tmp_path):
+    folder = tmp_path / "my photos"
+    folder.mkdir()
+    status, commands, error = run("train_landmarks.sh", folder, "seed=3")
+    assert (status, error) == (0, "")
+    extractions = ["tools/extract.py"] * 2
+    tools = ["tools/prepare_data.py", "tools/make_views.py", *extractions, "experiment.py"]
+    assert [command[0] for command in commands] == tools
+    listed = str(tmp_path / "my data/my_photos_photographs/train.txt")
+    assert commands[0][1:4] == ["photographs", str(folder), listed]
+    assert commands[1][1:5] == ["--train_txt", listed, "--image_dir", str(folder)]
+    training = commands[-1]
+    assert f"temp_dir={tmp_path}/my logs/rrt_my_photos" in training and training[-1] == "seed=3"
+    assert {"epochs=0", "dataset.val_data_dir=None", "distil.teacher=0.6*maxsim+0.4*global"} <= set(training)
+    assert f"distil.view_lists={tmp_path}/my data/my_photos_views/train.txt" in training
+    # A list of paths, given as it is or lying in the folder.
+    (folder / "train.txt").write_text("a.jpg\n")
+    for given in (folder, folder / "train.txt"):
+        _, commands, _ = run("train_landmarks.sh", given, VIEWS="")
+        assert [command[0] for command in commands] == ["tools/prepare_data.py", "tools/extract.py", "experiment.py"]
+        assert commands[0][2] == str(folder / "train.txt") and commands[1][3:5] == ["--image_dir", str(folder)]
+        assert "distil.view_lists" not in str(commands)
+    assert "nowhere: no such folder or list" in one_line(run("train_photographs.sh", tmp_path / "nowhere"))
 
 
 def test_landmarks_that_lack_something_are_one_line(run, photographs, tmp_path):
