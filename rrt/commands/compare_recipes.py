@@ -7,8 +7,10 @@ A recipe file has a line `name: settings of experiment.py` for each recipe (the 
 earlier recipe), a line `all: settings` for what they share, a line `training: settings` for what experiment.py alone is
 told, and a line `evaluation: settings` for what tools/tune_fusion.py and evaluate_revisited.py are told beside the data
 set. Recipes are compared on the validation landmarks alone; --test measures the named ones on the test set, once the
-choice is made. What is finished is not done again, and an interrupted training goes on where it was. Writes
-OUT/NAME-SEED/ for each run, OUT/recipes.json and OUT/recipes.png (pair accuracy against pairs seen).
+choice is made. --folds 4 trains every recipe four times, with {fold} in its settings replaced by 0 to 3 (folders of
+tools/train_val_split.py --folds 4), and compares the means. What is finished is not done again, and an interrupted
+training goes on where it was. Writes OUT/NAME-SEED/ (or OUT/NAME-SEED-foldN/) for each run, OUT/recipes.json and
+OUT/recipes.png (pair accuracy against pairs seen).
 """
 
 from pathlib import Path
@@ -32,6 +34,7 @@ def parse_arguments():
         default=1,
         help="runs at a time, which share the cores: small networks train faster side by side (default 1)",
     )
+    parser.add_argument("--folds", type=int, help="train and judge every recipe on so many folds of the landmarks")
     return parser.parse_args()
 
 
@@ -43,6 +46,9 @@ def main():
         if name not in recipes:
             raise InputError(f"{args.recipes}: no recipe '{name}'; it has {', '.join(recipes)}")
     check_count("--jobs", args.jobs)
-    found = compare_recipes(recipes, args.only or list(recipes), args.seeds, args.out, args.test, args.jobs)
+    if args.folds is not None:
+        check_count("--folds", args.folds)
+    names = args.only or list(recipes)
+    found = compare_recipes(recipes, names, args.seeds, args.out, args.test, args.jobs, args.folds)
     print(table(found))
     print(f"wrote {args.out.resolve() / 'recipes.json'} and {args.out.resolve() / 'recipes.png'}")

@@ -53,8 +53,8 @@ def train_val_split(
     distractors for the same labels. link_stores: link every delg_*.h5 beside the list into both folders. store: link
     this one into both folders, and leave out images that it does not hold (they could not be described). view_list:
     made views of the list's photographs (tools/make_views.py); those of the training part are listed in
-    `<out_train>_views/train.txt`. held_out: the labels themselves, instead of their number. Raises InputError before
-    anything is written.
+    `<out_train>_views/train.txt`, by their position in the part's list. held_out: the labels themselves, instead of
+    their number. Raises InputError before anything is written.
     """
     list_path, out_train, out_val = Path(list_path), Path(out_train), Path(out_val)
     images, places, num_left_out = _read_described(list_path, store)
@@ -89,7 +89,9 @@ def train_val_split(
     if views is not None:
         links += _link_stores(sorted(views.path.parent.glob("delg_*.h5")), [views_folder]) if link_stores else []
         rows = np.flatnonzero(np.isin(views.labels, places[train]))
-        write_image_list(views_folder / "train.txt", _names(views, rows), views.labels[rows], views.sizes[rows])
+        # Of which photograph of the part's own list they are.
+        labels = np.searchsorted(places[train], views.labels[rows])
+        write_image_list(views_folder / "train.txt", _names(views, rows), labels, views.sizes[rows])
     split = Split(
         out_train / "train.txt",
         out_val / "test_query.txt",

@@ -18,6 +18,8 @@ from rrt.progress import bar, report_progress
 from rrt.viz.style import MARKERS, save_figure
 
 PUBLISHED_ACCURACY = 0.68  # of pairs, which the published recipe reached after 600,000 of them (docs/protocol.md 8)
+# Stands for the number of a fold in a recipe's settings.
+FOLD = "{fold}"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -29,6 +31,20 @@ class Recipe:
     name: str
     settings: tuple[str, ...]
     evaluation: tuple[str, ...] = ()
+
+    @property
+    def in_folds(self) -> bool:
+        """Whether its settings name the folders of a fold."""
+        return any(FOLD in word for word in (*self.settings, *self.evaluation))
+
+    def of_fold(self, fold: int | None) -> "Recipe":
+        """With the number of a fold where its settings have a place for it."""
+        if fold is None:
+            return self
+        settings, evaluation = (
+            tuple(word.replace(FOLD, str(fold)) for word in words) for words in (self.settings, self.evaluation)
+        )
+        return Recipe(self.name, settings, evaluation)
 
 
 def read_recipes(path) -> list[Recipe]:
@@ -83,9 +99,10 @@ def run(*command, log: Path, threads: int | None = None) -> None:
         raise InputError(f"{log}: {command[0]} ended with status {status}: {lines[-1].removeprefix('error: ')}")
 
 
-def train(recipe: Recipe, seed: int, out: Path, threads: int | None = None) -> Path:
+def train(recipe: Recipe, seed: int, out: Path, threads: int | None = None, fold: int | None = None) -> Path:
     """Train and tune the fusion of one run, as far as that is not done; returns its folder."""
-    folder = out / f"{recipe.name}-{seed}"
+    folder = out / (f"{recipe.name}-{seed}" if fold is None else f"{recipe.name}-{seed}-fold{fold}")
+    recipe = recipe.of_fold(fold)
     recorded = folder / "recipe.json"
     wanted = {"settings": list(recipe.settings), "evaluation": list(recipe.evaluation), "seed": seed}
     if recorded.exists() and json.loads(recorded.read_text(encoding="utf-8")) != wanted:
@@ -134,36 +151,60 @@ def test(recipe: Recipe, folder: Path, threads: int | None = None) -> None:
 
 
 def compare_recipes(
-    recipes: dict[str, Recipe], names: list[str], seeds: list[int], out: Path, tested=(), jobs: int = 1
+    recipes: dict[str, Recipe],
+    names: list[str],
+    seeds: list[int],
+    out: Path,
+    tested=(),
+    jobs: int = 1,
+    folds: int | None = None,
 ) -> dict[str, list[dict]]:
     """{name: figures of its run with each seed} of the named recipes, trained as far as that is not done, the
-    ``tested`` ones measured on the test set. jobs: runs at a time, which share the cores. Writes ``out``/recipes.json
+    ``tested`` ones measured on the test set. jobs: runs at a time, which share the cores. folds: each run is trained as
+    often, ``{fold}`` in its settings replaced by 0, 1, .., and its figures are the means. Writes ``out``/recipes.json
     and recipes.png. Raises InputError when a run fails, after those that had begun."""
+    for name in names:
+        if recipes[name].in_folds != (folds is not None):
+            raise InputError(
+                f"recipe '{name}': its settings have {'a' if folds is None else 'no'} place for a fold ({FOLD});"
+                f" {'give' if folds is None else 'leave out'} --folds"
+            )
+    if folds is not None and tested:
+        raise InputError("--folds: a choice is made by folds, the test set is measured after training on all; not both")
     out = out.resolve()
     threads = max(1, usable_cores() // jobs) if jobs > 1 else None
 
     def finish(run_):
-        name, seed = run_
-        report_progress(f"{name}, seed {seed}")
-        folder = train(recipes[name], seed, out, threads)
+        name, seed, fold = run_
+        report_progress(f"{name}, seed {seed}" + ("" if fold is None else f", fold {fold}"))
+        folder = train(recipes[name], seed, out, threads, fold)
         if name in tested:
             test(recipes[name], folder, threads)
         return folder
 
     # Seed by seed, so that an interrupted comparison has all recipes.
-    runs = [(name, seed) for seed in seeds for name in names]
-    folders: dict[str, list[Path]] = {}
+    parts = [None] if folds is None else list(range(folds))
+    runs = [(name, seed, fold) for seed in seeds for fold in parts for name in names]
+    folders: dict[str, dict[int, list[Path]]] = {}
     pool = ThreadPoolExecutor(jobs)
     try:
-        for (name, _), folder in zip(runs, bar(pool.map(finish, runs), "recipes", "run", len(runs))):
-            folders.setdefault(name, []).append(folder)
+        for (name, seed, _), folder in zip(runs, bar(pool.map(finish, runs), "recipes", "run", len(runs))):
+            folders.setdefault(name, {}).setdefault(seed, []).append(folder)
     finally:
         # After a failure what has begun is finished, and nothing is begun.
         pool.shutdown(cancel_futures=True)
-    found = {name: [figures(folder) for folder in finished] for name, finished in folders.items()}
+    found = {name: [_mean(list(map(figures, each))) for each in runs.values()] for name, runs in folders.items()}
     write_json(out / "recipes.json", found)
-    draw(folders, out / "recipes.png")
+    draw({name: sum(runs.values(), []) for name, runs in folders.items()}, out / "recipes.png")
     return found
+
+
+def _mean(found: list[dict]) -> dict:
+    """The means of a run's figures over its folds; None where one has none."""
+    if len(found) == 1:
+        return found[0]
+    numbers = {name: [each[name] for each in found] for name in found[0]}
+    return {name: None if None in each else round(float(np.mean(each)), 2) for name, each in numbers.items()}
 
 
 def figures(folder: Path) -> dict:
@@ -188,7 +229,8 @@ def figures(folder: Path) -> dict:
 
 
 def curve(folder: Path) -> tuple[np.ndarray, np.ndarray, int]:
-    """(pairs seen, pair accuracy in training) at the logged steps, and how many of the pairs were planted ones."""
+    """(pairs seen, pair accuracy in training) at the logged steps, and how many of the pairs came before labels: a
+    teacher's, whose accuracy is that of their order, and planted ones."""
     from rrt.network.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(folder / "last.pt")
@@ -196,8 +238,15 @@ def curve(folder: Path) -> tuple[np.ndarray, np.ndarray, int]:
     negatives = checkpoint.settings["negatives"]
     pairs = checkpoint.settings["dataset"]["batch_size"] // (2 + negatives) * (1 + negatives)
     rows = np.array([row[:3] for row in checkpoint.progress["curve"]], float).reshape(-1, 3)
-    planted = next((stage["step"] for stage in history if stage["epoch"] == 0), 0)
-    return rows[:, 0] * pairs, rows[:, 2], planted * pairs
+    ends = {stage["epoch"]: stage["step"] for stage in history if stage["epoch"] < 1}
+    candidates = checkpoint.settings["training"].get("distil", {}).get("candidates", 1)
+    of_lists = checkpoint.settings["dataset"]["batch_size"] // (1 + candidates) * candidates
+
+    def pairs_until(steps):
+        taught = np.minimum(steps, ends.get(-1, 0))
+        return taught * of_lists + (steps - taught) * pairs
+
+    return pairs_until(rows[:, 0]), rows[:, 2], int(pairs_until(max(ends.values(), default=0)))
 
 
 def table(found: dict[str, list[dict]]) -> str:
@@ -209,7 +258,9 @@ def table(found: dict[str, list[dict]]) -> str:
         cells = [_spread([run_[c] for run_ in runs if c in run_]) for c in (*columns, "accuracy")]
         reached = sorted(run_["pairs_to_68"] for run_ in runs if run_["pairs_to_68"] is not None)
         cells.append(
-            f"{reached[0]}–{reached[-1]}" if len(reached) == len(runs) else f"{len(reached)} of {len(runs)} seeds"
+            f"{reached[0]:.0f}–{reached[-1]:.0f}"
+            if len(reached) == len(runs)
+            else f"{len(reached)} of {len(runs)} seeds"
         )
         lines.append([name, str(len(runs)), *cells, f"{np.mean([run_['minutes'] for run_ in runs]):.1f}"])
     lines.insert(1, ["---"] * len(lines[0]))
@@ -244,7 +295,10 @@ def draw(folders: dict[str, list[Path]], path: Path) -> None:
     axis.axhline(
         100 * PUBLISHED_ACCURACY, color="grey", linewidth=0.8, linestyle="--", label="published recipe at its end"
     )
-    axis.set(xlabel="pairs seen (dotted: planted ones alone)", ylabel="accuracy of the last 100 steps' pairs, %")
+    axis.set(
+        xlabel="pairs seen (dotted: of a teacher and planted ones alone)",
+        ylabel="accuracy of the last 100 steps' pairs, %",
+    )
     axis.legend(frameon=False, fontsize=8, ncols=2)
     axis.grid(alpha=0.3)
     save_figure(figure, path)

@@ -10,6 +10,9 @@ from reranking import NETWORK, make_dataset
 
 from rrt.command_line.sacred import run_sacred
 from rrt.commands import compare_recipes
+from rrt.commands.prepare_topk_gldv2 import prepare_topk_gldv2
+from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
+from rrt.datasets.split import split_in_folds
 from rrt.errors import InputError
 from rrt.training import recipes as module
 from rrt.training.recipes import curve, figures, read_recipes, run, table
@@ -78,7 +81,7 @@ def test_recipes_are_trained_tabulated_and_drawn_and_not_done_twice(recipes, tmp
 def test_runs_side_by_side_share_the_cores_and_stand_in_the_same_order(recipes, tmp_path, monkeypatch):
     begun, together = [], threading.Barrier(2)
 
-    def train(recipe, seed, out, threads):
+    def train(recipe, seed, out, threads, fold):
         together.wait(timeout=60)  # passes when two run at a time
         begun.append((recipe.name, seed, threads))
         return out / f"{recipe.name}-{seed}"
@@ -94,6 +97,36 @@ def test_runs_side_by_side_share_the_cores_and_stand_in_the_same_order(recipes, 
         "plain": ["plain-0", "plain-1"],
         "planted": ["planted-0", "planted-1"],
     }
+
+
+def test_folds_are_trained_apart_and_averaged(recipes, tmp_path, monkeypatch):
+    split_in_folds(tmp_path / "train/train.txt", tmp_path / "t", tmp_path / "v", 2, "fold", queries=2, link_stores=True)
+    for fold in range(2):
+        prepare_topk_gldv2(tmp_path / f"t_{fold}", "toy")
+        prepare_topk_revisited(tmp_path / f"v_{fold}", "toy", "gnd_fold.pkl")
+    distil = "distil.steps=2 distil.candidates=2 distil.views=0 distil.itself=0.0 distil.pool=4"
+    folders = [f"dataset.train_data_dir={tmp_path}/t_{{fold}}", f"dataset.val_data_dir={tmp_path}/v_{{fold}}"]
+    text = recipes.read_text().replace("evaluation:", f"training: {distil}\nevaluation:")
+    recipes.write_text(
+        text.replace("cpu=True min", f"{' '.join(folders)} dataset.val_gnd_file=gnd_fold.pkl cpu=True min")
+    )
+    arguments = (recipes, "--out", tmp_path / "out", "--seeds", 0, "--only", "planted")
+    calls = run_main(monkeypatch, *arguments, "--folds", 2)
+    for fold, call in enumerate(calls[::2]):
+        assert f"dataset.train_data_dir={tmp_path}/t_{fold}" in call
+        assert f"temp_dir={tmp_path}/out/planted-0-fold{fold}" in call
+    (found,) = json.loads((tmp_path / "out/recipes.json").read_text())["planted"]
+    parts = [figures(tmp_path / f"out/planted-0-fold{fold}") for fold in range(2)]
+    assert found["val"] == pytest.approx(np.mean([part["val"] for part in parts]), abs=0.01)
+    # 2 steps of 4 lists of 2, 6 of 4 triplets of 2 pairs, 4 with labels: a point every second step.
+    seen, _, unlabelled = curve(tmp_path / "out/planted-0-fold1")
+    assert seen.tolist() == [16, 32, 48, 64, 80, 96] and unlabelled == 64
+    for wrong, words in (
+        ((), "have a place for a fold.*give --folds"),
+        (("--folds", 2, "--test", "planted"), "not both"),
+    ):
+        with pytest.raises(InputError, match=words):
+            run_main(monkeypatch, *arguments, *wrong)
 
 
 def test_another_recipe_of_the_same_name_is_refused(recipes, tmp_path, monkeypatch):
