@@ -28,7 +28,8 @@ class DistilSettings:
 
     steps: int = setting("batches of it, before planted pairs and labels; 0: none", default=0, ge=0)
     teacher: str = setting(
-        "a method, the rank in a chain (maxsim+database_augmentation), global, or a blend (0.6*maxsim+0.4*global)",
+        "a method, the rank in a chain (maxsim+database_augmentation), global, checkpoint:FILE (a network trained"
+        " before), or a blend (0.6*maxsim+0.4*global)",
         default="maxsim",
     )
     lists: str | None = setting(

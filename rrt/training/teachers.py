@@ -23,10 +23,13 @@ import numpy as np
 from rrt.datasets.sets import TrainSet, neighbors_path
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, guard_settings
+from rrt.network.checkpoint import load_checkpoint
+from rrt.network.reranker import Reranker
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
 from rrt.rerankers.build import ConfiguredMethod, all_default_settings, configure
 from rrt.rerankers.chain import Chain
+from rrt.rerankers.transformer import Transformer
 from rrt.search.exact import search
 from rrt.search.table import check_origin, describe_origin, load_neighbors
 from rrt.store.checked import read_globals
@@ -36,6 +39,8 @@ from rrt.store.linear import l2_normalize
 NEAR, RANDOM, VIEW, ITSELF = range(4)
 # Settings of methods as teachers, where they are not the defaults: matches of both directions count.
 SETTINGS: dict[str, dict[str, Any]] = {"maxsim": {"symmetric": True}}
+# Of a teacher that is a network; the file follows.
+CHECKPOINT = "checkpoint:"
 # Queries scored, and saved, at a time.
 _BLOCK = 128
 # Settings of methods that change no score.
@@ -85,7 +90,8 @@ def make_lessons(lists: list[TrainSet], view_lists: list[TrainSet], settings, cp
 
 def read_teacher(text: str) -> list[tuple[float, str]]:
     """The parts of a teacher, each a weight and a name: a method, a chain as ``maxsim+database_augmentation``,
-    ``global`` (the global similarity), or a blend as ``0.6*maxsim+0.4*global``. Raises InputError naming what is wrong.
+    ``global`` (the global similarity), ``checkpoint:FILE`` (a network that was trained before), or a blend as
+    ``0.6*maxsim+0.4*global``. Raises InputError naming what is wrong.
     """
     parts = []
     for part in text.split("+") if "*" in text else [f"1*{text}"]:
@@ -101,13 +107,28 @@ def read_teacher(text: str) -> list[tuple[float, str]]:
             )
     for _, name in parts:
         if name != "global":
-            teaching_method(name)
+            teaching_method(name, cpu=True)
     return parts
 
 
 def teaching_method(name: str, cpu: bool = False) -> RerankMethod:
-    """The method or chain of a name. Raises InputError for one that does not exist, and for ``rrt``."""
+    """The method or chain of a name, or the network of a checkpoint, on the descriptors it was trained with. Raises
+    InputError for one that does not exist, and for ``rrt``."""
+    if name.startswith(CHECKPOINT):
+        reranker = Reranker.from_checkpoint(name.removeprefix(CHECKPOINT), device="cpu" if cpu else None)
+        return Transformer(reranker)
     return _configured(name, cpu).method()
+
+
+def _identity(name: str, cpu: bool) -> dict:
+    """What a teacher's scores depend on beside the descriptors."""
+    if name.startswith(CHECKPOINT):
+        return {"teacher": CHECKPOINT, "sha256": load_checkpoint(name.removeprefix(CHECKPOINT)).sha256}
+    settings = _configured(name, cpu).settings
+    of_methods = {
+        each: {key: value for key, value in given.items() if key not in _NO_MATTER} for each, given in settings.items()
+    }
+    return {"teacher": name, "methods": of_methods}
 
 
 def _configured(name: str, cpu: bool) -> ConfiguredMethod:
@@ -255,16 +276,11 @@ def _kept_scores(images: TrainSet, space, pool: Pool, made_from: dict, name: str
     """The scores [Q, P] of a list's pool by a method or chain, of its file or made and kept there."""
     if name == "global":
         return score_pool(space, pool, None)
-    configured = _configured(name, cpu)
-    method = configured.method()
-    of_methods = {
-        each: {key: value for key, value in given.items() if key not in _NO_MATTER}
-        for each, given in configured.settings.items()
-    }
+    method = teaching_method(name, cpu)
     store = images.store
     descriptors = store.attributes | {"config": store.config, "rows": int(store.offsets[-1]), "type": store.local_dtype}
-    made_from = made_from | {"teacher": name, "methods": of_methods, "descriptors": descriptors}
-    path = _path(images, name, made_from)
+    made_from = made_from | _identity(name, cpu) | {"descriptors": descriptors}
+    path = _path(images, made_from["teacher"].rstrip(":"), made_from)
     fields = _load(path, made_from)
     if fields is None:
         method.prepare(space)

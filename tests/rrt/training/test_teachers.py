@@ -10,6 +10,9 @@ import rrt.training.teachers as teachers
 from rrt.datasets.sets import open_train_set
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
+from rrt.network.checkpoint import save_checkpoint
+from rrt.network.late_scorer import LateScorer
+from rrt.network.networks import make_network
 from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.geometric import Geometric
 from rrt.rerankers.maxsim import MaxSim
@@ -176,3 +179,20 @@ def test_too_few_images_are_refused(images):
     (images.folder / "few.txt").write_text("".join(lines))
     with pytest.raises(InputError, match=r"few.txt: 3 images; a teacher needs four"):
         make_lessons([open_train_set(images.folder, "toy", "few.txt", False)], [], SETTINGS)
+
+
+def test_a_network_trained_before_teaches_its_logits(images, space, tmp_path):
+    model = make_network({"kind": "LATE", "num_global_features": 24, "num_local_features": space.store.local_dim})
+    path = save_checkpoint(tmp_path / "late.pt", model, settings={"model": model.settings, "max_sequence_len": 5})
+    (lesson,) = make_lessons([images], [], replace(SETTINGS, teacher=f"checkpoint:{path}"), cpu=True)
+    query, candidate = int(lesson.pool.queries[0]), int(lesson.pool.candidates[0, 0])
+    pairs = np.array([lesson.pool.queries[[0, 1]], lesson.pool.candidates[[0, 1], 0]])
+    logits = LateScorer(model.eval(), images.store, 5).score_pairs(images.index[pairs].T)
+    columns = lesson.pool.kinds != ITSELF
+    again = score_pool(space, lesson.pool, teachers.teaching_method(f"checkpoint:{path}", cpu=True))
+    assert again[0, 0] == pytest.approx(logits[0], abs=1e-5) and again[1, 0] == pytest.approx(logits[1], abs=1e-5)
+    values = again[:, columns].astype(np.float64)
+    expected = (again[0, 0] - np.nanmean(values)) / np.nanstd(values)
+    assert lesson.targets[query, 0] == pytest.approx(expected, abs=1e-4) and candidate >= 0
+    with pytest.raises(InputError, match="nothing.pt: no such checkpoint"):
+        read_teacher("0.5*checkpoint:nothing.pt+0.5*global")
