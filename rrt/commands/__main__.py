@@ -34,6 +34,7 @@ COMMANDS = {
     "prepare_gnd": "ground truth from one form into another",
     "prepare_topk_gldv2": "find the nearest neighbours of every training image",
     "prepare_topk_revisited": "rank the gallery of a test set for every query by global descriptors",
+    "published": "the published checkpoints, and the figures of the literature for them",
     "report": "evaluations as a folder of web pages",
     "search": "search in your own photographs",
     "show_pair": "draw why two images match, or do not",
