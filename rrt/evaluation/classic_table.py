@@ -9,6 +9,7 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.evaluation.metrics import evaluate, percent
 from rrt.evaluation.trec import read_run, run_positions
+from rrt.files.names import ImageNames
 from rrt.formats.ground_truth_classic import read_classic
 from rrt.search.table import load_neighbors
 
@@ -21,45 +22,45 @@ def classic_precisions(texts, ranking, query, gallery, allow_missing=False):
     texts: folder of the original files. query, gallery: ImageLists; those of the neighbour table where the ranking is
     one. allow_missing: leave out images that the files name and the gallery lacks. Raises InputError.
     """
-    stems = _unique_stems(gallery)
-    truth = read_classic(texts, stems)
+    truth = read_classic(texts, gallery.names)
     truth.refuse_missing(gallery.path, allow_missing)
     if Path(ranking).suffix == ".pkl":
-        rows = {stem: row for row, stem in enumerate(_unique_stems(query))}
-        absent = [name for name in truth.qimlist if name not in rows]
+        images = ImageNames(query.names)
+        rows = {name: _found(images, name, query.path) for name in truth.qimlist}
+        absent = [name for name, row in rows.items() if row is None]
         if absent:
             raise InputError(f"{query.path}: lacks the query '{absent[0]}' of {texts}; give the lists of this data set")
         table = load_neighbors(ranking, rows=len(query), columns_below=len(gallery))
-        ranks = table[[rows[name] for name in truth.qimlist]]
+        ranks = table[np.array([rows[name] for name in truth.qimlist], np.int64)]
     else:
-        ranks = _run_ranks(ranking, truth, stems)
+        ranks = _run_ranks(ranking, truth, gallery.names)
     # Images outside of the gallery were refused or left out; what is found counts by itself.
-    result = evaluate(ranks, truth.gnd, ks=(1,), num_gallery=len(stems))["classic"]
+    result = evaluate(ranks, truth.gnd, ks=(1,), num_gallery=len(gallery))["classic"]
     return dict(zip(truth.names, result.aps.tolist())), result.map
 
 
-def _run_ranks(path, truth, stems):
+def _run_ranks(path, truth, gallery):
     run, _ = read_run(path)
-    known = set(truth.names)
-    queries = {name if name in known else Path(name).stem: documents for name, documents in run.items()}
-    documents = {query: [Path(name).stem for name in names] for query, names in queries.items()}
-    for query, names in documents.items():
-        if len(set(names)) < len(names):
-            raise InputError(f"{path}: query '{query}' lists one image under two names; keep one of them")
-    # A query by its image becomes one by its name in the files.
-    of_image = dict(zip(truth.qimlist, truth.names))
-    named = {of_image.get(query, query): names for query, names in documents.items()}
-    if len(named) < len(run):
-        raise InputError(f"{path}: a query stands there under two names; keep one of them")
-    return run_positions(path, named, truth.names, stems)[0]
+    known, images = ImageNames(truth.qimlist), ImageNames(gallery)
+    named = {}
+    for query, documents in run.items():
+        # A query by its image becomes one by its name in the files.
+        row = None if query in truth.names else _found(known, query, path)
+        name = query if row is None else truth.names[row]
+        if name in named:
+            raise InputError(f"{path}: a query stands there under two names; keep one of them")
+        rows = [(_found(images, document, path), document) for document in documents]
+        named[name] = [document if row is None else gallery[row] for row, document in rows]
+        if len(set(named[name])) < len(rows):
+            raise InputError(f"{path}: query '{name}' lists one image under two names; keep one of them")
+    return run_positions(path, named, truth.names, gallery)[0]
 
 
-def _unique_stems(images):
-    stems = [Path(name).stem for name in images.names]
-    if len(set(stems)) < len(stems):
-        twice = next(stem for row, stem in enumerate(stems) if stem in stems[:row])
-        raise InputError(f"{images.path}: two images are called '{twice}'; the ground truth cannot tell them apart")
-    return stems
+def _found(images, name, path):
+    try:
+        return images.find(name)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def landmark_table(precisions):

@@ -22,6 +22,7 @@ Box = tuple[int, int, int, int]
 # No others are opened: Pillow knows more kinds, and some of them start other programs.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000")
 _HEIF = find_spec("pillow_heif") is not None
+_HEIF_BRANDS = tuple(f"ftyp{brand}".encode() for brand in "heic heix heim heis hevc hevx mif1 msf1 heif".split())
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm"),
     *(".pbm", ".avif", ".jp2"),
@@ -106,14 +107,21 @@ def megapixel_limit() -> float:
     return limit
 
 
-@cache
-def _formats() -> tuple[str, ...]:
-    if not _HEIF:
-        return FORMATS
-    import pillow_heif  # pyright: ignore[reportMissingImports]  # of those who installed it
+NO_HEIF = (
+    "HEIC cannot be read without the package pillow-heif; install it (pip install 'rrt[heif]'), or convert to JPEG"
+)
 
-    pillow_heif.register_heif_opener()
-    return (*FORMATS, "HEIF")
+
+@cache
+def _reads_heif() -> bool:
+    """Whether Pillow knows HEIC from now on; a package that cannot be loaded is as good as none."""
+    try:
+        import pillow_heif  # pyright: ignore[reportMissingImports]  # of those who installed it
+
+        pillow_heif.register_heif_opener()
+        return True
+    except Exception:
+        return False
 
 
 def _found(file: str | Path) -> str | Path:
@@ -124,13 +132,16 @@ def _found(file: str | Path) -> str | Path:
 def _open(file: str | Path | io.BytesIO) -> Iterator[Image.Image]:
     """The image, its pixels not yet decoded. Whatever happens with it becomes Unreadable: damaged files make Pillow's
     decoders raise many kinds."""
-    limit = megapixel_limit()
+    limit, is_heif = megapixel_limit(), False
     if Image.MAX_IMAGE_PIXELS and Image.MAX_IMAGE_PIXELS < limit * 1e6:
         Image.MAX_IMAGE_PIXELS = int(limit * 1e6)
     try:
         # Not by its path: Pillow would map an uncompressed TIFF, and mixes up its sides where it is turned.
         with nullcontext(file) if isinstance(file, io.BytesIO) else open(_found(file), "rb") as data:
-            with Image.open(data, formats=_formats()) as image:
+            is_heif = data.read(12)[4:].startswith(_HEIF_BRANDS)  # it is loaded for those alone
+            data.seek(0)
+            formats = (*FORMATS, "HEIF") if is_heif and _reads_heif() else FORMATS
+            with Image.open(data, formats=formats) as image:
                 if image.width * image.height > limit * 1e6:
                     raise Image.DecompressionBombError
                 yield image
@@ -139,7 +150,7 @@ def _open(file: str | Path | io.BytesIO) -> Iterator[Image.Image]:
     except FileNotFoundError:
         raise Unreadable("no such file") from None
     except UnidentifiedImageError:
-        raise Unreadable("not an image that can be read") from None
+        raise Unreadable(NO_HEIF if is_heif and not _reads_heif() else "not an image that can be read") from None
     except Image.DecompressionBombError:
         remedy = f"set {LIMIT} to a larger number if it is to be read"
         raise TooLarge(f"more than {limit:g} megapixels; {remedy}") from None

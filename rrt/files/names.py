@@ -68,8 +68,11 @@ class ImageNames:
         self._names = names
         self._whole = {same_text(name): index for index, name in enumerate(names)}
         self._stems: dict[str, list[int]] = {}
-        for index, name in enumerate(names):
-            self._stems.setdefault(_stem(same_text(name)), []).append(index)
+        self._bare: dict[str, list[int]] = {}  # with folders, without suffix
+        for index, name in enumerate(map(same_text, names)):
+            stem = stem_of(name)
+            self._stems.setdefault(stem, []).append(index)
+            self._bare.setdefault(name[: name.rfind("/") + 1] + stem, []).append(index)
 
     def find(self, name: str) -> int | None:
         """The index of the image of this name, or of this file name without its suffix where one image alone has it;
@@ -78,13 +81,15 @@ class ImageNames:
         for whole in (name, name.rpartition(".")[0]):
             if whole in self._whole:
                 return self._whole[whole]
-        indices = self._stems.get(name.rpartition("/")[2]) or self._stems.get(_stem(name), [])
+        bare = name[: name.rfind("/") + 1] + stem_of(name)
+        indices = self._bare.get(name) or self._bare.get(bare) if "/" in name else None
+        indices = indices or self._stems.get(name.rpartition("/")[2]) or self._stems.get(stem_of(name), [])
         if len(indices) > 1:
             first, second = (self._names[index] for index in indices[:2])
             raise InputError(f"{name!r} may be {first!r} or {second!r}; use the whole names")
         return indices[0] if indices else None
 
 
-def _stem(name: str) -> str:
-    """A file name without its folder and suffix; `church.1` has none."""
+def stem_of(name: str) -> str:
+    """A file name without its folder and the suffix of an image; `church.1` has none."""
     return re.sub(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{1,4}$", "", name.rpartition("/")[2])

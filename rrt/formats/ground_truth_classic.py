@@ -8,6 +8,7 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.images import SUFFIXES
+from rrt.files.names import ImageNames
 from rrt.formats.ground_truth import CLASSIC_GRADES, save_ground_truth
 
 # Oxford5k's query files put this before the image's name.
@@ -21,9 +22,16 @@ def convert_classic(texts, image_dir, target, allow_missing=False):
     Queries stand in alphabetical order of their files. An image that a file names and the folder `image_dir` lacks is
     refused, or left out with allow_missing. Raises InputError naming the file.
     """
-    imlist = sorted(path.stem for path in _folder(image_dir).iterdir() if path.suffix.lower() in SUFFIXES)
-    if not imlist:
+    files = sorted(path for path in _folder(image_dir).iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
         raise InputError(f"{image_dir}: no images in it; name the unpacked folders of the data set")
+    imlist = [path.stem for path in files]
+    twice = next((row for row in range(1, len(files)) if imlist[row] == imlist[row - 1]), None)
+    if twice is not None:
+        raise InputError(
+            f"{image_dir}: '{files[twice - 1].name}' and '{files[twice].name}' are both called '{imlist[twice]}' by the"
+            " ground truth; remove one of them"
+        )
     found = read_classic(texts, imlist)
     found.refuse_missing(image_dir, allow_missing)
     save_ground_truth(target, imlist, found.qimlist, found.gnd)
@@ -32,8 +40,8 @@ def convert_classic(texts, image_dir, target, allow_missing=False):
 
 @dataclass(frozen=True)
 class ClassicTruth:
-    """The text files' queries in alphabetical order: names (`all_souls_1`), qimlist (their images' stems) and gnd as
-    in GroundTruth; missing: {stem that the gallery lacks: file that names it}."""
+    """The text files' queries in alphabetical order: names (`all_souls_1`), qimlist (their images, as the files name
+    them) and gnd as in GroundTruth; missing: {image that the gallery lacks: file that names it}."""
 
     names: list
     qimlist: list
@@ -50,9 +58,10 @@ class ClassicTruth:
             )
 
 
-def read_classic(texts, stems):
-    """ClassicTruth of a folder of text files for the gallery of these file stems. Raises InputError naming the file."""
-    position = {stem: row for row, stem in enumerate(stems)}
+def read_classic(texts, gallery):
+    """ClassicTruth of a folder of text files for a gallery of these names, which the files may shorten where one image
+    alone is meant. Raises InputError naming the file."""
+    images = ImageNames(gallery)
     query_files = sorted(_folder(texts).glob("*_query.txt"))
     if not query_files:
         raise InputError(f"{texts}: no <landmark>_<n>_query.txt in it; name the unpacked folders of the data set")
@@ -64,11 +73,18 @@ def read_classic(texts, stems):
         entry: dict = {"bbx": box}
         for grade in CLASSIC_GRADES:
             graded = file.with_name(file.name.removesuffix("query.txt") + f"{grade}.txt")
-            lines = _lines(graded)
-            missing |= {line: graded for line in lines if line not in position}
-            entry[grade] = np.array([position[line] for line in lines if line in position], dtype=np.int64)
+            rows = {line: _row(images, line, graded) for line in _lines(graded)}
+            missing |= {line: graded for line, row in rows.items() if row is None}
+            entry[grade] = np.array([row for row in rows.values() if row is not None], dtype=np.int64)
         gnd.append(entry)
     return ClassicTruth(names, qimlist, gnd, missing)
+
+
+def _row(images, name, file):
+    try:
+        return images.find(name)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 def _folder(path):

@@ -48,19 +48,12 @@ def read_image(job: Job) -> ReadImage:
 
 
 def read_query(path: str | Path, box: Box | None = None) -> np.ndarray:
-    """uint8 RGB [H, W, 3] of an image that is searched for, upright; of ``box`` alone (pixels of the upright image) as
-    far as it lies in the image. Raises InputError with the reason alone, without the path."""
-    whole = read_image(Job("query", Path(path), upright=True))
-    if whole.pixels is None:
-        raise InputError(whole.reason)
-    if box is None:
-        return whole.pixels
-    x1, y1, x2, y2 = box
-    pixels = whole.pixels[max(0, y1) : y2, max(0, x1) : x2]
-    if 0 in pixels.shape:
-        height, width = whole.pixels.shape[:2]
-        raise InputError(f"the box {x1},{y1},{x2},{y2} lies outside of the image of {width} x {height} pixels")
-    return pixels
+    """uint8 RGB [H, W, 3] of an image that is searched for, upright; of ``box`` alone (pixels of the upright image).
+    Raises InputError with the reason alone, without the path, also for a box that goes beyond the image."""
+    found = read_image(Job("query", Path(path), box, upright=True))
+    if found.pixels is None:
+        raise InputError(found.reason)
+    return found.pixels
 
 
 def read_table(path: str | Path) -> list[Job]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
-from rrt.files.images import SUFFIXES, Unreadable, size_of
+from rrt.files.images import NO_HEIF, SUFFIXES, Unreadable, size_of
 from rrt.files.jobs import run_jobs
 from rrt.files.machine import usable_cores
 from rrt.files.names import existing, is_excluded, is_left_out, shown
@@ -145,6 +145,8 @@ def _left_notes(beside: list[str], left: Counter) -> list[str]:
     notes = []
     if excluded := left.pop("--exclude", 0):
         notes.append(f"left out {excluded} files by --exclude")
+    if left[".heic"] + left[".heif"]:
+        notes.append(NO_HEIF)
     if left:
         kinds = ", ".join(
             f"{count} {suffix}" for suffix, count in sorted(left.items(), key=lambda item: (-item[1], item))

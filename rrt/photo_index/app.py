@@ -32,6 +32,8 @@ from rrt.photo_index.service import Refusal, Service
 PAGE = Path(__file__).with_name("page")
 FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_PORT = r"[0-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]"
+_HOST = re.compile(rf"(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]*)(:({_PORT})?)?", re.ASCII | re.IGNORECASE)
 METHODS = ("GET", "HEAD", "POST")
 UPLOAD_SECONDS = 60.0  # that the body of a request may take
 UNREAD_SECONDS = 2.0  # and that of a refused one, so that the browser comes to read the answer
@@ -106,7 +108,9 @@ class Guard:
             await send(message)
 
         app = self.app
-        if not self.knows(asked.get("host", "")):
+        if not _HOST.fullmatch(asked.get("host", "")):
+            app = _refusal(400, "the Host header is no name with a port from 0 to 65535")
+        elif not self.knows(asked.get("host", "")):
             app = _refusal(
                 403, "this page does not go by that name; use its own address, or start it with --allow_host NAME"
             )

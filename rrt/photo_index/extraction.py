@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from delg_extract.extraction.options import add_pca_options, add_settings_options
-from rrt.errors import InputError
+from rrt.errors import InputError, first_line
 from rrt.extraction.describer import Describer as Model
 from rrt.extraction.describer import open_describer as open_model
 from rrt.extraction.extract import Plan
@@ -248,11 +248,13 @@ class LocalDescriber:
 
     def describe(self, image: str | Path, box: Box | None = None) -> ImageRecord:
         """See Describer."""
-        pixels = read_query(image, box)
+        pixels, model = read_query(image, box), self._opened
         try:
-            return self._opened.describe(pixels, QUERY)
+            return model.describe(pixels, QUERY)
         except TooSmall as too_small:
             raise InputError(str(too_small)) from None
+        except Exception as error:  # of a model's library, about this image
+            raise InputError(f"cannot be described: {type(error).__name__}: {first_line(error)}") from None
 
     def close(self) -> None:
         """See Describer."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
-from rrt.files.images import SUFFIXES
+from rrt.files.images import NO_HEIF, SUFFIXES
 from rrt.files.names import existing, is_excluded, is_left_out, shown
 from rrt.formats.lists import read_image_list
 from rrt.photo_index.manifest import Photograph
@@ -19,8 +19,8 @@ from rrt.progress import bar
 
 _RAW = "a camera's raw file, which cannot be read; export it as JPEG"
 _OTHER = {
-    ".heic": "HEIC cannot be read without the package pillow-heif; install it, or convert it to JPEG",
-    ".heif": "HEIF cannot be read without the package pillow-heif; install it, or convert it to JPEG",
+    ".heic": NO_HEIF,
+    ".heif": NO_HEIF,
     ".jxl": "JPEG XL cannot be read; convert it to JPEG",
     ".psd": "a Photoshop file, which cannot be read; export it as JPEG",
 }

@@ -134,14 +134,14 @@ class PageServer:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     def knows(self, host: str) -> bool:
-        """Whether a Host header may mean this page: its address, this machine, a name that was allowed, and, where
-        other machines are served, any numeric address. Names of strangers that lead here are those of an attack (DNS
-        rebinding)."""
-        name, _, port = host.rpartition(":")
-        if not port.isdecimal():
+        """Whether a Host header (a name, maybe with a port) may mean this page: its address, this machine, a name that
+        was allowed, and, where other machines are served, any numeric address. Names of strangers that lead here are
+        those of an attack (DNS rebinding)."""
+        name, colon, port = host.rpartition(":")
+        if not colon or port.endswith("]"):
             name, port = host, "80"
         name = name.strip("[]").lower()
-        if port != str(self.port):
+        if int(port or 80) != self.port:
             return False
         if name in {"localhost", "127.0.0.1", "::1", self.settings.host.lower(), *map(str.lower, self.settings.names)}:
             return True

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError, check_count
+from rrt.files.names import stem_of
 from rrt.formats.delf import LocalFeatures, read_datum, read_features
 from rrt.formats.lists import read_image_list
 from rrt.store.importing import write_missing_parts
@@ -105,14 +106,20 @@ def import_delg(
 def list_images(list_paths, features_dir, local_suffix, global_suffix):
     """The images of all lists in order, each once -> list of ListedImage.
 
-    Raises InputError for two images that would share a file, and for one that has two sizes.
+    The files of `a/x.jpg` are a/x.delg_global where these are there, as of images of one file name in two folders, else
+    x.delg_global. Raises InputError for two images that would share a file, and for one that has two sizes.
     """
-    listed, owners = {}, {}
+    listed, owners, below = {}, {}, {}
     for path in list_paths:
         read = read_image_list(path)
         for line, (name, size) in enumerate(zip(read.names, read.sizes.tolist()), start=1):
-            stem = Path(name).stem
-            files = [suffix and features_dir / f"{stem}{suffix}" for suffix in (global_suffix, local_suffix)]
+            folder, stem = name.rpartition("/")[0], stem_of(name)
+            if folder not in below:
+                below[folder] = set(_listing(features_dir / folder)) if folder else set()
+            suffixes = [suffix for suffix in (global_suffix, local_suffix) if suffix]
+            whole = all(f"{stem}{suffix}" in below[folder] for suffix in suffixes)
+            place = features_dir / folder if whole else features_dir
+            files = [suffix and place / f"{stem}{suffix}" for suffix in (global_suffix, local_suffix)]
             image = ListedImage(name, f"line {line} of {path.name}", tuple(size), *files)
             known = listed.setdefault(name, image)
             if known.size != image.size:
@@ -120,13 +127,20 @@ def list_images(list_paths, features_dir, local_suffix, global_suffix):
                     f"{path}:{line}: '{name}' is {size[0]} x {size[1]} pixels here and {known.size[0]} x "
                     f"{known.size[1]} on {known.where}; a cropped query and the whole image need two stores"
                 )
-            owner = owners.setdefault(stem, image)
+            owner = owners.setdefault(place / stem, image)
             if owner.name != name:
                 raise InputError(
                     f"{path}:{line}: '{name}' and '{owner.name}' ({owner.where}) would both be read from "
-                    f"{image.files[0]}; import them into two stores"
+                    f"{image.files[0]}; import them into two stores, or keep the files in folders as the images"
                 )
     return list(listed.values())
+
+
+def _listing(folder):
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _list_paths(data_dir, lists):
@@ -148,7 +162,10 @@ def _missing_files(features_dir, listed):
             f"{features_dir}: cannot be listed ({error.strerror}); give the folder of the feature files as "
             "features_dir=..."
         ) from None
-    absent = {image: [file for file in image.files if file.name not in present] for image in listed}
+    absent = {
+        image: [file for file in image.files if file.parent == features_dir and file.name not in present]
+        for image in listed
+    }
     return {image: files[0] for image, files in absent.items() if files}
 
 

@@ -160,6 +160,13 @@ def other_queries(folder):
     write_image_list(folder / "test_query.txt", ["jpg/new.jpg", *query.names[1:]], query.labels, query.sizes)
 
 
+def same_stems(folder):
+    """Another folder of the gallery holds images of the same file names."""
+    gallery = lists(folder)[1]
+    names = gallery.names + [f"more/{stem(name)}.jpg" for name in gallery.names]
+    write_image_list(folder / "test_gallery.txt", names, [0] * len(names), [(9, 9)] * len(names))
+
+
 @pytest.mark.parametrize(
     "edit, options, part",
     [
@@ -172,13 +179,14 @@ def other_queries(folder):
         (write("x.run", "all_souls_9 Q0 oxford_000001 1 1 t"), ["x.run"], "x.run: 'all_souls_9' is no query"),
         (write("x.run", "keble_1 Q0 new 1 1 t"), ["x.run"], "x.run: 'new' (query 'keble_1') is not in the gallery"),
         (
-            write("x.run", "keble_1 Q0 jpg/a.jpg 1 2 t\nkeble_1 Q0 a 2 1 t"),
+            write("x.run", "keble_1 Q0 jpg/oxford_000001.jpg 1 2 t\nkeble_1 Q0 oxford_000001 2 1 t"),
             ["x.run"],
             "lists one image under two names",
         ),
         (drop("test_gallery.txt"), [], "test_gallery.txt"),
         (write("y", ""), ["--out", "t.pdf"], "--out t.pdf: expected a name that ends in .md, .csv, .tex"),
-        (write("test_gallery.txt", "a/x.jpg,0,9,9\nb/x.jpg,0,9,9\n"), [], "two images are called 'x'"),
+        (same_stems, [], "_1_good.txt: 'oxford_"),
+        (same_stems, [], " may be 'jpg/oxford_"),
     ],
 )
 def test_wrong_input_is_one_line_and_nothing_is_written(world, monkeypatch, capsys, edit, options, part):
@@ -196,3 +204,21 @@ def test_a_folder_without_the_files_is_refused(world):
     for texts in (folder / "empty", folder / "absent"):
         with pytest.raises(InputError, match="name the unpacked folders|no such folder"):
             classic_precisions(texts, folder / "nn.pkl", *lists(folder))
+
+
+def test_images_of_one_file_name_are_told_apart_by_their_folders(world):
+    """The files name the images of one folder by their whole names; runs may shorten names that one image has."""
+    folder, texts, ranks = world
+    expected, ranked, pictures = slow_precisions(*world)
+    same_stems(folder)
+    for file in texts.iterdir():
+        lines = file.read_text().replace("oxc1_oxford", "oxc1_jpg/oxford").splitlines()
+        file.write_text("\n".join(line if "oxc1" in line else f"jpg/{line}" for line in lines))
+    write_run(
+        folder / "a.run", LANDMARKS, [[f"jpg/{name}.jpg" for name in ranked[pictures[n]]] for n in LANDMARKS], "a"
+    )
+    for ranking in ("nn.pkl", "a.run"):
+        assert classic_precisions(texts, folder / ranking, *lists(folder))[0] == pytest.approx(expected, abs=1e-12)
+    write_run(folder / "b.run", LANDMARKS[:1], [[next(iter(ranked))]], "b")
+    with pytest.raises(InputError, match="b.run: 'oxford_.*may be 'jpg/.*' or 'more/"):
+        classic_precisions(texts, folder / "b.run", *lists(folder))

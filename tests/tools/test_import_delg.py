@@ -123,6 +123,20 @@ class TestImport:
                     np.round(100 * result.mp, 2), expected[f"{prefix}_{protocol[0].upper()}_mp"]
                 )
 
+    def test_images_of_one_file_name_have_files_in_the_folders_they_are_in(self, data_dir):
+        names = ["a/x.jpg", "b/x.jpg", "b/church.1", "y.jpg"]
+        store = make_store(data_dir, names=names, file_name="original.h5", local_dtype="float32")
+        for number, place in enumerate(("a", "b", ".", ".")):
+            one = write_store(data_dir / "one.h5", [store[number]], local_dtype="float32")
+            export_delg(one, data_dir / "delg_x" / place)
+        (data_dir / "delg_x/church.delg_local").rename(data_dir / "delg_x/church.1.delg_local")
+        (data_dir / "delg_x/church.delg_global").rename(data_dir / "delg_x/church.1.delg_global")
+        write_list(data_dir, names)
+        assert_same_numbers(import_delg(data_dir, "x", local_dtype="float32").path, store.path)
+        (data_dir / "delg_x/b/x.delg_local").unlink()
+        (data_dir / "delg_x/a/x.delg_global").unlink()
+        assert_refused(lambda: import_delg(data_dir, "x", overwrite=True), "train.txt:2: 'b/x.jpg' and 'a/x.jpg'")
+
     def test_the_store_holds_sizes_from_the_lists_and_half_floats_by_default(self, published):
         write_list(published, NAMES[:2], "test_query.txt", (200, 100))
         write_list(published, NAMES[2:], "test_gallery.txt", (640, 480))

@@ -5,8 +5,9 @@ import unicodedata
 
 import pytest
 
+from rrt.errors import InputError
 from rrt.files.images import Unreadable, decode
-from rrt.files.names import existing, is_excluded, is_left_out, same_text, shown
+from rrt.files.names import ImageNames, existing, is_excluded, is_left_out, same_text, shown
 from rrt.formats.image_jobs import Job, read_image
 
 NFC, NFD = (unicodedata.normalize(form, "Müller/Église.png") for form in ("NFC", "NFD"))
@@ -53,3 +54,13 @@ def test_what_systems_leave_is_no_photograph():
 def test_patterns_fit_a_whole_path_or_its_last_part():
     assert is_excluded("a/b.gif", ["*.gif"]) and is_excluded("a/b.gif", ["a/*"]) and is_excluded("x/thumbs", ["thumbs"])
     assert not is_excluded("a/b.gif", ["*.GIF"]) and not is_excluded("a/b.gif", ["b"]) and not is_excluded("a", [])
+
+
+def test_a_name_with_its_folder_and_without_suffix_means_that_image_alone():
+    names = ImageNames(["a/x.jpg", "b/x.png", "b/church.1", "c/x.jpg", "c/x.png"])
+    asked = ("a/x", "b/x", "b/x.jpg", "b/church.1", "church.1", "d/church.1.jpg")
+    assert [names.find(name) for name in asked] == [0, 1, 1, 2, 2, 2]
+    for name in ("x", "c/x", "d/x.jpg"):
+        with pytest.raises(InputError, match="may be"):
+            names.find(name)
+    assert names.find("c/x.png") == 4 and names.find("y") is None

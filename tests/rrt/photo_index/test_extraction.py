@@ -76,8 +76,12 @@ def test_settings_are_kept_with_the_model(tmp_path):
 def test_single_images_are_upright_and_a_box_is_an_image_of_its_own(tmp_path):
     describer = open_describer(tmp_path, describe_extraction([]))
     assert describer.describe(draw(tmp_path / "a.png", 1, (320, 240), orientation=6)).size == (240, 320)
-    assert describer.describe(tmp_path / "a.png", (10, 20, 110, 400)).size == (100, 300)
-    for box, part in (((500, 0, 600, 50), "^the box 500,0,600,50 lies outside"), ((0, 0, 5, 90), "^a side is shorter")):
+    assert describer.describe(tmp_path / "a.png", (10, 20, 110, 310)).size == (100, 290)
+    for box, part in (
+        ((500, 0, 600, 50), r"^the box 500,0,600,50 \(x1,y1,x2,y2\) goes beyond the image of 240 x 320 pixels"),
+        ((10, 20, 110, 400), "^the box 10,20,110,400 .* goes beyond the image"),
+        ((0, 0, 5, 90), "^a side is shorter"),
+    ):
         with pytest.raises(InputError, match=part):
             describer.describe(tmp_path / "a.png", box)
     with pytest.raises(InputError, match="^no such file$"):

@@ -8,12 +8,16 @@ import tempfile
 import threading
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from photo_folders import FakeDescriber, build, draw, use_fakes
 from photo_server import MAX_UPLOAD, request, serving
 from PIL import Image
 
+from rrt.extraction.describer import open_describer
+from rrt.photo_index.extraction import LocalDescriber
 from rrt.photo_index.query import PhotoIndex
 from rrt.photo_index.server import ServerSettings
 
@@ -177,11 +181,26 @@ def test_a_page_of_another_name_is_refused(server):
         "",
         f"127.0.0.1.attacker.example:{port}",
         f"192.168.0.9:{port}",
-        "127.0.0.1:\xb2",
-        f"127.0.0.1:{'1' * 5000}",
+        "127.0.0.1:",
+        "[::1]",
     ):
         refused(server, 403, "does not go by that name", "GET", "/photographs", Host=host)
-    assert request(server, "GET", "/", Host=f"localhost:{port}")[0] == 200
+    for host in (f"localhost:{port}", f"LocalHost:{port}", f"[::1]:{port}"):
+        assert request(server, "GET", "/", Host=host)[0] == 200
+
+
+ODD = [
+    "127.0.0.1:\xb2",
+    f"127.0.0.1:{'1' * 5000}",
+    *(f"localhost:{port}" for port in ("x", "-1", "65536", "8 0", "80:80")),
+]
+
+
+@pytest.mark.parametrize(
+    "host", [*ODD, "::1", "[::1", "[::1]80", "[localhost]:80", "a@localhost:80", "a b:80", "http://a"]
+)
+def test_a_host_that_is_no_name_and_port_is_a_bad_request(server, host):
+    refused(server, 400, "Host header", "GET", "/photographs", Host=host)
 
 
 def test_other_machines_may_come_by_number_and_by_allowed_names_alone(folder):
@@ -226,6 +245,35 @@ def test_an_image_cut_short_or_too_small_is_refused_by_name(server):
     with io.BytesIO() as content:
         Image.new("RGB", (4, 4)).save(content, "PNG")
         refused(server, 422, "shorter than 10 pixels", "POST", "/search", content.getvalue())
+
+
+def test_what_cannot_be_described_is_told_by_its_own_reason(folder, tmp_path):
+    """The reader and the model of the program itself, and a model that fails."""
+    describer = LocalDescriber(folder / "index", {})
+    vars(describer)["_opened"] = open_describer("lite0")
+    broken = LocalDescriber(folder / "index", {})
+    vars(broken)["_opened"] = SimpleNamespace(describe=lambda *_: 1 / 0)
+    avif, nan = image_bytes(format="AVIF"), np.full((40, 40), np.nan, np.float32)
+    thin, long, floats = (io.BytesIO() for _ in range(3))
+    Image.new("RGB", (1, 1000)).save(thin, "PNG")
+    Image.new("RGB", (30_000, 2)).save(long, "PNG")
+    Image.fromarray(nan).save(floats, "TIFF")
+    with serving(folder / "index", describer) as server:
+        for body, status, reason in (
+            (avif[: len(avif) * 2 // 3] + b"\0" * 80, (415, 422), ""),
+            (thin.getvalue(), (422,), "shorter than 10 pixels"),
+            (long.getvalue(), (422,), "shorter than 10 pixels"),
+            (floats.getvalue(), (422,), "not finite"),
+            (image_bytes(format="SGI"), (415,), "not an image"),
+            (image_bytes(format="EPS"), (415,), "not an image"),
+            (image_bytes()[:-40], (422,), "truncated"),
+        ):
+            found, _, told = request(server, "POST", "/search", body)
+            assert found in status and reason in json.loads(told)["error"], (found, told)
+        found, _, told = request(server, "POST", "/search?box=[50,40,90,70]", image_bytes())
+        assert found == 422 and "goes beyond the image of 80 x 60 pixels" in json.loads(told)["error"]
+        server.service.describer = broken
+        refused(server, 422, "cannot be described: ZeroDivisionError", "POST", "/search", image_bytes())
 
 
 def test_too_large_a_file_is_refused_and_the_answer_arrives(server):

@@ -13,6 +13,7 @@ from places import HELPERS
 
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
+from rrt.files.images import NO_HEIF
 from rrt.files.names import shown
 from rrt.formats.lists import write_image_list
 from rrt.photo_index import extraction
@@ -118,9 +119,8 @@ def test_unreadable_images_stop_nothing_and_are_tried_again_when_they_change(pho
     done = build(tmp_path / "i", photos)
     skipped = done.manifest.skipped()
     assert sorted(skipped) == ["camera.HEIC", "cut.jpg", "text.jpg", "tiny.png"] and done.ignored == 1
-    assert (
-        "HEIC" in skipped["camera.HEIC"] and "not an image" in skipped["text.jpg"] and "shorter" in skipped["tiny.png"]
-    )
+    assert "not an image" in skipped["text.jpg"] and "shorter" in skipped["tiny.png"]
+    assert skipped["camera.HEIC"] in (NO_HEIF, skipped["text.jpg"])  # as pillow-heif is there or not
     lines = (tmp_path / "i" / "skipped.csv").read_text().splitlines()
     assert lines[0] == "name,reason" and len(lines) == 5
     looked_at = len(described)
