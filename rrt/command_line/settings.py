@@ -25,6 +25,10 @@ class Expected(str):
     """In ``Annotated``: what a setting must be, in words, where its type alone does not say it."""
 
 
+Count = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 FilePath = Annotated[str | Path, Expected("the path of a file")]
 _NAMES = {bool: "True or False", int: "an integer", float: "a number", str: "a text", dict: "a dict", Path: "a path"}
 _NAMES |= {list: "a list", tuple: "a list", type(None): "None"}
@@ -40,11 +44,14 @@ def setting(meaning: str = "", *, default: Any, name: str | None = None, **limit
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(setting, Field))
-def settings(prefix: str = "") -> Callable[[type[Kind]], type[Kind]]:
-    """Makes a class one of settings, whose ``__init__`` raises InputError. prefix: of the names in errors."""
+def settings(prefix: str = "", of: str = "") -> Callable[[type[Kind]], type[Kind]]:
+    """Makes a class one of settings, whose ``__init__`` raises InputError. prefix: of the names in errors; of: whose
+    settings they are, with which an error begins."""
 
     def decorate(cls: type[Kind]) -> type[Kind]:
-        config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, populate_by_name=True)
+        config = ConfigDict(
+            strict=True, extra="forbid", arbitrary_types_allowed=True, populate_by_name=True, allow_inf_nan=False
+        )
         made: Any = checked_dataclass(frozen=True, config=config)(cls)
         plain_init = made.__init__
 
@@ -55,7 +62,7 @@ def settings(prefix: str = "") -> Callable[[type[Kind]], type[Kind]]:
             try:
                 plain_init(self, *args, **kwargs)
             except ValidationError as error:
-                raise _input_error(error, made, args, kwargs, prefix) from None
+                raise _input_error(error, made, args, kwargs, of, prefix) from None
 
         made.__init__ = __init__
         return made
@@ -78,7 +85,7 @@ def _is_settings(annotation: Any) -> bool:
     return hasattr(annotation, "__pydantic_fields__")
 
 
-def _input_error(error: ValidationError, kind: Any, args: tuple, kwargs: dict, prefix: str) -> InputError:
+def _input_error(error: ValidationError, kind: Any, args: tuple, kwargs: dict, of: str, prefix: str) -> InputError:
     wrong = error.errors()[0]
     cause = wrong.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
@@ -90,10 +97,10 @@ def _input_error(error: ValidationError, kind: Any, args: tuple, kwargs: dict, p
     own = next((each for each, field in fields.items() if own in (each, field.alias)), None)
     if own is None:
         names = ", ".join(field.alias or each for each, field in fields.items())
-        return InputError(f"unknown setting '{first}'; known: {names}")
+        return InputError(f"{of}unknown setting '{first}'; known: {names}")
     name = fields[own].alias or own
     expected = _words(fields[own].annotation, fields[own].metadata)
-    return InputError(f"setting {prefix}{name}={given.get(own, given.get(name))!r}: {expected}")
+    return InputError(f"{of}setting {prefix}{name}={given.get(own, given.get(name))!r}: {expected}")
 
 
 def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
@@ -109,9 +116,9 @@ def _said(annotation: Any, metadata: Iterable[Any] = ()) -> tuple[str, tuple]:
         if get_origin(kind) is Annotated:
             kind, *more = get_args(kind)
             beside += more
-        if get_origin(kind) is Literal:
-            choices = get_args(kind)
         expected = [each for each in beside if isinstance(each, Expected)]
+        if get_origin(kind) is Literal and not expected:
+            choices = get_args(kind)
         kinds += expected or [
             _NAMES.get(get_origin(kind) or kind, str(kind)) + (_limits(beside) if kind in (int, float) else "")
         ]

@@ -9,11 +9,9 @@ alpha query expansion (Radenovic, Tolias, Chum: Fine-tuning CNN Image Retrieval 
 section 3.5) weights them by similarity, x_i by max(q . x_i, 0)**alpha. The paper takes alpha 3 and k 50.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from rrt.errors import check_count, check_number
+from rrt.command_line.settings import Count, NotNegative, settings
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
 from rrt.rerankers.gallery import check_globals, similarities
 from rrt.search.exact import expand
@@ -33,14 +31,11 @@ def expanded_queries(space: SearchSpace, shortlists: list[Shortlist], k: int, al
     return expanded
 
 
-@dataclass(frozen=True)
+@settings(of="reranker 'aqe': ")
 class AverageQueryExpansion(RerankMethod):
     """k: candidates that join the query."""
 
-    k: int = 10
-
-    def __post_init__(self):
-        check_count("k", self.k)
+    k: Count = 10
 
     def scores(self, space, shortlists):
         """Cosines with the expanded query."""
@@ -48,16 +43,12 @@ class AverageQueryExpansion(RerankMethod):
         return similarities(space, expanded_queries(space, shortlists, self.k, 0), shortlists)
 
 
-@dataclass(frozen=True)
+@settings(of="reranker 'alpha_qe': ")
 class AlphaQueryExpansion(RerankMethod):
     """k: candidates that join the query; alpha: exponent of their weights."""
 
-    k: int = 50
-    alpha: float = 3.0
-
-    def __post_init__(self):
-        check_count("k", self.k)
-        check_number("alpha", self.alpha)
+    k: Count = 50
+    alpha: NotNegative = 3.0
 
     def scores(self, space, shortlists):
         """Cosines with the expanded query."""

@@ -16,13 +16,14 @@ so that S(X, X) = 1 without multiple assignment. w_c = 1, or with ``idf`` log(1 
 images hold word c. Images without words are 0 to all others.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
-from rrt.errors import InputError, check_count
+from rrt.command_line.settings import Count, FilePath, NotNegative, settings
+from rrt.errors import InputError
 from rrt.progress import bar, warn
 from rrt.rerankers.base import RerankMethod, SearchSpace, check_local_space
 from rrt.rerankers.codebook import MAKE, Aggregated, Codebook, aggregate, load_codebook
@@ -109,7 +110,7 @@ class InvertedFile:
         return (np.concatenate(scores) * norm * self.norms[candidates]).astype(np.float32)
 
 
-@dataclass(frozen=True)
+@settings(of="reranker 'asmk': ")
 class Asmk(RerankMethod):
     """codebook: file of tools/train_codebook.py. binary: ASMK* instead of ASMK. multiple_assignment: words that a
     query's descriptor counts for, as in the paper; gallery descriptors count for one. max_local: descriptors used of an
@@ -121,29 +122,17 @@ class Asmk(RerankMethod):
 
     pairwise: ClassVar[bool] = True
 
-    codebook: str | None = None
+    codebook: FilePath | None = None
     binary: bool = False
-    alpha: float = 3.0
-    tau: float = 0.0
+    alpha: NotNegative = 3.0
+    tau: Annotated[float, Field(ge=-1, lt=1)] = 0.0
     idf: bool = False
-    multiple_assignment: int = 5
-    max_local: int | None = None
+    multiple_assignment: Count = 5
+    max_local: Count | None = None
 
     def __post_init__(self):
         if not self.codebook:
             raise InputError(f"reranker 'asmk': setting codebook is not set; {MAKE}")
-        for name in ("binary", "idf"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"reranker 'asmk': {name}={getattr(self, name)!r}: expected True or False")
-        for name, least, below in (("alpha", 0, np.inf), ("tau", -1, 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not least <= value < below:
-                raise InputError(
-                    f"reranker 'asmk': {name}={value!r}: expected a number from {least} to below {below:g}"
-                )
-        check_count("multiple_assignment", self.multiple_assignment)
-        if self.max_local is not None:
-            check_count("max_local", self.max_local)
         _ = self.words  # a file that is missing or damaged is found now
 
     @cached_property

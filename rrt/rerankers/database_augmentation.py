@@ -13,40 +13,31 @@ sparse weights W, [N, N] with k + 1 entries in a row, and descriptors X, X' = W 
 W (X q') and no second table of descriptors is needed.
 """
 
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 from scipy.sparse import csr_array, vstack
 
-from rrt.errors import InputError, check_count, check_number
+from rrt.command_line.settings import Count, NotNegative, settings
 from rrt.rerankers.aqe import expanded_queries
 from rrt.rerankers.base import RerankMethod, SearchSpace
 from rrt.rerankers.gallery import check_globals, gallery_neighbours, is_kept, kept, sparse_rows
 
-WEIGHTS = ("rank", "similarity")
 _ROWS = 4096
 _CELLS = 2**25
 
 
-@dataclass(frozen=True)
+@settings(of="reranker 'database_augmentation': ")
 class DatabaseAugmentation(RerankMethod):
     """k: neighbours that join a gallery image; weights: rank | similarity, alpha: exponent of the latter (0: all
     alike); query_k: candidates that join the query, 0 = none; query_alpha: exponent of their weights."""
 
-    k: int = 15
-    weights: str = "similarity"
-    alpha: float = 1.0
-    query_k: int = 15
-    query_alpha: float = 0.0
-
-    def __post_init__(self):
-        check_count("k", self.k)
-        if self.weights not in WEIGHTS:
-            raise InputError(f"setting weights={self.weights!r}: expected {' or '.join(WEIGHTS)}")
-        check_number("alpha", self.alpha)
-        if self.query_k != 0:
-            check_count("query_k", self.query_k)
-        check_number("query_alpha", self.query_alpha)
+    k: Count = 15
+    weights: Literal["rank", "similarity"] = "similarity"
+    alpha: NotNegative = 1.0
+    query_k: Annotated[int, Field(ge=0)] = 15
+    query_alpha: NotNegative = 0.0
 
     def prepare(self, space):
         """W of the whole gallery."""

@@ -12,13 +12,14 @@ Of a gallery of more than ``truncation`` images, the graph of the first so many 
 of its own (section 5); candidates outside follow behind in the order they had.
 """
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from scipy.sparse import csr_array, diags_array, eye_array
 from scipy.sparse.linalg import cg
 
-from rrt.errors import check_count, check_number
+from rrt.command_line.settings import Count, NotNegative, settings
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace
 from rrt.rerankers.gallery import check_globals, gallery_neighbours, is_kept, kept, sparse_rows
@@ -26,26 +27,17 @@ from rrt.rerankers.gallery import check_globals, gallery_neighbours, is_kept, ke
 _RESIDUAL = 1e-6  # of y: where conjugate gradients stop before their last step
 
 
-@dataclass(frozen=True)
+@settings(of="reranker 'diffusion': ")
 class Diffusion(RerankMethod):
     """k: neighbours of a gallery image; query_k: candidates where the query enters; exponent, damping: as above;
     truncation: images diffused over at most, None = all; iterations: steps of conjugate gradients at most."""
 
-    k: int = 10
-    query_k: int = 10
-    exponent: float = 3.0
-    damping: float = 0.99
-    truncation: int | None = 10_000
-    iterations: int = 20
-
-    def __post_init__(self):
-        for name in ("k", "query_k", "iterations"):
-            check_count(name, getattr(self, name))
-        if self.truncation is not None:
-            check_count("truncation", self.truncation)
-        check_number("exponent", self.exponent)
-        # At 1 the system is singular.
-        check_number("damping", self.damping, 0, 0.9999)
+    k: Count = 10
+    query_k: Count = 10
+    exponent: NotNegative = 3.0
+    damping: Annotated[float, Field(ge=0, le=0.9999)] = 0.99  # at 1 the system is singular
+    truncation: Count | None = 10_000
+    iterations: Count = 20
 
     def prepare(self, space):
         """The graph of the whole gallery."""

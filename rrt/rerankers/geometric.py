@@ -17,14 +17,15 @@ import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
+from rrt.command_line.settings import Expected, Positive, settings
 from rrt.errors import InputError
 from rrt.matching.images import is_inner
-from rrt.matching.matches import MODELS, MODES, Verification, half_squares, match_in, verify
+from rrt.matching.matches import Verification, half_squares, match_in, verify
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, check_local_space, local_bytes
 from rrt.store.checked import not_finite
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     import torch  # takes seconds to load, and whoever names the method need not wait for it
 
 _NAME = "the reranker 'geometric'"
+# OpenCV and torch take 32 bits.
+_Count = Annotated[int, Field(ge=1, le=10**9)]
 # Cells of a matrix product: small ones stay in a core's cache, a GPU wants large ones.
 _CELLS = {"cpu": 2**21, "cuda": 2**26}
 
@@ -57,7 +60,7 @@ class Correspondences(NamedTuple):
     transform: np.ndarray | None
 
 
-@dataclass(frozen=True)
+@settings(of="reranker 'geometric': ")
 class Geometric(RerankMethod):
     """mode: "one_way" (the nearest of the candidate for each of the query) or "mutual" (each the nearest of the other).
 
@@ -70,42 +73,24 @@ class Geometric(RerankMethod):
     the matrix products, None = a GPU if there is one; threads: None = torch's number.
     """
 
-    mode: str = "one_way"
-    max_distance: float | None = 1.0
-    ratio: float | None = None
-    geometry: str = "affine"
-    threshold: float = 30.0
-    max_trials: int = 1000
-    confidence: float = 0.9999
+    mode: Annotated[Literal["one_way", "mutual"], Expected("one_way or mutual")] = "one_way"
+    max_distance: Positive | None = 1.0
+    ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    geometry: Annotated[Literal["affine", "homography"], Expected("affine or homography")] = "affine"
+    threshold: Positive = 30.0
+    max_trials: _Count = 1000
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9999
     seed: int = 0
-    max_local: int | None = 1000
-    border: float = 0.15
+    max_local: _Count | None = 1000
+    border: Annotated[float, Field(ge=0, lt=0.5)] = 0.15
     device: str | None = None
-    threads: int | None = None
+    threads: _Count | None = None
 
     depth: ClassVar[int | None] = 100
     pairwise: ClassVar[bool] = True
 
     def __post_init__(self):
-        for name, values in (("mode", MODES), ("geometry", MODELS)):
-            self._require(name, getattr(self, name) in values, f"one of {', '.join(values)}")
-        self._require("max_distance", _number(self.max_distance, 0, np.inf, True), "a number above 0, or None for any")
-        fits = (self.ratio == 1 and self.ratio is not True) or _number(self.ratio, 0, 1, True)
-        self._require("ratio", fits, "a number above 0 and up to 1, or None for no such test")
-        self._require("threshold", _number(self.threshold, 0, np.inf), "a number of pixels above 0")
-        self._require("confidence", _number(self.confidence, 0, 1), "a number between 0 and 1")
-        fits = self.border == 0 or _number(self.border, 0, 0.5)
-        self._require("border", fits, "a part of the shorter side, 0 to less than 0.5")
-        for name, optional in (("max_trials", False), ("max_local", True), ("threads", True)):
-            value = getattr(self, name)
-            fits = (value is None and optional) or (isinstance(value, int) and _integer(value) and 0 < value < 2**31)
-            self._require(name, fits, "an integer of at least 1" + ", or None" * optional)
-        self._require("seed", _integer(self.seed), "an integer")
         self._device()
-
-    def _require(self, name, fits, expected):
-        if not fits:
-            raise InputError(f"reranker 'geometric': setting {name}={getattr(self, name)!r}: expected {expected}")
 
     def _device(self) -> "torch.device":
         import torch
@@ -217,13 +202,3 @@ class Geometric(RerankMethod):
         parts = [slice(start, end) for start, end in zip(images.offsets[:-1], images.offsets[1:])]
         settings = self.mode, self.max_distance, self.ratio
         return [match_in(table[part], query.descriptors, images.descriptors[part], *settings) for part in parts]
-
-
-def _integer(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value, above, below, optional=False) -> bool:
-    if value is None:
-        return optional
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and above < value < below

@@ -15,12 +15,10 @@ The paper takes k1 20, k2 6 and weight (lambda) 0.3. V runs over gallery images 
 query, as the paper proposes for large galleries (section 3.6): once, or for the candidates of given shortlists alone.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
-from rrt.errors import check_count, check_number
+from rrt.command_line.settings import Count, Share, settings
 from rrt.rerankers.base import RerankMethod, SearchSpace
 from rrt.rerankers.gallery import (
     check_globals,
@@ -36,19 +34,14 @@ _ROWS = 4096
 _SHARE = np.float32(2 / 3 - 1e-6)  # of whole numbers
 
 
-@dataclass(frozen=True)
+@settings(of="reranker 'k_reciprocal': ")
 class KReciprocal(RerankMethod):
     """k1: neighbours that must be mutual; k2: neighbours whose encodings are averaged; weight: lambda, of the original
     distance."""
 
-    k1: int = 20
-    k2: int = 6
-    weight: float = 0.3
-
-    def __post_init__(self):
-        check_count("k1", self.k1)
-        check_count("k2", self.k2)
-        check_number("weight", self.weight, 0, 1)
+    k1: Count = 20
+    k2: Count = 6
+    weight: Share = 0.3
 
     def prepare(self, space):
         """V' of the whole gallery."""

@@ -10,12 +10,11 @@ descriptors d of unit length of a query q and a candidate x
 where s is the cosine of the global descriptors and w the weight. Symmetric: m is the mean of m(q, x) and m(x, q).
 """
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 
-from rrt.command_line.settings import settings
+from rrt.command_line.settings import Count, Share, settings
 from rrt.files.machine import visible_gpus
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, check_local_space, local_bytes
@@ -37,10 +36,10 @@ class MaxSim(RerankMethod):
     An image without local descriptors matches nothing: m = 0.
     """
 
-    weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    weight: Share = 0.0
     symmetric: bool = False
-    query_local: Annotated[int, Field(ge=1)] | None = None
-    gallery_local: Annotated[int, Field(ge=1)] | None = None
+    query_local: Count | None = None
+    gallery_local: Count | None = None
     device: str | None = None
 
     depth: ClassVar[int | None] = 100

@@ -10,12 +10,11 @@ K nearest others among the M, and the query g_q by the maximum in every dimensio
 The paper takes M 400 (the depth of the shortlist), K 9 and beta 0.15.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from rrt.errors import check_count, check_number
+from rrt.command_line.settings import Count, NotNegative, settings
 from rrt.rerankers.base import RerankMethod
 from rrt.rerankers.gallery import check_globals
 from rrt.store.linear import l2_normalize
@@ -23,18 +22,14 @@ from rrt.store.linear import l2_normalize
 _CELLS = 2**22  # similarities of candidates held at a time: 16 MiB
 
 
-@dataclass(frozen=True)
+@settings(of="reranker 'superglobal': ")
 class SuperGlobal(RerankMethod):
     """k: K, neighbours of a candidate and candidates of the query; beta: weight of a candidate's neighbours."""
 
     depth: ClassVar[int | None] = 400
 
-    k: int = 9
-    beta: float = 0.15
-
-    def __post_init__(self):
-        check_count("k", self.k)
-        check_number("beta", self.beta)
+    k: Count = 9
+    beta: NotNegative = 0.15
 
     def scores(self, space, shortlists):
         """The mean of both refined similarities of each candidate."""
