@@ -63,11 +63,6 @@ def read_features(path):
     return _read(path, parse_features)
 
 
-def write_features(path, features):
-    """Write LocalFeatures as a `.delg_local` or `.delf` file, whole or not at all."""
-    _write(path, serialize_features(features))
-
-
 def read_datum(path):
     """The array of a `.delg_global` or `.datum` file in its shape, float32 or uint32.
 
@@ -78,7 +73,8 @@ def read_datum(path):
 
 def write_datum(path, array):
     """Write an array as a `.delg_global` or `.datum` file, whole or not at all; types as in serialize_datum()."""
-    _write(path, serialize_datum(array))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(serialize_datum(array))
 
 
 def _read(path, parse):
@@ -88,11 +84,6 @@ def _read(path, parse):
         raise InputError(f"{path}: cannot be read ({error.strerror}); is it the feature file of an image?") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}; copy the file again or extract the image again") from None
-
-
-def _write(path, content):
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
 
 
 def parse_features(data):

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from commands import assert_one_line_error, files_below, run_tool
+from delf_files import write_features
 from PIL import Image
 from warped_images import WARP, features, moved, record, textured
 
@@ -20,7 +21,6 @@ from delg_extract.network.model import Delg
 from delg_extract.network.weights import load_weights, save_weights
 from rrt.commands import verify_pairs
 from rrt.errors import InputError
-from rrt.formats.delf import write_features
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import write_image_list
 from rrt.matching.images import ImageFeatures, match_images

@@ -78,7 +78,8 @@ class Graph:
 
 
 def add_network(graph: Graph, pixels: str, weights: Mapping[str, np.ndarray]) -> tuple[str, str, str]:
-    """The network on uint8 [B, H, W, 3] -> the maps (stride16, expanded, head) of rrt.extraction.lite0.network.Maps."""
+    """The network on uint8 [B, H, W, 3] -> maps [B, channels, h, w]: of the last block of stride 16 (112), the
+    expansion of the next block after ReLU6 (672), and the head of stride 32 after ReLU6 (1,280)."""
     x = graph.add("Transpose", graph.add("Cast", pixels, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
     x = graph.add("Mul", graph.add("Sub", x, graph.constant(MEAN)), graph.constant(1 / STD))
     x = graph.relu6(graph.convolution(x, weights, "stem", 2))

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from lite0_torch import load_lite0
 from lite0_weights import LITE0_WEIGHTS
 from PIL import Image
 
@@ -13,7 +14,7 @@ from rrt.errors import InputError
 from rrt.extraction.describer import OnnxDescriber
 from rrt.extraction.lite0 import make
 from rrt.extraction.lite0.learning import Learned, Projection, fit_projection
-from rrt.extraction.lite0.network import fold_batch_norms, load_lite0, read_published
+from rrt.extraction.lite0.network import fold_batch_norms, read_published
 from rrt.files.shipped import shipped
 from rrt.store.linear import l2_normalize
 

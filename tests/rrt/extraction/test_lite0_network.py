@@ -4,12 +4,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from lite0_torch import load_lite0
 from lite0_weights import LITE0_WEIGHTS
 from places import GOLDEN
 
 from rrt.errors import InputError
 from rrt.extraction.lite0.graph import Graph, add_network, finished_model
-from rrt.extraction.lite0.network import fold_batch_norms, load_lite0, read_published
+from rrt.extraction.lite0.network import fold_batch_norms, read_published
 
 NAMES = ("stride16_112", "stride16_expanded_672", "head_1280")
 
