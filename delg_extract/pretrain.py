@@ -117,7 +117,7 @@ class Pretrainer:
         """Unit local descriptors of conv4's cells [B, h, w, local_dim], batch norms in training mode."""
         return tf.nn.l2_normalize(self.model.local(self.model.conv4(images, training=True)).descriptors, axis=-1)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def train_step(self, crops):
         """One Adam step. Returns the loss, and the share of cells whose nearest descriptor in the batch is their
         partner."""

@@ -38,6 +38,8 @@ END_OF_JPEG = b"\xff\xd9"
 _HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
 # Pixels decoded on both sides of a crop: colour of a subsampled JPEG is interpolated from the neighbouring pixels.
 EDGE = 8
+# Nothing here is written for AutoGraph, which takes a second to find that out.
+_as_it_is = tf.autograph.experimental.do_not_convert
 _READ_ERRORS = (
     tf.errors.InvalidArgumentError,
     tf.errors.DataLossError,
@@ -184,8 +186,8 @@ def _batches(
         return tuple(tf.ensure_shape(column, (None,)) for column in found)
 
     # Addresses ahead keep the readers busy while the Python that makes them waits for the interpreter's lock.
-    data = steps.map(columns).prefetch(2).unbatch()
-    data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    data = steps.map(_as_it_is(columns)).prefetch(2).unbatch()
+    data = data.map(_as_it_is(load), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     options = tf.data.Options()
     # Workers share by rows of a batch, see ``shard``; TensorFlow would share by files.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

@@ -44,7 +44,7 @@ def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, batch_statistics:
     """Samples of conv4 cells [M, C], GeM vectors [N, G], attention-pooled conv4 [N, C] and labels [N] of ``steps``
     batches."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def forward(images):
         conv4 = model.conv4(images, batch_statistics)
         block3 = model.block3(conv4)

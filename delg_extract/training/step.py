@@ -141,7 +141,7 @@ class Trainer:
         side = tf.cast(tf.round(gamma * self.args.image_size), tf.int32)
         return tf.image.resize(images, (side, side), antialias=True)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def train_step(self, images, labels) -> StepResult:
         """One SGD step on a batch (of each replica: its share), the gradient clipped to a global norm of 10."""
         each = self.strategy.run(self._replica_step, args=(images, labels))
@@ -152,7 +152,7 @@ class Trainer:
             *summed, *(self.strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for value in each[4:])
         )
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def validation_step(self, images, labels):
         """How many images each head names right, and how many there are; labels below zero do not count."""
 
@@ -166,7 +166,7 @@ class Trainer:
         counts = self.strategy.run(of_replica, args=(images, labels))
         return [self.strategy.reduce(tf.distribute.ReduceOp.SUM, count, axis=None) for count in counts]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def attention(self, images):
         """Attention maps [B, h, w] of each replica's images."""
 
