@@ -108,7 +108,9 @@ class Pretrainer:
     def __init__(self, model: Delg, args: argparse.Namespace):
         self.model, self.args = model, args
         self.trained = [v for n, v in model.trained_variables() if n.startswith(TRAINED)]
-        self.optimizer = tf.keras.optimizers.Adam(args.initial_lr)
+        from keras.optimizers import Adam  # loaded for this alone
+
+        self.optimizer = Adam(args.initial_lr)
         self.optimizer.build(self.trained)
         self.step_count = tf.Variable(tf.constant(0, tf.int64))
         self.generator = tf.random.Generator.from_seed(args.seed)

@@ -53,6 +53,9 @@ def _imported_quietly():
         sys.exit(f"error: DELG_CPU_REPLICAS={text}: expected how many devices the processor is divided into, 1 or more")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    # TensorFlow loads Keras with it, a third of its start, to know optimizers in SavedModels that nobody here loads.
+    # The old Keras is not installed, so that none is; what needs Keras imports it.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     with _standard_error_discarded():
         import tensorflow
 

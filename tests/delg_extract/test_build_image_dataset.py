@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from commands import error_of, files_below, kill_tool_when
 from delg_golden import GOLDEN
 from hypothesis import given
@@ -18,6 +17,7 @@ from PIL import Image
 from delg_extract.build_image_dataset import main
 from delg_extract.data.dataset_plan import deal_shards, find_images, stratified_split
 from delg_extract.data.shards import Unreadable, read_example
+from delg_extract.network.tensorflow import tf
 from rrt.errors import InputError
 
 SET = GOLDEN / "seed1/tfrecord"

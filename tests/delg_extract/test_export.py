@@ -8,7 +8,6 @@ import delg_exports as exports
 import h5py
 import numpy as np
 import pytest
-import tensorflow as tf
 from commands import error_of, files_below
 from delg_exports import plain_level, random_images, run_export, signature, strongest
 from delg_golden import GOLDEN, rule_model
@@ -21,6 +20,7 @@ from delg_extract.extraction.delg import DelgNetwork
 from delg_extract.extraction.extractor import Extractor
 from delg_extract.extraction.saved_models import open_saved_model
 from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import save_weights
 from rrt.store.store import Store
 

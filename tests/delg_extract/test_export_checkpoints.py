@@ -4,13 +4,13 @@ import json
 
 import delg_exports as exports
 import pytest
-import tensorflow as tf
 from commands import error_of, files_below
 from delg_exports import random_images, run_export, strongest
 
 from delg_extract.export import main
 from delg_extract.extraction.delg import DelgNetwork
 from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import save_weights
 from delg_extract.training.losses import add_classifiers
 

@@ -1,10 +1,10 @@
 """Self-supervised pretraining: the warps and their inverse look-up, the loss, the command."""
 
 import numpy as np
-import tensorflow as tf
 from commands import error_of
 
 from delg_extract.network.model import Delg
+from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import load_weights
 from delg_extract.pretrain import Pretrainer, main, parser, pretrain, random_warps, sample_cells, warp_points
 

@@ -4,7 +4,6 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from commands import assert_one_line_error, files_below, run_tool
 from PIL import Image
 
@@ -13,6 +12,7 @@ from delg_extract.extraction.extractor import Descriptors, Extractor
 from delg_extract.extraction.pyramid import level_size
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.network.model import Delg, normalize_pixels
+from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import save_weights
 from delg_extract.show_attention import EVERY_CELL, AttentionMap, attention_maps, kept, main
 from rrt.errors import InputError

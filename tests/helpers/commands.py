@@ -140,10 +140,12 @@ def commands_in(printed):
     ]
 
 
+_BOTH = ("h5py", "cv2", "pandas", "PIL.Image", "tqdm", "psutil", "filelock", "pydantic", "pydantic.dataclasses")
+_BOTH += ("google.protobuf.message", "matplotlib.figure", "matplotlib.backends.backend_agg")
 # {library: (commands that use it, what they load)}; the first that fits counts.
 _SIDES = {
-    "tensorflow": ("*delg_extract/*|*two_replicas.py", ("tensorflow", "h5py", "cv2", "PIL.Image", "tqdm")),
-    "torch": ("*", ("torch", "faiss", "sacred", "h5py", "cv2", "pandas", "scipy.stats", "PIL.Image", "tqdm")),
+    "tensorflow": ("*delg_extract/*|*two_replicas.py|*small_delg.py", (*_BOTH, "tensorflow", "tensorboard.summary")),
+    "torch": ("*", (*_BOTH, "torch", "faiss", "sacred", "git", "scipy.stats", "onnxruntime", "jinja2", "requests")),
 }
 _TENSORFLOW_BENCHMARKS = ("extract", "input", "train")
 _started = ExitStack()
@@ -171,7 +173,7 @@ def _loaded(side):
     process = subprocess.Popen(
         [sys.executable, str(_SERVER), "serve", str(socket), *_SIDES[side][1]],
         text=True,
-        env=_environment() | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=_environment() | {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from delg_extract.export import main
 from delg_extract.extraction.pyramid import level_size
 from delg_extract.extraction.serving import SPECS, Form, describe
 from delg_extract.network.level import Level, level_weights
 from delg_extract.network.model import BACKBONES, Backbone, Delg, normalize_pixels
+from delg_extract.network.tensorflow import tf
 
 INPUTS = {name: (spec.dtype, spec.shape) for name, spec in SPECS.items()}
 LOCAL_OUTPUTS = ("boxes", "features", "scales", "scores")

@@ -5,11 +5,11 @@ import zlib
 from unittest import mock
 
 import numpy as np
-import tensorflow as tf
 from places import GOLDEN as GOLDEN_FILES
 
 from delg_extract.extraction.pca import read_pca
 from delg_extract.network.model import Delg
+from delg_extract.network.tensorflow import tf
 from delg_extract.training.losses import add_classifiers
 from rrt.formats.delf import write_datum
 

@@ -5,18 +5,19 @@ import sys
 from importlib.util import find_spec
 
 import pytest
-
-_CODE = """
-import sys
-from delg_extract.network.model import Delg
-from delg_extract.network.weights import save_weights
-save_weights(sys.argv[1], Delg("small", seed=3, block3_strides=False))
-"""
+from commands import warm_python
 
 
 def write_small_delg(path):
     """A weight file of the backbone `small`, untrained; returns its path. Skips the test where TensorFlow is not."""
     if not find_spec("tensorflow"):
         pytest.skip("TensorFlow is not installed")
-    subprocess.run([sys.executable, "-c", _CODE, str(path)], check=True, capture_output=True)
+    subprocess.run([warm_python("tensorflow"), __file__, str(path)], check=True, capture_output=True)
     return path
+
+
+if __name__ == "__main__":
+    from delg_extract.network.model import Delg
+    from delg_extract.network.weights import save_weights
+
+    save_weights(sys.argv[1], Delg("small", seed=3, block3_strides=False))

@@ -36,7 +36,7 @@ def loss_and_gradients(trainer, batch):
         losses, _, gradients = trainer.gradients(images, labels)
         return losses.total, gradients
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(images, labels):
         return trainer.strategy.run(of_replica, args=(images, labels))
 

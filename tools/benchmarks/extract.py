@@ -178,7 +178,7 @@ class _PlainNetwork:
 
         self.model = model
 
-        @tf.function(input_signature=[tf.TensorSpec([None, None, 3]), tf.TensorSpec([2], tf.int32)])
+        @tf.function(input_signature=[tf.TensorSpec([None, None, 3]), tf.TensorSpec([2], tf.int32)], autograph=False)
         def level(image, size):
             conv4 = model.conv4(tf.image.resize(image[None], size))
             maps = model.local(model.block3(conv4))

@@ -125,14 +125,14 @@ def _alone(ways, args):
 def _gain_of_cropping_first(pictures, args):
     """Row: one thread decoding a JPEG's crop alone against decoding it whole and then cropping."""
 
-    @tf.function(input_signature=[tf.TensorSpec((), tf.string), tf.TensorSpec((2,), tf.int64)])
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string), tf.TensorSpec((2,), tf.int64)], autograph=False)
     def whole_first(encoded, seed):
         image = tf.io.decode_jpeg(encoded, channels=3)
         box = draw_box(tf.shape(image)[:2], seed, AREA)
         crop = tf.slice(image, [box[0], box[1], 0], [box[2], box[3], 3])
         return (tf.image.resize(crop, (args.image_size, args.image_size), method="area") - 128.0) / 128.0
 
-    @tf.function(input_signature=[tf.TensorSpec((), tf.string), tf.TensorSpec((2,), tf.int64)])
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string), tf.TensorSpec((2,), tf.int64)], autograph=False)
     def crop_first(encoded, seed):
         return random_crop(encoded, args.image_size, seed)
 

@@ -141,14 +141,16 @@ LEARNING_RATE = 0.001
 
 def make_plain_step(args, _):
     """The same by Keras layers, from the same weights."""
+    import keras
+
     from delg_extract.network.tensorflow import tf
 
-    keras, network = tf.keras, _plain_network(_model(args))
+    network = _plain_network(_model(args))
     optimizer = keras.optimizers.SGD(LEARNING_RATE, momentum=0.9)
     optimizer.build(network.trainable_variables)
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(images, labels):
         with tf.GradientTape() as tape:
             global_logits, local_logits, block3, reconstruction = network(images, training=True)
@@ -167,9 +169,10 @@ def make_plain_step(args, _):
 def _plain_network(model):
     """A Keras model: images -> cosines [B, classes], local logits, block3, reconstruction; with the weights of
     ``model``."""
+    import keras
+
     from delg_extract.network.tensorflow import tf
 
-    keras = tf.keras
     layers, sizes = keras.layers, model.sizes
     num_classes = model.variables_by_name["att_fc/bias"].shape[0]
 

@@ -6,7 +6,6 @@ import io
 import cv2
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 from shards import picture, write_image_shards
 
@@ -20,6 +19,7 @@ from delg_extract.data.batches import (
 )
 from delg_extract.data.lists import read_labelled_images
 from delg_extract.data.records import read_record_images
+from delg_extract.network.tensorflow import tf
 from rrt.errors import InputError
 from rrt.formats.lists import write_image_list
 

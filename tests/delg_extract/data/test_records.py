@@ -7,12 +7,12 @@ import os
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from mutations import mutations
 from shards import example, picture, write_image_shards, write_shard
 
 from delg_extract.data.batches import training_batches, unreadable_image_named, validation_batches
 from delg_extract.data.records import read_record_images
+from delg_extract.network.tensorflow import tf
 from rrt.errors import InputError
 
 

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from delg_exports import plain_level
 from delg_golden import GOLDEN, assert_equals_golden, by_box_and_scale, rule_model, saved_model_case
 
@@ -14,6 +13,7 @@ from delg_extract.extraction.parts import to_record
 from delg_extract.extraction.pyramid import level_size, receptive_boxes, resize_for_extraction
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.network.model import Delg, normalize_pixels
+from delg_extract.network.tensorflow import tf
 from rrt.formats.delf import read_datum, read_features
 from rrt.formats.image_jobs import Job, ReadImage
 from rrt.store.export import export_delg

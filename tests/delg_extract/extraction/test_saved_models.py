@@ -3,7 +3,6 @@
 import delg_exports as exports
 import numpy as np
 import pytest
-import tensorflow as tf
 from delg_exports import GAIN, LOCAL_OUTPUTS, random_images, save_toy, toy
 from PIL import Image
 
@@ -15,6 +14,7 @@ from delg_extract.extraction.pyramid import SCALES
 from delg_extract.extraction.saved_models import open_saved_model
 from delg_extract.extraction.serving import Form, save_serving
 from delg_extract.extraction.settings import ExtractionSettings
+from delg_extract.network.tensorflow import tf
 from rrt.errors import InputError
 from rrt.store.store import Store
 

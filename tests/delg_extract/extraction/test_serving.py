@@ -5,13 +5,13 @@ from functools import partial
 import delg_exports as exports
 import numpy as np
 import pytest
-import tensorflow as tf
 from delg_exports import random_images, signature
 from delg_golden import GOLDEN, assert_equals_golden, rule_model, saved_model_case
 
 from delg_extract.extraction import serving
 from delg_extract.extraction.extractor import LocalAndGlobal
 from delg_extract.extraction.serving import Form, save_serving
+from delg_extract.network.tensorflow import tf
 
 SCALES = (0.5, 0.7, 1.0, 1.4)
 

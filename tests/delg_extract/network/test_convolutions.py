@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from delg_extract.network.convolutions import WINOGRAD_CHANNELS, convolve, every_second, winograd
+from delg_extract.network.tensorflow import tf
 
 
 def normal(*shape, dtype=tf.float32):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from delg_golden import GOLDEN, activations, rule_model
 
 from delg_extract.network.model import Delg, attention_pool, normalize_pixels
+from delg_extract.network.tensorflow import tf
 from delg_extract.training.losses import add_classifiers, arcface_logits
 
 

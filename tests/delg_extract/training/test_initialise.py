@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from delg_extract.network.model import Delg
+from delg_extract.network.tensorflow import tf
 from delg_extract.training.initialise import set_attention, set_autoencoder
 
 

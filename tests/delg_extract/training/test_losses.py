@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from delg_extract.network.model import LocalMaps
+from delg_extract.network.tensorflow import tf
 from delg_extract.training.losses import arcface_logits, cosines, joint_loss
 
 

@@ -7,12 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from commands import error_of, files_below, kill_tool_when
 from delg_golden import GOLDEN, rule_model
 from tensorflow.core.util import event_pb2
 
 from delg_extract.network.model import Delg
+from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import load_weights
 from delg_extract.train import main
 from delg_extract.training.flags import parse

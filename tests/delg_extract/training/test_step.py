@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from delg_extract.network.tensorflow import tf
 from delg_extract.training.step import ClippedMomentum
 
 SHAPES = ((3, 3, 2, 4), (5,), ())
@@ -15,8 +15,10 @@ def variables():
 
 
 def test_steps_equal_those_of_keras_with_and_without_clipping():
+    from keras.optimizers import SGD  # a second to load
+
     ours, plain = variables(), variables()
-    optimizer, keras = ClippedMomentum(ours, momentum=0.9, clip_norm=10.0), tf.keras.optimizers.SGD(0.1, momentum=0.9)
+    optimizer, keras = ClippedMomentum(ours, momentum=0.9, clip_norm=10.0), SGD(0.1, momentum=0.9)
     rng = np.random.default_rng(1)
     clipped = []
     for rate, size in ((0.1, 100.0), (0.08, 0.1), (0.06, 30.0), (0.0, 1.0)):
