@@ -23,7 +23,6 @@ import numpy as np
 from pydantic import Field
 
 from rrt.command_line.settings import Expected, Positive, settings
-from rrt.errors import InputError
 from rrt.matching.images import is_inner
 from rrt.matching.matches import Verification, half_squares, match_in, verify
 from rrt.progress import bar
