@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ class Pretrainer:
         self.trained = [v for n, v in model.trained_variables() if n.startswith(TRAINED)]
         from keras.optimizers import Adam  # loaded for this alone
 
-        self.optimizer = Adam(args.initial_lr)
+        self.optimizer: Any = Adam(args.initial_lr)
         self.optimizer.build(self.trained)
         self.step_count = tf.Variable(tf.constant(0, tf.int64))
         self.generator = tf.random.Generator.from_seed(args.seed)

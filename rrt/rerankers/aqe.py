@@ -31,7 +31,7 @@ def expanded_queries(space: SearchSpace, shortlists: list[Shortlist], k: int, al
     return expanded
 
 
-@settings(of="reranker 'aqe': ")
+@settings()
 class AverageQueryExpansion(RerankMethod):
     """k: candidates that join the query."""
 
@@ -43,7 +43,7 @@ class AverageQueryExpansion(RerankMethod):
         return similarities(space, expanded_queries(space, shortlists, self.k, 0), shortlists)
 
 
-@settings(of="reranker 'alpha_qe': ")
+@settings()
 class AlphaQueryExpansion(RerankMethod):
     """k: candidates that join the query; alpha: exponent of their weights."""
 

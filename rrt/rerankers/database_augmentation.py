@@ -28,7 +28,7 @@ _ROWS = 4096
 _CELLS = 2**25
 
 
-@settings(of="reranker 'database_augmentation': ")
+@settings()
 class DatabaseAugmentation(RerankMethod):
     """k: neighbours that join a gallery image; weights: rank | similarity, alpha: exponent of the latter (0: all
     alike); query_k: candidates that join the query, 0 = none; query_alpha: exponent of their weights."""

@@ -27,7 +27,7 @@ from rrt.rerankers.gallery import check_globals, gallery_neighbours, is_kept, ke
 _RESIDUAL = 1e-6  # of y: where conjugate gradients stop before their last step
 
 
-@settings(of="reranker 'diffusion': ")
+@settings()
 class Diffusion(RerankMethod):
     """k: neighbours of a gallery image; query_k: candidates where the query enters; exponent, damping: as above;
     truncation: images diffused over at most, None = all; iterations: steps of conjugate gradients at most."""

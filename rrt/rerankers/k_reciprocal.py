@@ -34,7 +34,7 @@ _ROWS = 4096
 _SHARE = np.float32(2 / 3 - 1e-6)  # of whole numbers
 
 
-@settings(of="reranker 'k_reciprocal': ")
+@settings()
 class KReciprocal(RerankMethod):
     """k1: neighbours that must be mutual; k2: neighbours whose encodings are averaged; weight: lambda, of the original
     distance."""

@@ -22,7 +22,7 @@ from rrt.store.linear import l2_normalize
 _CELLS = 2**22  # similarities of candidates held at a time: 16 MiB
 
 
-@settings(of="reranker 'superglobal': ")
+@settings()
 class SuperGlobal(RerankMethod):
     """k: K, neighbours of a candidate and candidates of the query; beta: weight of a candidate's neighbours."""
 

@@ -7,6 +7,7 @@ import multiprocessing
 import resource
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from rrt.errors import InputError, check_count
 from tools.benchmarks.common import median_seconds
@@ -148,7 +149,7 @@ def make_plain_step(args, _):
     network = _plain_network(_model(args))
     optimizer = keras.optimizers.SGD(LEARNING_RATE, momentum=0.9)
     optimizer.build(network.trainable_variables)
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
+    cross_entropy: Any = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
 
     @tf.function(autograph=False)
     def step(images, labels):

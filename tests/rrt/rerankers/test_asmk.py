@@ -163,6 +163,8 @@ def test_other_kinds_of_stores_are_read(tmp_path, codebook, layout):
         ({"alpha": -1}, "alpha=-1"),
         ({"alpha": "3"}, "alpha='3'"),
         ({"tau": 1}, "tau=1"),
+        ({"tau": float("-inf")}, "tau=-inf"),
+        ({"idf": 1}, "idf=1"),
         ({"multiple_assignment": 0}, "multiple_assignment=0"),
         ({"max_local": 0}, "max_local=0"),
         ({"beta": 1}, "'beta'"),

@@ -28,32 +28,6 @@ def test_every_method_is_there_by_name_and_refuses_unknown_settings():
     ]
 
 
-@pytest.mark.parametrize(
-    "name, settings",
-    [
-        ("aqe", {"k": 0}),
-        ("alpha_qe", {"alpha": -1}),
-        ("alpha_qe", {"alpha": float("inf")}),
-        ("diffusion", {"query_k": True}),
-        ("diffusion", {"truncation": 0}),
-        ("diffusion", {"damping": 1}),
-        ("database_augmentation", {"weights": "index"}),
-        ("database_augmentation", {"query_k": -1}),
-        ("k_reciprocal", {"k2": 1.5}),
-        ("k_reciprocal", {"weight": 1.1}),
-        ("superglobal", {"beta": "0"}),
-        ("geometric", {"max_trials": 2**31}),
-        ("geometric", {"max_distance": float("inf")}),
-        ("asmk", {"idf": 1}),
-        ("asmk", {"tau": float("-inf")}),
-    ],
-)
-def test_a_setting_that_cannot_be_is_named_with_its_method(name, settings):
-    ((setting, value),) = settings.items()
-    with pytest.raises(InputError, match=f"reranker '{name}': setting {setting}={value!r}: (expected|choose one of) "):
-        make_method(name, settings)
-
-
 def test_settings_say_which_methods_and_how_many_candidates():
     assert configure(None, {}) is None
     rrt = configure(None, {}, "x.pt")

@@ -128,9 +128,10 @@ def test_an_image_needs_at_least_its_descriptor(name):
 @pytest.mark.parametrize(
     "name, settings",
     [
-        *((name, {"k": value}) for name in METHODS if name != "k_reciprocal" for value in (0, 2.5, "3")),
+        *((name, {"k": value}) for name in METHODS if name != "k_reciprocal" for value in (0, 2.5, "3", True)),
         ("alpha_qe", {"alpha": -1}),
         ("alpha_qe", {"alpha": float("nan")}),
+        ("alpha_qe", {"alpha": float("inf")}),
         ("alpha_qe", {"alpha": "x"}),
         ("database_augmentation", {"weights": "all"}),
         ("database_augmentation", {"alpha": -0.1}),
