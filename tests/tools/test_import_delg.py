@@ -9,8 +9,8 @@ from commands import assert_one_line_error, files_below, run_tool
 from delf_files import write_features
 
 import rrt.store.importing_delg as tool
-from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
 from rrt.errors import InputError
+from rrt.evaluation.global_search import prepare_topk_revisited
 from rrt.formats.delf import LocalFeatures, read_datum, read_features, write_datum
 from rrt.formats.lists import write_image_list
 from rrt.search.exact import load_globals

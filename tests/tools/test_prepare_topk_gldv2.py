@@ -6,7 +6,7 @@ import pytest
 from builders import make_record, make_store
 from commands import assert_one_line_error, files_below, run_tool
 
-import rrt.commands.prepare_topk_gldv2 as tool
+import rrt.search.neighbors as tool
 from rrt.errors import InputError
 from rrt.formats.lists import write_image_list
 from rrt.search.table import load_neighbors

@@ -5,8 +5,8 @@ import pytest
 from builders import copy_golden_set, make_store
 from commands import assert_one_line_error, files_below, run_tool
 
-from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
 from rrt.errors import InputError
+from rrt.evaluation.global_search import prepare_topk_revisited
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.search.exact import load_globals

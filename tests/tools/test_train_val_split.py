@@ -7,9 +7,9 @@ from commands import assert_one_line_error, files_below, run_tool
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
 from rrt.datasets.split import split_in_folds, train_val_split
 from rrt.errors import InputError
+from rrt.evaluation.global_search import prepare_topk_revisited
 from rrt.formats.ground_truth import pixel_box
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.formats.revisited import load_revisited_set

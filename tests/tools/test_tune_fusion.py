@@ -7,8 +7,8 @@ import pytest
 from commands import assert_one_line_error, run_tool
 from reranking import NETWORK
 
-from rrt.commands.tune_fusion import tune_fusion
 from rrt.errors import InputError
+from rrt.evaluation.fusion_tuning import tune_fusion
 from rrt.evaluation.reranking import ScoredShortlists
 
 

@@ -9,17 +9,17 @@ import pytest
 from reranking import make_test_world, make_world
 from training_runs import run
 
-from rrt.commands.prepare_topk_gldv2 import prepare_topk_gldv2
-from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
 from rrt.configs import dataset_configs
 from rrt.datasets.configured import check_apart, open_test, resolve_split, split_command
 from rrt.datasets.sets import open_test_set, open_train_set
 from rrt.datasets.settings import DatasetSettings
 from rrt.datasets.split import train_val_split
 from rrt.errors import InputError
+from rrt.evaluation.global_search import prepare_topk_revisited
 from rrt.formats.ground_truth import grades_of
 from rrt.formats.lists import read_image_list
 from rrt.network.checkpoint import load_checkpoint
+from rrt.search.neighbors import prepare_topk_gldv2
 from rrt.search.table import load_neighbors
 
 

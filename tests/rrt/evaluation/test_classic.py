@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from reranking import make_measured_world, make_test_world, toy_dataset, typed
 
-from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
 from rrt.datasets.configured import open_test
 from rrt.datasets.sets import TEST_LISTS, open_test_set, query_store_path
 from rrt.datasets.settings import DatasetSettings
 from rrt.errors import InputError
+from rrt.evaluation.global_search import prepare_topk_revisited
 from rrt.evaluation.metrics import format_table
 from rrt.evaluation.reranking import evaluate_global, evaluate_reranked, score_shortlists, summary
 from rrt.evaluation.run import evaluate_run

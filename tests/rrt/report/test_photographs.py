@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from report_page import check_report
 
-from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
+from rrt.evaluation.global_search import prepare_topk_revisited
 from rrt.evaluation.run import evaluate_run
 from rrt.evaluation.settings import EvaluationSettings
 from rrt.formats.lists import read_image_list

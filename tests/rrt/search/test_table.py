@@ -7,13 +7,13 @@ import pytest
 from builders import make_store
 from reranking import make_test_world
 
-from rrt.commands.prepare_topk_gldv2 import prepare_topk_gldv2
-from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
 from rrt.datasets.sets import open_test_set, open_train_set
 from rrt.errors import InputError
+from rrt.evaluation.global_search import prepare_topk_revisited
 from rrt.formats.ground_truth import save_pickle
 from rrt.formats.lists import ImageList, write_image_list
 from rrt.search import table as neighbor_origin
+from rrt.search.neighbors import prepare_topk_gldv2
 from rrt.search.table import check_origin, describe_origin, digest_rows, load_neighbors, origin_path, save_neighbors
 from rrt.search.whitening import fit_pca_whitening
 from rrt.store.store import Store
