@@ -105,6 +105,7 @@ def test_the_extraction_benchmark_compares_every_precision_with_the_plain_way(tm
     finished = run_tool(
         TOOL,
         "extract",
+        "--quiet",
         "--quick",
         "--rounds",
         "1",
@@ -127,7 +128,18 @@ def test_the_extraction_benchmark_compares_every_precision_with_the_plain_way(tm
 def test_the_training_benchmark_compares_every_precision_with_the_plain_way(tmp_path):
     pytest.importorskip("tensorflow")
     finished = run_tool(
-        TOOL, "train", "--quick", "--rounds", "1", "--steps", "1", "--num_classes", "3", "--json", tmp_path / "x.json"
+        TOOL,
+        "train",
+        "--quiet",
+        "--quick",
+        "--rounds",
+        "1",
+        "--steps",
+        "1",
+        "--num_classes",
+        "3",
+        "--json",
+        tmp_path / "x.json",
     )
     assert (finished.returncode, finished.stderr) == (0, "")
     rows = {row["label"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
@@ -154,7 +166,7 @@ def test_the_reranking_benchmark_measures_both_ways_and_they_agree(tmp_path):
 
 @pytest.mark.slow
 def test_the_loading_benchmark_measures_every_target(tmp_path):
-    options = ("--quick", "--rounds", "1", "--steps", "2", "--device", "cpu")
+    options = ("--quiet", "--quick", "--rounds", "1", "--steps", "2", "--device", "cpu")
     finished = run_tool(TOOL, "loader", *options, "--dir", tmp_path, "--json", tmp_path / "x.json")
     assert (finished.returncode, finished.stderr) == (0, "")
     assert files_below(tmp_path) == ["x.json"]
@@ -166,7 +178,7 @@ def test_the_loading_benchmark_measures_every_target(tmp_path):
 @pytest.mark.slow
 def test_the_input_benchmark_measures_every_target(tmp_path):
     pytest.importorskip("tensorflow")
-    finished = run_tool(TOOL, "input", "--quick", "--json", tmp_path / "x.json")
+    finished = run_tool(TOOL, "input", "--quiet", "--quick", "--json", tmp_path / "x.json")
     assert (finished.returncode, finished.stderr) == (0, "")
     rows = json.loads((tmp_path / "x.json").read_text())["rows"]
     assert [row["target"] for row in rows if row["target"]] == [">= 1.5", "<= 0.1", "<= 0.05", "<= 0.05", ">= 2"]
