@@ -1,9 +1,9 @@
 """What is installed only when it is asked for, as by `pip install 'rrt[web]'`, and the line that says so."""
 
-# {extra: (its modules, what it is for)}; pyproject.toml has the packages and their versions.
+# {extra: (its modules, what it is for)}; of two that bring a module the first is named. The packages: pyproject.toml.
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
-    "delg": (("tensorflow", "keras", "tensorboard", "pandas"), "DELG models: extraction and training"),
     "experiments": (("sacred", "pymongo", "pandas"), "records of runs, in files or MongoDB; tables of pairs"),
+    "delg": (("tensorflow", "keras", "tensorboard", "pandas"), "DELG models: extraction and training"),
     "web": (("starlette", "uvicorn"), "the page of `rrt search serve`"),
     "backbones": (("transformers", "huggingface_hub"), "models of Hugging Face"),
     "heif": (("pillow_heif",), "photographs in HEIC and HEIF"),

@@ -6,6 +6,7 @@ index = rrt.PhotoIndex.build("photographs")
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +17,7 @@ from rrt.errors import InputError, check_count
 from rrt.extraction.images import Picture, pixels_of
 from rrt.files.names import shown
 from rrt.photo_index import query as opened
-from rrt.photo_index.extraction import open_describer
+from rrt.photo_index.extraction import Describer, open_describer
 from rrt.photo_index.query import Hit, Ranker, make_ranker
 from rrt.photo_index.update import BuildSettings, update
 from rrt.store.records import ImageRecord
@@ -35,6 +36,22 @@ class PhotoIndex(opened.PhotoIndex):
         folder = Path(f"{Path(photos).absolute()}.index" if index is None else index)
         update(folder, str(photos), BuildSettings(**settings))
         return cls(folder)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the model that describes queries; a later search loads it again."""
+        describer = vars(self).pop("_describer", None)
+        if describer:
+            describer.close()
+
+    @cached_property
+    def _describer(self) -> Describer:
+        return open_describer(self.folder, self.manifest.extraction)
 
     def __len__(self):
         return len(self.entries)
@@ -63,18 +80,15 @@ class PhotoIndex(opened.PhotoIndex):
         return super().search(query, ranker, k)
 
     def _described(self, image: Picture) -> ImageRecord:
-        describer = open_describer(self.folder, self.manifest.extraction)
         try:
             if isinstance(image, str | Path):
                 if not Path(image).exists():
                     raise InputError(f"neither a file nor a photograph of the index {self.folder}")
-                return describer.describe(Path(image).absolute())
+                return self._describer.describe(Path(image).absolute())
             with TemporaryDirectory() as folder:  # a model may run in another process
                 file = Path(folder) / "query.png"
                 Image.fromarray(pixels_of(image)).save(file)
-                return describer.describe(file)
+                return self._describer.describe(file)
         except InputError as reason:
             name = shown(str(image)) if isinstance(image, str | Path) else "query"
             raise InputError(f"{name}: {reason}") from None
-        finally:
-            describer.close()

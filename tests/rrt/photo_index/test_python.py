@@ -35,6 +35,15 @@ def test_a_photograph_of_the_index_is_left_out_and_another_image_is_not(index, t
             assert hits[0].name == "2.png" and hits[0].similarity == pytest.approx(1, abs=1e-5)
 
 
+def test_the_model_is_opened_once_and_let_go(index, tmp_path):
+    copy = draw(tmp_path / "copy.png", 2, (200, 150), scene=1)
+    with rrt.PhotoIndex(index.folder) as opened:
+        first = opened.search(copy, k=2)
+        describer = opened._describer
+        assert opened.search(copy, k=2) == first and opened._describer is describer
+    assert "_describer" not in vars(opened) and opened.search(copy, k=2) == first
+
+
 def test_a_reranking_method_is_taken_by_name(index):
     assert all(hit.score is None for hit in index.search("2.png", "none", k=None))
     assert all(hit.score == int(hit.score) for hit in index.search("2.png", "geometric"))
