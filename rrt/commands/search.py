@@ -14,18 +14,13 @@ descriptors and reranked. What an interrupted build has finished is not done aga
 
 import argparse
 import json
-import os
 import sys
-from contextlib import closing
 from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, check_count
 from rrt.files.atomic import write_bytes
 from rrt.files.images import parse_box
-from rrt.files.names import shown
-
-MOST_TOLD = 10  # skipped photographs that build names on the console
 
 
 def add_build(commands):
@@ -143,6 +138,7 @@ def _add_ranking(p):
 def build(args):
     """Makes an index, or brings it up to date, and tells what was done."""
     from rrt.photo_index.extraction import flags_of
+    from rrt.photo_index.shell import lines_of_build
     from rrt.photo_index.update import BuildSettings, update
 
     for name, least in (("num_workers", 0), ("whiten", 1), ("power", 0)):
@@ -161,52 +157,20 @@ def build(args):
         rehash=args.rehash,
         num_workers=args.num_workers,
     )
-    done = update(args.index, args.photos, settings)
-    skipped = done.manifest.skipped()
-    for name, reason in list(skipped.items())[:MOST_TOLD]:
-        print(f"skipped {shown(name)}: {reason}")
-    if len(skipped) > MOST_TOLD:
-        print(f"and {len(skipped) - MOST_TOLD} more")
-    count = sum(seen.sha256 not in done.manifest.failed for seen in done.manifest.photographs.values())
-    print(
-        f"{args.index}: {count:,} photographs; {done.new:,} new, {done.changed:,} changed, {done.removed:,} removed, "
-        f"{done.renamed:,} renamed or copied; {done.described:,} images described"
-        + f"; {len(skipped):,} skipped, see {Path(args.index) / 'skipped.csv'}" * bool(skipped)
-        + f"; {done.ignored:,} other files ignored" * bool(done.ignored)
-        + "; segments merged" * done.merged
-    )
+    print("\n".join(lines_of_build(args.index, update(args.index, args.photos, settings))))
 
 
 def query(args):
     """Prints and writes the photographs most like an image."""
-    from rrt.photo_index.extraction import open_describer
-    from rrt.photo_index.manifest import read_manifest
+    from rrt.photo_index.shell import answer_query
 
     check_count("k", args.k)
-    manifest, box = read_manifest(args.index), parse_box(args.crop, "--crop") if args.crop else None
-    with closing(open_describer(Path(args.index), manifest.extraction)) as describer:
-        if args.crop or not _is_photograph(manifest, args.picture):
-            if not Path(args.picture).exists() and not manifest.path_called(args.picture):
-                raise InputError(f"{args.picture}: neither a file nor a photograph of the index {args.index}")
-            describer.start()  # a DELG model loads beside what follows
-        from rrt.photo_index.query import PhotoIndex, ranker_of
-        from rrt.photo_index.report import as_html, as_json, as_text
-        from rrt.photo_index.service import answer_file, answer_photograph
+    box = parse_box(args.crop, "--crop") if args.crop else None
+    index, ranker, answer, note = answer_query(args.index, args.picture, box, args.k, args)
+    from rrt.photo_index.report import as_html, as_json, as_text
 
-        index = PhotoIndex(args.index)
-        ranker = ranker_of(index.manifest, args)
-        number = index.find(args.picture)
-        if number is not None:
-            answer = answer_photograph(index, number, ranker, describer, args.k, box)
-            if index.is_another_file(args.picture, number):
-                other = os.path.join(os.curdir, args.picture)
-                print(
-                    f"note: searched for the photograph of the index; there is also a file {shown(args.picture)} here: "
-                    f"give it as {shown(other)}",
-                    file=sys.stderr,
-                )
-        else:
-            answer = answer_file(index, Path(args.picture), args.picture, ranker, describer, args.k, box)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
     found = json.dumps(as_json(index, answer, ranker), indent=1, ensure_ascii=False)
     print(found if args.json == "-" else as_text(index, answer, ranker))
     if args.html:
@@ -218,11 +182,6 @@ def query(args):
 def _write(path, text):
     write_bytes(Path(path), text.encode())
     print(f"wrote {path}", file=sys.stderr)
-
-
-def _is_photograph(manifest, image):
-    path = os.path.relpath(os.path.realpath(image), manifest.root)
-    return bool(manifest.path_called(image) or manifest.path_called(path))
 
 
 def serve(args):

@@ -1,0 +1,79 @@
+"""What `search.py build` says and `search.py query` does."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rrt.errors import InputError
+from rrt.files.images import Box
+from rrt.files.names import shown
+from rrt.photo_index.extraction import open_describer
+from rrt.photo_index.manifest import SKIPPED, Manifest, read_manifest
+
+if TYPE_CHECKING:  # they load what takes a while, see answer_query
+    from rrt.photo_index.query import PhotoIndex, Ranker
+    from rrt.photo_index.report import Answer
+    from rrt.photo_index.update import Summary
+
+MOST_TOLD = 10  # skipped photographs that are named
+
+
+def lines_of_build(folder: str | Path, done: Summary) -> list[str]:
+    """What an update of the index in ``folder`` did: some of the photographs that were skipped, then the counts."""
+    skipped = done.manifest.skipped()
+    lines = [f"skipped {shown(name)}: {reason}" for name, reason in list(skipped.items())[:MOST_TOLD]]
+    if len(skipped) > MOST_TOLD:
+        lines.append(f"and {len(skipped) - MOST_TOLD} more")
+    count = sum(seen.sha256 not in done.manifest.failed for seen in done.manifest.photographs.values())
+    counts = (
+        f"{folder}: {count:,} photographs; {done.new:,} new, {done.changed:,} changed, {done.removed:,} removed, "
+        f"{done.renamed:,} renamed or copied; {done.described:,} images described"
+        + f"; {len(skipped):,} skipped, see {Path(folder) / SKIPPED}" * bool(skipped)
+        + f"; {done.ignored:,} other files ignored" * bool(done.ignored)
+        + "; segments merged" * done.merged
+    )
+    return [*lines, counts]
+
+
+class Answered(NamedTuple):
+    """index, ranker: opened, as the reports of an answer take them; note: a file that may have been meant, or ""."""
+
+    index: PhotoIndex
+    ranker: Ranker
+    answer: Answer
+    note: str
+
+
+def answer_query(folder: str | Path, picture: str, box: Box | None, k: int, ranking) -> Answered:
+    """Photographs of an index most like ``picture``, one of the index or a file from anywhere. box: search for this
+    part of it; ranking: the options that ``rrt.photo_index.query.ranker_of`` takes. Raises InputError."""
+    manifest = read_manifest(folder)
+    with closing(open_describer(Path(folder), manifest.extraction)) as describer:
+        if box or not _is_photograph(manifest, picture):
+            if not Path(picture).exists() and not manifest.path_called(picture):
+                raise InputError(f"{picture}: neither a file nor a photograph of the index {folder}")
+            describer.start()  # a DELG model loads beside what follows
+        from rrt.photo_index.query import PhotoIndex, ranker_of
+        from rrt.photo_index.service import answer_file, answer_photograph
+
+        index = PhotoIndex(folder)
+        ranker = ranker_of(index.manifest, ranking)
+        number, note = index.find(picture), ""
+        if number is None:
+            answer = answer_file(index, Path(picture), picture, ranker, describer, k, box)
+        else:
+            answer = answer_photograph(index, number, ranker, describer, k, box)
+            if index.is_another_file(picture, number):
+                note = (
+                    f"searched for the photograph of the index; there is also a file {shown(picture)} here: give it as "
+                    f"{shown(os.path.join(os.curdir, picture))}"
+                )
+    return Answered(index, ranker, answer, note)
+
+
+def _is_photograph(manifest: Manifest, image: str) -> bool:
+    path = os.path.relpath(os.path.realpath(image), manifest.root)
+    return bool(manifest.path_called(image) or manifest.path_called(path))
