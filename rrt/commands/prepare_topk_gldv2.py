@@ -9,9 +9,8 @@ The table is exact whatever the settings of speed and memory, which may change b
 """
 
 from rrt.command_line.sacred import add_settings, make_experiment
-from rrt.search.neighbors import prepare_topk_gldv2
 
-ex = make_experiment("prepare_topk_gldv2")
+ex = make_experiment("prepare_topk_gldv2", uses=["rrt.search.neighbors"])
 
 add_settings(
     ex,
@@ -35,5 +34,7 @@ add_settings(
 @ex.main
 def main(feature_name, data_dir, train_txt, k, block, whitening, first_pass, device, memory_mb):
     """Find the k nearest training images of every training image."""
+    from rrt.search.neighbors import prepare_topk_gldv2
+
     path = prepare_topk_gldv2(data_dir, feature_name, train_txt, k, block, whitening, first_pass, device, memory_mb)
     print(f"wrote {path}")

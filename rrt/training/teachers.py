@@ -23,13 +23,10 @@ import numpy as np
 from rrt.datasets.sets import TrainSet, neighbors_path
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, guard_settings
-from rrt.network.checkpoint import load_checkpoint
-from rrt.network.reranker import Reranker
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
 from rrt.rerankers.build import ConfiguredMethod, all_default_settings, configure
 from rrt.rerankers.chain import Chain
-from rrt.rerankers.transformer import Transformer
 from rrt.search.exact import search
 from rrt.search.table import check_origin, describe_origin, load_neighbors
 from rrt.store.checked import read_globals
@@ -115,6 +112,9 @@ def teaching_method(name: str, cpu: bool = False) -> RerankMethod:
     """The method or chain of a name, or the network of a checkpoint, on the descriptors it was trained with. Raises
     InputError for one that does not exist, and for ``rrt``."""
     if name.startswith(CHECKPOINT):
+        from rrt.network.reranker import Reranker
+        from rrt.rerankers.transformer import Transformer
+
         reranker = Reranker.from_checkpoint(name.removeprefix(CHECKPOINT), device="cpu" if cpu else None)
         return Transformer(reranker)
     return _configured(name, cpu).method()
@@ -123,6 +123,8 @@ def teaching_method(name: str, cpu: bool = False) -> RerankMethod:
 def _identity(name: str, cpu: bool) -> dict:
     """What a teacher's scores depend on beside the descriptors."""
     if name.startswith(CHECKPOINT):
+        from rrt.network.checkpoint import load_checkpoint
+
         return {"teacher": CHECKPOINT, "sha256": load_checkpoint(name.removeprefix(CHECKPOINT)).sha256}
     settings = _configured(name, cpu).settings
     of_methods = {

@@ -101,12 +101,28 @@ def seconds_of_help(*arguments):
 def test_help_comes_at_once_and_loads_no_library_of_the_work():
     assert min(seconds_of_help() for _ in range(2)) < 0.3
     assert min(seconds_of_help("evaluate") for _ in range(2)) < 1
-    loaded = run("evaluate", "--help", options=("-X", "importtime")).stderr
-    assert not {line.rsplit("|", 1)[1].strip() for line in loaded.splitlines() if "|" in line} & {
-        "torch",
-        "faiss",
-        "sacred",
-    }
+
+
+def test_no_door_loads_a_library_of_the_work_for_its_help():
+    calls = [
+        [name, *kind, "--help"]
+        for name, door in DOORS.items()
+        for kind in ([[]] if isinstance(door, str) else [[each] for each in door])
+    ]
+    script = "\n".join(
+        [
+            "import sys, io, contextlib",
+            "from rrt.commands.__main__ import main",
+            f"for call in {calls}:",
+            "    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):",
+            "        main(['rrt', *call])",
+            "    heavy = {'torch', 'sacred', 'tensorflow', 'matplotlib.pyplot'} & sys.modules.keys()",
+            "    assert not heavy, (call, heavy)",
+        ]
+    )
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_command_of_options_gets_its_own_and_is_named_as_it_was_called(monkeypatch, capsys, tmp_path):
