@@ -22,18 +22,23 @@ images=$source name=$(basename "$source")
 name=$(echo "$name" | tr -c 'A-Za-z0-9\n' '_')
 photographs=$data/${name}_photographs views=$data/${name}_views log=$logs/rrt_$name
 
+describe() { # folder of images, folder of their list all.txt: its descriptors, and train.txt without images that have none
+    "$py" tools/extract.py --model lite0 --image_dir "$1" --list "$2/all.txt" --output "$2/delg_lite0.h5" --allow_missing
+    "$py" tools/prepare_data.py described "$2/all.txt" "$2/delg_lite0.h5" "$2/train.txt"
+}
 stage "listing the photographs"
-"$py" tools/prepare_data.py photographs "$source" "$photographs/train.txt" --allow_missing
+"$py" tools/prepare_data.py photographs "$source" "$photographs/all.txt" --allow_missing
+stage "describing them"
+describe "$images" "$photographs"
 taught=()
 if [ -n "${VIEWS=--views 2 --size 480}" ]; then
     stage "views of every photograph"
     # shellcheck disable=SC2086
-    "$py" tools/make_views.py --train_txt "$photographs/train.txt" --image_dir "$images" --out "$views" $VIEWS
+    "$py" tools/make_views.py --train_txt "$photographs/train.txt" --image_dir "$images" --out "$views" --allow_missing $VIEWS
+    cp "$views/train.txt" "$views/all.txt"
+    describe "$views" "$views"
     taught=(distil.view_lists="$views/train.txt")
 fi
-stage "extracting descriptors"
-"$py" tools/extract.py --model lite0 --image_dir "$images" --list "$photographs/train.txt" --output "$photographs/delg_lite0.h5"
-[ -z "$VIEWS" ] || "$py" tools/extract.py --model lite0 --image_dir "$views" --list "$views/train.txt" --output "$views/delg_lite0.h5"
 stage "learning from a teacher"
 # shellcheck disable=SC2046,SC2086
 "$py" experiment.py -F "$log" with temp_dir="$log" dataset.landmarks model.RRT dataset.name="$name" dataset.desc_name=lite0 \

@@ -2,6 +2,7 @@
 
     python tools/prepare_data.py folder PHOTOS data/mine/train.txt
     python tools/prepare_data.py photographs PHOTOS data/mine/train.txt
+    python tools/prepare_data.py described data/mine/all.txt data/mine/delg_lite0.h5 data/mine/train.txt
     python tools/prepare_data.py revisited data/oxford5k data/oxford5k/gnd_roxford5k.pkl data/oxford5k
     python tools/prepare_data.py gldv2_train GLDV2 GLDV2/train/train_clean.csv data/gldv2/train.txt --min_pictures 4
     python tools/prepare_data.py gldv2_test GLDV2 GLDV2/index/index.csv GLDV2/test/retrieval_solution_v2.1.csv
@@ -12,13 +13,27 @@ and listed with its reason in `<list>.skipped.csv`; then the exit status is 1 un
 """
 
 from rrt.command_line.parser import CommandParser
+from rrt.datasets.split import keep_described
 from rrt.errors import InputError
 from rrt.files.names import shown
 from rrt.formats.gldv2 import USAGES
-from rrt.formats.listing import list_folder, list_gldv2_test, list_gldv2_train, list_photographs, list_revisited
+from rrt.formats.listing import (
+    Written,
+    list_folder,
+    list_gldv2_test,
+    list_gldv2_train,
+    list_photographs,
+    list_revisited,
+)
 
 # Skipped images named on the console; a part of a large data set lacks millions.
 _SHOWN = 10
+
+
+def list_described(list, store, output, num_workers=None):
+    """The images of a list that a store holds -> Written."""
+    kept, left_out = keep_described(list, store, output)
+    return Written({output: kept}, notes=[f"left out {left_out} images that {store} does not hold"] if left_out else [])
 
 
 def main():
@@ -55,6 +70,13 @@ def main():
             help="leave out files and folders of this name or path (*, ?, [...]); may be given several times; hidden"
             " ones, @eaDir, #recycle and __MACOSX are left out in any case",
         )
+    add_mode(
+        list_described,
+        "what a descriptor store holds of a list: images that could not be described are left out",
+        ("list", "the list"),
+        ("store", "the store"),
+        ("output", "the list to write"),
+    )
     revisited = add_mode(
         list_revisited,
         "query and gallery lists for a ground truth",

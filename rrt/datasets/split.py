@@ -132,6 +132,16 @@ def split_in_folds(list_path, out_train, out_val, folds: int, name="val", **opti
     return splits
 
 
+def keep_described(list_path, store, output) -> tuple[int, int]:
+    """Write the images of a list that a store holds, without those that could not be described -> how many there are,
+    and how many are left out. InputError where none is held."""
+    images, _, num_left_out = _read_described(list_path, store)
+    if not len(images):
+        raise InputError(f"{store}: holds none of the {num_left_out} images of {list_path}; extract this list into it")
+    write_image_list(output, images.names, images.labels, images.sizes)
+    return len(images), num_left_out
+
+
 def _read_described(list_path, store):
     """(The images of a list that a store holds, all without one; their rows in the list; how many are left out)."""
     images = read_image_list(Path(list_path))

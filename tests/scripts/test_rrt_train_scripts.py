@@ -285,14 +285,18 @@ def test_real_photos_go_through_train_landmarks(run, photographs, tmp_path):
 def test_photographs_without_labels_are_seen_in_views_and_learned_from_a_teacher(run, tmp_path):
     folder = tmp_path / "my photos"
     folder.mkdir()
+    views = tmp_path / "my data/my_photos_views"
+    views.mkdir(parents=True)
+    (views / "train.txt").touch()  # make_views is only printed here
     status, commands, error = run("train_landmarks.sh", folder, "seed=3")
     assert (status, error) == (0, "")
-    extractions = ["tools/extract.py"] * 2
-    tools = ["tools/prepare_data.py", "tools/make_views.py", *extractions, "experiment.py"]
+    described = ["tools/extract.py", "tools/prepare_data.py"]
+    tools = ["tools/prepare_data.py", *described, "tools/make_views.py", *described, "experiment.py"]
     assert [command[0] for command in commands] == tools
-    listed = str(tmp_path / "my data/my_photos_photographs/train.txt")
-    assert commands[0][1:4] == ["photographs", str(folder), listed]
-    assert commands[1][1:5] == ["--train_txt", listed, "--image_dir", str(folder)]
+    listed = str(tmp_path / "my data/my_photos_photographs")
+    assert commands[0][1:4] == ["photographs", str(folder), f"{listed}/all.txt"]
+    assert commands[2][1:] == ["described", *(f"{listed}/{name}" for name in ("all.txt", "delg_lite0.h5", "train.txt"))]
+    assert commands[3][1:5] == ["--train_txt", f"{listed}/train.txt", "--image_dir", str(folder)]
     training = commands[-1]
     assert f"temp_dir={tmp_path}/my logs/rrt_my_photos" in training and training[-1] == "seed=3"
     assert {"epochs=0", "dataset.val_data_dir=None", "distil.teacher=0.6*maxsim+0.4*global"} <= set(training)
@@ -301,7 +305,7 @@ def test_photographs_without_labels_are_seen_in_views_and_learned_from_a_teacher
     (folder / "train.txt").write_text("a.jpg\n")
     for given in (folder, folder / "train.txt"):
         _, commands, _ = run("train_landmarks.sh", given, VIEWS="")
-        assert [command[0] for command in commands] == ["tools/prepare_data.py", "tools/extract.py", "experiment.py"]
+        assert [command[0] for command in commands] == ["tools/prepare_data.py", *described, "experiment.py"]
         assert commands[0][2] == str(folder / "train.txt") and commands[1][3:5] == ["--image_dir", str(folder)]
         assert "distil.view_lists" not in str(commands)
     assert "nowhere: no such folder or list" in one_line(run("train_photographs.sh", tmp_path / "nowhere"))

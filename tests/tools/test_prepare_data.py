@@ -4,11 +4,13 @@ import hashlib
 
 import numpy as np
 import pytest
+from builders import make_store
 from commands import assert_one_line_error, files_below, run_tool
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from rrt.datasets.split import keep_described
 from rrt.errors import InputError
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.listing import (
@@ -117,6 +119,16 @@ class TestPhotographs:
         assert finished.returncode == 0, finished.stderr
         assert read_image_list(tmp_path / "some.txt").names == ["bridge/1 é,.jpg", "arch/0 é,.jpg"]
         assert read_image_list(tmp_path / "some.txt").labels.tolist() == [0, 1]
+
+    def test_what_a_store_does_not_hold_is_left_out(self, photos, tmp_path):
+        list_photographs(photos, tmp_path / "all.txt")
+        store = make_store(tmp_path, names=["arch/1 é,.jpg", "bridge/0 é,.jpg", "other.jpg"])
+        finished = run_tool("tools/prepare_data.py", "described", tmp_path / "all.txt", store.path, tmp_path / "b.txt")
+        assert finished.returncode == 0, finished.stderr
+        assert read_image_list(tmp_path / "b.txt").names == ["arch/1 é,.jpg", "bridge/0 é,.jpg"]
+        assert "left out 2 images that" in finished.stdout
+        with pytest.raises(InputError, match="holds none of the 4 images"):
+            keep_described(tmp_path / "all.txt", make_store(tmp_path, desc_name="x", names=["y.jpg"]).path, "unused")
 
     def test_nothing_to_list_is_refused(self, tmp_path):
         (tmp_path / "blank.txt").write_text("\n\n")
