@@ -75,7 +75,7 @@ class Trainer:
         self.source = source
         self.settings = settings
         self.run_dir = Path(run_dir)
-        self.recorded = plain(recorded | {"training": asdict(settings)})
+        self.recorded = plain({"training": asdict(settings)} | recorded)
         self.make_scorer = make_scorer
         self.loading = loading or {}
         # Without a validation set there is nothing honest to select on: the last epoch is taken, and recorded so.

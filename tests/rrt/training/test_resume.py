@@ -91,6 +91,24 @@ def test_a_run_interrupted_at_any_step_ends_as_the_undisturbed_one(
     assert_same_run(undisturbed.last.parent, tmp_path)
 
 
+def test_a_teachers_stage_alone_goes_on_to_the_same_bits_in_half_precision(world, tmp_path, monkeypatch):
+    settings = {"epochs": 0, "distil": DISTIL, "precision": "bfloat16", "save_every": 1, "log_every": 2}
+    run(world, tmp_path / "whole", **settings)
+    step = Trainer._step
+    monkeypatch.setattr(Trainer, "_step", lambda self, *a: step(self, *a) if self.progress.step < 2 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(world, tmp_path / "halved", **settings)
+    monkeypatch.undo()
+    resumed = run(world, tmp_path / "halved", resume="auto", **settings)
+    assert [stage["epoch"] for stage in resumed.history] == [-1] and resumed.selected_epoch == -1
+    left, right = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "halved"))
+    assert_same_weights(left.state, right.state)
+    with pytest.raises(InputError, match="training.distil.lr=0.002, now 0.001"):
+        run(world, tmp_path / "halved", resume="auto", **settings | {"distil": DISTIL | {"lr": 1e-3}})
+    with pytest.raises(InputError, match="training.distil.teacher=maxsim, now global"):
+        run(world, tmp_path / "halved", resume="auto", **settings | {"distil": DISTIL | {"teacher": "global"}})
+
+
 @pytest.mark.slow
 def test_after_kill_9_at_a_random_step_auto_ends_with_the_same_bits(world, undisturbed, tmp_path):
     step = random.Random(1).randrange(3, NUM_STEPS)
