@@ -19,7 +19,7 @@ from rrt.command_line.settings import setting, settings
 from rrt.datasets.sets import TrainSet
 from rrt.errors import InputError
 from rrt.network.pairs import ImageBatch, normalised_positions, read_images
-from rrt.training.teachers import ITSELF, NEAR, RANDOM, VIEW, Lesson
+from rrt.training.pools import ITSELF, NEAR, RANDOM, VIEW, Lesson
 
 
 @settings("distil.")

@@ -22,10 +22,11 @@ from rrt.training.batches import BatchSource
 from rrt.training.distillation import TaughtLists
 from rrt.training.distributed import join_processes
 from rrt.training.planted import PlantedSource
+from rrt.training.pools import Lesson
 from rrt.training.sampler import TripletSampler
 from rrt.training.settings import ExperimentSettings
 from rrt.training.standardise import standardise
-from rrt.training.teachers import Lesson, make_lessons, read_teacher
+from rrt.training.teachers import make_lessons, read_teacher
 from rrt.training.trainer import Trainer, TrainResult
 
 _TRAINING_RECORDED = ("weights", "max_train_local", "min_train_local", "min_positives", "negatives", "hard_negatives")

@@ -14,7 +14,6 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,11 @@ from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
 from rrt.rerankers.build import ConfiguredMethod, all_default_settings, configure
 from rrt.rerankers.chain import Chain
-from rrt.search.exact import search
 from rrt.search.table import check_origin, describe_origin, load_neighbors
 from rrt.store.checked import read_globals
 from rrt.store.linear import l2_normalize
+from rrt.training.pools import ITSELF, Lesson, Pool, make_pool
 
-# Kinds of candidates: the columns of a pool.
-NEAR, RANDOM, VIEW, ITSELF = range(4)
 # Settings of methods as teachers, where they are not the defaults: matches of both directions count.
 SETTINGS: dict[str, dict[str, Any]] = {"maxsim": {"symmetric": True}}
 # Of a teacher that is a network; the file follows.
@@ -42,27 +39,6 @@ CHECKPOINT = "checkpoint:"
 _BLOCK = 128
 # Settings of methods that change no score.
 _NO_MATTER = ("device", "threads")
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Candidates of the queries of a list, all as rows of it: queries int64 [Q]; candidates int32 [Q, P], -1 where
-    there is none; kinds int8 [P] of the columns; nearest int32 [Q, k] by falling global similarity."""
-
-    queries: np.ndarray
-    candidates: np.ndarray
-    kinds: np.ndarray
-    nearest: np.ndarray
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """A pool and what its teacher wants: targets float32 [Q, P], standardised; NaN where there is no candidate.
-    made_from: a digest of the descriptors, the list and the teacher."""
-
-    pool: Pool
-    targets: np.ndarray
-    made_from: str
 
 
 def make_lessons(lists: list[TrainSet], view_lists: list[TrainSet], settings, cpu: bool = False) -> list[Lesson]:
@@ -157,59 +133,6 @@ def _standardised(lists, ordinary):
     # A teacher that says the same of all pairs has nothing to tell.
     spread = values.std() or 1.0
     return [(scores - values.mean()) / spread for scores in lists]
-
-
-def make_pool(space: SearchSpace, views: np.ndarray | None, settings, table: np.ndarray | None = None) -> Pool:
-    """The candidates of ``settings.queries`` images of a list. views: of each image the photograph it is a view of,
-    None: every image is one of its own. table [N, k]: neighbours by global similarity where they are known.
-
-    The same for the same list and settings: what differs between runs is drawn from it by each of them.
-    """
-    count = len(space.gallery_index)
-    rng = np.random.default_rng(count)
-    queries = np.arange(count)
-    if settings.queries is not None and settings.queries < count:
-        queries = np.sort(rng.choice(count, settings.queries, replace=False))
-    owner = np.arange(count) if views is None else views
-    siblings = _siblings(owner, queries)
-    wanted = settings.nearest + siblings.shape[1]
-    if table is None:
-        table = search(space.gallery, space.gallery[queries], wanted + 1)[1]
-    else:
-        table = table[queries]
-    nearest = _others(table, owner, queries, settings.nearest)
-    near = settings.pool - settings.pool // 2
-    columns = np.argsort(rng.random(nearest.shape) + 2 * (nearest < 0), axis=1, kind="stable")[:, :near]
-    near = np.take_along_axis(nearest, columns, axis=1)
-    others = rng.integers(0, count, (len(queries), settings.pool // 2))
-    for _ in range(100):
-        wrong = owner[others] == owner[queries, None]
-        if not wrong.any():
-            break
-        others[wrong] = rng.integers(0, count, int(wrong.sum()))
-    others[owner[others] == owner[queries, None]] = -1
-    kinds = np.repeat([NEAR, RANDOM, VIEW, ITSELF], [near.shape[1], others.shape[1], siblings.shape[1], 1])
-    candidates = np.concatenate([near, others, siblings, queries[:, None]], axis=1)
-    return Pool(queries, candidates.astype(np.int32), kinds.astype(np.int8), nearest.astype(np.int32))
-
-
-def _siblings(owner, queries):
-    """Other images of each query's photograph [Q, most of them], -1 where there are no more."""
-    order = np.argsort(owner, kind="stable")
-    starts = np.searchsorted(owner[order], owner[queries])
-    counts = np.searchsorted(owner[order], owner[queries], side="right") - starts
-    places = np.arange(counts.max(initial=1))
-    found = order[np.minimum(starts[:, None] + places, len(owner) - 1)]
-    found = np.where((places < counts[:, None]) & (found != queries[:, None]), found, -1)
-    # The query itself leaves a gap.
-    return np.take_along_axis(found, np.argsort(found < 0, axis=1, kind="stable"), axis=1)[:, :-1]
-
-
-def _others(table, owner, queries, number):
-    """The first ``number`` of each row of neighbours that are of another photograph, -1 where there are no more."""
-    order = np.argsort(owner[table] == owner[queries, None], axis=1, kind="stable")[:, :number]
-    found = np.take_along_axis(table, order, axis=1)
-    return np.where(owner[found] == owner[queries, None], -1, found)
 
 
 def score_pool(space: SearchSpace, pool: Pool, method: RerankMethod | None, rows: slice = slice(None)) -> np.ndarray:

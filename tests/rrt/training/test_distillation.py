@@ -14,10 +14,11 @@ from rrt.errors import InputError
 from rrt.network.model import RRT
 from rrt.training.distillation import DistilSettings, TaughtLists
 from rrt.training.loader import load_batches
+from rrt.training.pools import ITSELF, NEAR, VIEW, Lesson, Pool
 from rrt.training.schedules import learning_rate
 from rrt.training.settings import ExperimentSettings, TrainSettings
 from rrt.training.step import GradientComputer, list_losses, micro_batches
-from rrt.training.teachers import ITSELF, NEAR, VIEW, Lesson, Pool, make_lessons
+from rrt.training.teachers import make_lessons
 
 SETTINGS = DistilSettings(steps=6, candidates=4, pool=8, nearest=10, itself=0.5, local=3)
 

@@ -18,7 +18,8 @@ from rrt.rerankers.geometric import Geometric
 from rrt.rerankers.maxsim import MaxSim
 from rrt.store.linear import l2_normalize
 from rrt.training.distillation import DistilSettings
-from rrt.training.teachers import ITSELF, NEAR, RANDOM, VIEW, blend, make_lessons, make_pool, read_teacher, score_pool
+from rrt.training.pools import ITSELF, NEAR, RANDOM, VIEW, make_pool
+from rrt.training.teachers import blend, make_lessons, read_teacher, score_pool
 
 SETTINGS = DistilSettings(steps=1, candidates=4, pool=8, nearest=10)
 
