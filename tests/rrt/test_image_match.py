@@ -31,8 +31,22 @@ def test_a_file_an_image_of_pillow_and_an_array_are_described_the_same(photos):
     assert repr(records[0]) == f"<'0.png', 240 x 320, global 512, {len(expected.descriptors)} local of 128>"
 
 
+def test_a_list_is_described_as_one_after_the_other(photos, monkeypatch):
+    monkeypatch.setattr("rrt.extraction.images.usable_cores", lambda: 3)
+    together = rrt.describe(iter(photos * 2))
+    for record, path in zip(together, photos * 2, strict=True):
+        alone = rrt.describe(path)
+        assert record.name == alone.name
+        np.testing.assert_array_equal(record.global_, alone.global_)
+        np.testing.assert_array_equal(record.descriptors, alone.descriptors)
+    assert rrt.describe([]) == []
+    with pytest.raises(InputError, match=r"absent.png"):
+        rrt.describe([*photos, "absent.png"])
+
+
 def test_settings_and_a_describer_of_ones_own_are_taken(photos):
     assert len(rrt.describe(photos[1], max_features=20).attention) == 20
+    assert set(rrt.describe(photos[1], scales=[1.0]).scales) == {1}
     assert len(rrt.describe(photos[1], open_describer("lite0", max_features=10)).attention) == 10
 
 
