@@ -25,6 +25,7 @@ BENCHMARKS = (
     "extract",
     "geometric",
     "input",
+    "late",
     "loader",
     "metrics",
     "photos",

@@ -3,6 +3,10 @@
 What was encoded stays in memory for the next shortlist, within the budget ``memory_mb``.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -13,8 +17,8 @@ from rrt.network.scoring import PairScorer
 from rrt.store.checked import read_globals
 
 # Cosines computed at a time, and tokens encoded at a time: few stay in a processor's cache, a GPU wants many.
-_CELLS = {"cpu": 2**21, "cuda": 2**27}
-_TOKENS = {"cpu": 2**13, "cuda": 2**18}
+_CELLS = {"cpu": 2**20, "cuda": 2**27}
+_TOKENS = {"cpu": 2**12, "cuda": 2**18}
 
 
 class LateScorer(PairScorer):
@@ -37,18 +41,38 @@ class LateScorer(PairScorer):
         self._encoded: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._rows = 0
 
+    def forget_image(self, image: int) -> None:
+        """Encode this image anew when it is next needed."""
+        if image in self._encoded:
+            self._rows -= len(self._encoded.pop(image)[1])
+
     def _results(self, queries, shortlists):
         counts, start = self.store.local_counts(self.max_local), 0
-        for query, shortlist in zip(queries, shortlists):
-            # Images of about equally many descriptors together.
-            order = np.argsort(counts[shortlist], kind="stable")
-            cells = _CELLS[self.device.type] // max(1, int(counts[query]))
-            for part in self._parts(counts, query, shortlist, order):
-                self._encode(counts, np.unique(np.append(shortlist[part], query)))
-                sizes = counts[shortlist[part]]
-                for block in np.split(part, _breaks(np.cumsum(sizes), cells)):
-                    yield start + block, self._logits(query, shortlist[block])
-            start += len(shortlist)
+        with self._workers() as run:
+            for query, shortlist in zip(queries, shortlists):
+                # Images of about equally many descriptors together.
+                order = np.argsort(counts[shortlist], kind="stable")
+                cells = _CELLS[self.device.type] // max(1, int(counts[query]))
+                for part in self._parts(counts, query, shortlist, order):
+                    self._encode(counts, np.unique(np.append(shortlist[part], query)), run)
+                    blocks = np.split(part, _breaks(np.cumsum(counts[shortlist[part]]), cells))
+                    logits = run(partial(self._logits, query), [shortlist[block] for block in blocks])
+                    yield from zip([start + block for block in blocks], logits)
+                start += len(shortlist)
+
+    @contextmanager
+    def _workers(self):
+        """A ``map``, on a processor by worker threads: each computes its own, and waits for no other in between."""
+        if self.threads == 1:
+            yield map
+            return
+        threads = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                yield pool.map
+        finally:
+            # The worker threads' number of one would be that of every thread made from now on.
+            torch.set_num_threads(threads)
 
     def _parts(self, counts, query, shortlist, order) -> list[np.ndarray]:
         """``order``, positions in the shortlist, in pieces whose images fit the budget beside the query."""
@@ -63,7 +87,7 @@ class LateScorer(PairScorer):
             order, _breaks(np.cumsum(counts[shortlist[order]]), self._capacity_rows - int(counts[query]) - largest)
         )
 
-    def _encode(self, counts, images):
+    def _encode(self, counts, images, run):
         """Have these images encoded in memory."""
         missing = np.array([image for image in images if image not in self._encoded], np.int64)
         if self._rows + counts[missing].sum() > self._capacity_rows:
@@ -71,19 +95,21 @@ class LateScorer(PairScorer):
             missing = images
         if not len(missing):
             return
-        for batch in np.split(missing, _breaks(np.cumsum(counts[missing] + 1), _TOKENS[self.device.type])):
-            encoded = self._encoded_batch(batch)
+        batches = np.split(missing, _breaks(np.cumsum(counts[missing] + 1), _TOKENS[self.device.type]))
+        for batch, encoded in zip(batches, run(self._encoded_batch, batches)):
             bounds = encoded.offsets
             for image, first, last in zip(batch.tolist(), bounds[:-1], bounds[1:]):
                 self._encoded[image] = encoded.vectors[first:last], encoded.weights[first:last]
             self._rows += int(bounds[-1])
 
+    @torch.inference_mode()
     def _encoded_batch(self, images) -> Encoded:
         positions = self.model.settings["positions"]
         batch = read_images(self.store, images, self.max_local, self.binning, positions)
         encoded = self.network.encode(batch, self.device)
         return Encoded(encoded.vectors.to(self.dtype), encoded.weights, encoded.globals_, encoded.offsets)
 
+    @torch.inference_mode()
     def _logits(self, query, candidates) -> np.ndarray:
         vectors, weights = zip(*(self._encoded[image] for image in candidates.tolist()))
         offsets = np.concatenate([[0], np.cumsum([len(each) for each in weights])])
