@@ -16,6 +16,7 @@ COMMANDS = {
     "compress_store": "make a descriptor store with fewer bytes an image of another",
     "doctor": "what is installed here, what works, and what is missing for the rest",
     "download_revisited": "fetch images and ground truth of ROxford5k and RParis6k",
+    "encode_store": "encode the images of a store once, for reranking by model.LATE",
     "evaluate_revisited": "measure global search and its reranking on a test set",
     "experiment": "train a reranking transformer on the descriptors of a store",
     "export_delg": "write a descriptor store as a folder of DELG feature files",

@@ -169,12 +169,14 @@ def protocol_of_reranking(transformer: Transformer, store) -> dict[str, Any]:
     scorer, selection = reranker.scorer(store), reranker.recorded.get("selection")
     unknown = "unknown: the checkpoint does not say"
     return {
+        "network": reranker.model.settings.get("kind", "RRT"),
         "precision": scorer.precision,
         "device": scorer.device.type,
         "scale_binning": scorer.binning,
         "max_local": scorer.max_local,
         "lambda": fusion.weight,
         "temperature": fusion.temperature,
+        "encoded": str(reranker.gallery.store.path) if reranker.gallery else None,
         "checkpoint": str(reranker.checkpoint),
         "checkpoint_sha256": sha256_of_file(reranker.checkpoint),
         "selection_rule": SELECTION_RULES.get(selection["select_on"], selection["select_on"]) if selection else unknown,

@@ -39,6 +39,9 @@ class ScoredSettings:
     memory_mb: int | None = setting(
         "MiB the scorer may use; None: half of what is free on a GPU, else at most 4096", default=None, ge=1
     )
+    encoded: FilePath | None = setting(
+        "a store of tools/encode_store.py: the images as a model.LATE compares them", default=None
+    )
     cpu: bool = setting("do not use a GPU", default=False)
 
     def open_reranker(self) -> "Reranker":
@@ -57,6 +60,7 @@ class ScoredSettings:
             self.compile,
             self.memory_mb,
             all_local=max_local is None,
+            encoded=self.encoded,
         )
 
     def open_whitening(self) -> "Whitening | None":

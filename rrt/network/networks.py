@@ -2,6 +2,7 @@
 
 from rrt.errors import InputError, check_choice
 from rrt.network.checkpoint import Checkpoint, load_weights
+from rrt.network.encoded_store import EncodedGallery
 from rrt.network.initialisation import initialise
 from rrt.network.late import LATE, LATE_SETTINGS
 from rrt.network.late_scorer import LateScorer
@@ -60,8 +61,15 @@ def recorded_architecture(checkpoint: Checkpoint, given: dict) -> dict:
 
 
 def make_scorer(
-    network: Network, store, max_local, binning="published", device="cpu", settings: ScoringSettings | None = None
+    network: Network,
+    store,
+    max_local,
+    binning="published",
+    device="cpu",
+    settings: ScoringSettings | None = None,
+    gallery: EncodedGallery | None = None,
 ) -> PairScorer:
-    """What scores the images of a store with this network."""
-    kind = LateScorer if isinstance(network, LATE) else Scorer
-    return kind(network, store, max_local, binning, device, settings)
+    """What scores the images of a store with this network. gallery: of images that a LATE encoded before."""
+    if isinstance(network, LATE):
+        return LateScorer(network, store, max_local, binning, device, settings, gallery=gallery)
+    return Scorer(network, store, max_local, binning, device, settings)

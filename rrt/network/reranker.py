@@ -14,6 +14,9 @@ from scipy.special import expit
 from rrt.devices import choose_device
 from rrt.errors import InputError
 from rrt.network.checkpoint import check_sizes, load_checkpoint
+from rrt.network.encoded_store import open_encoded
+from rrt.network.late import LATE
+from rrt.network.late_scorer import LateScorer
 from rrt.network.networks import make_scorer, open_network
 from rrt.network.pairs import check_binning
 from rrt.network.precision import ScoringSettings
@@ -48,7 +51,8 @@ class Reranker:
     None = all; binning: ``published`` or ``exact``, the scale index it was trained with
     (``rrt.network.pairs.scale_index``); device: None = the GPU where there is one; scoring: ``rrt.ScoringSettings``
     (precision, memory, compile). An image without local descriptors is scored from its global one. Images of one store
-    are the fast case: they are read as the scorer needs them.
+    are the fast case: they are read as the scorer needs them. encoded: a store of tools/encode_store.py, by which a
+    LATE need not encode the gallery.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Reranker:
         checkpoint=None,
         scoring: ScoringSettings | None = None,
         recorded: dict | None = None,
+        encoded=None,
     ):
         check_binning(binning)
         if max_local is not None and (not isinstance(max_local, int) or max_local < 0):
@@ -71,6 +76,7 @@ class Reranker:
         self.checkpoint = checkpoint
         self.scoring = scoring
         self.recorded = recorded or {}
+        self.gallery = open_encoded(encoded, model, max_local, binning) if encoded else None
         self._scorer = None
 
     @classmethod
@@ -85,13 +91,15 @@ class Reranker:
         compile=False,
         memory_mb=None,
         all_local=False,
+        encoded=None,
     ) -> "Reranker":
         """A reranker with the weights of a checkpoint, published or of experiment.py.
 
         What the checkpoint records of its training is taken from there: architecture, binning and max_local; what it
         does not record (published files) is as published. model: settings of ``rrt.RRT`` that differ, for files that
-        record none. precision, compile, memory_mb: see ``rrt.ScoringSettings``. all_local: use every local
-        descriptor of an image, whatever the training used. Raises InputError for a missing, damaged or different file.
+        record none. precision, compile, memory_mb: see ``rrt.ScoringSettings``; encoded: see ``Reranker``. all_local:
+        use every local descriptor of an image, whatever the training used. Raises InputError for a missing, damaged or
+        different file.
         """
         checkpoint = load_checkpoint(path)
         network = open_network(checkpoint, model)
@@ -100,7 +108,7 @@ class Reranker:
             max_local = recorded.get("max_sequence_len", 500)
         binning = binning or recorded.get("scale_binning", "published")
         scoring = ScoringSettings(precision, compile, memory_mb)
-        return cls(network, max_local, binning, device, checkpoint.path, scoring, recorded)
+        return cls(network, max_local, binning, device, checkpoint.path, scoring, recorded, encoded)
 
     def score(self, a: Image, b: Image) -> float:
         """The logit that query a and candidate b show the same object (not symmetric: the network tells them apart)."""
@@ -115,7 +123,14 @@ class Reranker:
 
     def logits(self, query: Image, candidates: Iterable[Image]) -> np.ndarray:
         """float32 [n], in the order of the candidates."""
-        images = checked_images([query]) + checked_images(candidates)
+        (query,), candidates = checked_images([query]), checked_images(candidates)
+        if candidates and isinstance(self.model, LATE):
+            # The candidates' side knows nothing of the query, wherever that comes from.
+            store, index = as_store(candidates, self.model.settings["num_local_features"])
+            scorer = self.scorer(store)
+            assert isinstance(scorer, LateScorer)
+            return scorer.score_image(query, index)
+        images = [query, *candidates]
         store, index = as_store(images, self.model.settings["num_local_features"])
         return self.scorer(store).score(index[:1], [index[1:]])[0]
 
@@ -125,6 +140,8 @@ class Reranker:
         if self._scorer is None or self._scorer.store is not store:
             check_sizes(store, self.model.settings, self.checkpoint)
             if self._scorer is None:
-                self._scorer = make_scorer(self.model, store, self.max_local, self.binning, self.device, self.scoring)
+                self._scorer = make_scorer(
+                    self.model, store, self.max_local, self.binning, self.device, self.scoring, self.gallery
+                )
             self._scorer = self._scorer.over(store)
         return self._scorer

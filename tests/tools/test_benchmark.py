@@ -1,6 +1,7 @@
 """tools/benchmark.py: figures with their targets; the targets themselves are for a quiet machine, not for a test."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from commands import assert_one_line_error, files_below, run_tool
@@ -8,6 +9,7 @@ from places import GOLDEN
 
 from rrt.formats.delf import read_features
 from tools import benchmark
+from tools.benchmarks import late
 from tools.benchmarks.common import Row, format_rows, median_seconds
 from tools.benchmarks.store import read_by_messages
 
@@ -203,3 +205,11 @@ def test_the_benchmark_of_training_the_reranker_measures_both_ways_and_they_agre
     assert len(agreeing) == 2
     for row in agreeing:
         assert float(row["note"].removeprefix("first loss ").split(" from")[0]) < 1e-5
+
+
+def test_the_benchmark_of_late_measures_both_networks_in_every_precision():
+    options = SimpleNamespace(precisions=["float32"], pairs=1, device="cpu", seed=0, quick=True)
+    rows = late.run(options)
+    assert [row.target for row in rows if row.target] == [">= 30", "<= 1"]
+    assert all(row.value is not None and row.value > 0 for row in rows)
+    assert any(row.label.startswith("RRT, float32") for row in rows)

@@ -201,10 +201,10 @@ def test_wrong_sizes_and_settings_are_one_line(store, tmp_path):
     wide = make_store(tmp_path, n=2, global_dim=12, local_dim=8)
     with pytest.raises(InputError, match="local descriptors have 8 dimensions, model.num_local_features is 16"):
         rrt.Reranker(network()).scorer(wide)
-    with pytest.raises(InputError, match="memory_mb=1: two images of 12000 local descriptors do not fit"):
+    with pytest.raises(InputError, match="memory_mb=1: an image of 20 local descriptors does not fit"):
         scorer = LateScorer(network(), store, settings=ScoringSettings(memory_mb=1))
-        store_counts = np.full(len(COUNTS), 12000)
-        scorer._parts(store_counts, 0, np.arange(3), np.arange(3))
+        scorer._capacity_rows = 10
+        scorer.score([0], [[9]])
     for settings, said in [
         ({"nhead": 3}, "model.nhead=3"),
         ({"global_weight": -1.0}, "model.global_weight=-1"),
