@@ -101,7 +101,7 @@ def load_weights(model, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path}: another architecture: the model of these settings has no '{unknown[0]}'{remedy}"
         )
     # These shape no tensor, so a difference would pass unnoticed and score nonsense.
-    for name in ("nhead", "activation", "symmetric"):
+    for name in ("nhead", "activation", "symmetric", "vectors", "weight_range"):
         here = model.settings.get(name)
         if name in recorded and recorded[name] != here:
             raise InputError(

@@ -3,7 +3,8 @@
 Every local descriptor that the network sees is a dot, coloured and sized by attention; the strongest links between the
 two images are lines (``rrt.report.attention_maps``). Below stand the inliers of the reranker ``geometric``; of the
 links, those that its transform explains are solid. Attention shows what the network looks at, not what decides: that is
-why the two stand side by side.
+why the two stand side by side. Of a ``LATE`` the dots are the descriptors' weights and the lines its matches, which are
+what decides (``rrt.report.late_matches``).
 """
 
 from collections.abc import Callable
@@ -20,8 +21,10 @@ from rrt.files.names import ImageNames
 from rrt.formats.ground_truth import GroundTruth, grades_of, load_ground_truth, pixel_box
 from rrt.matching.matches import residuals
 from rrt.network.checkpoint import check_sizes
+from rrt.network.late import LATE
 from rrt.network.reranker import Reranker
 from rrt.report.attention_maps import PairAttention, pair_attention, strongest_links
+from rrt.report.late_matches import PairMatches, pair_matches
 from rrt.report.stored_images import read_stored_image, resolve
 from rrt.rerankers.geometric import Correspondences, Geometric
 from rrt.store.checked import read_globals
@@ -74,9 +77,28 @@ class AttentionPanel:
 
 
 @dataclass(frozen=True)
+class PanelKind:
+    """heading: of the panel; links: what its lines are."""
+
+    heading: str
+    links: str
+
+
+ATTENTION = PanelKind(
+    "What the reranking transformer attends to",
+    "strongest links, local descriptors that attend to each other across the pair",
+)
+MATCHES = PanelKind(
+    "What the late-interaction transformer matches",
+    "strongest matches, by what they add to the similarity of the two images",
+)
+
+
+@dataclass(frozen=True)
 class Pair:
     """A pair and everything drawn of it. names: of query and candidate in the store; pixels uint8 [H, W, 3] of both;
-    numbers: {name: number or text}; panel, found: None where not asked for; colours: what the dots' colours mean."""
+    numbers: {name: number or text}; panel, found: None where not asked for; colours: what the dots' colours mean;
+    kind: what the panel shows."""
 
     names: tuple[str, str]
     pixels: list[np.ndarray]
@@ -84,6 +106,7 @@ class Pair:
     panel: AttentionPanel | None = None
     found: Correspondences | None = None
     colours: str = ""
+    kind: PanelKind = ATTENTION
 
     @property
     def title(self) -> str:
@@ -141,13 +164,18 @@ def _explain(store, query, candidate, image_dir, reranker, geometric, box, groun
         return Pair(names, pixels, numbers, found=found)
     check_sizes(store, reranker.model.settings, reranker.checkpoint)
     max_local = view.max_local or reranker.max_local
-    attention = pair_attention(reranker.model, store, *indices, max_local, reranker.binning)
     points = store.read(indices[0], max_local).keypoints, store.read(indices[1], max_local).keypoints
-    panel = make_panel(attention, points, view, explains)
-    numbers = {"logit": attention.logit, "probability": float(expit(attention.logit))} | numbers
+    late = isinstance(reranker.model, LATE)
+    find = pair_matches if late else pair_attention
+    shown = find(reranker.model, store, *indices, max_local, reranker.binning)
+    if isinstance(shown, PairMatches):
+        panel, colours = make_match_panel(shown, points, view, explains), "weight\n(1 = an equal share of its image)"
+    else:
+        panel, colours = make_panel(shown, points, view, explains), describe_view(view, shown)
+    numbers = {"logit": shown.logit, "probability": float(expit(shown.logit))} | numbers
     if panel.agrees is not None:
         numbers |= {"links": len(panel.links), "links the transform explains": int(panel.agrees.sum())}
-    return Pair(names, pixels, numbers, panel, found, describe_view(view, attention))
+    return Pair(names, pixels, numbers, panel, found, colours, MATCHES if late else ATTENTION)
 
 
 def _agreement_with(transform: np.ndarray | None, threshold: float) -> Agreement | None:
@@ -172,13 +200,31 @@ def make_panel(
     else:
         row = attention.rollout(view.head) if view.attention == "rollout" else attention.from_cls(view.layer, view.head)
         values = row[attention.query], row[attention.candidate]
-    links = strongest_links(mutual, view.links)
-    agrees = explains(points[0][links[:, 0]], points[1][links[:, 1]]) if explains else None
     # In equal shares: 1 is what each of the T tokens would get.
     shares = attention.weights.shape[-1]
-    return AttentionPanel(
-        points, (shares * values[0], shares * values[1]), links, mutual[links[:, 0], links[:, 1]], agrees
-    )
+    return _panel(points, (shares * values[0], shares * values[1]), mutual, view, explains)
+
+
+def make_match_panel(
+    matches: PairMatches, points: tuple[np.ndarray, np.ndarray], view: AttentionView, explains: Agreement | None = None
+) -> AttentionPanel:
+    """What is drawn of a pair's weighted matches. InputError for what only attention has."""
+    for name, value, plain in (
+        ("attention", view.attention, "cls"),
+        ("layer", view.layer, None),
+        ("head", view.head, None),
+    ):
+        if value != plain:
+            raise InputError(
+                f"{name} {value}: is of model.RRT; of a model.LATE weights and matches are drawn, leave it out"
+            )
+    return _panel(points, matches.shares, matches.strengths, view, explains)
+
+
+def _panel(points, values, strengths, view, explains) -> AttentionPanel:
+    links = strongest_links(strengths, view.links)
+    agrees = explains(points[0][links[:, 0]], points[1][links[:, 1]]) if explains else None
+    return AttentionPanel(points, values, links, strengths[links[:, 0], links[:, 1]], agrees)
 
 
 def describe_view(view: AttentionView, attention: PairAttention) -> str:

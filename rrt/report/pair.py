@@ -86,8 +86,8 @@ def draw_inliers(figure: Figure, pair: Pair, row: int, title: str) -> None:
 
 
 _PANELS = {
-    "attention": ("What the reranking transformer attends to", draw_attention),
-    "geometry": ("Matches that one plane transform explains (reranker geometric)", draw_inliers),
+    "attention": (lambda pair: pair.kind.heading, draw_attention),
+    "geometry": (lambda pair: "Matches that one plane transform explains (reranker geometric)", draw_inliers),
 }
 
 
@@ -101,7 +101,7 @@ def draw_pair(pair: Pair, parts=tuple(_PANELS)) -> Figure:
     panels = [_PANELS[part] for part in parts if has_panel(pair, part)]
     figure = two_image_figure(pair.pixels, f"{pair.title}\n{describe_numbers(pair.numbers)}", len(panels))
     for row, (title, draw) in enumerate(panels[::-1]):
-        draw(figure, pair, row, title)
+        draw(figure, pair, row, title(pair))
     return figure
 
 
@@ -132,7 +132,7 @@ def write_pair(
     for part, (title, _) in _PANELS.items():
         if has_panel(pair, part):
             file = save_figure(draw_pair(pair, [part]), Path(folder) / f"{prefix}_{part}.png")
-            images.append({"file": file.name, "title": title, "caption": caption(pair, part)})
+            images.append({"file": file.name, "title": title(pair), "caption": caption(pair, part)})
     return {"pictures": images, "numbers": pair.numbers}
 
 
@@ -145,9 +145,7 @@ def caption(pair: Pair, part: str) -> str:
     sentences = [f"Each dot is a local descriptor; the brighter and larger, the more {meaning}."]
     assert pair.panel is not None
     if count := len(pair.panel.links):
-        sentences.append(
-            f"Lines are the {count} strongest links, local descriptors that attend to each other across the pair."
-        )
+        sentences.append(f"Lines are the {count} {pair.kind.links}.")
     if pair.panel.agrees is not None:
         solid = int(pair.panel.agrees.sum())
         sentences.append(f"{solid} of them, drawn solid, agree with the transform of the verified matches.")
