@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The shipped rerankers of lite0 descriptors, rrt_gld_ckpts/late_lite0.pt and rrt_lite0.pt with their fusions, from training photographs.
+# The shipped rerankers of lite0 descriptors, rrt_gld_ckpts/late_lite0.safetensors and rrt_lite0.pt with their fusions, from training photographs.
 #   bash rrt_scripts/make_rerankers_lite0.sh DATA [DATA ...]
 # Each DATA holds train.txt and its images; of the first the six landmarks that rrt_scripts/landmarks.sh holds out are left out: on them the
 # best epoch, the fusion and the probabilities are chosen. Synthetic scenes are trained on, too. LATE learns from labels, RRT from LATE.
@@ -49,17 +49,17 @@ stage "neighbours"
 settings() { sed 's/#.*//' "rrt_scripts/recipes/$1_lite0.txt"; }
 common=(dataset.landmarks dataset.desc_name=lite0 dataset.train_data_dir="$train" dataset.val_data_dir="$val"
         dataset.test_data_dir="$val" dataset.test_gnd_file=gnd_landmarks_val.pkl model.num_global_features=512)
-# make NAME MODEL [SETTINGS]: trains, chooses the fusion, fits the probabilities, writes the checkpoint without what only a training needs.
+# make NAME MODEL FILE [SETTINGS]: trains, chooses the fusion, fits the probabilities, writes the checkpoint without what only a training needs.
 make() {
-    local name=$1 model=$2 log=$logs/$1_lite0/seed_$seed
-    shift 2
+    local name=$1 model=$2 file=$output/$3 log=$logs/$1_lite0/seed_$seed
+    shift 3
     stage "training $name"
     # shellcheck disable=SC2046
     "$py" experiment.py with temp_dir="$log" resume=auto "${common[@]}" "$model" seed="$seed" $(settings "$name") "$@"
     "$py" tools/tune_fusion.py with temp_dir="$log" "${common[@]}" "$model" resume="$log/best.pt"
-    "$py" tools/strip_checkpoint.py --half --overwrite "$log/best.pt" "$output/${name}_lite0.pt"
+    "$py" tools/strip_checkpoint.py --half --overwrite "$log/best.pt" "$file"
     cp "$log/fusion.json" "$output/${name}_lite0.fusion.json"
 }
-case " ${STAGES:-late rrt} " in *" late "*) make late model.LATE ;; esac
-case " ${STAGES:-late rrt} " in *" rrt "*) make rrt model.RRT distil.teacher="checkpoint:$output/late_lite0.pt" ;; esac
+case " ${STAGES:-late rrt} " in *" late "*) make late model.LATE late_lite0.safetensors ;; esac
+case " ${STAGES:-late rrt} " in *" rrt "*) make rrt model.RRT rrt_lite0.pt distil.teacher="checkpoint:$output/late_lite0.safetensors" ;; esac
 stage "done; checkpoints in $output"

@@ -4,7 +4,8 @@ file) nor the folders it was trained in.
     python tools/strip_checkpoint.py logs/NAME/best.pt rrt_gld_ckpts/mine.pt --half
 
 --half keeps the weights in half precision (4.5 MB for the published network), rounded by at most one part in 2,000;
-they are read as float32. The published program reads the file, too.
+they are read as float32. The published program reads the file, too. OUT.safetensors is written in that format, which
+search without PyTorch reads (reranker=late).
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ def main():
     """Write the smaller checkpoint and print the sizes of both."""
     parser = CommandParser(__doc__)
     parser.add_argument("source", help="checkpoint (.pt)")
-    parser.add_argument("out", help="checkpoint to write (.pt)")
+    parser.add_argument("out", help="checkpoint to write (.pt, .safetensors)")
     parser.add_argument("--half", action="store_true", help="weights in half precision")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
     args = parser.parse_args()

@@ -10,7 +10,7 @@ import torch
 
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, sha256_of_file
-from rrt.network.safetensors_file import SAFETENSORS, load_safetensors
+from rrt.network.safetensors_file import SAFETENSORS, load_safetensors, save_safetensors
 from rrt.store.store import Store
 
 
@@ -152,8 +152,8 @@ class _Weights:
 
 
 def strip_checkpoint(source, out, half: bool = False, overwrite: bool = False) -> Path:
-    """Write ``out`` from the checkpoint ``source`` -> its path. Raises InputError where it exists, or a weight does not
-    fit half precision."""
+    """Write ``out`` from the checkpoint ``source`` -> its path; in safetensors where it is named so. Raises InputError
+    where it exists, or a weight does not fit half precision."""
     out = Path(out)
     checkpoint = load_checkpoint(source)
     if out.exists() and not overwrite:
@@ -165,4 +165,6 @@ def strip_checkpoint(source, out, half: bool = False, overwrite: bool = False) -
             if not torch.isfinite(tensor).all():
                 raise InputError(f"{source}: '{name}' holds numbers too large for half precision; leave --half out")
     settings = {name: checkpoint.settings[name] for name in KEPT if name in checkpoint.settings}
+    if out.suffix == SAFETENSORS:
+        return save_safetensors(out, state, settings)
     return save_checkpoint(out, _Weights(state), settings=settings)

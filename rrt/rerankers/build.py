@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 METHODS: dict[str, str] = {
     "rrt": "rrt.rerankers.transformer:Transformer",
     "maxsim": "rrt.rerankers.maxsim:MaxSim",
+    "late": "rrt.rerankers.late:Late",
     "geometric": "rrt.rerankers.geometric:Geometric",
     "aqe": "rrt.rerankers.aqe:AverageQueryExpansion",
     "alpha_qe": "rrt.rerankers.aqe:AlphaQueryExpansion",

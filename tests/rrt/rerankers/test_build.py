@@ -19,7 +19,7 @@ def test_every_method_is_there_by_name_and_refuses_unknown_settings():
         known = default_settings(name)
         with pytest.raises(InputError, match="has no setting 'nonsense'"):
             make_method(name, {**known, "nonsense": 1})
-    with pytest.raises(InputError, match="'nosuch': no such method; there are rrt, maxsim, geometric"):
+    with pytest.raises(InputError, match="'nosuch': no such method; there are rrt, maxsim, late, geometric"):
         make_method("nosuch")
     assert make_chain("aqe", {"aqe": {"k": 3}}) == make_method("aqe", {"k": 3})
     assert [type(each).__name__ for each in make_chain("superglobal+aqe").methods] == [

@@ -1,0 +1,147 @@
+"""`late`: weighted matching by a ``model.LATE`` of descriptors (rrt/network/late.py), in numpy alone.
+
+The same logits as ``rrt`` gives with the same network, for searches that must not wait for PyTorch to start: the
+network is small, and a pair costs a matrix product.
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from scipy.special import softmax
+
+from rrt.command_line.settings import settings
+from rrt.errors import InputError, first_line
+from rrt.network.pairs import ImageBatch, read_images
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
+from rrt.store.linear import l2_normalize
+
+# Periods of the Fourier features of positions and the gain of temperature and bias, as in rrt/network/late.py.
+_PERIODS = np.array([8.0, 4.0, 2.0, 1.0, 0.5, 0.25], np.float32)
+_GAIN = 50.0
+SHIPPED = Path(__file__).parents[2] / "rrt_gld_ckpts" / "late_lite0.safetensors"
+
+
+class LateEncoder:
+    """The network of a file of safetensors. Raises InputError for a file that holds none."""
+
+    def __init__(self, path):
+        remedy = "give a model.LATE saved by tools/strip_checkpoint.py as .safetensors"
+        try:
+            with safe_open(path, framework="np") as file:
+                self.state = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
+                recorded = json.loads((file.metadata() or {}).get("rrt", "{}"))
+            self.settings: dict[str, Any] = recorded["model"]
+            if self.settings.get("kind") != "LATE" or self.settings["activation"] != "relu":
+                raise ValueError("a network of another kind")
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise InputError(f"{path}: no model.LATE ({first_line(error)}); {remedy}") from None
+        self.path = Path(path)
+        self.binning = recorded.get("scale_binning", "published")
+
+    def check_sizes(self, store) -> None:
+        """InputError for a store whose descriptors have other sizes."""
+        pairs = (("num_global_features", store.global_dim, "global"), ("num_local_features", store.local_dim, "local"))
+        for name, size, what in pairs:
+            if self.settings[name] != size:
+                raise InputError(
+                    f"{store.path}: {what} descriptors have {size} dimensions, {self.path} was trained on"
+                    f" {self.settings[name]}; take the network that belongs to these descriptors"
+                )
+
+    def read(self, store, images: np.ndarray, max_local: int | None) -> ImageBatch:
+        """What the network takes of images of a store."""
+        return read_images(store, images, max_local, self.binning, self.settings["positions"])
+
+    def encode(self, images: ImageBatch, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors [n, d] of unit length and weights [n], which sum to 1, of image i of a batch."""
+        rows = slice(int(images.offsets[i]), int(images.offsets[i + 1]))
+        unit = l2_normalize(np.asarray(images.descriptors[rows], np.float32))
+        if not len(unit):
+            return unit, np.zeros(0, np.float32)
+        locals_ = unit + self.state["scale_encoder.weight"][images.scales[rows]]
+        if self.settings["positions"]:
+            turns = images.positions[rows][:, :, None] * (2 * np.pi / _PERIODS)
+            features = np.concatenate([np.sin(turns), np.cos(turns)], axis=-1).reshape(len(unit), 4 * len(_PERIODS))
+            locals_ = locals_ + self._linear("position_encoder", features)
+        x = np.concatenate([l2_normalize(self._linear("remap", images.global_[i : i + 1])), locals_]).astype(np.float32)
+        for layer in range(self.settings["num_encoder_layers"]):
+            name = f"encoder.layers.{layer}."
+            x = x + self._attention(name + "self_attn.", self._norm(name + "norm1", x))
+            inner = self._linear(name + "linear1", self._norm(name + "norm2", x))
+            x = x + self._linear(name + "linear2", np.maximum(inner, 0))
+        out = self._norm("encoder.norm", x)[1:]
+        vectors = l2_normalize(unit + self._linear("change", out)) if self.settings["vectors"] else unit
+        logits, most = self._linear("weigh", out)[:, 0], self.settings["weight_range"]
+        return vectors, softmax(most * np.tanh(logits / most) if most else 0 * logits)
+
+    def logits(self, matched: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+        """Of the matching [n] and the cosines of the global descriptors [n]."""
+        matched_mean, matched_spread, global_mean, global_spread = self.state["constants"]
+        score = (matched - matched_mean) / matched_spread
+        score = score + self.state["global_weight"] * (cosines - global_mean) / global_spread
+        return np.exp(_GAIN * self.state["log_temperature"]) * score + _GAIN * self.state["bias"]
+
+    def _linear(self, name, x):
+        return x @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
+
+    def _norm(self, name, x):
+        x = x - x.mean(1, keepdims=True)
+        x = x / np.sqrt(np.square(x).mean(1, keepdims=True) + 1e-5)
+        return x * self.state[f"{name}.weight"] + self.state[f"{name}.bias"]
+
+    def _attention(self, name, x):
+        heads, dim = self.settings["nhead"], x.shape[1]
+        projected = x @ self.state[f"{name}in_proj_weight"].T + self.state[f"{name}in_proj_bias"]
+        query, key, value = projected.reshape(len(x), 3, heads, -1).transpose(1, 2, 0, 3)
+        weights = softmax(query @ key.transpose(0, 2, 1) / np.float32((dim // heads) ** 0.5), axis=2)
+        return self._linear(f"{name}out_proj", (weights @ value).transpose(1, 0, 2).reshape(len(x), dim))
+
+
+@settings("late.")
+class Late(RerankMethod):
+    """model: a file of tools/strip_checkpoint.py, None = the shipped one, of lite0 descriptors; local: descriptors of
+    an image, the strongest, None = all."""
+
+    depth: ClassVar[int | None] = 100
+    pairwise: ClassVar[bool] = True
+
+    model: str | None = None
+    local: Annotated[int, Field(gt=0)] | None = 200
+
+    @cached_property
+    def encoder(self) -> LateEncoder:
+        """The network, opened when it is first needed."""
+        return LateEncoder(self.model or SHIPPED)
+
+    def prepare(self, space):
+        """Raises InputError for a store whose descriptors have other sizes."""
+        self.encoder.check_sizes(space.store)
+
+    def scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
+        """Logits."""
+        self.prepare(space)
+        found = []
+        for each in shortlists:
+            images = np.concatenate([space.query_index[[each.query]], space.gallery_index[each.candidates]])
+            batch = self.encoder.read(space.store, images, self.local)
+            query, query_weights = self.encoder.encode(batch, 0)
+            matched = np.zeros(len(each.candidates), np.float32)
+            for i in range(len(matched)):
+                vectors, weights = self.encoder.encode(batch, i + 1)
+                if len(query) and len(vectors):
+                    cosines = vectors @ query.T
+                    own = cosines.max(0) @ query_weights
+                    both = self.encoder.settings["symmetric"]
+                    matched[i] = (own + cosines.max(1) @ weights) / 2 if both else own
+            globals_ = l2_normalize(batch.global_)
+            found.append(self.encoder.logits(matched, globals_[1:] @ globals_[0]).astype(np.float32))
+        return found
+
+    def bytes_per_image(self, space):
+        """The global descriptor, and the local ones with scale and keypoint."""
+        return super().bytes_per_image(space) + local_bytes(space, self.local, columns=12)
