@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 import rrt
 from rrt.errors import InputError
 from rrt.network.checkpoint import save_checkpoint
+from rrt.network.late import LATE
 from rrt.network.model import RRT
 
 SETTINGS = {"num_global_features": 16, "num_local_features": 8, "dim_feedforward": 16, "num_encoder_layers": 1}
@@ -37,6 +38,17 @@ def test_what_was_saved_scores_the_same_and_keeps_its_settings(saved, tmp_path):
         assert (loaded.max_local, loaded.binning) == (7, "exact") and isinstance(loaded, rrt.Reranker)
         np.testing.assert_array_equal(loaded.logits(store[0], store[1:]), reranker.logits(store[0], store[1:]))
     assert repr(loaded).startswith("<RRT of 0.0 million weights, ") and "model.safetensors" in repr(loaded)
+
+
+def test_the_other_kind_of_network_keeps_its_kind(tmp_path):
+    torch.manual_seed(1)
+    size = {name: SETTINGS[name] for name in ("num_global_features", "num_local_features", "dim_feedforward")}
+    reranker = rrt.Reranker(LATE(**size), device="cpu")
+    store = make_store(tmp_path, n=4)
+    reranker.save_pretrained(tmp_path / "late")
+    loaded = rrt.Reranker.from_pretrained(tmp_path / "late", device="cpu")
+    assert repr(loaded).startswith("<LATE of ")
+    np.testing.assert_array_equal(loaded.logits(store[0], store[1:]), reranker.logits(store[0], store[1:]))
 
 
 def test_a_checkpoint_is_taken_by_its_path_too(saved, tmp_path):
