@@ -7,22 +7,26 @@ from rrt.errors import InputError
 from rrt.extras import pip_line
 from rrt.files.shipped import shipped
 from rrt.network import reranker as network
+from rrt.network.checkpoint import KEPT
 from rrt.network.safetensors_file import SAFETENSORS, save_safetensors
 from rrt.rerankers.base import RerankMethod
 from rrt.rerankers.build import make_method
 from rrt.rerankers.shipped import METHOD, SETTINGS
 
-MODELS = {"lite0": "describes images (global 512, local 128) and reranks what it described (docs/models.md)"}
-# {name: the file of its transformer}; without it the default method of rrt/rerankers/shipped.py reranks.
-TRANSFORMERS = {"lite0": "rrt_lite0.pt"}
+# {name: its file} of the networks for descriptors of lite0 that may come with the package.
+NETWORKS = {"rrt_lite0": "rrt_lite0.pt", "late_lite0": "late_lite0.safetensors"}
+_MEANINGS = {
+    "lite0": "describes images (global 512, local 128), and names the reranker of what it described (docs/models.md)",
+    "rrt_lite0": "the reranking transformer for descriptors of lite0",
+    "late_lite0": "the transformer of single images for descriptors of lite0 (docs/late.md)",
+}
 WEIGHTS = f"model{SAFETENSORS}"
-_KEPT = ("selection", "calibrations")
 
 
 def list_models() -> dict[str, str]:
     """{name: what it does} of the models that come with the package, for ``describe(image, model=NAME)`` and
     ``Reranker.from_pretrained(NAME)``."""
-    return dict(MODELS)
+    return {name: what for name, what in _MEANINGS.items() if name not in NETWORKS or shipped(NETWORKS[name]).is_file()}
 
 
 class Reranker(network.Reranker):
@@ -34,13 +38,15 @@ class Reranker(network.Reranker):
 
         name: one of ``list_models()``; a checkpoint or a .safetensors file; a folder of ``save_pretrained``; or
         `OWNER/NAME` of the Hugging Face hub, `OWNER/NAME@REVISION`. settings: of ``from_checkpoint`` (device,
-        precision, ...). Raises InputError. Where the transformer of a shipped model is not part of the package, its
-        default reranking method is returned, which has the same ``rerank(query, candidates)``.
+        precision, ...). Raises InputError. Where no network for lite0 is part of the package, `lite0` is its default
+        reranking method, which has the same ``rerank(query, candidates)``.
         """
-        if str(name) in TRANSFORMERS:
-            file = shipped(TRANSFORMERS[str(name)])
-            if file.is_file():
-                return cls.from_checkpoint(file, **settings)
+        known = list_models()
+        if str(name) == "lite0":
+            name = next((each for each in NETWORKS if each in known), name)
+        if str(name) in NETWORKS and str(name) in known:
+            return cls.from_checkpoint(shipped(NETWORKS[str(name)]), **settings)
+        if str(name) == "lite0":
             device = {"device": settings["device"]} if "device" in settings else {}
             return make_method(METHOD, SETTINGS[METHOD] | device)
         return cls.from_checkpoint(_found(str(name)), **settings)
@@ -48,7 +54,7 @@ class Reranker(network.Reranker):
     def save_pretrained(self, folder) -> Path:
         """Write the network and its settings as model.safetensors into a folder, whole or not at all -> the file."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        settings = {name: self.recorded[name] for name in _KEPT if name in self.recorded}
+        settings = {name: self.recorded[name] for name in KEPT if name in self.recorded}
         settings |= {"model": self.model.settings, "scale_binning": self.binning, "max_sequence_len": self.max_local}
         return save_safetensors(Path(folder) / WEIGHTS, self.model.state_dict(), settings)
 
@@ -68,7 +74,7 @@ def _found(name: str) -> Path:
     if path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", name):
         if path.is_file():
             return path
-        known = ", ".join(TRANSFORMERS)
+        known = ", ".join(list_models())
         raise InputError(f"{name}: no such file or folder, nor a model of the package ({known}), nor OWNER/NAME")
     return _fetched(name)
 

@@ -16,6 +16,7 @@ from scipy.special import softmax
 
 from rrt.command_line.settings import settings
 from rrt.errors import InputError, first_line
+from rrt.files.shipped import shipped
 from rrt.network.pairs import ImageBatch, read_images
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
 from rrt.store.linear import l2_normalize
@@ -23,7 +24,7 @@ from rrt.store.linear import l2_normalize
 # Periods of the Fourier features of positions and the gain of temperature and bias, as in rrt/network/late.py.
 _PERIODS = np.array([8.0, 4.0, 2.0, 1.0, 0.5, 0.25], np.float32)
 _GAIN = 50.0
-SHIPPED = Path(__file__).parents[2] / "rrt_gld_ckpts" / "late_lite0.safetensors"
+SHIPPED = "late_lite0.safetensors"
 
 
 class LateEncoder:
@@ -116,7 +117,7 @@ class Late(RerankMethod):
     @cached_property
     def encoder(self) -> LateEncoder:
         """The network, opened when it is first needed."""
-        return LateEncoder(self.model or SHIPPED)
+        return LateEncoder(self.model or shipped(SHIPPED))
 
     def prepare(self, space):
         """Raises InputError for a store whose descriptors have other sizes."""

@@ -13,9 +13,11 @@ from safetensors.torch import save_file
 
 import rrt
 from rrt.errors import InputError
+from rrt.files.shipped import shipped
 from rrt.network.checkpoint import save_checkpoint
 from rrt.network.late import LATE
 from rrt.network.model import RRT
+from rrt.pretrained import NETWORKS
 
 SETTINGS = {"num_global_features": 16, "num_local_features": 8, "dim_feedforward": 16, "num_encoder_layers": 1}
 
@@ -59,10 +61,21 @@ def test_a_checkpoint_is_taken_by_its_path_too(saved, tmp_path):
 
 
 def test_the_shipped_models_are_listed_and_have_a_reranker():
-    assert list(rrt.list_models()) == ["lite0"]
+    assert list(rrt.list_models()) == ["lite0", *(name for name, file in NETWORKS.items() if shipped(file).is_file())]
     records = make_records("abc", global_dim=512, local_dim=128)
     ranked = rrt.Reranker.from_pretrained("lite0", device="cpu").rerank(records[0], records)
     assert ranked.images[0] is records[0]
+
+
+def test_a_network_that_comes_with_the_package_is_taken_by_its_name_and_for_lite0(saved, tmp_path, monkeypatch):
+    reranker, folder = saved
+    (tmp_path / "late_lite0.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    monkeypatch.setattr("rrt.pretrained.shipped", lambda name: tmp_path / name)
+    assert list(rrt.list_models()) == ["lite0", "late_lite0"]
+    for name in ("lite0", "late_lite0"):
+        assert rrt.Reranker.from_pretrained(name, device="cpu").checkpoint == tmp_path / "late_lite0.safetensors"
+    save_checkpoint(tmp_path / "rrt_lite0.pt", reranker.model, settings={"model": reranker.model.settings})
+    assert rrt.Reranker.from_pretrained("lite0", device="cpu").checkpoint == tmp_path / "rrt_lite0.pt"
 
 
 def test_every_damaged_or_foreign_file_is_one_line(saved, tmp_path):
@@ -86,7 +99,7 @@ def test_every_damaged_or_foreign_file_is_one_line(saved, tmp_path):
 @pytest.mark.parametrize(
     "name, said",
     [
-        ("lite1", "nor a model of the package \\(lite0\\)"),
+        ("lite1", "nor a model of the package \\(lite0"),
         ("no/such/folder", "no such file or folder"),
         ("../x", "no such file or folder"),
     ],
