@@ -1,1 +1,1 @@
-"""How the shipped model `lite0` is made: the network in torch, its weights, and the ONNX file that is run."""
+"""How the shipped model `lite0` is made: the table of its blocks, their weights, and the ONNX file that is run."""
