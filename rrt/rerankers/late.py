@@ -18,8 +18,9 @@ from rrt.command_line.settings import settings
 from rrt.errors import InputError, first_line
 from rrt.files.shipped import shipped
 from rrt.network.pairs import ImageBatch, read_images
-from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, local_bytes
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, check_local_space, local_bytes
 from rrt.store.linear import l2_normalize
+from rrt.store.local_counts import check_locals
 
 # Periods of the Fourier features of positions and the gain of temperature and bias, as in rrt/network/late.py.
 _PERIODS = np.array([8.0, 4.0, 2.0, 1.0, 0.5, 0.25], np.float32)
@@ -120,12 +121,14 @@ class Late(RerankMethod):
         return LateEncoder(self.model or shipped(SHIPPED))
 
     def prepare(self, space):
-        """Raises InputError for a store whose descriptors have other sizes."""
+        """Raises InputError for a store whose descriptors have other sizes, or that has no local ones."""
+        check_local_space(space, "late")
         self.encoder.check_sizes(space.store)
 
     def scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
         """Logits."""
-        self.prepare(space)
+        check_locals(space.store, space.gallery_index, "the reranker 'late'")
+        self.encoder.check_sizes(space.store)
         found = []
         for each in shortlists:
             images = np.concatenate([space.query_index[[each.query]], space.gallery_index[each.candidates]])

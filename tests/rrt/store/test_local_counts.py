@@ -7,6 +7,8 @@ from builders import make_store
 from reranking import small_network
 
 from rrt.errors import InputError
+from rrt.network.checkpoint import save_checkpoint, strip_checkpoint
+from rrt.network.networks import make_network
 from rrt.network.reranker import Reranker
 from rrt.photo_index.segments import warn_of_matchless
 from rrt.rerankers.base import SearchSpace, Shortlist
@@ -23,7 +25,12 @@ SIZES = {"global_dim": 12, "local_dim": 16}
 def settings(tmp_path):
     """Of every method that compares local descriptors."""
     Codebook(np.eye(4, 16, dtype=np.float32), {}).save(tmp_path / "words.npz")
+    late = make_network({"kind": "LATE", "num_global_features": 12, "num_local_features": 16, "dim_feedforward": 24})
+    strip_checkpoint(
+        save_checkpoint(tmp_path / "late.pt", late, settings={"model": late.settings}), tmp_path / "late.safetensors"
+    )
     return {
+        "late": {"model": str(tmp_path / "late.safetensors")},
         "rrt": {"reranker": Reranker(small_network())},
         "maxsim": {"device": "cpu"},
         "geometric": {"device": "cpu"},
@@ -37,7 +44,7 @@ def space_of(folder, counts):
     return SearchSpace(store, np.arange(2), np.arange(2, len(counts)))
 
 
-@pytest.mark.parametrize("name", ["rrt", "maxsim", "geometric", "asmk", "superglobal+maxsim"])
+@pytest.mark.parametrize("name", ["rrt", "late", "maxsim", "geometric", "asmk", "superglobal+maxsim"])
 def test_reranking_by_local_descriptors_refuses_images_that_have_none(tmp_path, settings, name, capsys):
     method = make_chain(name, {part: settings[part] for part in name.split("+") if part in settings})
     shortlist = Shortlist(0, np.arange(3), np.zeros(3, np.float32))
