@@ -17,6 +17,7 @@ from tools.benchmarks.common import Row, best_device, usable_device
 from tools.benchmarks.rerank import make_test_set, sharpened
 
 HELP = "shortlists of 100 and 1,000 by model.LATE, and of 100 by model.RRT"
+QUERY = np.array([0])
 CURVE = (50, 100, 200, 500)
 TARGETS = {"times": ">= 30", "thousand": "<= 1"}
 
@@ -49,9 +50,9 @@ def run(args):
                 make_scorer(each, test.store, locals_, device=args.device, settings=settings) for each in networks
             )
             pairs = max(1, min(args.pairs, len(gallery)))
-            slow = _seconds(partial(plain.score, [0], [gallery[:pairs]]), 2) * (100 / pairs)
+            slow = _seconds(partial(plain.score, QUERY, [gallery[:pairs]]), 2) * (100 / pairs)
             start = time.perf_counter()
-            late.score([0], [gallery])
+            late.score(QUERY, [gallery])
             encoding = 1000 * (time.perf_counter() - start) / len(gallery)
             fast, thousand = (_query_seconds(late, gallery[:number]) for number in (100, 1000))
             rows += [
@@ -88,7 +89,7 @@ def run(args):
             ]
             for number in curve:
                 scorer = make_scorer(networks[1], test.store, number, device=args.device, settings=settings)
-                scorer.score([0], [gallery[:100]])
+                scorer.score(QUERY, [gallery[:100]])
                 wall, used = _query_seconds(scorer, gallery[:100])
                 label = f"LATE, {precision}: {number} descriptors, 100 candidates"
                 rows.append(Row(label, 1000 * wall, "ms", f"{1000 * used:.0f} ms of processors"))
@@ -100,7 +101,7 @@ def _query_seconds(scorer, candidates):
 
     def score():
         scorer.forget_image(0)
-        scorer.score([0], [candidates])
+        scorer.score(QUERY, [candidates])
 
     return _seconds(score, 5)
 

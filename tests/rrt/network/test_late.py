@@ -9,6 +9,7 @@ from builders import make_store
 
 import rrt
 from rrt import InputError, ScoringSettings
+from rrt.network import late_scorer
 from rrt.network.checkpoint import load_checkpoint, load_weights, save_checkpoint, strip_checkpoint
 from rrt.network.late_scorer import LateScorer
 from rrt.network.networks import make_network
@@ -103,6 +104,17 @@ def test_neither_the_order_of_candidates_nor_the_budget_changes_a_logit(store):
     scorer._capacity_rows = 40  # of which two images of 20 fit
     np.testing.assert_allclose(scorer.score([3], [shortlist])[0], forward, atol=1e-5)
     assert scorer._rows <= 40
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_many_small_pieces_by_several_threads_give_the_same(store, monkeypatch, threads):
+    made, before = moved(), torch.get_num_threads()
+    expected = LateScorer(made, store).score_pairs(ALL_PAIRS)
+    for name, size in (("_CELLS", 30), ("_TOKENS", 12)):
+        monkeypatch.setitem(getattr(late_scorer, name), "cpu", size)
+    pieces = LateScorer(made, store, settings=ScoringSettings(threads=threads)).score_pairs(ALL_PAIRS)
+    np.testing.assert_allclose(pieces, expected, atol=1e-4)
+    assert torch.get_num_threads() == before
 
 
 def test_an_image_is_encoded_once_for_all_shortlists(store, monkeypatch):
