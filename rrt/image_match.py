@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from rrt.extraction.describer import Describer
-from rrt.extraction.images import Picture, describe, pixels_of
+from rrt.extraction.images import Picture, describe, describer_of, pixels_of
 from rrt.matching.images import BORDER, ImageFeatures, Matches, inner, match_images
 from rrt.rerankers.base import RerankMethod
 from rrt.rerankers.build import make_method
-from rrt.rerankers.shipped import METHOD, SETTINGS
+from rrt.rerankers.shipped import METHOD, SETTINGS, calibration_of_descriptors
 from rrt.store.records import ImageRecord
 from rrt.viz.two_images import draw_matches, two_image_figure
 
@@ -85,7 +85,13 @@ def match(
     scorer = reranker or make_method(METHOD, SETTINGS[METHOD])
     features = _features(records[0]), _features(records[1])
     matches = match_images(*features, geometry=geometry)
-    return Match(records, scorer.score(*records), None, matches, features, pixels)
+    score = scorer.score(*records)
+    if isinstance(scorer, RerankMethod):
+        calibration = calibration_of_descriptors(scorer, describer_of(model).identity)
+    else:
+        calibration = scorer.calibration
+    probability = float(calibration(score)) if calibration else None
+    return Match(records, score, probability, matches, features, pixels)
 
 
 def _features(record: ImageRecord) -> ImageFeatures:

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 # {name of the module in rrt/commands: what it does}
 COMMANDS = {
+    "calibrate": "how scores of a reranking method become probabilities that people can read",
     "check_store": "check a descriptor store: schema, offsets, finite values, unit length, completeness",
     "choose_method": "the reranking method that is best on held-out landmarks, over several comparisons",
     "classic_table": "average precision of every query of the classic Oxford5k or Paris6k",

@@ -4,7 +4,8 @@
 
 Images are described upright by the shipped model lite0 unless --model names another. Images that do not match are an
 answer too: 0 inliers, an image without lines, exit status 0. A few inliers prove nothing: unrelated photographs reach
-some by chance. With DELG models: delg_extract/match_images.py.
+some by chance. The probability, told with lite0 alone, is that of a search which found one for the other. With DELG
+models: delg_extract/match_images.py.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from rrt.matching.images import (
     match_images,
     matching_settings,
 )
+from rrt.rerankers.shipped import probability_of_pair
 from rrt.viz.style import check_figure_path
 from rrt.viz.two_images import save_matches
 
@@ -49,11 +51,11 @@ def main() -> int:
     check_figure_path(args.output)
     check_matching_options(args)
     model = open_describer(args.model, **given_settings(args))
-    pixels, images = [], []
+    pixels, described, images = [], [], []
     for path in (args.image1, args.image2):
         try:
             pixels.append(read_query(path))
-            found = model.describe(pixels[-1])
+            described.append(found := model.describe(pixels[-1], str(len(pixels))))
         except TooSmall as too_small:
             raise InputError(f"{path}: {too_small}; give a larger image") from None
         except InputError as reason:
@@ -64,4 +66,7 @@ def main() -> int:
         )
     matches = match_images(*images, **matching_settings(args), seed=args.seed)
     print(save_matches(args.output, pixels, images, matches, args.geometry))
+    probability = probability_of_pair(described[0], described[1], model.identity)
+    if probability is not None:
+        print(f"probability {probability:.2f} that both show the same, by plain matching (docs/calibration.md)")
     return 0

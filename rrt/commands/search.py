@@ -123,16 +123,23 @@ def _add_ranking(p):
     how.add_argument(
         "--method",
         help="maxsim (default with lite0), rrt (default with --reranker), geometric or another method of "
-        "rrt.rerankers, a chain of them as a+b, or none (default with other models)",
+        "rrt.rerankers, a chain of them as a+b, with settings as geometric[num=50,border=0], or none (default with "
+        "other models)",
     )
     how.add_argument("--reranker", metavar="CHECKPOINT", help="checkpoint of rrt")
     how.add_argument(
         "--fusion", metavar="FILE", help="fusion.json of tools/tune_fusion.py: blend with the global similarity"
     )
     how.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="one of tools/calibrate.py: probabilities beside the scores (default: that of the checkpoint, or the "
+        "shipped one of the default with lite0)",
+    )
+    how.add_argument(
         "--max_local", type=int, default=100, help="local descriptors that rrt reads of an image (default %(default)s)"
     )
-    how.add_argument("--num_rerank", type=int, help="candidates that are reranked (default: the method's own number)")
+    how.add_argument("--num_rerank", type=int, help="candidates that the last method reranks (default: its own number)")
 
 
 def build(args):

@@ -10,7 +10,7 @@ from rrt.evaluation.metrics import ProtocolResult, evaluate
 from rrt.evaluation.reranking import global_similarities, rerank, score_pairwise
 from rrt.formats.ground_truth import protocols_of
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
-from rrt.rerankers.chain import Chain, reorder
+from rrt.rerankers.chain import reorder, stages_of
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def measure_method(
     methods that learn from the ranking see it as it is. Raises InputError when the ranking lists too few images.
     """
     space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
-    stages, last = (method.methods[:-1], method.methods[-1]) if isinstance(method, Chain) else ((), method)
-    depth = last.depth if num_rerank is None else num_rerank
+    *stages, (last, own) = stages_of(method)
+    depth = own if num_rerank is None else num_rerank
     if depth is not None:
         depth = check_num_rerank(test, depth)
     # The search has read and whitened the global descriptors before: not the method's time.
@@ -47,8 +47,8 @@ def measure_method(
     start = time.perf_counter()
     method.prepare(space)
     prepared = time.perf_counter()
-    for stage in stages:
-        lists = reorder(space, stage, lists)
+    for stage, most in stages:
+        lists = reorder(space, stage, lists, most)
     rankings: dict[str, np.ndarray] = {}
     if last.pairwise:
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from rrt.calibration import Calibration, calibration_of
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, sha256_of_file
 from rrt.network.safetensors_file import SAFETENSORS, load_safetensors, save_safetensors
@@ -138,7 +139,21 @@ def check_sizes(store: Store, model_settings: dict, checkpoint=None) -> None:
 
 
 # What rrt.training.run, rrt.network.reranker and rrt.evaluation.run read of a checkpoint's settings.
-KEPT = ("model", "scale_binning", "max_sequence_len", "selection")
+KEPT = ("model", "scale_binning", "max_sequence_len", "selection", "calibrations")
+
+
+def attach_calibration(path, calibration: Calibration) -> Path:
+    """Write a calibration into a checkpoint, in the place of one of the same scores; all else stays as it is. The file
+    is replaced whole or not at all. Raises InputError."""
+    checkpoint = load_checkpoint(path)
+    others = [calibration_of(each, path) for each in checkpoint.settings.get("calibrations", [])]
+    scored = calibration.method, calibration.descriptors, calibration.whitening
+    kept = [each.as_dict() for each in others if each.difference(*scored)]
+    content = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
+    content["settings"] = checkpoint.settings | {"calibrations": [*kept, calibration.as_dict()]}
+    with atomic_path(checkpoint.path) as temporary:
+        torch.save(content, temporary)
+    return checkpoint.path
 
 
 class _Weights:

@@ -82,7 +82,7 @@ def encode_store(scorer: LateScorer, out, overwrite: bool = False, local_dtype: 
     out, store = Path(out), scorer.store
     if out.resolve() == Path(store.path).resolve():
         raise InputError(f"{out}: is the store to encode; give another name")
-    made = _settings(scorer.model, scorer.max_local, scorer.binning) | {"of": _identity(store)}
+    made = _settings(scorer.model, scorer.gallery_local, scorer.binning) | {"of": _identity(store)}
     made["precision"] = scorer.precision
     settings = {**store.config, "encoded": made}
     if overwrite:

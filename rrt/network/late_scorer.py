@@ -48,6 +48,18 @@ class LateScorer(PairScorer):
         other._forget()
         return other
 
+    def with_local(self, query_local, gallery_local) -> "LateScorer":
+        """The same scorer for other numbers of local descriptors; None: as they are."""
+        other = super().with_local(query_local, gallery_local)
+        if other.gallery_local != self.gallery_local:
+            other.gallery = None  # was encoded from as many as before
+            other._forget()
+        return other
+
+    def _asking(self) -> "LateScorer":
+        """What encodes queries."""
+        return self if self.query_local == self.gallery_local else self.with_local(self.query_local, self.query_local)
+
     def _forget(self):
         # {store index: its image}
         self._encoded: dict[int, _Image] = {}
@@ -59,7 +71,7 @@ class LateScorer(PairScorer):
         if isinstance(query, StoredImage) and query.store is self.store:
             return self.score(np.array([query.index]), [candidates])[0]
         logits = np.empty(len(candidates), np.float32)
-        other = self.over(MemoryStore.of([query], self.model.settings["num_local_features"]))
+        other = self._asking().over(MemoryStore.of([query], self.model.settings["num_local_features"]))
         with torch.inference_mode(), self._evaluating(), self._workers() as run:
             self._check(candidates, [])
             for positions, values in self._shortlist(other._query(0, run), candidates, run):
@@ -79,10 +91,10 @@ class LateScorer(PairScorer):
             self._rows -= len(self._encoded.pop(image)[1])
 
     def _results(self, queries, shortlists):
-        start = 0
+        start, asking = 0, self._asking()
         with self._workers() as run:
             for query, shortlist in zip(queries, shortlists):
-                for positions, logits in self._shortlist(self._query(int(query), run), shortlist, run):
+                for positions, logits in self._shortlist(asking._query(int(query), run), shortlist, run):
                     yield start + positions, logits
                 start += len(shortlist)
 
@@ -93,7 +105,7 @@ class LateScorer(PairScorer):
 
     def _shortlist(self, query, shortlist, run):
         """(positions in the shortlist, logits) in pieces."""
-        counts = self.store.local_counts(self.max_local)[shortlist]
+        counts = self.store.local_counts(self.gallery_local)[shortlist]
         # Images of about equally many descriptors together.
         order = np.argsort(counts, kind="stable")
         cells = _CELLS[self.device.type] // max(1, len(query[0][1]))
@@ -118,7 +130,7 @@ class LateScorer(PairScorer):
 
     def _encode(self, images, run):
         """Have these images encoded in memory."""
-        counts = self.store.local_counts(self.max_local)
+        counts = self.store.local_counts(self.gallery_local)
         if counts[images].sum() > self._capacity_rows:
             raise InputError(
                 f"memory_mb={self.memory_mb}: an image of {counts[images].max()} local descriptors does not fit; give"
@@ -136,7 +148,7 @@ class LateScorer(PairScorer):
             self._rows += int(encoded.offsets[-1])
 
     def _batches(self, images) -> list[np.ndarray]:
-        ends = np.cumsum(self.store.local_counts(self.max_local)[images] + 1)
+        ends = np.cumsum(self.store.local_counts(self.gallery_local)[images] + 1)
         return np.split(images, _breaks(ends, _TOKENS[self.device.type]))
 
     @torch.inference_mode()
@@ -151,7 +163,7 @@ class LateScorer(PairScorer):
     @torch.inference_mode()
     def _by_network(self, images) -> Encoded:
         positions = self.model.settings["positions"]
-        batch = read_images(self.store, images, self.max_local, self.binning, positions)
+        batch = read_images(self.store, images, self.gallery_local, self.binning, positions)
         encoded = self.network.encode(batch, self.device)
         return Encoded(encoded.vectors.to(self.dtype), encoded.weights, encoded.globals_, encoded.offsets)
 

@@ -7,10 +7,13 @@ best = reranker.rerank(store["all_souls_000013"], store[shortlist]).images[:10]
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
+from rrt.calibration import Calibration, calibration_of, fitting
 from rrt.devices import choose_device
 from rrt.errors import InputError
 from rrt.network.checkpoint import check_sizes, load_checkpoint
@@ -29,17 +32,14 @@ from rrt.store.memory import Image, as_store, checked_images
 class Reranked:
     """Candidates by falling logit, equal ones in the order given; all fields begin with the best.
 
-    images: the candidates; order int64 [n]: where each stood in the list given; logits float32 [n].
+    images: the candidates; order int64 [n]: where each stood in the list given; logits float32 [n]; probabilities
+    float [n]: that both images show the same object, calibrated where ``Reranker.calibration`` is there.
     """
 
     images: list[Image]
     order: np.ndarray
     logits: np.ndarray
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """sigmoid(logit), float32 [n]: how sure the network is that both images show the same object."""
-        return expit(self.logits)
+    probabilities: np.ndarray
 
 
 class Reranker:
@@ -48,11 +48,11 @@ class Reranker:
     at.
 
     model: an ``rrt.RRT`` or ``rrt.LATE``; max_local: local descriptors used of each image, those of highest attention,
-    None = all; binning: ``published`` or ``exact``, the scale index it was trained with
-    (``rrt.network.pairs.scale_index``); device: None = the GPU where there is one; scoring: ``rrt.ScoringSettings``
-    (precision, memory, compile). An image without local descriptors is scored from its global one. Images of one store
-    are the fast case: they are read as the scorer needs them. encoded: a store of tools/encode_store.py, by which a
-    LATE need not encode the gallery.
+    None = all; query_local, gallery_local: of the query and of a candidate, None = max_local; binning: ``published`` or
+    ``exact``, the scale index it was trained with (``rrt.network.pairs.scale_index``); device: None = the GPU where
+    there is one; scoring: ``rrt.ScoringSettings`` (precision, memory, compile). An image without local descriptors is
+    scored from its global one. Images of one store are the fast case: they are read as the scorer needs them. encoded:
+    a store of tools/encode_store.py, by which a LATE need not encode the gallery.
     """
 
     def __init__(
@@ -65,12 +65,18 @@ class Reranker:
         scoring: ScoringSettings | None = None,
         recorded: dict | None = None,
         encoded=None,
+        query_local: int | None = None,
+        gallery_local: int | None = None,
     ):
         check_binning(binning)
-        if max_local is not None and (not isinstance(max_local, int) or max_local < 0):
-            raise InputError(f"max_local={max_local!r}: give a number of local descriptors, or None for all")
+        of_images = {"max_local": max_local, "query_local": query_local, "gallery_local": gallery_local}
+        for name, value in of_images.items():
+            if value is not None and (not isinstance(value, int) or value < 0):
+                raise InputError(f"{name}={value!r}: give a number of local descriptors, or None for all")
         self.model = model.eval()
         self.max_local = max_local
+        self.query_local = max_local if query_local is None else query_local
+        self.gallery_local = max_local if gallery_local is None else gallery_local
         self.binning = binning
         self.device = device or choose_device()
         self.checkpoint = checkpoint
@@ -92,6 +98,8 @@ class Reranker:
         memory_mb=None,
         all_local=False,
         encoded=None,
+        query_local=None,
+        gallery_local=None,
     ) -> "Reranker":
         """A reranker with the weights of a checkpoint, published or of experiment.py.
 
@@ -108,7 +116,37 @@ class Reranker:
             max_local = recorded.get("max_sequence_len", 500)
         binning = binning or recorded.get("scale_binning", "published")
         scoring = ScoringSettings(precision, compile, memory_mb)
-        return cls(network, max_local, binning, device, checkpoint.path, scoring, recorded, encoded)
+        more = encoded, query_local, gallery_local
+        return cls(network, max_local, binning, device, checkpoint.path, scoring, recorded, *more)
+
+    def scored_as(
+        self, weight=0.0, temperature=1.0, query_local: int | None = None, gallery_local: int | None = None
+    ) -> dict[str, Any]:
+        """What its scores depend on beside the network, as calibrations compare it (``rrt.calibration``). weight,
+        temperature: of the fusion (``rrt.Fusion``); the numbers of local descriptors None = its own."""
+        return {
+            "method": "rrt",
+            "query_local": self.query_local if query_local is None else query_local,
+            "gallery_local": self.gallery_local if gallery_local is None else gallery_local,
+            "weight": weight,
+            "temperature": temperature if weight else None,
+            "scale_binning": self.binning,
+        }
+
+    @cached_property
+    def calibrations(self) -> list[Calibration]:
+        """Those that its checkpoint holds (tools/calibrate.py). Raises InputError for damaged ones."""
+        where = self.checkpoint or "calibration"
+        return [calibration_of(each, where) for each in self.recorded.get("calibrations", [])]
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Of its logits, used with as many local descriptors; None: probabilities are sigmoid(logit), too sure."""
+        return fitting(self.calibrations, [self.scored_as()])
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """That two images show the same object, of the logits of pairs: calibrated where it can be."""
+        return (self.calibration or expit)(logits)
 
     def score(self, a: Image, b: Image) -> float:
         """The logit that query a and candidate b show the same object (not symmetric: the network tells them apart)."""
@@ -119,7 +157,8 @@ class Reranker:
         candidates = checked_images(candidates)
         logits = self.logits(query, candidates)
         order = np.argsort(-logits, kind="stable")
-        return Reranked([candidates[index] for index in order], order, logits[order])
+        best = logits[order]
+        return Reranked([candidates[index] for index in order], order, best, self.probabilities(best))
 
     def logits(self, query: Image, candidates: Iterable[Image]) -> np.ndarray:
         """float32 [n], in the order of the candidates."""
@@ -143,5 +182,5 @@ class Reranker:
                 self._scorer = make_scorer(
                     self.model, store, self.max_local, self.binning, self.device, self.scoring, self.gallery
                 )
-            self._scorer = self._scorer.over(store)
+            self._scorer = self._scorer.over(store).with_local(self.query_local, self.gallery_local)
         return self._scorer

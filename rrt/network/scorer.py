@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rrt.errors import InputError
 from rrt.network.attention import Packing
-from rrt.network.image_bank import ImageBank
+from rrt.network.budget import Budget, budget_of
+from rrt.network.image_bank import ImageBank, images_in_roles
 from rrt.network.model import Segment
-from rrt.network.precision import BATCH_TOKENS
 from rrt.network.scoring import PairScorer
 
 
@@ -36,39 +35,9 @@ class Scorer(PairScorer):
             # The worker threads' number of one would be that of every thread made from now on.
             torch.set_num_threads(threads)
 
-    def budget(self, counts: np.ndarray) -> "Budget":
-        """How memory_mb is shared when images of ``counts`` rows are scored: a quarter for reading, a quarter or less
-        for computing, the rest for embedded images. InputError when it does not hold a single pair."""
-        width, cuda = self.network.seg_encoder.embedding_dim, self.device.type == "cuda"
-        row = width * self.dtype.itemsize
-        # Tokens, projections, attention and its float32 copies, sums; the feed-forward's middle on a GPU.
-        token = 12 * width * (self.dtype.itemsize if cuda else 4)
-        if cuda:
-            token += 2 * self.network.encoder.layers[0].linear1.out_features * self.dtype.itemsize
-        # As stored, as float32, normalised, embedded; of two steps, one being read and one embedded.
-        reading = 2 * width * (2 + 3 * 4)
-        pair, total = 2 * int(counts.max()) + 2, self.memory_mb * 2**20
-        least = pair * (row + self.threads * token + reading)
-        if least > total:
-            raise InputError(
-                f"memory_mb={self.memory_mb}: a pair of {pair} tokens in each of {self.threads} workers needs"
-                f" {least / 2**20:.0f} MiB; give more, or a smaller max_sequence_len"
-            )
-        kind = "cuda" if cuda else "cpu" if self.dtype == torch.float32 else "cpu, half precision"
-        batch = self.settings.batch_tokens or BATCH_TOKENS[kind]
-        batch = max(1, min(batch, total // (4 * self.threads * token))) if self.settings.packed else 1
-        step = max(pair, total // (4 * reading))
-        rows = (total - self.threads * max(batch, pair) * token - step * reading) // row
-        return Budget(max(rows, pair), step, batch)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """rows: of embedded images kept; step: of images read at a time; batch: tokens computed at a time by a worker."""
-
-    rows: int
-    step: int
-    batch: int
+    def budget(self, counts: np.ndarray) -> Budget:
+        """Of a call that scores images of ``counts`` rows. InputError when memory_mb does not hold a single pair."""
+        return budget_of(self, counts)
 
 
 @dataclass(frozen=True)
@@ -97,13 +66,15 @@ class _Run:
 
     def __init__(self, scorer: Scorer, queries, shortlists, starts):
         self.scorer, self.settings, self.network = scorer, scorer.settings, scorer.network
+        limits = scorer.gallery_local, scorer.query_local
+        counts, first_query = images_in_roles(scorer.store, *limits)
+        queries = queries + first_query
         self.queries, self.shortlists, self.starts = queries, shortlists, starts
         everything = np.unique(np.concatenate([queries, *shortlists]))
-        counts = scorer.store.local_counts(scorer.max_local) + 1
         budget = scorer.budget(counts[everything])
         self.batch_tokens, self.step_rows = budget.batch, budget.step
         self.capacity = min(budget.rows, int(counts[everything].sum()))
-        images = (scorer.store, scorer.max_local, scorer.binning)
+        images = (scorer.store, *limits, scorer.binning)
         self.bank = ImageBank(scorer.model, *images, self.capacity, scorer.dtype, scorer.device, self.settings.overlap)
         self.counts = counts
         self.segments = self.network.seg_encoder.weight

@@ -20,9 +20,10 @@ class PairScorer(ABC):
     """Logits of image pairs of one store.
 
     store: ``rrt.store.store.Store``, or anything with its ``path``, ``names``, ``global_descriptors``, ``local_counts``
-    and ``read_packed``. max_local: local descriptors used of each image, the first in stored order; binning: the scale
-    index the model was trained with (``rrt.network.pairs.scale_index``). In half precision or compiled, a copy of the
-    model as it is now. precision: what ``settings.precision`` came to.
+    and ``read_packed``. max_local: local descriptors used of each image, the first in stored order (query_local,
+    gallery_local: of a query and of a candidate, where ``with_local`` tells them apart); binning: the scale index the
+    model was trained with (``rrt.network.pairs.scale_index``). In half precision or compiled, a copy of the model as it
+    is now. precision: what ``settings.precision`` came to.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class PairScorer(ABC):
         self.precision = resolve_precision(settings.precision, self.device)
         self.dtype = DTYPES[self.precision]
         self.store = store
-        self.max_local = max_local
+        self.query_local = self.gallery_local = max_local
         self.binning = binning
         self.model = self.network = model.to(device)
         if self.dtype != torch.float32 or settings.compile:
@@ -56,6 +57,13 @@ class PairScorer(ABC):
         """The same scorer for another store; what was compiled or halved is shared."""
         other = copy.copy(self)
         other.store = store
+        return other
+
+    def with_local(self, query_local: int | None, gallery_local: int | None) -> Self:
+        """The same scorer for other numbers of local descriptors; None: as they are."""
+        other = copy.copy(self)
+        other.query_local = self.query_local if query_local is None else query_local
+        other.gallery_local = self.gallery_local if gallery_local is None else gallery_local
         return other
 
     def score(self, query_indices: np.ndarray, shortlists: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -12,7 +12,8 @@ from rrt.evaluation.metrics import ProtocolResult, evaluate, format_table
 from rrt.files.atomic import write_json
 from rrt.formats.revisited import RevisitedSet, load_revisited_set
 from rrt.photo_index.extraction import describe_queries
-from rrt.photo_index.query import PhotoIndex, Ranker, ranker_of
+from rrt.photo_index.query import PhotoIndex
+from rrt.photo_index.ranking import Ranker, ranker_of
 from rrt.progress import bar
 from rrt.store.joined import JoinedStore
 from rrt.store.store import Store
@@ -56,7 +57,7 @@ def measure(args) -> None:
     """The command: prints precision and mean average precision of global search and of the reranked one."""
     images = load_revisited_set(args.query_list, args.gallery_list, args.ground_truth)
     index = PhotoIndex(args.index)
-    chosen = ranker_of(index.manifest, args)
+    chosen = ranker_of(index.manifest, args, index.whitening)
     rankers = [Ranker("none")] + [chosen] * (chosen.name != "none")
     with TemporaryDirectory(prefix="rrt_measure_") as folder:
         queries = describe_queries(

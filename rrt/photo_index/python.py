@@ -18,7 +18,8 @@ from rrt.extraction.images import Picture, pixels_of
 from rrt.files.names import shown
 from rrt.photo_index import query as opened
 from rrt.photo_index.extraction import Describer, open_describer
-from rrt.photo_index.query import Hit, Ranker, make_ranker
+from rrt.photo_index.query import Hit
+from rrt.photo_index.ranking import Ranker, make_ranker
 from rrt.photo_index.update import BuildSettings, update
 from rrt.store.records import ImageRecord
 
@@ -71,7 +72,7 @@ class PhotoIndex(opened.PhotoIndex):
         if k is not None:
             check_count("k", k)
         if not isinstance(ranker, Ranker):
-            ranker = make_ranker(self.manifest, ranker)
+            ranker = make_ranker(self.manifest, ranker, whitening=self.whitening)
         if isinstance(query, str | Path):
             number = self.find(str(query))
             query = self._described(query) if number is None else number

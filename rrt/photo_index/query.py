@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.atomic import write_bytes
 from rrt.files.images import Unreadable, small_jpeg
-from rrt.photo_index.extraction import is_shipped
-from rrt.photo_index.manifest import Manifest, read_manifest
+from rrt.photo_index.manifest import read_manifest
+from rrt.photo_index.ranking import Ranker
 from rrt.photo_index.scan import inside
 from rrt.photo_index.segments import alive_rows, open_segments
-from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
-from rrt.rerankers.build import make_chain
+from rrt.rerankers.base import SearchSpace, Shortlist
+from rrt.rerankers.chain import reorder
 from rrt.search.exact import search
 from rrt.search.whitening import load_whitening
 from rrt.store.checked import read_globals
@@ -29,16 +28,7 @@ from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord
 from rrt.store.store import Store
 
-if TYPE_CHECKING:
-    from rrt.rerankers.transformer import Transformer
-
-# With lite0, chosen on held-out landmarks (docs/models.md 5).
-SHIPPED_METHOD = "maxsim"
-SETTINGS = {"maxsim": {"weight": 0.2, "symmetric": True, "query_local": 100, "gallery_local": 100}}
 THUMBNAIL_SIDE = 256  # pixels
-MAX_LOCAL = 100  # that rrt_scripts/ measure with; time grows with it
-# What the score of a method means, where it means something to people.
-_SCORES = {"rrt": "probability", "geometric": "inliers", "maxsim": "matching"}
 
 
 class Entry(NamedTuple):
@@ -56,40 +46,18 @@ class Entry(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A result: cosine of the (whitened) global descriptors, and the method's score, None where it gave none."""
+    """A result: cosine of the (whitened) global descriptors; the method's score, None where it gave none; what that is
+    as a probability that both show the same, None where there is no calibration of it."""
 
     entry: Entry
     similarity: float
     score: float | None
+    probability: float | None = None
 
     @property
     def name(self) -> str:
         """The first path of the photograph, below the folder of the index."""
         return self.entry.name
-
-
-@dataclass(frozen=True)
-class Ranker:
-    """How candidates are reranked. name: none, or methods joined by +; transformer: rrt, which is the first of them or
-    none; method: all others; depth: candidates, None = the methods' own number; note: what a user should know of the
-    choice."""
-
-    name: str
-    transformer: Transformer | None = None
-    method: RerankMethod | None = None
-    depth: int | None = None
-    note: str = ""
-
-    @property
-    def score_name(self) -> str | None:
-        """What the scores are, None where they mean nothing to people."""
-        return _SCORES.get(self.name.rpartition("+")[2])
-
-    @property
-    def candidates(self) -> int | None:
-        """How many are looked at, None: all."""
-        own = self.method or self.transformer
-        return self.depth or (own.depth if own else 0)
 
 
 class PhotoIndex:
@@ -227,9 +195,15 @@ class PhotoIndex:
         else:
             found, scores = self.ranked(self.store, int(self.rows[query]), ranker, k, own=query)
         return [
-            Hit(self.entries[number], float(similarity), None if np.isnan(score) else float(score))
+            self._hit(number, similarity, score, ranker)
             for number, similarity, score in zip(found.candidates[:k], found.similarities[:k], scores[:k])
         ]
+
+    def _hit(self, number, similarity, score, ranker: Ranker) -> Hit:
+        if np.isnan(score):
+            return Hit(self.entries[number], float(similarity), None)
+        probability = float(ranker.calibration(score)) if ranker.calibration else None
+        return Hit(self.entries[number], float(similarity), float(score), probability)
 
     def ranked(
         self,
@@ -253,91 +227,22 @@ class PhotoIndex:
         found = found[0] if among is None else np.asarray(among)[found[0]]
         keep = found != own
         candidates, similarities = found[keep], similarities[0][keep]
+        listed = Shortlist(0, candidates, similarities)
         scores = np.full(len(candidates), np.nan)
-        if ranker.name != "none":
-            order, values = self._reranked(store, row, ranker, Shortlist(0, candidates[:depth], similarities[:depth]))
-            scores[: len(order)] = values[order]
-            order = np.concatenate([order, np.arange(len(order), len(scores))])
-            candidates, similarities = candidates[order], similarities[order]
-        return Shortlist(0, candidates, similarities), scores
-
-    def _reranked(self, store, row: int, ranker: Ranker, head: Shortlist) -> tuple[np.ndarray, np.ndarray]:
-        """(Positions in the shortlist ``head``, the best first; the scores of its candidates as people see them), both
-        [n]. The transformer reorders the shortlist first, the method then what the transformer made of it; candidates
-        of equal scores keep their order."""
-        order = np.arange(len(head.candidates))
-        shown = -order.astype(np.float64)
-        space = SearchSpace(store, np.array([row]), self.rows, self.whitening)
-        vars(space)["gallery"] = self.gallery  # known already
-        if ranker.transformer:
-            from scipy.special import expit
-
-            (logits,) = ranker.transformer.logits(space, [head])
-            keys = ranker.transformer.fusion.scores(head.similarities, logits)
-            order, shown = np.argsort(-keys, kind="stable"), expit(logits)
         if ranker.method:
-            shortlist = Shortlist(0, head.candidates[order], head.similarities[order])
-            (scores,) = ranker.method.scores(space, [shortlist])
-            shown = np.empty(len(order))
-            shown[order] = scores
-            order = order[np.argsort(-np.asarray(scores), kind="stable")]
-        return order, shown
+            space = SearchSpace(store, np.array([row]), self.rows, self.whitening)
+            vars(space)["gallery"] = self.gallery  # known already
+            *before, (last, most) = ranker.stages
+            for method, depth in before:
+                (listed,) = reorder(space, method, [listed], depth)
+            head = Shortlist(0, listed.candidates[:most], listed.similarities[:most])
+            (found,) = last.scores(space, [head])
+            order = np.arange(len(candidates))
+            order[: len(found)] = np.argsort(-np.asarray(found), kind="stable")
+            scores[: len(found)] = np.asarray(found)[order[: len(found)]]
+            listed = Shortlist(0, listed.candidates[order], listed.similarities[order])
+        return listed, scores
 
     def _globals(self, store, rows) -> np.ndarray:
         vectors = l2_normalize(read_globals(store, rows))
         return self.whitening.apply(vectors) if self.whitening else vectors
-
-
-def ranker_of(manifest: Manifest, args) -> Ranker:
-    """The method that the options of tools/search.py ask for."""
-    return make_ranker(manifest, args.method, args.reranker, args.fusion, args.num_rerank, args.max_local)
-
-
-def make_ranker(
-    manifest: Manifest,
-    method: str | None = None,
-    checkpoint: str | None = None,
-    fusion: str | None = None,
-    num_rerank: int | None = None,
-    max_local: int = MAX_LOCAL,
-) -> Ranker:
-    """The method asked for; without one the transformer where a checkpoint is given, SHIPPED_METHOD for the shipped
-    model, else search alone.
-
-    fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of an image.
-    Raises InputError for what does not go together.
-    """
-    if checkpoint and method and method.split("+")[0] != "rrt":
-        raise InputError(
-            f"--reranker {checkpoint}: a checkpoint is for --method rrt or rrt+..., not {method}; leave one of the "
-            "two out"
-        )
-    for option, value in (("num_rerank", num_rerank), ("max_local", max_local)):
-        if value is not None and value < 1:
-            search_alone = "; --method none is search alone" if option == "num_rerank" else ""
-            raise InputError(f"--{option} {value}: expected 1 or more{search_alone}")
-    shipped = is_shipped(manifest.extraction["flags"])
-    method = method or ("rrt" if checkpoint else SHIPPED_METHOD if shipped else None)
-    if method is None:
-        return Ranker(
-            "none",
-            note="no reranker: there is no checkpoint for this model, give one by --reranker; global search alone",
-        )
-    if method == "none":
-        return Ranker("none")
-    first, _, others = method.partition("+")
-    if "rrt" in others.split("+"):
-        raise InputError(f"--method {method}: rrt can only be the first of a chain here")
-    if first != "rrt":
-        if fusion:
-            raise InputError(f"--fusion {fusion}: fusion is for --method rrt, not {method}; leave it out")
-        return Ranker(method, method=make_chain(method, SETTINGS), depth=num_rerank)
-    if not checkpoint:
-        raise InputError(f"--method {method}: no checkpoint; train one with experiment.py and give it by --reranker")
-    from rrt.network.reranker import Reranker
-    from rrt.rerankers.fusion import read_fusion
-    from rrt.rerankers.transformer import Transformer
-
-    verified = make_chain(others, SETTINGS) if others else None
-    transformer = Transformer(Reranker.from_checkpoint(checkpoint, max_local=max_local), read_fusion(fusion))
-    return Ranker(method, transformer, verified, num_rerank)

@@ -10,7 +10,8 @@ import jinja2
 
 from rrt.files.images import Box, Unreadable, small_jpeg
 from rrt.files.names import shown
-from rrt.photo_index.query import THUMBNAIL_SIDE, Hit, PhotoIndex, Ranker
+from rrt.photo_index.query import THUMBNAIL_SIDE, Hit, PhotoIndex
+from rrt.photo_index.ranking import Ranker
 
 PAGE = Path(__file__).with_name("page")
 
@@ -30,14 +31,15 @@ class Answer:
 
 
 def as_text(index: PhotoIndex, answer: Answer, ranker: Ranker) -> str:
-    """A table: rank, similarity, the method's score, name."""
+    """A table: rank, similarity, the method's score, its probability, name."""
     lines = [f"{_kind(answer)} {shown(answer.name)}" + (f", {_box(answer)}" if answer.box else "")]
     lines += _notes(index, answer, ranker, "note: ")
-    score = ranker.score_name or ""
-    lines.append(f"{'rank':>4}  {'similarity':>10}  " + (f"{score:>11}  " if score else "") + "photograph")
+    titles = [ranker.score_name or ""] * bool(ranker.score_name) + ["probability"] * bool(ranker.calibration)
+    lines.append(f"{'rank':>4}  {'similarity':>10}  " + "".join(f"{title:>11}  " for title in titles) + "photograph")
     for rank, hit in enumerate(answer.hits, 1):
-        value = f"{_score(ranker, hit.score):>11}  " if score else ""
-        lines.append(f"{rank:>4}  {hit.similarity:>10.4f}  {value}{_names(hit)}")
+        values = dict(_figures(ranker, hit))
+        columns = "".join(f"{values.get(title, ''):>11}  " for title in titles)
+        lines.append(f"{rank:>4}  {hit.similarity:>10.4f}  {columns}{_names(hit)}")
     return "\n".join(lines)
 
 
@@ -57,8 +59,14 @@ def _notes(index: PhotoIndex, answer: Answer, ranker: Ranker, mark: str = "") ->
     return notes + [mark + ranker.note] * bool(ranker.note)
 
 
-def _score(ranker: Ranker, value: float | None) -> str:
-    return "" if value is None else f"{value:.0f}" if ranker.score_name == "inliers" else f"{value:.3f}"
+def _figures(ranker: Ranker, hit: Hit) -> list[tuple[str, str]]:
+    """(What it is, its text) of the score and the probability, as far as there are any."""
+    found = []
+    if ranker.score_name and hit.score is not None:
+        found.append((ranker.score_name, f"{hit.score:.0f}" if ranker.score_name == "inliers" else f"{hit.score:.3f}"))
+    if hit.probability is not None:
+        found.append(("probability", f"{hit.probability:.2f}"))
+    return found
 
 
 def _names(hit: Hit) -> str:
@@ -77,6 +85,7 @@ def as_json(index: PhotoIndex, answer: Answer, ranker: Ranker) -> dict:
             "size": list(hit.entry.size),
             "similarity": round(hit.similarity, 6),
             "score": None if hit.score is None else round(hit.score, 6),
+            "probability": None if hit.probability is None else round(hit.probability, 4),
         }
         for rank, hit in enumerate(answer.hits, 1)
     ]
@@ -113,9 +122,7 @@ def as_html(index: PhotoIndex, answer: Answer, ranker: Ranker) -> str:
 def _result(index: PhotoIndex, hit: Hit, ranker: Ranker) -> dict:
     number = index.contents[hit.entry.content]
     file = index.file_of(number)
-    figures = f"similarity {hit.similarity:.4f}"
-    if ranker.score_name and hit.score is not None:
-        figures += f", {ranker.score_name} {_score(ranker, hit.score)}"
+    figures = ", ".join([f"similarity {hit.similarity:.4f}", *(" ".join(each) for each in _figures(ranker, hit))])
     return {
         "jpeg": _base64(index.thumbnail(number)),
         "address": file.as_uri() if file else "",

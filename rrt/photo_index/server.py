@@ -19,7 +19,8 @@ from rrt.errors import InputError, check_count
 from rrt.files.images import LIMIT, megapixel_limit
 from rrt.photo_index.app import HEADERS, make_app
 from rrt.photo_index.extraction import open_describer
-from rrt.photo_index.query import PhotoIndex, ranker_of
+from rrt.photo_index.query import PhotoIndex
+from rrt.photo_index.ranking import ranker_of
 from rrt.photo_index.service import Service
 
 MOST_CONNECTIONS = 64
@@ -171,7 +172,7 @@ def serve_index(args) -> None:
     index = PhotoIndex(args.index)
     describer = open_describer(index.folder, index.manifest.extraction)
     try:
-        ranker = ranker_of(index.manifest, args)
+        ranker = ranker_of(index.manifest, args, index.whitening)
         server = PageServer(Service(index, ranker, describer, args.k, int(args.max_megapixels * 1e6)), settings)
         describer.start()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

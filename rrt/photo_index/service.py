@@ -15,7 +15,8 @@ from rrt.files.atomic import sha256_of_file
 from rrt.files.images import Box, TooLarge, Unreadable, size_of
 from rrt.files.names import shown
 from rrt.photo_index.extraction import Describer
-from rrt.photo_index.query import Hit, PhotoIndex, Ranker
+from rrt.photo_index.query import Hit, PhotoIndex
+from rrt.photo_index.ranking import Ranker
 from rrt.photo_index.report import Answer, as_json, json_text
 
 VIEW_SIDE = 1200  # pixels of a photograph that is shown large

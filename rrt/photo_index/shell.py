@@ -14,7 +14,8 @@ from rrt.photo_index.extraction import open_describer
 from rrt.photo_index.manifest import SKIPPED, Manifest, read_manifest
 
 if TYPE_CHECKING:  # they load what takes a while, see answer_query
-    from rrt.photo_index.query import PhotoIndex, Ranker
+    from rrt.photo_index.query import PhotoIndex
+    from rrt.photo_index.ranking import Ranker
     from rrt.photo_index.report import Answer
     from rrt.photo_index.update import Summary
 
@@ -49,18 +50,19 @@ class Answered(NamedTuple):
 
 def answer_query(folder: str | Path, picture: str, box: Box | None, k: int, ranking) -> Answered:
     """Photographs of an index most like ``picture``, one of the index or a file from anywhere. box: search for this
-    part of it; ranking: the options that ``rrt.photo_index.query.ranker_of`` takes. Raises InputError."""
+    part of it; ranking: the options that ``rrt.photo_index.ranking.ranker_of`` takes. Raises InputError."""
     manifest = read_manifest(folder)
     with closing(open_describer(Path(folder), manifest.extraction)) as describer:
         if box or not _is_photograph(manifest, picture):
             if not Path(picture).exists() and not manifest.path_called(picture):
                 raise InputError(f"{picture}: neither a file nor a photograph of the index {folder}")
             describer.start()  # a DELG model loads beside what follows
-        from rrt.photo_index.query import PhotoIndex, ranker_of
+        from rrt.photo_index.query import PhotoIndex
+        from rrt.photo_index.ranking import ranker_of
         from rrt.photo_index.service import answer_file, answer_photograph
 
         index = PhotoIndex(folder)
-        ranker = ranker_of(index.manifest, ranking)
+        ranker = ranker_of(index.manifest, ranking, index.whitening)
         number, note = index.find(picture), ""
         if number is None:
             answer = answer_file(index, Path(picture), picture, ranker, describer, k, box)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
+from rrt.calibration import fitting
 from rrt.errors import InputError
 from rrt.files.images import Box
 from rrt.files.names import ImageNames
@@ -27,6 +28,7 @@ from rrt.report.attention_maps import PairAttention, pair_attention, strongest_l
 from rrt.report.late_matches import PairMatches, pair_matches
 from rrt.report.stored_images import read_stored_image, resolve
 from rrt.rerankers.geometric import Correspondences, Geometric
+from rrt.rerankers.shipped import probability_of_pair
 from rrt.store.checked import read_globals
 from rrt.store.store import Store
 
@@ -154,6 +156,8 @@ def _explain(store, query, candidate, image_dir, reranker, geometric, box, groun
         numbers["global cosine"] = float(np.dot(*read_globals(store, np.array(indices))))
     if truth and (grade := grade_of(truth, *names)):
         numbers["ground truth"] = grade
+    if (probability := probability_of_pair(store[indices[0]], store[indices[1]], store.config)) is not None:
+        numbers["probability by plain matching"] = probability
     found, explains = None, None
     if geometric:
         method = geometric if isinstance(geometric, Geometric) else Geometric()
@@ -172,7 +176,11 @@ def _explain(store, query, candidate, image_dir, reranker, geometric, box, groun
         panel, colours = make_match_panel(shown, points, view, explains), "weight\n(1 = an equal share of its image)"
     else:
         panel, colours = make_panel(shown, points, view, explains), describe_view(view, shown)
-    numbers = {"logit": shown.logit, "probability": float(expit(shown.logit))} | numbers
+    scored = reranker.scored_as(query_local=max_local, gallery_local=max_local)
+    calibration = fitting(reranker.calibrations, [scored])
+    # The network is trained on as many right pairs as wrong ones, and sure of all of them.
+    name, probability = ("probability", calibration) if calibration else ("sigmoid", expit)
+    numbers = {"logit": shown.logit, name: float(probability(shown.logit))} | numbers
     if panel.agrees is not None:
         numbers |= {"links": len(panel.links), "links the transform explains": int(panel.agrees.sum())}
     return Pair(names, pixels, numbers, panel, found, colours, MATCHES if late else ATTENTION)

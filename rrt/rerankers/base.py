@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -118,6 +118,11 @@ class RerankMethod(ABC):
     def score(self, query: Image, candidate: Image) -> float:
         """Of one candidate alone."""
         return float(self.rerank(query, [candidate]).scores[0])
+
+    def score_settings(self) -> dict[str, Any]:
+        """The settings that a score depends on, plain values; where and how fast it is computed does not count."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore[reportArgumentType]
+        return {name: value for name, value in named.items() if name not in ("device", "threads")}
 
     def bytes_per_image(self, space: SearchSpace) -> float:
         """What the method must hold of a gallery image to score it, in bytes: its global descriptor, if no more."""

@@ -31,8 +31,7 @@ class Chain(RerankMethod):
     def scores(self, space, shortlists):
         """The rank of each candidate in the final order, negative: the first has the largest score."""
         lists = shortlists
-        for i, method in enumerate(self.methods):
-            depth = self.depths[i] if self.depths else None
+        for method, depth in self.stages:
             lists = reorder(space, method, lists, depth)
         found = []
         for given, ordered in zip(shortlists, lists):
@@ -41,9 +40,21 @@ class Chain(RerankMethod):
             found.append(rank)
         return found
 
+    @property
+    def stages(self) -> list[tuple[RerankMethod, int | None]]:
+        """(Method, candidates that it reorders, None = all) of each."""
+        return [
+            (method, (self.depths[i] if self.depths else None) or method.depth) for i, method in enumerate(self.methods)
+        ]
+
     def bytes_per_image(self, space):
         """Of the method that holds most; what they share is held once."""
         return max(method.bytes_per_image(space) for method in self.methods)
+
+
+def stages_of(method: RerankMethod) -> list[tuple[RerankMethod, int | None]]:
+    """(Method, candidates that it reorders, None = all) of each member of a chain, or of a method alone."""
+    return method.stages if isinstance(method, Chain) else [(method, method.depth)]
 
 
 def reorder(

@@ -12,6 +12,7 @@ Few pairs do not determine S, and it is shrunk towards a multiple of the identit
 (1 - shrinkage) S + shrinkage trace(S) / r, over the r directions in which the training descriptors vary at all.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +112,12 @@ class Whitening:
 
     def __repr__(self):
         return f"<whitening of {len(self.mean)} dimensions to {self.projection.shape[1]}>"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its numbers, in hexadecimal."""
+        arrays = (np.ascontiguousarray(array, np.float32) for array in (self.mean, self.projection))
+        return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
     def save(self, path):
         """Write an .npz, or a .safetensors, whole or not at all."""

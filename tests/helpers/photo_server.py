@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from photo_folders import FakeDescriber
 
-from rrt.photo_index.query import PhotoIndex, Ranker
+from rrt.photo_index.query import PhotoIndex
+from rrt.photo_index.ranking import Ranker
 from rrt.photo_index.server import PageServer, ServerSettings
 from rrt.photo_index.service import Service
 

@@ -1,5 +1,7 @@
 """tools/match_images.py: a known warp by the shipped model, and wrong input."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ from PIL import Image
 from warped_images import WARP, textured
 
 from rrt.commands import match_images
+from rrt.extraction.describer import open_describer
+from rrt.rerankers.shipped import shipped_calibration
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +38,22 @@ def inliers(folder, second, monkeypatch, capsys, *arguments):
     printed = capsys.readouterr().out
     assert f"wrote {folder / 'match.png'}" in printed
     return int(printed.split(" inliers of ")[0].split()[-1])
+
+
+def test_the_probability_of_lite0_is_that_of_a_search_and_other_settings_have_none(folder, monkeypatch, capsys):
+    def printed(second, *arguments):
+        given = [folder / "one.png", folder / second, "--output", folder / "match.png", *arguments]
+        monkeypatch.setattr("sys.argv", ["match_images.py", *map(str, given)])
+        match_images.main()
+        return re.findall(r"probability (\S+) that", capsys.readouterr().out)
+
+    model, calibration = open_describer("lite0"), shipped_calibration()
+    one, other = (model.describe(np.asarray(Image.open(folder / f"{name}.png"))) for name in ("one", "other"))
+    cosines = one.descriptors[:100] @ other.descriptors[:100].T
+    matched = (cosines.max(1).mean() + cosines.max(0).mean()) / 2
+    wanted = calibration(0.2 * one.global_ @ other.global_ + 0.8 * matched)
+    assert printed("other.png") == [f"{wanted:.2f}"] and float(printed("warped.png")[0]) > wanted - 0.01
+    assert printed("warped.png", "--image_size", 256) == []
 
 
 def test_the_warp_of_an_image_matches_it_and_another_image_does_not(folder, monkeypatch, capsys):

@@ -131,7 +131,8 @@ def _change(args, folder):
 
 
 def _search(args, folder):
-    from rrt.photo_index.query import PhotoIndex, Ranker, make_ranker
+    from rrt.photo_index.query import PhotoIndex
+    from rrt.photo_index.ranking import Ranker, make_ranker
 
     with PeakMemory() as memory:
         began = time.perf_counter()

@@ -199,7 +199,8 @@ function show(found) {
   $("results").replaceChildren(...found.results.map((result) => {
     const figures = [`similarity ${result.similarity.toFixed(3)}`];
     if (found.score && result.score !== null)
-      figures.push(`${found.score} ${found.score === "probability" ? result.score.toFixed(3) : result.score}`);
+      figures.push(`${found.score} ${found.score === "inliers" ? result.score : result.score.toFixed(3)}`);
+    if (result.probability !== null) figures.push(`probability ${result.probability.toFixed(2)}`);
     return photo(result, [["", `${result.rank}. ${nameOf(result)}`], ["figures", figures.join(", ")]],
                  () => choose({id: result.id, name: result.name, size: result.size}));
   }));

@@ -11,19 +11,25 @@ import pytest
 from commands import assert_one_line_error, run_tool
 from photo_folders import GLOBAL, LOCAL, FakeDescriber, build, describe, draw, use_fakes
 
+from rrt.calibration import Calibration, write_calibration
 from rrt.errors import InputError
 from rrt.files.images import parse_box
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.image_jobs import Job
 from rrt.formats.lists import write_image_list
 from rrt.formats.revisited import load_revisited_set
-from rrt.network.checkpoint import save_checkpoint
+from rrt.network.checkpoint import attach_calibration, save_checkpoint
 from rrt.network.model import DEFAULT_SETTINGS, RRT
 from rrt.network.reranker import Reranker
 from rrt.photo_index.measure import measure_index
-from rrt.photo_index.query import SETTINGS, SHIPPED_METHOD, PhotoIndex, Ranker, make_ranker
+from rrt.photo_index.query import PhotoIndex
+from rrt.photo_index.ranking import Ranker, make_ranker
 from rrt.photo_index.report import as_html, as_json, as_text
 from rrt.photo_index.service import answer_file, answer_photograph
+from rrt.rerankers.build import identity_of
+from rrt.rerankers.shipped import METHOD as SHIPPED_METHOD
+from rrt.rerankers.shipped import SETTINGS
+from rrt.search.whitening import Whitening
 from rrt.store.store import Store
 from rrt.store.writer import write_store
 
@@ -113,9 +119,9 @@ def test_the_transformer_reranks_as_scores_of_single_pairs_do(folder, index, che
     query = Store(folder / "q.h5")[0]
     logits = {name: reranker.score(query, index.store[int(index.rows[index.numbers[name]])]) for name in before[:6]}
     assert names(answer)[:6] == sorted(logits, key=logits.get, reverse=True) and names(answer)[6:] == before[6:]
-    wanted = 1 / (1 + np.exp(-np.array([logits[name] for name in names(answer)[:6]])))
-    assert np.allclose([hit.score for hit in answer.hits[:6]], wanted, atol=1e-4)
-    assert all(hit.score is None for hit in answer.hits[6:])
+    wanted = [logits[name] for name in names(answer)[:6]]
+    assert np.allclose([hit.score for hit in answer.hits[:6]], wanted, atol=1e-4) and ranker.score_name == "logit"
+    assert all(hit.score is None for hit in answer.hits[6:]) and all(hit.probability is None for hit in answer.hits)
 
 
 def test_fusion_and_other_methods_are_taken(folder, index, checkpoint, tmp_path):
@@ -138,17 +144,48 @@ def test_a_chain_verifies_what_the_transformer_ordered_and_keeps_its_order_where
     folder, index, checkpoint
 ):
     def search(method):
-        given = str(checkpoint) if method.startswith("rrt") else None
-        ranker = make_ranker(index.manifest, method, given, num_rerank=9)
+        given = str(checkpoint) if "rrt" in method else None
+        ranker = make_ranker(index.manifest, method, given)
         return answer_file(index, folder / "new.png", "n", ranker, FakeDescriber(), 12), ranker
 
-    (alone, _), (verified, _), (chained, ranker) = map(search, ("rrt", "geometric", "rrt+geometric"))
+    asked = ("rrt[num=9]", "geometric[num=9]", "rrt[num=9]+geometric[num=9]", "geometric[num=9]+rrt[num=9,local=3]")
+    (alone, _), (verified, _), (chained, ranker), (other, turned) = map(search, asked)
     inliers = {hit.entry.name: hit.score for hit in verified.hits[:9]}
     assert names(chained)[:9] == sorted(names(alone)[:9], key=lambda name: -inliers[name])
     assert [hit.score for hit in chained.hits[:9]] == [inliers[name] for name in names(chained)[:9]]
     assert names(chained)[9:] == names(alone)[9:] and ranker.score_name == "inliers"
-    with pytest.raises(InputError, match="rrt can only be the first"):
-        make_ranker(index.manifest, "aqe+rrt")
+    assert {*names(other)[:9]} == {*names(verified)[:9]} and turned.score_name == "logit"
+
+
+def test_probabilities_stand_beside_the_scores_that_they_were_fitted_on(folder, index, checkpoint, tmp_path):
+    made = identity_of(make_ranker(index.manifest).method)
+    known = {"model_sha256": index.manifest.extraction["model_sha256"]}
+    calibration = Calibration("platt", 4.0, -1.0, method=made, descriptors=known)
+    file = str(write_calibration(tmp_path / "c.json", calibration))
+    ranker = make_ranker(index.manifest, num_rerank=6, calibration=file)
+    answer = answer_file(index, folder / "new.png", "new.png", ranker, FakeDescriber(), 12)
+    wanted = [1 / (1 + np.exp(1 - 4 * hit.score)) for hit in answer.hits[:6]]
+    assert np.allclose([hit.probability for hit in answer.hits[:6]], wanted)
+    assert [hit.probability for hit in answer.hits[6:]] == [None] * 6
+    assert f"{wanted[0]:.2f}  {names(answer)[0]}" in as_text(index, answer, ranker)
+    assert f"probability {wanted[0]:.2f}" in as_html(index, answer, ranker)
+    assert as_json(index, answer, ranker)["results"][0]["probability"] == round(wanted[0], 4)
+    for method, part in (
+        ("geometric", "fitted on scores of maxsim"),
+        ("maxsim[local=9]", "maxsim.query_local=100, not 9"),
+    ):
+        with pytest.raises(InputError, match=part):
+            make_ranker(index.manifest, method, calibration=file)
+    with pytest.raises(InputError, match="another whitening"):
+        make_ranker(index.manifest, calibration=file, whitening=Whitening(np.zeros(2), np.eye(2)))
+    own = tmp_path / "own.pt"
+    own.write_bytes(checkpoint.read_bytes())
+    (scored,) = identity_of(make_ranker(index.manifest, checkpoint=str(own)).method)
+    attach_calibration(own, Calibration("platt", 0.5, 0.0, method=[scored], descriptors=known))
+    ranker = make_ranker(index.manifest, checkpoint=str(own))
+    (hit,) = answer_file(index, folder / "new.png", "new.png", ranker, FakeDescriber(), 1).hits
+    assert hit.probability == pytest.approx(1 / (1 + np.exp(-hit.score / 2)))
+    assert make_ranker(index.manifest, checkpoint=str(own), max_local=7).calibration is None
 
 
 def test_without_a_checkpoint_for_the_model_search_alone_is_done_and_said(index):

@@ -18,7 +18,8 @@ from rrt.files.names import shown
 from rrt.formats.lists import write_image_list
 from rrt.photo_index import extraction
 from rrt.photo_index.manifest import locked, read_manifest, write_manifest
-from rrt.photo_index.query import PhotoIndex, Ranker
+from rrt.photo_index.query import PhotoIndex
+from rrt.photo_index.ranking import Ranker
 from rrt.photo_index.segments import MOST_SEGMENTS, describe
 
 

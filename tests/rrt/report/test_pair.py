@@ -141,7 +141,7 @@ def test_the_numbers_are_those_of_the_reranker_and_of_geometric(world, reranker)
     with Store(world / "delg_x.h5") as store:
         pair = explain(world, "query", "same", reranker)
         assert pair.numbers["logit"] == pytest.approx(reranker.score(store["query"], store["same"]), abs=1e-5)
-        assert pair.numbers["probability"] == pytest.approx(1 / (1 + np.exp(-pair.numbers["logit"])))
+        assert pair.numbers["sigmoid"] == pytest.approx(1 / (1 + np.exp(-pair.numbers["logit"])))
         assert pair.numbers["global cosine"] == pytest.approx(
             float(store.global_descriptors[0] @ store.global_descriptors[1])
         )

@@ -1,0 +1,119 @@
+"""Scores of a reranking method as probabilities that two images show the same object (docs/calibration.md).
+
+A calibration is fitted on pairs whose answer is known (tools/calibrate.py) and belongs to what gave the scores: the
+method with its settings, the descriptors, and the kind of pairs, which are the candidates that a search puts first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from scipy.special import expit
+
+from rrt.errors import InputError
+from rrt.files.atomic import read_json, write_json
+
+_FORMAT = {"schema": "rrt-calibration", "version": 1}
+_REMEDY = "make it with tools/calibrate.py"
+# Settings of descriptors that scores depend on, as far as a store or a describer names them.
+_OF_DESCRIPTORS = ("model_sha256", "image_size", "scales", "projection_sha256")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """kind: ``platt``, sigmoid(slope * score + offset), or ``isotonic``, straight lines between ``probabilities`` at
+    the rising ``scores``, level beyond the first and the last.
+
+    method: a dictionary for each member of the chain that scores, its name as ``method`` and its settings
+    (``rrt.rerankers.build.identity_of``); descriptors: as ``descriptors_of`` has them; whitening: SHA-256 of that of
+    the global descriptors; about: what it was fitted on and how well it holds, plain values.
+    """
+
+    kind: Literal["platt", "isotonic"]
+    slope: float = 1.0
+    offset: float = 0.0
+    scores: list[float] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+    method: list[dict[str, Any]] = field(default_factory=list)
+    descriptors: dict[str, Any] = field(default_factory=dict)
+    whitening: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        knots = np.array([self.scores, self.probabilities], np.float64)
+        if self.kind == "platt":
+            good = np.isfinite([self.slope, self.offset]).all() and self.slope > 0
+        else:
+            rising = (np.diff(knots[0]) > 0).all() and (np.diff(knots[1]) >= 0).all()
+            good = self.kind == "isotonic" and knots.size > 0 and rising and np.isfinite(knots).all()
+            good = good and knots[1, 0] >= 0 and knots[1, -1] <= 1
+        if not good:
+            raise ValueError(f"a {self.kind} calibration must rise from 0 to 1 over the scores")
+
+    def __call__(self, scores) -> np.ndarray:
+        """Probabilities float64 of scores of any shape; NaN stays."""
+        scores = np.asarray(scores, np.float64)
+        if self.kind == "platt":
+            return expit(self.slope * scores + self.offset)
+        return np.interp(scores, self.scores, self.probabilities)
+
+    def difference(self, method: list[dict], descriptors: dict | None = None, whitening: str | None = None) -> str:
+        """How scores of this method differ from those it was fitted on, in words; empty where they do not.
+        descriptors None: neither these nor the whitening are known."""
+        if [each["method"] for each in self.method] != [each["method"] for each in method]:
+            names = ("+".join(each["method"] for each in members) for members in (self.method, method))
+            return "fitted on scores of {}, not of {}".format(*names)
+        for own, other in zip(self.method, method):
+            for name in own | other:
+                if own.get(name) != other.get(name):
+                    return f"fitted with {own['method']}.{name}={own.get(name)}, not {other.get(name)}"
+        if descriptors is None:
+            return ""
+        for name in descriptors | self.descriptors:
+            if descriptors.get(name) != self.descriptors.get(name):
+                return f"fitted on descriptors of another {name}"
+        return "" if self.whitening == whitening else "fitted with another whitening of the global descriptors"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as files and checkpoints keep them."""
+        return _FORMAT | asdict(self)
+
+
+def calibration_of(values: Any, where: str | Path) -> Calibration:
+    """The Calibration of ``as_dict()``; where: for the InputError that damaged values are."""
+    try:
+        given = dict(values)
+        found = {name: given.pop(name, None) for name in _FORMAT}
+        if found != _FORMAT:
+            raise ValueError(f"its form is {found}, this program reads {_FORMAT}")
+        calibration = Calibration(**given)
+        calibration.difference(calibration.method, calibration.descriptors)  # fails where they are no tables
+        return calibration
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{where}: no calibration ({error}); {_REMEDY}") from None
+
+
+def read_calibration(path: str | Path) -> Calibration:
+    """Raises InputError for a file that is none."""
+    values = read_json(Path(path))
+    if values is None:
+        raise InputError(f"{path}: no such file; {_REMEDY}")
+    return calibration_of(values, path)
+
+
+def write_calibration(path: str | Path, calibration: Calibration) -> Path:
+    """Write it as JSON, whole or not at all."""
+    return write_json(Path(path), calibration.as_dict())
+
+
+def descriptors_of(identity: dict[str, Any]) -> dict[str, Any]:
+    """What calibrations compare of the settings of a store (``Store.config``) or of a describer (``identity``)."""
+    return {name: identity[name] for name in _OF_DESCRIPTORS if name in identity}
+
+
+def fitting(calibrations: list[Calibration], *scored) -> Calibration | None:
+    """The first that was fitted on such scores; scored: as for ``Calibration.difference``."""
+    return next((each for each in calibrations if not each.difference(*scored)), None)

@@ -1,0 +1,151 @@
+"""Probabilities that people can read: fits how the scores of a reranking method become the probability that two images
+show the same object, on a search whose answers are known, and says how well that holds (docs/calibration.md).
+
+    python tools/calibrate.py --store data/landmarks_val/delg_lite0.h5 --query_list data/landmarks_val/test_query.txt \\
+        --gallery_list data/landmarks_val/test_gallery.txt --ground_truth data/landmarks_val/gnd_landmarks_val.pkl \\
+        --method "maxsim[weight=0.2,symmetric=True,local=100]" --output logs/calibration
+    python tools/calibrate.py ... --method rrt --resume logs/NAME/best.pt --into_checkpoint --output logs/calibration
+    python tools/calibrate.py ... --measure logs/calibration/calibration.json --output logs/calibration_test
+
+Several searches are joined where --store, --query_list, --gallery_list and --ground_truth are given several times; the
+calibration is said to be of the last store's descriptors. Every query makes pairs with its first candidates, as a user
+of a search sees them; figures are of pairs whose landmark (label of the query) had no part in the fit. Writes
+calibration.json and reliability.png into --output; --measure fits nothing and judges an earlier calibration on this
+set. With a fused rrt the weight stands in the method: "rrt[weight=0.4,temperature=0.5]".
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from rrt.calibration import Calibration, fitting, read_calibration, write_calibration
+from rrt.command_line.parser import CommandParser
+from rrt.errors import InputError, check_count
+from rrt.evaluation.calibrating import (
+    KINDS,
+    ScoredPairs,
+    belonging,
+    calibrate,
+    draw_reliability,
+    figures_of,
+    joined,
+    score_pairs,
+)
+from rrt.files.atomic import write_json
+from rrt.formats.revisited import load_revisited_set
+from rrt.rerankers.base import RerankMethod
+from rrt.rerankers.build import configure
+from rrt.rerankers.chain import stages_of
+from rrt.search.whitening import load_whitening
+from rrt.store.store import Store
+
+# {option: meaning}; as many of each.
+_SEARCH = {
+    "store": "descriptor store (.h5) with the images of both lists",
+    "query_list": "image list of the queries",
+    "gallery_list": "image list of the gallery",
+    "ground_truth": "Revisited or classic ground truth (.pkl, .json, .mat)",
+}
+
+
+def parser() -> CommandParser:
+    """The command line's options."""
+    p = CommandParser(__doc__)
+    for name, meaning in _SEARCH.items():
+        p.add_argument(f"--{name}", action="append", required=True, help=meaning)
+    p.add_argument("--method", default="maxsim", help="a pairwise method, or a chain that ends in one (default maxsim)")
+    p.add_argument("--resume", metavar="CHECKPOINT", help="network of rrt")
+    p.add_argument("--max_local", type=int, help="local descriptors that rrt reads (default: as the checkpoint has it)")
+    p.add_argument("--num_rerank", type=int, help="candidates of a query (default: the method's own number)")
+    p.add_argument("--whitening", metavar="FILE", help="of global descriptors, an .npz of tools/learn_whitening.py")
+    p.add_argument("--kind", choices=("auto", *KINDS), default="auto", help="auto: the better one of held-out pairs")
+    p.add_argument("--into_checkpoint", action="store_true", help="write the calibration into the checkpoint, too")
+    p.add_argument("--measure", metavar="FILE", help="judge this calibration, or that of a checkpoint (.pt)")
+    p.add_argument("--output", type=Path, default=Path("logs/calibration"), help="folder (default %(default)s)")
+    p.add_argument("--cpu", action="store_true", help="leave a GPU alone")
+    return p
+
+
+def main() -> None:
+    """Fit or measure, and print the figures."""
+    args = parser().parse_args()
+    if args.into_checkpoint and (not args.resume or args.measure):
+        raise InputError("--into_checkpoint: for a calibration that is fitted on scores of --resume CHECKPOINT")
+    if args.num_rerank is not None:
+        check_count("num_rerank", args.num_rerank)
+    searches = list(zip(*(getattr(args, name) for name in _SEARCH)))
+    if len({len(getattr(args, name)) for name in _SEARCH}) > 1:
+        raise InputError(f"--{', --'.join(_SEARCH)}: give as many of each, those of a search together")
+    sets = [load_revisited_set(*lists) for _, *lists in searches]
+    method = _method(args)
+    whitening = load_whitening(args.whitening) if args.whitening else None
+    with Store(args.store[-1]) as store:
+        source = {"ground_truth": args.ground_truth, "candidates": args.num_rerank or stages_of(method)[-1][1]}
+        scored = belonging(Calibration("platt"), method, store, whitening, **source)
+    known = _known(args.measure, scored) if args.measure else None
+    parts = []
+    for images, (path, *_) in zip(sets, searches):
+        with Store(path) as store:
+            parts.append(score_pairs(images, store, method, args.num_rerank, whitening))
+    if known:
+        _measured(args, known, joined(parts))
+    else:
+        _fitted(args, scored, joined(parts))
+
+
+def _method(args) -> RerankMethod:
+    configured = configure(args.method, {}, args.resume, cpu=args.cpu)
+    assert configured is not None
+    if "rrt" not in configured.names:
+        return configured.method()
+    from rrt.devices import choose_device
+    from rrt.network.reranker import Reranker
+    from rrt.rerankers.transformer import Transformer
+
+    device = choose_device("cpu" if args.cpu else None)
+    return configured.method(Transformer(Reranker.from_checkpoint(args.resume, device, args.max_local)))
+
+
+def _known(path: str, scored: Calibration) -> Calibration:
+    own = scored.method, scored.descriptors, scored.whitening
+    if path.endswith(".pt"):
+        from rrt.network.reranker import Reranker
+
+        found = fitting(Reranker.from_checkpoint(path, "cpu").calibrations, *own)
+        if found is None:
+            raise InputError(f"{path}: holds no calibration of such scores; make one with --into_checkpoint")
+        return found
+    found = read_calibration(path)
+    if difference := found.difference(*own):
+        raise InputError(f"{path}: {difference}; measure it on scores of the same kind")
+    return found
+
+
+def _measured(args, known: Calibration, pairs: ScoredPairs) -> None:
+    probabilities = known(pairs.scores)
+    figures = {"pairs": len(pairs.right), "right": int(pairs.right.sum())} | figures_of(probabilities, pairs.right)
+    write_json(args.output / "measured.json", figures)
+    draw_reliability(args.output / "reliability.png", {known.kind: probabilities}, pairs.right)
+    _tell(figures)
+    print(f"wrote {args.output / 'measured.json'} and reliability.png")
+
+
+def _fitted(args, scored: Calibration, pairs: ScoredPairs) -> None:
+    calibration, probabilities = calibrate(pairs, args.kind)
+    belongs = {name: getattr(scored, name) for name in ("method", "descriptors", "whitening")}
+    calibration = replace(calibration, **belongs, about=calibration.about | scored.about)
+    write_calibration(args.output / "calibration.json", calibration)
+    draw_reliability(args.output / "reliability.png", {f"{calibration.kind}, held out": probabilities}, pairs.right)
+    _tell(calibration.about | calibration.about["held_out"])
+    print(f"{calibration.kind}: wrote {args.output / 'calibration.json'} and reliability.png")
+    if args.into_checkpoint:
+        from rrt.network.checkpoint import attach_calibration
+
+        print(f"wrote it into {attach_calibration(args.resume, calibration)}")
+
+
+def _tell(figures: dict) -> None:
+    print(
+        f"{figures['pairs']} pairs, {100 * figures['right'] / figures['pairs']:.1f} % of them right; expected"
+        f" calibration error {figures['ece_equal_mass']:.3f} (15 bins of equal mass), {figures['ece_equal_width']:.3f}"
+        f" (of equal width); Brier score {figures['brier']:.3f}"
+    )

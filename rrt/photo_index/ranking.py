@@ -1,0 +1,143 @@
+"""How the candidates of a search are reranked: the method that options ask for, and what its scores mean to people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rrt.calibration import Calibration, descriptors_of, fitting, read_calibration
+from rrt.errors import InputError
+from rrt.photo_index.extraction import is_shipped
+from rrt.photo_index.manifest import Manifest
+from rrt.rerankers.base import RerankMethod
+from rrt.rerankers.build import ConfiguredMethod, configure, identity_of
+from rrt.rerankers.chain import stages_of
+from rrt.rerankers.shipped import METHOD, SETTINGS, shipped_calibration
+from rrt.search.whitening import Whitening
+
+if TYPE_CHECKING:
+    from rrt.rerankers.transformer import Transformer
+
+MAX_LOCAL = 100  # that rrt_scripts/ measure with; time grows with it
+# What the score of a method is called, where it means something to people.
+_SCORES = {"rrt": "logit", "geometric": "inliers", "maxsim": "matching"}
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """name: as it was asked for, or none; method: None = search alone; last: the name of the method that gives the
+    scores; depth: candidates of the last method, None = its own number; calibration: of its scores; note: what a user
+    should know of the choice."""
+
+    name: str
+    method: RerankMethod | None = None
+    last: str = ""
+    depth: int | None = None
+    calibration: Calibration | None = None
+    note: str = ""
+
+    @property
+    def score_name(self) -> str | None:
+        """What the scores are, None where they mean nothing to people."""
+        fused = self.last == "rrt" and self.stages[-1][0].score_settings()["weight"]
+        return "blend" if fused else _SCORES.get(self.last)
+
+    @property
+    def stages(self) -> list[tuple[RerankMethod, int | None]]:
+        """(Method, candidates that it reorders, None = all) one after the other."""
+        if self.method is None:
+            return []
+        stages = stages_of(self.method)
+        return [*stages[:-1], (stages[-1][0], self.depth or stages[-1][1])]
+
+    @property
+    def candidates(self) -> int | None:
+        """How many are looked at, None: all."""
+        depths = [depth for _, depth in self.stages]
+        return None if None in depths else max(filter(None, depths), default=0)
+
+
+def ranker_of(manifest: Manifest, args, whitening: Whitening | None = None) -> Ranker:
+    """The method that the options of tools/search.py ask for. whitening: that of the index."""
+    return make_ranker(
+        manifest, args.method, args.reranker, args.fusion, args.num_rerank, args.max_local, args.calibration, whitening
+    )
+
+
+def make_ranker(
+    manifest: Manifest,
+    method: str | None = None,
+    checkpoint: str | None = None,
+    fusion: str | None = None,
+    num_rerank: int | None = None,
+    max_local: int = MAX_LOCAL,
+    calibration: str | None = None,
+    whitening: Whitening | None = None,
+) -> Ranker:
+    """The method asked for; without one the transformer where a checkpoint is given, that of rrt.rerankers.shipped for
+    the shipped model, else search alone.
+
+    fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of an image;
+    calibration: a file of tools/calibrate.py, None = that of the checkpoint, or the shipped one, where the scores are
+    as it knows them. Raises InputError for what does not go together.
+    """
+    for option, value in (("num_rerank", num_rerank), ("max_local", max_local)):
+        if value is not None and value < 1:
+            search_alone = "; --method none is search alone" if option == "num_rerank" else ""
+            raise InputError(f"--{option} {value}: expected 1 or more{search_alone}")
+    shipped = is_shipped(manifest.extraction["flags"])
+    method = method or ("rrt" if checkpoint else METHOD if shipped else None)
+    if method is None:
+        return Ranker(
+            "none",
+            note="no reranker: there is no checkpoint for this model, give one by --reranker; global search alone",
+        )
+    if method == "none":
+        _refuse(method, checkpoint=checkpoint, fusion=fusion, calibration=calibration)
+        return Ranker("none")
+    configured = configure(method, SETTINGS, checkpoint or "later", num_rerank)
+    assert configured is not None
+    if "rrt" not in configured.names:
+        _refuse(method, checkpoint=checkpoint, fusion=fusion)
+    elif not checkpoint:
+        raise InputError(f"--method {method}: no checkpoint; train one with experiment.py and give it by --reranker")
+    made = configured.method(_transformer(checkpoint, fusion, max_local) if checkpoint else None)
+    scored = identity_of(made), _descriptors(manifest), whitening.digest if whitening else None
+    if calibration:
+        chosen = read_calibration(calibration)
+        if difference := chosen.difference(*scored):
+            raise InputError(f"--calibration {calibration}: {difference}; make one with tools/calibrate.py")
+    else:
+        chosen = fitting(_known(configured, made, shipped), *scored)
+    return Ranker(method, made, configured.names[-1], num_rerank, chosen)
+
+
+def _refuse(method: str, **options: str | None) -> None:
+    named = {"checkpoint": "--reranker", "fusion": "--fusion", "calibration": "--calibration"}
+    what = {"checkpoint": "a checkpoint is for methods with rrt", "fusion": "fusion is for methods with rrt"}
+    for option, value in options.items():
+        if value:
+            reason = what.get(option, "a calibration is for a method's scores")
+            raise InputError(f"{named[option]} {value}: {reason}, not for {method}; leave one of the two out")
+
+
+def _transformer(checkpoint: str, fusion: str | None, max_local: int) -> Transformer:
+    from rrt.network.reranker import Reranker
+    from rrt.rerankers.fusion import read_fusion
+    from rrt.rerankers.transformer import Transformer
+
+    return Transformer(Reranker.from_checkpoint(checkpoint, max_local=max_local), read_fusion(fusion))
+
+
+def _descriptors(manifest: Manifest) -> dict:
+    kept = manifest.extraction
+    return descriptors_of(kept.get("settings", {}) | {"model_sha256": kept["model_sha256"]})
+
+
+def _known(configured: ConfiguredMethod, made: RerankMethod, shipped: bool) -> list[Calibration]:
+    """The calibrations that there are without a file being named."""
+    if "rrt" in configured.names:
+        last = stages_of(made)[-1][0]
+        reranker = getattr(last, "reranker", None)
+        return reranker.calibrations if reranker else []
+    return [shipped_calibration()] if shipped else []
