@@ -14,6 +14,7 @@ COMMANDS = {
     "compare": "reranking methods compared on one test set: accuracy, time and memory",
     "compare_recipes": "recipes of training compared over several seeds",
     "compare_stores": "what fewer bytes for an image cost each reranking method",
+    "compare_tokens": "accuracy and time by the number of local descriptors",
     "compress_store": "make a descriptor store with fewer bytes an image of another",
     "doctor": "what is installed here, what works, and what is missing for the rest",
     "download_revisited": "fetch images and ground truth of ROxford5k and RParis6k",

@@ -60,6 +60,9 @@ def parser() -> CommandParser:
     p.add_argument("--kind", choices=("auto", *KINDS), default="auto", help="auto: the better one of held-out pairs")
     p.add_argument("--into_checkpoint", action="store_true", help="write the calibration into the checkpoint, too")
     p.add_argument("--measure", metavar="FILE", help="judge this calibration, or that of a checkpoint (.pt)")
+    p.add_argument(
+        "--another_model", action="store_true", help="judge it although it is of another model's descriptors"
+    )
     p.add_argument("--output", type=Path, default=Path("logs/calibration"), help="folder (default %(default)s)")
     p.add_argument("--cpu", action="store_true", help="leave a GPU alone")
     return p
@@ -81,7 +84,7 @@ def main() -> None:
     with Store(args.store[-1]) as store:
         source = {"ground_truth": args.ground_truth, "candidates": args.num_rerank or stages_of(method)[-1][1]}
         scored = belonging(Calibration("platt"), method, store, whitening, **source)
-    known = _known(args.measure, scored) if args.measure else None
+    known = _known(args.measure, scored, args.another_model) if args.measure else None
     parts = []
     for images, (path, *_) in zip(sets, searches):
         with Store(path) as store:
@@ -105,8 +108,8 @@ def _method(args) -> RerankMethod:
     return configured.method(Transformer(Reranker.from_checkpoint(args.resume, device, args.max_local)))
 
 
-def _known(path: str, scored: Calibration) -> Calibration:
-    own = scored.method, scored.descriptors, scored.whitening
+def _known(path: str, scored: Calibration, another_model: bool) -> Calibration:
+    own = (scored.method,) if another_model else (scored.method, scored.descriptors, scored.whitening)
     if path.endswith(".pt"):
         from rrt.network.reranker import Reranker
 

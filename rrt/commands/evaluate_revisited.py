@@ -13,6 +13,7 @@ from rrt.command_line.sacred import add_settings, make_experiment
 from rrt.command_line.settings import described
 from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
 from rrt.evaluation.settings import EvaluationSettings
+from rrt.evaluation.significance import gain_text
 from rrt.rerankers.build import all_default_settings
 
 dataset = dataset_ingredient()
@@ -33,6 +34,8 @@ def main(_config, _run):
     report = evaluate_run(read_settings(EvaluationSettings, _config))
     numbers = report.numbers
     print(format_table(report.results, intervals=True))
+    for name, gain in numbers.get("gain_over", {}).items():
+        print(f"{report.reranker or 'plain matching'} over {name}: {gain_text(gain)}")
     print(protocol_text(numbers))
     reranked = f"{numbers['ms_per_query']} ms a query, " if report.reranker else ""
     print(f"{reranked}{numbers['peak_memory_mb']} MB of memory at most")

@@ -5,9 +5,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.stats import permutation_test
-
 from rrt.command_line.settings import FilePath, setting, settings
 from rrt.datasets.configured import open_test
 from rrt.errors import InputError
@@ -16,6 +13,7 @@ from rrt.evaluation.rankings import RankedMethod, save_rankings
 from rrt.evaluation.reranking import evaluate_global, summary
 from rrt.evaluation.run import method_details, protocol_of_reranking, protocol_of_search
 from rrt.evaluation.settings import FusedSettings
+from rrt.evaluation.significance import baselines, gain_text, p_text, paired_gains
 from rrt.files.atomic import atomic_path, write_json
 from rrt.progress import bar
 from rrt.rerankers.base import SearchSpace
@@ -36,15 +34,21 @@ class CompareSettings(FusedSettings):
 
     temp_dir: FilePath = setting("folder for the tables and images and the record of the run", default="logs/compare")
     methods: Any = setting(
-        "list of methods and chains, as ['diffusion','superglobal+rrt']; None: all that have what they need",
+        "list of methods and chains, as ['diffusion','superglobal+rrt']; baselines: plain matching, geometry and the"
+        " transformer with as many local descriptors, alone and blended; None: all that have what they need",
         default=None,
     )
+    against: str = setting("method that gains and p are over: global, or one of methods, as maxsim", default="global")
 
     def configured(self, names: list[str]) -> list[ConfiguredMethod]:
         """These methods and chains with their settings. Raises InputError."""
         if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
             raise InputError(f"setting methods={names!r}: expected a list of names, as ['diffusion','superglobal+rrt']")
         found = [configure(name, self.rerankers or {}, self.resume, cpu=self.cpu) for name in names]
+        if self.against != "global" and self.against not in names:
+            raise InputError(
+                f"setting against={self.against}: not among methods; expected global or {', '.join(names)}"
+            )
         return [each for each in found if each]
 
     def open_transformer(self, configured: list[ConfiguredMethod]) -> Transformer | None:
@@ -57,11 +61,12 @@ class CompareSettings(FusedSettings):
 
 def compare(settings: CompareSettings) -> list[dict[str, Any]]:
     """A row for global search and each method: method, candidates (None = all), map {protocol: %}, interval {protocol:
-    [low, high]}, p (against global search; of Medium where there is one), ms_per_query, prepare_seconds,
-    bytes_per_image.
+    [low, high]}, gain and gain_interval over the method ``against`` and p of it (of Medium where there is one), p_holm,
+    ms_per_query, prepare_seconds, bytes_per_image.
 
     Intervals are of a bootstrap over the queries; p is that of a paired randomisation test (the signs of the queries'
-    differences drawn at random, two-sided). Writes rankings.npz into temp_dir. Raises InputError before the long work.
+    differences drawn at random, two-sided), p_holm the same for as many tests as there are. Writes rankings.npz into
+    temp_dir. Raises InputError before the long work.
     """
     whitening = settings.open_whitening()
     configured = settings.configured(names_compared(settings))
@@ -82,15 +87,20 @@ def compare(settings: CompareSettings) -> list[dict[str, Any]]:
             "prepare_seconds": round(measured.prepare_seconds, 2),
             "bytes_per_image": round(method.bytes_per_image(space)),
         }
-        rows.append(_row(each.label, measured.num_rerank, measured.results, before) | cost)
+        rows.append(_row(each.label, measured.num_rerank, measured.results) | cost)
         details |= of_rrt if "rrt" in each.names else {}
         ranked.append(RankedMethod(each.label, measured.results, measured.rankings, details))
+    names = ["global", *(names_compared(settings))]
+    for row, gains in zip(rows, paired_gains([method.results for method in ranked], names.index(settings.against))):
+        row |= gains
     save_rankings(settings.temp_dir, test, ranked, protocol_of_search(test, settings.dataset, settings.whitening))
     return rows
 
 
 def names_compared(settings: CompareSettings) -> list[str]:
     """The methods asked for, or all that have what they need."""
+    if settings.methods == "baselines":
+        return baselines(settings.dataset.max_sequence_len, settings.open_fusion() if settings.resume else None)
     if settings.methods is not None:
         return settings.methods
     asmk = (settings.rerankers or {}).get("asmk", {})
@@ -99,33 +109,19 @@ def names_compared(settings: CompareSettings) -> list[str]:
     return [*names, *_CHAINS, *(_RRT_CHAINS if settings.resume else ())]
 
 
-def _row(label, candidates, results, before):
+def _row(label, candidates, results):
     numbers = summary(results)
     row = {"method": label, "candidates": candidates, "map": {}, "interval": {}}
     for protocol in results:
         row["map"][protocol] = numbers[f"{protocol[0].upper()}_map"]
         row["interval"][protocol] = numbers[f"{protocol[0].upper()}_map_95"]
-    gains = {protocol: result.aps - before[protocol].aps for protocol, result in results.items()}
-    gain = gains.get("medium", next(iter(gains.values())))
-    row["p"] = randomisation_p(gain)
     return row
-
-
-def randomisation_p(differences: np.ndarray) -> float | None:
-    """Two-sided p of paired differences [Q] (NaN left out) under random signs; None where all are zero."""
-    differences = differences[np.isfinite(differences)]
-    if not differences.any():
-        return None
-    found = permutation_test(
-        (differences,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0)
-    )
-    return float(found.pvalue)
 
 
 def header(rows: list[dict]) -> list[str]:
     """Titles of the columns; protocols are those of the ground truth."""
     protocols = [name.capitalize() for name in rows[0]["map"]]
-    return ["method", "candidates", *protocols, "p", "ms a query", "prepare s", "bytes an image"]
+    return ["method", "candidates", *protocols, "gain", "p (Holm)", *_TITLES]
 
 
 def cells(row: dict) -> list[str]:
@@ -134,13 +130,14 @@ def cells(row: dict) -> list[str]:
     for protocol, value in row["map"].items():
         interval = row["interval"][protocol]
         maps.append("-" if value is None else f"{value:.2f} ({interval[0]:.1f}–{interval[1]:.1f})")
-    p = "" if row["p"] is None else "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+    gain = gain_text(row | {"p_holm": None})
     candidates = "all" if row["candidates"] is None else str(row["candidates"])
     return [
         row["method"],
         candidates,
         *maps,
-        p,
+        gain,
+        p_text(row["p_holm"]),
         f"{row['ms_per_query']:.1f}",
         f"{row['prepare_seconds']:.1f}",
         f"{row['bytes_per_image']:.0f}",
@@ -159,22 +156,14 @@ def as_csv(rows: list[dict]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     maps = [f"{name}_{what}" for name in rows[0]["map"] for what in ("map", "low", "high")]
-    writer.writerow(["method", "candidates", *maps, "p", "ms_per_query", "prepare_seconds", "bytes_per_image"])
+    costs = ["ms_per_query", "prepare_seconds", "bytes_per_image"]
+    writer.writerow(["method", "candidates", *maps, "gain", "gain_low", "gain_high", "p", "p_holm", *costs])
     for row in rows:
         numbers = []
         for name, value in row["map"].items():
             numbers += [value, *row["interval"][name]]
-        writer.writerow(
-            [
-                row["method"],
-                row["candidates"],
-                *numbers,
-                row["p"],
-                row["ms_per_query"],
-                row["prepare_seconds"],
-                row["bytes_per_image"],
-            ]
-        )
+        gains = [row["gain"], *(row["gain_interval"] or (None, None)), row["p"], row["p_holm"]]
+        writer.writerow([row["method"], row["candidates"], *numbers, *gains, *(row[name] for name in costs)])
     return file.getvalue()
 
 
@@ -231,6 +220,6 @@ def write_comparison(folder: Path, rows: list[dict[str, Any]], settings: Compare
         name: str(path) if path else None
         for name, path in (("whitening", settings.whitening), ("resume", settings.resume))
     }
-    write_json(folder / "comparison.json", {"rows": rows} | files)
+    write_json(folder / "comparison.json", {"rows": rows, "against": settings.against} | files)
     draw(rows, folder / "accuracy_time.png", "ms_per_query", "milliseconds a query, search not counted")
     draw(rows, folder / "accuracy_memory.png", "bytes_per_image", "bytes held of a gallery image")

@@ -22,6 +22,7 @@ from rrt.evaluation.metrics import ProtocolResult
 from rrt.evaluation.rankings import RankedMethod, save_rankings
 from rrt.evaluation.reranking import evaluate_global, summary
 from rrt.evaluation.settings import EvaluationSettings
+from rrt.evaluation.significance import baselines, paired_gains
 from rrt.evaluation.trec import write_qrels, write_run
 from rrt.files.atomic import atomic_path, sha256_of_file, write_json
 from rrt.formats.ground_truth import IGNORED_GRADES, ignored_positions, protocols_of
@@ -69,6 +70,7 @@ def evaluate_run(settings: EvaluationSettings) -> EvaluationReport:
     if settings.distractors:
         start = time.perf_counter()
         listed = configured.listed_among_distractors() if configured else 0
+        listed = max(listed, (settings.num_rerank or 100) if settings.baselines else 0)
         max_local = settings.dataset.max_sequence_len
         test = add_distractors(test, settings.distractors, listed, whitening, max_local)
         protocol["distractors"] = f"{settings.distractors} ({len(test.gallery_index) - protocol['gallery']} images)"
@@ -91,8 +93,41 @@ def evaluate_run(settings: EvaluationSettings) -> EvaluationReport:
             protocol |= {"reranker": configured.label, "reranker_settings": configured.settings}
         details = method_details(configured, measured, len(test.query_index)) | of_rrt
         methods.append(RankedMethod(configured.label, measured.results, measured.rankings, details))
+    if settings.baselines:
+        beside = _measured_baselines(settings, test, transformer, whitening, configured)
+        numbers |= {method.label: summary(method.results, searched) for method in beside}
+        methods += beside
+        numbers["gain_over"] = _gains_over(methods)
     numbers |= peak_memory()
-    return _write_report(folder, test, methods, numbers, protocol_of_table, settings.trec)
+    label = configured.label if configured else None
+    return _write_report(folder, test, methods, label, numbers, protocol_of_table, settings.trec)
+
+
+def _measured_baselines(settings: EvaluationSettings, test, transformer, whitening, configured) -> list[RankedMethod]:
+    """What the reranker is to be compared with, on as many candidates and local descriptors."""
+    num = configured.depths[-1] if configured else settings.num_rerank
+    fusion = transformer.fusion if transformer else None
+    found = []
+    names = baselines(settings.dataset.max_sequence_len, fusion, num)
+    # The last is the transformer as it was asked for.
+    for name in names[:-1] if configured and configured.names == ("rrt",) else names:
+        each = configure(name, settings.rerankers or {}, settings.resume, cpu=settings.cpu)
+        assert each is not None
+        measured = measure_method(test, each.method(transformer), whitening, ks=settings.dataset.recalls)
+        details = method_details(each, measured, len(test.query_index))
+        found.append(RankedMethod(each.label, measured.results, measured.rankings, details))
+    return found
+
+
+def _gains_over(methods: list[RankedMethod]) -> dict[str, dict[str, Any]]:
+    """{label: by how much the reranker, or without one the first baseline, is better than this method}."""
+    gains = paired_gains([method.results for method in methods], 1)
+    found = {}
+    for method, row in zip(methods, gains):
+        if row["gain"] is not None:
+            turned = [-end for end in row["gain_interval"][::-1]]
+            found[method.label] = row | {"gain": -row["gain"], "gain_interval": turned}
+    return found
 
 
 def _configured(settings: EvaluationSettings) -> ConfiguredMethod | None:
@@ -118,7 +153,9 @@ def _numbers_of(configured: ConfiguredMethod, measured: Measured, before: dict, 
     }
 
 
-def _write_report(folder, test, methods: list[RankedMethod], numbers, protocol, with_trec: bool) -> EvaluationReport:
+def _write_report(
+    folder, test, methods: list[RankedMethod], label: str | None, numbers, protocol, with_trec: bool
+) -> EvaluationReport:
     results = {method.label: method.results for method in methods}
     write_json(folder / "results.json", numbers)
     paths = [
@@ -127,7 +164,7 @@ def _write_report(folder, test, methods: list[RankedMethod], numbers, protocol, 
         save_rankings(folder, test, methods, protocol),
     ]
     trec = _write_trec(folder / "trec", test, methods) if with_trec else []
-    return EvaluationReport(results, methods[1].label if len(methods) > 1 else None, numbers, paths, trec)
+    return EvaluationReport(results, label, numbers, paths, trec)
 
 
 def peak_memory() -> dict[str, int]:
@@ -173,7 +210,7 @@ def protocol_of_reranking(transformer: Transformer, store) -> dict[str, Any]:
         "precision": scorer.precision,
         "device": scorer.device.type,
         "scale_binning": scorer.binning,
-        "max_local": scorer.max_local,
+        "max_local": reranker.max_local,
         "lambda": fusion.weight,
         "temperature": fusion.temperature,
         "encoded": str(reranker.gallery.store.path) if reranker.gallery else None,

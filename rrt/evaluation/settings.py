@@ -114,4 +114,9 @@ class EvaluationSettings(FusedSettings):
     distractors: FilePath | None = setting(
         "a store whose images all join the gallery as wrong ones, for example R1M's", default=None
     )
+    baselines: bool = setting(
+        "measure plain matching, geometry and the transformer, too, with as many local descriptors and candidates, and"
+        " say by how much the reranker is better than each",
+        default=False,
+    )
     trec: bool = setting("write rankings and ground truth as TREC files, too, into temp_dir/trec", default=False)

@@ -13,6 +13,7 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.evaluation.metrics import bootstrap_interval
 from rrt.evaluation.rankings import SavedMethod, SavedRankings
+from rrt.evaluation.significance import holm, randomisation_p
 from rrt.formats.ground_truth import POSITIVE_GRADES, grades_of, ignored_positions
 
 SHOWN = 100
@@ -189,9 +190,10 @@ def gains_order(gains: np.ndarray) -> list[int]:
 
 
 def summary_data(comparison: Comparison) -> dict:
-    """Fractions for the summary: {"methods": [{"map", "interval", "mp", "mp_interval", each {protocol: ...}}], "gains":
-    [a][b] {protocol: [mean, low, high]} of b over a, paired by query}; None where no query has positives."""
-    methods = [
+    """Fractions for the summary: {"methods": [{"map", "interval", "mp", "mp_interval", "p", each {protocol: ...}}],
+    "gains": [a][b] {protocol: [mean, low, high]} of b over a, paired by query}; None where no query has positives. p:
+    of the gain over the search that a method started from, by Holm's correction for the number of methods."""
+    methods: list[dict] = [
         {
             "map": {p: _plain(_mean(method.aps[p])) for p in comparison.protocols},
             "interval": {p: _plain(bootstrap_interval(method.aps[p])) for p in comparison.protocols},
@@ -202,6 +204,10 @@ def summary_data(comparison: Comparison) -> dict:
         }
         for method in comparison.methods
     ]
+    for protocol in comparison.protocols:
+        found = [each.aps[protocol] - comparison.methods[each.before].aps[protocol] for each in comparison.methods]
+        for figures, p in zip(methods, holm([randomisation_p(gains) for gains in found])):
+            figures.setdefault("p", {})[protocol] = p
     count = len(comparison.methods)
     gains: list[list[dict]] = [[{} for _ in range(count)] for _ in range(count)]
     for a in range(count):

@@ -12,17 +12,11 @@ from reranking import NETWORK, make_test_world, toy_dataset, typed
 
 from rrt.commands import compare as tool
 from rrt.errors import InputError
-from rrt.evaluation.comparison import (
-    CompareSettings,
-    as_csv,
-    as_latex,
-    as_markdown,
-    compare,
-    names_compared,
-    randomisation_p,
-)
+from rrt.evaluation.comparison import CompareSettings, as_csv, as_latex, as_markdown, compare, names_compared
+from rrt.evaluation.metrics import ProtocolResult
 from rrt.evaluation.run import evaluate_run
 from rrt.evaluation.settings import EvaluationSettings
+from rrt.evaluation.significance import holm, paired_gains, randomisation_p
 from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
 from rrt.rerankers.build import all_default_settings
@@ -90,6 +84,44 @@ def test_p_is_that_of_all_signs():
     expected = np.mean(np.array(means) >= abs(given.mean()) - 1e-12)
     assert randomisation_p(differences) == pytest.approx(expected)
     assert randomisation_p(np.zeros(4)) is None
+
+
+def test_holm_is_as_worked_by_hand():
+    # Of three tests 0.01 counts three times, 0.04 twice; 0.03 is the second smallest, and what follows is no less.
+    assert np.allclose(
+        [p or np.nan for p in holm([0.04, 0.01, None, 0.03])], [0.06, 0.03, np.nan, 0.06], equal_nan=True
+    )
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([None]) == [None] and holm([]) == []
+
+
+def test_gains_are_paired_and_over_the_method_that_is_named(world, rows):
+    found = compare(settings(world, methods=NAMES, against="geometric"))
+    of = {row["method"]: row for row in found}
+    assert of["geometric"]["gain"] is of["geometric"]["p_holm"] is None
+    for row in rows[1:]:
+        assert row["gain"] == pytest.approx(row["map"]["medium"] - rows[0]["map"]["medium"], abs=0.011)
+        assert row["p"] is None or row["p_holm"] >= row["p"]
+    assert of["global"]["gain"] == -rows[NAMES.index("geometric") + 1]["gain"]
+    with pytest.raises(InputError, match="against=maxsim: not among methods; choose one of global, aqe"):
+        compare(settings(world, methods=["aqe"], against="maxsim"))
+    assert paired_gains([{"classic": evaluation(0.5)}, {"classic": evaluation(0.75)}], 0)[1]["gain"] == 25.0
+
+
+def evaluation(value):
+    aps = np.full(4, value)
+    return ProtocolResult(value, aps, aps[:1], aps[:, None], aps[:1], aps[:, None], (1,))
+
+
+def test_the_baselines_see_the_same_descriptors_and_candidates(world):
+    methods = names_compared(settings(world, methods="baselines", weight=0.5))
+    assert methods[0] == "maxsim[local=20]" and methods[-2:] == ["rrt[local=20,weight=0]", "rrt[local=20]"]
+    found = compare(settings(world, methods="baselines", weight=0.5))
+    plain = {row["method"]: row for row in compare(settings(world, methods=["rrt"], weight=0.5))}
+    of = {row["method"]: row for row in found}
+    assert [row["method"] for row in found] == ["global", *methods]
+    assert of["rrt[local=20]"]["map"] == plain["RRT"]["map"]
+    assert {row["candidates"] for row in found[1:]} == {min(100, found[1]["candidates"])}
+    assert "rrt" not in " ".join(names_compared(settings(world, methods="baselines", resume=None)))
 
 
 def test_without_methods_all_that_have_what_they_need_are_compared(world):

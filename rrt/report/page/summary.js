@@ -61,7 +61,10 @@ function methodsSection() {
           el("small", {}, between(interval[p])),
         ),
       ),
-      several && protocols.map((p) => gainCell(isSearch ? null : differences[method.before][place][p], p === state.p)),
+      several &&
+        protocols.map((p) =>
+          gainCell(isSearch ? null : differences[method.before][place][p], p === state.p, methods[place].p[p]),
+        ),
       el("td", { "data-skip": "" }, intervalBar(map[state.p], interval[state.p], limit)),
       el("td", { class: "number" }, isSearch ? "" : method.details.num_rerank === null ? "all" : String(method.details.num_rerank ?? "")),
       el("td", { class: "number" }, method.details.ms_per_query === undefined ? "" : method.details.ms_per_query.toFixed(1)),
@@ -101,7 +104,8 @@ function methodsSection() {
       "p",
       { class: "muted" },
       "Percent, with 95 % bootstrap intervals over the queries. Gain: over the global search that the method started from, " +
-        "paired by query; ▲ ▼ where the interval leaves out 0.",
+        "paired by query; ▲ ▼ where the interval leaves out 0; p: of a randomisation test, by Holm's correction for the number " +
+        "of methods.",
     ),
     el(
       "details",
@@ -113,10 +117,11 @@ function methodsSection() {
   );
 }
 
-function gainCell(gain, current) {
+function gainCell(gain, current, p) {
   if (!gain || gain[0] === null) return el("td", { class: "number" + (current ? " current" : "") });
   const sure = gain[1] > 0 ? "gained" : gain[2] < 0 ? "lost" : "";
-  const interval = `${signed(gain[1])} to ${signed(gain[2])}`;
+  const chance = p === null ? "" : p < 0.001 ? ", p < 0.001" : `, p ${p.toFixed(3)}`,
+    interval = `${signed(gain[1])} to ${signed(gain[2])}${chance}`;
   return el(
     "td",
     { class: "number" + (current ? " current" : ""), "data-text": `${signed(gain[0])} (${interval})` },

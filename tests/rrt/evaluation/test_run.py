@@ -15,6 +15,7 @@ from rrt.datasets.sets import TEST_LISTS, open_test_set
 from rrt.datasets.settings import DatasetSettings
 from rrt.errors import InputError
 from rrt.evaluation.metrics import average_precision
+from rrt.evaluation.rankings import load_rankings
 from rrt.evaluation.run import cropping_of, evaluate_run, protocol_text
 from rrt.evaluation.settings import EvaluationSettings
 from rrt.evaluation.trec import measure_run
@@ -156,7 +157,7 @@ def test_the_protocol_is_saved_and_printed(root, tmp_path):
 )
 def test_cropping_is_what_the_store_shows(config, size, said):
     store = SimpleNamespace(config=config, image_size=np.array([[1, 1], size]))
-    test = SimpleNamespace(store=store, query_index=np.array([1]), gnd=[{"bbx": [0, 0, 639.4, 479.0]}])
+    test = SimpleNamespace(store=store, query_store=None, query_index=np.array([1]), gnd=[{"bbx": [0, 0, 639.4, 479.0]}])
     assert cropping_of(test).startswith(said)
 
 
@@ -250,3 +251,23 @@ def test_distractors_keep_the_queries_figures_apart_from_their_own(root, tmp_pat
     for protocol, result in enlarged.results["global"].items():
         assert (result.aps <= plain.results["global"][protocol].aps + 1e-12).all()
     assert open_test_set(root / "test", "toy", "gnd_toy.pkl").ranks.shape == (4, 32)
+
+
+def test_baselines_stand_beside_the_reranker_on_its_candidates_and_descriptors(root, tmp_path):
+    few = {"max_sequence_len": 5}
+    report = evaluate(root, tmp_path / "fused", few, num_rerank=6, baselines=True, **{"lambda": 0.5})
+    labels = ["maxsim[local=5,num=6]", "maxsim[local=5,num=6,weight=0.2,symmetric=True]", "geometric[local=5,num=6]"]
+    labels.append("rrt[local=5,num=6,weight=0]")
+    assert list(report.results) == ["global", "RRT", *labels]
+    numbers = report.numbers
+    assert numbers[labels[-1]]["M_map"] == evaluate(root, tmp_path / "a", few, num_rerank=6).numbers["RRT"]["M_map"]
+    of = {"resume": None, "reranker": "maxsim", "rerankers": {"maxsim": {"query_local": 5, "gallery_local": 5}}}
+    plain = evaluate(root, tmp_path / "b", few, num_rerank=6, **of).numbers["maxsim"]
+    assert numbers[labels[0]]["M_map"] == plain["M_map"] and numbers[labels[0]]["H_map"] == plain["H_map"]
+    assert list(numbers["gain_over"]) == ["global", *labels]
+    for label, gain in numbers["gain_over"].items():
+        assert gain["gain"] == pytest.approx(numbers["RRT"]["M_map"] - numbers[label]["M_map"], abs=0.011)
+        assert gain["p"] is None or gain["p"] <= gain["p_holm"] <= 1
+    assert [method.label for method in load_rankings(tmp_path / "fused").methods] == list(report.results)
+    alone = evaluate(root, tmp_path / "c", few, baselines=True, resume=None)
+    assert alone.reranker is None and list(alone.results) == ["global", *(x.replace(",num=6", "") for x in labels[:3])]

@@ -1,5 +1,7 @@
 """rrt/network/scorer.py: every saving against the plain network, padded, one pair at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from rrt.network.model import RRT
 from rrt.network.pairs import scale_index
 from rrt.network.precision import ScoringSettings, resolve_precision
 from rrt.network.scorer import Budget, Scorer
+from rrt.store.memory import MemoryStore
 from tools.benchmarks.plain_rrt import PlainRRT, plain_logits
 
 COUNTS = [9, 0, 4, 4, 1, 12, 7, 0, 3, 20]
@@ -33,10 +36,16 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def plain(model, store):
-    """plain(max_local, binning): logits [10, 10] of every pair of the store's images."""
+def plain_network(model):
     network = PlainRRT(model.settings)
     network.load_state_dict(model.state_dict())
+    return network
+
+
+@pytest.fixture(scope="module")
+def plain(plain_network, store):
+    """plain(max_local, binning): logits [10, 10] of every pair of the store's images."""
+    network = plain_network
 
     def score(max_local=20, binning="published"):
         pairs = np.indices((10, 10)).reshape(2, -1).T
@@ -135,6 +144,23 @@ def test_compiled_it_scores_the_same(model, store, expected, monkeypatch):
 
 def test_only_the_first_descriptors_count_when_cut(model, store, plain):
     assert_scores(Scorer(model, store, max_local=4), plain(max_local=4))
+
+
+@pytest.mark.parametrize("most", [(3, 9), (20, 2)])
+def test_query_and_candidate_may_use_other_numbers_of_descriptors(model, store, plain_network, most):
+    def cut(image, number):
+        record = store[image].record()
+        columns = ("descriptors", "keypoints", "scales", "attention")
+        return replace(record, **{name: getattr(record, name)[:number] for name in columns})
+
+    # The images as queries, then the same as candidates, each cut before anything sees it.
+    images = MemoryStore.of([cut(image, number) for number in most for image in range(10)])
+    pairs = np.indices((10, 10)).reshape(2, -1).T
+    wanted = [plain_logits(plain_network, images, [q], [10 + c], 20, "published")[0] for q, c in pairs]
+    scorer = Scorer(model, store).with_local(*most)
+    assert_scores(scorer, np.reshape(wanted, (10, 10)))
+    scorer.budget = lambda counts: Budget(45, 45, 60)
+    assert_scores(scorer.with_local(None, most[1]), np.reshape(wanted, (10, 10)))
 
 
 def test_the_scale_binning_is_used(model, store, plain):

@@ -1,5 +1,6 @@
 """Methods by name, and as a command's settings ask for them (rrt/rerankers/build.py)."""
 
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,15 @@ from reranking import NETWORK
 from rrt.errors import InputError
 from rrt.network.model import RRT
 from rrt.network.reranker import Reranker
-from rrt.rerankers.build import METHODS, all_default_settings, configure, default_settings, make_chain, make_method
+from rrt.rerankers.build import (
+    METHODS,
+    all_default_settings,
+    configure,
+    default_settings,
+    identity_of,
+    make_chain,
+    make_method,
+)
 from rrt.rerankers.fusion import Fusion
 from rrt.rerankers.transformer import Transformer
 
@@ -74,3 +83,64 @@ def test_the_transformer_takes_its_place_in_the_chain():
 def test_naming_the_methods_loads_no_network():
     code = "import sys, rrt.rerankers; assert 'torch' not in sys.modules and 'faiss' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_members_of_a_chain_have_settings_and_numbers_of_their_own():
+    chain = configure(
+        "maxsim[num=400, local=7]+geometric[num=50,mode='mutual',max_distance=None]", {"maxsim": {"weight": 0.5}}
+    )
+    assert chain.names == ("maxsim", "geometric") and chain.depths == [400, 50]
+    first, second = chain.method().methods
+    assert (first.query_local, first.gallery_local, first.weight) == (7, 7, 0.5)
+    assert (second.mode, second.max_distance) == ("mutual", None) and chain.method().depths == (400, 50)
+    assert list(chain.settings) == ["maxsim[num=400, local=7]", "geometric[num=50,mode='mutual',max_distance=None]"]
+    assert chain.label == "+".join(chain.settings) and chain.listed_among_distractors() == 400
+    assert make_chain("maxsim[num=9]").stages[0][1] == 9
+    # What stands in brackets replaces what is set for all members of a name.
+    twice = configure("maxsim+maxsim[weight=0.1,query_local=3,local=8]", {"maxsim": {"weight": 0.9}}).method()
+    assert [each.weight for each in twice.methods] == [0.9, 0.1]
+    assert (twice.methods[1].query_local, twice.methods[1].gallery_local) == (3, 8)
+    assert configure("maxsim+geometric[num=5]", {}, num_rerank=5).depths == [100, 5]
+
+
+def test_a_cascade_of_the_transformer_reads_as_many_descriptors_as_each_member_says():
+    transformer = Transformer(Reranker(RRT(**NETWORK), device="cpu"), Fusion(0.5))
+    text = "rrt[local=50,num=400,weight=0]+rrt[query_local=500,gallery_local=30,num=50]"
+    first, second = configure(text, {}, "x.pt").method(transformer).methods
+    assert (first.query_local, first.gallery_local, first.fusion) == (50, 50, Fusion(0.0))
+    assert (second.query_local, second.gallery_local, second.fusion) == (500, 30, Fusion(0.5))
+    assert identity_of(second)[0]["gallery_local"] == 30 and identity_of(transformer)[0]["gallery_local"] == 500
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("maxsim[num=0]", "'maxsim[num=0]': num=0"),
+        ("maxsim[num=many]", "num='many'"),
+        ("maxsim[num=True]", "num=True"),
+        ("maxsim[weight]", "'weight' in the brackets: expected setting=value"),
+        ("maxsim[weight=]", "expected setting=value"),
+        ("maxsim[weight=0,weight=1]", "weight is set twice"),
+        ("maxsim[weight=0", "a ] is missing"),
+        ("maxsim]", "a ']' that nothing opens"),
+        ("maxsim[weight=0]x", "expected NAME"),
+        ("maxsim[a='b]", "a ' is missing"),
+        ("geometric+maxsim[weight=5]", "'maxsim[weight=5]': setting maxsim.weight=5"),
+        ("maxsim[color=1]", "'maxsim[color=1]': reranker 'maxsim' has no setting 'color'"),
+        ("geometric[mode=three_way]", "'geometric[mode=three_way]': reranker 'geometric': setting mode='three_way'"),
+        ("alpha_qe[local=5]", "alpha_qe uses no local descriptors"),
+        ("rrt[weight=2]", "'rrt[weight=2]': setting rrt.weight=2"),
+        ("rrt[depth=2]", "'rrt[depth=2]': unknown setting 'depth'"),
+        ("+maxsim", "'': no such method"),
+        ("", "'': no such method"),
+        ("max sim", "no such method"),
+    ],
+)
+def test_what_is_wrong_with_a_member_is_one_line_that_names_it(text, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        configure(text, {}, "x.pt")
+
+
+def test_a_chain_that_says_two_numbers_is_refused():
+    with pytest.raises(InputError, match="num_rerank=7 says another number"):
+        configure("maxsim[num=9]", {}, num_rerank=7)

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# The calibration of the default of tools/search.py (docs/calibration.md 4): rrt_gld_ckpts/lite0_maxsim.calibration.json.
+#   bash rrt_scripts/calibrate_lite0.sh DATA [DATA ...]
+# The folders that rrt_scripts/make_lite0.sh was given, after it has run. The shipped projections have seen most of these photographs, and
+# photographs they have seen score otherwise: three times eleven landmarks are held out, and projections learned from the others; the
+# six landmarks that make_lite0.sh left out are scored by the shipped model itself. An hour on two cores; OUTPUT= and DATA= as there.
+set -euo pipefail
+case ${1:-} in
+    -h|--help|"") sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [ -n "${1:-}" ]; exit ;;
+esac
+collections=()
+for folder; do
+    [ -e "$folder/train.txt" ] || { echo "error: $folder/train.txt: no such file; give folders of photographs with their list" >&2; exit 1; }
+    collections+=("$(cd "$folder" && pwd)")
+done
+source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
+for needed in "$data/landmarks_train/train.txt" "$data/landmarks_val/test_query.txt" "$data/scenes_train/train.txt"; do
+    [ -e "$needed" ] || { echo "error: $needed: no such file; run rrt_scripts/make_lite0.sh first" >&2; exit 1; }
+done
+
+stage "joining the collections"
+joined=$data/calibration/joined
+mkdir -p "$joined"
+lists=("$data/landmarks_train/train.txt")
+for folder in "${collections[@]:1}"; do lists+=("$folder/train.txt"); done
+for number in "${!lists[@]}"; do
+    ln -sfn "${collections[number]}" "$joined/$number"
+    awk -F, -v OFS=, -v of="$number" '{ $1 = of "/" $1; $2 += 1000 * of; print }' "${lists[number]}"
+done > "$joined/train.txt"
+
+searches=()
+for fold in 1 2 3; do
+    stage "fold $fold: projections without eleven landmarks, and the descriptors of these"
+    at=$data/calibration/$fold
+    $py tools/train_val_split.py "$joined/train.txt" "$at/train" "$at/val" --name val ${FOLD:---landmarks 11 --queries 8} --seed "$fold"
+    [ -e "$at/lite0.onnx" ] || $py tools/make_lite0.py --image_dir "$joined" --list "$at/train/train.txt" \
+        --image_dir "$data/scenes_train" --list "$data/scenes_train/train.txt" --output "$at/lite0.onnx"
+    [ -e "$at/val/delg_lite0.h5" ] || $py tools/extract.py --model "onnx:$at/lite0.onnx" --image_dir "$joined" \
+        --list "$at/val/test_query.txt" --list "$at/val/test_gallery.txt" --output "$at/val/delg_lite0.h5"
+    searches+=(--store "$at/val/delg_lite0.h5" --query_list "$at/val/test_query.txt" --gallery_list "$at/val/test_gallery.txt"
+        --ground_truth "$at/val/gnd_val.pkl")
+done
+
+stage "the six landmarks that the shipped model has not seen"
+val=$data/landmarks_val
+[ -e "$val/delg_lite0.h5" ] || $py tools/extract.py --model lite0 --image_dir "${collections[0]}" --list "$val/test_query.txt" \
+    --list "$val/test_gallery.txt" --output "$val/delg_lite0.h5"
+unseen=(--store "$val/delg_lite0.h5" --query_list "$val/test_query.txt" --gallery_list "$val/test_gallery.txt"
+    --ground_truth "$val/gnd_landmarks_val.pkl")
+
+method="maxsim[weight=0.2,symmetric=True,local=100]"
+stage "how well the folds foretell the six"
+$py tools/calibrate.py "${searches[@]}" --method "$method" --output "$logs/calibration_folds"
+$py tools/calibrate.py "${unseen[@]}" --method "$method" --measure "$logs/calibration_folds/calibration.json" \
+    --output "$logs/calibration_unseen" --another_model
+stage "fitting on all of them"
+$py tools/calibrate.py "${searches[@]}" "${unseen[@]}" --method "$method" --output "$logs/calibration"
+cp "$logs/calibration/calibration.json" "${OUTPUT:-rrt_gld_ckpts/lite0_maxsim.calibration.json}"
+stage "done"
