@@ -23,6 +23,7 @@ from rrt.errors import InputError, check_count
 from rrt.evaluation.calibrating import (
     KINDS,
     ScoredPairs,
+    across,
     belonging,
     calibrate,
     draw_reliability,
@@ -82,7 +83,10 @@ def main() -> None:
     method = _method(args)
     whitening = load_whitening(args.whitening) if args.whitening else None
     with Store(args.store[-1]) as store:
-        source = {"ground_truth": args.ground_truth, "candidates": args.num_rerank or stages_of(method)[-1][1]}
+        source = {
+            "ground_truth": [Path(name).name for name in args.ground_truth],
+            "candidates": args.num_rerank or stages_of(method)[-1][1],
+        }
         scored = belonging(Calibration("platt"), method, store, whitening, **source)
     known = _known(args.measure, scored, args.another_model) if args.measure else None
     parts = []
@@ -92,7 +96,7 @@ def main() -> None:
     if known:
         _measured(args, known, joined(parts))
     else:
-        _fitted(args, scored, joined(parts))
+        _fitted(args, scored, parts)
 
 
 def _method(args) -> RerankMethod:
@@ -132,13 +136,19 @@ def _measured(args, known: Calibration, pairs: ScoredPairs) -> None:
     print(f"wrote {args.output / 'measured.json'} and reliability.png")
 
 
-def _fitted(args, scored: Calibration, pairs: ScoredPairs) -> None:
+def _fitted(args, scored: Calibration, parts: list[ScoredPairs]) -> None:
+    pairs = joined(parts)
     calibration, probabilities = calibrate(pairs, args.kind)
     belongs = {name: getattr(scored, name) for name in ("method", "descriptors", "whitening")}
     calibration = replace(calibration, **belongs, about=calibration.about | scored.about)
+    if len(parts) > 1:
+        calibration.about["ece_of_a_search_by_the_others"] = across(parts, calibration.kind)
     write_calibration(args.output / "calibration.json", calibration)
     draw_reliability(args.output / "reliability.png", {f"{calibration.kind}, held out": probabilities}, pairs.right)
     _tell(calibration.about | calibration.about["held_out"])
+    if len(parts) > 1:
+        errors = ", ".join(f"{error:.3f}" for error in calibration.about["ece_of_a_search_by_the_others"])
+        print(f"expected calibration error of each search when the others fitted: {errors}")
     print(f"{calibration.kind}: wrote {args.output / 'calibration.json'} and reliability.png")
     if args.into_checkpoint:
         from rrt.network.checkpoint import attach_calibration

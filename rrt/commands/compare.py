@@ -5,8 +5,9 @@
 
 Needs what evaluate_revisited.py needs, and takes its settings and those of the methods (geometric.threshold=20). The
 ranking before reranking is that of the neighbours file. Without methods= all are compared that have what they need:
-rrt with resume=, asmk with asmk.codebook=. Writes comparison.md, .csv, .tex and .json, accuracy_time.png,
-accuracy_memory.png and rankings.npz (for tools/report.py) into temp_dir.
+rrt with resume=, asmk with asmk.codebook=; methods=baselines are plain matching, geometry and the transformer on the
+same candidates and descriptors; gains and p are over the method of against=. Writes comparison.md, .csv, .tex and
+.json, accuracy_time.png, accuracy_memory.png and rankings.npz (for tools/report.py) into temp_dir.
 """
 
 from pathlib import Path

@@ -154,6 +154,16 @@ def held_out(pairs: ScoredPairs, kind: str, folds: int = 5) -> np.ndarray:
     return found
 
 
+def across(parts: list[ScoredPairs], kind: str) -> list[float]:
+    """The expected calibration error of each search when all others fitted the calibration: what another collection
+    of images, with other wrong answers and another share of right ones, costs."""
+    found = []
+    for number, part in enumerate(parts):
+        others = joined([each for place, each in enumerate(parts) if place != number])
+        found.append(round(expected_calibration_error(fit(others, kind)(part.scores), part.right), 4))
+    return found
+
+
 def bins_of(probabilities: np.ndarray, number: int = BINS, equal_mass: bool = True) -> list[np.ndarray]:
     """Positions of the probabilities in each bin that is not empty: as many in each, or bins of equal width."""
     if equal_mass:

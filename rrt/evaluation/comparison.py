@@ -47,7 +47,7 @@ class CompareSettings(FusedSettings):
         found = [configure(name, self.rerankers or {}, self.resume, cpu=self.cpu) for name in names]
         if self.against != "global" and self.against not in names:
             raise InputError(
-                f"setting against={self.against}: not among methods; expected global or {', '.join(names)}"
+                f"setting against={self.against}: not among methods; choose one of {', '.join(['global', *names])}"
             )
         return [each for each in found if each]
 
@@ -76,7 +76,7 @@ def compare(settings: CompareSettings) -> list[dict[str, Any]]:
     space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
     before = evaluate_global(test)
     search = {"ms_per_query": 0.0, "prepare_seconds": 0.0, "bytes_per_image": 4.0 * space.gallery.shape[1]}
-    rows = [_row(test.search_label, 0, before, before) | search]
+    rows = [_row(test.search_label, 0, before) | search]
     ranked = [RankedMethod(test.search_label, before, dict.fromkeys(before, test.ranks))]
     for each in bar(configured, "compare", "method"):
         method = each.method(transformer)

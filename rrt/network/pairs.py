@@ -70,6 +70,16 @@ class ImageBatch:
         offsets = self.offsets[start : end + 1] - first
         return ImageBatch(self.global_[start:end], *rows, offsets, self.positions[first:last])
 
+    @staticmethod
+    def joined(parts: "list[ImageBatch]") -> "ImageBatch":
+        """The images of all parts, in their order; a part may hold none."""
+        if len(parts) == 1:
+            return parts[0]
+        columns = ("global_", "descriptors", "scales", "positions")
+        rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+        counts = np.concatenate([part.counts for part in parts])
+        return ImageBatch(offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), **rows)
+
     def take(self, images: np.ndarray) -> "ImageBatch":
         """These images alone, in this order."""
         counts = self.counts[images]

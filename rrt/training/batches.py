@@ -78,7 +78,7 @@ class EpochPlan:
 class BatchSource:
     """All batches of a run. batch_size: images (2 + the sampler's negatives for each anchor); max_local: descriptors of
     an image in a triplet, and with min_local a random number between the two for every batch, so that one network
-    serves short and long lists.
+    serves short and long lists; apart: one for the anchors, another for the other images.
 
     sampler or planted_source may be None when a run uses only the other; num_steps: of an epoch, None = every anchor
     once. planted_steps: steps of epoch 0, all planted; planted_fraction: probability that a step of a later epoch is
@@ -98,6 +98,7 @@ class BatchSource:
     planted_fraction: float = 0.0
     taught: TaughtLists | None = None
     positions: bool = False
+    apart: bool = False
 
     def __post_init__(self):
         size = self._images_per_anchor
@@ -184,13 +185,12 @@ class BatchSource:
         sizes = (self.batch_size, self.max_local, self.min_local)
         planted = (self.planted_source, *sizes, self.binning, self.planted_fraction, self.positions)
         if self.taught is None:
-            return BatchMaker(train.store, train.index, *planted)
+            return BatchMaker(train.store, train.index, *planted, apart=self.apart)
         settings, images = self.taught.settings, self.taught.images
         most = settings.local or self.max_local
         range_ = (settings.min_local or (None if settings.local else self.min_local) or most, most)
-        return BatchMaker(
-            train.store, train.index, *planted, tuple((each.store, each.index) for each in images), range_
-        )
+        taught = tuple((each.store, each.index) for each in images)
+        return BatchMaker(train.store, train.index, *planted, taught, range_, self.apart)
 
     def check_world(self, world_size: int) -> None:
         """InputError when a full batch cannot be divided among that many processes."""
@@ -235,6 +235,7 @@ class BatchMaker:
     positions: bool = False
     taught: tuple[tuple[Store, np.ndarray], ...] = ()
     taught_local: tuple[int, int] = (1, 1)
+    apart: bool = False
 
     def largest_batch(self) -> int:
         """Bytes that no batch of these exceeds, each of its arrays at a multiple of ``ALIGNMENT`` bytes."""
@@ -260,13 +261,23 @@ class BatchMaker:
             return self._taught(task, task.lists, rng)
         if task.triplets is None or (self.planted_fraction and rng.random() < self.planted_fraction):
             return self._planted(task, rng)
-        max_local = self.max_local
-        if self.min_local is not None:
-            max_local = int(rng.integers(self.min_local, self.max_local + 1))
+        anchors = others = self._number(rng)
+        if self.apart:
+            others = self._number(rng)
         share = task.triplets[_share(len(task.triplets), task)]
-        rows, position = np.unique(share, return_inverse=True)
-        images = read_images(self.store, self.index[rows], max_local, self.binning, self.positions)
+        # Where numbers differ, an image that is both an anchor and one of the others is two images.
+        first = len(self.index) if anchors != others else 0
+        roles, position = np.unique(share + first * (np.arange(share.shape[1]) > 0), return_inverse=True)
+        sides = [(roles[roles >= first] - first, others)]
+        if first:
+            sides.insert(0, (roles[roles < first], anchors))
+        images = ImageBatch.joined(
+            [read_images(self.store, self.index[rows], most, self.binning, self.positions) for rows, most in sides]
+        )
         return PairBatch.of_triplets(images, position.reshape(share.shape), len(task.triplets))
+
+    def _number(self, rng) -> int:
+        return self.max_local if self.min_local is None else int(rng.integers(self.min_local, self.max_local + 1))
 
     def _taught(self, task, lists: Lists, rng):
         store, index = self.taught[lists.source]

@@ -29,7 +29,8 @@ from rrt.training.standardise import standardise
 from rrt.training.teachers import make_lessons, read_teacher
 from rrt.training.trainer import Trainer, TrainResult
 
-_TRAINING_RECORDED = ("weights", "max_train_local", "min_train_local", "min_positives", "negatives", "hard_negatives")
+_TRAINING_RECORDED = ("weights", "max_train_local", "min_train_local", "train_local_apart")
+_TRAINING_RECORDED += ("min_positives", "negatives", "hard_negatives")
 _DATASET_RECORDED = ("name", "desc_name", "train_data_dir", "train_txt", "val_data_dir")
 _DATASET_RECORDED += ("batch_size", "sampler", "num_candidates")
 
@@ -233,4 +234,5 @@ def make_source(
         settings.planted_fraction,
         taught,
         positions,
+        settings.train_local_apart,
     )

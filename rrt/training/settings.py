@@ -133,6 +133,9 @@ class ExperimentSettings(TrainSettings):
     min_train_local: int | None = setting(
         "draw their number between this and max_train_local for every batch", default=None
     )
+    train_local_apart: bool = setting(
+        "draw it for the anchors, as for queries, and once more for the images they are paired with", default=False
+    )
     min_positives: int = setting("images of a landmark from which on it gives anchors", default=5)
     negatives: int = setting(
         "of an anchor in a batch; its images are batch_size / (2 + negatives) anchors with theirs", default=1

@@ -29,7 +29,7 @@ def test_both_methods_are_measured_alone_and_in_cascades_by_every_number(world, 
     rows = {row["method"]: row for row in found["rows"]}
     assert {method for group in found["families"].values() for method in group.values()} == rows.keys() - {"global"}
     name = "maxsim[query_local=4,gallery_local=2,num=6]"
-    given = {"reranker": "maxsim", "rerankers": {"maxsim": {"query_local": 4, "gallery_local": 2}}, "num_rerank": 6}
+    given = {"reranker": "maxsim", "maxsim": {"query_local": 4, "gallery_local": 2}, "num_rerank": 6}
     numbers = evaluate_run(typed(EvaluationSettings, toy_dataset(world), temp_dir=str(tmp_path), **given)).numbers
     assert rows[name]["map"]["medium"] == numbers["maxsim"]["M_map"]
     assert json.loads((world / "out/tokens.json").read_text())["rows"] == json.loads(json.dumps(found["rows"]))
@@ -37,7 +37,8 @@ def test_both_methods_are_measured_alone_and_in_cascades_by_every_number(world, 
 
 
 def test_without_a_network_matching_is_measured_alone_and_wrong_settings_are_refused(world):
-    assert not any("rrt" in method for group in families(settings(world, resume=None)).values() for method in group)
+    groups = families(settings(world, resume=None)).values()
+    assert not any("rrt" in method for group in groups for method in group.values())
     for wrong, part in (
         ({"methods": ["maxsim"]}, "leave methods out"),
         ({"num_last": 7}, "num_last=7: more than num_first=6"),

@@ -12,12 +12,14 @@ from rrt.commands import calibrate as command
 from rrt.errors import InputError
 from rrt.evaluation.calibrating import (
     ScoredPairs,
+    across,
     bins_of,
     calibrate,
     expected_calibration_error,
     figures_of,
     fit,
     held_out,
+    joined,
     score_pairs,
 )
 from rrt.formats.revisited import load_revisited_set
@@ -84,6 +86,15 @@ def test_no_pair_is_judged_by_a_fit_that_knew_its_landmark(monkeypatch):
     for label in range(5):
         (by,) = set(found[pairs.landmark == label])
         assert label not in seen[int(by) - 1] and len(seen[int(by) - 1]) == 4
+
+
+def test_each_search_is_judged_by_what_the_others_fitted():
+    alike, other = [made_up(4000, seed=1), made_up(4000, seed=2)], made_up(4000, offset=1.0, seed=3)
+    assert max(across(alike, "platt")) < 0.04
+    errors = across([*alike, other], "platt")
+    slow = fit(joined(alike), "platt")(other.scores)
+    assert errors[2] == pytest.approx(expected_calibration_error(slow, other.right), abs=1e-4) and errors[2] > 0.2
+    assert joined([alike[0], other]).query.max() == 79
 
 
 def test_the_better_kind_is_taken_and_held_out_figures_are_small():

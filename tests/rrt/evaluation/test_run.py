@@ -157,7 +157,7 @@ def test_the_protocol_is_saved_and_printed(root, tmp_path):
 )
 def test_cropping_is_what_the_store_shows(config, size, said):
     store = SimpleNamespace(config=config, image_size=np.array([[1, 1], size]))
-    test = SimpleNamespace(store=store, query_store=None, query_index=np.array([1]), gnd=[{"bbx": [0, 0, 639.4, 479.0]}])
+    test = SimpleNamespace(store=store, query_index=np.array([1]), gnd=[{"bbx": [0, 0, 639.4, 479.0]}])
     assert cropping_of(test).startswith(said)
 
 
@@ -261,7 +261,7 @@ def test_baselines_stand_beside_the_reranker_on_its_candidates_and_descriptors(r
     assert list(report.results) == ["global", "RRT", *labels]
     numbers = report.numbers
     assert numbers[labels[-1]]["M_map"] == evaluate(root, tmp_path / "a", few, num_rerank=6).numbers["RRT"]["M_map"]
-    of = {"resume": None, "reranker": "maxsim", "rerankers": {"maxsim": {"query_local": 5, "gallery_local": 5}}}
+    of = {"resume": None, "reranker": "maxsim", "maxsim": {"query_local": 5, "gallery_local": 5}}
     plain = evaluate(root, tmp_path / "b", few, num_rerank=6, **of).numbers["maxsim"]
     assert numbers[labels[0]]["M_map"] == plain["M_map"] and numbers[labels[0]]["H_map"] == plain["H_map"]
     assert list(numbers["gain_over"]) == ["global", *labels]

@@ -78,6 +78,25 @@ def test_the_number_of_descriptors_is_drawn_for_every_batch(world):
     assert largest == {2, 3, 4, 5}
 
 
+def test_anchors_and_the_others_may_have_numbers_of_their_own(world):
+    source, drawn = make_source(world, min_local=2, max_local=5, apart=True), set()
+    for seed in range(4):
+        plan = source.plan(seed, 1)
+        for step, batch in enumerate(batches(source, seed)):
+            counts = batch.images.counts
+            most = int(counts[batch.query].max()), int(counts[batch.candidate].max())
+            drawn.add(most)
+            size = source.triplets_per_batch
+            triplets = plan.triplets[step * size : (step + 1) * size]
+            pairs = [pair for column in triplets[:, 1:].T for pair in zip(triplets[:, 0], column)]
+            for shown, side, limit in ((batch.query, 0, most[0]), (batch.candidate, 1, most[1])):
+                for image, pair in zip(shown, pairs):
+                    stored = source.train.store.read(int(source.train.index[pair[side]]), limit)
+                    first, last = batch.images.offsets[image : image + 2]
+                    np.testing.assert_array_equal(batch.images.descriptors[first:last], stored.descriptors)
+    assert len(drawn) > 8 and any(one > other for one, other in drawn) and any(one < other for one, other in drawn)
+
+
 def is_planted(source, batch):
     return not np.isin(batch.images.global_[:, 0], source.train.store.global_descriptors[:, 0]).all()
 
