@@ -89,7 +89,7 @@ def match(
     if isinstance(scorer, RerankMethod):
         calibration = calibration_of_descriptors(scorer, describer_of(model).identity)
     else:
-        calibration = scorer.calibration
+        calibration = getattr(scorer, "calibration", None)
     probability = float(calibration(score)) if calibration else None
     return Match(records, score, probability, matches, features, pixels)
 

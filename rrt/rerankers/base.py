@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -121,7 +121,7 @@ class RerankMethod(ABC):
 
     def score_settings(self) -> dict[str, Any]:
         """The settings that a score depends on, plain values; where and how fast it is computed does not count."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore[reportArgumentType]
+        named = {field.name: getattr(self, field.name) for field in fields(self)} if is_dataclass(self) else {}
         return {name: value for name, value in named.items() if name not in ("device", "threads")}
 
     def bytes_per_image(self, space: SearchSpace) -> float:

@@ -68,12 +68,14 @@ def make_method(name: str, settings: Mapping[str, Any] | None = None) -> RerankM
 
 
 def identity_of(method: RerankMethod) -> list[dict[str, Any]]:
-    """A dictionary for each member of a chain: its name as ``method``, and what its scores depend on."""
+    """A dictionary for each member of a chain: its name as ``method`` (its class, where it is none of METHODS), and
+    what its scores depend on."""
     names = {path: name for name, path in METHODS.items()}
-    members = method.methods if isinstance(method, Chain) else (method,)
-    return [
-        {"method": names[f"{type(each).__module__}:{type(each).__name__}"]} | each.score_settings() for each in members
-    ]
+    found = []
+    for each in method.methods if isinstance(method, Chain) else (method,):
+        path = f"{type(each).__module__}:{type(each).__qualname__}"
+        found.append({"method": names.get(path, path)} | each.score_settings())
+    return found
 
 
 def make_chain(names: str, settings: Mapping[str, Mapping[str, Any]] | None = None) -> RerankMethod:
