@@ -113,7 +113,8 @@ def _method(args) -> RerankMethod:
 
 
 def _known(path: str, scored: Calibration, another_model: bool) -> Calibration:
-    own = (scored.method,) if another_model else (scored.method, scored.descriptors, scored.whitening)
+    # Without descriptors neither these nor the whitening are compared.
+    own = scored.method, None if another_model else scored.descriptors, scored.whitening
     if path.endswith(".pt"):
         from rrt.network.reranker import Reranker
 
