@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_LOCAL = 100  # that rrt_scripts/ measure with; time grows with it
 # What the score of a method is called, where it means something to people.
-_SCORES = {"rrt": "logit", "geometric": "inliers", "maxsim": "matching"}
+_SCORES = {"rrt": "logit", "late": "logit", "geometric": "inliers", "maxsim": "matching"}
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def configure(
 def _named(member: Member) -> dict[str, Any]:
     """The settings of a member by the names of its method: ``local`` becomes those that it has."""
     given, known = dict(member.settings), default_settings(member.name)
-    if "local" not in given:
+    if "local" not in given or "local" in known:
         return given
     names = [name for name in ("query_local", "gallery_local", "max_local") if name in known]
     if not names:

@@ -101,6 +101,7 @@ def test_members_of_a_chain_have_settings_and_numbers_of_their_own():
     assert [each.weight for each in twice.methods] == [0.9, 0.1]
     assert (twice.methods[1].query_local, twice.methods[1].gallery_local) == (3, 8)
     assert configure("maxsim+geometric[num=5]", {}, num_rerank=5).depths == [100, 5]
+    assert make_chain("late[local=7]").local == 7
 
 
 def test_a_cascade_of_the_transformer_reads_as_many_descriptors_as_each_member_says():
