@@ -26,6 +26,7 @@ from rrt.formats.revisited import load_revisited_set
 from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
 from rrt.search.table import load_neighbors, save_neighbors
+from rrt.store.memory import MemoryStore
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +157,10 @@ def test_the_protocol_is_saved_and_printed(root, tmp_path):
     ],
 )
 def test_cropping_is_what_the_store_shows(config, size, said):
-    store = SimpleNamespace(config=config, image_size=np.array([[1, 1], size]))
-    test = SimpleNamespace(store=store, query_index=np.array([1]), gnd=[{"bbx": [0, 0, 639.4, 479.0]}])
+    store = MemoryStore(np.eye(2), [np.empty((0, 4))] * 2, local_dim=4)
+    store.config, store.image_size = config, np.array([[1, 1], size])
+    queries = {"query_store": None, "query_index": np.array([1])}
+    test = SimpleNamespace(store=store, gnd=[{"bbx": [0, 0, 639.4, 479.0]}], **queries)
     assert cropping_of(test).startswith(said)
 
 
