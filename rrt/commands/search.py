@@ -122,7 +122,7 @@ def _add_ranking(p):
     how = p.add_argument_group("reranking")
     how.add_argument(
         "--method",
-        help="maxsim (default with lite0), rrt (default with --reranker), geometric or another method of "
+        help="late (default with lite0), maxsim, rrt (default with --reranker), geometric or another method of "
         "rrt.rerankers, a chain of them as a+b, with settings as geometric[num=50,border=0], or none (default with "
         "other models)",
     )

@@ -12,7 +12,7 @@ from rrt.photo_index.manifest import Manifest
 from rrt.rerankers.base import RerankMethod
 from rrt.rerankers.build import ConfiguredMethod, configure, identity_of
 from rrt.rerankers.chain import stages_of
-from rrt.rerankers.shipped import METHOD, SETTINGS, shipped_calibration
+from rrt.rerankers.shipped import METHOD, SETTINGS, shipped_calibrations
 from rrt.search.whitening import Whitening
 
 if TYPE_CHECKING:
@@ -140,4 +140,4 @@ def _known(configured: ConfiguredMethod, made: RerankMethod, shipped: bool) -> l
         last = stages_of(made)[-1][0]
         reranker = getattr(last, "reranker", None)
         return reranker.calibrations if reranker else []
-    return [shipped_calibration()] if shipped else []
+    return shipped_calibrations() if shipped else []

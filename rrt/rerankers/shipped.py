@@ -1,4 +1,4 @@
-"""The default reranking of images described by the shipped model lite0, and its calibration."""
+"""The default reranking of images described by the shipped model lite0, and the shipped calibrations."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from rrt.rerankers.build import identity_of, make_method
 from rrt.store.records import ImageRecord, StoredImage
 
 # Chosen on held-out landmarks (docs/models.md 5).
-METHOD = "maxsim"
+METHOD = "late"
 SETTINGS: dict[str, dict[str, Any]] = {
-    "maxsim": {"weight": 0.2, "symmetric": True, "query_local": 100, "gallery_local": 100}
+    "late": {"local": 200},
+    "maxsim": {"weight": 0.2, "symmetric": True, "query_local": 100, "gallery_local": 100},
 }
-CALIBRATION = "lite0_maxsim.calibration.json"
 
 
-def shipped_calibration() -> Calibration:
-    """Of METHOD with SETTINGS (rrt_scripts/calibrate_lite0.sh). Raises InputError where the file is missing or
-    damaged."""
-    return read_calibration(shipped(CALIBRATION))
+def shipped_calibration(method: str = METHOD) -> Calibration:
+    """Of a method of SETTINGS. Raises InputError where the file is missing or damaged."""
+    return read_calibration(shipped(f"lite0_{method}.calibration.json"))
+
+
+def shipped_calibrations() -> list[Calibration]:
+    """Of all methods of SETTINGS."""
+    return [shipped_calibration(method) for method in SETTINGS]
 
 
 def calibration_of_descriptors(method: RerankMethod, identity: dict[str, Any]) -> Calibration | None:
     """The shipped calibration where it is of this method's scores of such descriptors. identity: ``Store.config`` or
     ``Describer.identity``."""
-    return fitting([shipped_calibration()], identity_of(method), descriptors_of(identity))
+    return fitting(shipped_calibrations(), identity_of(method), descriptors_of(identity))
 
 
 def probability_of_pair(

@@ -15,7 +15,8 @@ from rrt.photo_index.update import BuildSettings, update
 from rrt.store.records import ImageRecord, Skipped
 from rrt.store.writer import PartWriter
 
-GLOBAL, LOCAL = 48, 8
+# As lite0 has them, whose reranker is the default.
+GLOBAL, LOCAL = 512, 128
 
 
 def draw(path, seed, size=(80, 60), orientation=None, scene=None):
@@ -45,11 +46,13 @@ def describe(job: Job, pixels_box=None):
     if min(pixels.shape[:2]) < 10:
         return Skipped(job.name, "a side is shorter than 10 pixels")
     grid = cv2.resize(pixels, (4, 4), interpolation=cv2.INTER_AREA).astype(np.float32) / 255 - 0.5
-    rows = np.tile(grid.reshape(16, 3), (1, 3))[:, :LOCAL] + np.float32([1, 0, 0, 0, 0, 0, 0, 0])
+    rows = np.zeros((16, LOCAL), np.float32)
+    rows[:, :8] = np.tile(grid.reshape(16, 3), (1, 3))[:, :8] + np.float32([1, 0, 0, 0, 0, 0, 0, 0])
     height, width = pixels.shape[:2]
     keypoints = (np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(16, 2) + 0.5) * (width / 4, height / 4)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    vector = grid.reshape(-1)
+    vector = np.zeros(GLOBAL, np.float32)
+    vector[: grid.size] = grid.reshape(-1)
     return ImageRecord(
         job.name,
         (width, height),

@@ -110,7 +110,8 @@ def test_a_checkpoint_carries_the_calibrations_of_its_scores(tmp_path):
     np.testing.assert_allclose(other.probabilities(np.zeros(1)), 0.5)
 
 
-def test_the_shipped_one_is_of_the_default_reranking():
-    shipped = shipped_calibration()
-    assert shipped.method == identity_of(make_method("maxsim", SETTINGS["maxsim"])) and shipped.whitening is None
+@pytest.mark.parametrize("name", ["late", "maxsim"])
+def test_the_shipped_ones_are_of_the_methods_as_search_uses_them(name):
+    shipped = shipped_calibration(name)
+    assert shipped.method == identity_of(make_method(name, SETTINGS[name])) and shipped.whitening is None
     assert shipped.about["held_out"]["ece_equal_mass"] <= 0.05

@@ -57,9 +57,9 @@ def test_a_grey_image_is_that_image_in_grey(photos):
 
 def test_two_images_of_one_scene_score_higher_than_two_of_others(photos):
     same, other = rrt.match(photos[1], photos[1]), rrt.match(photos[1], Image.open(photos[2]))
-    assert same.score == pytest.approx(1, abs=1e-5) and same.score > other.score
+    assert same.score > other.score and same.probability > 0.99 and same.probability >= other.probability
     assert same.inliers > 10 and same.inliers > other.inliers
-    assert repr(same).startswith("<1.png and 1.png: score 1.000") and repr(same).endswith(f"{same.inliers} inliers>")
+    assert repr(same).startswith("<1.png and 1.png: score ") and repr(same).endswith(f"{same.inliers} inliers>")
 
 
 def test_a_match_is_drawn(photos, tmp_path):

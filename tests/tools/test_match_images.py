@@ -11,6 +11,8 @@ from warped_images import WARP, textured
 
 from rrt.commands import match_images
 from rrt.extraction.describer import open_describer
+from rrt.files.shipped import shipped
+from rrt.network.reranker import Reranker
 from rrt.rerankers.shipped import shipped_calibration
 
 
@@ -49,9 +51,8 @@ def test_the_probability_of_lite0_is_that_of_a_search_and_other_settings_have_no
 
     model, calibration = open_describer("lite0"), shipped_calibration()
     one, other = (model.describe(np.asarray(Image.open(folder / f"{name}.png"))) for name in ("one", "other"))
-    cosines = one.descriptors[:100] @ other.descriptors[:100].T
-    matched = (cosines.max(1).mean() + cosines.max(0).mean()) / 2
-    wanted = calibration(0.2 * one.global_ @ other.global_ + 0.8 * matched)
+    reranker = Reranker.from_checkpoint(shipped("late_lite0.safetensors"), "cpu", 200)
+    wanted = calibration(reranker.score(one, other))
     assert printed("other.png") == [f"{wanted:.2f}"] and float(printed("warped.png")[0]) > wanted - 0.01
     assert printed("warped.png", "--image_size", 256) == []
 

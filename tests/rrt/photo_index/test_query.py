@@ -158,11 +158,11 @@ def test_a_chain_verifies_what_the_transformer_ordered_and_keeps_its_order_where
 
 
 def test_probabilities_stand_beside_the_scores_that_they_were_fitted_on(folder, index, checkpoint, tmp_path):
-    made = identity_of(make_ranker(index.manifest).method)
+    made = identity_of(make_ranker(index.manifest, "maxsim").method)
     known = {"model_sha256": index.manifest.extraction["model_sha256"]}
     calibration = Calibration("platt", 4.0, -1.0, method=made, descriptors=known)
     file = str(write_calibration(tmp_path / "c.json", calibration))
-    ranker = make_ranker(index.manifest, num_rerank=6, calibration=file)
+    ranker = make_ranker(index.manifest, "maxsim", num_rerank=6, calibration=file)
     answer = answer_file(index, folder / "new.png", "new.png", ranker, FakeDescriber(), 12)
     wanted = [1 / (1 + np.exp(1 - 4 * hit.score)) for hit in answer.hits[:6]]
     assert np.allclose([hit.probability for hit in answer.hits[:6]], wanted)
@@ -177,7 +177,7 @@ def test_probabilities_stand_beside_the_scores_that_they_were_fitted_on(folder, 
         with pytest.raises(InputError, match=part):
             make_ranker(index.manifest, method, calibration=file)
     with pytest.raises(InputError, match="another whitening"):
-        make_ranker(index.manifest, calibration=file, whitening=Whitening(np.zeros(2), np.eye(2)))
+        make_ranker(index.manifest, "maxsim", calibration=file, whitening=Whitening(np.zeros(2), np.eye(2)))
     own = tmp_path / "own.pt"
     own.write_bytes(checkpoint.read_bytes())
     (scored,) = identity_of(make_ranker(index.manifest, checkpoint=str(own)).method)
@@ -258,8 +258,8 @@ def test_precision_is_that_of_the_labels(folder, index, tmp_path):
         measure_index(index, images, queries, [Ranker("none")])
 
 
-def test_the_shipped_model_is_reranked_by_plain_matching_and_the_global_similarity(folder, index):
-    ranker = make_ranker(index.manifest, num_rerank=6)
+def test_plain_matching_of_the_shipped_model_blends_in_the_global_similarity(folder, index):
+    ranker = make_ranker(index.manifest, "maxsim", num_rerank=6)
     hits = answer_file(index, folder / "new.png", "new.png", ranker, FakeDescriber(), 12).hits
     query, weight = describe(Job("q", folder / "new.png")), SETTINGS["maxsim"]["weight"]
     for hit in hits[:6]:
