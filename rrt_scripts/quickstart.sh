@@ -66,6 +66,8 @@ stage "finding neighbours"
 $py tools/prepare_topk_gldv2.py with data_dir="$train" feature_name=$descriptors
 $py tools/prepare_topk_revisited.py with data_dir="$test" feature_name=$descriptors gnd_name="$gnd"
 
+# What is shown as fused: a little of the global similarity, of which the network has some already.
+blend="lambda=0.1 temperature=1.0"
 settings="dataset.scenes model.RRT dataset.name=$name dataset.desc_name=$descriptors"
 stage "reranking by plain matching, which has learned nothing"
 $py evaluate_revisited.py -F "$log/maxsim" with temp_dir="$log/maxsim" $settings dataset.test_data_dir="$test" \
@@ -75,9 +77,9 @@ stage "training the reranking transformer"
 $py experiment.py -F "$log" with temp_dir="$log" $settings dataset.train_data_dir="$train" dataset.val_data_dir=None resume=auto \
     ${TRAINING:-$(sed 's/#.*//' rrt_scripts/recipes/quickstart.txt)}
 
-stage "reranking by the transformer landmarks that it has never seen"
-$py evaluate_revisited.py -F "$log" with temp_dir="$log" $settings dataset.test_data_dir="$test" dataset.test_gnd_file="$gnd" \
-    dataset.max_sequence_len=100 resume="$log/best.pt"
+stage "reranking by the transformer landmarks that it has never seen, and by all that it is to beat on the same candidates"
+measured="dataset.test_gnd_file=$gnd dataset.max_sequence_len=100 $blend baselines=True"
+$py evaluate_revisited.py -F "$log" with temp_dir="$log" $settings dataset.test_data_dir="$test" $measured resume="$log/best.pt"
 stage "writing the report"
 $py tools/report.py "$log" "$log/maxsim" --image_dir "$images" --out "$log/report"
 
@@ -96,4 +98,4 @@ echo "train on from where this ended, and measure again, from $PWD:"
 echo "    $py experiment.py -F '$log' with temp_dir='$log' $settings dataset.train_data_dir='$train' dataset.val_data_dir=None \\"
 echo "        resume=auto $(echo ${TRAINING:-$(sed 's/#.*//' rrt_scripts/recipes/quickstart.txt)} | sed 's/\bepochs=[0-9]*/epochs=4/')"
 echo "    $py evaluate_revisited.py -F '$log' with temp_dir='$log' $settings dataset.test_data_dir='$test' \\"
-echo "        dataset.test_gnd_file=$gnd dataset.max_sequence_len=100 resume='$log/best.pt'"
+echo "        $measured resume='$log/best.pt'"

@@ -41,7 +41,9 @@ def main(_config, _run):
         "test": "the TEST SET, as published",
         "last": "nothing: it is the last one",
     }
-    print(f"epoch {result.selected_epoch} selected on {chosen[result.selected_on]}")
+    stages = [(-1, "the teacher's stage"), (0, "the planted stage")]
+    name = next((name for epoch, name in stages if epoch == result.selected_epoch), f"epoch {result.selected_epoch}")
+    print(f"{name} selected on {chosen[result.selected_on]}")
     print(f"wrote {result.best} and {result.last}")
     selected = next(figures for figures in result.history if figures["epoch"] == result.selected_epoch)
     return selected | {"selected_on": result.selected_on, "checkpoint": str(result.best)}

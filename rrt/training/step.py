@@ -157,7 +157,8 @@ def list_losses(
         wanted, given = (F.log_softmax(scores / settings.temperature, dim=1) for scores in (targets, logits))
         losses = losses + settings.divergence * F.kl_div(given, wanted, reduction="none", log_target=True).sum(1)
     better = targets[:, :, None] > targets[:, None, :]
-    ordered = better & (logits[:, :, None] > logits[:, None, :])
+    # Of equal logits half: a network that tells nothing apart is at chance.
+    ordered = better * (1 + torch.sign(logits[:, :, None] - logits[:, None, :])) / 2
     # A list without a difference in it is in order whatever it gets.
     share = (ordered.sum((1, 2)) + 1e-9) / (better.sum((1, 2)) + 1e-9)
     return losses, share.detach()

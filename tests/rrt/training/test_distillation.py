@@ -149,6 +149,7 @@ def test_the_loss_is_that_of_the_formula_and_order_is_counted_by_pairs():
         assert share[i].item() == pytest.approx(np.mean([logits[i, a] > logits[i, b] for a, b in pairs]))
     same = torch.zeros(1, 6)
     assert list_losses(torch.rand(1, 6), same, settings)[1].item() == 1
+    assert list_losses(same, torch.rand(1, 6), settings)[1].item() == 0.5
 
 
 @pytest.mark.parametrize("tokens", [1, 40, 10**6])
