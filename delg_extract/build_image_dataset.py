@@ -46,6 +46,7 @@ from delg_extract.data.dataset_plan import (
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, guard_settings
+from rrt.files.locks import owned
 from rrt.files.machine import usable_cores
 
 # File names have five digits.
@@ -255,11 +256,11 @@ def main() -> int:
         for directory, plan in ((args.train_directory, plan_train), (args.test_directory, plan_test))
         if directory
     ]
-    Path(args.output_directory).mkdir(parents=True, exist_ok=True)
-    builds = [Build(part, Path(args.output_directory), args.num_workers) for part in parts]
-    if not args.allow_missing:
-        _check_left_out(builds, [build.list_missing() for build in builds], "nothing is made", False)
-    _check_left_out(builds, [build.run() for build in builds], "the rest is made", args.allow_missing)
+    with owned(args.output_directory, "building this data set"):
+        builds = [Build(part, Path(args.output_directory), args.num_workers) for part in parts]
+        if not args.allow_missing:
+            _check_left_out(builds, [build.list_missing() for build in builds], "nothing is made", False)
+        _check_left_out(builds, [build.run() for build in builds], "the rest is made", args.allow_missing)
     return 0
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.training.flags import Switch
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError
-from rrt.files.atomic import flush_to_disk
+from rrt.files.atomic import flush_to_disk, remove_leftovers, temporary_name
 from rrt.progress import waiting
 
 KINDS = ("local", "global", "local_and_global", "kaggle")
@@ -206,7 +205,8 @@ def check_target(folder: Path, overwrite: bool) -> None:
 def new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
     """Yields a temporary folder that becomes ``folder`` when the block succeeds; when it fails, all is as before."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.tmp")
+    remove_leftovers(folder.parent)
+    temporary = temporary_name(folder)
     try:
         yield temporary
         for file in temporary.rglob("*"):

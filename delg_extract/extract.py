@@ -46,7 +46,7 @@ from rrt.store.export import export_delg
 from rrt.store.local_counts import tell_of_extraction
 from rrt.store.schema import COMPRESSIONS
 from rrt.store.values import LOCAL_DTYPES
-from rrt.store.writer import is_complete, remove_store
+from rrt.store.writer import is_complete, remove_store, writing
 
 
 def parser() -> argparse.ArgumentParser:
@@ -215,24 +215,24 @@ def main() -> int:
     args = parser().parse_args()
     if args.end_with_stdin:
         end_with_stdin()
-    plan, sha256 = make_plan(args)
-    names = [job.name for job in plan.jobs]
-    skipped = []
-    if is_complete(plan.output, names, plan.identity, **plan.layout):
-        print(f"{plan.output}: complete, nothing to do")
-    else:
-        skipped = extract(
-            plan, sha256, Path(plan.output).stem.removeprefix("delg_"), args.num_workers, args.ray_address
-        )
-        remedy = f"; --score_threshold {plan.settings.score_threshold:g} may be that of another model"
-        tell_of_extraction(
-            plan.output, len(names), skipped, plan.settings.use_local, remedy if plan.settings.score_threshold else ""
-        )
-    if args.format == "delf":
-        folder = Path(plan.output).with_suffix("")
-        suffix = ".delg_local" if plan.settings.use_global else ".delf"
-        written, present = export_delg(plan.output, folder, suffix, overwrite=args.overwrite)
-        print(f"wrote {written} files to {folder}" + f", {present} were there" * bool(present))
+    with writing(args.output):
+        plan, sha256 = make_plan(args)
+        names = [job.name for job in plan.jobs]
+        skipped = []
+        if is_complete(plan.output, names, plan.identity, **plan.layout):
+            print(f"{plan.output}: complete, nothing to do")
+        else:
+            skipped = extract(
+                plan, sha256, Path(plan.output).stem.removeprefix("delg_"), args.num_workers, args.ray_address
+            )
+            threshold = plan.settings.score_threshold
+            remedy = f"; --score_threshold {threshold:g} may be that of another model" if threshold else ""
+            tell_of_extraction(plan.output, len(names), skipped, plan.settings.use_local, remedy)
+        if args.format == "delf":
+            folder = Path(plan.output).with_suffix("")
+            suffix = ".delg_local" if plan.settings.use_global else ".delf"
+            written, present = export_delg(plan.output, folder, suffix, overwrite=args.overwrite)
+            print(f"wrote {written} files to {folder}" + f", {present} were there" * bool(present))
     if skipped and not args.allow_missing:
         raise InputError(
             f"{plan.output}.skipped.csv: {len(skipped)} of {len(names)} images have no descriptors, first "

@@ -29,6 +29,7 @@ from delg_extract.training.log import CurveLog
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError
 from rrt.files.atomic import guard_settings
+from rrt.files.locks import owned
 from rrt.progress import bar, report_progress
 
 STRIDE = 16  # pixels between conv4 cells
@@ -240,7 +241,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """The command."""
     args = parser().parse_args()
-    print(f"wrote {pretrain(args)}")
+    with owned(args.logdir, "training there"):
+        print(f"wrote {pretrain(args)}")
 
 
 if __name__ == "__main__":

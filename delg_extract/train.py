@@ -15,8 +15,12 @@ machines by TF_CONFIG.
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
+
 from delg_extract.training.flags import parse
 from rrt.command_line.parser import run_command
+from rrt.files.locks import owned
 
 
 def main() -> None:
@@ -26,7 +30,9 @@ def main() -> None:
         train,
     )  # TensorFlow takes seconds to load: --help and wrong flags answer before
 
-    print(f"wrote {train(args)}")
+    # Of several machines each runs the same command.
+    with nullcontext() if "TF_CONFIG" in os.environ else owned(args.logdir, "training there"):
+        print(f"wrote {train(args)}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def choose_device(device: str | None = None, setting: str = "setting device") ->
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         kind = torch.device(device).type
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):
         kind = None
     if kind not in ("cpu", "cuda"):
         raise InputError(f"{setting}={device!r}: expected cpu or cuda, or auto to take a GPU where there is one")

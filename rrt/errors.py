@@ -1,6 +1,17 @@
 """The one error that a user can cause, and the checks of settings that raise it."""
 
+import errno
+import re
 from numbers import Real
+from pathlib import Path
+
+# What libraries count with, and what fits the float32 that descriptors and networks are made of.
+LARGEST_COUNT = 2**63 - 1
+LARGEST_NUMBER = 3e38
+
+
+_FULL = {errno.ENOSPC: "no room is left on the disk", errno.EDQUOT: "the disk quota is used up"}
+_FULL |= {errno.EFBIG: "the file is larger than is allowed here"}
 
 
 class InputError(ValueError):
@@ -12,28 +23,52 @@ class InputError(ValueError):
 
 def check_count(name: str, value) -> int:
     """The value of a setting; InputError unless it is an integer of at least 1."""
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_COUNT:
         raise InputError(f"setting {name}={value!r}: expected an integer of at least 1")
     return value
 
 
 def check_number(name, value, least=0.0, most=float("inf")):
-    """InputError unless the setting is a finite number in least..most."""
-    if not isinstance(value, Real) or not least <= float(value) <= most or value == float("inf"):
+    """InputError unless the setting is a finite number in least..most that float32 can hold."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not least <= value <= min(most, LARGEST_NUMBER):
         bounds = f"of at least {least:g}" if most == float("inf") else f"in {least:g}..{most:g}"
         raise InputError(f"setting {name}={value!r}: expected a number {bounds}")
 
 
+def disk_full(error: BaseException | None) -> str | None:
+    """What is full and the remedy, when an error of whatever library came from a full disk; None for others."""
+    while error is not None:
+        numbers = {error.errno} if isinstance(error, OSError) else set()
+        # HDF5 and Rust say it in words alone.
+        numbers |= {int(number) for number in re.findall(r"(?:errno = |os error |Errno )(\d+)", str(error))}
+        if re.search(r"\d+ requested and \d+ written", str(error)):  # NumPy
+            numbers = {errno.ENOSPC}
+        for number in numbers & _FULL.keys():
+            return f"{_FULL[number]}; make room or write elsewhere, and run again"
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def describe_error(error):
     """One line for the user from an InputError or an OSError (`file: reason`)."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).splitlines()) or type(error).__name__
+    reason = None
+    if isinstance(error, OSError):
+        reason = disk_full(error) or error.strerror
+        if reason and error.filename is not None:
+            return f"{error.filename}: {reason}"
+        reason = disk_full(error)
+    return reason or " ".join(str(error).splitlines()) or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
     """What an error of a library says first, at most 200 characters; the name of its kind where it says nothing."""
     return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def check_path(name: str, value) -> None:
+    """InputError unless the setting is a path, or None."""
+    if value is not None and (not isinstance(value, str | Path) or not str(value)):
+        raise InputError(f"setting {name}={value!r}: expected the path of a file")
 
 
 def check_choice(name: str, value, choices) -> None:

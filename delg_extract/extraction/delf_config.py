@@ -151,7 +151,7 @@ def preset_settings(name: str, model_dir: str | Path) -> ExtractionSettings:
 
 def _parse(path: Path) -> Any:
     try:
-        return text_format.Parse(path.read_text(encoding="utf-8"), _CLASSES["DelfConfig"]())
+        return text_format.Parse(path.read_text(encoding="utf-8-sig"), _CLASSES["DelfConfig"]())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a DelfConfig file (.pbtxt)") from None
     except UnicodeDecodeError:

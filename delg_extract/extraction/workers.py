@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -17,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from delg_extract.extraction.parts import PartExtractor, Plan
 from rrt.errors import InputError, describe_error
-from rrt.files.machine import end_with_parent, free_memory, usable_cores, visible_gpus
+from rrt.files.machine import begin_worker, free_memory, usable_cores, visible_gpus
 
 ATTEMPTS = 3
 state: dict = {}
@@ -40,8 +39,7 @@ def default_batch() -> int:
 
 
 def _start(plan: Plan, gpu: str | None, threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
-    end_with_parent()
+    begin_worker()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     # TensorFlow reads these when it is first imported; operators side by side would only take cores from each other.

@@ -15,8 +15,6 @@ relied on otherwise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +22,7 @@ import h5py
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.hdf5 import damage_named, find_item, open_hdf5, own_numbers
 
 _CLASSIC = re.compile(r"(res|bn|scale)([2-5])([a-z])(\d*)_branch(1|2a|2b|2c)")
 _MODERN = re.compile(r"conv([2-5])_block(\d+)_([0-3])_(conv|bn)")
@@ -83,12 +82,12 @@ def read_keras_trunk(path: str | Path) -> KerasTrunk:
     """The trunk of a Keras ResNet file. Raises InputError naming the file and the layer that cannot be used."""
     if not Path(path).exists():
         raise InputError(f"{path}: no such file; give the path of a Keras ResNet .h5 file")
-    with _damage_named(path), h5py.File(path, "r") as file:
+    with damage_named(path, "not a readable HDF5 file", "copy or download it again"), open_hdf5(path) as file:
         if "schema" in file.attrs:
             raise InputError(
                 f"{path}: a file of this project, not of Keras; weights written by train.py go to --init_weights"
             )
-        inner = file.get("model_weights")
+        inner = find_item(file, "model_weights")
         root = inner if isinstance(inner, h5py.Group) else file
         every: list[h5py.Dataset] = []
         root.visititems(lambda _, item: every.append(item) if isinstance(item, h5py.Dataset) else None)
@@ -109,18 +108,6 @@ def read_keras_trunk(path: str | Path) -> KerasTrunk:
         unused |= {str(name) for name in file if root is not file and name != "model_weights"}
     _fold_scales(values)
     return KerasTrunk(values, datasets, sorted(unused), _completed(path, values))
-
-
-@contextmanager
-def _damage_named(path) -> Iterator[None]:
-    """What h5py and numpy raise for a damaged file, nearly every kind of exception, as InputError."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{path}: not a readable HDF5 file ({text}); copy or download it again") from None
 
 
 def _variable(dataset: h5py.Dataset) -> str | None:
@@ -159,7 +146,7 @@ def _read(path, dataset: h5py.Dataset) -> np.ndarray:
         raise InputError(
             f"{path}: {dataset.name} holds {dataset.dtype} {dataset.shape}, no weights; copy or download the file again"
         )
-    values = dataset[()]
+    values = own_numbers(dataset)[()]
     if not np.isfinite(values).all():
         raise InputError(f"{path}: {dataset.name} holds values that are not finite; copy or download the file again")
     return values

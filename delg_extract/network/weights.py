@@ -20,6 +20,7 @@ from delg_extract.network.model import BATCH_NORM_EPSILON, Delg
 from delg_extract.network.weight_file import SCHEMA, open_weight_file, read_settings
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
+from rrt.files.hdf5 import own_numbers
 
 KERAS_EPSILON = 1.001e-5
 KERAS_MEAN_BGR = np.array([103.939, 116.779, 123.68])
@@ -30,7 +31,7 @@ def save_weights(path: str | Path, model: Delg, dtype: str = "float32", **extra)
     values)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
         file.attrs["schema"] = SCHEMA
         file.attrs["settings"] = json.dumps({**model.settings, **extra}, sort_keys=True)
         for name, variable in model.variables_by_name.items():
@@ -45,7 +46,10 @@ def load_weights(path: str | Path, **override) -> Delg:
     Raises InputError when the file is not a whole weight file, or does not hold exactly the variables of its network.
     """
     settings = {**read_settings(path), **override}
-    model = Delg(**_network_settings(settings))
+    try:
+        model = Delg(**_network_settings(settings))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: its settings describe no network ({error!r}); copy or download it again") from None
     restore_weights(path, model)
     return model
 
@@ -63,9 +67,8 @@ def restore_weights(path: str | Path, model: Delg, partial: bool = False) -> lis
     with open_weight_file(path) as file:
         stored = {}
         file.visititems(lambda name, item: stored.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-        return fill_network(
-            model, path, {name: item.shape for name, item in stored.items()}, lambda name: stored[name][()], partial
-        )
+        shapes = {name: item.shape for name, item in stored.items()}
+        return fill_network(model, path, shapes, lambda name: own_numbers(stored[name])[()], partial)
 
 
 def fill_network(

@@ -5,10 +5,14 @@ import argparse
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 
-from rrt.errors import InputError, describe_error
+from rrt.errors import LARGEST_COUNT, LARGEST_NUMBER, InputError, describe_error, disk_full
 from rrt.extras import describe_missing
 from rrt.progress import set_quiet
 
@@ -38,6 +42,8 @@ class CommandParser(argparse.ArgumentParser):
         **options,
     ):
         super().__init__(description=description, formatter_class=formatter_class, **options)
+        self.register("type", float, _finite)
+        self.register("type", int, _counted)
         self.add_argument("--quiet", action=_Quiet, help=QUIET_HELP)
 
     def add_fields(self, settings: type, meanings: dict[str, str]) -> None:
@@ -50,6 +56,24 @@ class CommandParser(argparse.ArgumentParser):
         """argparse's; what an earlier command of this process asked for with --quiet is forgotten."""
         set_quiet(False)  # of an earlier command of this process
         return super().parse_args(expand_home(list(sys.argv[1:] if args is None else args)), namespace)
+
+
+def _finite(text):
+    value = float(text)
+    if not abs(value) <= LARGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
+    return value
+
+
+def _counted(text):
+    value = int(text)
+    if abs(value) > LARGEST_COUNT:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is larger than anything that can be counted")
+    return value
+
+
+# What argparse calls a type in `invalid float value`.
+_finite.__name__, _counted.__name__ = "float", "int"
 
 
 def called_as(script: str) -> str:
@@ -68,24 +92,59 @@ def expand_home(arguments: list[str]) -> list[str]:
     ]
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: whatever cleans up after an interrupt does so after this, too."""
+
+
+@contextmanager
+def ended_in_a_line() -> Iterator[None]:
+    """For a command: an interrupt (SIGINT) ends it with one line and status 130, an order to end (SIGTERM), as
+    schedulers send it, with status 143; what it was writing is removed."""
+    takes_over = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    )
+    if takes_over:
+        signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _tell_unraisable
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        word, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+        print(f"error: {word}", file=sys.stderr)
+        sys.exit(status)
+    finally:
+        sys.unraisablehook = sys.__unraisablehook__
+        if takes_over:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _tell_unraisable(unraisable):
+    # HDF5 tries again to write what a full disk has not taken, after the error was told.
+    if not disk_full(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
+
+
+def _terminate(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would end the cleaning up
+    raise Terminated
+
+
 def run_command(main):
     """Run `main()` as a command: its return value (None = 0) is the exit status.
 
     InputError, OSError and a package of an extra that is not installed become one line `error: ...` on standard error
-    and exit status 1; an interrupt becomes 130.
+    and exit status 1; an interrupt becomes 130, SIGTERM 143.
     """
-    try:
-        status = main()
-    except (InputError, OSError) as error:
-        print(f"error: {describe_error(error)}", file=sys.stderr)
-        sys.exit(1)
-    except ModuleNotFoundError as error:
-        remedy = describe_missing(error)
-        if not remedy:
-            raise
-        print(f"error: {remedy}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        sys.exit(130)
+    with ended_in_a_line():
+        try:
+            status = main()
+        except (InputError, OSError) as error:
+            print(f"error: {describe_error(error)}", file=sys.stderr)
+            sys.exit(1)
+        except ModuleNotFoundError as error:
+            remedy = describe_missing(error)
+            if not remedy:
+                raise
+            print(f"error: {remedy}", file=sys.stderr)
+            sys.exit(1)
     sys.exit(status or 0)

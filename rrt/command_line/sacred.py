@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rrt.command_line.parser import QUIET_HELP, called_as, expand_home
+from rrt.command_line.parser import QUIET_HELP, called_as, ended_in_a_line, expand_home
 from rrt.progress import set_quiet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,7 +163,11 @@ def run_sacred(command: Command, argv=None):
     of the command marks the run FAILED in its record. An unexpected exception keeps its traceback, and `-d` (debug)
     shows one for every error.
     """
-    argv = expand_home([str(word) for word in (sys.argv if argv is None else argv)])
+    with ended_in_a_line():
+        return _run(command, expand_home([str(word) for word in (sys.argv if argv is None else argv)]))
+
+
+def _run(command, argv):
     set_quiet(False)  # of an earlier command of this process
     if argv[1:] and all(word in ("-h", "--help", "help") for word in argv[1:]):
         print(command.help_text(called_as(argv[0])))

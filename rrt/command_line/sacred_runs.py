@@ -167,8 +167,6 @@ def run_recorded(experiment, argv):
             experiment.observers.append(DefaultRecord())
         try:
             finished = run(*args, options=options, **kwargs)
-        except KeyboardInterrupt:
-            _exit("interrupted", 130)
         except (InputError, OSError, SacredError) as error:
             if options["--debug"] or options["--pdb"]:
                 raise

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform,
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from rrt.errors import InputError
+from rrt.errors import LARGEST_COUNT, LARGEST_NUMBER, InputError
 
 Kind = TypeVar("Kind")
 
@@ -63,6 +63,11 @@ def settings(prefix: str = "", of: str = "") -> Callable[[type[Kind]], type[Kind
                 plain_init(self, *args, **kwargs)
             except ValidationError as error:
                 raise _input_error(error, made, args, kwargs, of, prefix) from None
+            for name in made.__pydantic_fields__:
+                value = getattr(self, name)
+                largest = LARGEST_NUMBER if isinstance(value, float) else LARGEST_COUNT
+                if isinstance(value, int | float) and abs(value) > largest:
+                    raise InputError(f"{of}setting {prefix}{name}={value!r}: expected a number up to {largest:g}")
 
         made.__init__ = __init__
         return made

@@ -16,6 +16,7 @@ from rrt.command_line.sacred import add_settings, make_experiment
 from rrt.command_line.settings import described
 from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
 from rrt.evaluation.comparison import CompareSettings, as_markdown, compare, write_comparison
+from rrt.files.locks import owned
 from rrt.rerankers.build import all_default_settings
 
 dataset = dataset_ingredient()
@@ -30,9 +31,9 @@ def main(_config):
     """Print the table and write it as Markdown, CSV, LaTeX and images."""
     settings = read_settings(CompareSettings, _config)
     folder = Path(settings.temp_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = compare(settings)
-    write_comparison(folder, rows, settings)
+    with owned(folder, "comparing there"):
+        rows = compare(settings)
+        write_comparison(folder, rows, settings)
     print(as_markdown(rows), end="")
     print(
         f"wrote comparison.md, .csv, .tex, .json, accuracy_time.png, accuracy_memory.png and rankings.npz in {folder}"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError, check_count
+from rrt.files.locks import owned
 from rrt.training.recipes import compare_recipes, read_recipes, table
 
 
@@ -49,6 +50,7 @@ def main():
     if args.folds is not None:
         check_count("--folds", args.folds)
     names = args.only or list(recipes)
-    found = compare_recipes(recipes, names, args.seeds, args.out, args.test, args.jobs, args.folds)
+    with owned(args.out, "comparing there"):
+        found = compare_recipes(recipes, names, args.seeds, args.out, args.test, args.jobs, args.folds)
     print(table(found))
     print(f"wrote {args.out.resolve() / 'recipes.json'} and {args.out.resolve() / 'recipes.png'}")

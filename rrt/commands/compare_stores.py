@@ -18,6 +18,7 @@ from rrt.command_line.sacred import add_settings, make_experiment
 from rrt.command_line.settings import described
 from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
 from rrt.evaluation.store_comparison import CompareStoresSettings, as_markdown, compare_stores, write_store_comparison
+from rrt.files.locks import owned
 from rrt.rerankers.build import all_default_settings
 
 dataset = dataset_ingredient()
@@ -32,8 +33,9 @@ def main(_config):
     """Print the table and write it as Markdown, CSV and JSON."""
     settings = read_settings(CompareStoresSettings, _config)
     folder = Path(settings.temp_dir)
-    rows = compare_stores(settings)
-    write_store_comparison(folder, rows, settings)
+    with owned(folder, "comparing there"):
+        rows = compare_stores(settings)
+        write_store_comparison(folder, rows, settings)
     print(as_markdown(rows), end="")
     print(f"wrote stores.md, .csv, .json and a store of each variant in {folder}")
     return {f"{row['store']} {row['method']}": row["map"] for row in rows}

@@ -14,6 +14,7 @@ from rrt.command_line.settings import described
 from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
 from rrt.evaluation.settings import EvaluationSettings
 from rrt.evaluation.significance import gain_text
+from rrt.files.locks import owned
 from rrt.rerankers.build import all_default_settings
 
 dataset = dataset_ingredient()
@@ -31,7 +32,9 @@ def main(_config, _run):
     from rrt.evaluation.metrics import format_table
     from rrt.evaluation.run import evaluate_run, protocol_text
 
-    report = evaluate_run(read_settings(EvaluationSettings, _config))
+    settings = read_settings(EvaluationSettings, _config)
+    with owned(settings.temp_dir, "measuring there"):
+        report = evaluate_run(settings)
     numbers = report.numbers
     print(format_table(report.results, intervals=True))
     for name, gain in numbers.get("gain_over", {}).items():

@@ -26,7 +26,7 @@ from rrt.formats.image_jobs import collect_jobs, read_table
 from rrt.store.local_counts import tell_of_extraction
 from rrt.store.schema import COMPRESSIONS
 from rrt.store.values import LOCAL_DTYPES
-from rrt.store.writer import is_complete, remove_store
+from rrt.store.writer import is_complete, remove_store, writing
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,14 +93,15 @@ def main() -> int:
     args = parser().parse_args()
     plan, describer = make_plan(args)
     names = [job.name for job in plan.jobs]
-    if args.overwrite:
-        remove_store(plan.output)
-    if is_complete(plan.output, names, plan.identity, **plan.layout):
-        print(f"{plan.output}: complete, nothing to do")
-        return 0
-    # Workers on one GPU would only take its memory from each other.
-    num_workers = args.num_workers or (0 if describer.device == "cpu" else 1)
-    skipped = extract(plan, describer.sha256, Path(plan.output).stem.removeprefix("delg_"), num_workers)
+    with writing(plan.output):
+        if args.overwrite:
+            remove_store(plan.output)
+        if is_complete(plan.output, names, plan.identity, **plan.layout):
+            print(f"{plan.output}: complete, nothing to do")
+            return 0
+        # Workers on one GPU would only take its memory from each other.
+        num_workers = args.num_workers or (0 if describer.device == "cpu" else 1)
+        skipped = extract(plan, describer.sha256, Path(plan.output).stem.removeprefix("delg_"), num_workers)
     tell_of_extraction(plan.output, len(names), skipped)
     if skipped and not args.allow_missing:
         raise InputError(

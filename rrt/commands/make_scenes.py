@@ -3,6 +3,7 @@
 import argparse
 
 from rrt.command_line.parser import CommandParser
+from rrt.files.locks import owned
 from rrt.files.machine import usable_cores
 from rrt.scenes.scenes import SceneSettings, make_scenes
 
@@ -29,5 +30,6 @@ def main():
     parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes")
     arguments = vars(parser.parse_args())
     out, num_workers = arguments.pop("out"), arguments.pop("num_workers")
-    for folder in make_scenes(out, SceneSettings(**arguments), num_workers):
-        print(f"wrote {folder}")
+    with owned(out, "drawing there"):
+        folders = make_scenes(out, SceneSettings(**arguments), num_workers)
+    print("\n".join(f"wrote {folder}" for folder in folders))

@@ -3,6 +3,7 @@
 import argparse
 
 from rrt.command_line.parser import CommandParser
+from rrt.files.locks import owned
 from rrt.files.machine import usable_cores
 from rrt.scenes.photo_views import ViewSettings, make_views
 
@@ -31,4 +32,5 @@ def main():
     )
     arguments = vars(parser.parse_args())
     given = {name: arguments.pop(name) for name in ("train_txt", "out", "image_dir", "num_workers", "allow_missing")}
-    print(f"wrote {make_views(settings=ViewSettings(**arguments), **given)}")
+    with owned(given["out"], "drawing there"):
+        print(f"wrote {make_views(settings=ViewSettings(**arguments), **given)}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
 from rrt.errors import InputError
+from rrt.files.locks import owned
 from rrt.files.machine import usable_cores
 from rrt.report.data import summary_lines
 from rrt.report.pages import make_report
@@ -44,9 +45,10 @@ def main() -> None:
     args = parser().parse_args()
     if args.num_workers < 1:
         raise InputError(f"--num_workers {args.num_workers}: expected 1 or more")
-    comparison, summary, missing = make_report(
-        args.evaluations, args.out, args.image_dir, args.pairs, args.resume, args.num_workers
-    )
+    with owned(args.out, "writing this report"):
+        comparison, summary, missing = make_report(
+            args.evaluations, args.out, args.image_dir, args.pairs, args.resume, args.num_workers
+        )
     print("\n".join(summary_lines(comparison, summary)))
     if missing:
         print(

@@ -40,7 +40,7 @@ class DatasetSettings:
     val_gnd_file: str | None = setting(
         "ground truth in val_data_dir; for auto by default gnd_<folder>.pkl", default=None
     )
-    batch_size: int = setting("images of a training batch; a triplet is three", default=36)
+    batch_size: int = setting("images of a training batch; a triplet is three", default=36, ge=1)
     max_sequence_len: int | None = setting(
         "local descriptors used of an image, the first in stored order", default=500, ge=0
     )
@@ -48,7 +48,8 @@ class DatasetSettings:
     num_workers: int = setting(
         "processes that read batches for a GPU, at most its share of the cores; a processor reads in a thread",
         default=8,
+        ge=0,
     )
     pin_memory: bool = setting("batches for a GPU lie in memory from which it copies while it computes", default=True)
     recalls: _CutOffs = setting("cut-offs k of mP@k and mR@k", default=[1, 5, 10])
-    num_candidates: int = setting("neighbours of an anchor that triplets are drawn from", default=100)
+    num_candidates: int = setting("neighbours of an anchor that triplets are drawn from", default=100, ge=1)

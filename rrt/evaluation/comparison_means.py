@@ -1,17 +1,17 @@
 """The mean of several comparisons of methods (rrt.evaluation.comparison), so that no single draw of queries decides."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.atomic import parse_json
 
 
 def read_comparison(path) -> dict[str, float]:
     """{method: Medium mAP in percent} of a comparison.json. InputError when the file is none."""
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
+        rows = parse_json(Path(path).read_bytes())["rows"]
         return {row["method"]: float(row["map"]["medium"]) for row in rows}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); make it with tools/compare.py") from None

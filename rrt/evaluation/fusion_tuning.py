@@ -12,6 +12,7 @@ from rrt.evaluation.metrics import evaluate
 from rrt.evaluation.reranking import evaluate_global, rerank, score_shortlists
 from rrt.evaluation.settings import ScoredSettings
 from rrt.files.atomic import sha256_of_file, write_json
+from rrt.files.locks import owned
 from rrt.progress import bar
 from rrt.rerankers.fusion import Fusion
 
@@ -92,5 +93,6 @@ def tune_checkpoint(settings: TuneSettings) -> tuple[TunedFusion, Path]:
         "whitening": settings.whitening and str(settings.whitening),
     }
     path = Path(settings.temp_dir) / "fusion.json"
-    write_json(path, tuned.figures | source)
+    with owned(settings.temp_dir, "writing there"):
+        write_json(path, tuned.figures | source)
     return tuned, path

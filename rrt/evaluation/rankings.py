@@ -22,7 +22,8 @@ from rrt.command_line.parser import called_as
 from rrt.datasets.sets import TestSet
 from rrt.errors import InputError
 from rrt.evaluation.metrics import ProtocolResult
-from rrt.files.atomic import atomic_path
+from rrt.files.arrays import load_npz
+from rrt.files.atomic import atomic_path, parse_json
 from rrt.formats.ground_truth import grades_of, protocols_of
 from rrt.version import __version__
 
@@ -142,9 +143,8 @@ def load_rankings(folder) -> SavedRankings:
     if not path.exists():
         raise InputError(f"{path}: no such file; {_REMEDY} (temp_dir={folder})")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(arrays.pop("about").tobytes())
+        arrays = load_npz(path)
+        about = parse_json(arrays.pop("about").tobytes())
         version_ = {name: about.get(name) for name in _FORMAT}
     except Exception as error:  # zipfile, numpy and struct raise many kinds for a damaged file
         raise InputError(f"{path}: not the rankings of an evaluation ({error}); {_REMEDY}") from error

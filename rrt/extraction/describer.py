@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +14,7 @@ from rrt.extraction.onnx_file import open_onnx
 from rrt.extraction.options import TRANSFORMERS_ONLY
 from rrt.extraction.projections import load_projections
 from rrt.extraction.settings import DescriberSettings
-from rrt.files.atomic import sha256_of_file
+from rrt.files.atomic import parse_json, sha256_of_file
 from rrt.files.machine import usable_cores
 from rrt.files.shipped import shipped
 from rrt.store.records import ImageRecord
@@ -128,7 +127,7 @@ class OnnxDescriber(LevelDescriber):
 
 def _settings(path, recorded, changed, remedy) -> DescriberSettings:
     try:
-        found = json.loads(recorded) if recorded else {}
+        found = parse_json(recorded) if recorded else {}
         base = DescriberSettings(**found)
     except (ValueError, TypeError):
         raise InputError(f"{path}: the settings in its metadata are damaged; {remedy}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,7 +14,7 @@ from rrt.errors import InputError
 from rrt.extraction.describer import Describer
 from rrt.extraction.levels import TooSmall
 from rrt.files.jobs import in_order_ahead
-from rrt.files.machine import end_with_parent, usable_cores
+from rrt.files.machine import begin_worker, usable_cores
 from rrt.formats.image_jobs import Job, ReadImage, read_image
 from rrt.progress import bar
 from rrt.store.records import ImageRecord, Skipped
@@ -113,8 +112,7 @@ def _run_workers(plan, parts, num_workers, on_images):
 
 
 def _start(plan, threads):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
-    end_with_parent()
+    begin_worker()
     _worker["plan"], _worker["threads"] = plan, threads
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.extraction.attention import Attention
 from rrt.extraction.lite0.learning import Projection
+from rrt.files.arrays import load_npz
 from rrt.files.atomic import atomic_path, sha256_of_file
 from rrt.store.linear import l2_normalize
 
@@ -66,8 +67,7 @@ def load_projections(path: str | Path) -> Projections:
     if not path.is_file():
         raise InputError(f"{path}: no such file; {_REMEDY}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name], np.float32) for name in file.files}
+        arrays = {name: np.asarray(array, np.float32) for name, array in load_npz(path).items()}
         local = _projection(arrays, "local")
         global_ = _projection(arrays, "global") if "global_mean" in arrays else None
         attention = None

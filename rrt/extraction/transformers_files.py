@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rrt.errors import InputError, first_line
-from rrt.files.atomic import sha256_of_file
+from rrt.files.atomic import parse_json, sha256_of_file
 
 # What is fetched of the hub; weights in other formats are not even downloaded.
 PATTERNS = ["config.json", "preprocessor_config.json", "processor_config.json", "model*.safetensors", "*.index.json"]
@@ -90,7 +89,7 @@ def _normalization(folder: Path) -> tuple[np.float32, np.ndarray, np.ndarray]:
     if not found.is_file():
         raise InputError(f"{path}: no such file; {remedy}")
     try:
-        settings = json.loads(found.read_bytes())
+        settings = parse_json(found.read_bytes())
         settings = settings.get("image_processor", settings)
         factor = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1
         normalize = settings.get("do_normalize", True)

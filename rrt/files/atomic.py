@@ -5,12 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
-from contextlib import contextmanager
+import shutil
+import socket
+import time
+import zlib
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rrt.errors import InputError
+from rrt.errors import InputError, disk_full
 from rrt.progress import read_shown
+
+# What this process writes now: (process, file); a fork writes none of its parent's.
+_writing: set[tuple[int, Path]] = set()
+# Folders that hold no leftovers any more.
+_swept: set[tuple[int, Path]] = set()
+# The second form is that of versions before 0.2, which does not tell whose it is.
+_TEMPORARY = re.compile(r"\.(?:([0-9a-f]{4})-(\d+)-[0-9a-f]{4}|[0-9a-f]{8})\.tmp(\.|$)")
+_HOST = f"{zlib.crc32(socket.gethostname().encode()) & 0xFFFF:04x}"
+# Leftovers whose process cannot be looked up, as those of other machines, go after so many seconds.
+_ABANDONED = 86_400
 
 
 @contextmanager
@@ -18,20 +33,87 @@ def atomic_path(path):
     """Yield a temporary path beside `path`; when the block succeeds the file is flushed to disk and renamed to `path`.
 
     When the block fails (or is interrupted) the temporary file is removed and whatever stood at `path` stays untouched.
-    A process that is killed leaves `<stem>.<random>.tmp<suffix>` behind, which no reader takes for the real file.
-    Missing parent folders are made. The suffix is kept because numpy and matplotlib choose a format by it.
+    A process that is killed leaves the temporary file behind, which no reader takes for the real file, and which the
+    next process that writes into the folder removes. Missing parent folders are made. The suffix is kept because numpy
+    and matplotlib choose a format by it. Raises InputError naming `path` when the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    remove_leftovers(path.parent)
+    temporary = temporary_name(path)
+    ours = os.getpid(), temporary
+    _writing.add(ours)
     try:
         yield temporary
         flush_to_disk(temporary)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        full = no_room(path, error)
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        if full:
+            raise full from None
         raise
+    finally:
+        _writing.discard(ours)
     flush_to_disk(path.parent)
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that tells who writes there: `<stem>.<machine>-<process>-<random>.tmp<suffix>`."""
+    return path.with_name(f"{path.stem}.{_HOST}-{os.getpid()}-{secrets.token_hex(2)}.tmp{path.suffix}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files and folders of processes that were killed; looked for once by each process."""
+    key = os.getpid(), folder
+    if key in _swept:
+        return
+    _swept.add(key)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if (match := _TEMPORARY.search(entry.name)) and _is_abandoned(entry, match[1], int(match[2] or 0)):
+                with suppress(OSError):  # another process removes it, too
+                    shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+
+
+def _is_abandoned(entry, host, process):
+    try:
+        if host != _HOST:
+            return time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is another user's, or its file is gone
+        return False
+    return process == os.getpid() and (process, Path(entry.path)) not in _writing
+
+
+def end_at_once(*_) -> None:
+    """For a worker that is told to end (SIGTERM): nothing half-written is left, and no further job is begun."""
+    for process, path in list(_writing):
+        if process == os.getpid():
+            path.unlink(missing_ok=True)
+    os._exit(143)
+
+
+def no_room(path, error: BaseException) -> InputError | None:
+    """What to tell when an error, of whatever library, came from a full disk; None for others."""
+    reason = disk_full(error)
+    return InputError(f"{path}: {reason}") if reason else None
+
+
+def take_room(path: Path) -> None:
+    """Take the disk's room for a new file that is filled through a memory map, where a full disk kills the process.
+    Raises InputError when there is too little."""
+    with open(path, "r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size or 1)
+        except OSError as error:
+            if full := no_room(path, error):
+                file.close()
+                path.unlink()
+                raise full from None
 
 
 def flush_to_disk(path):
@@ -65,13 +147,22 @@ def write_json(path: Path, value) -> Path:
     return path
 
 
+def parse_json(data: str | bytes):
+    """json.loads, which raises ValueError for a value nested too deeply, too; bytes may begin with a byte order
+    mark."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def read_json(path: Path):
     """The JSON value in a file, or None when the file is not there. Raises InputError when it is damaged."""
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); delete it and run again") from None
 
 

@@ -21,7 +21,7 @@ from urllib3 import Retry
 from urllib3.exceptions import HTTPError, InvalidHeader, ProtocolError
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path, flush_to_disk
+from rrt.files.atomic import atomic_path, flush_to_disk, parse_json
 from rrt.files.locks import locked
 from rrt.files.mirrors import MIRROR, check_address, checked_sums
 from rrt.progress import bar, read_shown
@@ -129,7 +129,7 @@ class _Transfer:
 
     def _known(self):
         try:
-            known = json.loads(self.source.read_bytes())
+            known = parse_json(self.source.read_bytes())
         except (OSError, ValueError):
             known = None
         return known if isinstance(known, dict) else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -12,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 import cv2
 
 from rrt.errors import InputError
+from rrt.files.machine import begin_worker
 from rrt.progress import bar
 
 
@@ -47,6 +47,10 @@ def run_jobs(function, jobs: list, num_workers: int, label: str, unit: str = "im
         raise InputError(
             f"{label}: a worker process died (out of memory?); run again with fewer workers, finished images are kept"
         ) from None
+    except BaseException:  # do not wait for jobs that nobody wants any more
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         shown.close()
@@ -54,9 +58,8 @@ def run_jobs(function, jobs: list, num_workers: int, label: str, unit: str = "im
 
 
 def _start_worker():
-    # One process a core is enough, and the parent alone answers Ctrl-C.
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)  # one process a core is enough
+    begin_worker()
 
 
 def in_order_ahead(function: Callable, items: Iterable, ahead: int, threads: int) -> Iterator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -40,3 +40,25 @@ def locked(path: Path, doing: str, subject: Path | None = None) -> Iterator[tupl
         # Before the release: afterwards it might be the file of the next process.
         path.unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def owned(
+    folder: Path | str, doing: str, name: str = ".lock", subject: Path | None = None
+) -> Iterator[tuple[int, ...]]:
+    """Hold an output folder, which is made when missing, for one run: two would mix their files, or one would be lost.
+
+    Yields what locked() does; InputError `folder: another process is <doing>; wait for it to end` when another run has
+    it. subject: what the message names, the folder where not given. A folder that was made for a run that wrote nothing
+    is removed.
+    """
+    folder = Path(folder)
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(folder / name, doing, subject or folder) as descriptors:
+            yield descriptors
+    finally:
+        if new:
+            with suppress(OSError):  # it holds something now
+                folder.rmdir()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 import re
+import signal
 import threading
 from collections.abc import Iterator
 from multiprocessing import parent_process
 from pathlib import Path
 
 import psutil
+
+from rrt.files.atomic import end_at_once
 
 _GROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
@@ -58,9 +61,17 @@ def end_with_parent(_worker: int | None = None) -> None:
 
     def wait():
         parent.join()
-        os._exit(1)
+        end_at_once()
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def begin_worker() -> None:
+    """Initialiser of a worker process: the parent alone answers Ctrl-C, SIGTERM ends the worker at once without
+    anything half-written, and so does the end of its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_at_once)
+    end_with_parent()
 
 
 def _control_groups() -> Iterator[Path]:

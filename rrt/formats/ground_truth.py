@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import atomic_path, parse_json
 from rrt.files.safe_pickle import safe_load_pickle
 from rrt.formats.ground_truth_mat import load_mat, save_mat
 
@@ -78,12 +78,12 @@ def save_pickle(path, content):
 
 def _load_json(path):
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error}); give the ground truth's .pkl, .json or .mat file"
         ) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({str(error)[:100]}); make or fetch the file again") from None
 
 

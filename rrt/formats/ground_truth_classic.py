@@ -110,7 +110,7 @@ def _query(file):
 def _lines(file):
     """The lines of a file that are not blank."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(
             f"{file}: cannot be read ({error.strerror}); every query needs its good, ok and junk files"

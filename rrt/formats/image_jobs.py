@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.atomic import parse_json
 from rrt.files.images import Box, Unreadable, decode
 from rrt.files.names import ImageNames
 from rrt.formats.ground_truth import load_ground_truth, pixel_box
@@ -59,7 +59,7 @@ def read_query(path: str | Path, box: Box | None = None) -> np.ndarray:
 def read_table(path: str | Path) -> list[Job]:
     """The images of a table: a JSON object {name in the store: path of the file}. Raises InputError naming the file."""
     try:
-        table = json.loads(Path(path).read_text(encoding="utf-8"))
+        table = parse_json(Path(path).read_bytes())
         if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
             raise ValueError("no object of names and files")
     except (OSError, ValueError) as error:

@@ -1,8 +1,6 @@
 """Checkpoints of the reranking transformer: loadable by the published program, and carrying their settings and
 state."""
 
-import pickle
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,8 +44,9 @@ def save_checkpoint(path, model, optimizer=None, settings=None, progress=None, t
     """
     content = {"state": model.state_dict(), "optim": optimizer.state_dict() if optimizer else None}
     content |= {"settings": settings or {}, "progress": progress or {}, "training": training or {}}
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    # Into a file of Python's, whose error says that the disk is full.
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)
     return Path(path)
 
 
@@ -63,7 +62,7 @@ def load_checkpoint(path) -> Checkpoint:
         return Checkpoint(path, *load_safetensors(path))
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # nearly every kind, for damaged files
         # PyTorch's own message here advises to load without the protection.
         kind = "holds objects other than tensors" if "weights_only" in str(error).lower() else "is damaged or truncated"
         raise InputError(f"{path}: {kind}, or is no PyTorch checkpoint at all; copy or train it again") from None
@@ -72,9 +71,12 @@ def load_checkpoint(path) -> Checkpoint:
         raise InputError(
             f"{path}: no network under the key 'state'; expected a checkpoint of experiment.py or a published one"
         )
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    beside = (content.get(name) or {} for name in ("settings", "progress", "training"))
-    return Checkpoint(path, state, content.get("optim"), *beside)
+    state = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    beside = {name: content.get(name) or {} for name in ("settings", "progress", "training")}
+    for name, values in beside.items():
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: its {name} are {type(values).__name__}, no table; copy or train it again")
+    return Checkpoint(path, state, content.get("optim"), **beside)
 
 
 def load_weights(model, checkpoint: Checkpoint) -> None:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from rrt.errors import InputError, first_line
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import atomic_path, parse_json
 
 SAFETENSORS = ".safetensors"
 
@@ -29,7 +29,7 @@ def load_safetensors(path) -> tuple[dict[str, torch.Tensor], None, dict[str, Any
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}
-            settings = json.loads((file.metadata() or {}).get("rrt", "{}"))
+            settings = parse_json((file.metadata() or {}).get("rrt", "{}"))
         if not isinstance(settings, dict) or not isinstance(settings.get("model", {}), dict):
             raise ValueError("its settings are no table")
     except (SafetensorError, ValueError, OSError, RuntimeError) as error:

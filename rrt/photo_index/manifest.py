@@ -16,15 +16,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from rrt.errors import InputError
-from rrt.files import locks
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import atomic_path, parse_json
 from rrt.files.names import same_text
 
 SCHEMA, VERSION = "rrt-photo-index", 1
@@ -90,7 +87,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     """The manifest of an index. Raises InputError when there is none or it is damaged."""
     path = Path(folder) / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{folder}: no index there; make one with tools/search.py build PHOTOS --index {folder}"
@@ -140,18 +137,3 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
 
 def _damaged(path, reason) -> InputError:
     return InputError(f"{path}: damaged ({reason}); delete the folder of the index and build it again")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[tuple[int, ...]]:
-    """Holds the index for changing; yields the descriptors of the lock, for processes that work for this one. A first
-    build that was refused leaves no folder behind. Raises InputError when another process changes the index."""
-    new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with locks.locked(folder / "lock", "changing this index", folder) as descriptors:
-            yield descriptors
-    finally:
-        if new:
-            with suppress(OSError):  # it holds an index now
-                folder.rmdir()

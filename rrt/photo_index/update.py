@@ -21,20 +21,12 @@ from typing import Any
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import atomic_path, parse_json
+from rrt.files.locks import owned
 from rrt.files.machine import usable_cores
 from rrt.files.names import shown
 from rrt.photo_index import extraction
-from rrt.photo_index.manifest import (
-    MANIFEST,
-    PENDING,
-    SKIPPED,
-    Manifest,
-    locked,
-    read_manifest,
-    segment_path,
-    write_manifest,
-)
+from rrt.photo_index.manifest import MANIFEST, PENDING, SKIPPED, Manifest, read_manifest, segment_path, write_manifest
 from rrt.photo_index.scan import Found, hash_new, photographs_folder, scan, scan_list
 from rrt.photo_index.segments import alive_rows, open_segments, wants_merging, warn_of_matchless, write_rows
 from rrt.search.whitening import Whitening, fit_pca_whitening, load_whitening
@@ -92,7 +84,7 @@ def update(folder: str | Path, photos: str, settings: BuildSettings = BuildSetti
         ]
         if others:
             raise InputError(f"{folder}: holds other files ({shown(others[0])}), but no index; give a new folder")
-    with locked(folder) as lock:
+    with owned(folder, "changing this index", "lock") as lock:
         old = _opened(folder, root, settings)
         _remove_leftovers(folder, old)
         before = _described_names(folder, old)
@@ -184,7 +176,7 @@ def _take_pending(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
     """Finishes the extraction that pending.json tells of, if there is one, and takes its segment into the manifest."""
     path = folder / PENDING
     try:
-        pending = json.loads(path.read_text(encoding="ascii"))
+        pending = parse_json(path.read_bytes())
         number, table, seen = pending["number"], pending["table"], pending["seen"]
     except FileNotFoundError:
         return manifest
@@ -311,7 +303,7 @@ def _remove_leftovers(folder: Path, manifest: Manifest) -> None:
         (manifest.whitening or {}).get("file"),
     }
     held = {seen.sha256 for seen in manifest.photographs.values()}
-    for path in [*(folder / "segments").glob("*"), *folder.glob("whitening-*.npz"), *folder.glob("*.tmp.*")]:
+    for path in {*(folder / "segments").glob("*"), *folder.glob("whitening-*.npz"), *folder.glob("*.tmp.*")}:
         if path.name not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in (folder / "thumbnails").glob("*"):
@@ -323,7 +315,7 @@ def _remove_leftovers(folder: Path, manifest: Manifest) -> None:
 
 def _pending_number(folder) -> int:
     try:
-        return int(json.loads((folder / PENDING).read_text(encoding="ascii"))["number"])
+        return int(parse_json((folder / PENDING).read_bytes())["number"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.arrays import load_npz
 from rrt.files.atomic import atomic_path
 from rrt.formats.lists import read_image_list
 from rrt.progress import waiting
@@ -74,11 +75,11 @@ def load_codebook(path) -> Codebook:
     if not path.is_file():
         raise InputError(f"{path}: no such codebook; {MAKE}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            words, seen = file["words"], file.get("seen")
-            origin = {
-                name.removeprefix("origin_"): str(file[name]) for name in file.files if name.startswith("origin_")
-            }
+        arrays = load_npz(path)
+        words, seen = arrays["words"], arrays.get("seen")
+        origin = {
+            name.removeprefix("origin_"): str(array) for name, array in arrays.items() if name.startswith("origin_")
+        }
     except Exception as error:  # zipfile, numpy and struct raise many kinds for a damaged file
         raise InputError(f"{path}: not a codebook ({error}); {MAKE}") from error
     if words.ndim != 2 or not words.size or words.dtype != np.float32 or not np.isfinite(words).all():

@@ -1,13 +1,18 @@
 """A reranker's logits blended with the similarities of the search."""
 
-import json
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 from scipy.special import expit
 
-from rrt.errors import InputError
+from rrt.errors import LARGEST_NUMBER, InputError
+from rrt.files.atomic import parse_json
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -21,10 +26,10 @@ class Fusion:
     temperature: float = 1.0
 
     def __post_init__(self):
-        if not 0 <= self.weight <= 1:
-            raise InputError(f"fusion: lambda={self.weight} must lie in 0..1")
-        if not self.temperature > 0:
-            raise InputError(f"fusion: temperature={self.temperature} must be positive")
+        if not _is_number(self.weight) or not 0 <= self.weight <= 1:
+            raise InputError(f"fusion: lambda={self.weight!r} must lie in 0..1")
+        if not _is_number(self.temperature) or not 0 < self.temperature <= LARGEST_NUMBER:
+            raise InputError(f"fusion: temperature={self.temperature!r} must be positive and finite")
 
     def scores(self, similarities: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """[n], of global similarities [n] and logits [n]."""
@@ -43,8 +48,8 @@ def read_fusion(path, weight: float = 0.0, temperature: float = 1.0) -> Fusion:
     if not path:
         return Fusion(weight, temperature)
     try:
-        chosen = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Fusion(float(chosen["lambda"]), float(chosen["temperature"]))
+        chosen = parse_json(Path(path).read_bytes())
+        return Fusion(chosen["lambda"], chosen["temperature"])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it with tools/tune_fusion.py") from None
     except (ValueError, KeyError, TypeError, OSError) as error:

@@ -5,7 +5,7 @@ Descriptors are float32 rows of unit length, so that the inner product is the co
 
 import numpy as np
 
-from rrt.errors import InputError
+from rrt.errors import LARGEST_COUNT, InputError, check_number
 from rrt.progress import bar
 from rrt.search.whitening import load_whitening
 from rrt.store.checked import as_rows, check_table, refuse_not_finite
@@ -18,8 +18,8 @@ _QUERIES = 1024
 
 
 def _count(k):
-    if int(k) != k or k < 1:
-        raise InputError(f"k={k} neighbours: expected an integer of at least 1")
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= LARGEST_COUNT:
+        raise InputError(f"k={k!r} neighbours: expected an integer of at least 1")
     return int(k)
 
 
@@ -138,8 +138,7 @@ def query_expansion(queries, gallery, k=2, alpha=0.3):
     The mean of the query and of its k nearest gallery rows, each weighted by similarity**alpha (the query's own
     similarity is 1; negative similarities count as 0). Search again with the result.
     """
-    if alpha < 0:
-        raise InputError(f"query expansion with alpha={alpha}: it may not be negative")
+    check_number("aqe_params.alpha", alpha)
     queries = as_rows(queries, "queries")
     gallery = gallery if hasattr(gallery, "shape") else np.asarray(gallery, dtype=np.float32)
     sims, inds = search(gallery, queries, k)

@@ -19,6 +19,7 @@ import scipy.fft
 import torch
 
 from rrt.devices import fastest_type
+from rrt.files.atomic import take_room
 
 KINDS = ("float32", "faiss", "bfloat16", "float16", "int8")
 # Queries multiplied at a time.
@@ -144,6 +145,7 @@ class FirstPass:
         number = np.dtype(np.int8 if self.kind == "int8" else np.int16)
         folder.mkdir(parents=True, exist_ok=True)
         rounded = np.memmap(folder / "first_pass.bin", number, "w+", shape=(count, width))
+        take_room(folder / "first_pass.bin")
 
         def work(part):
             raw = self.rows[part]

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from rrt.errors import InputError, check_count
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import atomic_path, parse_json
+from rrt.files.locks import owned
 from rrt.formats.lists import read_image_list
 from rrt.progress import bar
 from rrt.search.rows import open_rows, summarize_rows
@@ -44,12 +46,13 @@ def prepare_topk_gldv2(
     store_path = data_dir / f"delg_{feature_name}.h5"
     path = data_dir / f"nn_inds_{feature_name}.pkl"
     folder = path.with_name(path.name + ".parts")
-    with Store(store_path) as store:
+    with Store(store_path) as store, ExitStack() as held:
         if not store.global_dim:
             raise InputError(f"{store_path}: holds no global descriptors; import or extract them too")
         store.indices(images.names, images)  # refuses a name that the store lacks
         if len(images) < 2:
             raise InputError(f"{images.path}: one image has no neighbours; at least two are needed")
+        held.enter_context(owned(folder, "searching these neighbours"))
         rows, summary = _read_rows(store, images, whitening, folder, (block, memory_mb, k))
         # Of all descriptors, after whitening: blocks made before and after any number changed do not belong together.
         blocks = _Blocks(
@@ -72,7 +75,7 @@ def prepare_topk_gldv2(
             assert found is not None  # searched above
             table[own] = found
         save_neighbors(path, table, describe_origin(store, images, images), describe_whitening(whitening))
-    shutil.rmtree(folder)
+        shutil.rmtree(folder)
     return path
 
 
@@ -123,7 +126,7 @@ class _Blocks:
         if manifest.exists():
             remedy = f"delete the folder {self.folder} to start again"
             try:
-                difference = first_difference(json.loads(manifest.read_text(encoding="utf-8")), settings)
+                difference = first_difference(parse_json(manifest.read_bytes()), settings)
             except (ValueError, AttributeError):
                 raise InputError(f"{manifest}: damaged; {remedy}") from None
             if difference:

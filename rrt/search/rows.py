@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rrt.files.atomic import take_room
 from rrt.progress import bar
 from rrt.search.whitening import load_whitening
 from rrt.store.checked import refuse_not_finite
@@ -101,6 +102,7 @@ def open_rows(store, images, whitening, folder):
     width = whitening.apply(rows[:1]).shape[1]
     folder.mkdir(parents=True, exist_ok=True)
     table = np.lib.format.open_memmap(folder / "whitened.npy", "w+", np.float32, (len(rows), width))
+    take_room(folder / "whitened.npy")
     for block in rows.shown_blocks("whitening"):
         raw = rows[block]
         refuse_not_finite(store.path, images.names[block], raw)

@@ -5,13 +5,12 @@ it, a published one say, is taken as it is.
 """
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.atomic import sha256_of_file, write_json
+from rrt.files.atomic import parse_json, sha256_of_file, write_json
 from rrt.files.safe_pickle import safe_load_pickle
 from rrt.formats.ground_truth import save_pickle
 
@@ -93,12 +92,12 @@ def _describe_list(store, images) -> dict:
 
 def _read(path: Path) -> dict:
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
+        recorded = parse_json(path.read_bytes())
         for part in ("queries", "gallery"):
             _ = [recorded[part][name] for name in ("count", "names_sha256", "globals_sha256")]
         _ = recorded["table_sha256"], recorded["search"]
         return recorded
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: does not say where the neighbour table comes from ({type(error).__name__}: {str(error)[:80]});"
             " make the table again with tools/prepare_topk_revisited.py or tools/prepare_topk_gldv2.py, or delete this"

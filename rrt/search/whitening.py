@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from rrt.errors import InputError
+from rrt.errors import InputError, check_path
+from rrt.files.arrays import load_npz
 from rrt.files.atomic import atomic_path, sha256_of_file
 from rrt.store.checked import as_rows
 from rrt.store.linear import fixed_signs, l2_normalize, principal_components
@@ -34,7 +35,7 @@ def fit_supervised_whitening(x, dim, labels=None, pairs=None, power=0.5, shrinka
     """
     if (labels is None) == (pairs is None):
         raise ValueError("give labels or pairs")
-    if not (0 <= shrinkage <= 1 and power >= 0 and dim >= 1):
+    if not (0 <= shrinkage <= 1 and 0 <= power < np.inf and dim >= 1):
         raise InputError(
             f"whitening with dim {dim}, power {power} and shrinkage {shrinkage}: dim must be at least 1,"
             " power not negative, shrinkage within 0..1"
@@ -152,11 +153,7 @@ def load_whitening(path):
     if not path.is_file():
         raise InputError(f"{path}: no such file; {remedy}")
     try:
-        if path.suffix == ".safetensors":
-            arrays = load_file(path)
-        else:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in ("mean", "projection")}
+        arrays = load_file(path) if path.suffix == ".safetensors" else load_npz(path, ("mean", "projection"))
         mean, projection = arrays["mean"], arrays["projection"]
     except Exception as error:  # zipfile, numpy and struct raise many kinds for a damaged file
         raise InputError(f"{path}: not a whitening file ({error}); {remedy}") from error
@@ -169,6 +166,7 @@ def load_whitening(path):
 
 def describe_whitening(path):
     """{"whitening": path as text, "whitening_sha256": of its bytes}, or None in both, for a record of what was used."""
+    check_path("whitening", path)
     return {"whitening": str(path) if path else None, "whitening_sha256": sha256_of_file(path) if path else None}
 
 
@@ -180,7 +178,7 @@ def fit_pca_whitening(x, dim, power=0.5):
     directions carry variance.
     """
     x = as_rows(x, "whitening").astype(np.float64)
-    if (dim is not None and dim < 1) or power < 0:
+    if (dim is not None and dim < 1) or not 0 <= power < np.inf:
         raise InputError(f"whitening to {dim} dimensions and power {power}: dim must be at least 1, power not negative")
     mean = x.mean(axis=0)
     centred = x - mean

@@ -6,9 +6,10 @@ from typing import Literal
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.arrays import is_npz, load_npy, load_npz
 from rrt.files.atomic import sha256_of_file
 from rrt.formats.lists import read_image_list
-from rrt.store.importing import image_sizes, import_records, size_of
+from rrt.store.importing import image_sizes, import_records, refuse_zero_global, size_of
 from rrt.store.records import ImageRecord
 from rrt.store.schema import refuse_repeated_names
 
@@ -67,11 +68,7 @@ def open_arrays(path):
 def _load(path: Path, mmap_mode: Literal["r"] | None) -> np.ndarray | dict[str, np.ndarray]:
     """An array, or the arrays of KEYS in an .npz."""
     try:
-        loaded = np.load(path, mmap_mode, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {key: loaded[key] for key in KEYS if key in loaded}
+        return load_npz(path, KEYS) if is_npz(path) else load_npy(path, mmap_mode)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give a .npy, an .npz or a folder of .npy files") from None
     except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file
@@ -177,4 +174,6 @@ def _record(path, arrays, name, row, size):
         "attention": np.ones(end - start),
     }
     local = {key: np.asarray(arrays[key][start:end]) if key in arrays else default for key, default in defaults.items()}
-    return ImageRecord(name, size_of(where, stored_size, size), np.asarray(arrays["global"][row]), **local)
+    global_ = np.asarray(arrays["global"][row])
+    refuse_zero_global(where, global_)
+    return ImageRecord(name, size_of(where, stored_size, size), global_, **local)

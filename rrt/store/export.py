@@ -7,6 +7,7 @@ import numpy as np
 
 from rrt.errors import InputError, check_count
 from rrt.files.atomic import write_bytes
+from rrt.files.locks import owned
 from rrt.formats.delf import LocalFeatures, serialize_datum, serialize_features
 from rrt.progress import bar
 from rrt.store.store import Store
@@ -25,22 +26,23 @@ def export_delg(
     if max_local is not None:
         check_count("max_local", max_local)
     written = present = 0
-    with Store(store_path) as store:
-        stems = _stems(store)
-        for i, stem in enumerate(bar(stems, f"export {store.path.name}", "image")):
-            contents = {}
-            if global_suffix and store.global_dim:
-                contents[global_suffix] = serialize_datum(store.global_descriptors[i])
-            if local_suffix:
-                contents[local_suffix] = _local_file(store.read(i, max_local))
-            for suffix, content in contents.items():
-                path = output / f"{stem}{suffix}"
-                if not overwrite and path.exists():
-                    _refuse_other_content(path, content)
-                    present += 1
-                else:
-                    write_bytes(path, content)
-                    written += 1
+    with owned(output, "writing there"):
+        with Store(store_path) as store:
+            stems = _stems(store)
+            for i, stem in enumerate(bar(stems, f"export {store.path.name}", "image")):
+                contents = {}
+                if global_suffix and store.global_dim:
+                    contents[global_suffix] = serialize_datum(store.global_descriptors[i])
+                if local_suffix:
+                    contents[local_suffix] = _local_file(store.read(i, max_local))
+                for suffix, content in contents.items():
+                    path = output / f"{stem}{suffix}"
+                    if not overwrite and path.exists():
+                        _refuse_other_content(path, content)
+                        present += 1
+                    else:
+                        write_bytes(path, content)
+                        written += 1
     return written, present
 
 

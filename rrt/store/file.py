@@ -37,6 +37,8 @@ def create_file(path):
     # A mapped column must start at a multiple of its type.
     access.set_alignment(1, 64)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    # Nobody else has the file's name yet, and some network file systems have no locks.
+    access.set_file_locking(False, True)
     root, group = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.GROUP_CREATE)
     for properties in (root, group):
         properties.set_obj_track_times(False)
@@ -117,7 +119,6 @@ def write_finished(
     sizes, blocks, the types and compression: as write_columns takes them. skipped: list of Skipped.
     attributes: desc_name, model_sha256, config. codes: BinaryCodes of local descriptors that are bits.
     """
-    remove_leftovers(path)
     if not sizes.names:
         write_skipped(path, skipped)
         raise InputError(
@@ -145,9 +146,3 @@ def remove_parts(store_path):
     for part in folder.glob("part-*"):
         part.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove_leftovers(store_path):
-    """Remove the temporary files of merges that were killed; see atomic_path."""
-    for leftover in store_path.parent.glob(f"{store_path.stem}.????????.tmp{store_path.suffix}"):
-        leftover.unlink(missing_ok=True)

@@ -7,10 +7,12 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.progress import bar
+from rrt.store.records import Skipped
 from rrt.store.schema import COMPRESSIONS
+from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
 from rrt.store.values import LOCAL_DTYPES
-from rrt.store.writer import PartWriter, is_complete, remove_store
+from rrt.store.writer import PartWriter, is_complete, remove_store, writing
 
 # Images a part.
 BLOCK = 256
@@ -42,6 +44,11 @@ def add_arguments(parser):
         choices=COMPRESSIONS,
         help="compress the local descriptors: smaller, slower to read (default: not)",
     )
+    parser.add_argument(
+        "--allow_missing",
+        action="store_true",
+        help="list images without usable descriptors in <output>.skipped.csv instead of stopping",
+    )
     parser.add_argument("--overwrite", action="store_true", help="delete an existing store and its parts first")
 
 
@@ -53,23 +60,50 @@ def image_sizes(names, list_path, image_size):
     return dict.fromkeys(names, tuple(image_size)) if image_size else {}
 
 
-def import_records(output, names, read_record, settings, write_list=None, overwrite=False, **layout):
+def import_records(
+    output, names, read_record, settings, write_list=None, overwrite=False, allow_missing=False, **layout
+):
     """Write the store `output` of the images `names`, read_record(name) -> ImageRecord -> the opened Store.
 
     settings: what shaped the numbers, so that a run that was stopped goes on only with the same. layout: local_dtype,
-    max_local, compression of PartWriter. A finished store is left as it is. The image list is written last.
+    max_local, compression of PartWriter. allow_missing: images whose record cannot be read are listed in
+    <output>.skipped.csv instead of stopping. A finished store is left as it is. The image list is written last.
     """
     output = Path(output)
-    if overwrite:
-        remove_store(output)
-    if not is_complete(output, names, settings, **layout):
-        writer = PartWriter(output, names, settings, BLOCK, **layout)
-        write_missing_parts(writer, names, read_record)
-        writer.merge(desc_name=output.stem.removeprefix("delg_"))
+    with writing(output):
+        if overwrite:
+            remove_store(output)
+        if not is_complete(output, names, settings, **layout):
+            writer = PartWriter(output, names, settings, BLOCK, **layout)
+            write_missing_parts(writer, names, lambda name: _record_or_skipped(read_record, name, allow_missing))
+            writer.merge(desc_name=output.stem.removeprefix("delg_"))
+    skipped = read_skipped(output)
+    if skipped and not allow_missing:
+        raise InputError(
+            f"{output}: an earlier run left out {len(skipped)} images, first '{skipped[0].name}' "
+            f"({skipped[0].reason}); import again with --overwrite, or accept it with --allow_missing"
+        )
     store = Store(output)
     if write_list:
         write_image_list(Path(write_list), store.names, np.full(len(store), UNKNOWN_LABEL), store.image_size)
     return store
+
+
+def _record_or_skipped(read_record, name, allow_missing):
+    try:
+        return read_record(name)
+    except InputError as error:
+        if not allow_missing:
+            raise InputError(f"{error}, or leave such images out with --allow_missing") from None
+        return Skipped(name, str(error))
+
+
+def refuse_zero_global(where, global_):
+    """InputError for a global descriptor of zeros, which has no direction: programs leave one where they failed."""
+    if global_.size and not global_.any():
+        raise InputError(
+            f"{where} has a global descriptor of zeros; describe the image again or take it out of the list"
+        )
 
 
 def write_missing_parts(writer, names, read_record):
@@ -99,4 +133,5 @@ def size_of(where, stored, known):
 
 def describe(store):
     """What the commands print of the store they wrote, or found finished."""
-    return f"{store.path}: {len(store)} images, {store.offsets[-1]} local descriptors"
+    lines = [f"{store.path}: {len(store)} images, {store.offsets[-1]} local descriptors"]
+    return "\n".join(lines + [f"skipped {image.name}: {image.reason}" for image in read_skipped(store.path)])

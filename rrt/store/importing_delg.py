@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.errors import InputError, check_count
+from rrt.errors import InputError, check_count, check_path
 from rrt.files.names import stem_of
 from rrt.formats.delf import LocalFeatures, read_datum, read_features
 from rrt.formats.lists import read_image_list
-from rrt.store.importing import write_missing_parts
+from rrt.store.importing import refuse_zero_global, write_missing_parts
 from rrt.store.records import ImageRecord, Skipped
 from rrt.store.skipped import read_skipped
-from rrt.store.writer import PartWriter, is_complete, remove_store
+from rrt.store.writer import PartWriter, is_complete, remove_store, writing
 
 LISTS = ("train.txt", "test_query.txt", "test_gallery.txt")
 BLOCK = 256  # images a part
@@ -68,6 +68,8 @@ def import_delg(
     damaged are listed in <output>.skipped.csv instead of stopping. Raises InputError; a missing file is found before
     anything is written.
     """
+    check_path("features_dir", features_dir)
+    check_path("output", output)
     data_dir = Path(data_dir)
     features_dir = Path(features_dir or data_dir / f"delg_{feature_name}")
     output = Path(output or data_dir / f"delg_{feature_name}.h5")
@@ -83,17 +85,18 @@ def import_delg(
             f"{file}: no such file, needed for '{image.name}' ({image.where}); {len(missing)} of "
             f"{len(listed)} images lack a file; add them, {LEAVE_OUT}"
         )
-    if overwrite:
-        remove_store(output)
     names = [image.name for image in listed]
     settings = {
         "imported": [suffix for suffix in (global_suffix, local_suffix) if suffix],
         "local_dtype": local_dtype,
         "max_local": max_local,
     }
-    was_there = is_complete(output, names, settings)
-    if not was_there:
-        _write_store(output, listed, missing, settings, allow_missing, feature_name)
+    with writing(output):
+        if overwrite:
+            remove_store(output)
+        was_there = is_complete(output, names, settings)
+        if not was_there:
+            _write_store(output, listed, missing, settings, allow_missing, feature_name)
     skipped = read_skipped(output)
     if skipped and not allow_missing:
         raise InputError(
@@ -145,7 +148,16 @@ def _listing(folder):
 
 def _list_paths(data_dir, lists):
     if lists is not None:
-        return [data_dir / name for name in ([lists] if isinstance(lists, str) else lists)]
+        names = [lists] if isinstance(lists, str) else lists
+        if (
+            not isinstance(names, list | tuple)
+            or not names
+            or not all(isinstance(name, str) and name for name in names)
+        ):
+            raise InputError(
+                f"setting lists={lists!r}: expected an image list in data_dir, or several, as [a.txt, b.txt]"
+            )
+        return [data_dir / name for name in names]
     found = [data_dir / name for name in LISTS if (data_dir / name).exists()]
     if not found:
         raise InputError(f"{data_dir}: none of {', '.join(LISTS)} is there; name the image lists with lists=...")
@@ -198,6 +210,7 @@ def read_image(image, max_local=None):
         if not len(global_):
             # DELG writes one for an image that is too small.
             raise InputError(f"{image.global_file}: holds no global descriptor; extract a larger image")
+        refuse_zero_global(f"{image.global_file}:", global_)
     features = read_features(image.local_file) if image.local_file else _NO_FEATURES
     for file, arrays in (
         (image.global_file, [global_]),

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 # Rows whose length is this near to 1 are kept to the last bit; others are scaled.
 UNIT_TOLERANCE = 1e-3
-# Below the length of every row whose square is not nothing in float32.
-_SHORTEST = 1e-23
+# Squares of rows that float32 can hold, with room for the sum of them.
+_SQUARES = 1e-30, 1e30
 
 
 @dataclass(frozen=True)
@@ -173,16 +173,27 @@ def _strongest(path, record, max_local):
 
 
 def _unit_rows(path, record, name, rows):
-    """The rows [n, D] as they are where all are of unit length, else as float32, those off it scaled; zeros stay."""
-    values = as_float32(rows)
-    squares = np.vecdot(values, values)
-    # NaN is off as well; a row's length is finite exactly when the row is.
+    """The rows [n, D] as they are where all are of unit length, else as float32, those off it scaled; zeros stay. int8
+    rows have a direction alone."""
+    with np.errstate(over="ignore"):
+        values = as_float32(rows)
+        squares = np.vecdot(values, values)
+    # NaN is off as well.
     off = ~(np.abs(squares - 1) <= 2 * UNIT_TOLERANCE)
     if not off.any():
-        return rows
-    if not np.isfinite(squares).all():
+        return values if rows.dtype == np.int8 else rows
+    if ((_SQUARES[0] <= squares) & (squares <= _SQUARES[1]))[off].all():
+        return np.where(off[:, None], l2_normalize(values), values)
+    return _scaled(path, record, name, rows)
+
+
+def _scaled(path, record, name, rows):
+    """Unit rows float32 of any finite ones, however long or short; zeros stay."""
+    rows = rows.astype(np.float64)
+    if not np.isfinite(rows).all():
         raise _not_finite(path, record, name)
-    return np.where(off[:, None], l2_normalize(values, _SHORTEST), values)
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    return l2_normalize(rows / np.where(largest > 0, largest, 1)).astype(np.float32)
 
 
 def _refuse_not_finite_rows(path, records, offsets, name, rows):

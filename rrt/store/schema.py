@@ -23,6 +23,8 @@ import h5py
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.atomic import parse_json
+from rrt.files.hdf5 import find_item, fits_file, open_hdf5, why_unopened
 from rrt.store.binary_codes import BinaryCodes
 from rrt.store.values import LOCAL_DTYPES
 
@@ -31,8 +33,6 @@ PART_SCHEMA = "delg-store-part"
 VERSION = 1
 LOCAL_COLUMNS = ("descriptors", "keypoints", "scales", "attention")
 COMPRESSIONS = ("gzip", "lzf")
-# gzip, the strongest of the compressions, makes at most 1032 bytes of one.
-_LARGEST_EXPANSION = 1032
 EXTRACT = "extract it with delg_extract/extract.py"
 EXTRACT_AGAIN = "make it again with delg_extract/extract.py"
 AGAIN = "make it again with tools/compress_store.py"
@@ -57,8 +57,7 @@ def open_checked(path, schema=SCHEMA):
     Raises InputError naming the file and what is wrong; the caller closes the returned h5py.File.
     """
     with damage_named(path):
-        # A finished store never changes, so it needs no lock, which some network file systems cannot give.
-        file = h5py.File(path, "r", locking=False)
+        file = open_hdf5(path)
         try:
             _check_attributes(path, file, schema)
             _check_datasets(path, file)
@@ -84,8 +83,9 @@ def _why_unreadable(path, error):
         return f"{path}: no such descriptor store; {EXTRACT}"
     if isinstance(error, IsADirectoryError):
         return f"{path}: is a folder, not a descriptor store; give the .h5 file"
-    if isinstance(error, PermissionError):
-        return f"{path}: may not be read; change its permissions"
+    unopened = why_unopened(path, error)
+    if unopened:
+        return unopened
     text = " ".join(str(error).split()) or type(error).__name__
     if "signature not found" in text:
         return f"{path}: not an HDF5 file; give the .h5 file that delg_extract/extract.py wrote"
@@ -105,7 +105,7 @@ def _check_attributes(path, file, schema):
 
 
 def _check_datasets(path, file):
-    found = {name: file.get(name) for name in COLUMNS}
+    found = {name: find_item(file, name) for name in COLUMNS}
     for name, (kinds, axes) in COLUMNS.items():
         dataset = found[name]
         if not isinstance(dataset, h5py.Dataset):
@@ -157,7 +157,7 @@ def read_codes(path, file):
     descriptors = file["local/descriptors"]
     if descriptors.dtype != np.uint8:
         return None
-    found = [file.get(f"local/{name}") for name in CODES]
+    found = [find_item(file, f"local/{name}") for name in CODES]
     if not all(isinstance(each, h5py.Dataset) and each.dtype.kind == "f" and fits_file(each) for each in found):
         raise InputError(
             f"{path}: local descriptors are bits, but /local/{' and /local/'.join(CODES)} do not say of what; {AGAIN}"
@@ -171,11 +171,6 @@ def read_codes(path, file):
     if not (np.isfinite(mean).all() and np.isfinite(axes).all()):
         raise InputError(f"{path}: the mean or the axes of the codes are not finite; {AGAIN}")
     return BinaryCodes(mean, axes)
-
-
-def fits_file(dataset):
-    """False when a dataset claims to be larger than any compression could make it from its file."""
-    return dataset.nbytes <= _LARGEST_EXPANSION * dataset.file.id.get_filesize()
 
 
 def text_array(texts):
@@ -202,7 +197,7 @@ def read_text(file, key):
 def read_config(file):
     """The settings a store was made with, a dict; empty when they cannot be read."""
     try:
-        config = json.loads(read_text(file, "config"))
+        config = parse_json(read_text(file, "config"))
     except ValueError:
         return {}
     return config if isinstance(config, dict) else {}

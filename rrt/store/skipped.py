@@ -19,7 +19,7 @@ def read_skipped(store_path):
     if not path.exists():
         return []
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             return [Skipped(row["name"], row["reason"]) for row in csv.DictReader(file)]
     except (ValueError, KeyError, csv.Error):
         raise InputError(f"{path}: damaged; delete it, or make the store again") from None

@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import SupportsIndex, overload
 
-import h5py
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.hdf5 import open_hdf5
 from rrt.files.names import same_text
 from rrt.store.records import StoredImage, limited, store_text
 from rrt.store.schema import (
@@ -101,7 +101,7 @@ class Store:
     @cached_property
     def names(self) -> list[str]:
         """Paths of the images, as in the image list they were extracted from."""
-        with h5py.File(self.path, "r", locking=False) as file:
+        with open_hdf5(self.path) as file:
             return read_names(self.path, file)
 
     def __enter__(self):
@@ -295,7 +295,7 @@ class Store:
         # cache of unpacked chunks goes with them.
         with damage_named(self.path):
             if self._file is None or self._file_process != os.getpid():
-                self._file, self._file_process = h5py.File(self.path, "r", locking=False), os.getpid()
+                self._file, self._file_process = open_hdf5(self.path), os.getpid()
                 self._datasets = {}
             if name not in self._datasets:
                 self._datasets[name] = dataset(self._file, name)
@@ -337,7 +337,8 @@ def _copy_runs(starts, counts, offsets):
 
 
 def _limited(counts, max_local):
-    if max_local is not None and not (isinstance(max_local, int | np.integer) and max_local >= 0):
+    is_count = isinstance(max_local, int | np.integer) and not isinstance(max_local, bool) and max_local >= 0
+    if max_local is not None and not is_count:
         raise InputError(
             f"max_local is {max_local!r}: expected 0 or more local descriptors of an image"
             " (dataset.max_sequence_len, max_train_local)"

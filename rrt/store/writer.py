@@ -9,12 +9,12 @@ import json
 import re
 from pathlib import Path
 
-import h5py
-
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import atomic_path, parse_json, remove_leftovers
+from rrt.files.hdf5 import open_hdf5
+from rrt.files.locks import owned
 from rrt.progress import bar
-from rrt.store.file import Sizes, create_file, remove_leftovers, remove_parts, write_finished
+from rrt.store.file import Sizes, create_file, remove_parts, write_finished
 from rrt.store.records import (
     ImageRecord,
     Skipped,
@@ -161,7 +161,7 @@ class PartWriter:
                 temporary.write_text(self._identity_text(), encoding="utf-8")
             return
         try:
-            known = json.loads(manifest.read_text(encoding="utf-8"))
+            known = parse_json(manifest.read_bytes())
             settings = known.pop("settings")
         except (ValueError, KeyError, AttributeError, TypeError):
             raise InputError(f"{manifest}: damaged; {remedy}") from None
@@ -196,7 +196,7 @@ class PartWriter:
             path = self._part_path(part)
             with self._open_part(part) as file:
                 sizes.names += read_names(path, file)
-                self.skipped += [Skipped(*entry) for entry in json.loads(read_text(file, "skipped"))]
+                self.skipped += [Skipped(*entry) for entry in parse_json(read_text(file, "skipped"))]
                 sizes.num_local += len(dataset(file, "local/descriptors"))
                 sizes.global_dim = _agreed(path, "global", sizes.global_dim, dataset(file, "global").shape[1])
                 sizes.local_dim = _agreed(path, "local", sizes.local_dim, dataset(file, "local/descriptors").shape[1])
@@ -205,7 +205,7 @@ class PartWriter:
     def _part_columns(self):
         for part in bar(range(self.num_parts), "merging", "part", leave=False):
             # Checked by the survey a moment ago.
-            with h5py.File(self._part_path(part), "r", locking=False) as file:
+            with open_hdf5(self._part_path(part)) as file:
                 yield {name: dataset(file, name)[:] for name in COLUMNS if name != "names"}
 
 
@@ -253,8 +253,8 @@ def _check_request(path, names, local_dtype, max_local, compression):
         raise InputError(f"{path}: local descriptors cannot be kept as {local_dtype}; use {' or '.join(LOCAL_DTYPES)}")
     if compression not in (None, *COMPRESSIONS):
         raise InputError(f"{path}: unknown compression '{compression}'; use {' or '.join(COMPRESSIONS)}, or none")
-    if max_local is not None and max_local < 0:
-        raise InputError(f"{path}: at most {max_local} local descriptors an image; give 0 or more, or no limit")
+    if max_local is not None and (isinstance(max_local, bool) or not isinstance(max_local, int) or max_local < 0):
+        raise InputError(f"{path}: at most {max_local!r} local descriptors an image; give 0 or more, or no limit")
     refuse_repeated_names(path, names)
     for name in names:
         if not name or "\0" in name or not _is_utf8(name):
@@ -303,12 +303,19 @@ def is_complete(store_path, names, settings, local_dtype=None, max_local=None, c
     return True
 
 
+def writing(store_path):
+    """Hold a store for one run that writes it, parts and all; see rrt.files.locks.owned()."""
+    store_path = Path(store_path)
+    return owned(store_path.parent, "writing this store", store_path.name + ".lock", store_path)
+
+
 def remove_store(store_path):
     """Remove a store, its list of skipped images and its parts, as far as they are there (`--overwrite`)."""
     store_path = Path(store_path)
     store_path.unlink(missing_ok=True)
     skipped_path(store_path).unlink(missing_ok=True)
-    remove_leftovers(store_path)
+    if store_path.parent.is_dir():
+        remove_leftovers(store_path.parent)
     remove_parts(store_path)
 
 

@@ -33,18 +33,21 @@ class PlantedSettings:
     )
     max_overlap: float = setting("the same, at most", default=1.0)
     noise: float = setting(
-        "largest length of the random vector added to a unit descriptor before it is normalised again", default=0.6
+        "largest length of the random vector added to a unit descriptor before it is normalised again",
+        default=0.6,
+        ge=0,
     )
     mixing: float = setting(
         "largest weight of another image's descriptor added likewise, which disturbs along the directions in which real"
         " descriptors differ",
         default=0.0,
+        ge=0,
     )
     distractors: float = setting("largest share of a view replaced by descriptors of other images", default=0.3)
     scale_shift: int = setting(
-        "largest shift of all scales of a view, in steps of the image pyramid (half octaves)", default=2
+        "largest shift of all scales of a view, in steps of the image pyramid (half octaves)", default=2, ge=0
     )
-    global_noise: float = setting("like noise, for the global descriptor", default=0.8)
+    global_noise: float = setting("like noise, for the global descriptor", default=0.8, ge=0)
     lookalike: float = setting(
         "probability (per triplet) that positive and negative swap their globals, so that the global tells nothing",
         default=0.4,
@@ -52,6 +55,7 @@ class PlantedSettings:
     hard_negatives: int = setting(
         "a negative is one of this many nearest global neighbours with another label, where neighbours are known",
         default=20,
+        ge=0,
     )
 
     def __post_init__(self):

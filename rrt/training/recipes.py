@@ -1,6 +1,5 @@
 """Recipes of training compared: each trained with several seeds in a process of its own, tabulated and drawn."""
 
-import json
 import os
 import re
 import subprocess
@@ -8,11 +7,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.atomic import write_json
+from rrt.files.atomic import read_json, write_json
 from rrt.files.machine import usable_cores
 from rrt.progress import bar, report_progress
 from rrt.viz.style import MARKERS, save_figure
@@ -53,7 +53,7 @@ def read_recipes(path) -> list[Recipe]:
     shared: dict[str, tuple[str, ...]] = {"all": (), "training": (), "evaluation": ()}
     found: dict[str, list[str]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}); expected lines 'name: settings of experiment.py'"
@@ -105,7 +105,7 @@ def train(recipe: Recipe, seed: int, out: Path, threads: int | None = None, fold
     recipe = recipe.of_fold(fold)
     recorded = folder / "recipe.json"
     wanted = {"settings": list(recipe.settings), "evaluation": list(recipe.evaluation), "seed": seed}
-    if recorded.exists() and json.loads(recorded.read_text(encoding="utf-8")) != wanted:
+    if recorded.exists() and read_json(recorded) != wanted:
         raise InputError(f"{recorded}: trained by another recipe of this name; give another --out, or delete {folder}")
     write_json(recorded, wanted)
     if not (folder / "fusion.json").exists():
@@ -210,8 +210,8 @@ def _mean(found: list[dict]) -> dict:
 def figures(folder: Path) -> dict:
     """Plain figures of one run, in percent: val (reranker alone), val_fused, val_global, test ones where measured; the
     accuracy of pairs at the end, and after how many pairs it first was the published one (None: never)."""
-    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
-    fusion = json.loads((folder / "fusion.json").read_text(encoding="utf-8"))
+    history = _read(folder / "history.json")
+    fusion = _read(folder / "fusion.json")
     found = {"val": fusion["alone_M_map"], "val_fused": fusion["M_map"], "val_global": fusion["global_M_map"]}
     seen, accuracy, planted = curve(folder)
     labelled = seen > planted
@@ -223,8 +223,15 @@ def figures(folder: Path) -> dict:
     for name in ("alone", "fused"):
         path = folder / name / "results.json"
         if path.exists():
-            results = json.loads(path.read_text(encoding="utf-8"))
+            results = _read(path)
             found |= {f"test_{name}": results["RRT"]["M_map"], "test_global": results["global"]["M_map"]}
+    return found
+
+
+def _read(path: Path) -> Any:
+    found = read_json(path)
+    if found is None:
+        raise InputError(f"{path}: no such file; run the recipe again")
     return found
 
 
@@ -234,7 +241,7 @@ def curve(folder: Path) -> tuple[np.ndarray, np.ndarray, int]:
     from rrt.network.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(folder / "last.pt")
-    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    history = _read(folder / "history.json")
     negatives = checkpoint.settings["negatives"]
     pairs = checkpoint.settings["dataset"]["batch_size"] // (2 + negatives) * (1 + negatives)
     rows = np.array([row[:3] for row in checkpoint.progress["curve"]], float).reshape(-1, 3)

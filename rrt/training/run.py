@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rrt.datasets.sets import TestSet, TrainSet, open_train_set
 from rrt.datasets.settings import DatasetSettings
 from rrt.errors import InputError, check_count
 from rrt.files.atomic import sha256_of_file
+from rrt.files.locks import owned
 from rrt.files.machine import usable_cores
 from rrt.network.checkpoint import Checkpoint, check_sizes, load_checkpoint, load_weights
 from rrt.network.late import LATE
@@ -41,7 +43,10 @@ def train_run(settings: ExperimentSettings, log: Callable[[str, float, int], Non
     Everything is opened and checked before training starts. Raises InputError.
     """
     settings = settings.with_recipe()
-    with join_processes(settings.cpu) as processes:
+    with join_processes(settings.cpu) as processes, ExitStack() as held:
+        with processes.agreeing():
+            if processes.is_first:
+                held.enter_context(owned(settings.temp_dir, "training there"))
         with waiting("opening the data"), processes.agreeing():
             data = _open_data(settings)
         lessons = []

@@ -19,7 +19,7 @@ class TrainSettings:
 
     epochs: int = setting(default=15)
     lr: float = setting(default=1e-4)
-    momentum: float = setting(default=0.0)
+    momentum: float = setting(default=0.0, ge=0, lt=1)
     nesterov: bool = setting(default=False)
     weight_decay: float = setting(default=5e-4)
     optim: Literal["adamw", "adam", "sgd"] = setting("adamw | adam | sgd", default="adamw")
@@ -29,7 +29,7 @@ class TrainSettings:
     scheduler_tau: Annotated[tuple[int, ...], Strict(False)] = setting(
         "epochs at which multistep changes the rate", default=(16, 18)
     )
-    scheduler_gamma: float = setting(default=0.1)
+    scheduler_gamma: float = setting(default=0.1, ge=0)
     warmup_steps: int | None = setting(
         "the rate rises from 0 over so many optimiser steps; None: 500 for the warm schedulers, 0 for the others",
         default=None,
@@ -128,20 +128,20 @@ class ExperimentSettings(TrainSettings):
         "published | exact, see rrt.network.pairs.scale_index", default="published"
     )
     max_train_local: int | None = setting(
-        "local descriptors of an image in training; None: dataset.max_sequence_len", default=None
+        "local descriptors of an image in training; None: dataset.max_sequence_len", default=None, ge=0
     )
     min_train_local: int | None = setting(
-        "draw their number between this and max_train_local for every batch", default=None
+        "draw their number between this and max_train_local for every batch", default=None, ge=0
     )
     train_local_apart: bool = setting(
         "draw it for the anchors, as for queries, and once more for the images they are paired with", default=False
     )
-    min_positives: int = setting("images of a landmark from which on it gives anchors", default=5)
+    min_positives: int = setting("images of a landmark from which on it gives anchors", default=5, ge=1)
     negatives: int = setting(
-        "of an anchor in a batch; its images are batch_size / (2 + negatives) anchors with theirs", default=1
+        "of an anchor in a batch; its images are batch_size / (2 + negatives) anchors with theirs", default=1, ge=1
     )
     hard_negatives: int = setting(
-        "draw them from this many of the most similar of other labels; 0: from all candidates", default=0
+        "draw them from this many of the most similar of other labels; 0: from all candidates", default=0, ge=0
     )
     watch_test: _Watched = setting(
         "measured after every epoch, for the log alone. True: the test set; or ground truth files with commas between"

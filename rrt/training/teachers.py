@@ -12,7 +12,6 @@ after the last finished block.
 import hashlib
 import json
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ import numpy as np
 
 from rrt.datasets.sets import TrainSet, neighbors_path
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path, guard_settings
+from rrt.files.arrays import load_npz
+from rrt.files.atomic import atomic_path, guard_settings, parse_json
 from rrt.progress import bar
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
 from rrt.rerankers.build import ConfiguredMethod, all_default_settings, configure
@@ -255,10 +255,9 @@ def _load(path: Path, made_from: dict) -> dict | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            fields = {name: file[name] for name in file.files}
-        if json.loads(str(fields.pop("made_from"))) != json.loads(json.dumps(made_from)):
+        fields = load_npz(path)
+        if parse_json(str(fields.pop("made_from"))) != json.loads(json.dumps(made_from)):
             raise ValueError("made from something else")
         return fields
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile, numpy and zlib raise many kinds for a damaged file
         raise InputError(f"{path}: no scores of a teacher in it ({error}); delete it and run again") from None

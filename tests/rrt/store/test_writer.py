@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from places import HELPERS, ROOT
 
 from rrt.errors import InputError
+from rrt.files.atomic import temporary_name
 from rrt.store.records import Skipped
 from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
@@ -126,7 +127,9 @@ def test_leftovers_of_killed_runs_are_no_parts_and_go_with_the_merge(tmp_path):
     path = tmp_path / "delg_x.h5"
     writer = PartWriter(path, NAMES, SETTINGS, 5)
     (writer.folder / "part-00001.0123abcd.tmp.h5").write_text("half")
-    (tmp_path / "delg_x.0123abcd.tmp.h5").write_text("half")
+    left = temporary_name(path)
+    # No process has such a number.
+    left.with_name(left.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-")).write_text("half")
     (tmp_path / "delg_x.backup.h5").write_text("of the user")
     assert writer.missing_parts() == [0, 1]
     write_parts(writer, records_of(), [0, 1])

@@ -1,0 +1,89 @@
+"""A run that is killed at each change of the file system in turn, in forks of this process, and what the next run makes
+of what is left."""
+
+import os
+import shutil
+import signal
+import sys
+import traceback
+
+# What every change of files and folders comes down to; pathlib, shutil and atomic_path call these by their names.
+OPERATIONS = ("replace", "rename", "unlink", "remove", "mkdir", "rmdir", "fsync", "symlink", "link")
+
+
+def every(operations):
+    """How many operations lie between two kills; with RRT_KILL_EVERY=1 (tools/fault_campaign.py) none is left out."""
+    return int(os.environ.get("RRT_KILL_EVERY") or operations)
+
+
+def forked(work):
+    """Runs ``work`` in a fork -> (exit status, negative for a signal; the text that it returned)."""
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    process = os.fork()
+    if not process:
+        status = 1
+        try:
+            os.close(reading)
+            os.write(writing, str(work() or "").encode())
+            status = 0
+        except BaseException:
+            os.write(writing, traceback.format_exc().encode()[-60_000:])
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        text = pipe.read().decode()
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), text
+
+
+def counting(work, kill_at=None):
+    """What runs ``work`` and returns how many operations it made; before operation ``kill_at``, from 0, it is
+    killed."""
+
+    def run():
+        done = 0
+
+        def counted(operation):
+            def call(*args, **options):
+                nonlocal done
+                if done == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                done += 1
+                return operation(*args, **options)
+
+            return call
+
+        for name in OPERATIONS:
+            setattr(os, name, counted(getattr(os, name)))
+        work()
+        return done
+
+    return run
+
+
+def kill_everywhere(folder, work, state, step):
+    """Kills ``work()``, which changes ``folder``, before each ``step``-th operation, and lets it run again to its end:
+    ``state()`` must then be what it is after a run that was not killed -> the number of kills. Before each run the
+    folder is as it is now."""
+    before = folder.with_name(f"{folder.name}.before")
+    shutil.copytree(folder, before, symlinks=True)
+
+    def fresh():
+        shutil.rmtree(folder)
+        shutil.copytree(before, folder, symlinks=True)
+
+    status, total = forked(counting(work))
+    assert status == 0, total
+    wanted = forked(state)
+    assert wanted[0] == 0, wanted[1]
+    places = range(0, int(total), step)
+    for place in places:
+        fresh()
+        status, text = forked(counting(work, place))
+        assert status == -signal.SIGKILL, (place, text)
+        status, text = forked(work)
+        assert status == 0, f"killed before operation {place} of {total}: {text}"
+        assert forked(state) == wanted, f"killed before operation {place} of {total}"
+    print(f"killed at {len(places)} of {total} operations")
+    return len(places)
