@@ -103,6 +103,16 @@ def no_room(path, error: BaseException) -> InputError | None:
     return InputError(f"{path}: {reason}") if reason else None
 
 
+def check_room(path: Path, size: int) -> None:
+    """InputError when the disk has no room for a file of so many bytes: HDF5 crashes when it closes a file that a full
+    disk has not taken."""
+    free = shutil.disk_usage(path.parent).free
+    if size > free:
+        raise InputError(
+            f"{path}: takes {size:,} bytes, {free:,} are free on the disk; make room or write elsewhere, and run again"
+        )
+
+
 def take_room(path: Path) -> None:
     """Take the disk's room for a new file that is filled through a memory map, where a full disk kills the process.
     Raises InputError when there is too little."""

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import atomic_path, check_room
 from rrt.store.records import offsets_of
 from rrt.store.schema import SCHEMA, VERSION, open_checked, parts_path, read_names, text_array, write_attributes
 from rrt.store.skipped import write_skipped
@@ -126,6 +126,7 @@ def write_finished(
             f"'{skipped[0].name}', {skipped[0].reason}); check the folder the list is read against"
         )
     with atomic_path(path) as temporary:
+        check_room(path, 0 if compression else _size_of(sizes, local_dtype, global_dtype))
         with create_file(temporary) as file:
             write_columns(file, sizes, blocks, local_dtype, compression, global_dtype)
             if codes:
@@ -137,6 +138,12 @@ def write_finished(
             read_names(path, file)
         write_skipped(path, skipped)
     remove_parts(path)
+
+
+def _size_of(sizes, local_dtype, global_dtype):
+    """Bytes of the numbers of an uncompressed store."""
+    local = sizes.num_local * (sizes.local_dim * np.dtype(local_dtype).itemsize + 16)
+    return local + len(sizes.names) * (sizes.global_dim * np.dtype(global_dtype).itemsize + 16)
 
 
 def remove_parts(store_path):

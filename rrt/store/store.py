@@ -337,8 +337,7 @@ def _copy_runs(starts, counts, offsets):
 
 
 def _limited(counts, max_local):
-    is_count = isinstance(max_local, int | np.integer) and not isinstance(max_local, bool) and max_local >= 0
-    if max_local is not None and not is_count:
+    if max_local is not None and (max_local is True or not isinstance(max_local, int | np.integer) or max_local < 0):
         raise InputError(
             f"max_local is {max_local!r}: expected 0 or more local descriptors of an image"
             " (dataset.max_sequence_len, max_train_local)"

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path, parse_json, remove_leftovers
+from rrt.files.atomic import atomic_path, check_room, parse_json, remove_leftovers
 from rrt.files.hdf5 import open_hdf5
 from rrt.files.locks import owned
 from rrt.progress import bar
@@ -111,6 +111,7 @@ class PartWriter:
         columns = packed_columns(self.path, kept, self.local_dtype, self.max_local)
         left_out = [[record.name, record.reason] for record in ordered if isinstance(record, Skipped)]
         with atomic_path(self._part_path(part)) as temporary:
+            check_room(self._part_path(part), sum(column.nbytes for column in columns.values()))
             with create_file(temporary) as file:
                 for name, column in columns.items():
                     file[name] = column

@@ -139,7 +139,7 @@ DAMAGES = {
     "without a name": lambda path: changed(path, ranks_1=np.full((6, 3), 999, np.int32)),
     "do not fit together": lambda path: changed(path, about=about(path, methods=[{}])),
     "no query or no method": lambda path: changed(path, about=about(path, methods=[])),
-    "allow_pickle": lambda path: changed(path, about=np.array([{"code": print}], dtype=object)),
+    "of Python objects": lambda path: changed(path, about=np.array([{"code": print}], dtype=object)),
 }
 
 
