@@ -21,6 +21,15 @@ QUIET_HELP = (
 )
 
 
+# {fronts of a clone: what they are without one}; tools/benchmark.py is in clones alone, and torchrun needs the file.
+_FRONTS = {
+    r"(?:python )?\btools/(?!benchmark\b)(\w+)\.py": r"rrt \1",
+    r"(?:python )?(?<!\d )\bexperiment\.py": "rrt train",
+    r"(?:python )?\bevaluate_revisited\.py": "rrt evaluate",
+    r"(?:python )?\bdelg_extract/(\w+)\.py": r"python -m delg_extract.\1",
+}
+
+
 class _Quiet(argparse.Action):
     """Leaves nothing in the namespace: whoever draws a bar asks rrt.progress."""
 
@@ -52,6 +61,10 @@ class CommandParser(argparse.ArgumentParser):
             of_field = {"type": type(field.default), "default": field.default, "help": meanings[field.name]}
             self.add_argument(f"--{field.name}", **of_field)
 
+    def format_help(self):
+        """argparse's, in the words of the caller."""
+        return as_called(super().format_help())
+
     def parse_args(self, args=None, namespace=None):
         """argparse's; what an earlier command of this process asked for with --quiet is forgotten."""
         set_quiet(False)  # of an earlier command of this process
@@ -80,6 +93,17 @@ def called_as(script: str) -> str:
     """What stands before the arguments of a command whose sys.argv[0] is ``script``: `python tools/NAME.py`, or
     `rrt NAME` as rrt.commands.__main__ leaves it there."""
     return script if script.startswith(("rrt ", "python -m rrt.commands ")) else f"python {shlex.quote(script)}"
+
+
+def as_called(text: str, script: str | None = None) -> str:
+    """Help or an error as people can use it who called `rrt NAME` (``script``, by default sys.argv[0]) and may have no
+    clone: commands, which these texts name as `tools/NAME.py`, are `rrt NAME` in it."""
+    script = sys.argv[0] if script is None else script
+    if called_as(script) != script:
+        return text
+    for front, name in _FRONTS.items():
+        text = re.sub(front, name, text)
+    return text
 
 
 def expand_home(arguments: list[str]) -> list[str]:
@@ -139,7 +163,7 @@ def run_command(main):
         try:
             status = main()
         except (InputError, OSError) as error:
-            print(f"error: {describe_error(error)}", file=sys.stderr)
+            print(as_called(f"error: {describe_error(error)}"), file=sys.stderr)
             sys.exit(1)
         except ModuleNotFoundError as error:
             remedy = describe_missing(error)

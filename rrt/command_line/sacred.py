@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rrt.command_line.parser import QUIET_HELP, called_as, ended_in_a_line, expand_home
+from rrt.command_line.parser import QUIET_HELP, as_called, called_as, ended_in_a_line, expand_home
 from rrt.progress import set_quiet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,7 +132,7 @@ class Command(Ingredient):
         if named:
             lines += ["", "Named configurations, each some settings at once:", f"  {', '.join(named)}"]
         lines += ["", "Options:", *(f"  {option:<32}{meaning}" for option, meaning in _OPTIONS.items())]
-        return "\n".join(lines)
+        return as_called("\n".join(lines), program)
 
 
 def make_experiment(name: str, ingredients: Sequence[Ingredient] = (), uses: Sequence[str] = ()) -> Command:

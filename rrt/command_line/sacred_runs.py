@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from docopt import DocoptExit, docopt
 
-from rrt.command_line.parser import QUIET_HELP, called_as
+from rrt.command_line.parser import QUIET_HELP, as_called, called_as
 from rrt.command_line.plain_settings import SUFFIXES, check_settings, keep_sacred_plain
 from rrt.command_line.records import DefaultRecord, is_mongo_address, mongo_record
 from rrt.command_line.sacred import ROOT, Described, is_first_process
@@ -185,7 +185,7 @@ def run_recorded(experiment, argv):
 
 
 def _exit(message, status=1):
-    print(f"error: {message}", file=sys.stderr)
+    print(as_called(f"error: {message}"), file=sys.stderr)
     sys.exit(status)
 
 

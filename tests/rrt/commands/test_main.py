@@ -9,6 +9,7 @@ import tomllib
 import pytest
 from places import ROOT
 
+from rrt.command_line.parser import as_called
 from rrt.commands.__main__ import COMMANDS, DOORS, main
 from rrt.evaluation.rankings import command_line
 
@@ -88,6 +89,18 @@ def test_a_door_is_the_command_behind_it(monkeypatch, capsys, tmp_path):
         status, printed, _ = call(monkeypatch, capsys, door, "--help")
         assert status == 0 and printed.startswith(f"Usage:\n  rrt {door} [(with UPDATE...)]")
         assert "\n  temp_dir='" in printed and "\n  model.nhead=4 " in printed
+
+
+def test_who_called_rrt_is_told_of_rrt_and_who_called_a_file_of_files(monkeypatch, capsys, tmp_path):
+    _, printed, _ = call(monkeypatch, capsys, "evaluate", "--help")
+    assert "tools/" not in printed and "evaluate_revisited.py" not in printed and "rrt tune_fusion" in printed
+    _, printed, _ = call(monkeypatch, capsys, "match", "--help")
+    assert "rrt match_images jpg/a.jpg" in printed and "python -m delg_extract.match_images" in printed
+    _, _, told = call(monkeypatch, capsys, "search", "info", tmp_path)
+    assert "rrt search build" in told and "tools/" not in told
+    text = "make it with tools/learn_whitening.py; python tools/benchmark.py; torchrun --nproc_per_node 2 experiment.py"
+    assert as_called(text, "rrt x") == text.replace("tools/learn_whitening.py", "rrt learn_whitening")
+    assert as_called(text, "tools/x.py") == text
 
 
 def seconds_of_help(*arguments):
