@@ -87,7 +87,9 @@ def match(
     matches = match_images(*features, geometry=geometry)
     score = scorer.score(*records)
     if isinstance(scorer, RerankMethod):
-        calibration = calibration_of_descriptors(scorer, describer_of(model).identity)
+        # A method that finds nothing to compare has no score that a calibration was fitted on.
+        compared = all(len(record.descriptors) for record in records)
+        calibration = calibration_of_descriptors(scorer, describer_of(model).identity) if compared else None
     else:
         calibration = getattr(scorer, "calibration", None)
     probability = float(calibration(score)) if calibration else None

@@ -1,14 +1,19 @@
 """Images described and compared in one call, whatever form they have."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from photo_folders import draw
 from PIL import Image
 
 import rrt
+from rrt.calibration import Calibration
 from rrt.errors import InputError
 from rrt.extraction.describer import open_describer
 from rrt.formats.image_jobs import read_query
+from rrt.rerankers.shipped import probability_of_pair
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +74,39 @@ def test_a_match_is_drawn(photos, tmp_path):
     assert drawn.width > drawn.height > 200
 
 
+def test_images_without_local_descriptors_have_no_probability(photos, monkeypatch):
+    model = open_describer("lite0")
+    whole = model.describe
+
+    def describe(*given, **more):
+        record = whole(*given, **more)
+        columns = {name: getattr(record, name)[:0] for name in ("descriptors", "keypoints", "scales", "attention")}
+        return replace(record, **columns)
+
+    monkeypatch.setattr(model, "describe", describe)
+    found = rrt.match(photos[1], photos[2], model)
+    assert found.probability is None and found.inliers == 0
+
+
 def test_another_reranker_scores(photos):
     found = rrt.match(photos[1], photos[2], reranker=rrt.rerankers.make_method("geometric", {"device": "cpu"}))
-    assert found.score >= 0 and found.score == int(found.score)
+    assert found.score >= 0 and found.score == int(found.score) and found.probability is None
+
+
+def test_a_probability_is_told_of_calibrated_scores_alone(photos):
+    records = rrt.describe(photos[1:])
+    default = rrt.match(*photos[1:])
+    assert default.probability == probability_of_pair(*records, open_describer("lite0").identity)
+    assert rrt.match(*photos[1:], model=open_describer("lite0", image_size=257)).probability is None
+    torch.manual_seed(0)
+    size = {"num_global_features": 512, "dim_feedforward": 16, "num_encoder_layers": 1}
+    network = rrt.Reranker(rrt.RRT(**size), device="cpu")
+    assert rrt.match(*photos[1:], reranker=network).probability is None
+    scored = network.scored_as()
+    fitted = Calibration("platt", 2.0, 0.5, method=[scored]).as_dict()
+    network = rrt.Reranker(network.model, device="cpu", recorded={"calibrations": [fitted]})
+    found = rrt.match(*photos[1:], reranker=network)
+    assert found.probability == pytest.approx(1 / (1 + np.exp(-2 * found.score - 0.5)))
 
 
 @pytest.mark.parametrize(
