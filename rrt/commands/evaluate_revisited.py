@@ -13,7 +13,6 @@ from rrt.command_line.sacred import add_settings, make_experiment
 from rrt.command_line.settings import described
 from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
 from rrt.evaluation.settings import EvaluationSettings
-from rrt.evaluation.significance import gain_text
 from rrt.files.locks import owned
 from rrt.rerankers.build import all_default_settings
 
@@ -31,6 +30,7 @@ def main(_config, _run):
     is one."""
     from rrt.evaluation.metrics import format_table
     from rrt.evaluation.run import evaluate_run, protocol_text
+    from rrt.evaluation.significance import gain_text
 
     settings = read_settings(EvaluationSettings, _config)
     with owned(settings.temp_dir, "measuring there"):

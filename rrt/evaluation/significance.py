@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import permutation_test
 
 from rrt.evaluation.metrics import ProtocolResult, bootstrap_interval
 from rrt.rerankers.fusion import Fusion
@@ -54,6 +53,8 @@ def randomisation_p(differences: np.ndarray) -> float | None:
     differences = differences[np.isfinite(differences)]
     if not differences.any():
         return None
+    from scipy.stats import permutation_test  # half a second, for which help has no time
+
     found = permutation_test(
         (differences,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0)
     )

@@ -74,16 +74,12 @@ def test_a_match_is_drawn(photos, tmp_path):
     assert drawn.width > drawn.height > 200
 
 
-def test_images_without_local_descriptors_have_no_probability(photos, monkeypatch):
+def test_an_image_without_local_descriptors_has_no_probability(photos, monkeypatch):
     model = open_describer("lite0")
-    whole = model.describe
-
-    def describe(*given, **more):
-        record = whole(*given, **more)
-        columns = {name: getattr(record, name)[:0] for name in ("descriptors", "keypoints", "scales", "attention")}
-        return replace(record, **columns)
-
-    monkeypatch.setattr(model, "describe", describe)
+    whole, empty = model.describe(read_query(photos[1])), model.describe(read_query(photos[2]))
+    columns = {name: getattr(empty, name)[:0] for name in ("descriptors", "keypoints", "scales", "attention")}
+    records = iter([replace(empty, **columns), whole])
+    monkeypatch.setattr(model, "describe", lambda *_: next(records))
     found = rrt.match(photos[1], photos[2], model)
     assert found.probability is None and found.inliers == 0
 

@@ -18,7 +18,9 @@ from rrt.extras import EXTRAS
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 # The examples of docs/backbones.md need more around them: tests/rrt/extraction/test_callable.py.
-WITH_EXAMPLES = [page for page in PAGES if ">>>" in page.read_text() and page.name != "backbones.md"]
+WITH_EXAMPLES = [
+    page for page in PAGES if re.search("^>>> ", page.read_text(), re.MULTILINE) and page.name != "backbones.md"
+]
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text().replace("!!python/name:", ""))
 
 
