@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from rrt.extraction.describer import Describer
+from rrt.extraction.describer import LITE0, Describer
 from rrt.extraction.images import Picture, describe, describer_of, pixels_of
 from rrt.matching.images import BORDER, ImageFeatures, Matches, inner, match_images
 from rrt.rerankers.base import RerankMethod
@@ -77,19 +77,19 @@ def match(
     """Compare two images.
 
     a, b, model: as for ``describe``; reranker: an object with ``score``, as ``Reranker.from_pretrained`` gives (None:
-    plain matching, as `rrt search` does by default); geometry: `affine` or `homography`, of the verification. Raises
-    InputError.
+    of lite0 what `rrt search` takes by default, of other models plain matching); geometry: `affine` or `homography`, of
+    the verification. Raises InputError.
     """
     pixels = pixels_of(a), pixels_of(b)
     records = describe(a, model), describe(b, model)
-    scorer = reranker or make_method(METHOD, SETTINGS[METHOD])
+    describer = describer_of(model)
+    name = METHOD if describer.identity.get("model") == LITE0 else "maxsim"
+    scorer = reranker or make_method(name, SETTINGS[name])
     features = _features(records[0]), _features(records[1])
     matches = match_images(*features, geometry=geometry)
     score = scorer.score(*records)
     if isinstance(scorer, RerankMethod):
-        # A method that finds nothing to compare has no score that a calibration was fitted on.
-        compared = all(len(record.descriptors) for record in records)
-        calibration = calibration_of_descriptors(scorer, describer_of(model).identity) if compared else None
+        calibration = calibration_of_descriptors(scorer, describer.identity)
     else:
         calibration = getattr(scorer, "calibration", None)
     probability = float(calibration(score)) if calibration else None

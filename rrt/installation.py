@@ -12,8 +12,8 @@ from rrt.version import __version__
 
 MODELS = {
     "lite0.onnx": "describes images (docs/models.md)",
-    "rrt_lite0.pt": "reranks by the descriptors of lite0; without it plain matching does",
-    "late_lite0.safetensors": "the same with a smaller network (docs/late.md)",
+    "late_lite0.safetensors": "reranks what lite0 described (docs/late.md)",
+    "rrt_lite0.pt": "the same by the reranking transformer",
 }
 # {what one can do: (packages it needs, the extra that brings what the core lacks)}
 DOORS: dict[str, tuple[tuple[str, ...], str | None]] = {

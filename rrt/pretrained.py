@@ -11,14 +11,14 @@ from rrt.network.checkpoint import KEPT
 from rrt.network.safetensors_file import SAFETENSORS, save_safetensors
 from rrt.rerankers.base import RerankMethod
 from rrt.rerankers.build import make_method
-from rrt.rerankers.shipped import METHOD, SETTINGS
+from rrt.rerankers.shipped import SETTINGS
 
 # {name: its file} of the networks for descriptors of lite0 that may come with the package.
-NETWORKS = {"rrt_lite0": "rrt_lite0.pt", "late_lite0": "late_lite0.safetensors"}
+NETWORKS = {"late_lite0": "late_lite0.safetensors", "rrt_lite0": "rrt_lite0.pt"}
 _MEANINGS = {
     "lite0": "describes images (global 512, local 128), and names the reranker of what it described (docs/models.md)",
-    "rrt_lite0": "the reranking transformer for descriptors of lite0",
     "late_lite0": "the transformer of single images for descriptors of lite0 (docs/late.md)",
+    "rrt_lite0": "the reranking transformer for descriptors of lite0",
 }
 WEIGHTS = f"model{SAFETENSORS}"
 
@@ -38,8 +38,8 @@ class Reranker(network.Reranker):
 
         name: one of ``list_models()``; a checkpoint or a .safetensors file; a folder of ``save_pretrained``; or
         `OWNER/NAME` of the Hugging Face hub, `OWNER/NAME@REVISION`. settings: of ``from_checkpoint`` (device,
-        precision, ...). Raises InputError. Where no network for lite0 is part of the package, `lite0` is its default
-        reranking method, which has the same ``rerank(query, candidates)``.
+        precision, ...). Raises InputError. Where no network for lite0 is part of the package, `lite0` is plain
+        matching, which has the same ``rerank(query, candidates)``.
         """
         known = list_models()
         if str(name) == "lite0":
@@ -48,7 +48,7 @@ class Reranker(network.Reranker):
             return cls.from_checkpoint(shipped(NETWORKS[str(name)]), **settings)
         if str(name) == "lite0":
             device = {"device": settings["device"]} if "device" in settings else {}
-            return make_method(METHOD, SETTINGS[METHOD] | device)
+            return make_method("maxsim", SETTINGS["maxsim"] | device)
         return cls.from_checkpoint(_found(str(name)), **settings)
 
     def save_pretrained(self, folder) -> Path:

@@ -1,7 +1,5 @@
 """Images described and compared in one call, whatever form they have."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,9 +9,11 @@ from PIL import Image
 import rrt
 from rrt.calibration import Calibration
 from rrt.errors import InputError
+from rrt.extraction.callable import CallableDescriber
 from rrt.extraction.describer import open_describer
 from rrt.formats.image_jobs import read_query
-from rrt.rerankers.shipped import probability_of_pair
+from rrt.rerankers import make_method
+from rrt.rerankers.shipped import SETTINGS, probability_of_pair
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +74,12 @@ def test_a_match_is_drawn(photos, tmp_path):
     assert drawn.width > drawn.height > 200
 
 
-def test_an_image_without_local_descriptors_has_no_probability(photos, monkeypatch):
-    model = open_describer("lite0")
-    whole, empty = model.describe(read_query(photos[1])), model.describe(read_query(photos[2]))
-    columns = {name: getattr(empty, name)[:0] for name in ("descriptors", "keypoints", "scales", "attention")}
-    records = iter([replace(empty, **columns), whole])
-    monkeypatch.setattr(model, "describe", lambda *_: next(records))
-    found = rrt.match(photos[1], photos[2], model)
-    assert found.probability is None and found.inliers == 0
+def test_images_of_another_model_are_matched_plainly(photos):
+    colours = CallableDescriber(lambda image: image[::16, ::16].astype(np.float32) + 1, "colours")
+    records = rrt.describe(photos[1:], colours)
+    found = rrt.match(*photos[1:], model=colours)
+    assert found.probability is None
+    assert found.score == pytest.approx(make_method("maxsim", SETTINGS["maxsim"]).score(*records))
 
 
 def test_another_reranker_scores(photos):

@@ -18,6 +18,8 @@ from rrt.network.checkpoint import save_checkpoint
 from rrt.network.late import LATE
 from rrt.network.model import RRT
 from rrt.pretrained import NETWORKS
+from rrt.rerankers import make_method
+from rrt.rerankers.shipped import SETTINGS as SHIPPED
 
 SETTINGS = {"num_global_features": 16, "num_local_features": 8, "dim_feedforward": 16, "num_encoder_layers": 1}
 
@@ -69,13 +71,22 @@ def test_the_shipped_models_are_listed_and_have_a_reranker():
 
 def test_a_network_that_comes_with_the_package_is_taken_by_its_name_and_for_lite0(saved, tmp_path, monkeypatch):
     reranker, folder = saved
-    (tmp_path / "late_lite0.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    monkeypatch.setattr("rrt.pretrained.shipped", lambda name: tmp_path / name)
-    assert list(rrt.list_models()) == ["lite0", "late_lite0"]
-    for name in ("lite0", "late_lite0"):
-        assert rrt.Reranker.from_pretrained(name, device="cpu").checkpoint == tmp_path / "late_lite0.safetensors"
     save_checkpoint(tmp_path / "rrt_lite0.pt", reranker.model, settings={"model": reranker.model.settings})
-    assert rrt.Reranker.from_pretrained("lite0", device="cpu").checkpoint == tmp_path / "rrt_lite0.pt"
+    monkeypatch.setattr("rrt.pretrained.shipped", lambda name: tmp_path / name)
+    assert list(rrt.list_models()) == ["lite0", "rrt_lite0"]
+    for name in ("lite0", "rrt_lite0"):
+        assert rrt.Reranker.from_pretrained(name, device="cpu").checkpoint == tmp_path / "rrt_lite0.pt"
+    (tmp_path / "late_lite0.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    assert rrt.Reranker.from_pretrained("lite0", device="cpu").checkpoint == tmp_path / "late_lite0.safetensors"
+
+
+def test_without_a_network_lite0_is_plain_matching(tmp_path, monkeypatch):
+    monkeypatch.setattr("rrt.pretrained.shipped", lambda name: tmp_path / name)
+    assert rrt.Reranker.from_pretrained("lite0", device="cpu") == make_method(
+        "maxsim", SHIPPED["maxsim"] | {"device": "cpu"}
+    )
+    with pytest.raises(InputError, match="rrt_lite0: no such file"):
+        rrt.Reranker.from_pretrained("rrt_lite0")
 
 
 def test_every_damaged_or_foreign_file_is_one_line(saved, tmp_path):
