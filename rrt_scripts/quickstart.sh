@@ -66,8 +66,6 @@ stage "finding neighbours"
 $py tools/prepare_topk_gldv2.py with data_dir="$train" feature_name=$descriptors
 $py tools/prepare_topk_revisited.py with data_dir="$test" feature_name=$descriptors gnd_name="$gnd"
 
-# What is shown as fused: a little of the global similarity, of which the network has some already.
-blend="lambda=0.1 temperature=1.0"
 settings="dataset.scenes model.RRT dataset.name=$name dataset.desc_name=$descriptors"
 stage "reranking by plain matching, which has learned nothing"
 $py evaluate_revisited.py -F "$log/maxsim" with temp_dir="$log/maxsim" $settings dataset.test_data_dir="$test" \
@@ -78,7 +76,7 @@ $py experiment.py -F "$log" with temp_dir="$log" $settings dataset.train_data_di
     ${TRAINING:-$(sed 's/#.*//' rrt_scripts/recipes/quickstart.txt)}
 
 stage "reranking by the transformer landmarks that it has never seen, and by all that it is to beat on the same candidates"
-measured="dataset.test_gnd_file=$gnd dataset.max_sequence_len=100 $blend baselines=True"
+measured="dataset.test_gnd_file=$gnd dataset.max_sequence_len=100 baselines=True"
 $py evaluate_revisited.py -F "$log" with temp_dir="$log" $settings dataset.test_data_dir="$test" $measured resume="$log/best.pt"
 stage "writing the report"
 $py tools/report.py "$log" "$log/maxsim" --image_dir "$images" --out "$log/report"

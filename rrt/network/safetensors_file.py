@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from rrt.errors import InputError, first_line
-from rrt.files.atomic import atomic_path, parse_json
+from rrt.files.atomic import parse_json, write_bytes
 
 SAFETENSORS = ".safetensors"
 
@@ -18,8 +18,8 @@ SAFETENSORS = ".safetensors"
 def save_safetensors(path, state: dict[str, torch.Tensor], settings: dict[str, Any]) -> Path:
     """Write tensors {name: tensor} and their settings, plain values; the file appears whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", "rrt": json.dumps(settings)})
+    # Not save_file: whatever the umask, only the owner could read what it writes.
+    write_bytes(path, save(tensors, metadata={"format": "pt", "rrt": json.dumps(settings)}))
     return Path(path)
 
 

@@ -42,6 +42,9 @@ def test_what_was_saved_scores_the_same_and_keeps_its_settings(saved, tmp_path):
         assert (loaded.max_local, loaded.binning) == (7, "exact") and isinstance(loaded, rrt.Reranker)
         np.testing.assert_array_equal(loaded.logits(store[0], store[1:]), reranker.logits(store[0], store[1:]))
     assert repr(loaded).startswith("<RRT of 0.0 million weights, ") and "model.safetensors" in repr(loaded)
+    # As any other file: for others to read, unless the umask says otherwise.
+    (folder / "beside").touch()
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "beside").stat().st_mode
 
 
 def test_the_other_kind_of_network_keeps_its_kind(tmp_path):
