@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The calibration of the default of tools/search.py (docs/calibration.md 4): rrt_gld_ckpts/lite0_maxsim.calibration.json.
+# The calibration of plain matching with lite0 (docs/calibration.md 5): rrt_gld_ckpts/lite0_maxsim.calibration.json.
 #   bash rrt_scripts/calibrate_lite0.sh DATA [DATA ...]
 # The folders that rrt_scripts/make_lite0.sh was given, after it has run. The shipped projections have seen most of these photographs, and
 # photographs they have seen score otherwise: eleven landmarks are held out (FOLDS="1 2": twice), and projections learned from the others;
