@@ -4,6 +4,7 @@ import errno
 import re
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 # What libraries count with, and what fits the float32 that descriptors and networks are made of.
 LARGEST_COUNT = 2**63 - 1
@@ -30,7 +31,8 @@ def check_count(name: str, value) -> int:
 
 def check_number(name, value, least=0.0, most=float("inf")):
     """InputError unless the setting is a finite number in least..most that float32 can hold."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not least <= value <= min(most, LARGEST_NUMBER):
+    number: Any = value
+    if not isinstance(value, Real) or isinstance(value, bool) or not least <= number <= min(most, LARGEST_NUMBER):
         bounds = f"of at least {least:g}" if most == float("inf") else f"in {least:g}..{most:g}"
         raise InputError(f"setting {name}={value!r}: expected a number {bounds}")
 
@@ -38,7 +40,7 @@ def check_number(name, value, least=0.0, most=float("inf")):
 def disk_full(error: BaseException | None) -> str | None:
     """What is full and the remedy, when an error of whatever library came from a full disk; None for others."""
     while error is not None:
-        numbers = {error.errno} if isinstance(error, OSError) else set()
+        numbers = {error.errno or 0} if isinstance(error, OSError) else set()
         # HDF5 and Rust say it in words alone.
         numbers |= {int(number) for number in re.findall(r"(?:errno = |os error |Errno )(\d+)", str(error))}
         if re.search(r"\d+ requested and \d+ written", str(error)):  # NumPy

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
 
@@ -60,7 +61,7 @@ class _Lines(tqdm):
 
     def display(self, msg=None, pos=None):
         if msg is None:
-            told = self.format_dict | {"ncols": None}
+            told: dict[str, Any] = {**self.format_dict, "ncols": None}
             if not told["bar_format"]:
                 rest = "{n_fmt}{unit}" if not self.total else "{percentage:.0f} %, {n_fmt} of {total_fmt}{unit}"
                 told["bar_format"] = "{desc}: " + rest + " [{elapsed}" + ("<{remaining}]" if self.total else "]")
@@ -75,7 +76,8 @@ class _Lines(tqdm):
     def close(self):
         if not self.disable:
             self.disable = True
-            self._decr_instances(self)
+            # What closing does beside printing the bar once more.
+            self._decr_instances(self)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import h5py
 
@@ -72,7 +72,7 @@ def find_item(file: Any, name: str) -> Any:
             return None
         if not isinstance(link, h5py.HardLink):
             raise InputError(f"{file.file.filename}: /{name} is a link to elsewhere; {_COPY}")
-        item = item[part]
+        item = cast(Any, item)[part]
     return own_numbers(item)
 
 
