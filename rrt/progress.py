@@ -59,6 +59,8 @@ def bar(items=None, what="", unit="it", total=None, *, passing=False, shown=True
 class _Lines(tqdm):
     """A bar in a log: a line now and then, without a picture of the bar, and none at the end."""
 
+    last_told = 0.0
+
     def display(self, msg=None, pos=None):
         if msg is None:
             told: dict[str, Any] = {**self.format_dict, "ncols": None}
@@ -72,6 +74,13 @@ class _Lines(tqdm):
 
     def clear(self, nolock=False):
         pass
+
+    def refresh(self, nolock=False, lock_args=None):
+        """Nothing between two lines, however often what stands behind the bar changes."""
+        now = self._time()
+        if now - max(self.last_told, self.start_t) >= LINES_EVERY:
+            self.last_told = now
+            super().refresh(nolock, lock_args)
 
     def close(self):
         if not self.disable:

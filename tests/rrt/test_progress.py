@@ -210,3 +210,12 @@ def test_the_bytes_of_a_file_are_the_same_with_a_bar(tmp_path, terminal):
     with open(tmp_path / "a", "rb") as file, redirect_stderr(terminal):
         assert [len(data) for data in progress.read_shown(file, "a", chunk=1000)] == [1000, 280]
     assert sha256_of_file(tmp_path / "a") == hashlib.sha256(bytes(range(256)) * 5).hexdigest()
+
+
+def test_what_changes_behind_the_bar_makes_no_lines_in_a_log(capsys):
+    with progress.bar(what="files", unit="file", total=3) as shown:
+        for number in range(3):
+            shown.set_postfix_str(f"file {number}")
+            shown.refresh()
+            shown.update()
+    assert capsys.readouterr().err == ""
