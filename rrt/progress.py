@@ -77,6 +77,8 @@ class _Lines(tqdm):
 
     def refresh(self, nolock=False, lock_args=None):
         """Nothing between two lines, however often what stands behind the bar changes."""
+        if self.disable:
+            return
         now = self._time()
         if now - max(self.last_told, self.start_t) >= LINES_EVERY:
             self.last_told = now
