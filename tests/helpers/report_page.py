@@ -2,7 +2,7 @@
 
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from urllib.parse import unquote
 
@@ -93,7 +93,7 @@ def make_hostile_report(root):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "rrt.report.pair", SimpleNamespace(write_pair=write_pair))
         patch.setattr("rrt.report.pairs._reranker", lambda *args: None)
-        patch.setattr("rrt.store.store.Store", lambda path: contextmanager(lambda: iter([None]))())
+        patch.setattr("rrt.store.store.Store", lambda path: nullcontext(SimpleNamespace(path=path)))
         report.make_report(
             [root / "rrt", root / "more"], root / "out", root / "pictures", pairs=[f"{queries[0]}:{gallery[best]}"]
         )
