@@ -108,7 +108,8 @@ def make_report(
 def _own_folder(out):
     """The report's folder; InputError for one that holds other things, which a report would mix with."""
     out = Path(out)
-    if out.is_dir() and any(out.iterdir()) and not (out / MARK).exists():
+    # .lock is that of this run (rrt.files.locks.owned).
+    if out.is_dir() and {path.name for path in out.iterdir()} - {".lock"} and not (out / MARK).exists():
         raise InputError(f"{out}: holds files that are no report's; give --out an empty or a new folder")
     write_bytes(out / MARK, (json.dumps({"schema": "rrt-report", "version": 1}) + "\n").encode())
     return out
