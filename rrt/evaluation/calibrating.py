@@ -26,7 +26,7 @@ from rrt.rerankers.chain import reorder, stages_of
 from rrt.search.exact import search
 from rrt.search.whitening import Whitening
 from rrt.store.store import Store
-from rrt.viz.style import save_figure
+from rrt.viz.style import LINE_STYLES, MARKERS, save_figure
 
 BINS = 15
 KINDS = ("platt", "isotonic")
@@ -225,13 +225,15 @@ def draw_reliability(path: str | Path, curves: dict[str, np.ndarray], right: np.
     figure = Figure(figsize=(6, 7), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     above.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=0.9, label="as it should be")
-    for marker, (label, probabilities) in zip("os^v", curves.items()):
+    for number, (label, probabilities) in enumerate(curves.items()):
+        style = LINE_STYLES[number % len(LINE_STYLES)]
         bins = bins_of(probabilities)
         points = [[probabilities[part].mean(), right[part].mean()] for part in bins]
         error = expected_calibration_error(probabilities, right)
-        above.plot(*np.transpose(points), marker=marker, label=f"{label} (error {error:.3f})")
-        below.hist(probabilities, np.linspace(0, 1, 41), histtype="step")
-    above.set(ylabel="share of right pairs", xlim=(0, 1), ylim=(0, 1))
+        marks = {"marker": MARKERS[number], "linestyle": style, "label": f"{label} (error {error:.3f})"}
+        above.plot(*np.transpose(points), **marks)
+        below.hist(probabilities, np.linspace(0, 1, 41), histtype="step", linestyle=style)
+    above.set(xlabel="mean probability of a bin", ylabel="share of right pairs", xlim=(0, 1), ylim=(0, 1))
     above.legend(frameon=False, fontsize=8, loc="upper left")
     below.set(xlabel="probability of the pair", ylabel="pairs", yscale="log")
     for axis in (above, below):

@@ -58,6 +58,26 @@ def comparison(path, monkeypatch):
     draw(rows, path, "ms_per_query", "milliseconds a query")
 
 
+def tokens(path, monkeypatch):
+    from rrt.evaluation.token_costs import draw_tokens
+
+    families = {f"family {i}": {count: f"{i}:{count}" for count in (10, 30, 100)} for i in range(6)}
+    rows = [
+        {"method": f"{i}:{count}", "map": {"medium": 50.0 + i + count / 20}, "ms_per_query": count * (i + 1.0)}
+        for i in range(6)
+        for count in (10, 30, 100)
+    ]
+    draw_tokens({"families": families, "rows": [{"method": "global", "map": {"medium": 48.0}}, *rows]}, path)
+
+
+def reliability(path, monkeypatch):
+    from rrt.evaluation.calibrating import draw_reliability
+
+    probabilities = np.linspace(0.01, 0.99, 200)
+    right = np.random.default_rng(3).random(200) < probabilities
+    draw_reliability(path, {"one": probabilities, "two": probabilities**2, "three": np.sqrt(probabilities)}, right)
+
+
 def recipes(path, monkeypatch):
     from rrt.training import recipes as compared
 
@@ -115,6 +135,8 @@ MAKERS = {
     "rrt/training/log.py": [curves_of_rrt, curves_of_rrt_without_a_watched_set],
     "delg_extract/training/log.py": [curves_of_delg],
     "rrt/evaluation/comparison.py": [comparison],
+    "rrt/evaluation/token_costs.py": [tokens],
+    "rrt/evaluation/calibrating.py": [reliability],
     "rrt/training/recipes.py": [recipes],
     "delg_extract/show_attention.py": [attention_of_delg],
     "rrt/viz/two_images.py": [matches_of_images],
