@@ -13,6 +13,7 @@ from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
+from rrt.network.networks import make_network
 from rrt.search.exact import search
 from rrt.search.table import describe_origin, save_neighbors
 from rrt.store.records import ImageRecord
@@ -38,6 +39,19 @@ def small_network(**settings) -> RRT:
     """A network of global descriptors of 12 and local ones of 16 dimensions, the same random weights each time."""
     torch.manual_seed(0)
     return RRT(12, 16, **{"dim_feedforward": 24, "num_encoder_layers": 3} | settings).eval()
+
+
+def save_late(folder, **settings):
+    """late.pt in the folder, a LATE of the same sizes whose weights and constants all matter -> its path."""
+    torch.manual_seed(1)
+    sizes = {"kind": "LATE", "num_global_features": 12, "num_local_features": 16, "dim_feedforward": 24}
+    made = make_network(sizes | settings)
+    with torch.no_grad():
+        for parameter in (*made.parameters(), made.constants):
+            parameter.add_(0.3 * torch.rand_like(parameter))
+        made.log_temperature.fill_(0.01)
+    settings = {"model": made.settings, "max_sequence_len": 7, "scale_binning": "exact"}
+    return save_checkpoint(folder / "late.pt", made, settings=settings)
 
 
 def make_world(

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 from builders import make_store
+from reranking import save_late
 
 from rrt.errors import InputError
 from rrt.network.checkpoint import save_checkpoint, strip_checkpoint
@@ -14,7 +14,6 @@ from rrt.rerankers.build import make_chain
 from rrt.rerankers.late import Late
 from rrt.rerankers.transformer import Transformer
 
-NETWORK = {"kind": "LATE", "num_global_features": 12, "num_local_features": 16, "dim_feedforward": 24}
 COUNTS = [9, 0, 4, 4, 1, 12]
 
 
@@ -24,23 +23,12 @@ def space(tmp_path_factory):
     return SearchSpace(store, np.array([0, 1]), np.arange(6))
 
 
-def saved(folder, **settings):
-    torch.manual_seed(1)
-    made = make_network(NETWORK | settings)
-    with torch.no_grad():
-        for parameter in (*made.parameters(), made.constants):
-            parameter.add_(0.3 * torch.rand_like(parameter))
-        made.log_temperature.fill_(0.01)
-    settings = {"model": made.settings, "max_sequence_len": 7, "scale_binning": "exact"}
-    return save_checkpoint(folder / "late.pt", made, settings=settings)
-
-
 @pytest.mark.parametrize(
     "settings",
     [{}, {"vectors": False, "symmetric": False}, {"positions": False, "weight_range": 0.0, "num_encoder_layers": 1}],
 )
 def test_it_scores_as_the_network_does(space, tmp_path, settings):
-    checkpoint = saved(tmp_path, **settings)
+    checkpoint = save_late(tmp_path, **settings)
     plain = strip_checkpoint(checkpoint, tmp_path / "late.safetensors")
     shortlists = [Shortlist(query, np.arange(6), np.zeros(6, np.float32)) for query in (0, 1)]
     expected = Transformer(Reranker.from_checkpoint(checkpoint, device="cpu")).scores(space, shortlists)
@@ -59,6 +47,6 @@ def test_files_of_anything_else_are_one_line(space, tmp_path):
     for file in (rrt_file, tmp_path / "text.safetensors", tmp_path / "nothing.safetensors"):
         with pytest.raises(InputError, match=rf"{file.name}: no model.LATE .*strip_checkpoint"):
             make_chain("late", {"late": {"model": str(file)}}).prepare(space)
-    plain = strip_checkpoint(saved(tmp_path, num_global_features=9), tmp_path / "late.safetensors")
+    plain = strip_checkpoint(save_late(tmp_path, num_global_features=9), tmp_path / "late.safetensors")
     with pytest.raises(InputError, match="global descriptors have 12 dimensions, .*late.safetensors was trained on 9"):
         Late(model=str(plain)).prepare(space)

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from builders import make_records, make_store
+from reranking import save_late
 
 from rrt.errors import InputError
+from rrt.network.checkpoint import strip_checkpoint
 from rrt.rerankers import METHODS, make_chain, make_method
 from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.codebook import train_codebook
@@ -22,6 +24,10 @@ def method_of(name, store):
         path = store.path.with_name("words.npz")
         train_codebook(store, 4).save(path)
         return make_method(name, {"codebook": str(path)})
+    if name == "late":  # the network that comes with the package is of larger descriptors
+        path = store.path.with_name("late.safetensors")
+        checkpoint = save_late(path.parent, num_global_features=store.global_dim, num_local_features=store.local_dim)
+        return make_method(name, {"model": str(strip_checkpoint(checkpoint, path))})
     return make_chain(name)
 
 
