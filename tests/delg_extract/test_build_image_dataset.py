@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from commands import error_of, files_below, kill_tool_when
+from commands import error_of, files_below, kill_tool_when, usage_error_of
 from delg_golden import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
@@ -345,8 +345,10 @@ def test_wrong_input_is_named_in_one_line(own_set, monkeypatch, capsys):
     fails("--num_shards", 0, part="--num_shards 0: give a whole number from 1 to 99999")
     fails("--num_workers", 0, part="--num_workers 0")
     fails("--seed", -1, part="--seed -1")
-    for size in (0, 1, "nan"):
+    for size in (0, 1):
         fails("--validation_split_size", size, part="above 0 and below 1")
+    not_a_number = own_flags(own_set, "--validation_split_size", "nan")
+    assert "--validation_split_size: 'nan' is no finite" in usage_error_of(main, not_a_number, monkeypatch, capsys)
     fails("--train_directory", "", part="both empty")
     fails("--train_directory", own_set / "nowhere", part="nowhere: no .jpg files there; give --train_directory")
     fails("--test_directory", own_set / "nowhere/*", part="nowhere/*: no .jpg files there; give --test_directory")

@@ -313,7 +313,9 @@ def test_a_folder_that_is_there_is_kept_unless_it_is_a_saved_model_that_may_be_r
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serving, "save_serving", fail)
-        assert "No space left" in error_of(main, [*arguments, "--overwrite"], monkeypatch, capsys)
+        assert "no room is left on the disk; make room" in error_of(
+            main, [*arguments, "--overwrite"], monkeypatch, capsys
+        )
     assert files_below(tmp_path) == ["m", "m/saved_model.pb", "m/thesis.txt"]
     run_export(monkeypatch, *arguments, "--overwrite")
     assert (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from commands import assert_one_line_error, files_below, run_tool
+from commands import assert_one_line_error, files_below, run_tool, usage_error_of
 from delf_files import write_features
 from PIL import Image
 from warped_images import WARP, features, moved, record, textured
@@ -319,7 +319,7 @@ def test_images_that_do_not_match_are_an_answer(run, folder):
 # ---- wrong input -----------------------------------------------------------------------------------------------------
 
 
-def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tmp_path):
+def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tmp_path, monkeypatch, capsys):
     cut = tmp_path / "cut.png"
     cut.write_bytes((folder / "one.png").read_bytes()[:3000])
     (tmp_path / "empty.png").touch()
@@ -362,16 +362,19 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(run, folder, tm
         (("one.png", "warped.png", "--output", tmp_path / "match"), "match: an image of unknown kind"),
         (("one.png", "warped.png", *model, "--max_features", 0), "--max_features 0"),
         (("one.png", "warped.png", *model, "--scales", 1, -2), "--scales 1.0 -2.0"),
-        (("one.png", "warped.png", *model, "--scales", "nan"), "--scales nan"),
         (("one.png", "warped.png", *model, "--max_image_size", 0), "--max_image_size 0"),
         (("one.png", "warped.png", *model, "--ratio", 0), "--ratio 0.0"),
-        (("one.png", "warped.png", *model, "--residual", "nan"), "--residual nan"),
+        (("one.png", "warped.png", *model, "--residual", 0), "--residual 0.0"),
         (("one.png", "warped.png", *model, "--border", 0.5), "--border 0.5"),
     ):
         with pytest.raises(InputError) as raised:
             run("--output", tmp_path / "out.png", *arguments)
         assert words in str(raised.value)
         assert files_below(tmp_path) == before, words
+    for option in ("--scales", "--residual"):
+        arguments = [folder / "one.png", folder / "warped.png", *model, "--output", tmp_path / "out.png", option, "nan"]
+        assert f"{option}: 'nan' is no finite number" in usage_error_of(main, arguments, monkeypatch, capsys)
+        assert files_below(tmp_path) == before
 
 
 def test_the_command_ends_with_one_line_and_status_1(folder):

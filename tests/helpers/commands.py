@@ -70,6 +70,16 @@ def error_of(main, arguments, monkeypatch, capsys):
     return lines[0]
 
 
+def usage_error_of(main, arguments, monkeypatch, capsys):
+    """What a command's `main` says of arguments that its parser refuses, in this process: the line under the usage."""
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    usage, line = capsys.readouterr().err.strip().rsplit("\n", 1)
+    assert ended.value.code == 2 and usage.startswith("usage: ") and line.startswith("command: error: "), arguments
+    return line
+
+
 def kill_tool_when(happened, *arguments, cwd=ROOT, patience=120):
     """Starts `python arguments...` and ends it with SIGKILL as soon as `happened()` is true, within `patience` seconds;
     it must still be running then."""

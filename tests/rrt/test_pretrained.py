@@ -118,7 +118,9 @@ def test_every_damaged_or_foreign_file_is_one_line(saved, tmp_path):
         ("../x", "no such file or folder"),
     ],
 )
-def test_a_name_of_nothing_is_refused(name, said):
+def test_a_name_of_nothing_is_refused(name, said, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # whatever lies beside the folder that the tests run in
     with pytest.raises(InputError, match=said):
         rrt.Reranker.from_pretrained(name)
 

@@ -10,10 +10,10 @@ from reranking import NETWORK, make_dataset
 
 from rrt.command_line.sacred import run_sacred
 from rrt.commands import compare_recipes
-from rrt.commands.prepare_topk_gldv2 import prepare_topk_gldv2
-from rrt.commands.prepare_topk_revisited import prepare_topk_revisited
 from rrt.datasets.split import split_in_folds
 from rrt.errors import InputError
+from rrt.evaluation.global_search import prepare_topk_revisited
+from rrt.search.neighbors import prepare_topk_gldv2
 from rrt.training import recipes as module
 from rrt.training.recipes import curve, figures, read_recipes, run, table
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import make_records, unit_rows
-from commands import error_of, files_below
+from commands import error_of, files_below, usage_error_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -276,7 +276,7 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(folder, monkeyp
         ({"num_workers": 0}, "--num_workers 0"),
         ({"max_features": 0}, "--max_features 0"),
         ({"border": 0.5}, "--border 0.5"),
-        ({"residual": "nan"}, "--residual nan"),
+        ({"residual": 0}, "--residual 0.0"),
         ({"ratio": 0}, "--ratio 0.0"),
         ({"store": folder / "none.h5"}, "none.h5"),
         ({"store": folder / "cut.h5"}, "cut.h5"),
@@ -290,3 +290,6 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_written(folder, monkeyp
     ):
         assert words in error_of(main, arguments(folder, **changed), monkeypatch, capsys), changed
         assert files_below(folder) == before, changed
+    not_a_number = arguments(folder, residual="nan")
+    assert "--residual: 'nan' is no finite number" in usage_error_of(main, not_a_number, monkeypatch, capsys)
+    assert files_below(folder) == before
