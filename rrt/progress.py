@@ -79,7 +79,7 @@ class _Lines(tqdm):
         """Nothing between two lines, however often what stands behind the bar changes."""
         if self.disable:
             return
-        now = self._time()
+        now = self._time()  # pyright: ignore[reportAttributeAccessIssue]
         if now - max(self.last_told, self.start_t) >= LINES_EVERY:
             self.last_told = now
             super().refresh(nolock, lock_args)
