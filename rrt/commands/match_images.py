@@ -68,5 +68,5 @@ def main() -> int:
     print(save_matches(args.output, pixels, images, matches, args.geometry))
     probability = probability_of_pair(described[0], described[1], model.identity)
     if probability is not None:
-        print(f"probability {probability:.2f} that both show the same, by plain matching (docs/calibration.md)")
+        print(f"probability {probability:.2f} that both show the same, as a search says it (docs/calibration.md)")
     return 0

@@ -157,7 +157,7 @@ def _explain(store, query, candidate, image_dir, reranker, geometric, box, groun
     if truth and (grade := grade_of(truth, *names)):
         numbers["ground truth"] = grade
     if (probability := probability_of_pair(store[indices[0]], store[indices[1]], store.config)) is not None:
-        numbers["probability by plain matching"] = probability
+        numbers["probability by search"] = probability
     found, explains = None, None
     if geometric:
         method = geometric if isinstance(geometric, Geometric) else Geometric()
