@@ -323,3 +323,12 @@ class TestMistakes:
                 refused += 1
                 assert str(error).startswith(str(tmp_path)) and "\n" not in str(error) and len(str(error)) < 1000, error
         assert 0 < refused <= 150
+
+
+def test_a_byte_order_mark_of_an_editor_is_no_part_of_a_configuration(tmp_path):
+    text = 'model_path: "m"\nimage_scales: 1.0\ndelf_local_config { use_pca: false }\n'
+    path, read = tmp_path / "c.pbtxt", []
+    for encoding in ("utf-8", "utf-8-sig"):
+        path.write_text(text, encoding=encoding)
+        read.append(read_delf_config(path))
+    assert repr(read[0]) == repr(read[1])

@@ -132,3 +132,8 @@ def test_the_published_lists_are_read_whole(shared_data, dataset, queries, galle
     folder = shared_data / "revisited" / dataset
     assert len(read_image_list(folder / "test_query.txt")) == queries
     assert len(read_image_list(folder / "test_gallery.txt")) == gallery
+
+
+def test_a_byte_order_mark_of_an_editor_is_no_part_of_the_first_name(tmp_path):
+    (tmp_path / "marked.txt").write_text("a.jpg,0,4,3\nb.jpg,1,4,3\n", encoding="utf-8-sig")
+    assert list(read_image_list(tmp_path / "marked.txt").names) == ["a.jpg", "b.jpg"]
