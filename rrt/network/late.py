@@ -27,12 +27,8 @@ from torch import nn
 from rrt.errors import InputError
 from rrt.network.attention import Packing
 from rrt.network.model import NUM_SCALES, Encoder, Linear, check_architecture
-from rrt.network.pairs import ImageBatch
+from rrt.network.pairs import LOGIT_GAIN, POSITION_PERIODS, ImageBatch
 
-# Of the Fourier features of positions, periods in units of the spread of an image's keypoints.
-_PERIODS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
-# Temperature and bias are single numbers that must travel further than a weight at the same learning rate.
-_GAIN = 50.0
 # Lengths of the embeddings of scale and position beside descriptors of length 1.
 _EMBEDDING = 0.3
 
@@ -111,7 +107,7 @@ class LATE(nn.Module):
             raise InputError("model.vectors=False model.weight_range=0: then there is nothing to learn")
         self.remap = nn.Linear(num_global_features, dim)
         self.scale_encoder = nn.Embedding(NUM_SCALES, dim)
-        self.position_encoder = nn.Linear(4 * len(_PERIODS), dim) if positions else None
+        self.position_encoder = nn.Linear(4 * len(POSITION_PERIODS), dim) if positions else None
         self.encoder = Encoder(
             num_encoder_layers,
             dim,
@@ -126,7 +122,7 @@ class LATE(nn.Module):
                 nn.init.xavier_uniform_(parameter)
         nn.init.normal_(self.scale_encoder.weight, std=_EMBEDDING / math.sqrt(dim))
         if self.position_encoder:
-            nn.init.normal_(self.position_encoder.weight, std=_EMBEDDING / math.sqrt(dim * 2 * len(_PERIODS)))
+            nn.init.normal_(self.position_encoder.weight, std=_EMBEDDING / math.sqrt(dim * 2 * len(POSITION_PERIODS)))
             nn.init.zeros_(self.position_encoder.bias)
         self.change, self.weigh = Linear(dim, dim), Linear(dim, 1)
         self.log_temperature, self.bias = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
@@ -148,7 +144,7 @@ class LATE(nn.Module):
         matched_mean, matched_spread, global_mean, global_spread = self.constants
         score = (matched - matched_mean) / matched_spread
         score = score + self.global_weight * (cosine - global_mean) / global_spread
-        return torch.exp(_GAIN * self.log_temperature) * score + _GAIN * self.bias
+        return torch.exp(LOGIT_GAIN * self.log_temperature) * score + LOGIT_GAIN * self.bias
 
     def encode(self, images: ImageBatch, device: torch.device | str = "cpu") -> Encoded:
         """The images on the device, each by itself. InputError when the network needs positions that were not read."""
@@ -193,7 +189,7 @@ class LATE(nn.Module):
 
 def _fourier(positions: torch.Tensor) -> torch.Tensor:
     """Positions [m, 2] -> sines and cosines [m, 4 * periods]."""
-    turns = positions[:, :, None] * (2 * math.pi / positions.new_tensor(_PERIODS))
+    turns = positions[:, :, None] * (2 * math.pi / positions.new_tensor(POSITION_PERIODS))
     return torch.cat([turns.sin(), turns.cos()], dim=-1).flatten(1)
 
 

@@ -11,6 +11,11 @@ from rrt.store.ranges import concatenated_ranges
 SCALE_BINNINGS = ("published", "exact")
 # The seven DELG scales as stored (1 / image scale), ascending.
 SCALES = (0.5, 0.70710677, 1.0, 1.41421354, 2.0, 2.82842708, 4.0)
+# Of LATE, for its forms with and without PyTorch. Periods of the Fourier features of positions, in units of the spread
+# of an image's keypoints:
+POSITION_PERIODS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
+# Temperature and bias are single numbers that must travel further than a weight at the same learning rate.
+LOGIT_GAIN = 50.0
 # Tokens of a pair beside its local descriptors: CLS, SEP and two globals.
 TOKENS_BESIDE_LOCALS = 4
 

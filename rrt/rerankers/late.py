@@ -17,14 +17,11 @@ from scipy.special import softmax
 from rrt.command_line.settings import settings
 from rrt.errors import InputError, first_line
 from rrt.files.shipped import shipped
-from rrt.network.pairs import ImageBatch, read_images
+from rrt.network.pairs import LOGIT_GAIN, POSITION_PERIODS, ImageBatch, read_images
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, check_local_space, local_bytes
 from rrt.store.linear import l2_normalize
 from rrt.store.local_counts import check_locals
 
-# Periods of the Fourier features of positions and the gain of temperature and bias, as in rrt/network/late.py.
-_PERIODS = np.array([8.0, 4.0, 2.0, 1.0, 0.5, 0.25], np.float32)
-_GAIN = 50.0
 SHIPPED = "late_lite0.safetensors"
 
 
@@ -67,8 +64,10 @@ class LateEncoder:
             return unit, np.zeros(0, np.float32)
         locals_ = unit + self.state["scale_encoder.weight"][images.scales[rows]]
         if self.settings["positions"]:
-            turns = images.positions[rows][:, :, None] * (2 * np.pi / _PERIODS)
-            features = np.concatenate([np.sin(turns), np.cos(turns)], axis=-1).reshape(len(unit), 4 * len(_PERIODS))
+            turns = images.positions[rows][:, :, None] * (2 * np.pi / np.array(POSITION_PERIODS, np.float32))
+            features = np.concatenate([np.sin(turns), np.cos(turns)], axis=-1).reshape(
+                len(unit), 4 * len(POSITION_PERIODS)
+            )
             locals_ = locals_ + self._linear("position_encoder", features)
         x = np.concatenate([l2_normalize(self._linear("remap", images.global_[i : i + 1])), locals_]).astype(np.float32)
         for layer in range(self.settings["num_encoder_layers"]):
@@ -86,7 +85,7 @@ class LateEncoder:
         matched_mean, matched_spread, global_mean, global_spread = self.state["constants"]
         score = (matched - matched_mean) / matched_spread
         score = score + self.state["global_weight"] * (cosines - global_mean) / global_spread
-        return np.exp(_GAIN * self.state["log_temperature"]) * score + _GAIN * self.state["bias"]
+        return np.exp(LOGIT_GAIN * self.state["log_temperature"]) * score + LOGIT_GAIN * self.state["bias"]
 
     def _linear(self, name, x):
         return x @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
