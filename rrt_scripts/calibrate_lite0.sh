@@ -8,11 +8,7 @@ set -euo pipefail
 case ${1:-} in
     -h|--help|"") sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [ -n "${1:-}" ]; exit ;;
 esac
-collections=()
-for folder; do
-    [ -e "$folder/train.txt" ] || { echo "error: $folder/train.txt: no such file; give folders of photographs with their list" >&2; exit 1; }
-    collections+=("$(cd "$folder" && pwd)")
-done
+source "$(dirname "${BASH_SOURCE[0]}")/collections.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
 for needed in "$data/landmarks_train/train.txt" "$data/landmarks_val/test_query.txt" "$data/scenes_train/train.txt"; do
     [ -e "$needed" ] || { echo "error: $needed: no such file; run rrt_scripts/make_lite0.sh first" >&2; exit 1; }

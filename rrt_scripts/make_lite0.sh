@@ -7,11 +7,7 @@ set -euo pipefail
 case ${1:-} in
     -h|--help|"") sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [ -n "${1:-}" ]; exit ;;
 esac
-collections=()
-for folder; do
-    [ -e "$folder/train.txt" ] || { echo "error: $folder/train.txt: no such file; give folders of photographs with their list" >&2; exit 1; }
-    collections+=("$(cd "$folder" && pwd)")
-done
+source "$(dirname "${BASH_SOURCE[0]}")/collections.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
 
 stage "holding out landmarks for choices; drawing the scenes"

@@ -12,11 +12,7 @@ set -euo pipefail
 case ${1:-} in
     -h|--help|"") sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [ -n "${1:-}" ]; exit ;;
 esac
-collections=()
-for folder; do
-    [ -e "$folder/train.txt" ] || { echo "error: $folder/train.txt: no such file; give folders of photographs with their list" >&2; exit 1; }
-    collections+=("$(cd "$folder" && pwd)")
-done
+source "$(dirname "${BASH_SOURCE[0]}")/collections.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
 output=${OUTPUT:-rrt_gld_ckpts} seed=${SEED:-0} train=$data/lite0_rerankers val=$data/landmarks_val
 mkdir -p "$output" "$train"
