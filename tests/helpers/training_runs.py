@@ -1,13 +1,16 @@
 """Short trainings of the reranking transformer on made-up descriptors, for tests."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 from reranking import NETWORK, typed
 
 from rrt.network.checkpoint import load_checkpoint
 from rrt.training.run import train_run
 from rrt.training.settings import ExperimentSettings
+from rrt.training.trainer import Trainer
 
 RUN = {
     "resume": None,
@@ -27,6 +30,21 @@ RUN = {
     "lr": 1e-3,
     "curves": False,
 }
+
+
+@contextmanager
+def stumbling_at(last_step):
+    """A training in this block is interrupted after so many steps, as by Ctrl-C."""
+    step = Trainer._step
+
+    def stumbling(self, *arguments):
+        if self.progress.step == last_step:
+            raise KeyboardInterrupt
+        step(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "_step", stumbling)
+        yield
 
 
 def with_validation(world):

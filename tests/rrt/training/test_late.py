@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 from reranking import make_dataset, make_source
-from training_runs import assert_same_weights, run, weights, with_validation
+from training_runs import assert_same_weights, run, stumbling_at, weights, with_validation
 
 from rrt.errors import InputError
 from rrt.network.checkpoint import load_checkpoint
 from rrt.network.networks import make_network
 from rrt.rerankers.maxsim import MaxSim
 from rrt.training.standardise import standardise
-from rrt.training.trainer import Trainer
 
 LATE = {"kind": "LATE", "nhead": 2, "dropout": 0.1}
 DISTIL = {"steps": 2, "candidates": 3, "pool": 6, "itself": 0.5, "local": 4, "min_local": 3}
@@ -42,18 +41,9 @@ def undisturbed(world, tmp_path_factory):
 
 
 @pytest.mark.parametrize("last_step", random.Random(0).sample(range(1, NUM_STEPS), 2))
-def test_a_run_interrupted_at_any_step_ends_with_the_same_bits(world, undisturbed, tmp_path, monkeypatch, last_step):
-    step = Trainer._step
-
-    def stumbling(self, *arguments):
-        if self.progress.step == last_step:
-            raise KeyboardInterrupt
-        step(self, *arguments)
-
-    monkeypatch.setattr(Trainer, "_step", stumbling)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_run_interrupted_at_any_step_ends_with_the_same_bits(world, undisturbed, tmp_path, last_step):
+    with stumbling_at(last_step):
         run(world, tmp_path, model=LATE, **SETTINGS)
-    monkeypatch.undo()
     run(world, tmp_path, model=LATE, resume="auto", **SETTINGS)
     assert_same_weights(weights(undisturbed.last), weights(tmp_path / "last.pt"))
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from commands import run_tool
 from reranking import NETWORK, make_dataset
-from training_runs import RUN, assert_same_weights, run, weights, with_validation
+from training_runs import RUN, assert_same_weights, run, stumbling_at, weights, with_validation
 
 from rrt.errors import InputError
 from rrt.network.checkpoint import load_checkpoint
@@ -71,20 +71,9 @@ def assert_same_run(left: Path, right: Path):
 
 
 @pytest.mark.parametrize("last_step", random.Random(0).sample(range(NUM_STEPS), 4))
-def test_a_run_interrupted_at_any_step_ends_as_the_undisturbed_one(
-    world, undisturbed, tmp_path, monkeypatch, last_step
-):
-    step = Trainer._step
-
-    def stumbling(self, *arguments):
-        if self.progress.step == last_step:
-            raise KeyboardInterrupt
-        step(self, *arguments)
-
-    monkeypatch.setattr(Trainer, "_step", stumbling)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_run_interrupted_at_any_step_ends_as_the_undisturbed_one(world, undisturbed, tmp_path, last_step):
+    with stumbling_at(last_step):
         run(world, tmp_path, model=DROPOUT, **STATEFUL)
-    monkeypatch.undo()
     # A state is saved every second step, and every stage's end.
     assert (tmp_path / "last.pt").exists() == (last_step >= 2)
     run(world, tmp_path, model=DROPOUT, resume="auto", **STATEFUL)
