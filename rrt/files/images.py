@@ -6,13 +6,14 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from rrt.errors import InputError
@@ -81,6 +82,32 @@ def size_of(file: str | Path) -> tuple[int, int]:
     """(width, height) in pixels from an image's header. Raises Unreadable."""
     with _open(file) as image:
         return image.size
+
+
+def kind_of(file: str | Path) -> str:
+    """What a file is by its header: one of FORMATS, or HEIF. Raises Unreadable."""
+    with _open(file) as image:
+        return "JPEG" if image.format == "MPO" else str(image.format)
+
+
+def taken(file: str | Path) -> str:
+    """When EXIF says that a photograph was taken, `2024-05-31T18:02:07` by the camera's clock; "" where it does not."""
+    try:
+        with _open(file) as image:
+            exif = image.getexif()
+            digital = exif.get_ifd(ExifTags.IFD.Exif)
+            for table, tag in (
+                (digital, ExifTags.Base.DateTimeOriginal),
+                (digital, ExifTags.Base.DateTimeDigitized),
+                (exif, ExifTags.Base.DateTime),
+            ):
+                try:
+                    return datetime.strptime(str(table.get(tag)).strip(" \0"), "%Y:%m:%d %H:%M:%S").isoformat()
+                except ValueError:  # cameras without a clock write zeros or blanks
+                    continue
+    except Unreadable:
+        pass
+    return ""
 
 
 def small_jpeg(path: str | Path, side: int, box: Box | None = None, turned: bool = False) -> bytes:

@@ -1,10 +1,18 @@
-"""What the web page answers, as a Starlette application.
+"""What the web page answers, as a Starlette application. ID: SHA-256 of a photograph of the index, or of an uploaded
+image; no path ever comes from outside.
 
-GET  /, /page.css, /page.js, /icon.svg
-GET  /photographs?offset=&limit=&text=     a page of the index
-GET  /thumbnail/ID, /picture/ID            ID: SHA-256 of a photograph of the index; no path ever comes from outside
-POST /search/ID?box=[x1,y1,x2,y2]          photographs like one of the index
-POST /search?box=...&name=...              photographs like the image in the body
+GET  /, /page.css, /main.js, ...           the page and its parts
+GET  /about                                what the index holds, how it is searched, what may be uploaded
+GET  /photographs?offset=&limit=           some photographs; wanted: text=&folder=&since=&until=, in an order: sort=
+GET  /photograph?id=ID, ?name=NAME         one of them, with its paths
+GET  /thumbnail/ID, /picture/ID            as a small and as a larger JPEG
+GET  /original/ID                          its own file
+GET  /upload/ID                            an image that was searched for, as a larger JPEG
+GET  /progress                             what a search is doing
+POST /search/ID?box=[x1,y1,x2,y2]          photographs like one of the index; here and below those wanted alone
+POST /search/upload/ID?box=...             ... like an image that was uploaded before
+POST /search?box=...&name=...              ... like the image in the body, which is kept for a while
+POST /details/ID?photo=ID or upload=ID     what a photograph shares with one of the index or an upload (box=...)
 """
 
 from __future__ import annotations
@@ -21,17 +29,20 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rrt.errors import InputError
 from rrt.files.images import Box, parse_box
-from rrt.photo_index.service import Refusal, Service
+from rrt.photo_index.listing import SORTS, Wanted
+from rrt.photo_index.service import Query, Refusal, Service
 
 PAGE = Path(__file__).with_name("page")
-FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+FILES = {f"/{file.relative_to(PAGE).as_posix()}": file for file in PAGE.rglob("*") if file.suffix in TYPES}
+# Kinds of images that browsers show, and that hold nothing but pictures; of others the file is saved.
+SHOWN = {kind: f"image/{kind.lower()}" for kind in ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP")}
 _PORT = r"[0-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]"
 _HOST = re.compile(rf"(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]*)(:({_PORT})?)?", re.ASCII | re.IGNORECASE)
 METHODS = ("GET", "HEAD", "POST")
@@ -54,12 +65,20 @@ def make_app(service: Service, knows: Callable[[str], bool], max_upload: int) ->
     pages = Pages(service, max_upload)
     app = Starlette(
         routes=[
+            Route("/", pages.page),
             *(Route(path, pages.file) for path in FILES),
+            Route("/about", pages.about),
             Route("/photographs", pages.photographs),
+            Route("/photograph", pages.photograph),
             Route("/thumbnail/{content}", pages.thumbnail),
             Route("/picture/{content}", pages.picture),
+            Route("/original/{content}", pages.original),
+            Route("/upload/{content}", pages.upload),
+            Route("/progress", pages.progress),
             Route("/search/{content}", pages.search_photograph, methods=["POST"]),
+            Route("/search/upload/{content}", pages.search_again, methods=["POST"]),
             Route("/search", pages.search_upload, methods=["POST"]),
+            Route("/details/{content}", pages.details, methods=["POST"]),
         ],
         exception_handlers={
             Refusal: refuse,
@@ -125,16 +144,31 @@ class Pages:
     def __init__(self, service: Service, max_upload: int):
         self.service, self.max_upload = service, max_upload
 
+    def page(self, request: Request) -> Response:
+        """The page."""
+        return Response((PAGE / "page.html").read_bytes(), media_type="text/html")
+
     def file(self, request: Request) -> Response:
-        """A file of the page."""
-        file = PAGE / FILES[request.scope["path"]]
+        """A file that belongs to the page."""
+        file = FILES[request.scope["path"]]
         return Response(file.read_bytes(), media_type=TYPES[file.suffix])
+
+    def about(self, request: Request) -> Response:
+        """The index and its search, as JSON."""
+        return _json(self.service.about() | {"max_upload": self.max_upload})
 
     def photographs(self, request: Request) -> Response:
         """Some photographs of the index, as JSON."""
         offset, limit = _number(request, "offset", 0), _number(request, "limit", 60)
-        found = self.service.photographs(offset, limit, request.query_params.get("text", ""))
-        return _json(found | {"max_upload": self.max_upload, "max_pixels": self.service.max_pixels})
+        sort = request.query_params.get("sort", "name")
+        if sort not in SORTS:
+            raise Refusal(400, f"sort is to be one of {', '.join(SORTS)}")
+        return _json(self.service.photographs(offset, limit, _wanted(request), sort))
+
+    def photograph(self, request: Request) -> Response:
+        """A photograph of the index, as JSON."""
+        given = request.query_params
+        return _json(self.service.photograph(given.get("id", ""), given.get("name", "")))
 
     def thumbnail(self, request: Request) -> Response:
         """A photograph as a small JPEG."""
@@ -144,16 +178,41 @@ class Pages:
         """A photograph as a larger JPEG."""
         return _jpeg(self.service.jpeg(request.path_params["content"], large=True))
 
+    def original(self, request: Request) -> Response:
+        """The file of a photograph."""
+        file, name, kind = self.service.original(request.path_params["content"])
+        found, how = SHOWN.get(kind, "application/octet-stream"), "inline" if kind in SHOWN else "attachment"
+        return FileResponse(file, media_type=found, filename=name, content_disposition_type=how)
+
+    def upload(self, request: Request) -> Response:
+        """An image that was searched for, as a larger JPEG."""
+        return _jpeg(self.service.upload(request.path_params["content"]).jpeg)
+
+    def progress(self, request: Request) -> Response:
+        """What a search is doing, as JSON."""
+        return _json(self.service.progress())
+
     async def search_photograph(self, request: Request) -> Response:
         """Photographs like one of the index, as JSON."""
-        length, box = _checked_search(request)
-        if length:
-            raise Refusal(400, "a search for a photograph of the index has no body")
-        return _json(await run_in_threadpool(self.service.search_photograph, request.path_params["content"], box))
+        return await self._search(request, uploaded=False)
+
+    async def search_again(self, request: Request) -> Response:
+        """Photographs like an image that was uploaded before, as JSON."""
+        return await self._search(request, uploaded=True)
+
+    async def _search(self, request: Request, uploaded: bool) -> Response:
+        query = Query(request.path_params["content"], uploaded, _without_body(request))
+        return _json(await run_in_threadpool(self.service.search, query, _wanted(request)))
+
+    async def details(self, request: Request) -> Response:
+        """What a photograph shares with a query, as JSON."""
+        box, given = _without_body(request), request.query_params
+        query = Query(given.get("upload") or given.get("photo", ""), "upload" in given, box)
+        return _json(await run_in_threadpool(self.service.details, query, request.path_params["content"]))
 
     async def search_upload(self, request: Request) -> Response:
         """Photographs like the image in the body, as JSON."""
-        length, box = _checked_search(request)
+        (length, box), wanted = _checked_search(request), _wanted(request)
         if not re.fullmatch(r"application/octet-stream|image/[\w.+-]+", request.headers.get("content-type", "")):
             raise Refusal(415, "the body is to be an image's file (Content-Type application/octet-stream)")
         if length > self.max_upload:
@@ -162,7 +221,7 @@ class Pages:
         with TemporaryDirectory(prefix="rrt_upload_") as folder:
             file = Path(folder) / "picture"
             await _receive(request, file)
-            return _json(await run_in_threadpool(self.service.search_file, file, name, box))
+            return _json(await run_in_threadpool(self.service.search_file, file, name, box, wanted))
 
 
 async def _receive(request: Request, file: Path) -> None:
@@ -187,6 +246,21 @@ def _checked_search(request: Request) -> tuple[int, Box | None]:
         return int(length), parse_box(box) if box else None
     except InputError as error:
         raise Refusal(400, str(error)) from None
+
+
+def _without_body(request: Request) -> Box | None:
+    length, box = _checked_search(request)
+    if length:
+        raise Refusal(400, "this search has no body")
+    return box
+
+
+def _wanted(request: Request) -> Wanted:
+    given = request.query_params
+    for name in ("since", "until"):
+        if not re.fullmatch(r"(\d{4}-\d\d-\d\d)?", given.get(name, ""), re.ASCII):
+            raise Refusal(400, f"{name} is to be a day, as 2024-05-31")
+    return Wanted(*(given.get(name, "")[:1000] for name in ("text", "folder", "since", "until")))
 
 
 def _number(request: Request, name: str, default: int) -> int:

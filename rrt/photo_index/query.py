@@ -187,13 +187,16 @@ class PhotoIndex:
         except Unreadable:
             return None
 
-    def search(self, query: int | ImageRecord, ranker: Ranker, k: int | None = 20) -> list[Hit]:
-        """The k best entries (None: all) for an entry, which is left out, or for an image from anywhere."""
+    def search(
+        self, query: int | ImageRecord, ranker: Ranker, k: int | None = 20, among: np.ndarray | None = None
+    ) -> list[Hit]:
+        """The k best entries (None: all) for an entry, which is left out, or for an image from anywhere. among: entries
+        searched, None = all."""
         if isinstance(query, ImageRecord):
             joined = JoinedStore(self.store, MemoryStore.of([query], self.store.local_dim))
-            found, scores = self.ranked(joined, len(self.store), ranker, k)
+            found, scores = self.ranked(joined, len(self.store), ranker, k, among=among)
         else:
-            found, scores = self.ranked(self.store, int(self.rows[query]), ranker, k, own=query)
+            found, scores = self.ranked(self.store, int(self.rows[query]), ranker, k, query, among)
         return [
             self._hit(number, similarity, score, ranker)
             for number, similarity, score in zip(found.candidates[:k], found.similarities[:k], scores[:k])

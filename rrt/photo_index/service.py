@@ -7,57 +7,89 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
-from rrt.files.images import Box, TooLarge, Unreadable, size_of
+from rrt.files.images import Box, TooLarge, Unreadable, kind_of, size_of
 from rrt.files.names import shown
 from rrt.photo_index.extraction import Describer
+from rrt.photo_index.kept import VIEW_SIDE, Kept, Recalling, Upload
+from rrt.photo_index.listing import EVERY, Listing, Wanted
 from rrt.photo_index.query import Hit, PhotoIndex
 from rrt.photo_index.ranking import Ranker
 from rrt.photo_index.report import Answer, as_json, json_text
+from rrt.photo_index.why import shared_details
+from rrt.store.records import ImageRecord
 
-VIEW_SIDE = 1200  # pixels of a photograph that is shown large
 LARGEST_PAGE = 200
+MOST_FOLDERS = 5000  # that the page lets choose from
+MOST_UPLOADS, UPLOADED_BYTES = 32, 128e6
+MOST_RECORDS = 64  # descriptors of queries, about 0.3 MB each
+NOT_THERE = "no such photograph in the index"
+GONE = "the photograph is no longer there, or has changed"
 
 
 def answer_photograph(
-    index: PhotoIndex, number: int, ranker: Ranker, describer: Describer, k: int, box: Box | None = None
+    index: PhotoIndex,
+    number: int,
+    ranker: Ranker,
+    describer: Describer | Recalling,
+    k: int,
+    box: Box | None = None,
+    among: np.ndarray | None = None,
 ) -> Answer:
-    """Photographs like one of the index, which is left out; its own descriptors serve unless a box is searched for."""
+    """Photographs like one of the index, which is left out; its own descriptors serve unless a box is searched for.
+    among: entries searched, None = all."""
     file, entry = index.file_of(number), index.entries[number]
     if not box:
-        return Answer(entry.name, index.search(number, ranker, k), number, number, file)
-    if file is None:
-        raise InputError(
-            f"{shown(entry.name)}: the photograph is no longer there or has changed; run tools/search.py build again"
-        )
+        return Answer(entry.name, index.search(number, ranker, k, among), number, number, file)
+    file = there(index, number)
     hits = [
         hit
-        for hit in _described(index, file, entry.name, ranker, describer, k + 1, box)
+        for hit in _described(index, file, entry.name, ranker, describer, k + 1, box, among)
         if hit.entry.content != entry.content
     ]
     return Answer(entry.name, hits[:k], number, number, file, box)
 
 
+def there(index: PhotoIndex, number: int) -> Path:
+    """The file of an entry. Raises InputError where it is gone."""
+    file = index.file_of(number)
+    if file is None:
+        raise InputError(
+            f"{shown(index.entries[number].name)}: the photograph is no longer there or has changed; run "
+            "tools/search.py build again"
+        )
+    return file
+
+
 def answer_file(
-    index: PhotoIndex, file: Path, name: str, ranker: Ranker, describer: Describer, k: int, box: Box | None = None
+    index: PhotoIndex,
+    file: Path,
+    name: str,
+    ranker: Ranker,
+    describer: Describer | Recalling,
+    k: int,
+    box: Box | None = None,
+    among: np.ndarray | None = None,
 ) -> Answer:
-    """Photographs like an image from anywhere, called ``name``; one of the same bytes is found, too."""
+    """Photographs like an image from anywhere, called ``name``; one of the same bytes is found, too. among: as of
+    answer_photograph()."""
     same = index.contents.get(sha256_of_file(file), -1)
-    return Answer(name, _described(index, file, name, ranker, describer, k, box), -1, same, file, box)
+    return Answer(name, _described(index, file, name, ranker, describer, k, box, among), -1, same, file, box)
 
 
-def _described(
-    index: PhotoIndex, file: Path, name: str, ranker: Ranker, describer: Describer, k: int, box: Box | None
-) -> list[Hit]:
+def _described(index, file, name, ranker, describer, k, box, among) -> list[Hit]:
     try:
         record = describer.describe(file.absolute(), box)
     except InputError as error:
         raise InputError(f"{shown(name)}: {error}") from None
-    return index.search(record, ranker, k)
+    return index.search(record, ranker, k, among)
 
 
 class Refusal(Exception):
@@ -68,10 +100,19 @@ class Refusal(Exception):
         self.status = status
 
 
+class Query(NamedTuple):
+    """What a search of the page is for: a photograph of the index or an upload, by SHA-256; of it the box, None = the
+    whole."""
+
+    content: str
+    uploaded: bool
+    box: Box | None = None
+
+
 @dataclass
 class Service:
     """index: opened; it is opened again when it was updated. k: results. waiting: searches that may wait for the one at
-    work."""
+    work. uploads: images searched for, which are kept for a while."""
 
     index: PhotoIndex
     ranker: Ranker
@@ -79,11 +120,17 @@ class Service:
     k: int = 30
     max_pixels: int = 80_000_000
     waiting: int = 4
+    uploads: Kept[Upload] = field(
+        default_factory=lambda: Kept(MOST_UPLOADS, UPLOADED_BYTES, lambda upload: len(upload.content))
+    )
 
     def __post_init__(self):
-        self._queue = threading.BoundedSemaphore(1 + self.waiting)
+        self._places = threading.BoundedSemaphore(1 + self.waiting)
         self._searching, self._opening = threading.Lock(), threading.Lock()
         self._drawing = threading.BoundedSemaphore(3)  # images decoded at a time, each of some megabytes
+        self._records = Kept[ImageRecord](MOST_RECORDS)
+        self._listing = Listing(self.index)
+        self._doing, self._asked = "", 0
 
     def current(self) -> PhotoIndex:
         """The index as it is now; as it was, while an update leaves it without photographs."""
@@ -95,59 +142,105 @@ class Service:
                     pass
             return self.index
 
-    def photographs(self, offset: int, limit: int, text: str) -> dict:
-        """A page of the photographs whose names contain ``text``."""
-        index, wanted = self.current(), text.casefold()
-        found = (
-            [entry for entry in index.entries if any(wanted in path.casefold() for path in entry.paths)]
-            if text
-            else index.entries
-        )
-        page = found[offset : offset + min(limit, LARGEST_PAGE)]
-        entries = [
-            {"id": entry.content, "name": json_text(entry.name), "more": len(entry.paths) - 1, "size": entry.size}
-            for entry in page
-        ]
+    def listing(self) -> Listing:
+        """The list of the index as it is now."""
+        return self._listing_of(self.current())
+
+    def _listing_of(self, index: PhotoIndex) -> Listing:
+        if self._listing.index is not index:
+            self._listing = Listing(index)
+        return self._listing
+
+    def about(self) -> dict:
+        """What the page should know of the index and of its search."""
+        listing = self.listing()
         return {
-            "total": len(found),
-            "all": len(index.entries),
+            "all": len(listing.index.entries),
+            "root": json_text(listing.index.manifest.root),
             "method": self.ranker.name,
             "note": self.ranker.note,
-            "photographs": entries,
+            "max_pixels": self.max_pixels,
+            "folders": [[json_text(folder), count] for folder, count in listing.folders[:MOST_FOLDERS]],
+        }
+
+    def photographs(self, offset: int, limit: int, wanted: Wanted = EVERY, sort: str = "name") -> dict:
+        """A page of the photographs that fit what is wanted, in an order of rrt.photo_index.listing.SORTS."""
+        listing = self.listing()
+        found = listing.ordered(listing.select(wanted), sort)
+        page = found[offset : offset + min(limit, LARGEST_PAGE)].tolist()
+        return {"total": len(found), "photographs": [listing.plain(number) for number in page]}
+
+    def photograph(self, content: str = "", name: str = "") -> dict:
+        """All that is known of a photograph, which is meant by its SHA-256 or by one of its paths. Raises Refusal."""
+        listing = self.listing()
+        index = listing.index
+        number = index.numbers.get(name) if name else index.contents.get(content)
+        if number is None:
+            raise Refusal(404, NOT_THERE)
+        entry, root = index.entries[number], Path(index.manifest.root)
+        return listing.plain(number) | {
+            "paths": [json_text(str(root / path)) for path in entry.paths],
+            "bytes": index.manifest.photographs[entry.name].size,
         }
 
     def jpeg(self, content: str, large: bool) -> bytes:
         """A photograph as a small JPEG, or a larger one. Raises Refusal."""
         index = self.current()
-        number = index.contents.get(content)
-        if number is None:
-            raise Refusal(404, "no such photograph in the index")
+        number = _number(index, content)
         with self._drawing:
             made = index.jpeg(number, VIEW_SIDE) if large else index.thumbnail(number)
         if made is None:
-            raise Refusal(404, "the photograph is no longer there, or has changed")
+            raise Refusal(404, GONE)
         return made
 
-    def search_photograph(self, content: str, box: Box | None) -> dict:
-        """Photographs like one of the index. Raises Refusal."""
+    def original(self, content: str) -> tuple[Path, str, str]:
+        """(File, name, kind by its header) of a photograph. Raises Refusal."""
+        index = self.current()
+        number = _number(index, content)
+        file = index.file_of(number)
+        try:
+            if file:
+                return file, json_text(file.name), kind_of(file)
+        except Unreadable:
+            pass
+        raise Refusal(404, GONE)
+
+    def upload(self, content: str) -> Upload:
+        """An image that was searched for. Raises Refusal."""
+        kept = self.uploads.get(content)
+        if kept is None:
+            raise Refusal(404, "this picture is kept no longer; choose it again")
+        return kept
+
+    def search(self, query: Query, wanted: Wanted = EVERY) -> dict:
+        """Photographs like one of the index or like an upload, among those wanted. Raises Refusal."""
         with self._turn() as index:
-            number = index.contents.get(content)
-            if number is None:
-                raise Refusal(404, "no such photograph in the index")
+            if query.uploaded:
+                return self._search_upload(index, query, wanted)
+            number = _number(index, query.content)
+            describer = self._recalling(query)
             return self._answered(
-                index, lambda: answer_photograph(index, number, self.ranker, self.describer, self.k, box)
+                index,
+                lambda among: answer_photograph(index, number, self.ranker, describer, self.k, query.box, among),
+                wanted,
             )
 
-    def search_file(self, file: Path, name: str, box: Box | None) -> dict:
-        """Photographs like an uploaded image. Raises Refusal."""
-        self.check_image(file)
+    def search_file(self, file: Path, name: str, box: Box | None = None, wanted: Wanted = EVERY) -> dict:
+        """As search(), for an image that is uploaded with it and kept. Raises Refusal."""
+        size = self.check_image(file)
         with self._turn() as index:
-            return self._answered(
-                index, lambda: answer_file(index, file, name, self.ranker, self.describer, self.k, box)
-            )
+            content = sha256_of_file(file)
+            if self.uploads.get(content) is None:
+                try:
+                    with self._drawing:
+                        self.uploads.put(content, Upload.of(file, name, size))
+                except Unreadable as error:
+                    raise Refusal(422, f"{shown(name)}: {error}") from None
+            return self._search_upload(index, Query(content, True, box), wanted)
 
-    def check_image(self, file: Path) -> None:
-        """Refusal of what is no image or would take too much memory; its head alone is read."""
+    def check_image(self, file: Path) -> tuple[int, int]:
+        """(Width, height) by its head, which alone is read; Refusal of what is no image or would take too much
+        memory."""
         try:
             width, height = size_of(file)
         except TooLarge:
@@ -158,24 +251,85 @@ class Service:
             raise Refusal(
                 413, f"the image has {width * height / 1e6:.0f} megapixels; at most {self.max_pixels / 1e6:g} are taken"
             )
+        return width, height
+
+    def details(self, query: Query, content: str) -> dict:
+        """What a query shares with a photograph, as of rrt.photo_index.why. Raises Refusal."""
+        with self._turn() as index:
+            number = _number(index, content)
+            try:
+                describer = self._recalling(query)
+                if query.uploaded:
+                    upload = self.upload(query.content)
+                    with upload.as_file() as file:
+                        record, whole = describer.describe(file, query.box), upload.size
+                else:
+                    record = own = _number(index, query.content)
+                    whole = index.entries[own].size
+                    if query.box:
+                        record = describer.describe(there(index, own), query.box)
+                return shared_details(index, record, number, whole, query.box)
+            except InputError as error:
+                raise Refusal(422, str(error)) from None
+
+    def progress(self) -> dict:
+        """What the search at work does, "" without one, and how many wait for it."""
+        return {"doing": self._doing, "waiting": max(0, self._asked - 1)}
 
     @contextmanager
     def _turn(self) -> Iterator[PhotoIndex]:
-        if not self._queue.acquire(blocking=False):
+        if not self._places.acquire(blocking=False):
             raise Refusal(503, "too many searches at a time; try again in a moment")
         try:
-            with self._searching:
+            with self._counted(), self._searching:
+                self._tell("comparing")
                 yield self.current()
         finally:
-            self._queue.release()
+            self._tell("")
+            self._places.release()
 
-    def _answered(self, index: PhotoIndex, search: Callable[[], Answer]) -> dict:
-        began = time.perf_counter()
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._opening:
+            self._asked += 1
+        yield
+        with self._opening:
+            self._asked -= 1
+
+    def _tell(self, doing: str) -> None:
+        self._doing = doing
+
+    def _recalling(self, query: Query) -> Recalling:
+        return Recalling(self.describer, self._records, query.content, self._tell)
+
+    def _search_upload(self, index: PhotoIndex, query: Query, wanted: Wanted) -> dict:
+        upload, describer = self.upload(query.content), self._recalling(query)
+        with upload.as_file() as file:
+            found = self._answered(
+                index,
+                lambda among: answer_file(index, file, upload.name, self.ranker, describer, self.k, query.box, among),
+                wanted,
+            )
+        return found | {"upload": query.content, "size": upload.size}
+
+    def _answered(self, index: PhotoIndex, search: Callable[[np.ndarray | None], Answer], wanted: Wanted) -> dict:
+        began, listing = time.perf_counter(), self._listing_of(index)
+        among = listing.select(wanted) if wanted else None
+        if among is not None and not len(among):
+            raise Refusal(422, "no photograph passes the filters; change them")
         try:
-            answer = search()
+            answer = search(among)
         except InputError as error:
             raise Refusal(422, str(error)) from None
         found = as_json(index, answer, self.ranker)
         for result in found["results"]:
-            result["id"], result["more"] = result.pop("sha256"), len(result.pop("paths")) - 1
+            result |= listing.plain(index.contents[result.pop("sha256")])
+            del result["paths"]
         return found | {"seconds": round(time.perf_counter() - began, 3)}
+
+
+def _number(index: PhotoIndex, content: str) -> int:
+    number = index.contents.get(content)
+    if number is None:
+        raise Refusal(404, NOT_THERE)
+    return number

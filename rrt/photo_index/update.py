@@ -26,6 +26,7 @@ from rrt.files.locks import owned
 from rrt.files.machine import usable_cores
 from rrt.files.names import shown
 from rrt.photo_index import extraction
+from rrt.photo_index.dates import update_dates
 from rrt.photo_index.manifest import MANIFEST, PENDING, SKIPPED, Manifest, read_manifest, segment_path, write_manifest
 from rrt.photo_index.scan import Found, hash_new, photographs_folder, scan, scan_list
 from rrt.photo_index.segments import alive_rows, open_segments, wants_merging, warn_of_matchless, write_rows
@@ -96,6 +97,7 @@ def update(folder: str | Path, photos: str, settings: BuildSettings = BuildSetti
         manifest, merged = _merged(folder, manifest)
         manifest = _whitened(folder, manifest, settings)
         _remove_leftovers(folder, manifest)
+        update_dates(folder, manifest)
     return _summary(old, manifest, described, found, merged)
 
 

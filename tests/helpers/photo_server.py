@@ -1,6 +1,7 @@
 """The page of a photo index at work, and requests to it."""
 
 import http.client
+import json
 import threading
 from contextlib import contextmanager
 
@@ -53,3 +54,10 @@ def request(server, method, path, body=None, **headers):
         return answer.status, answer.headers, answer.read()
     finally:
         connection.close()
+
+
+def refused(server, status, part, *args, **headers):
+    """-> headers of an answer that is an error: its status, and a part of what it says."""
+    found, given, body = request(server, *args, **headers)
+    assert found == status and part in json.loads(body)["error"], (found, body)
+    return given

@@ -50,17 +50,17 @@ async function list(more) {
   if (!more) offset = 0;
   const text = $("filter").value.trim();
   try {
-    const page = await ask(`/photographs?offset=${offset}&limit=${PAGE_SIZE}&text=${encodeURIComponent(text)}`);
+    const about = await ask("/about"), page = await ask(`/photographs?offset=${offset}&limit=${PAGE_SIZE}&text=${encodeURIComponent(text)}`);
     if (turn !== listing) return;
-    limits = page;
+    limits = about;
     if (!more) $("photographs").replaceChildren();
     for (const entry of page.photographs)
       $("photographs").append(photo(entry, [["", nameOf(entry)]], () => choose({id: entry.id, name: entry.name, size: entry.size})));
     offset += page.photographs.length;
     $("more").hidden = offset >= page.total;
     $("count").textContent = `${offset} of ${page.total} shown`;
-    $("about").textContent = `${page.all} photographs, ` + (page.method === "none" ? "global search alone" : `reranked by ${page.method}`)
-      + (page.note ? ` (${page.note})` : "");
+    $("about").textContent = `${about.all} photographs, ` + (about.method === "none" ? "global search alone" : `reranked by ${about.method}`)
+      + (about.note ? ` (${about.note})` : "");
   } catch (error) {
     tell("", error.message);
   }

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from photo_folders import FakeDescriber, build, draw, use_fakes
-from photo_server import MAX_UPLOAD, request, serving
+from photo_server import MAX_UPLOAD, refused, request, serving
 from PIL import Image
 
 from rrt.extraction.describer import open_describer
@@ -40,12 +40,6 @@ def folder(tmp_path_factory):
 def server(folder):
     with serving(folder / "index") as server:
         yield server
-
-
-def refused(server, status, part, *args, **headers):
-    found, given, body = request(server, *args, **headers)
-    assert found == status and part in json.loads(body)["error"], (found, body)
-    return given
 
 
 def image_bytes(seed=0, scene=0, format="PNG"):

@@ -1,0 +1,121 @@
+"""The photographs of an index as a list that people look through: by words of their names, folder and date, in an
+order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from rrt.files.names import same_text
+from rrt.photo_index.dates import read_dates
+from rrt.photo_index.query import PhotoIndex
+from rrt.photo_index.report import json_text
+
+SORTS = ("name", "newest", "oldest", "largest")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """text: words that one of the paths has, each; folder: that one of them lies in, at any depth; since, until: days
+    as 2024-05-31, both counted in. Empty: any."""
+
+    text: str = ""
+    folder: str = ""
+    since: str = ""
+    until: str = ""
+
+    def __bool__(self):
+        return bool(self.text.strip() or self.folder or self.since or self.until)
+
+
+EVERY = Wanted()
+
+
+class Listing:
+    """The list of an index, as it was when that was opened."""
+
+    def __init__(self, index: PhotoIndex):
+        self.index = index
+
+    @cached_property
+    def dates(self) -> list[tuple[str, bool]]:
+        """For each entry when it was taken, and whether it says so itself; otherwise that is when its file changed."""
+        known, photographs = read_dates(self.index.folder), self.index.manifest.photographs
+        return [
+            (date, True)
+            if (date := known.get(entry.content, ""))
+            else (datetime.fromtimestamp(photographs[entry.name].mtime_ns // 10**9).isoformat(), False)
+            for entry in self.index.entries
+        ]
+
+    @cached_property
+    def folders(self) -> list[tuple[str, int]]:
+        """(Folder below that of the index, how many photographs lie in it, at any depth), by name."""
+        counts = Counter(
+            str(folder)
+            for entry in self.index.entries
+            for folder in {folder for path in entry.paths for folder in PurePosixPath(path).parents}
+        )
+        counts.pop(".", None)
+        return sorted(counts.items())
+
+    def select(self, wanted: Wanted) -> np.ndarray:
+        """Numbers int64 of the entries that fit, rising: by name."""
+        numbers = range(len(self.index.entries))
+        if words := same_text(wanted.text).casefold().split():
+            numbers = [number for number in numbers if self._fits(number, words)]
+        if wanted.folder:
+            below = wanted.folder.rstrip("/") + "/"
+            entries = self.index.entries
+            numbers = [
+                number for number in numbers if any(json_text(path).startswith(below) for path in entries[number].paths)
+            ]
+        if wanted.since or wanted.until:
+            last = wanted.until or "9999-12-31"
+            numbers = [number for number in numbers if wanted.since <= self.dates[number][0][:10] <= last]
+        return np.array(numbers, np.int64)
+
+    def ordered(self, numbers: np.ndarray, sort: str) -> np.ndarray:
+        """The entries in another order, one of SORTS; equal ones by name."""
+        if sort == "largest":
+            return numbers[np.argsort(-self._pixels[numbers], kind="stable")]
+        if sort in ("newest", "oldest"):
+            ranks = self._ages[numbers]
+            return numbers[np.argsort(-ranks if sort == "newest" else ranks, kind="stable")]
+        return numbers
+
+    def plain(self, number: int) -> dict:
+        """What lists tell of an entry, in plain values; `taken`: whether `date` is that of the photograph itself."""
+        entry, (date, told) = self.index.entries[number], self.dates[number]
+        return {
+            "id": entry.content,
+            "name": json_text(entry.name),
+            "more": len(entry.paths) - 1,
+            "size": entry.size,
+            "date": date,
+            "taken": told,
+        }
+
+    def _fits(self, number: int, words: list[str]) -> bool:
+        return any(all(word in text for word in words) for text in self._texts[number])
+
+    def _lies(self, number: int, below: str) -> bool:
+        return any(json_text(path).startswith(below) for path in self.index.entries[number].paths)
+
+    @cached_property
+    def _texts(self) -> list[list[str]]:
+        return [[same_text(path).casefold() for path in entry.paths] for entry in self.index.entries]
+
+    @cached_property
+    def _ages(self) -> np.ndarray:
+        """Rank of each entry's date among all of them, int64."""
+        return np.unique([date for date, _ in self.dates], return_inverse=True)[1]
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        return np.array([width * height for width, height in (entry.size for entry in self.index.entries)])
