@@ -53,6 +53,8 @@ def randomisation_p(differences: np.ndarray) -> float | None:
     differences = differences[np.isfinite(differences)]
     if not differences.any():
         return None
+    if len(differences) == 1:  # which SciPy refuses: either sign is as far from zero
+        return 1.0
     from scipy.stats import permutation_test  # half a second, for which help has no time
 
     found = permutation_test(

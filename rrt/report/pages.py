@@ -20,7 +20,7 @@ from jinja2 import Environment
 
 from rrt.errors import InputError
 from rrt.evaluation.rankings import command_line, load_rankings, software
-from rrt.files.atomic import write_bytes
+from rrt.files.atomic import remove_leftovers, write_bytes
 from rrt.formats.ground_truth import IGNORED_GRADES, POSITIVE_GRADES, grades_of, pixel_box
 from rrt.report.data import SHOWN, Comparison, aps_data, combine, image_folder, query_data, summary_data
 from rrt.report.pairs import draw_pairs, folder_of, parse_pairs
@@ -108,6 +108,8 @@ def make_report(
 def _own_folder(out):
     """The report's folder; InputError for one that holds other things, which a report would mix with."""
     out = Path(out)
+    if out.is_dir():
+        remove_leftovers(out)
     # .lock is that of this run (rrt.files.locks.owned).
     if out.is_dir() and {path.name for path in out.iterdir()} - {".lock"} and not (out / MARK).exists():
         raise InputError(f"{out}: holds files that are no report's; give --out an empty or a new folder")

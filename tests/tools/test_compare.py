@@ -84,6 +84,7 @@ def test_p_is_that_of_all_signs():
     expected = np.mean(np.array(means) >= abs(given.mean()) - 1e-12)
     assert randomisation_p(differences) == pytest.approx(expected)
     assert randomisation_p(np.zeros(4)) is None
+    assert randomisation_p(np.array([np.nan, 0.5])) == 1.0
 
 
 def test_holm_is_as_worked_by_hand():
