@@ -1,7 +1,6 @@
 """`python evaluate_revisited.py --help`; the command is rrt/commands/evaluate_revisited.py."""
 
-from rrt.command_line.sacred import run_sacred
-from rrt.commands.evaluate_revisited import ex
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_sacred(ex)
+    run("evaluate_revisited")

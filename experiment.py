@@ -1,7 +1,6 @@
 """`python experiment.py --help`; the command is rrt/commands/experiment.py."""
 
-from rrt.command_line.sacred import run_sacred
-from rrt.commands.experiment import ex
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_sacred(ex)
+    run("experiment")

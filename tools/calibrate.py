@@ -1,7 +1,6 @@
 """`python tools/calibrate.py --help`; the command is rrt/commands/calibrate.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.calibrate import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("calibrate")

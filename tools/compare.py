@@ -1,7 +1,6 @@
 """`python tools/compare.py --help`; the command is rrt/commands/compare.py."""
 
-from rrt.command_line.sacred import run_sacred
-from rrt.commands.compare import ex
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_sacred(ex)
+    run("compare")

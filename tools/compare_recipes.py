@@ -1,7 +1,6 @@
 """`python tools/compare_recipes.py --help`; the command is rrt/commands/compare_recipes.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.compare_recipes import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("compare_recipes")

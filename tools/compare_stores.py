@@ -1,7 +1,6 @@
 """`python tools/compare_stores.py --help`; the command is rrt/commands/compare_stores.py."""
 
-from rrt.command_line.sacred import run_sacred
-from rrt.commands.compare_stores import ex
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_sacred(ex)
+    run("compare_stores")

@@ -1,7 +1,6 @@
 """`python tools/download_revisited.py --help`; the command is rrt/commands/download_revisited.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.download_revisited import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("download_revisited")

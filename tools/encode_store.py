@@ -1,7 +1,6 @@
 """`python tools/encode_store.py --help`; the command is rrt/commands/encode_store.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.encode_store import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("encode_store")

@@ -1,7 +1,6 @@
 """`python tools/extract.py --help`; the command is rrt/commands/extract.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.extract import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("extract")

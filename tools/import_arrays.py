@@ -1,7 +1,6 @@
 """`python tools/import_arrays.py --help`; the command is rrt/commands/import_arrays.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.import_arrays import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("import_arrays")

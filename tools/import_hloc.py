@@ -1,7 +1,6 @@
 """`python tools/import_hloc.py --help`; the command is rrt/commands/import_hloc.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.import_hloc import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("import_hloc")

@@ -1,7 +1,6 @@
 """`python tools/make_views.py --help`; the command is rrt/commands/make_views.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.make_views import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("make_views")

@@ -1,7 +1,6 @@
 """`python tools/measure_run.py --help`; the command is rrt/commands/measure_run.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.measure_run import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("measure_run")

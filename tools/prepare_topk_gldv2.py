@@ -1,7 +1,6 @@
 """`python tools/prepare_topk_gldv2.py --help`; the command is rrt/commands/prepare_topk_gldv2.py."""
 
-from rrt.command_line.sacred import run_sacred
-from rrt.commands.prepare_topk_gldv2 import ex
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_sacred(ex)
+    run("prepare_topk_gldv2")

@@ -1,7 +1,6 @@
 """`python tools/published.py --help`; the command is rrt/commands/published.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.published import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("published")

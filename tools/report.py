@@ -1,7 +1,6 @@
 """`python tools/report.py --help`; the command is rrt/commands/report.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.report import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("report")

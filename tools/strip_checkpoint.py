@@ -1,7 +1,6 @@
 """`python tools/strip_checkpoint.py --help`; the command is rrt/commands/strip_checkpoint.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.strip_checkpoint import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("strip_checkpoint")

@@ -1,7 +1,6 @@
 """`python tools/train_codebook.py --help`; the command is rrt/commands/train_codebook.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.train_codebook import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("train_codebook")

@@ -1,7 +1,6 @@
 """`python tools/train_val_split.py --help`; the command is rrt/commands/train_val_split.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.train_val_split import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("train_val_split")

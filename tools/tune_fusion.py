@@ -1,7 +1,6 @@
 """`python tools/tune_fusion.py --help`; the command is rrt/commands/tune_fusion.py."""
 
-from rrt.command_line.sacred import run_sacred
-from rrt.commands.tune_fusion import ex
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_sacred(ex)
+    run("tune_fusion")

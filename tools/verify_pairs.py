@@ -1,7 +1,6 @@
 """`python tools/verify_pairs.py --help`; the command is rrt/commands/verify_pairs.py."""
 
-from rrt.command_line.parser import run_command
-from rrt.commands.verify_pairs import main
+from rrt.commands.__main__ import run
 
 if __name__ == "__main__":
-    run_command(main)
+    run("verify_pairs")

@@ -8,9 +8,11 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from math import inf
 
 from rrt.errors import LARGEST_COUNT, LARGEST_NUMBER, InputError, describe_error, disk_full
 from rrt.extras import describe_missing
@@ -120,6 +122,11 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: whatever cleans up after an interrupt does so after this, too."""
 
 
+# Seconds within which another SIGTERM is the same order: schedulers send several, which would end the cleaning up.
+_SAME_ORDER = 10
+_told = 0.0
+
+
 @contextmanager
 def ended_in_a_line() -> Iterator[None]:
     """For a command: an interrupt (SIGINT) ends it with one line and status 130, an order to end (SIGTERM), as
@@ -128,6 +135,8 @@ def ended_in_a_line() -> Iterator[None]:
         threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     )
     if takes_over:
+        global _told
+        _told = -inf
         signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _tell_unraisable
     try:
@@ -143,14 +152,23 @@ def ended_in_a_line() -> Iterator[None]:
 
 
 def _tell_unraisable(unraisable):
+    error = unraisable.exc_value
+    if isinstance(error, KeyboardInterrupt):
+        # The signal came in a finaliser or a callback of Python, which no exception leaves: once more, out of it.
+        global _told
+        _told = -inf
+        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
     # HDF5 tries again to write what a full disk has not taken, after the error was told.
-    if not disk_full(unraisable.exc_value):
+    elif not disk_full(error):
         sys.__unraisablehook__(unraisable)
 
 
 def _terminate(*_):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would end the cleaning up
-    raise Terminated
+    global _told
+    if time.monotonic() - _told > _SAME_ORDER:
+        _told = time.monotonic()
+        raise Terminated
 
 
 def run_command(main):

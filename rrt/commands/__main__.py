@@ -113,24 +113,31 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(0 if arguments else 2)
     called, module, arguments = _called(program, name, arguments[1:])
     sys.argv = [called, *arguments]
-    try:
-        command = import_module(f"rrt.commands.{module}")
-    except ModuleNotFoundError as error:
-        from rrt.extras import describe_missing
+    run(module)
 
-        remedy = describe_missing(error)
-        if not remedy:
-            raise
-        print(f"error: {remedy}", file=sys.stderr)
-        sys.exit(1)
-    if hasattr(command, "ex"):
-        from rrt.command_line.sacred import run_sacred
 
-        run_sacred(command.ex)
-    else:
-        from rrt.command_line.parser import run_command
+def run(module: str) -> None:
+    """Run the command of a module of rrt/commands with sys.argv; the process ends with its exit status, and with one
+    line when it is told to end, be it while libraries are loaded."""
+    from rrt.command_line.parser import ended_in_a_line, run_command  # which the list of commands does not wait for
 
-        run_command(command.main)
+    with ended_in_a_line():
+        try:
+            command = import_module(f"rrt.commands.{module}")
+        except ModuleNotFoundError as error:
+            from rrt.extras import describe_missing
+
+            remedy = describe_missing(error)
+            if not remedy:
+                raise
+            print(f"error: {remedy}", file=sys.stderr)
+            sys.exit(1)
+        if hasattr(command, "ex"):
+            from rrt.command_line.sacred import run_sacred
+
+            run_sacred(command.ex)
+        else:
+            run_command(command.main)
 
 
 if __name__ == "__main__":

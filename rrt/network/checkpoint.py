@@ -153,8 +153,8 @@ def attach_calibration(path, calibration: Calibration) -> Path:
     kept = [each.as_dict() for each in others if each.difference(*scored)]
     content = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
     content["settings"] = checkpoint.settings | {"calibrations": [*kept, calibration.as_dict()]}
-    with atomic_path(checkpoint.path) as temporary:
-        torch.save(content, temporary)
+    with atomic_path(checkpoint.path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)
     return checkpoint.path
 
 

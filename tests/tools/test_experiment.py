@@ -12,11 +12,9 @@ from builders import records_in
 from commands import assert_one_line_error, error_of, files_below, run_tool
 from reranking import GLOBAL_DIM, NETWORK, make_test_world, make_world, typed
 
-import evaluate_revisited
-import experiment
 from rrt.command_line.sacred import run_sacred
 from rrt.command_line.settings import described
-from rrt.commands import tune_fusion
+from rrt.commands import evaluate_revisited, experiment, tune_fusion
 from rrt.configs import dataset_configs
 from rrt.datasets.settings import DatasetSettings
 from rrt.errors import InputError

@@ -42,7 +42,7 @@ def test_every_command_stands_in_the_list_with_one_line():
 def test_every_command_has_a_front_that_calls_it():
     fronts = {"experiment": "experiment.py", "evaluate_revisited": "evaluate_revisited.py"}
     for name in COMMANDS:
-        assert f"rrt.commands.{name} import" in (ROOT / fronts.get(name, f"tools/{name}.py")).read_text()
+        assert f'\n    run("{name}")\n' in (ROOT / fronts.get(name, f"tools/{name}.py")).read_text()
 
 
 def test_the_console_script_is_this_function():

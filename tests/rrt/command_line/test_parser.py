@@ -1,0 +1,82 @@
+"""A command that is told to end does so with one line, whenever the order comes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from places import ROOT
+
+from rrt.command_line import parser
+from rrt.command_line.parser import ended_in_a_line
+
+
+@pytest.mark.parametrize(
+    "command, sent, said, status",
+    [
+        ("tools/compare.py", signal.SIGTERM, "terminated", 143),
+        ("-m rrt.commands compare", signal.SIGINT, "interrupted", 130),
+        ("experiment.py", signal.SIGTERM, "terminated", 143),
+    ],
+)
+def test_an_order_to_end_while_libraries_are_loaded_is_one_line(tmp_path, command, sent, said, status):
+    (tmp_path / "torch.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [sys.executable, *command.split(), "with", f"temp_dir={tmp_path / 'log'}"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(sent)
+    assert process.communicate(timeout=60)[1] == f"error: {said}\n"
+    assert process.returncode == status and not (tmp_path / "log").exists()
+
+
+def ended(work):
+    with pytest.raises(SystemExit) as end, ended_in_a_line():
+        work()
+    return end.value.code
+
+
+def test_the_same_order_again_does_not_end_the_cleaning_up():
+    cleaned = []
+
+    def work():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            cleaned.append(True)
+
+    assert ended(work) == 143 and cleaned
+
+
+def test_an_order_that_a_library_swallowed_is_obeyed_when_it_comes_again(monkeypatch):
+    monkeypatch.setattr(parser, "_SAME_ORDER", 0.05)
+
+    def work():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:
+            time.sleep(0.1)
+        signal.raise_signal(signal.SIGTERM)
+
+    assert ended(work) == 143
+
+
+@pytest.mark.parametrize("sent, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_order_that_comes_in_a_finaliser_is_obeyed(sent, status):
+    class Finalised:
+        def __del__(self):
+            signal.raise_signal(sent)
+
+    def work():
+        Finalised()
+        time.sleep(30)
+
+    assert ended(work) == status
