@@ -1,4 +1,5 @@
-"""Scores of a reranking method as probabilities that two images show the same object (docs/calibration.md).
+"""Scores of a reranking method as probabilities that two images show the same object, and results in groups by them
+(docs/calibration.md).
 
 A calibration is fitted on pairs whose answer is known (tools/calibrate.py) and belongs to what gave the scores: the
 method with its settings, the descriptors, and the kind of pairs, which are the candidates that a search puts first.
@@ -18,6 +19,7 @@ from rrt.files.atomic import read_json, write_json
 
 _FORMAT = {"schema": "rrt-calibration", "version": 1}
 _REMEDY = "make it with tools/calibrate.py"
+GROUPS = ("same", "maybe", "similar")
 # Settings of descriptors that scores depend on, as far as a store or a describer names them.
 _OF_DESCRIPTORS = ("model_sha256", "image_size", "scales", "projection_sha256")
 
@@ -28,8 +30,11 @@ class Calibration:
     the rising ``scores``, level beyond the first and the last.
 
     method: a dictionary for each member of the chain that scores, its name as ``method`` and its settings
-    (``rrt.rerankers.build.identity_of``); descriptors: as ``descriptors_of`` has them; whitening: SHA-256 of that of
-    the global descriptors; about: what it was fitted on and how well it holds, plain values.
+    (``rrt.rerankers.build.identity_of``), empty for global search, whose scores are the cosines; descriptors: as
+    ``descriptors_of`` has them; whitening: SHA-256 of that of the global descriptors; about: what it was fitted on and
+    how well it holds, plain values; thresholds: the least probabilities of the groups ``same`` and ``maybe``, and
+    ``uniformity``, above which a query's local descriptors (``rrt.store.linear.uniformity``) show nothing; empty: none
+    were chosen.
     """
 
     kind: Literal["platt", "isotonic"]
@@ -41,6 +46,7 @@ class Calibration:
     descriptors: dict[str, Any] = field(default_factory=dict)
     whitening: str | None = None
     about: dict[str, Any] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         knots = np.array([self.scores, self.probabilities], np.float64)
@@ -52,6 +58,10 @@ class Calibration:
             good = good and knots[1, 0] >= 0 and knots[1, -1] <= 1
         if not good:
             raise ValueError(f"a {self.kind} calibration must rise from 0 to 1 over the scores")
+        if self.thresholds:
+            limits = self.thresholds["maybe"], self.thresholds["same"], self.thresholds["uniformity"]
+            if len(self.thresholds) > len(limits) or not (0 < limits[0] <= limits[1] <= 1 and limits[2] > 0):
+                raise ValueError("thresholds must be 0 < maybe <= same <= 1, and a uniformity above 0")
 
     def __call__(self, scores) -> np.ndarray:
         """Probabilities float64 of scores of any shape; NaN stays."""
@@ -60,11 +70,21 @@ class Calibration:
             return expit(self.slope * scores + self.offset)
         return np.interp(scores, self.scores, self.probabilities)
 
+    def groups(self, probabilities: np.ndarray) -> list[str | None]:
+        """Of each probability one of GROUPS; None where it is NaN, or without thresholds."""
+        if not self.thresholds:
+            return [None] * len(probabilities)
+        limits = -np.array([self.thresholds[name] for name in GROUPS[:2]])
+        return [
+            None if np.isnan(each) else GROUPS[at]
+            for each, at in zip(probabilities, np.searchsorted(limits, -np.asarray(probabilities)))
+        ]
+
     def difference(self, method: list[dict], descriptors: dict | None = None, whitening: str | None = None) -> str:
         """How scores of this method differ from those it was fitted on, in words; empty where they do not.
         descriptors None: neither these nor the whitening are known."""
         if [each["method"] for each in self.method] != [each["method"] for each in method]:
-            names = ("+".join(each["method"] for each in members) for members in (self.method, method))
+            names = ("+".join(each["method"] for each in members) or "none" for members in (self.method, method))
             return "fitted on scores of {}, not of {}".format(*names)
         for own, other in zip(self.method, method):
             for name in own | other:

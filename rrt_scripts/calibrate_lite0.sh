@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The calibration of plain matching with lite0 (docs/calibration.md 5): rrt_gld_ckpts/lite0_maxsim.calibration.json.
+# The calibrations of search with lite0 (docs/calibration.md 4 to 6): rrt_gld_ckpts/lite0_{late,maxsim,none}.calibration.json.
 #   bash rrt_scripts/calibrate_lite0.sh DATA [DATA ...]
 # The folders that rrt_scripts/make_lite0.sh was given, after it has run. The shipped projections have seen most of these photographs, and
 # photographs they have seen score otherwise: eleven landmarks are held out (FOLDS="1 2": twice), and projections learned from the others;
-# the six landmarks that make_lite0.sh left out are scored by the shipped model itself. Ten minutes a fold; OUTPUT= and DATA= as there.
+# the six landmarks that make_lite0.sh left out are scored by the shipped model itself; what the network has seen too much of for any fold, late,
+# and global search are fitted on these alone, and so are the groups of all. Ten minutes a fold; DATA= as there, OUTPUT= the folder.
 set -euo pipefail
 case ${1:-} in
     -h|--help|"") sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [ -n "${1:-}" ]; exit ;;
@@ -44,7 +45,16 @@ val=$data/landmarks_val
 unseen=(--store "$val/delg_lite0.h5" --query_list "$val/test_query.txt" --gallery_list "$val/test_gallery.txt"
     --ground_truth "$val/gnd_landmarks_val.pkl")
 
-stage "fitting on all of them"
-$py tools/calibrate.py "${searches[@]}" "${unseen[@]}" --method "maxsim[weight=0.2,symmetric=True,local=100]" --output "$logs/calibration"
-cp "$logs/calibration/calibration.json" "${OUTPUT:-rrt_gld_ckpts/lite0_maxsim.calibration.json}"
+# fit NAME METHOD SEARCH: the calibration of a method, then its groups on the six landmarks.
+fit() {
+    local name=$1 method=$2 log=$logs/calibration_$1
+    shift 2
+    stage "$name"
+    $py tools/calibrate.py "$@" --method "$method" --output "$log"
+    $py tools/calibrate.py "${unseen[@]}" --method "$method" --groups "$log/calibration.json" --output "$log/groups"
+    cp "$log/groups/calibration.json" "${OUTPUT:-rrt_gld_ckpts}/lite0_$name.calibration.json"
+}
+fit late late "${unseen[@]}"
+fit none none "${unseen[@]}"
+fit maxsim "maxsim[weight=0.2,symmetric=True,local=100]" "${searches[@]}" "${unseen[@]}"
 stage "done"

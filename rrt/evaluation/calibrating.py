@@ -31,6 +31,7 @@ from rrt.viz.style import LINE_STYLES, MARKERS, save_figure
 BINS = 15
 KINDS = ("platt", "isotonic")
 LEAST = 10  # pairs of each answer
+GLOBAL = 100  # candidates of global search
 
 
 @dataclass(frozen=True)
@@ -49,25 +50,35 @@ class ScoredPairs:
 
 
 def score_pairs(
-    images: RevisitedSet, store: Store, method: RerankMethod, num: int | None = None, whitening: Whitening | None = None
+    images: RevisitedSet,
+    store: Store,
+    method: RerankMethod | None,
+    num: int | None = None,
+    whitening: Whitening | None = None,
+    unknown: bool = False,
 ) -> ScoredPairs:
     """Every query with the candidates that global search and all but the last member of a chain put first.
 
-    num: candidates, None = the method's own number. Right is what Medium counts as right (classic: good and ok); what
-    it ignores, and the query itself, makes no pair. Raises InputError for a method whose score of a pair depends on the
-    other candidates.
+    method: None = global search, whose scores are the cosines; num: candidates, None = the method's own number, of
+    global search GLOBAL. Right is what Medium counts as right (classic: good and ok); what it ignores, and the query
+    itself, makes no pair. unknown: what is right makes none, either, as if the gallery did not have it. Raises
+    InputError for a method whose score of a pair depends on the other candidates.
     """
-    *stages, (last, own) = stages_of(method)
-    if not last.pairwise:
+    *stages, (last, own) = _stages(method)
+    if method and last and not last.pairwise:
         name = identity_of(method)[-1]["method"]
         raise InputError(f"reranker '{name}': its scores depend on all candidates, so that a pair has no probability")
     query_index = store.indices(images.query.names, images.query)
     gallery_index = store.indices(images.gallery.names, images.gallery)
     space = SearchSpace(store, query_index, gallery_index, whitening)
-    method.prepare(space)
+    if method:
+        method.prepare(space)
     depths = [most for _, most in stages] + [own if num is None else num]
     protocol = "medium" if "medium" in protocols_of(images.truth.gnd) else "classic"
+    positive = [np.concatenate([entry[g] for g in POSITIVE_GRADES[protocol]]) for entry in images.truth.gnd]
     ignored = [ignored_positions(entry, protocol) for entry in images.truth.gnd]
+    if unknown:
+        ignored = [np.concatenate(both) for both in zip(ignored, positive)]
     # What makes no pair takes no place of one: what is ignored, and the query itself.
     most = None if None in depths else max(filter(None, depths)) + max(map(len, ignored)) + 1
     similarities, found = search(space.gallery, space.queries, most or len(gallery_index))
@@ -77,16 +88,18 @@ def score_pairs(
         keep &= gallery_index[found[row]] != query_index[row]
         lists.append(Shortlist(row, found[row][keep], similarities[row][keep]))
     for stage, most in stages:
+        assert stage  # global search is no member of a chain
         lists = reorder(space, stage, lists, most)
     heads = [Shortlist(each.query, each.candidates[: depths[-1]], each.similarities[: depths[-1]]) for each in lists]
-    scores = last.scores(space, heads)
-    right = [
-        np.isin(each.candidates, np.concatenate([images.truth.gnd[each.query][g] for g in POSITIVE_GRADES[protocol]]))
-        for each in heads
-    ]
+    scores = last.scores(space, heads) if last else [each.similarities for each in heads]
+    right = [np.isin(each.candidates, positive[each.query]) for each in heads]
     query = np.repeat(np.arange(len(heads)), [len(each.candidates) for each in heads])
     labels = np.asarray(images.query.labels)
     return ScoredPairs(np.concatenate(scores).astype(np.float64), np.concatenate(right), query, labels[query])
+
+
+def _stages(method: RerankMethod | None) -> list[tuple[RerankMethod | None, int | None]]:
+    return [*stages_of(method)] if method else [(None, GLOBAL)]
 
 
 def joined(parts: list[ScoredPairs]) -> ScoredPairs:
@@ -142,16 +155,21 @@ def _isotonic(scores, right) -> Calibration | None:
 def held_out(pairs: ScoredPairs, kind: str, folds: int = 5) -> np.ndarray:
     """Probabilities [P] of calibrations fitted without the landmark of the pair: in turn on all folds but its own.
     Raises InputError for pairs of a single landmark."""
-    labels = np.unique(pairs.landmark)
+    found = np.empty(len(pairs.scores))
+    for labels in folds_of(pairs.landmark, folds):
+        own = np.isin(pairs.landmark, labels)
+        found[own] = fit(pairs.part(~own), kind)(pairs.scores[own])
+    return found
+
+
+def folds_of(landmarks: np.ndarray, folds: int = 5) -> list[np.ndarray]:
+    """Labels dealt into folds, as many as there are labels at most. Raises InputError for a single landmark."""
+    labels = np.unique(landmarks)
     if len(labels) < 2:
         raise InputError("calibration: all queries have one label, so that nothing is held out; give more landmarks")
     # Shuffled, because lists stand in an order of their own.
     fold = np.random.default_rng(0).permutation(len(labels)) % min(folds, len(labels))
-    of = fold[np.searchsorted(labels, pairs.landmark)]
-    found = np.empty(len(pairs.scores))
-    for each in range(fold.max() + 1):
-        found[of == each] = fit(pairs.part(of != each), kind)(pairs.scores[of == each])
-    return found
+    return [labels[fold == each] for each in range(fold.max() + 1)]
 
 
 def across(parts: list[ScoredPairs], kind: str) -> list[float]:
@@ -205,12 +223,12 @@ def calibrate(pairs: ScoredPairs, kind: str = "auto") -> tuple[Calibration, np.n
 
 
 def belonging(
-    calibration: Calibration, method: RerankMethod, store: Store, whitening: Whitening | None, **about: Any
+    calibration: Calibration, method: RerankMethod | None, store: Store, whitening: Whitening | None, **about: Any
 ) -> Calibration:
     """The calibration with what it was fitted on: method, descriptors, whitening, and plain values."""
     return replace(
         calibration,
-        method=identity_of(method),
+        method=identity_of(method) if method else [],
         descriptors=descriptors_of(store.config | {"model_sha256": store.attributes["model_sha256"]}),
         whitening=whitening.digest if whitening else None,
         about=calibration.about | about,

@@ -18,7 +18,7 @@ from rrt.extraction.images import Picture, pixels_of
 from rrt.files.names import shown
 from rrt.photo_index import query as opened
 from rrt.photo_index.extraction import Describer, open_describer
-from rrt.photo_index.query import Hit
+from rrt.photo_index.query import Hits
 from rrt.photo_index.ranking import Ranker, make_ranker
 from rrt.photo_index.update import BuildSettings, update
 from rrt.store.records import ImageRecord
@@ -62,8 +62,10 @@ class PhotoIndex(opened.PhotoIndex):
 
     def search(
         self, query: int | ImageRecord | Picture, ranker: Ranker | str | None = None, k: int | None = 20
-    ) -> list[Hit]:
-        """The k photographs most like an image (None: all), the best first.
+    ) -> Hits:
+        """The k photographs most like an image (None: all), the best first; ``found`` of the answer is False where
+        nothing like it is among them, and each result has its ``probability`` and ``group``, as far as there is a
+        calibration.
 
         query: the name of a photograph of the index or the number of its entry, which is then left out; the path of any
         other image, an image of Pillow, uint8 [H, W, 3] in RGB, or an ImageRecord of the index's own model. ranker: a

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rrt.calibration import GROUPS
 from rrt.errors import InputError
 from rrt.files.atomic import write_bytes
 from rrt.files.images import Unreadable, small_jpeg
@@ -46,18 +47,32 @@ class Entry(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A result: cosine of the (whitened) global descriptors; the method's score, None where it gave none; what that is
-    as a probability that both show the same, None where there is no calibration of it."""
+    """A result: cosine of the (whitened) global descriptors; the method's score, None where it gave none; the
+    probability that both show the same, and its group of ``rrt.calibration.GROUPS``, None where there is no
+    calibration."""
 
     entry: Entry
     similarity: float
     score: float | None
     probability: float | None = None
+    group: str | None = None
 
     @property
     def name(self) -> str:
         """The first path of the photograph, below the folder of the index."""
         return self.entry.name
+
+
+class Hits(list[Hit]):
+    """Results, the best first."""
+
+    @property
+    def found(self) -> bool | None:
+        """Whether the first result at least may show the same; False: nothing like it is in these photographs; None:
+        without a calibration nobody knows."""
+        if self and self[0].group is None:
+            return None
+        return bool(self) and self[0].group != GROUPS[-1]
 
 
 class PhotoIndex:
@@ -189,24 +204,24 @@ class PhotoIndex:
 
     def search(
         self, query: int | ImageRecord, ranker: Ranker, k: int | None = 20, among: np.ndarray | None = None
-    ) -> list[Hit]:
+    ) -> Hits:
         """The k best entries (None: all) for an entry, which is left out, or for an image from anywhere. among: entries
         searched, None = all."""
         if isinstance(query, ImageRecord):
-            joined = JoinedStore(self.store, MemoryStore.of([query], self.store.local_dim))
-            found, scores = self.ranked(joined, len(self.store), ranker, k, among=among)
+            store = JoinedStore(self.store, MemoryStore.of([query], self.store.local_dim))
+            row, own = len(self.store), -1
         else:
-            found, scores = self.ranked(self.store, int(self.rows[query]), ranker, k, query, among)
-        return [
-            self._hit(number, similarity, score, ranker)
-            for number, similarity, score in zip(found.candidates[:k], found.similarities[:k], scores[:k])
-        ]
-
-    def _hit(self, number, similarity, score, ranker: Ranker) -> Hit:
-        if np.isnan(score):
-            return Hit(self.entries[number], float(similarity), None)
-        probability = float(ranker.calibration(score)) if ranker.calibration else None
-        return Hit(self.entries[number], float(similarity), float(score), probability)
+            store, row, own = self.store, int(self.rows[query]), query
+        found, scores = self.ranked(store, row, ranker, k, own, among)
+        probabilities = ranker.probabilities(scores, found.similarities)
+        local = store.read_packed(np.array([row]), None, ("descriptors",)).descriptors
+        if local is not None and ranker.shows_nothing(local):
+            probabilities = np.zeros(len(scores))
+        columns = found.candidates, found.similarities, scores, probabilities, ranker.groups(probabilities)
+        return Hits(
+            Hit(self.entries[number], float(similarity), _known(score), _known(probability), group)
+            for number, similarity, score, probability, group in zip(*(column[:k] for column in columns))
+        )
 
     def ranked(
         self,
@@ -249,3 +264,7 @@ class PhotoIndex:
     def _globals(self, store, rows) -> np.ndarray:
         vectors = l2_normalize(read_globals(store, rows))
         return self.whitening.apply(vectors) if self.whitening else vectors
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

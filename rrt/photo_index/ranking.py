@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rrt.calibration import Calibration, descriptors_of, fitting, read_calibration
 from rrt.errors import InputError
 from rrt.photo_index.extraction import is_shipped
 from rrt.photo_index.manifest import Manifest
 from rrt.rerankers.base import RerankMethod
-from rrt.rerankers.build import ConfiguredMethod, configure, identity_of
+from rrt.rerankers.build import configure, identity_of
 from rrt.rerankers.chain import stages_of
 from rrt.rerankers.shipped import METHOD, SETTINGS, shipped_calibrations
 from rrt.search.whitening import Whitening
+from rrt.store.linear import uniformity
 
 if TYPE_CHECKING:
     from rrt.rerankers.transformer import Transformer
@@ -26,21 +29,43 @@ _SCORES = {"rrt": "logit", "late": "logit", "geometric": "inliers", "maxsim": "m
 @dataclass(frozen=True)
 class Ranker:
     """name: as it was asked for, or none; method: None = search alone; last: the name of the method that gives the
-    scores; depth: candidates of the last method, None = its own number; calibration: of its scores; note: what a user
-    should know of the choice."""
+    scores; depth: candidates of the last method, None = its own number; calibration: of its scores, or of the cosines;
+    beyond: of the cosines of what is not reranked; note: what a user should know of the choice."""
 
     name: str
     method: RerankMethod | None = None
     last: str = ""
     depth: int | None = None
     calibration: Calibration | None = None
+    beyond: Calibration | None = None
     note: str = ""
 
     @property
     def score_name(self) -> str | None:
-        """What the scores are, None where they mean nothing to people."""
+        """What the scores are; None: they mean nothing to people, or there are none."""
         fused = self.last == "rrt" and self.stages[-1][0].score_settings()["weight"]
         return "blend" if fused else _SCORES.get(self.last)
+
+    def probabilities(self, scores: np.ndarray, similarities: np.ndarray) -> np.ndarray:
+        """That results [n], the best first, show the same as the query: float64 [n], falling; NaN where no calibration
+        says so. scores: NaN where the method gave none."""
+        if self.calibration is None:
+            return np.full(len(scores), np.nan)
+        if self.method is None:
+            return self.calibration(similarities)
+        found = self.calibration(scores)
+        if self.beyond:
+            found = np.where(np.isnan(scores), self.beyond(similarities), found)
+        return np.minimum.accumulate(found)
+
+    def groups(self, probabilities: np.ndarray) -> list[str | None]:
+        """The group of each (``rrt.calibration.GROUPS``), None where it is not known."""
+        return self.calibration.groups(probabilities) if self.calibration else [None] * len(probabilities)
+
+    def shows_nothing(self, descriptors: np.ndarray) -> bool:
+        """Whether a query is an empty picture, as its local descriptors [n, D] all say the same."""
+        limit = self.calibration.thresholds.get("uniformity") if self.calibration else None
+        return limit is not None and uniformity(descriptors) > limit
 
     @property
     def stages(self) -> list[tuple[RerankMethod, int | None]]:
@@ -87,14 +112,13 @@ def make_ranker(
             raise InputError(f"--{option} {value}: expected 1 or more{search_alone}")
     shipped = is_shipped(manifest.extraction["flags"])
     method = method or ("rrt" if checkpoint else METHOD if shipped else None)
-    if method is None:
-        return Ranker(
-            "none",
-            note="no reranker: there is no checkpoint for this model, give one by --reranker; global search alone",
-        )
-    if method == "none":
-        _refuse(method, checkpoint=checkpoint, fusion=fusion, calibration=calibration)
-        return Ranker("none")
+    descriptors = _descriptors(manifest), whitening.digest if whitening else None
+    known = shipped_calibrations() if shipped else []
+    if method in (None, "none"):
+        _refuse("none", checkpoint=checkpoint, fusion=fusion)
+        chosen = _chosen(calibration, known, [], *descriptors)
+        note = "no reranker: there is no checkpoint for this model, give one by --reranker; global search alone"
+        return Ranker("none", calibration=chosen, note="" if method else note)
     configured = configure(method, SETTINGS, checkpoint or "later", num_rerank)
     assert configured is not None
     if "rrt" not in configured.names:
@@ -102,23 +126,29 @@ def make_ranker(
     elif not checkpoint:
         raise InputError(f"--method {method}: no checkpoint; train one with experiment.py and give it by --reranker")
     made = configured.method(_transformer(checkpoint, fusion, max_local) if checkpoint else None)
-    scored = identity_of(made), _descriptors(manifest), whitening.digest if whitening else None
-    if calibration:
-        chosen = read_calibration(calibration)
-        if difference := chosen.difference(*scored):
-            raise InputError(f"--calibration {calibration}: {difference}; make one with tools/calibrate.py")
-    else:
-        chosen = fitting(_known(configured, made, shipped), *scored)
-    return Ranker(method, made, configured.names[-1], num_rerank, chosen)
+    if "rrt" in configured.names:
+        reranker = getattr(stages_of(made)[-1][0], "reranker", None)
+        known = [*(reranker.calibrations if reranker else []), *known]
+    chosen = _chosen(calibration, known, identity_of(made), *descriptors)
+    return Ranker(method, made, configured.names[-1], num_rerank, chosen, fitting(known, [], *descriptors))
+
+
+def _chosen(file: str | None, known: list[Calibration], *scored) -> Calibration | None:
+    """The calibration of a file, or that of those known which is of such scores."""
+    if not file:
+        return fitting(known, *scored)
+    found = read_calibration(file)
+    if difference := found.difference(*scored):
+        raise InputError(f"--calibration {file}: {difference}; make one with tools/calibrate.py")
+    return found
 
 
 def _refuse(method: str, **options: str | None) -> None:
-    named = {"checkpoint": "--reranker", "fusion": "--fusion", "calibration": "--calibration"}
+    named = {"checkpoint": "--reranker", "fusion": "--fusion"}
     what = {"checkpoint": "a checkpoint is for methods with rrt", "fusion": "fusion is for methods with rrt"}
     for option, value in options.items():
         if value:
-            reason = what.get(option, "a calibration is for a method's scores")
-            raise InputError(f"{named[option]} {value}: {reason}, not for {method}; leave one of the two out")
+            raise InputError(f"{named[option]} {value}: {what[option]}, not for {method}; leave one of the two out")
 
 
 def _transformer(checkpoint: str, fusion: str | None, max_local: int) -> Transformer:
@@ -132,12 +162,3 @@ def _transformer(checkpoint: str, fusion: str | None, max_local: int) -> Transfo
 def _descriptors(manifest: Manifest) -> dict:
     kept = manifest.extraction
     return descriptors_of(kept.get("settings", {}) | {"model_sha256": kept["model_sha256"]})
-
-
-def _known(configured: ConfiguredMethod, made: RerankMethod, shipped: bool) -> list[Calibration]:
-    """The calibrations that there are without a file being named."""
-    if "rrt" in configured.names:
-        last = stages_of(made)[-1][0]
-        reranker = getattr(last, "reranker", None)
-        return reranker.calibrations if reranker else []
-    return shipped_calibrations() if shipped else []

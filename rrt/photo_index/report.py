@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import jinja2
 
 from rrt.files.images import Box, Unreadable, small_jpeg
 from rrt.files.names import shown
-from rrt.photo_index.query import THUMBNAIL_SIDE, Hit, PhotoIndex
+from rrt.photo_index.query import THUMBNAIL_SIDE, Hit, Hits, PhotoIndex
 from rrt.photo_index.ranking import Ranker
 
 PAGE = Path(__file__).with_name("page")
+NOTHING = "nothing like it in these photographs"
+HEADINGS = {"same": "The same", "maybe": "Maybe the same", "similar": "Similar only"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Answer:
     None = the whole."""
 
     name: str
-    hits: list[Hit]
+    hits: Hits
     entry: int = -1
     same: int = -1
     file: Path | None = None
@@ -31,15 +34,14 @@ class Answer:
 
 
 def as_text(index: PhotoIndex, answer: Answer, ranker: Ranker) -> str:
-    """A table: rank, similarity, the method's score, its probability, name."""
+    """A table: rank, the figures of each result, of which the first is what they are sorted by, name."""
     lines = [f"{_kind(answer)} {shown(answer.name)}" + (f", {_box(answer)}" if answer.box else "")]
     lines += _notes(index, answer, ranker, "note: ")
-    titles = [ranker.score_name or ""] * bool(ranker.score_name) + ["probability"] * bool(ranker.calibration)
-    lines.append(f"{'rank':>4}  {'similarity':>10}  " + "".join(f"{title:>11}  " for title in titles) + "photograph")
-    for rank, hit in enumerate(answer.hits, 1):
-        values = dict(_figures(ranker, hit))
-        columns = "".join(f"{values.get(title, ''):>11}  " for title in titles)
-        lines.append(f"{rank:>4}  {hit.similarity:>10.4f}  {columns}{_names(hit)}")
+    rows = [dict(_figures(ranker, hit)) for hit in answer.hits]
+    titles = [*rows[0]] if rows else []
+    lines.append(f"{'rank':>4}  " + "".join(f"{title:>11}  " for title in titles) + "photograph")
+    for rank, (hit, values) in enumerate(zip(answer.hits, rows), 1):
+        lines.append(f"{rank:>4}  " + "".join(f"{values.get(title, ''):>11}  " for title in titles) + _names(hit))
     return "\n".join(lines)
 
 
@@ -53,20 +55,23 @@ def _box(answer: Answer) -> str:
 
 def _notes(index: PhotoIndex, answer: Answer, ranker: Ranker, mark: str = "") -> list[str]:
     """What is to be known beside the results; ``mark`` begins the note on the method."""
-    notes = []
+    notes = [NOTHING] * (answer.hits.found is False)
     if answer.same >= 0 and answer.entry < 0:
         notes.append(f"the index has the same file: {shown(index.entries[answer.same].name)}")
     return notes + [mark + ranker.note] * bool(ranker.note)
 
 
 def _figures(ranker: Ranker, hit: Hit) -> list[tuple[str, str]]:
-    """(What it is, its text) of the score and the probability, as far as there are any."""
+    """(What it is, its text) of the probability, the group, the score and the similarity, as far as there are any; what
+    is there of the first result is sorted by the first of them."""
     found = []
-    if ranker.score_name and hit.score is not None:
-        found.append((ranker.score_name, f"{hit.score:.0f}" if ranker.score_name == "inliers" else f"{hit.score:.3f}"))
     if hit.probability is not None:
         found.append(("probability", f"{hit.probability:.2f}"))
-    return found
+    if hit.group is not None:
+        found.append(("group", hit.group))
+    if hit.score is not None:
+        found.append((ranker.score_name or "score", f"{hit.score:.{0 if ranker.score_name == 'inliers' else 3}f}"))
+    return [*found, ("similarity", f"{hit.similarity:.4f}")]
 
 
 def _names(hit: Hit) -> str:
@@ -86,6 +91,7 @@ def as_json(index: PhotoIndex, answer: Answer, ranker: Ranker) -> dict:
             "similarity": round(hit.similarity, 6),
             "score": None if hit.score is None else round(hit.score, 6),
             "probability": None if hit.probability is None else round(hit.probability, 4),
+            "group": hit.group,
         }
         for rank, hit in enumerate(answer.hits, 1)
     ]
@@ -95,6 +101,7 @@ def as_json(index: PhotoIndex, answer: Answer, ranker: Ranker) -> dict:
         "method": ranker.name,
         "score": ranker.score_name,
         "note": ranker.note,
+        "found": answer.hits.found,
         "same_file": json_text(index.entries[answer.same].name) if answer.same >= 0 else None,
         "results": results,
     }
@@ -115,20 +122,24 @@ def as_html(index: PhotoIndex, answer: Answer, ranker: Ranker) -> str:
         title=f"{_kind(answer)} {shown(answer.name)}",
         notes=notes,
         jpeg=_base64(_small(answer.file)),
-        results=[_result(index, hit, ranker) for hit in answer.hits],
+        groups=[
+            (HEADINGS.get(str(group)), [_result(index, hit, ranker, rank) for rank, hit in ranked])
+            for group, ranked in groupby(enumerate(answer.hits, 1), lambda each: each[1].group)
+        ],
     )
 
 
-def _result(index: PhotoIndex, hit: Hit, ranker: Ranker) -> dict:
+def _result(index: PhotoIndex, hit: Hit, ranker: Ranker, rank: int) -> dict:
     number = index.contents[hit.entry.content]
     file = index.file_of(number)
-    figures = ", ".join([f"similarity {hit.similarity:.4f}", *(" ".join(each) for each in _figures(ranker, hit))])
+    figures = ", ".join(" ".join(each) for each in _figures(ranker, hit) if each[0] != "group")
     return {
         "jpeg": _base64(index.thumbnail(number)),
         "address": file.as_uri() if file else "",
         "name": shown(hit.entry.name),
         "names": _names(hit),
         "figures": figures,
+        "rank": rank,
     }
 
 

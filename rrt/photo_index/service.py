@@ -20,7 +20,7 @@ from rrt.files.names import shown
 from rrt.photo_index.extraction import Describer
 from rrt.photo_index.kept import VIEW_SIDE, Kept, Recalling, Upload
 from rrt.photo_index.listing import EVERY, Listing, Wanted
-from rrt.photo_index.query import Hit, PhotoIndex
+from rrt.photo_index.query import Hits, PhotoIndex
 from rrt.photo_index.ranking import Ranker
 from rrt.photo_index.report import Answer, as_json, json_text
 from rrt.photo_index.why import shared_details
@@ -49,12 +49,13 @@ def answer_photograph(
     if not box:
         return Answer(entry.name, index.search(number, ranker, k, among), number, number, file)
     file = there(index, number)
-    hits = [
+    hits = Hits(
         hit
         for hit in _described(index, file, entry.name, ranker, describer, k + 1, box, among)
         if hit.entry.content != entry.content
-    ]
-    return Answer(entry.name, hits[:k], number, number, file, box)
+    )
+    del hits[k:]
+    return Answer(entry.name, hits, number, number, file, box)
 
 
 def there(index: PhotoIndex, number: int) -> Path:
@@ -84,7 +85,7 @@ def answer_file(
     return Answer(name, _described(index, file, name, ranker, describer, k, box, among), -1, same, file, box)
 
 
-def _described(index, file, name, ranker, describer, k, box, among) -> list[Hit]:
+def _described(index, file, name, ranker, describer, k, box, among) -> Hits:
     try:
         record = describer.describe(file.absolute(), box)
     except InputError as error:

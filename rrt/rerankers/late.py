@@ -5,7 +5,7 @@ network is small, and a pair costs a matrix product.
 """
 
 import json
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -23,6 +23,7 @@ from rrt.store.linear import l2_normalize
 from rrt.store.local_counts import check_locals
 
 SHIPPED = "late_lite0.safetensors"
+_KEPT = 1024  # encoded images, of 100 kB each: queries that follow one another share candidates
 
 
 class LateEncoder:
@@ -128,21 +129,26 @@ class Late(RerankMethod):
         """Logits."""
         check_locals(space.store, space.gallery_index, "the reranker 'late'")
         self.encoder.check_sizes(space.store)
+
+        @lru_cache(_KEPT)
+        def encoded(row: int):
+            batch = self.encoder.read(space.store, np.array([row]), self.local)
+            return *self.encoder.encode(batch, 0), l2_normalize(batch.global_)[0]
+
+        both = self.encoder.settings["symmetric"]
         found = []
         for each in shortlists:
-            images = np.concatenate([space.query_index[[each.query]], space.gallery_index[each.candidates]])
-            batch = self.encoder.read(space.store, images, self.local)
-            query, query_weights = self.encoder.encode(batch, 0)
+            query, query_weights, query_global = encoded(int(space.query_index[each.query]))
             matched = np.zeros(len(each.candidates), np.float32)
-            for i in range(len(matched)):
-                vectors, weights = self.encoder.encode(batch, i + 1)
+            cosines = np.zeros(len(each.candidates), np.float32)
+            for i, row in enumerate(space.gallery_index[each.candidates].tolist()):
+                vectors, weights, global_ = encoded(row)
+                cosines[i] = global_ @ query_global
                 if len(query) and len(vectors):
-                    cosines = vectors @ query.T
-                    own = cosines.max(0) @ query_weights
-                    both = self.encoder.settings["symmetric"]
-                    matched[i] = (own + cosines.max(1) @ weights) / 2 if both else own
-            globals_ = l2_normalize(batch.global_)
-            found.append(self.encoder.logits(matched, globals_[1:] @ globals_[0]).astype(np.float32))
+                    table = vectors @ query.T
+                    own = table.max(0) @ query_weights
+                    matched[i] = (own + table.max(1) @ weights) / 2 if both else own
+            found.append(self.encoder.logits(matched, cosines).astype(np.float32))
         return found
 
     def bytes_per_image(self, space):

@@ -19,13 +19,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def shipped_calibration(method: str = METHOD) -> Calibration:
-    """Of a method of SETTINGS. Raises InputError where the file is missing or damaged."""
+    """Of a method of SETTINGS, or of global search, none. Raises InputError where the file is missing or damaged."""
     return read_calibration(shipped(f"lite0_{method}.calibration.json"))
 
 
 def shipped_calibrations() -> list[Calibration]:
-    """Of all methods of SETTINGS."""
-    return [shipped_calibration(method) for method in SETTINGS]
+    """Of all methods of SETTINGS and of global search."""
+    return [shipped_calibration(method) for method in (*SETTINGS, "none")]
 
 
 def calibration_of_descriptors(method: RerankMethod, identity: dict[str, Any]) -> Calibration | None:

@@ -11,6 +11,12 @@ def l2_normalize(x: np.ndarray, least: float = 1e-12) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), least)
 
 
+def uniformity(descriptors: np.ndarray) -> float:
+    """The mean cosine of the local descriptors [n, D] of an image with one another: of photographs nearly 0, where
+    they are whitened, and near 1 where they all say the same, as on an empty picture. 0 without any."""
+    return float(np.square(l2_normalize(descriptors).mean(0)).sum()) if len(descriptors) else 0.0
+
+
 def principal_components(symmetric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues [D], falling, and eigenvectors, a column each, of a covariance [D, D]; signs as of fixed_signs()."""
     values, vectors = np.linalg.eigh(symmetric)

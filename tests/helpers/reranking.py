@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from builders import records_in, unit_rows
 
+from rrt.commands import calibrate
 from rrt.configs import read_settings
 from rrt.datasets.sets import neighbors_path, open_train_set, store_path
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
@@ -187,3 +188,12 @@ def assert_same(left, right):
 
 def arrays_of(batch):
     return [*vars(batch.images).values(), batch.query, batch.candidate, batch.labels]
+
+
+def run_calibrate(world, monkeypatch, *arguments):
+    """tools/calibrate.py on the toy world's search, into ``world / "out"``."""
+    folder = world / "test"
+    given = ["--store", folder / "delg_toy.h5", "--query_list", folder / "test_query.txt", "--gallery_list"]
+    given += [folder / "test_gallery.txt", "--ground_truth", folder / "gnd_toy.pkl", "--output", world / "out"]
+    monkeypatch.setattr("sys.argv", ["calibrate.py", *map(str, given + list(arguments))])
+    calibrate.main()

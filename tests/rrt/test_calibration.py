@@ -1,6 +1,7 @@
 """Calibrations as files and in checkpoints (rrt/calibration.py)."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def test_platt_is_a_sigmoid_and_isotonic_is_straight_between_its_knots():
 
 
 def test_a_file_gives_the_same_calibration_back(tmp_path):
-    for each in (PLATT, STEPS):
+    for each in (PLATT, STEPS, replace(PLATT, thresholds={"same": 0.9, "maybe": 0.5, "uniformity": 0.4})):
         assert read_calibration(write_calibration(tmp_path / "c.json", each)) == each
 
 
@@ -46,6 +47,11 @@ def test_a_file_gives_the_same_calibration_back(tmp_path):
         {"kind": "isotonic", "scores": [0, 1], "probabilities": [1, 0]},
         {"kind": "isotonic", "scores": [0, 1], "probabilities": [0, 1.5]},
         {"kind": "isotonic", "scores": [0, 1], "probabilities": [0.5]},
+        {"thresholds": {"same": 0.9}},
+        {"thresholds": {"same": 0.9, "maybe": 0.95, "uniformity": 0.5}},
+        {"thresholds": {"same": 0.9, "maybe": 0.5, "uniformity": 0.5, "more": 1}},
+        {"thresholds": {"same": "high", "maybe": 0.5, "uniformity": 0.5}},
+        {"thresholds": [0.9, 0.5, 0.5]},
     ],
 )
 def test_damaged_files_are_one_line(tmp_path, change):
@@ -110,8 +116,19 @@ def test_a_checkpoint_carries_the_calibrations_of_its_scores(tmp_path):
     np.testing.assert_allclose(other.probabilities(np.zeros(1)), 0.5)
 
 
-@pytest.mark.parametrize("name", ["late", "maxsim"])
+@pytest.mark.parametrize("name", ["late", "maxsim", "none"])
 def test_the_shipped_ones_are_of_the_methods_as_search_uses_them(name):
     shipped = shipped_calibration(name)
-    assert shipped.method == identity_of(make_method(name, SETTINGS[name])) and shipped.whitening is None
+    own = [] if name == "none" else identity_of(make_method(name, SETTINGS[name]))
+    assert shipped.method == own and shipped.whitening is None
     assert shipped.about["held_out"]["ece_equal_mass"] <= 0.05
+    chosen = shipped.about["groups"]["chosen_on"]
+    assert chosen["wrong_same"] <= 0.05 and chosen["unknown_same"] <= 0.05
+    assert shipped.thresholds["maybe"] < shipped.thresholds["same"]
+
+
+def test_groups_begin_at_their_thresholds():
+    calibration = replace(PLATT, thresholds={"same": 0.9, "maybe": 0.5, "uniformity": 0.4})
+    found = calibration.groups(np.array([1.0, 0.9, 0.89, 0.5, 0.49, 0.0, np.nan]))
+    assert found == ["same", "same", "maybe", "maybe", "similar", "similar", None]
+    assert PLATT.groups(np.array([0.9, 0.1])) == [None, None]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from commands import error_of
-from reranking import make_measured_world
+from reranking import make_measured_world, run_calibrate
 
 from rrt.calibration import read_calibration
 from rrt.commands import calibrate as command
@@ -142,24 +142,16 @@ def test_pairs_are_the_first_candidates_of_every_query_without_junk(world, truth
         score_pairs(images, store, make_chain("maxsim+k_reciprocal"))
 
 
-def run(world, monkeypatch, *arguments):
-    folder = world / "test"
-    given = ["--store", folder / "delg_toy.h5", "--query_list", folder / "test_query.txt", "--gallery_list"]
-    given += [folder / "test_gallery.txt", "--ground_truth", folder / "gnd_toy.pkl", "--output", world / "out"]
-    monkeypatch.setattr("sys.argv", ["calibrate.py", *map(str, given + list(arguments))])
-    command.main()
-
-
 def test_the_command_fits_measures_and_fills_a_checkpoint(world, monkeypatch, capsys):
-    run(world, monkeypatch, "--method", "maxsim[local=5,symmetric=True]")
+    run_calibrate(world, monkeypatch, "--method", "maxsim[local=5,symmetric=True]")
     file = world / "out" / "calibration.json"
     calibration = read_calibration(file)
     assert calibration.method[0]["gallery_local"] == 5 and calibration.about["queries"] == 4
     assert (world / "out" / "reliability.png").stat().st_size > 10_000
-    run(world, monkeypatch, "--method", "maxsim[local=5,symmetric=True]", "--measure", file)
+    run_calibrate(world, monkeypatch, "--method", "maxsim[local=5,symmetric=True]", "--measure", file)
     measured = json.loads((world / "out" / "measured.json").read_text())
     assert measured["pairs"] == calibration.about["pairs"] and "equal mass" in capsys.readouterr().out
-    run(world, monkeypatch, "--method", "maxsim[local=5]", "--kind", "isotonic")
+    run_calibrate(world, monkeypatch, "--method", "maxsim[local=5]", "--kind", "isotonic")
     assert read_calibration(file).kind == "isotonic"
     given = ["--store", "x", "--query_list", "x", "--gallery_list", "x", "--ground_truth", "x"]
     assert "--into_checkpoint" in error_of(command.main, [*given, "--into_checkpoint"], monkeypatch, capsys)

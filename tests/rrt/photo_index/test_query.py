@@ -22,7 +22,7 @@ from rrt.network.checkpoint import attach_calibration, save_checkpoint
 from rrt.network.model import DEFAULT_SETTINGS, RRT
 from rrt.network.reranker import Reranker
 from rrt.photo_index.measure import measure_index
-from rrt.photo_index.query import PhotoIndex
+from rrt.photo_index.query import Hits, PhotoIndex
 from rrt.photo_index.ranking import Ranker, make_ranker
 from rrt.photo_index.report import as_html, as_json, as_text
 from rrt.photo_index.service import answer_file, answer_photograph
@@ -167,7 +167,9 @@ def test_probabilities_stand_beside_the_scores_that_they_were_fitted_on(folder, 
     wanted = [1 / (1 + np.exp(1 - 4 * hit.score)) for hit in answer.hits[:6]]
     assert np.allclose([hit.probability for hit in answer.hits[:6]], wanted)
     assert [hit.probability for hit in answer.hits[6:]] == [None] * 6
-    assert f"{wanted[0]:.2f}  {names(answer)[0]}" in as_text(index, answer, ranker)
+    title, first = as_text(index, answer, ranker).splitlines()[1:3]
+    assert title.split() == ["rank", "probability", "matching", "similarity", "photograph"]
+    assert first.split()[1] == f"{wanted[0]:.2f}" and first.split()[-1] == names(answer)[0]
     assert f"probability {wanted[0]:.2f}" in as_html(index, answer, ranker)
     assert as_json(index, answer, ranker)["results"][0]["probability"] == round(wanted[0], 4)
     for method, part in (
@@ -188,8 +190,61 @@ def test_probabilities_stand_beside_the_scores_that_they_were_fitted_on(folder, 
     assert make_ranker(index.manifest, checkpoint=str(own), max_local=7).calibration is None
 
 
+THRESHOLDS = {"maybe": 0.5, "same": 0.8, "uniformity": 0.9}
+
+
+def test_results_stand_in_groups_by_the_number_shown_first(folder, index, tmp_path):
+    known = {"model_sha256": index.manifest.extraction["model_sha256"]}
+    made = identity_of(make_ranker(index.manifest, "maxsim").method)
+    calibration = Calibration("platt", 8.0, -4.0, method=made, descriptors=known, thresholds=THRESHOLDS)
+    ranker = replace(make_ranker(index.manifest, "maxsim", num_rerank=6), calibration=calibration)
+    ranker = replace(ranker, beyond=Calibration("platt", 40.0, 0.0))
+    answer = answer_file(index, folder / "new.png", "new.png", ranker, FakeDescriber(), 12)
+    shown = [hit.probability for hit in answer.hits]
+    assert len(shown) == 12 and shown == sorted(shown, reverse=True) and answer.hits.found is True
+    # Of those that are not reranked none is above those that are, however near they are.
+    tail = np.minimum.accumulate([shown[5], *(1 / (1 + np.exp(-40 * hit.similarity)) for hit in answer.hits[6:])])
+    assert shown[6:] == pytest.approx(tail[1:].tolist())
+    limits = [(0.8, "same"), (0.5, "maybe"), (0, "similar")]
+    assert [hit.group for hit in answer.hits] == [next(n for t, n in limits if p >= t) for p in shown]
+    assert {"same", "similar"} <= {hit.group for hit in answer.hits}
+    values = as_json(index, answer, ranker)
+    assert values["found"] is True and [each["group"] for each in values["results"]] == [h.group for h in answer.hits]
+    assert "<h2>The same</h2>" in as_html(index, answer, ranker) and "nothing like" not in as_text(
+        index, answer, ranker
+    )
+
+
+def test_without_a_calibration_nothing_is_said_of_groups(folder, index):
+    answer = answer_file(index, folder / "new.png", "new.png", Ranker("none"), FakeDescriber(), 3)
+    assert answer.hits.found is None and {hit.group for hit in answer.hits} == {None}
+    assert as_json(index, answer, Ranker("none"))["found"] is None
+    assert "<h2>" not in as_html(index, answer, Ranker("none")) and Hits().found is False
+
+
+def test_where_nothing_is_like_it_that_is_the_answer(folder, index):
+    calibration = Calibration("platt", 1.0, -9.0, thresholds=THRESHOLDS)
+    ranker = Ranker("none", calibration=calibration)  # of cosines
+    answer = answer_file(index, folder / "new.png", "new.png", ranker, FakeDescriber(), 3)
+    assert answer.hits.found is False and as_json(index, answer, ranker)["found"] is False
+    assert {hit.group for hit in answer.hits} == {"similar"}
+    for text in (as_text(index, answer, ranker), as_html(index, answer, ranker)):
+        assert "nothing like it in these photographs" in text
+    number = index.find("s1v0.png")
+    assert answer_photograph(index, number, ranker, FakeDescriber(), 3, (0, 0, 40, 40)).hits.found is False
+
+
+def test_an_empty_picture_finds_nothing_however_alike_it_is(folder, index):
+    ranker = Ranker("none", calibration=Calibration("platt", 1.0, 9.0, thresholds=THRESHOLDS))
+    record = describe(Job("q", folder / "new.png"))
+    assert index.search(record, ranker, 3).found is True
+    flat = replace(record, descriptors=record.descriptors * 0 + record.descriptors[:1])
+    hits = index.search(flat, ranker, 3)
+    assert hits.found is False and [hit.probability for hit in hits] == [0, 0, 0]
+
+
 def test_without_a_checkpoint_for_the_model_search_alone_is_done_and_said(index):
-    other = replace(index.manifest, extraction={"flags": [["--model", "/x.h5"]]})
+    other = replace(index.manifest, extraction=index.manifest.extraction | {"flags": [["--model", "/x.h5"]]})
     ranker = make_ranker(other)
     assert ranker.name == "none" and "no checkpoint for this model" in ranker.note
     assert make_ranker(index.manifest, "none").note == make_ranker(index.manifest).note == ""

@@ -1,0 +1,158 @@
+"""Where the groups of results begin (*same*, *maybe*, *similar*), and how often they are right.
+
+Chosen and judged on a search whose answers are known, made twice: as it is, and by queries without an answer, which are
+the same queries in the gallery without the images that are right for them (docs/calibration.md 6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from rrt.calibration import GROUPS, Calibration
+from rrt.errors import InputError
+from rrt.evaluation.calibrating import ScoredPairs, folds_of, score_pairs
+from rrt.evaluation.calibrating import joined as joined_pairs
+from rrt.formats.revisited import RevisitedSet
+from rrt.rerankers.base import RerankMethod
+from rrt.search.whitening import Whitening
+from rrt.store.linear import uniformity
+from rrt.store.store import Store
+
+WRONG = 0.05  # of the results called the same, and of the queries without an answer
+KEPT = 0.95  # of the right first results are at least maybe
+_RIGHT = ("easy", "hard", "good", "ok")
+_SPREAD = 2.0  # what no photograph comes near: times the largest uniformity of those known
+
+
+@dataclass(frozen=True)
+class Answers:
+    """known: pairs of a search; unknown: of the same queries in the gallery without what is right for them; uniformity:
+    the largest of the queries (``rrt.store.linear.uniformity``)."""
+
+    known: ScoredPairs
+    unknown: ScoredPairs
+    uniformity: float = 0.0
+
+    def of_landmarks(self, labels: np.ndarray) -> Answers:
+        """Those of some landmarks."""
+        known, unknown = (part.part(np.isin(part.landmark, labels)) for part in (self.known, self.unknown))
+        return Answers(known, unknown, self.uniformity)
+
+
+def every_right_image(images: RevisitedSet) -> RevisitedSet:
+    """The set with more queries: every gallery image that is right for a query asks, too, and what is right for that
+    query is right for it; a search leaves it out of its own results."""
+    query, gallery, truth = images.query, images.gallery, images.truth
+    owner: dict[int, int] = {}
+    for row, entry in enumerate(truth.gnd):
+        for position in np.concatenate([entry.get(grade, []) for grade in _RIGHT]).astype(int).tolist():
+            if gallery.names[position] not in query.names:
+                owner.setdefault(position, row)
+    more, rows = list(owner), list(owner.values())
+    columns = [np.concatenate([getattr(query, name), getattr(gallery, name)[more]]) for name in ("labels", "sizes")]
+    columns[0][len(query) :] = query.labels[rows]
+    queries = replace(query, names=query.names + [gallery.names[i] for i in more], labels=columns[0], sizes=columns[1])
+    gnd = truth.gnd + [truth.gnd[row] for row in rows]
+    truth = replace(truth, qimlist=truth.qimlist + [truth.imlist[i] for i in more], gnd=gnd)
+    return replace(images, query=queries, truth=truth)
+
+
+def answers_of(
+    images: RevisitedSet,
+    store: Store,
+    method: RerankMethod | None,
+    num: int | None = None,
+    whitening: Whitening | None = None,
+) -> Answers:
+    """Both searches; as ``score_pairs`` is called."""
+    known, unknown = (score_pairs(images, store, method, num, whitening, unknown=each) for each in (False, True))
+    queries = store.indices(images.query.names, images.query)
+    spread = [uniformity(store.read(int(row)).descriptors) for row in queries]
+    return Answers(known, unknown, max(spread, default=0.0))
+
+
+def joined(parts: list[Answers]) -> Answers:
+    """The answers of several searches."""
+    known, unknown = joined_pairs([part.known for part in parts]), joined_pairs([part.unknown for part in parts])
+    return Answers(known, unknown, max(part.uniformity for part in parts))
+
+
+def first_of(pairs: ScoredPairs) -> np.ndarray:
+    """The pair of each query that a search shows first: positions int64 [Q], by rising query."""
+    order = np.lexsort((-pairs.scores, pairs.query))
+    return order[np.flatnonzero(np.diff(pairs.query[order], prepend=-1))]
+
+
+def choose_thresholds(calibration: Calibration, answers: Answers) -> dict[str, float]:
+    """The thresholds of a calibration. same: the least probability at which at most WRONG of the results called the
+    same are wrong, and at most WRONG of the queries without an answer have a first result called so; maybe: what KEPT
+    of the right first results reach, at most same. Raises InputError where no probability does."""
+    known, unknown = (calibration(part.scores).round(6) for part in (answers.known, answers.unknown))
+    first = first_of(answers.known)
+    kept = np.sort(known[first][answers.known.right[first]])
+    wrong = np.append(known[~answers.known.right], unknown)
+    tried = np.unique(np.append(known, unknown))
+    amount = _reaching(np.append(known, unknown), tried)
+    beside = unknown[first_of(answers.unknown)]
+    good = (_reaching(wrong, tried) <= WRONG * amount) & (_reaching(beside, tried) <= WRONG * len(beside))
+    if not good.any() or not len(kept) or kept[-1] < tried[good][0]:
+        raise InputError("groups: no probability tells the right first results from wrong ones; give more queries")
+    same = float(tried[good][0])
+    maybe = min(float(kept[int((1 - KEPT) * len(kept))]), same)
+    return {"same": same, "maybe": maybe, "uniformity": round(_SPREAD * answers.uniformity, 4)}
+
+
+def _reaching(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """How many of the values are at least each threshold."""
+    return len(values) - np.searchsorted(np.sort(values), thresholds)
+
+
+def group_figures(calibration: Calibration, answers: Answers) -> dict[str, Any]:
+    """How often the groups of a calibration that has thresholds are right (``figures_of_groups``)."""
+    known, unknown = named(calibration, answers)
+    return figures_of_groups(known, unknown, answers)
+
+
+def named(calibration: Calibration, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """The groups of the pairs, known and unknown: positions in GROUPS, int64."""
+    found = (calibration.groups(calibration(part.scores)) for part in (answers.known, answers.unknown))
+    known, unknown = (np.array([GROUPS.index(str(name)) for name in names], np.int64) for names in found)
+    return known, unknown
+
+
+def figures_of_groups(known: np.ndarray, unknown: np.ndarray, answers: Answers) -> dict[str, Any]:
+    """Shares. first_right: of the queries; right_first_same, right_first_found: of the right first results, those
+    called same, and at least maybe; wrong_same: of all results called same, in both searches together; unknown_same,
+    unknown_found: of the queries without an answer, those whose first result is called same, and at least maybe."""
+    pairs = answers.known
+    first, beside = first_of(pairs), first_of(answers.unknown)
+    right, other = known[first][pairs.right[first]], unknown[beside]
+    same = np.append(pairs.right[known == 0], np.zeros(np.count_nonzero(unknown == 0), bool))
+    shares = {
+        "first_right": pairs.right[first],
+        "right_first_same": right == 0,
+        "right_first_found": right < 2,
+        "wrong_same": ~same,
+        "unknown_same": other == 0,
+        "unknown_found": other < 2,
+    }
+    figures = {name: round(float(share.mean()), 4) if len(share) else None for name, share in shares.items()}
+    return {"queries": len(first), "called_same": len(same)} | figures
+
+
+def grouped(calibration: Calibration, answers: Answers) -> Calibration:
+    """The calibration with thresholds, and in ``about`` how often its groups are right: on what they were chosen on,
+    and held out, each landmark by thresholds that were chosen without it."""
+    chosen = replace(calibration, thresholds=choose_thresholds(calibration, answers))
+    known, unknown = named(chosen, answers)
+    about = {"chosen_on": figures_of_groups(known, unknown, answers)}
+    for labels in folds_of(answers.known.landmark):
+        others = answers.of_landmarks(np.setdiff1d(answers.known.landmark, labels))
+        by = replace(calibration, thresholds=choose_thresholds(calibration, others))
+        own = np.isin(answers.known.landmark, labels), np.isin(answers.unknown.landmark, labels)
+        known[own[0]], unknown[own[1]] = named(by, answers.of_landmarks(labels))
+    about["held_out"] = figures_of_groups(known, unknown, answers)
+    return replace(chosen, about=calibration.about | {"groups": about})
