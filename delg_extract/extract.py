@@ -43,10 +43,10 @@ from rrt.errors import InputError, check_count
 from rrt.formats.image_jobs import collect_jobs, read_table
 from rrt.progress import bar, warn
 from rrt.store.export import export_delg
+from rrt.store.finished import is_complete, remove_store, writing
 from rrt.store.local_counts import tell_of_extraction
 from rrt.store.schema import COMPRESSIONS
 from rrt.store.values import LOCAL_DTYPES
-from rrt.store.writer import is_complete, remove_store, writing
 
 
 def parser() -> argparse.ArgumentParser:
@@ -113,6 +113,11 @@ def parser() -> argparse.ArgumentParser:
         "--compression",
         choices=COMPRESSIONS,
         help="compress the local descriptors: smaller, slower to read (default: not)",
+    )
+    how.add_argument(
+        "--keep_parts",
+        action="store_true",
+        help="leave the store a folder of its parts, which every command reads: nothing is copied to one file",
     )
     how.add_argument(
         "--allow_missing", action="store_true", help="exit status 0 although some images could not be read"
@@ -223,7 +228,12 @@ def main() -> int:
             print(f"{plan.output}: complete, nothing to do")
         else:
             skipped = extract(
-                plan, sha256, Path(plan.output).stem.removeprefix("delg_"), args.num_workers, args.ray_address
+                plan,
+                sha256,
+                Path(plan.output).stem.removeprefix("delg_"),
+                args.num_workers,
+                args.ray_address,
+                args.keep_parts,
             )
             threshold = plan.settings.score_threshold
             remedy = f"; --score_threshold {threshold:g} may be that of another model" if threshold else ""

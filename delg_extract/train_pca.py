@@ -33,9 +33,9 @@ from rrt.errors import InputError, check_count
 from rrt.files.atomic import guard_settings
 from rrt.formats.image_jobs import collect_jobs
 from rrt.progress import bar, warn
+from rrt.store.finished import is_complete, remove_store
 from rrt.store.linear import l2_normalize
 from rrt.store.store import Store
-from rrt.store.writer import is_complete, remove_store
 
 SETTINGS_FILE, STORE_FILE = "settings.json", "descriptors.h5"
 _BLOCK = 16  # images that a kill can cost

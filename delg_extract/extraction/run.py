@@ -12,12 +12,17 @@ from rrt.store.records import Skipped
 
 
 def extract(
-    plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 1, ray_address: str | None = None
+    plan: Plan,
+    model_sha256: str = "",
+    desc_name: str = "",
+    num_workers: int = 1,
+    ray_address: str | None = None,
+    keep_parts: bool = False,
 ) -> list[Skipped]:
     """Extracts what the store of ``plan`` still lacks and returns the images left out.
 
     ``num_workers``: processes of this machine (0: a sensible number; 1: this process); ``ray_address``: a Ray cluster
-    instead.
+    instead; ``keep_parts``: the store is the folder of its parts (rrt.store.folder), nothing is merged.
     """
     writer = plan.writer()
     missing = writer.missing_parts()
@@ -35,5 +40,5 @@ def extract(
         else:
             with LocalWorkers(plan, num_workers) as workers:
                 workers.run(missing, shown.update)
-    writer.merge(model_sha256=model_sha256, desc_name=desc_name)
+    (writer.keep_parts if keep_parts else writer.merge)(model_sha256=model_sha256, desc_name=desc_name)
     return writer.skipped

@@ -48,7 +48,7 @@ from rrt.store.store import Store
 
 # {option: meaning}; as many of each.
 _SEARCH = {
-    "store": "descriptor store (.h5) with the images of both lists",
+    "store": "descriptor store (.h5, or a folder of its parts) with the images of both lists",
     "query_list": "image list of the queries",
     "gallery_list": "image list of the gallery",
     "ground_truth": "Revisited or classic ground truth (.pkl, .json, .mat)",

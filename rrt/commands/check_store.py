@@ -14,7 +14,7 @@ from rrt.store.check import check_store
 def main():
     """Print what the store holds and its problems; InputError when there is one."""
     parser = CommandParser(__doc__)
-    parser.add_argument("store", help="descriptor store (.h5)")
+    parser.add_argument("store", help="descriptor store (.h5, or a folder of its parts)")
     parser.add_argument(
         "--list",
         action="append",

@@ -19,7 +19,7 @@ from rrt.store.values import GLOBAL_DTYPES, LOCAL_DTYPES
 def main():
     """Write the smaller store and print the bytes of an image before and after."""
     parser = CommandParser(__doc__)
-    parser.add_argument("source", help="descriptor store (.h5)")
+    parser.add_argument("source", help="descriptor store (.h5, or a folder of its parts)")
     parser.add_argument("out", help="store to write (.h5)")
     parser.add_argument(
         "--local_dtype", choices=[*LOCAL_DTYPES, "bits"], help="of the local descriptors (default: as they are)"

@@ -17,7 +17,7 @@ from rrt.network.settings import Precision
 def main():
     """Encode, and print what was written."""
     parser = CommandParser(__doc__)
-    parser.add_argument("store", help="descriptor store (.h5)")
+    parser.add_argument("store", help="descriptor store (.h5, or a folder of its parts)")
     parser.add_argument("checkpoint", help="checkpoint of model.LATE (.pt)")
     parser.add_argument("out", help="store to write (.h5)")
     parser.add_argument(

@@ -23,10 +23,10 @@ from rrt.extraction.describer import Describer, open_describer
 from rrt.extraction.extract import Plan, extract
 from rrt.extraction.options import MODELS, add_describer_options, given_settings
 from rrt.formats.image_jobs import collect_jobs, read_table
+from rrt.store.finished import is_complete, remove_store, writing
 from rrt.store.local_counts import tell_of_extraction
 from rrt.store.schema import COMPRESSIONS
 from rrt.store.values import LOCAL_DTYPES
-from rrt.store.writer import is_complete, remove_store, writing
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,6 +53,11 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--block", type=int, default=64, help="images a part: what a kill can cost (default %(default)s)")
     how.add_argument("--local_dtype", choices=LOCAL_DTYPES, default="float16", help="type of the stored descriptors")
     how.add_argument("--compression", choices=COMPRESSIONS, help="compress the local descriptors (default: not)")
+    how.add_argument(
+        "--keep_parts",
+        action="store_true",
+        help="leave the store a folder of its parts, which every command reads: nothing is copied to one file",
+    )
     how.add_argument("--allow_missing", action="store_true", help="exit status 0 although images could not be read")
     how.add_argument("--overwrite", action="store_true", help="delete an existing store and its parts first")
     return p
@@ -101,7 +106,9 @@ def main() -> int:
             return 0
         # Workers on one GPU would only take its memory from each other.
         num_workers = args.num_workers or (0 if describer.device == "cpu" else 1)
-        skipped = extract(plan, describer.sha256, Path(plan.output).stem.removeprefix("delg_"), num_workers)
+        skipped = extract(
+            plan, describer.sha256, Path(plan.output).stem.removeprefix("delg_"), num_workers, args.keep_parts
+        )
     tell_of_extraction(plan.output, len(names), skipped)
     if skipped and not args.allow_missing:
         raise InputError(

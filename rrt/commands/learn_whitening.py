@@ -17,7 +17,7 @@ from rrt.search.learning import METHODS, learn_whitening
 def main():
     """Write the whitening and print its path."""
     parser = CommandParser(__doc__)
-    parser.add_argument("store", help="descriptor store (.h5)")
+    parser.add_argument("store", help="descriptor store (.h5, or a folder of its parts)")
     parser.add_argument("out", help="file to write (.npz)")
     parser.add_argument("--list", help="learn from the images of this list (default: all of the store)")
     parser.add_argument("--method", choices=METHODS, default="pca", help="(default pca)")

@@ -26,7 +26,7 @@ def parser() -> CommandParser:
     p = CommandParser(__doc__)
     p.add_argument("query", help="name, file stem or position in the store")
     p.add_argument("candidate", help="the same")
-    p.add_argument("--store", required=True, help="descriptor store (.h5) that holds both")
+    p.add_argument("--store", required=True, help="descriptor store (.h5, or a folder of its parts) that holds both")
     p.add_argument("--image_dir", required=True, help="the folder that the names in the store are relative to")
     p.add_argument("--resume", help="checkpoint of the reranking transformer, published or of experiment.py")
     p.add_argument("--gnd", help="ground truth (.pkl, .json, .mat): boxes of the queries, and what the pair is")

@@ -12,7 +12,7 @@ from rrt.rerankers.codebook import make_codebook
 def main():
     """Write the codebook and print what it was learned from."""
     parser = CommandParser(__doc__)
-    parser.add_argument("store", help="descriptor store (.h5)")
+    parser.add_argument("store", help="descriptor store (.h5, or a folder of its parts)")
     parser.add_argument("out", help="file to write (.npz)")
     parser.add_argument("--list", help="learn from the images of this list (default: all of the store)")
     parser.add_argument("--size", type=int, default=4096, help="visual words (default %(default)s)")

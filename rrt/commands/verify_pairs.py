@@ -28,7 +28,9 @@ from rrt.store.store import Store
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
     p = CommandParser(__doc__)
-    p.add_argument("--store", required=True, help="descriptor store (.h5) with the images of both lists")
+    p.add_argument(
+        "--store", required=True, help="descriptor store (.h5, or a folder of its parts) with the images of both lists"
+    )
     p.add_argument("--ground_truth", required=True, help="Revisited or classic ground truth (.pkl, .json, .mat)")
     p.add_argument("--query_list", required=True, help="image list of the queries")
     p.add_argument("--gallery_list", required=True, help="image list of the gallery")

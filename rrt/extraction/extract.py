@@ -70,10 +70,13 @@ class PartExtractor:
             return Skipped(image.job.name, str(too_small))
 
 
-def extract(plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 0) -> list[Skipped]:
+def extract(
+    plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 0, keep_parts: bool = False
+) -> list[Skipped]:
     """Extract what the store of ``plan`` still lacks and return the images left out.
 
-    num_workers: processes (0: one a usable core; 1: this process). Raises InputError when a worker died or parts of
+    num_workers: processes (0: one a usable core; 1: this process). keep_parts: the store is the folder of its parts
+    (rrt.store.folder), nothing is merged. Raises InputError when a worker died or parts of
     another extraction are in the way.
     """
     writer = plan.writer()
@@ -88,7 +91,7 @@ def extract(plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers
                 extractor.run(part, shown.update)
         elif missing:
             _run_workers(plan, missing, num_workers, shown.update)
-    writer.merge(model_sha256=model_sha256, desc_name=desc_name)
+    (writer.keep_parts if keep_parts else writer.merge)(model_sha256=model_sha256, desc_name=desc_name)
     return writer.skipped
 
 

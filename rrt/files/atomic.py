@@ -64,6 +64,11 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f"{path.stem}.{_HOST}-{os.getpid()}-{secrets.token_hex(2)}.tmp{path.suffix}")
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is being written, or was left by a process that was killed."""
+    return _TEMPORARY.search(name) is not None
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files and folders of processes that were killed; looked for once by each process."""
     key = os.getpid(), folder

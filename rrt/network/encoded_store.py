@@ -18,12 +18,13 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.network.late import LATE
 from rrt.progress import bar
+from rrt.store.finished import is_complete, remove_store
 from rrt.store.joined import JoinedStore
 from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord
 from rrt.store.schema import first_difference
 from rrt.store.store import Store
-from rrt.store.writer import PartWriter, is_complete, remove_store
+from rrt.store.writer import PartWriter
 
 if TYPE_CHECKING:
     from rrt.network.late_scorer import LateScorer

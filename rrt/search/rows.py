@@ -46,7 +46,7 @@ class DescriptorRows:
         """The rows `numbers` at the head of out, float32 [at least n, D] -> that part of it. To use memory
         again takes a fifth of the time of new memory, which the system must find and clear first."""
         out = out[: len(numbers)]
-        if self._whitening or self._table.dtype != np.float32:
+        if self._whitening or not isinstance(self._table, np.ndarray) or self._table.dtype != np.float32:
             out[:] = self[numbers]
             return out
         # "clip" alone writes to `out` directly; no number is outside.

@@ -126,7 +126,7 @@ def _faults_of_descriptors(rows, stored_as):
 
 def _describe(store, check):
     counts = store.local_counts()
-    size = store.path.stat().st_size
+    size = store.size_on_disk
     summary = {
         "images": f"{len(store)}, {len(read_skipped(store.path))} images skipped",
         "global descriptors": f"{store.global_dim} x {store.global_dtype}",

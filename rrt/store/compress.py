@@ -155,4 +155,4 @@ def make_store(source, out, local_dtype=None, max_local=None, global_dtype=None,
         if local_dtype == "bits" and not store.codes:
             codes, note = make_codes(store.local_dim, **coding)
         compress_store(store, out, local_dtype, max_local, global_dtype, codes, note)
-        return out, store.path.stat().st_size / len(store), out.stat().st_size / len(store)
+        return out, store.size_on_disk / len(store), out.stat().st_size / len(store)

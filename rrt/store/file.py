@@ -120,11 +120,7 @@ def write_finished(
     attributes: desc_name, model_sha256, config. codes: BinaryCodes of local descriptors that are bits.
     """
     if not sizes.names:
-        write_skipped(path, skipped)
-        raise InputError(
-            f"{path}: none of the {len(skipped)} images gave descriptors (first: "
-            f"'{skipped[0].name}', {skipped[0].reason}); check the folder the list is read against"
-        )
+        refuse_nothing(path, skipped)
     with atomic_path(path) as temporary:
         check_room(path, 0 if compression else _size_of(sizes, local_dtype, global_dtype))
         with create_file(temporary) as file:
@@ -138,6 +134,15 @@ def write_finished(
             read_names(path, file)
         write_skipped(path, skipped)
     remove_parts(path)
+
+
+def refuse_nothing(path, skipped):
+    """The InputError of a store that would hold no image; the list of Skipped is kept."""
+    write_skipped(path, skipped)
+    raise InputError(
+        f"{path}: none of the {len(skipped)} images gave descriptors (first: "
+        f"'{skipped[0].name}', {skipped[0].reason}); check the folder the list is read against"
+    )
 
 
 def _size_of(sizes, local_dtype, global_dtype):

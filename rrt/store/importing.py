@@ -7,12 +7,13 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.progress import bar
+from rrt.store.finished import is_complete, remove_store, writing
 from rrt.store.records import Skipped
 from rrt.store.schema import COMPRESSIONS
 from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
 from rrt.store.values import LOCAL_DTYPES
-from rrt.store.writer import PartWriter, is_complete, remove_store, writing
+from rrt.store.writer import PartWriter
 
 # Images a part.
 BLOCK = 256

@@ -10,10 +10,11 @@ from rrt.errors import InputError, check_count, check_path
 from rrt.files.names import stem_of
 from rrt.formats.delf import LocalFeatures, read_datum, read_features
 from rrt.formats.lists import read_image_list
+from rrt.store.finished import is_complete, remove_store, writing
 from rrt.store.importing import refuse_zero_global, write_missing_parts
 from rrt.store.records import ImageRecord, Skipped
 from rrt.store.skipped import read_skipped
-from rrt.store.writer import PartWriter, is_complete, remove_store, writing
+from rrt.store.writer import PartWriter
 
 LISTS = ("train.txt", "test_query.txt", "test_gallery.txt")
 BLOCK = 256  # images a part

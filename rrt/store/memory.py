@@ -6,7 +6,6 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.store.records import ImageRecord, StoredImage, packed_columns, shaped_record
-from rrt.store.schema import LOCAL_COLUMNS
 from rrt.store.store import Store
 
 
@@ -49,7 +48,7 @@ class MemoryStore(Store):
         self.config, self.attributes = {}, {"desc_name": "", "model_sha256": "", "software": ""}
         self.local_dtype = self.global_dtype = "float32"
         self.compression = self.codes = None
-        self._maps = {name: columns[name] for name in ("global", *(f"local/{column}" for column in LOCAL_COLUMNS))}
+        self._source = _Columns(columns)
         self._positions = self._stem_positions = None
 
     def __reduce__(self):
@@ -57,6 +56,18 @@ class MemoryStore(Store):
 
     def close(self):
         """Nothing is open."""
+
+
+class _Columns:
+    """Columns in memory, read like those of rrt.store.columns.StoreFile."""
+
+    size = 0
+
+    def __init__(self, columns):
+        self._columns = columns
+
+    def column(self, name):
+        return self._columns[name]
 
 
 Image = StoredImage | ImageRecord

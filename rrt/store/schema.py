@@ -67,6 +67,13 @@ def open_checked(path, schema=SCHEMA):
     return file
 
 
+def open_either(path):
+    """open_checked() of a store or of a part, whichever it is."""
+    with damage_named(path), open_hdf5(path) as file:
+        schema = read_text(file, "schema")
+    return open_checked(path, PART_SCHEMA if schema == PART_SCHEMA else SCHEMA)
+
+
 @contextmanager
 def damage_named(path):
     """Turn what h5py and numpy raise when they read a damaged file, nearly every kind of exception, into InputError."""

@@ -15,7 +15,14 @@ def skipped_path(store_path):
 
 def read_skipped(store_path):
     """The images that were left out of a store: list of Skipped, empty when there is no `<store>.skipped.csv`."""
-    path = skipped_path(Path(store_path))
+    path = Path(store_path)
+    # The stores of a folder may have such lists of their own.
+    return [
+        skipped for each in [skipped_path(path), *sorted(path.glob("*.skipped.csv"))] for skipped in _read_list(each)
+    ]
+
+
+def _read_list(path):
     if not path.exists():
         return []
     try:

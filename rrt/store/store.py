@@ -1,35 +1,22 @@
-"""Reading the descriptor store: one HDF5 file per dataset and descriptor version (layout: rrt/store/schema.py).
-
-Large columns are contiguous and uncompressed in a finished store and are read through memory maps at their offset in
-the file, so that any number of processes share one copy in the page cache; compressed ones through h5py. Nothing of
-HDF5 stays open between calls except, for the second way, a handle that belongs to the process that reads.
+"""Reading the descriptor store: an HDF5 file, or a folder of them, per dataset and descriptor version (layout:
+rrt/store/schema.py; columns: rrt/store/columns.py and folder.py).
 """
 
 import operator
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import SupportsIndex, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.hdf5 import open_hdf5
 from rrt.files.names import same_text
+from rrt.store.columns import StoreFile
+from rrt.store.folder import StoreFolder
 from rrt.store.records import StoredImage, limited, store_text
-from rrt.store.schema import (
-    EXTRACT,
-    LOCAL_COLUMNS,
-    damage_named,
-    dataset,
-    open_checked,
-    read_codes,
-    read_config,
-    read_names,
-    read_text,
-)
+from rrt.store.schema import EXTRACT, LOCAL_COLUMNS, damage_named
 from rrt.store.skipped import read_skipped
 from rrt.store.values import Float32Rows, to_float32
 
@@ -61,38 +48,30 @@ class Packed:
 
 
 class Store:
-    """A finished descriptor store. May be sent to other processes (it is reopened there) and used in a `with` block.
+    """A finished descriptor store, a file or a folder of parts. May be sent to other processes (it is reopened there)
+    and used in a `with` block.
 
     store["jpg/x.jpg"], store["x"] and store[7] are its images, StoredImage; store[[7, 9]] and store[:10] lists of them.
-    names: list of N paths. image_size int32 [N, 2] width, height. global_dim, local_dim: descriptor sizes.
-    config: dict of every setting that shaped the numbers. attributes: desc_name, model_sha256, software.
-    offsets: int64 [N+1], the rows of each image in the packed columns. local_dtype: type of the stored local
+    global_dim, local_dim: descriptor sizes. config: dict of every setting that shaped the numbers. attributes:
+    desc_name, model_sha256, software. local_dtype: type of the stored local
     descriptors, one of LOCAL_DTYPES or "bits", whose codes are then a BinaryCodes, else None; global_dtype: of
     the stored global ones; compression: of the local columns, None, "gzip", "lzf" or another that h5py can read.
-    Raises InputError when the file is missing, cut short, no store, or unfinished.
+    Raises InputError when a file is missing, cut short, no store, or unfinished, or parts do not fit together.
     """
 
     def __init__(self, path):
         self._open(path)
-        _ = self.names  # read now, where a name that stands twice is found before the work starts
+        if not self.path.is_dir():
+            _ = self.names  # read now, where a name that stands twice is found before the work starts
 
     def _open(self, path):
         self.path = Path(path)
-        with open_checked(self.path) as file, damage_named(self.path):
-            self.image_size: np.ndarray = dataset(file, "image_size")[:]
-            self.offsets: np.ndarray = dataset(file, "local/offsets")[:]
-            self.global_dim = dataset(file, "global").shape[1]
-            descriptors = dataset(file, "local/descriptors")
-            self.codes = read_codes(self.path, file)
-            self.local_dim = self.codes.dim if self.codes else descriptors.shape[1]
-            self.global_dtype = dataset(file, "global").dtype.name
-            self.config = read_config(file)
-            self.attributes = {key: read_text(file, key) for key in ("desc_name", "model_sha256", "software")}
-            columns = ["global", *(f"local/{column}" for column in LOCAL_COLUMNS)]
-            self._layouts = {column: _Layout.of(dataset(file, column)) for column in columns}
-            self.local_dtype = "bits" if self.codes else descriptors.dtype.name
-            self.compression = descriptors.compression
-        self._maps, self._file, self._file_process, self._datasets = {}, None, None, {}
+        self._source: Any = StoreFolder(self.path) if self.path.is_dir() else StoreFile(self.path)
+        header = self._source.header
+        self.global_dim, self.local_dim = header.global_dim, header.local_dim
+        self.global_dtype, self.local_dtype = header.global_dtype, header.local_dtype
+        self.compression, self.codes = header.compression, header.codes
+        self.config, self.attributes = header.config, header.attributes
         self._positions = self._stem_positions = None
 
     def __reduce__(self):
@@ -101,8 +80,22 @@ class Store:
     @cached_property
     def names(self) -> list[str]:
         """Paths of the images, as in the image list they were extracted from."""
-        with open_hdf5(self.path) as file:
-            return read_names(self.path, file)
+        return self._source.names()
+
+    @cached_property
+    def image_size(self) -> np.ndarray:
+        """int32 [N, 2]: width, height of the image the coordinates belong to."""
+        return self._source.column("image_size")[:]
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """int64 [N+1]: image i owns rows offsets[i] to offsets[i+1] of the packed columns."""
+        return self._source.column("local/offsets")[:]
+
+    @property
+    def size_on_disk(self) -> int:
+        """Bytes of its files."""
+        return self._source.size
 
     def __enter__(self):
         return self
@@ -112,11 +105,7 @@ class Store:
 
     def close(self):
         """Let go of the file; a later read opens it again."""
-        self._maps.clear()
-        self._datasets.clear()
-        if self._file is not None and self._file_process == os.getpid():
-            self._file.close()
-        self._file = None
+        self._source.close()
 
     __repr__ = store_text
 
@@ -268,38 +257,7 @@ class Store:
         return gathered
 
     def _column(self, name):
-        """The column as an array mapped from the file, or the h5py dataset where it cannot be mapped."""
-        column = self._maps.get(name)
-        return self._open_column(name) if column is None else column
-
-    def _open_column(self, name):
-        layout = self._layouts[name]
-        if 0 in layout.shape:
-            column = np.empty(layout.shape, layout.dtype)
-        elif layout.offset is not None:
-            # A plain view on the map: np.memmap's own slicing costs more than copying a short row.
-            with damage_named(self.path):
-                column = np.asarray(np.memmap(self.path, layout.dtype, "r", layout.offset, layout.shape))
-        elif name == "global":
-            # Asked for row by row by some and as a whole by others: h5py would be slow for the one, wasteful for all.
-            with damage_named(self.path):
-                column = self._dataset(name)[:]
-            column.flags.writeable = False
-        else:
-            return self._dataset(name)
-        self._maps[name] = column
-        return column
-
-    def _dataset(self, name):
-        # HDF5 state does not survive a fork: each process opens the file for itself. Datasets stay open, because their
-        # cache of unpacked chunks goes with them.
-        with damage_named(self.path):
-            if self._file is None or self._file_process != os.getpid():
-                self._file, self._file_process = open_hdf5(self.path), os.getpid()
-                self._datasets = {}
-            if name not in self._datasets:
-                self._datasets[name] = dataset(self._file, name)
-            return self._datasets[name]
+        return self._source.column(name)
 
 
 def _reopened(path):
@@ -307,22 +265,6 @@ def _reopened(path):
     store = Store.__new__(Store)
     store._open(path)
     return store
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where a column lies in the file; offset is None when it cannot be mapped."""
-
-    offset: int | None
-    dtype: np.dtype
-    shape: tuple
-
-    @classmethod
-    def of(cls, dataset):
-        offset = dataset.id.get_offset()
-        if offset is not None and (offset % dataset.dtype.itemsize or not dataset.dtype.isnative):
-            offset = None
-        return cls(offset, dataset.dtype, dataset.shape)
 
 
 def _copy_runs(starts, counts, offsets):

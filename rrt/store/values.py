@@ -66,7 +66,7 @@ class Float32Rows:
         return self.halves[key].astype(np.float32)
 
     def __array__(self, dtype=None, copy=None):
-        return self.halves.astype(np.float32 if dtype is None else dtype)
+        return self.halves[:].astype(np.float32 if dtype is None else dtype)
 
 
 def as_float32(stored):

@@ -6,15 +6,14 @@ loses at most the part it was writing. The merge copies part after part, so that
 
 import hashlib
 import json
-import re
 from pathlib import Path
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path, check_room, parse_json, remove_leftovers
+from rrt.files.atomic import atomic_path, check_room, flush_to_disk, parse_json, write_json
 from rrt.files.hdf5 import open_hdf5
-from rrt.files.locks import owned
 from rrt.progress import bar
-from rrt.store.file import Sizes, create_file, remove_parts, write_finished
+from rrt.store.file import Sizes, create_file, refuse_nothing, write_finished
+from rrt.store.folder import MANIFEST, PART_NAME, StoreFolder
 from rrt.store.records import (
     ImageRecord,
     Skipped,
@@ -34,17 +33,15 @@ from rrt.store.schema import (
     first_difference,
     open_checked,
     parts_path,
-    read_config,
     read_names,
     read_text,
     refuse_repeated_names,
     write_attributes,
 )
-from rrt.store.skipped import read_skipped, skipped_path
+from rrt.store.skipped import write_skipped
 from rrt.store.values import LOCAL_DTYPES
+from rrt.version import __version__
 
-PART_NAME = re.compile(r"part-(\d{5,})\.h5")
-MANIFEST = "settings.json"
 # Images that write_store packs at a time.
 _BLOCK = 32
 
@@ -63,7 +60,7 @@ class PartWriter:
     def __init__(self, store_path, names, settings, block=64, local_dtype="float16", max_local=None, compression=None):
         self.path = Path(store_path)
         self.names = list(names)
-        self.settings = canonical_settings(self.path, _with_limit(settings, max_local))
+        self.settings = canonical_settings(self.path, with_limit(settings, max_local))
         self.block = block
         self.local_dtype = local_dtype
         self.max_local = max_local
@@ -130,12 +127,7 @@ class PartWriter:
 
         Images that were skipped are left out, listed in `<store>.skipped.csv` and in `self.skipped`.
         """
-        missing = self.missing_parts()
-        if missing:
-            raise InputError(
-                f"{self.folder}: {len(missing)} of {self.num_parts} parts are missing (first: "
-                f"{self._part_path(missing[0]).name}); run the extraction again"
-            )
+        self._check_all_there()
         sizes = self._survey_parts()
         attributes = {"desc_name": desc_name, "model_sha256": model_sha256, "config": json.dumps(self.settings)}
         write_finished(
@@ -143,11 +135,42 @@ class PartWriter:
         )
         return self.path
 
+    def keep_parts(self, model_sha256="", desc_name=""):
+        """Make the folder of all parts the store itself (rrt.store.folder), and return its path: nothing is copied."""
+        self._check_all_there()
+        if self.compression:
+            raise InputError(f"{self.path}: parts are not compressed; leave the compression out, or merge the parts")
+        self.skipped = [skipped for part in range(self.num_parts) for skipped in self._skipped_in(part)]
+        attributes = {"desc_name": desc_name, "model_sha256": model_sha256, "software": f"rrt {__version__}"}
+        write_json(self.folder / MANIFEST, json.loads(self._manifest()) | {"attributes": attributes})
+        if not len(StoreFolder(self.folder).column("names")):
+            refuse_nothing(self.path, self.skipped)
+        write_skipped(self.path, self.skipped)
+        self.folder.rename(self.path)
+        flush_to_disk(self.path.parent)
+        return self.path
+
+    def _check_all_there(self):
+        missing = self.missing_parts()
+        if missing:
+            raise InputError(
+                f"{self.folder}: {len(missing)} of {self.num_parts} parts are missing (first: "
+                f"{self._part_path(missing[0]).name}); run the extraction again"
+            )
+
+    def _skipped_in(self, part):
+        with self._open_part(part) as file:
+            return [Skipped(*entry) for entry in parse_json(read_text(file, "skipped"))]
+
     def _part_path(self, part):
         return self.folder / f"part-{part:05d}.h5"
 
     def _identity_text(self):
         return json.dumps({"settings": self.settings, **self._identity})
+
+    def _manifest(self):
+        """What the folder keeps of the run that makes its parts."""
+        return json.dumps({"settings": self.settings, **self._identity, "parts": self.num_parts})
 
     def _claim_folder(self):
         """Compare with the parts that are there, or leave a note of what this run's parts are made with."""
@@ -159,11 +182,13 @@ class PartWriter:
             if has_parts:
                 raise InputError(f"{self.folder}: parts without their {MANIFEST}; {remedy}")
             with atomic_path(manifest) as temporary:
-                temporary.write_text(self._identity_text(), encoding="utf-8")
+                temporary.write_text(self._manifest(), encoding="utf-8")
             return
         try:
             known = parse_json(manifest.read_bytes())
             settings = known.pop("settings")
+            known.pop("parts", None)  # follows from the rest
+            known.pop("attributes", None)  # of a run that was killed when all parts were there
         except (ValueError, KeyError, AttributeError, TypeError):
             raise InputError(f"{manifest}: damaged; {remedy}") from None
         difference = first_difference(settings, self.settings)
@@ -233,7 +258,7 @@ def write_store(
         if not isinstance(record, ImageRecord | StoredImage | Skipped):
             raise InputError(f"{path}: {record!r} is no image to write; give an ImageRecord, or store[...] of a store")
     _check_request(path, [record.name for record in records], local_dtype, max_local, compression)
-    settings = canonical_settings(path, _with_limit(settings or {}, max_local))
+    settings = canonical_settings(path, with_limit(settings or {}, max_local))
     kept = [shaped_record(path, record) for record in records if not isinstance(record, Skipped)]
     skipped = [record for record in records if isinstance(record, Skipped)]
     num_local = sum(int(limited(len(record.attention), max_local)) for record in kept)
@@ -248,6 +273,8 @@ def write_store(
 
 
 def _check_request(path, names, local_dtype, max_local, compression):
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give another name, or remove it (--overwrite)")
     if not names:
         raise InputError(f"{path}: no images to write; is the image list empty?")
     if local_dtype not in LOCAL_DTYPES:
@@ -262,62 +289,9 @@ def _check_request(path, names, local_dtype, max_local, compression):
             raise InputError(f"{path}: {name!r} cannot be kept as an image name; rename the image")
 
 
-def _with_limit(settings, max_local):
+def with_limit(settings, max_local):
+    """The settings of a store that keeps so many local descriptors of an image."""
     return settings if max_local is None else {**settings, "max_local": max_local}
-
-
-def is_complete(store_path, names, settings, local_dtype=None, max_local=None, compression=None):
-    """True when a finished store with these settings holds (or skipped) all these images; False when there is none.
-
-    local_dtype, compression: None takes what is there. Raises InputError when the store that is there was made with
-    other settings (naming the first) or lacks images. Parts left by a run that was killed just after its merge are
-    removed.
-    """
-    store_path = Path(store_path)
-    if not store_path.exists():
-        return False
-    with open_checked(store_path) as file:
-        known = read_config(file)
-        present = set(read_names(store_path, file))
-        descriptors = dataset(file, "local/descriptors")
-        layout = {"local_dtype": descriptors.dtype.name, "compression": descriptors.compression}
-        # What holds nothing cannot be compressed.
-        asked = {"local_dtype": local_dtype, "compression": compression if descriptors.size else None}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    difference = first_difference(
-        known, canonical_settings(store_path, _with_limit(settings, max_local))
-    ) or first_difference({name: layout[name] for name in asked}, asked)
-    if difference:
-        setting, old, new = difference
-        raise InputError(
-            f"{store_path}: made with {setting} = {json.dumps(old)}, this run has {json.dumps(new)}; "
-            "delete the file or give --overwrite"
-        )
-    present.update(skipped.name for skipped in read_skipped(store_path))
-    lacking = [name for name in names if name not in present]
-    if lacking:
-        raise InputError(
-            f"{store_path}: finished, but lacks {len(lacking)} of {len(names)} images (first: "
-            f"'{lacking[0]}'); delete the file or give --overwrite"
-        )
-    remove_parts(store_path)
-    return True
-
-
-def writing(store_path):
-    """Hold a store for one run that writes it, parts and all; see rrt.files.locks.owned()."""
-    store_path = Path(store_path)
-    return owned(store_path.parent, "writing this store", store_path.name + ".lock", store_path)
-
-
-def remove_store(store_path):
-    """Remove a store, its list of skipped images and its parts, as far as they are there (`--overwrite`)."""
-    store_path = Path(store_path)
-    store_path.unlink(missing_ok=True)
-    skipped_path(store_path).unlink(missing_ok=True)
-    if store_path.parent.is_dir():
-        remove_leftovers(store_path.parent)
-    remove_parts(store_path)
 
 
 def _hash_names(names):

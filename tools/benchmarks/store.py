@@ -2,17 +2,20 @@
 store)."""
 
 import os
+import statistics
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from rrt.errors import check_count
 from rrt.formats.delf import LocalFeatures, parse_feature_messages, read_features, serialize_datum, serialize_features
+from rrt.store.finished import remove_store
 from rrt.store.records import ImageRecord
 from rrt.store.schema import LOCAL_DTYPES
 from rrt.store.store import Store
-from rrt.store.writer import PartWriter, remove_store, write_store
+from rrt.store.writer import PartWriter, write_store
 from tools.benchmarks.common import SCALES, Row, median_seconds
 
 HELP = "feature files and descriptor store: reading, size on disk, writing"
@@ -45,6 +48,7 @@ def run(args):
             *_reading(folder, records, locals_, generator, readings),
             *_sizes(folder, records, locals_, globals_),
             *_writing(folder, records, writings),
+            *_opening(folder, 5 if args.quick else 1000),
         ]
 
 
@@ -167,6 +171,21 @@ def _writing(folder, records, repeats):
             "times as fast",
             "writes everything twice",
         ),
+    ]
+
+
+def _opening(folder, parts):
+    """A folder of parts, opened for the first time and by what that found."""
+    path, generator = folder / "parts.h5", np.random.default_rng(0)
+    path.mkdir()
+    for part in range(parts):
+        record = _random_record("", 20, generator)
+        write_store(path / f"{part}.h5", [replace(record, name=f"{part}/{i}.jpg") for i in range(4)])
+    seconds = [median_seconds({"opened": lambda _: Store(path)}, [0])["opened"] for _ in range(6)]
+    several = f"{parts} parts"
+    return [
+        Row(f"{several} opened for the first time", seconds[0], "s", "each looked at"),
+        Row(f"{several} opened again", statistics.median(seconds[1:]), "s", "by parts.json", "<= 1"),
     ]
 
 

@@ -7,8 +7,9 @@ from builders import make_records
 from commands import files_below
 from faults import every, kill_everywhere
 
+from rrt.store.finished import is_complete, remove_store, writing
 from rrt.store.records import Skipped
-from rrt.store.writer import PartWriter, is_complete, remove_store, writing
+from rrt.store.writer import PartWriter
 
 NAMES = [f"{i}.jpg" for i in range(5)]
 RECORDS = [*make_records(NAMES[:4], num_local=3), Skipped(NAMES[4], "cannot be read")]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from rrt.errors import InputError
+from rrt.store.finished import is_complete
 from rrt.store.store import Store
-from rrt.store.writer import PartWriter, is_complete, write_store
+from rrt.store.writer import PartWriter, write_store
 
 NAMES = [f"jpg/{i}.jpg" for i in range(7)]
 COUNTS = [3, 0, 250, 1, 0, 90, 400]
@@ -154,5 +155,11 @@ class TestAnotherRun:
 
     def test_parts_written_before_there_was_a_limit_are_kept(self, tmp_path):
         writer = PartWriter(tmp_path / "delg_x.h5", NAMES, {"a": 1}, 7)
-        note = json.loads((writer.folder / "settings.json").read_text())
-        assert note.keys() == {"settings", "names_sha256", "block", "local_dtype"} and note["settings"] == {"a": 1}
+        manifest = writer.folder / "settings.json"
+        note = json.loads(manifest.read_text())
+        assert note.pop("parts") == 1 and note["settings"] == {"a": 1}
+        assert note.keys() == {"settings", "names_sha256", "block", "local_dtype"}
+        writer.write_part(0, records_of())
+        manifest.write_text(json.dumps(note))
+        assert PartWriter(tmp_path / "delg_x.h5", NAMES, {"a": 1}, 7).missing_parts() == []
+        assert len(Store(writer.folder)) == 7

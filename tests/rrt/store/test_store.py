@@ -170,7 +170,7 @@ def test_the_file_follows_schema_1(tmp_path, make_store):
 def test_columns_are_mapped_from_the_file_and_cannot_be_changed(tmp_path, make_store):
     store = make_store(tmp_path, 4)
     assert not store.global_descriptors.flags.writeable and not store.local_descriptors.flags.writeable
-    assert store._file is None
+    assert store._source._file is None
     assert store.read_packed([1, 2]).descriptors.flags.writeable
 
 

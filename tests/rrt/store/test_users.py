@@ -1,5 +1,7 @@
 """Scoring, training batches and search give the same from every kind of store, from int8 nearly the same."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,12 @@ from builders import records_in
 from reranking import LOCAL_DIM, NETWORK, make_batch, make_dataset, make_source
 
 from rrt.datasets.sets import store_path
+from rrt.formats.lists import write_image_list
 from rrt.network.model import RRT
 from rrt.network.scorer import Scorer
 from rrt.search.exact import load_globals
+from rrt.search.neighbors import prepare_topk_gldv2
+from rrt.search.table import load_neighbors
 from rrt.store.store import Store
 from rrt.store.writer import write_store
 
@@ -24,10 +29,17 @@ def world(tmp_path_factory):
     return dataset, list(records_in(Store(store_path(dataset["train_data_dir"], "toy"))))
 
 
-def results(world, **layout):
-    """The training store written again -> logits of some pairs, arrays of two training batches, global descriptors."""
+def results(world, parts=0, **layout):
+    """The training store written again, in one file or in a folder of so many images a file -> logits of some pairs,
+    arrays of two training batches, global descriptors."""
     dataset, records = world
-    path = write_store(store_path(dataset["train_data_dir"], "toy"), records, **layout)
+    path = store_path(dataset["train_data_dir"], "toy")
+    if parts:
+        path.unlink()
+        path.mkdir()
+    for part, start in enumerate(range(0, len(records), parts or len(records))):
+        target = path / f"part_{part}.h5" if parts else path
+        write_store(target, records[start : start + (parts or len(records))], **layout)
     torch.manual_seed(0)
     model = RRT(**NETWORK)
     logits = Scorer(model, Store(path), max_local=7).score(np.arange(4), [np.arange(48)] * 4)
@@ -37,6 +49,22 @@ def results(world, **layout):
     # Descriptors travel to the device in the type of the store.
     arrays += [np.asarray(batch.images.descriptors, np.float32) for batch in batches]
     return np.concatenate(logits), [*arrays, *load_globals(path, None)]
+
+
+def test_a_folder_of_parts_changes_nothing(world, tmp_path):
+    dataset, records = world
+    logits, arrays = results(world)
+    path = store_path(dataset["train_data_dir"], "toy")
+    shutil.copy(path, tmp_path / "delg_one.h5")
+    others, other_arrays = results(world, parts=7)
+    np.testing.assert_array_equal(logits, others)
+    for first, second in zip(arrays, other_arrays, strict=True):
+        np.testing.assert_array_equal(first, second)
+    names = [record.name for record in records]
+    write_image_list(tmp_path / "train.txt", names, [0] * len(names), [record.size for record in records])
+    path.rename(tmp_path / "delg_parts.h5")
+    tables = [prepare_topk_gldv2(tmp_path, name, k=9, first_pass="float32", device="cpu") for name in ("one", "parts")]
+    np.testing.assert_array_equal(*map(load_neighbors, tables))
 
 
 @pytest.mark.parametrize("layout", EXACT, ids=str)

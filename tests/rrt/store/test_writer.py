@@ -22,10 +22,11 @@ from places import HELPERS, ROOT
 
 from rrt.errors import InputError
 from rrt.files.atomic import temporary_name
+from rrt.store.finished import is_complete, remove_store
 from rrt.store.records import Skipped
 from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
-from rrt.store.writer import PartWriter, is_complete, remove_store, write_store
+from rrt.store.writer import PartWriter, write_store
 
 SETTINGS = {"image_size": 1024, "scales": [0.5, 1.0], "model": {"backbone": "small", "gem_power": 3.0}}
 NAMES = [f"jpg/{i}.jpg" for i in range(10)]
