@@ -226,7 +226,7 @@ def _survey(path, stamps) -> _Index:
         first = header if first is None else _agreed(part, first, header)
         if parts:
             _check_types(part, parts[0].layouts, layouts)
-        parts.append(_Part(*stamp, layouts))
+        parts.append(_Part(stamp[0], stamp[1], stamp[2], layouts))
     assert first is not None
     if schema == PART_SCHEMA:
         first = _of_extraction(path, first, json.loads(identity), [part.file for part in parts])
@@ -303,8 +303,8 @@ def _read_index(path, stamps) -> _Index | None:
         if [tuple(part[:3]) for part in content["parts"]] != stamps:
             return None
         parts = [
-            _Part(*part[:3], {n: Layout(x[0], np.dtype(x[1]), tuple(x[2])) for n, x in part[3].items()})
-            for part in content["parts"]
+            _Part(name, size, time, {n: Layout(x[0], np.dtype(x[1]), tuple(x[2])) for n, x in layouts.items()})
+            for name, size, time, layouts in content["parts"]
         ]
         return _Index(content["schema"], Header(**content["header"], codes=None), parts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -228,7 +228,7 @@ class Store:
         offsets = np.zeros(len(indices) + 1, dtype=np.int64)
         np.cumsum(counts, out=offsets[1:])
         runs = _copy_runs(starts, counts, offsets)
-        gathered = {name: self._gather(f"local/{name}", runs, offsets[-1]) for name in columns}
+        gathered: dict[str, Any] = {name: self._gather(f"local/{name}", runs, offsets[-1]) for name in columns}
         if self.local_dtype in ("int8", "bits") and "descriptors" in gathered:
             gathered["descriptors"] = self.to_float32(gathered["descriptors"])
         return Packed(offsets, **gathered)
