@@ -22,6 +22,7 @@ from tools.benchmarks.common import Row, format_rows, machine
 
 # Imported when called, because some need TensorFlow and others PyTorch.
 BENCHMARKS = (
+    "duplicates",
     "extract",
     "geometric",
     "input",

@@ -4,6 +4,7 @@
     python tools/search.py query ~/pictures.index holiday/tower.jpg --html found.html
     python tools/search.py query ~/pictures.index new.jpg --crop 100,50,400,380
     python tools/search.py serve ~/pictures.index                        # a page for the browser, on this machine alone
+    python tools/search.py duplicates ~/pictures.index --html copies.html  # copies of photographs; none is deleted
     python tools/search.py info ~/pictures.index
     python tools/search.py measure INDEX --query_list test_query.txt --gallery_list test_gallery.txt \\
         --ground_truth gnd.pkl --image_dir D
@@ -95,6 +96,15 @@ def add_serve(commands):
     p.add_argument("-k", type=int, default=30, help="results (default %(default)s)")
     _add_ranking(p)
     p.set_defaults(run=serve)
+
+
+def add_duplicates(commands):
+    """The options of ``duplicates``."""
+    p = commands.add_parser("duplicates", help="photographs that are copies of each other; none is deleted")
+    p.add_argument("index", metavar="INDEX_DIR")
+    p.add_argument("--html", metavar="FILE", help="write a page with the groups and their thumbnails")
+    p.add_argument("--json", metavar="FILE", help="write the groups as JSON; - prints them instead of the table")
+    p.set_defaults(run=duplicates)
 
 
 def add_measure(commands):
@@ -191,6 +201,22 @@ def _write(path, text):
     print(f"wrote {path}", file=sys.stderr)
 
 
+def duplicates(args):
+    """Prints and writes the groups of near-duplicates."""
+    from rrt.photo_index.duplicates import find_groups
+    from rrt.photo_index.duplicates_report import as_html, as_json, as_text
+    from rrt.photo_index.query import PhotoIndex
+
+    index = PhotoIndex(args.index)
+    groups = find_groups(index)
+    found = json.dumps(as_json(index, groups), indent=1, ensure_ascii=False)
+    print(found if args.json == "-" else as_text(groups))
+    if args.html:
+        _write(args.html, as_html(index, groups))
+    if args.json and args.json != "-":
+        _write(args.json, found + "\n")
+
+
 def serve(args):
     """Serves the web page until it is interrupted."""
     from rrt.photo_index.server import serve_index
@@ -217,7 +243,7 @@ def main():
     """Runs the sub-command that the command line names."""
     parser = CommandParser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (add_build, add_query, add_serve, add_measure, add_info):
+    for add in (add_build, add_query, add_serve, add_duplicates, add_measure, add_info):
         add(commands)
     args = parser.parse_args()
     return args.run(args)

@@ -9,6 +9,7 @@ GET  /thumbnail/ID, /picture/ID            as a small and as a larger JPEG
 GET  /original/ID                          its own file
 GET  /upload/ID                            an image that was searched for, as a larger JPEG
 GET  /progress                             what a search is doing
+GET  /duplicates?offset=&limit=            groups of near-duplicates, and how far the search for them is
 POST /search/ID?box=[x1,y1,x2,y2]          photographs like one of the index; here and below those wanted alone
 POST /search/upload/ID?box=...             ... like an image that was uploaded before
 POST /search?box=...&name=...              ... like the image in the body, which is kept for a while
@@ -75,6 +76,7 @@ def make_app(service: Service, knows: Callable[[str], bool], max_upload: int) ->
             Route("/original/{content}", pages.original),
             Route("/upload/{content}", pages.upload),
             Route("/progress", pages.progress),
+            Route("/duplicates", pages.duplicates),
             Route("/search/{content}", pages.search_photograph, methods=["POST"]),
             Route("/search/upload/{content}", pages.search_again, methods=["POST"]),
             Route("/search", pages.search_upload, methods=["POST"]),
@@ -191,6 +193,10 @@ class Pages:
     def progress(self, request: Request) -> Response:
         """What a search is doing, as JSON."""
         return _json(self.service.progress())
+
+    def duplicates(self, request: Request) -> Response:
+        """Groups of near-duplicates, as JSON."""
+        return _json(self.service.duplicates.page(_number(request, "offset", 0), _number(request, "limit", 20)))
 
     async def search_photograph(self, request: Request) -> Response:
         """Photographs like one of the index, as JSON."""

@@ -17,6 +17,7 @@ from rrt.errors import InputError, check_count
 from rrt.extraction.images import Picture, pixels_of
 from rrt.files.names import shown
 from rrt.photo_index import query as opened
+from rrt.photo_index.duplicates import Group, find_groups
 from rrt.photo_index.extraction import Describer, open_describer
 from rrt.photo_index.query import Hits
 from rrt.photo_index.ranking import Ranker, make_ranker
@@ -81,6 +82,11 @@ class PhotoIndex(opened.PhotoIndex):
         elif isinstance(query, Image.Image | np.ndarray):
             query = self._described(query)
         return super().search(query, ranker, k)
+
+    def duplicates(self) -> list[Group]:
+        """Groups of files that are the same, or changed copies of one picture: saved anew, resized, cropped, mirrored,
+        retouched and so on; those first that take most bytes beside their first file. Nothing is deleted."""
+        return find_groups(self)
 
     def _described(self, image: Picture) -> ImageRecord:
         try:

@@ -17,6 +17,7 @@ from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
 from rrt.files.images import Box, TooLarge, Unreadable, kind_of, size_of
 from rrt.files.names import shown
+from rrt.photo_index.duplicates_view import Duplicates
 from rrt.photo_index.extraction import Describer
 from rrt.photo_index.kept import VIEW_SIDE, Kept, Recalling, Upload
 from rrt.photo_index.listing import EVERY, Listing, Wanted
@@ -131,6 +132,7 @@ class Service:
         self._drawing = threading.BoundedSemaphore(3)  # images decoded at a time, each of some megabytes
         self._records = Kept[ImageRecord](MOST_RECORDS)
         self._listing = Listing(self.index)
+        self.duplicates = Duplicates(self.current)
         self._doing, self._asked = "", 0
 
     def current(self) -> PhotoIndex:

@@ -34,6 +34,16 @@ def draw(path, seed, size=(80, 60), orientation=None, scene=None):
     return path
 
 
+def detailed(seed, size=(320, 240)):
+    """A picture with details, uint8 RGB [h, w, 3], of its own for every seed."""
+    generator, (width, height) = np.random.default_rng(seed), size
+    pixels = np.full((height, width, 3), generator.integers(60, 200, 3), np.uint8)
+    for x, y, side, *colour in generator.integers(0, (width, height, 40, 256, 256, 256), (120, 6)).tolist():
+        cv2.rectangle(pixels, (x, y), (x + side, y + side // 2 + 3), colour, -1)
+        cv2.line(pixels, (x, y), (y, x), colour[::-1], 1)
+    return pixels
+
+
 def describe(job: Job, pixels_box=None):
     """An ImageRecord (colours of a grid of 4 x 4) or Skipped, as delg_extract would answer."""
     picture = read_image(job)

@@ -1,0 +1,202 @@
+"""Whether a picture is a changed copy of another, and what was changed.
+
+Both are looked at small. A transform from one to the other, by their sizes alone or by SIFT (Lowe, IJCV 2004; compared
+as RootSIFT, Arandjelovic and Zisserman, CVPR 2012), lays them over each other; then their pixels are compared in
+blocks. Details of two photographs of one thing match, too, but their pixels do not fall on each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from rrt.matching.matches import match, verify
+
+METHOD = 1  # of this comparison: what was found by another is found anew
+SIDE = 256  # pixels of the longest side of what is looked at
+CROPPED, RESIZED, MIRRORED, TURNED, FRAMED = "cropped", "resized", "mirrored", "turned", "framed"
+UNFRAMED, WIDER, GREY, TONES = "without a frame", "shows more", "grey", "other tones"
+RETOUCHED, SAVED = "retouched", "saved anew"
+_BLOCK = 16  # pixels a side of what is compared at a time
+_FEATURES = 400
+_RESIDUAL = 2.0  # pixels
+# Sides of a copy may be scaled by different factors, and by no more than these.
+_ASPECT, _ZOOM = 1.3, 5.0
+# A block: grey levels of its details from which on it is compared; correlations from which on it is alike, and exact.
+_DETAIL, _NOISE, _ALIKE, _EXACT = 4.0, 1.5, 0.8, 0.95
+# A copy: the least share of its blocks that are alike, how many, which part of them is exact, and the part of one of
+# the two that the other covers.
+_SHARE, _BLOCKS, _PART, _COVERED = 0.5, 8, 0.65, 0.85
+_FLAT = 12.0  # grey levels between the darkest and the lightest of a frame
+_RETOUCHED = 0.05  # share of blocks that are others
+# Mirrored, a SIFT descriptor (4 x 4 cells of 8 directions) has its cells across in the other order, and so its angles.
+_SIFT = np.arange(128).reshape(4, 4, 8)
+_MIRRORED_SIFT = _SIFT[::-1, :, [0, 7, 6, 5, 4, 3, 2, 1]].reshape(-1)
+_Y, _X = np.mgrid[:_BLOCK, :_BLOCK]
+_PLANE = np.linalg.qr(np.stack([np.ones(_BLOCK**2), _X.ravel(), _Y.ravel()], 1))[0].astype(np.float32)
+
+
+class Look:
+    """A picture as it is compared. pixels: uint8 RGB [h, w, 3], upright, at most SIDE pixels a side; size: (width,
+    height) of the whole picture."""
+
+    def __init__(self, pixels: np.ndarray, size: tuple[int, int]):
+        self.size = size
+        self.grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        self.colour = float(np.ptp(pixels.astype(np.float32), axis=2).mean())
+
+    @cached_property
+    def features(self) -> tuple[np.ndarray, np.ndarray]:
+        """Points float32 [n, 2] and their descriptors float32 [n, 128] of unit length."""
+        points, rows = cv2.SIFT.create(_FEATURES, contrastThreshold=0.02, enable_precise_upscale=True).detectAndCompute(
+            self.grey, None
+        )
+        if rows is None or not len(rows):
+            return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
+        rows = np.sqrt(rows / np.maximum(rows.sum(1, keepdims=True), 1e-9))
+        return np.array([point.pt for point in points], np.float32), rows
+
+    @property
+    def mirrored(self) -> Look:
+        """Left and right exchanged."""
+        other = Look.__new__(Look)
+        other.size, other.grey, other.colour = self.size, np.ascontiguousarray(self.grey[:, ::-1]), self.colour
+        points, rows = self.features
+        width = self.grey.shape[1]
+        vars(other)["features"] = (
+            np.array([width - 1, 0], np.float32) + points * np.array([-1, 1], np.float32),
+            rows[:, _MIRRORED_SIFT],
+        )
+        return other
+
+
+class Overlay(NamedTuple):
+    """The first picture laid over the second by ``transform`` [2, 3] (x, y in pixels of the small pictures). share: of
+    the blocks with details those that are alike; blocks: how many; exact: the part of them that is exact; first,
+    second: parts of the two that the other covers; gain, shift: second = gain * first + shift in grey levels;
+    first_rest, second_rest: grey levels between the darkest and the lightest of each where the other does not cover
+    it."""
+
+    transform: np.ndarray
+    share: float
+    blocks: int
+    exact: float
+    first: float
+    second: float
+    gain: float = 1.0
+    shift: float = 0.0
+    first_rest: float = 0.0
+    second_rest: float = 0.0
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether one is a copy of the other."""
+        enough = self.share >= _SHARE and self.blocks >= _BLOCKS and self.exact >= _PART
+        return enough and max(self.first, self.second) >= _COVERED
+
+
+def compare(first: Look, second: Look) -> tuple[str, ...] | None:
+    """What was done to the first picture that gave the second, words from above; None where they are no copies."""
+    for mirrored in (False, True):
+        other = second.mirrored if mirrored else second
+        found = [laid for laid in _overlays(first, other) if laid.is_copy]
+        if found:
+            laid = max(found, key=lambda laid: laid.share)
+            return (MIRRORED,) * mirrored + _changes(first, second, laid) or (SAVED,)
+    return None
+
+
+def _overlays(first: Look, second: Look) -> Iterator[Overlay]:
+    """By the sizes alone, where these have the same ratio; by matches, where those agree on a transform."""
+    (height, width), (h, w) = first.grey.shape, second.grey.shape
+    x, y = w / width, h / height
+    if abs(math.log(x / y)) < 0.05:
+        laid = overlay(first, second, np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]]))
+        yield laid
+        if laid.share > 0.9:
+            return
+    pairs = match(first.features[1], second.features[1], "mutual", None, 0.85)
+    points, others = first.features[0][pairs[:, 0]], second.features[0][pairs[:, 1]]
+    transform = verify(points, others, "affine", _RESIDUAL).transform
+    if transform is not None and np.linalg.det(transform[:, :2]) > 0:
+        large, small = np.linalg.svd(transform[:, :2], compute_uv=False)
+        if small > 1 / _ZOOM and large < _ZOOM and large / small < _ASPECT:
+            yield overlay(first, second, transform)
+
+
+def overlay(first: Look, second: Look, transform: np.ndarray) -> Overlay:
+    """See Overlay. Each block is compared without the plane that fits its grey levels best, because skies resemble each
+    other."""
+    scale = math.sqrt(np.linalg.det(transform[:, :2]))
+    forth = scale <= 1  # it is the coarser one that the other is laid over
+    over, under = (first, second) if forth else (second, first)
+    onto = transform if forth else cv2.invertAffineTransform(transform)
+    warped, there = _warped(over.grey, onto, under.grey.shape)
+    a, b = (cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1) for image in (warped, under.grey))
+    whole = _blocks(cv2.erode(there, np.ones((5, 5), np.uint8))).min(1) > 0
+    rows, others = (_blocks(image)[whole] for image in (a, b))
+    rows, others = (each - (each @ _PLANE) @ _PLANE.T for each in (rows, others))
+    deviations = np.stack([rows.std(1), others.std(1)])
+    correlations = (rows * others).mean(1) / np.maximum(deviations, _NOISE).prod(0)
+    detailed = deviations.max(0) >= _DETAIL
+    alike, exact = (correlations[detailed] >= least for least in (_ALIKE, _EXACT))
+    away, covered = _warped(under.grey, cv2.invertAffineTransform(onto), over.grey.shape)
+    parts = float(covered.mean()) / 255, float(there.mean()) / 255
+    gain, shift, rests = 1.0, 0.0, [0.0, 0.0]
+    if alike.any():
+        dark, light = a[there > 0], b[there > 0]
+        gain, shift = float(light.std() / max(dark.std(), 1e-3)), float(light.mean() - dark.mean())
+        gain, shift = (gain, shift) if forth else (1 / max(gain, 1e-3), -shift)
+        rests = [_spread(over.grey, covered), _spread(under.grey, there)]
+    count = int(alike.sum())
+    share, part = count / max(len(alike), 1), int(exact.sum()) / max(count, 1)
+    (own, other), (rest, more) = (parts, rests) if forth else (parts[::-1], rests[::-1])
+    return Overlay(transform, share, count, part, own, other, gain, shift, rest, more)
+
+
+def _warped(grey: np.ndarray, transform: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
+    """An image laid over one of ``shape``, and 255 where it lies."""
+    scale = math.sqrt(np.linalg.det(transform[:, :2]))
+    if scale < 0.8:
+        grey = cv2.GaussianBlur(grey, (0, 0), 0.45 / scale)
+    size = shape[1], shape[0]
+    there = cv2.warpAffine(np.full(grey.shape, 255, np.uint8), transform, size, flags=cv2.INTER_NEAREST)
+    return cv2.warpAffine(grey, transform, size, flags=cv2.INTER_LINEAR), there
+
+
+def _spread(grey: np.ndarray, covered: np.ndarray) -> float:
+    """Grey levels between the darkest and the lightest of an image where it is not covered."""
+    rest = grey[cv2.dilate(covered, np.ones((7, 7), np.uint8)) == 0]
+    return float(np.subtract(*np.percentile(rest, (95, 5)))) if rest.size else 0.0
+
+
+def _blocks(image: np.ndarray) -> np.ndarray:
+    """Its blocks [n, _BLOCK ** 2], without what is left at two edges."""
+    rows, columns = (side // _BLOCK for side in image.shape)
+    cut = image[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK)
+    return cut.swapaxes(1, 2).reshape(-1, _BLOCK**2)
+
+
+def _changes(first: Look, second: Look, laid: Overlay) -> tuple[str, ...]:
+    (a, b, _), (c, d, _) = laid.transform
+    angle = abs(math.degrees(math.atan2(c - b, a + d)))
+    # In pixels of the whole pictures.
+    zoom = math.sqrt(a * d - b * c) * second.size[0] / second.grey.shape[1] / first.size[0] * first.grey.shape[1]
+    turned, cut, more = angle > 1, laid.first < 0.96, laid.second < 0.96
+    changes = {
+        UNFRAMED: cut and not turned and laid.first_rest < _FLAT,
+        CROPPED: cut and (laid.first < 0.8 if turned else laid.first_rest >= _FLAT),
+        FRAMED: more and not turned and laid.second_rest < _FLAT,
+        WIDER: more and not turned and laid.second_rest >= _FLAT,
+        TURNED: turned,
+        RESIZED: abs(math.log(zoom)) > 0.03,
+        GREY: second.colour < 3 and first.colour > 6,
+        TONES: not 0.9 < laid.gain < 1.1 or abs(laid.shift) > 10,
+        RETOUCHED: laid.share < 1 - _RETOUCHED,
+    }
+    return tuple(name for name, true in changes.items() if true)

@@ -1,0 +1,200 @@
+"""Near-duplicates in an index: photographs that are the same file, or changed copies of each other.
+
+1. Candidates: photographs with near global descriptors, by exact search of all.
+2. Each pair is compared by its pixels (rrt/matching/copies.py), unless both are known to belong together already. What
+   was found is kept in the index, a line a pair, so that a later search, or one after a kill, compares new pairs alone.
+3. Photographs that are connected by copies are a group. Its first is the largest; the others say how they differ from
+   it.
+
+Nothing is changed or removed but that file of the index.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import reverse_cuthill_mckee
+
+from rrt.files.images import Unreadable, decode
+from rrt.matching.copies import METHOD, UNFRAMED, Look, compare
+from rrt.photo_index.listing import Listing
+from rrt.photo_index.query import PhotoIndex
+from rrt.progress import bar
+from rrt.search.exact import search
+from rrt.store.checked import read_globals
+from rrt.store.linear import l2_normalize
+
+KEPT = "duplicates.jsonl"
+SAME_FILE, CHANGED = "the same file", "changed in several ways"
+NEIGHBOURS = 24  # of a photograph, that are compared with it at most
+SIMILAR = 0.35  # cosine of the global descriptors from which on they are
+_LOOKS = 512  # pictures held at a time
+_BLOCK = 1024  # photographs whose neighbours are searched at a time
+
+
+class Member(NamedTuple):
+    """A file of a group. number: of its entry in the index; path below the index's folder; size: (width, height);
+    bytes; date: when it was taken, or else last changed, as ISO 8601; changes: how it differs from the first of the
+    group (words of rrt.matching.copies, SAME_FILE, CHANGED), () for the first itself."""
+
+    number: int
+    path: str
+    size: tuple[int, int]
+    bytes: int
+    date: str
+    changes: tuple[str, ...]
+
+
+class Group(NamedTuple):
+    """Files that are copies of one picture, the one with most pixels first."""
+
+    members: list[Member]
+
+    @property
+    def spare(self) -> int:
+        """Bytes of all but the first."""
+        return sum(member.bytes for member in self.members[1:])
+
+
+def find_groups(index: PhotoIndex, told: Callable[[int, int], None] = lambda done, all: None) -> list[Group]:
+    """The groups of near-duplicates of an index, those with most spare bytes first. told: is called with how many of
+    how many pairs are done."""
+    pairs = candidates(index)
+    with Comparisons(index) as comparisons:
+        together = _connected(index, comparisons, pairs, told)
+        groups = [_group(index, numbers, comparisons) for numbers in together]
+    dates = Listing(index).dates
+    found = [Group(list(_members(index, group, dates))) for group in groups]
+    return sorted(found, key=lambda group: (-group.spare, group.members[0].path))
+
+
+def candidates(index: PhotoIndex) -> np.ndarray:
+    """Pairs of entries int64 [n, 2], each once, that are near enough to be compared, in an order that keeps near ones
+    near each other."""
+    table = index.gallery if index.whitening is None else l2_normalize(read_globals(index.store, index.rows))
+    count, parts = len(table), []
+    for start in bar(range(0, count, _BLOCK), "near photographs", "block", passing=True):
+        similarities, found = search(table, table[start : start + _BLOCK], min(NEIGHBOURS + 1, count))
+        row, place = np.nonzero(similarities >= SIMILAR)
+        parts.append(np.stack([row + start, found[row, place]], 1))
+    pairs = np.unique(np.sort(np.concatenate(parts), axis=1), axis=0)
+    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+    graph = coo_array((np.ones(len(pairs), np.int8), pairs.T), (count, count)).tocsr()
+    place = np.argsort(reverse_cuthill_mckee(graph + graph.T, symmetric_mode=True))
+    return pairs[np.lexsort(np.sort(place[pairs], axis=1).T[::-1])]
+
+
+class Comparisons:
+    """Comparisons of an index's photographs, with what was found before."""
+
+    def __init__(self, index: PhotoIndex):
+        self.index = index
+        self.path = index.folder / KEPT
+        self.known = dict(_read_kept(self.path))
+        self.look = lru_cache(_LOOKS)(self._look)
+
+    def __enter__(self):
+        try:
+            self._file = open(self.path, "ab")
+        except OSError:  # an index that may only be read
+            self._file = None
+        return self
+
+    def __exit__(self, *exception):
+        if self._file:
+            self._file.close()
+
+    def changes(self, first: int, second: int) -> tuple[str, ...] | None:
+        """As rrt.matching.copies.compare(); None also where a file is gone."""
+        key = self.index.entries[first].content, self.index.entries[second].content
+        if key not in self.known:
+            look, other = self.look(first), self.look(second)
+            if look is None or other is None:
+                return None
+            self.known[key] = compare(look, other)
+            if self._file:
+                line = json.dumps([METHOD, *key, self.known[key]])
+                # At once and whole: another process may write, too.
+                os.write(self._file.fileno(), f"{line}\n".encode())
+        return self.known[key]
+
+    def _look(self, number: int) -> Look | None:
+        content = self.index.thumbnail(number)
+        try:
+            return Look(decode(BytesIO(content)).pixels, self.index.entries[number].size) if content else None
+        except Unreadable:
+            return None
+
+
+def _read_kept(path: Path) -> Iterator[tuple[tuple[str, str], tuple[str, ...] | None]]:
+    """What an index keeps of comparisons by the present method; a line that was cut short is passed over."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            method, first, second, changes = json.loads(line)
+            if method == METHOD:
+                yield (str(first), str(second)), None if changes is None else tuple(map(str, changes))
+        except (ValueError, TypeError):
+            continue
+
+
+def _connected(index: PhotoIndex, comparisons: Comparisons, pairs: np.ndarray, told) -> list[list[int]]:
+    """The entries that belong together, two or more, or one with several files."""
+    group_of = list(range(len(index.entries)))
+
+    def top(number: int) -> int:
+        while group_of[number] != number:
+            number = group_of[number]
+        return number
+
+    for done, (a, b) in enumerate(bar(pairs.tolist(), "comparing", "pair")):
+        told(done, len(pairs))
+        if top(a) != top(b) and comparisons.changes(*_larger_first(index, (a, b))) is not None:
+            group_of[top(b)] = top(a)
+    told(len(pairs), len(pairs))
+    groups = defaultdict(list)
+    for number in range(len(group_of)):
+        groups[top(number)].append(number)
+    return [group for group in groups.values() if len(group) > 1 or len(index.entries[group[0]].paths) > 1]
+
+
+def _larger_first(index: PhotoIndex, numbers) -> list[int]:
+    """Entries by falling number of pixels, then bytes."""
+
+    def rank(number: int):
+        entry = index.entries[number]
+        return -entry.size[0] * entry.size[1], -index.manifest.photographs[entry.name].size, entry.name
+
+    return sorted(numbers, key=rank)
+
+
+def _group(index: PhotoIndex, numbers: list[int], comparisons: Comparisons) -> list[tuple[int, tuple[str, ...]]]:
+    """(Entry, how it differs from the first) of a group; the first is what is the largest without a frame."""
+    first, *others = _larger_first(index, numbers)
+    changes = {other: comparisons.changes(first, other) for other in others}
+    bare = next((other for other in others if UNFRAMED in (changes[other] or ())), None)
+    if bare is not None:
+        first, others = bare, [first, *(other for other in others if other != bare)]
+        changes = {other: comparisons.changes(first, other) for other in others}
+    return [(first, ()), *((other, changes[other] or (CHANGED,)) for other in others)]
+
+
+def _members(index: PhotoIndex, group, dates) -> Iterator[Member]:
+    for number, changes in group:
+        entry = index.entries[number]
+        for path in entry.paths:
+            kept = index.manifest.photographs[path]
+            yield Member(number, path, entry.size, kept.size, dates[number][0], changes)
+            changes = changes or (SAME_FILE,)
