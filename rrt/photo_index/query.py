@@ -122,6 +122,11 @@ class PhotoIndex:
         except OSError:
             return False
 
+    @property
+    def version(self) -> str:
+        """A text of its own for each update of the index."""
+        return "-".join(map(str, self._seen))
+
     @cached_property
     def gallery(self) -> np.ndarray:
         """Global descriptors of the entries, float32 [N, D] of unit length, whitened."""

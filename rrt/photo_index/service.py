@@ -276,8 +276,9 @@ class Service:
                 raise Refusal(422, str(error)) from None
 
     def progress(self) -> dict:
-        """What the search at work does, "" without one, and how many wait for it."""
-        return {"doing": self._doing, "waiting": max(0, self._asked - 1)}
+        """What the search at work does, "" without one, how many wait for it, and a text that changes with the
+        index."""
+        return {"doing": self._doing, "waiting": max(0, self._asked - 1), "version": self.current().version}
 
     @contextmanager
     def _turn(self) -> Iterator[PhotoIndex]:

@@ -90,6 +90,8 @@ def test_two_packages_stand_at_top_level_and_the_models_inside(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"rrt", "delg_extract"}
     assert "rrt/shipped/lite0.onnx" in names and "rrt/photo_index/page/page.html" in names
+    for file in ("htm-preact.js", "cropper.js", "LICENSE.htm", "LICENSE.preact", "LICENSE.cropperjs"):
+        assert f"rrt/photo_index/page/vendor/{file}" in names
 
 
 def test_every_door_says_what_it_takes(rrt):

@@ -64,7 +64,7 @@ def upload_head(server, length, *more):
 
 def test_a_head_has_what_a_get_has_but_the_body(index):
     with serving(index) as server:
-        for path in ("/", "/photographs", "/page.js"):
+        for path in ("/", "/photographs", "/main.js"):
             status, headers, body = request(server, "GET", path)
             found, known, nothing = request(server, "HEAD", path)
             assert (found, nothing) == (status, b"") == (200, b"")

@@ -1,14 +1,35 @@
-"""The web page of an index in a real browser: choosing an image, dragging a box, results, errors. No network describes
-images."""
+"""The search page in a real browser: searches, boxes, what is opened, filters, keys. No network describes images."""
 
-import time
+import threading
 
 import pytest
 from browser import console_errors, requested_addresses
-from photo_folders import build, draw, use_fakes
+from photo_folders import FakeDescriber, build, draw, use_fakes
 from photo_server import serving
 
 pytest.importorskip("selenium")
+
+from search_page import (
+    cards,
+    choose_file,
+    drag_box,
+    find,
+    found,
+    fragment,
+    open_card,
+    press,
+    sized,
+    status,
+    texts,
+    told_error,
+    visit,
+    wait,
+)
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+ODD = "<img src=x onerror=alert(1)> & 'quotes'.png"
+SCENE = 'button.card[title^="scene1/"]'
 
 
 @pytest.fixture(scope="module")
@@ -18,163 +39,192 @@ def page(tmp_path_factory, browser):
     for scene in range(3):
         for i in range(25):
             draw(folder / "photos" / f"scene{scene}" / f"p{i:02}.png", 100 * scene + i, (400, 300), scene=scene)
-    draw(folder / "photos" / "<img src=x onerror=alert(1)> & 'quotes'.png", 999)
+    draw(folder / "photos" / ODD, 999)
     with pytest.MonkeyPatch.context() as patched:
         use_fakes(patched)
         build(folder / "index", folder / "photos")
-    draw(folder / "mine.png", 500, (400, 300), scene=1)
+    draw(folder / "mine.png", 500, (800, 600), scene=1)
     (folder / "letter.png").write_text("no image")
     (folder / "large.png").write_bytes(b"x" * 400_000)
+    sized(browser, 1366, 768)
     with serving(folder / "index") as server:
-        browser.get(server.address)
-        wait(lambda: find(browser, "#photographs button", many=True))
+        visit(browser, server)
         yield browser, server, folder
 
 
-def find(browser, selector, many=False):
-    return browser.find_elements("css selector", selector) if many else browser.find_element("css selector", selector)
-
-
-def wait(condition, seconds=20):
-    ends = time.time() + seconds
-    while not condition():
-        assert time.time() < ends, "it did not happen"
-        time.sleep(0.03)
-
-
-def texts(browser, selector):
-    """Of all elements at one moment: the page may replace them in the next."""
-    return browser.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].map((found) => found.innerText)", selector
-    )
-
-
-def text(browser, selector):
-    return texts(browser, selector)[0]
-
-
-def results(browser):
-    return texts(browser, "#results button")
-
-
-def choose_file(browser, path):
-    find(browser, "#file").send_keys(str(path))
-
-
-def wait_for_results(browser, server, count):
-    """Until the count-th search since the start is shown."""
-    wait(lambda: len(server.service.describer.asked) >= count and text(browser, "#status").startswith("5 results"))
-
-
-def test_an_uploaded_image_shows_its_scene_first(page):
+def searched(page):
+    """A search for the uploaded image, at its results."""
     browser, server, folder = page
+    visit(browser, server)
     choose_file(browser, folder / "mine.png")
-    wait_for_results(browser, server, 1)
-    found = results(browser)
-    assert len(found) == 5 and all(
-        ("scene1/" in line and "similarity 0." in line) or "similarity 1." in line for line in found
-    ), found
-    assert text(browser, "#name") == "mine.png"
-    wait(lambda: find(browser, "#results img").get_property("naturalWidth") > 0)
-    assert text(browser, "#error") == "" and console_errors(browser) == []
+    return found(browser)
 
 
-def test_a_dragged_box_is_searched_for_in_pixels_of_the_image(page):
-    from selenium.webdriver import ActionChains
+def test_an_uploaded_image_shows_its_scene_beside_it_without_scrolling(page):
+    browser, _, _ = page
+    names = searched(page)
+    assert len(names) == 5 and all(name.startswith("scene1/") for name in names)
+    stage, *results = browser.execute_script("""
+        const shown = [...document.querySelectorAll(".stage, button.card")];
+        return shown.map((each) => each.getBoundingClientRect().toJSON())""")
+    assert stage["bottom"] < 768 and all(place["left"] > stage["right"] and place["bottom"] < 768 for place in results)
+    wait(lambda: find(browser, f"{SCENE} img").get_property("naturalWidth") > 0)
+    assert told_error(browser) == "" and console_errors(browser) == []
 
-    browser, server, folder = page
-    choose_file(browser, folder / "mine.png")
-    before = len(server.service.describer.asked)
-    wait_for_results(browser, server, before)
-    image = find(browser, "#picture")
-    shown = image.rect
-    assert image.get_property("naturalWidth") == 400
-    ActionChains(browser).move_to_element_with_offset(
-        image, -round(shown["width"] / 4), -round(shown["height"] / 4)
-    ).click_and_hold().move_by_offset(round(shown["width"] / 2), round(shown["height"] / 2)).release().perform()
-    box = [int(find(browser, f"#{name}").get_property("value")) for name in ("x1", "y1", "x2", "y2")]
-    assert all(abs(value - wanted) <= 4 for value, wanted in zip(box, (100, 75, 300, 225))), box
-    asked = len(server.service.describer.asked)
-    find(browser, "#search").click()
-    wait(lambda: "searched for the box" in text(browser, "#found-note"))
-    assert server.service.describer.asked[asked][1] == tuple(box)
-    find(browser, "#whole").click()
-    wait(lambda: "box" not in text(browser, "#found-note"))
+
+def test_a_search_is_in_the_address_for_reloading_going_back_and_forward(page):
+    browser, server, _ = page
+    names = searched(page)
+    upload = fragment(browser)
+    assert upload.startswith("#/upload=") and upload.endswith("&name=mine.png")
+    browser.refresh()
+    assert found(browser) == names and texts(browser, "#query-title") == ["mine.png"]
+    open_card(browser, names[0])
+    find(browser, ".viewer .strong").click()
+    wait(lambda: fragment(browser) == f"#/photo={names[0]}" and names[0] not in found(browser))
+    browser.back()
+    browser.back()
+    wait(lambda: fragment(browser) == upload and found(browser) == names)
+    browser.back()
+    wait(lambda: len(cards(browser)) > 5 and texts(browser, "#query-title") == ["What are you looking for?"])
+    browser.forward()
+    wait(lambda: found(browser) == names)
+    visit(browser, server, f"#/photo={names[1]}&box=100,75,300,225")  # as another person would
+    found(browser)
+    assert server.service.describer.asked[-1][1] == (100, 75, 300, 225)
+
+
+def test_a_box_searches_when_it_is_let_go_and_the_old_results_leave(page):
+    browser, server, _ = page
+    searched(page)
+    wait(lambda: browser.find_elements("css selector", ".cropper-container"))
+    browser.execute_script("""
+        window.left = false;
+        new MutationObserver(() => { if (!document.querySelector("button.card")) window.left = true; })
+          .observe(document.getElementById("main"), {childList: true, subtree: true});""")
+    drag_box(browser, 0.25, 0.25, 0.75, 0.75)
+    wait(lambda: "box=" in fragment(browser) and found(browser))
+    box = [int(value) for value in fragment(browser).rpartition("box=")[2].split(",")]
+    assert all(abs(value - wanted) <= 5 for value, wanted in zip(box, (200, 150, 600, 450))), box
+    assert server.service.describer.asked[-1][1] == tuple(box) and browser.execute_script("return window.left")
+    drag_box(browser, 0.5, 0.5, 0.6, 0.6)  # from within, which moves it
+    wait(lambda: server.service.describer.asked[-1][1] not in (tuple(box), None) and found(browser))
+    moved = server.service.describer.asked[-1][1]
+    assert moved[0] > box[0] and abs((moved[2] - moved[0]) - (box[2] - box[0])) <= 3
+    find(browser, ".actions button").click()
+    wait(lambda: "box=" not in fragment(browser) and found(browser))
     assert console_errors(browser) == []
 
 
-def test_the_box_can_be_drawn_moved_and_removed_with_the_keyboard(page):
-    from selenium.webdriver.common.keys import Keys
+def test_the_box_can_be_drawn_moved_sized_and_removed_with_keys(page):
+    browser, _, _ = page
+    searched(page)
+    wait(lambda: browser.find_elements("css selector", ".cropper-container"))
+    browser.execute_script("document.querySelector('.stage').focus()")
+    press(browser, Keys.ENTER)
+    wait(lambda: fragment(browser).endswith("&box=200,150,600,450"))
+    press(browser, Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
+    wait(lambda: fragment(browser).endswith("&box=216,166,616,466"))
+    ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ARROW_LEFT).key_up(Keys.SHIFT).perform()
+    wait(lambda: fragment(browser).endswith("&box=216,166,600,466"))
+    find(browser, ".actions summary").click()
+    numbers = browser.find_elements("css selector", ".numbers input")
+    assert [number.get_property("value") for number in numbers] == ["216", "166", "600", "466"]
+    numbers[2].send_keys(Keys.CONTROL + "a" + Keys.NULL + "500" + Keys.ENTER)
+    wait(lambda: fragment(browser).endswith("&box=216,166,500,466"))
+    browser.execute_script("document.querySelector('.stage').focus()")
+    press(browser, Keys.DELETE)
+    wait(lambda: "box=" not in fragment(browser) and found(browser))
 
+
+def test_a_result_opens_large_with_what_both_have_and_ways_on(page):
     browser, server, folder = page
-    choose_file(browser, folder / "mine.png")
-    wait(
-        lambda: find(browser, "#x2").get_property("value") == "400" and text(browser, "#status").startswith("5 results")
+    names = searched(page)
+    open_card(browser, names[0])
+    wait(lambda: "details agree" in " ".join(texts(browser, ".why")))
+    wait(lambda: browser.find_elements("css selector", ".lines line"))
+    press(browser, "w")
+    wait(lambda: not browser.find_elements("css selector", ".lines line"))
+    press(browser, Keys.ARROW_RIGHT)
+    wait(lambda: texts(browser, ".viewer h2") == [names[1].rpartition("/")[2]])
+    original = find(browser, ".viewer a.button").get_property("href")
+    assert original.startswith(server.address + "original/")
+    press(browser, "f")
+    path = wait(lambda: browser.find_elements("css selector", ".places input"))[0].get_property("value")
+    assert path == str((folder / "photos" / names[1]).resolve())
+    find(browser, ".places button").click()
+    wait(lambda: texts(browser, ".places button") == ["Copied"])
+    press(browser, Keys.ESCAPE)
+    wait(lambda: not browser.find_elements("css selector", ".viewer"))
+    assert found(browser) == names and "open=" not in fragment(browser)
+
+
+def test_keys_lead_through_the_photographs(page):
+    browser, server, _ = page
+    visit(browser, server)
+    assert cards(browser)[0] == ODD  # names are never code
+    browser.execute_script("document.querySelector('button.card').focus()")
+    press(browser, Keys.ARROW_RIGHT, Keys.ARROW_DOWN, Keys.ARROW_LEFT)
+    here = browser.execute_script("return document.activeElement.title")
+    assert (
+        here
+        == cards(browser)[
+            browser.execute_script(
+                "return getComputedStyle(document.querySelector('.cards')).gridTemplateColumns.split(' ').length"
+            )
+        ]
     )
-    for name, value in (("x2", "200"), ("y2", "100")):
-        find(browser, f"#{name}").send_keys(Keys.CONTROL + "a" + Keys.NULL + value + Keys.TAB)
-
-    def values():
-        return [int(find(browser, f"#{name}").get_property("value")) for name in ("x1", "y1", "x2", "y2")]
-
-    assert values() == [0, 0, 200, 100]
-    box = find(browser, "#box")
-    box.send_keys(Keys.ARROW_RIGHT)
-    assert values() == [4, 0, 204, 100]
-    box.send_keys(Keys.SHIFT + Keys.ARROW_DOWN)
-    assert values() == [4, 0, 204, 104]
-    box.send_keys(Keys.ENTER)
-    wait(
-        lambda: (
-            server.service.describer.asked[-1][1] == (4, 0, 204, 104)
-            and text(browser, "#status").startswith("5 results")
-        )
-    )
-    box.send_keys(Keys.ESCAPE)
-    assert not box.is_displayed() and values() == [0, 0, 400, 300]
+    press(browser, Keys.ENTER)
+    wait(lambda: texts(browser, ".viewer h2") == [here.rpartition("/")[2]])
+    press(browser, Keys.ARROW_RIGHT, Keys.ESCAPE)
+    wait(lambda: not browser.find_elements("css selector", ".viewer"))
+    browser.execute_script("document.querySelector('button.card').focus()")
+    press(browser, "s")
+    wait(lambda: found(browser) and texts(browser, "#query-title") == [ODD])
+    press(browser, Keys.ESCAPE)
+    wait(lambda: len(cards(browser)) > 5)
+    press(browser, "/", "scene2 p07")
+    wait(lambda: cards(browser) == ["scene2/p07.png"])
+    press(browser, Keys.ESCAPE)
+    press(browser, "?")
+    wait(lambda: find(browser, ".help").is_displayed())
 
 
-def test_a_photograph_of_the_index_can_be_searched_with_and_names_are_never_code(page):
-    browser, _, _ = page
-    browser.refresh()
-    wait(lambda: len(find(browser, "#photographs button", many=True)) == 60)
-    odd = find(browser, "#photographs button")
-    assert odd.text == "<img src=x onerror=alert(1)> & 'quotes'.png"
-    odd.click()
-    wait(lambda: text(browser, "#status").startswith("5 results"))
-    assert text(browser, "#name").startswith("<img src=x") and not any("<img" in line for line in results(browser))
-    find(browser, "#results button").click()
-    wait(lambda: "scene" in text(browser, "#name") and text(browser, "#status").startswith("5 results"))
-
-
-def test_photographs_are_shown_by_pages_and_found_by_name(page):
-    browser, _, _ = page
-    browser.refresh()
-    wait(lambda: len(find(browser, "#photographs button", many=True)) == 60)
-    find(browser, "#more").click()
-    wait(lambda: len(find(browser, "#photographs button", many=True)) == 76)
-    assert not find(browser, "#more").is_displayed()
-    find(browser, "#filter").send_keys("scene2/p07")
-    wait(lambda: texts(browser, "#photographs button") == ["scene2/p07.png"])
+def test_filters_and_the_order_hold_for_list_and_search(page):
+    browser, server, _ = page
+    visit(browser, server, "#/folder=scene2&sort=newest")
+    wait(lambda: cards(browser) and all(name.startswith("scene2/") for name in cards(browser)))
+    assert find(browser, "select[aria-label=Folder]").get_property("value") == "scene2"
+    choose_file(browser, page[2] / "mine.png")
+    names = found(browser)
+    assert len(names) == 5 and all(name.startswith("scene2/") for name in names)
+    assert "folder=scene2" in fragment(browser)
+    visit(browser, server, "#/since=2000-01-01")
+    browser.get(server.address + "#/until=2000-01-01")
+    wait(lambda: "No photograph passes" in " ".join(texts(browser, "main")))
 
 
 def test_what_is_no_image_or_too_large_is_said(page):
-    browser, _, folder = page
+    browser, server, folder = page
+    visit(browser, server)
     console_errors(browser)
     choose_file(browser, folder / "large.png")
-    wait(lambda: "at most 0.3" in text(browser, "#error"))
+    wait(lambda: "at most 0.3" in told_error(browser))
     assert console_errors(browser) == []
     choose_file(browser, folder / "letter.png")
-    wait(lambda: "not an image" in text(browser, "#error"))
+    wait(lambda: "not an image" in told_error(browser))
     # A request that was refused is all that the console may tell.
     assert all("415" in line for line in console_errors(browser))
     choose_file(browser, folder / "mine.png")
-    wait(lambda: text(browser, "#status").startswith("5 results") and text(browser, "#error") == "")
+    assert found(browser) and told_error(browser) == ""
+    visit(browser, server)
+    browser.get(f"{server.address}#/upload={'0' * 64}&name=lost.png")
+    wait(lambda: "choose it again" in told_error(browser))
 
 
 def test_a_dropped_image_is_searched_for(page):
     browser, server, _ = page
-    asked = len(server.service.describer.asked)
+    visit(browser, server)
     browser.execute_async_script("""
         const done = arguments[0], canvas = Object.assign(document.createElement("canvas"), {width: 60, height: 50});
         canvas.toBlob((blob) => {
@@ -183,14 +233,57 @@ def test_a_dropped_image_is_searched_for(page):
           document.dispatchEvent(new DragEvent("drop", {dataTransfer: data, cancelable: true, bubbles: true}));
           done();
         });""")
-    wait(lambda: len(server.service.describer.asked) > asked and text(browser, "#name") == "dropped.png")
+    wait(lambda: found(browser) and texts(browser, "#query-title") == ["dropped.png"])
 
 
-def test_every_control_has_a_name_and_nothing_but_this_server_was_asked(page):
+def test_waiting_says_what_is_waited_for(page):
+    browser, server, folder = page
+    wait_for, known = threading.Event(), server.service.describer
+    server.service.describer = FakeDescriber(wait_for)
+    try:
+        visit(browser, server)
+        choose_file(browser, draw(folder / "new.png", 7, scene=2))
+        wait(lambda: status(browser) == "Looking at the picture…")
+        assert cards(browser) == []
+        wait_for.set()
+        found(browser)
+    finally:
+        wait_for.set()
+        server.service.describer = known
+
+
+def test_of_thousands_of_photographs_those_in_sight_alone_are_drawn(page, monkeypatch):
     browser, server, _ = page
-    nameless = browser.execute_script("""
-        return [...document.querySelectorAll("button, input")].filter((control) => control.offsetParent !== null
-          && !(control.innerText || control.labels?.[0]?.innerText)).map((control) => control.outerHTML)""")
-    assert nameless == []
-    addresses = [address for address in requested_addresses(browser) if not address.startswith("blob:")]
+    asked = []
+
+    def many(offset, limit, *_):
+        asked.append(offset)
+        entry = {"more": 0, "size": [40, 30], "date": "2024-05-31T00:00:00", "taken": True}
+        numbers = range(offset, min(offset + limit, 20_000))
+        return {"total": 20_000, "photographs": [entry | {"id": f"{i:064x}", "name": f"n{i}.jpg"} for i in numbers]}
+
+    monkeypatch.setattr(server.service, "photographs", many)
+    visit(browser, server)
+    height = browser.execute_script("return document.documentElement.scrollHeight")
+    browser.execute_script("scrollTo(0, document.documentElement.scrollHeight / 2)")
+    shown = wait(lambda: len(cards(browser)) > 20 and cards(browser))
+    assert height > 100_000 and len(shown) < 120 and 9_000 < int(shown[0][1:-4]) < 11_000 and len(asked) < 5
+    assert browser.execute_script("return document.querySelectorAll('*').length") < 1500
+    console_errors(browser)
+
+
+def test_an_update_of_the_index_appears_without_reloading(page, monkeypatch):
+    browser, server, folder = page
+    visit(browser, server)
+    use_fakes(monkeypatch)
+    draw(folder / "photos" / "a new one.png", 77)
+    build(folder / "index", folder / "photos")
+    wait(lambda: "a new one.png" in cards(browser))
+    (folder / "photos" / "a new one.png").unlink()
+    build(folder / "index", folder / "photos")
+
+
+def test_nothing_but_this_server_was_asked(page):
+    browser, server, _ = page
+    addresses = [address for address in requested_addresses(browser) if not address.startswith(("blob:", "about:"))]
     assert addresses and all(address.startswith(server.address) for address in addresses)

@@ -57,7 +57,8 @@ def test_the_page_and_its_files_come_with_a_strict_policy(server):
     for path, kind in (
         ("/", "text/html"),
         ("/page.css", "text/css"),
-        ("/page.js", "text/javascript"),
+        ("/main.js", "text/javascript"),
+        ("/vendor/cropper.js", "text/javascript"),
         ("/icon.svg", "image/svg+xml"),
     ):
         status, headers, body = request(server, "GET", path)
@@ -131,7 +132,9 @@ def test_images_are_small_jpegs_without_what_their_files_tell(server):
         "/thumbnail/" + "0" * 64,
         "/picture/x",
         "/picture/scene0%2fp0.png",
-        "/page.js/../web.py",
+        "/main.js/../../app.py",
+        "/results.html",
+        "/vendor/LICENSE.htm",
         "/index.json",
         "/photos/scene0/p0.png",
         "/picture/" + "0" * 64 + "%0a",
