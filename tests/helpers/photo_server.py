@@ -16,10 +16,10 @@ MAX_UPLOAD = 300_000
 
 
 @contextmanager
-def serving(folder, describer=None, settings=None, **more):
+def serving(folder, describer=None, settings=None, ranker=None, **more):
     """A PageServer at work."""
     service = Service(
-        PhotoIndex(folder), Ranker("none"), describer or FakeDescriber(), k=5, max_pixels=1_000_000, **more
+        PhotoIndex(folder), ranker or Ranker("none"), describer or FakeDescriber(), k=5, max_pixels=1_000_000, **more
     )
     server = PageServer(service, settings or ServerSettings(port=0, max_upload=MAX_UPLOAD))
     thread = threading.Thread(target=server.run)

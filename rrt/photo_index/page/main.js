@@ -2,6 +2,7 @@
 import {html, render, useEffect, useRef, useState} from "./vendor/htm-preact.js";
 import {keyOf, NO_FILTERS, NO_QUERY, useAddress} from "./address.js";
 import {Cards, LongList, moveFocus} from "./cards.js";
+import {Copies} from "./copies.js";
 import {Filters} from "./filters.js";
 import {Help, useKeys} from "./keys.js";
 import {Query, useDropped} from "./query.js";
@@ -33,7 +34,8 @@ function useIndex() {
     };
     look();
     const timer = setInterval(() => { if (!document.hidden) look(); }, LOOK_AGAIN);
-    return () => clearInterval(timer);
+    addEventListener("focus", look); // of someone who comes back from the folder
+    return () => { clearInterval(timer); removeEventListener("focus", look); };
   }, []);
   return state;
 }
@@ -43,6 +45,7 @@ function App() {
   const {about, updates, error: away} = useIndex(), main = useRef(null);
   const {query, found, error, doing} = useSearch(address, file, about, (next) => { setFile(null); go(next); });
   const list = useList(address, updates), searching = Boolean(query || doing || error);
+  const copies = address.view === "copies" && !searching;
   useEffect(() => { setFile(null); refuse(""); }, [address.photo, address.upload, address.view]);
   useEffect(() => { document.title = query ? `${query.name} – Search in photographs` : "Search in photographs"; }, [query?.name]);
 
@@ -58,7 +61,7 @@ function App() {
   const similar = (entry) => { scrollTo(0, 0); setFile(null); go({...NO_QUERY, photo: keyOf(entry)}); };
   const open = (entry) => go({open: keyOf(entry)});
   const leave = () => {
-    if (searching || file) { setFile(null); go({...NO_QUERY}); } else go({...NO_FILTERS});
+    if (searching || file || copies) { setFile(null); go({...NO_QUERY}); } else go({...NO_FILTERS});
   };
   const over = useDropped(choose);
   useKeys({
@@ -69,7 +72,7 @@ function App() {
   const results = found ? grouped(found.results, address.sort) : [], inOrder = results.flatMap(([, , , those]) => those);
   const at = address.open && found ? inOrder.findIndex((result) => keyOf(result) === address.open) : -1;
   const step = (by) => {
-    const beside = found ? at >= 0 && inOrder[at + by] : besideOf(list, address.open, by);
+    const beside = copies ? null : found ? at >= 0 && inOrder[at + by] : besideOf(list, address.open, by);
     return beside ? () => go({open: keyOf(beside)}, true) : null;
   };
   return html`
@@ -77,20 +80,23 @@ function App() {
     <header class="top">
       <h1><button type="button" class="home" onClick=${() => { setFile(null); go({...NO_QUERY, ...NO_FILTERS, sort: ""}); }}>Search in photographs</button></h1>
       <p class="quiet">${about && count(about.all, "photograph")}</p>
+      <a class="plain button" href="#/view=copies" aria-current=${copies ? "page" : undefined}
+        onClick=${(event) => { event.preventDefault(); setFile(null); scrollTo(0, 0); go({...NO_QUERY, view: "copies"}); }}>Copies</a>
       <button type="button" class="plain" onClick=${() => showHelp(true)} aria-label="Keys" title="Keys (?)">?</button><${ThemeButton}/>
     </header>
     <div class=${`page ${searching || file ? "searching" : ""}`}>
       <${Query} query=${query} address=${address} go=${go} about=${about} choose=${choose}/>
       <main id="main" ref=${main} tabindex="-1" onKeyDown=${(event) => moveFocus(event, main.current)}>
-        <${Filters} address=${address} go=${go} about=${about} searching=${searching}/>
         ${refused && html`<p class="error" role="alert">${refused}</p>`}
         ${error && html`<p class="error" role="alert">${error}</p>`}
         ${away && !error && html`<p class="error" role="alert">${away}</p>`}
+        ${copies ? html`<${Copies} updates=${updates} open=${(name) => go({open: name})}/>` : html`
+        <${Filters} address=${address} go=${go} about=${about} searching=${searching}/>
         <p class=${doing ? "doing" : "quiet"} role="status">${doing || (found && summary(found)) || (!searching && list.total !== null && told(list, about)) || ""}</p>
         ${searching ? html`<${Results} found=${found} groups=${results} uploaded=${!query?.id} doing=${doing} open=${open} similar=${similar}/>`
           : list.error ? html`<p class="error" role="alert">${list.error}</p>`
           : list.total === 0 ? html`<p>No photograph passes these filters. <button type="button" onClick=${() => go({...NO_FILTERS})}>Clear filters</button></p>`
-          : html`<${LongList} list=${list} open=${open} similar=${similar}/>`}
+          : html`<${LongList} list=${list} open=${open} similar=${similar}/>`}`}
       </main>
     </div>
     ${over && html`<div class="over" aria-hidden="true"><p>Drop the picture to search for it</p></div>`}
