@@ -91,6 +91,14 @@ def add_serve(commands):
     p.add_argument(
         "--allow_host", action="append", default=[], metavar="NAME", help="a further name the page may be called by"
     )
+    p.add_argument(
+        "--token",
+        help="asked of whoever opens the page, once: /?token=TOKEN (default: RRT_TOKEN of the environment; else a new "
+        "one where --host lets other machines in, and none where it does not)",
+    )
+    p.add_argument(
+        "--deadline", type=float, default=120, help="seconds until an answer has to begin (default %(default)s)"
+    )
     p.add_argument("--max_upload_mb", type=float, default=32, help="largest image file taken (default %(default)s)")
     p.add_argument("--max_megapixels", type=float, default=80, help="largest image taken (default %(default)s)")
     p.add_argument("-k", type=int, default=30, help="results (default %(default)s)")

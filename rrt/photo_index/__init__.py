@@ -5,6 +5,7 @@ update.py      building and updating an index            extraction.py  the Tens
 segments.py    the descriptors of an index               query.py       search and reranking
 service.py     answers to queries                        report.py      results as text, JSON and HTML
 app.py         what the web page answers                 server.py      where it listens, and to whom
+access.py      the token of those who may look           deadline.py    answers that take too long
 duplicates.py  near-duplicates                duplicates_report.py, duplicates_view.py  how they are told
 page/          the page itself and that of results       measure.py     precision on labelled images
 """

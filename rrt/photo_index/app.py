@@ -36,6 +36,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rrt.errors import InputError
 from rrt.files.images import Box, parse_box
+from rrt.photo_index.access import TokenGuard
+from rrt.photo_index.deadline import Deadline
 from rrt.photo_index.listing import SORTS, Wanted
 from rrt.photo_index.service import Query, Refusal, Service
 
@@ -61,8 +63,11 @@ HEADERS = {
 }
 
 
-def make_app(service: Service, knows: Callable[[str], bool], max_upload: int) -> ASGIApp:
-    """The application. knows: whether a Host header may mean this page; max_upload: bytes of an image's file."""
+def make_app(
+    service: Service, knows: Callable[[str], bool], max_upload: int, token: str | None = None, deadline: float = 120
+) -> ASGIApp:
+    """The application. knows: whether a Host header may mean this page; max_upload: bytes of an image's file; token:
+    that who asks has to show, None = none; deadline: seconds until an answer begins."""
     pages = Pages(service, max_upload)
     app = Starlette(
         routes=[
@@ -91,7 +96,9 @@ def make_app(service: Service, knows: Callable[[str], bool], max_upload: int) ->
         },
     )
     app.router.redirect_slashes = False
-    return Guard(app, knows)
+    late = _refusal(504, f"no answer within {deadline:g} seconds (--deadline); try a smaller box or a quicker --method")
+    timed = Deadline(app, deadline, late)
+    return Guard(TokenGuard(timed, token) if token else timed, knows)
 
 
 class Guard:

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rrt.errors import InputError, check_count
 from rrt.files.images import LIMIT, megapixel_limit
+from rrt.photo_index.access import VARIABLE, is_loopback, own_address, token_for
 from rrt.photo_index.app import HEADERS, make_app
 from rrt.photo_index.extraction import open_describer
 from rrt.photo_index.query import PhotoIndex
@@ -26,23 +27,29 @@ from rrt.photo_index.service import Service
 MOST_CONNECTIONS = 64
 HEAD_SECONDS = 20.0  # for the head of a request, and for reading the answer to the one before
 REQUEST_SECONDS = 300.0  # for all of a request, from its head to its answer
+LONGEST_DEADLINE = 240.0  # that may be given for an answer to begin
 LAST_SECONDS = 5  # for requests at work when the server ends
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """host, port: listened at; names: further names the page may be called by; max_upload: bytes of an image's
-    file."""
+    """host, port: listened at; names: further names the page may be called by; max_upload: bytes of an image's file;
+    token: asked of everyone, None = a new one where other machines may come, else none; deadline: seconds until an
+    answer begins."""
 
     host: str = "127.0.0.1"
     port: int = 8000
     names: tuple[str, ...] = ()
     max_upload: int = 32_000_000
+    token: str | None = None
+    deadline: float = 120.0
 
     def __post_init__(self):
         if not 0 <= self.port < 65536:
             raise InputError(f"--port {self.port}: expected 0 to 65535")
         check_count("max_upload_mb", self.max_upload)
+        if not 0 < self.deadline <= LONGEST_DEADLINE:
+            raise InputError(f"--deadline {self.deadline:g}: expected seconds above 0, at most {LONGEST_DEADLINE:g}")
 
 
 class Connection(H11Protocol):
@@ -104,6 +111,7 @@ class PageServer:
     def __init__(self, service: Service, settings: ServerSettings | None = None):
         self.service, self.settings = service, settings or ServerSettings()
         host, port = self.settings.host, self.settings.port
+        self.token = token_for(host, self.settings.token)
         kind = socket.AF_INET6 if ":" in host else socket.AF_INET
         both = kind == socket.AF_INET6 and socket.has_dualstack_ipv6()
         try:
@@ -114,7 +122,7 @@ class PageServer:
         self.port: int = self._socket.getsockname()[1]
         self._server = uvicorn.Server(
             uvicorn.Config(
-                make_app(service, self.knows, self.settings.max_upload),
+                make_app(service, self.knows, self.settings.max_upload, self.token, self.settings.deadline),
                 http=Connection,
                 ws="none",
                 loop="asyncio",
@@ -133,6 +141,13 @@ class PageServer:
         """The page's address, for a browser of this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+    @property
+    def shared_address(self) -> str:
+        """The page's address for a browser of any machine that reaches it; with the token, if that is a new one."""
+        host = own_address(self.settings.host)
+        token = f"?token={'...' if self.settings.token else self.token}" if self.token else ""
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/{token}"
 
     def knows(self, host: str) -> bool:
         """Whether a Host header (a name, maybe with a port) may mean this page: its address, this machine, a name that
@@ -168,7 +183,9 @@ def serve_index(args) -> None:
             raise InputError(f"--{name} {getattr(args, name)}: expected a number above 0")
     check_count("k", args.k)
     os.environ[LIMIT] = str(max(args.max_megapixels, megapixel_limit()))  # what is taken is read, here and in processes
-    settings = ServerSettings(args.host, args.port, tuple(args.allow_host), int(args.max_upload_mb * 1e6))
+    token = args.token or os.environ.get(VARIABLE) or None
+    limits = int(args.max_upload_mb * 1e6), token, args.deadline
+    settings = ServerSettings(args.host, args.port, tuple(args.allow_host), *limits)
     index = PhotoIndex(args.index)
     describer = open_describer(index.folder, index.manifest.extraction)
     try:
@@ -176,7 +193,9 @@ def serve_index(args) -> None:
         server = PageServer(Service(index, ranker, describer, args.k, int(args.max_megapixels * 1e6)), settings)
         describer.start()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        print(f"{len(index.entries):,} photographs at {server.address} (Ctrl-C ends)", flush=True)
+        print(f"{len(index.entries):,} photographs at {server.shared_address} (Ctrl-C ends)", flush=True)
+        if not is_loopback(args.host):
+            print("note: whoever has this address may look; what is looked at travels unencrypted", flush=True)
         if ranker.note:
             print(f"note: {ranker.note}", flush=True)
         server.run()

@@ -17,6 +17,7 @@ from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
 from rrt.files.images import Box, TooLarge, Unreadable, kind_of, size_of
 from rrt.files.names import shown
+from rrt.photo_index.deadline import is_given_up
 from rrt.photo_index.duplicates_view import Duplicates
 from rrt.photo_index.extraction import Describer
 from rrt.photo_index.kept import VIEW_SIDE, Kept, Recalling, Upload
@@ -286,6 +287,8 @@ class Service:
             raise Refusal(503, "too many searches at a time; try again in a moment")
         try:
             with self._counted(), self._searching:
+                if is_given_up():
+                    raise Refusal(503, "this search waited too long for others; try again in a moment")
                 self._tell("comparing")
                 yield self.current()
         finally:
@@ -296,9 +299,11 @@ class Service:
     def _counted(self) -> Iterator[None]:
         with self._opening:
             self._asked += 1
-        yield
-        with self._opening:
-            self._asked -= 1
+        try:
+            yield
+        finally:
+            with self._opening:
+                self._asked -= 1
 
     def _tell(self, doing: str) -> None:
         self._doing = doing

@@ -210,7 +210,8 @@ def test_other_machines_may_come_by_number_and_by_allowed_names_alone(folder):
             ("[fe80::1]", 200),
             ("attacker.example", 403),
         ):
-            assert request(server, "GET", "/", Host=f"{host}:{port}")[0] == status, host
+            shown = {"Host": f"{host}:{port}", "Authorization": f"Bearer {server.token}"}
+            assert request(server, "GET", "/", **shown)[0] == status, host
 
 
 def test_searches_come_from_the_page_alone(server):
