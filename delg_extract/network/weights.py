@@ -20,7 +20,7 @@ from delg_extract.network.model import BATCH_NORM_EPSILON, Delg
 from delg_extract.network.weight_file import SCHEMA, open_weight_file, read_settings
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path
-from rrt.files.hdf5 import own_numbers
+from rrt.files.hdf5 import create_hdf5, own_numbers
 
 KERAS_EPSILON = 1.001e-5
 KERAS_MEAN_BGR = np.array([103.939, 116.779, 123.68])
@@ -31,7 +31,7 @@ def save_weights(path: str | Path, model: Delg, dtype: str = "float32", **extra)
     values)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
+    with atomic_path(path) as temporary, create_hdf5(temporary) as file:
         file.attrs["schema"] = SCHEMA
         file.attrs["settings"] = json.dumps({**model.settings, **extra}, sort_keys=True)
         for name, variable in model.variables_by_name.items():

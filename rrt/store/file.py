@@ -1,7 +1,6 @@
 """Making the HDF5 file of a store: equal content gives equal bytes, columns are mapped or compressed by whole
 chunks."""
 
-import os
 import shutil
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.atomic import atomic_path, check_room
+from rrt.files.hdf5 import create_hdf5
 from rrt.store.records import offsets_of
 from rrt.store.schema import SCHEMA, VERSION, open_checked, parts_path, read_names, text_array, write_attributes
 from rrt.store.skipped import write_skipped
@@ -30,20 +30,11 @@ class Sizes:
 
 
 def create_file(path):
-    """A new HDF5 file in which nothing depends on the clock, so that equal content makes equal bytes."""
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    # The 1.10 format has checksums on everything but the numbers.
-    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
-    # A mapped column must start at a multiple of its type.
-    access.set_alignment(1, 64)
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    # Nobody else has the file's name yet, and some network file systems have no locks.
-    access.set_file_locking(False, True)
-    root, group = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.GROUP_CREATE)
-    for properties in (root, group):
-        properties.set_obj_track_times(False)
-    file = h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, root, access))
-    h5py.h5g.create(file.id, b"local", gcpl=group)
+    """A new file for the columns of a store (``create_hdf5``)."""
+    file = create_hdf5(path)
+    properties = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    properties.set_obj_track_times(False)
+    h5py.h5g.create(file.id, b"local", gcpl=properties)
     return file
 
 

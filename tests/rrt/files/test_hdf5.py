@@ -1,4 +1,9 @@
-"""HDF5 files of any program: no locks, nothing of other files, and a file that is open elsewhere is not damaged."""
+"""HDF5 files: no locks, nothing of other files, a file that is open elsewhere is not damaged, a full disk is told."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -143,3 +148,36 @@ def test_local_descriptors_alone_need_the_file_of_the_global_ones(tmp_path):
     path = write_features(tmp_path / "feats.h5", make_records(["1.jpg"]), KEYS[:4])
     with pytest.raises(InputError, match="'1.jpg' has no global_descriptor; give the file that does as --global_feat"):
         import_hloc(path, tmp_path / "o.h5")
+
+
+# Every file size at which the disk could be full, for a store of each kind; HDF5 has a last say when the process ends.
+FULL = """
+import os, resource, sys
+from pathlib import Path
+from builders import make_records
+from rrt.errors import InputError
+from rrt.store.writer import write_store
+path = Path(sys.argv[1]) / "data" / "a.h5"
+records = make_records([f"{i}.jpg" for i in range(40)], num_local=20, global_dim=32, local_dim=16)
+for compression in (None, "gzip", "lzf"):
+    write_store(path, records, "x", compression=compression)
+    whole = path.read_bytes()
+    path.unlink()
+    for limit in range(100, len(whole), len(whole) // 8):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        try:
+            write_store(path, records, "x", compression=compression)
+        except InputError as error:
+            assert str(error).startswith(f"{path}: ") and "make room or write elsewhere, and run again" in str(error)
+        else:
+            raise AssertionError(f"{limit} bytes hold {len(whole)}")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert os.listdir(path.parent) == []
+"""
+
+
+def test_a_store_that_the_disk_does_not_take_is_one_error_and_no_crash(tmp_path):
+    paths = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2] / "helpers")])
+    command = [sys.executable, "-c", FULL, tmp_path]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
