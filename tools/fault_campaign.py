@@ -1,10 +1,9 @@
-"""Kills builds, extractions and trainings at every file operation in turn (docs/faults.md); takes an hour or so."""
+"""`python tools/fault_campaign.py --help`; what it does is in tests/helpers/faults.py."""
 
-import os
 import sys
 
-import pytest
-
 if __name__ == "__main__":
-    os.environ["RRT_KILL_EVERY"] = "1"
-    sys.exit(pytest.main(["-rP", "-q", "-k", "killed", "tests/rrt", *sys.argv[1:]]))
+    sys.path[:0] = [".", "tests/helpers"]
+    from faults import campaign
+
+    sys.exit(campaign())

@@ -72,11 +72,16 @@ def load_checkpoint(path) -> Checkpoint:
             f"{path}: no network under the key 'state'; expected a checkpoint of experiment.py or a published one"
         )
     state = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
-    beside = {name: content.get(name) or {} for name in ("settings", "progress", "training")}
-    for name, values in beside.items():
+    beside = {name: content.get(name) for name in ("settings", "progress", "training")}
+    beside = {name: {} if values is None else values for name, values in beside.items()}
+    for name, values in (*beside.items(), ("settings of the model", _model_of(beside["settings"]))):
         if not isinstance(values, dict):
             raise InputError(f"{path}: its {name} are {type(values).__name__}, no table; copy or train it again")
     return Checkpoint(path, state, content.get("optim"), **beside)
+
+
+def _model_of(settings):
+    return settings.get("model", {}) if isinstance(settings, dict) else {}
 
 
 def load_weights(model, checkpoint: Checkpoint) -> None:

@@ -1,20 +1,32 @@
 """A run that is killed at each change of the file system in turn, in forks of this process, and what the next run makes
 of what is left."""
 
+import argparse
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import sys
+import time
 import traceback
+
+import pytest
+from places import ROOT
 
 # What every change of files and folders comes down to; pathlib, shutil and atomic_path call these by their names.
 OPERATIONS = ("replace", "rename", "unlink", "remove", "mkdir", "rmdir", "fsync", "symlink", "link")
 
 
+# How long tools/fault_campaign.py kills in each test.
+_SECONDS = "RRT_KILL_SECONDS"
+# The tests that kill_everywhere runs in, which share the time.
+_RUNS = 13
+
+
 def every(operations):
-    """How many operations lie between two kills; with RRT_KILL_EVERY=1 (tools/fault_campaign.py) none is left out."""
-    return int(os.environ.get("RRT_KILL_EVERY") or operations)
+    """How many operations lie between two kills; in a campaign none, as far as its time suffices."""
+    return 1 if _SECONDS in os.environ else operations
 
 
 def fork_workers(monkeypatch):
@@ -86,13 +98,31 @@ def kill_everywhere(folder, work, state, step):
     assert status == 0, total
     wanted = forked(state)
     assert wanted[0] == 0, wanted[1]
-    places = range(min(3, step - 1), int(total), step)
+    places = list(range(min(3, step - 1), int(total), step))
+    random.Random(0).shuffle(places)  # where the time does not suffice for all, some of every part
+    end, killed = time.monotonic() + float(os.environ.get(_SECONDS, "inf")), 0
     for place in places:
+        if time.monotonic() > end:
+            break
+        killed += 1
         fresh()
         status, text = forked(counting(work, place))
         assert status == -signal.SIGKILL or "InputError" in text and "a worker process died" in text, (place, text)
         status, text = forked(work)
         assert status == 0, f"killed before operation {place} of {total}: {text}"
         assert forked(state) == wanted, f"killed before operation {place} of {total}"
-    print(f"killed at {len(places)} of {total} operations")
-    return len(places)
+    print(f"killed at {killed} of {total} operations")
+    return killed
+
+
+def campaign():
+    """Kills builds, extractions, trainings and reports at every file operation in turn (docs/faults.md).
+
+    python tools/fault_campaign.py                 all of them, in an hour or so
+    python tools/fault_campaign.py --minutes 10    as many as fit into ten minutes, some of every run
+    """
+    parser = argparse.ArgumentParser(description=campaign.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, help="for all kills together (default: as long as it takes)")
+    minutes = parser.parse_args().minutes or 1e9
+    os.environ[_SECONDS] = str(60 * minutes / _RUNS)
+    return pytest.main(["-rP", "-q", *map(str, sorted(ROOT.glob("tests/rrt/*/test_kills.py")))])

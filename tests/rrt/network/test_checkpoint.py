@@ -81,6 +81,9 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, model):
         load_weights(RRT(**SMALL), load_checkpoint(save_checkpoint(tmp_path / "a.pt", model)))
 
 
+ONE = {"a": torch.zeros(1)}
+
+
 class Harmful:
     def __reduce__(self):
         return (print, ("this ran",))
@@ -94,6 +97,14 @@ class Harmful:
         (lambda path: path.write_bytes(b"no checkpoint at all" * 9), "checkpoint"),
         (lambda path: torch.save({"state": {}}, path), "no network under the key 'state'"),
         (lambda path: torch.save([1, 2], path), "no network"),
+        (
+            lambda path: torch.save({"state": ONE, "progress": torch.zeros(3)}, path),
+            "its progress are Tensor, no table",
+        ),
+        (
+            lambda path: torch.save({"state": ONE, "settings": {"model": [1]}}, path),
+            "its settings of the model are list",
+        ),
         (lambda path: torch.save({"state": {"a": Harmful()}}, path), "objects other than tensors"),
         (lambda path: path.write_bytes(pickle.dumps(Harmful())), "checkpoint"),
     ],
