@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Takes the two pictures of README.md anew: the search page and a report, of synthetic scenes, so that no photograph of others is shown.
+# Takes the pictures of README.md and docs/photographs.md anew: the search page and a report, of synthetic scenes, so that no photograph of
+# others is shown.
 #   bash rrt_scripts/pictures.sh
-# Needs Chromium (rrt_scripts/install_browser.sh). Writes docs/pictures/search_page.png and report.png, and works below build/pictures.
-# Settings by environment: PICTURES (another folder for the two).
+# Needs Chromium (rrt_scripts/install_browser.sh). Writes docs/pictures/search_*.webp and report.webp, and works below build/pictures.
+# Settings by environment: PICTURES (another folder for them).
 set -euo pipefail
 case ${1:-} in
-    -h|--help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h|--help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
 esac
 source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
 work=build/pictures
@@ -19,6 +20,5 @@ $py tools/extract.py --model lite0 --image_dir "$test" --list "$test/test_galler
 $py tools/prepare_topk_revisited.py with data_dir="$test" feature_name=lite0 gnd_name=gnd_scenes_test.pkl
 $py evaluate_revisited.py -u with temp_dir="$work/maxsim" dataset.scenes dataset.test_data_dir="$test" $matching
 $py tools/report.py "$work/maxsim" --image_dir "$test" --out "$work/report"
-$py tools/search.py build "$test" --list "$test/test_gallery.txt" --index "$work/index"
 stage "taking pictures"
 exec $py rrt_scripts/take_pictures.py "$work" "$test" "${PICTURES:-docs/pictures}"

@@ -4,10 +4,10 @@ order."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -56,12 +56,11 @@ class Listing:
     @cached_property
     def folders(self) -> list[tuple[str, int]]:
         """(Folder below that of the index, how many photographs lie in it, at any depth), by name."""
-        counts = Counter(
-            str(folder)
-            for entry in self.index.entries
-            for folder in {folder for path in entry.paths for folder in PurePosixPath(path).parents}
-        )
-        counts.pop(".", None)
+        direct = Counter(frozenset(path.rpartition("/")[0] for path in entry.paths) for entry in self.index.entries)
+        counts = Counter[str]()
+        for folders, number in direct.items():
+            for folder in {above for own in folders for above in (own, *_above(own))} - {""}:
+                counts[folder] += number
         return sorted(counts.items())
 
     def select(self, wanted: Wanted) -> np.ndarray:
@@ -119,3 +118,9 @@ class Listing:
     @cached_property
     def _pixels(self) -> np.ndarray:
         return np.array([width * height for width, height in (entry.size for entry in self.index.entries)])
+
+
+def _above(folder: str) -> Iterator[str]:
+    while "/" in folder:
+        folder = folder.rpartition("/")[0]
+        yield folder

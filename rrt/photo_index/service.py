@@ -160,7 +160,6 @@ class Service:
         listing = self.listing()
         return {
             "all": len(listing.index.entries),
-            "root": json_text(listing.index.manifest.root),
             "method": self.ranker.name,
             "note": self.ranker.note,
             "max_pixels": self.max_pixels,
@@ -220,7 +219,7 @@ class Service:
         """Photographs like one of the index or like an upload, among those wanted. Raises Refusal."""
         with self._turn() as index:
             if query.uploaded:
-                return self._search_upload(index, query, wanted)
+                return self._search_upload(index, self.upload(query.content), query, wanted)
             number = _number(index, query.content)
             describer = self._recalling(query)
             return self._answered(
@@ -234,13 +233,15 @@ class Service:
         size = self.check_image(file)
         with self._turn() as index:
             content = sha256_of_file(file)
-            if self.uploads.get(content) is None:
+            upload = self.uploads.get(content)
+            if upload is None:
                 try:
                     with self._drawing:
-                        self.uploads.put(content, Upload.of(file, name, size))
+                        upload = Upload.of(file, name, size)
                 except Unreadable as error:
                     raise Refusal(422, f"{shown(name)}: {error}") from None
-            return self._search_upload(index, Query(content, True, box), wanted)
+                self.uploads.put(content, upload)
+            return self._search_upload(index, upload, Query(content, True, box), wanted)
 
     def check_image(self, file: Path) -> tuple[int, int]:
         """(Width, height) by its head, which alone is read; Refusal of what is no image or would take too much
@@ -311,8 +312,8 @@ class Service:
     def _recalling(self, query: Query) -> Recalling:
         return Recalling(self.describer, self._records, query.content, self._tell)
 
-    def _search_upload(self, index: PhotoIndex, query: Query, wanted: Wanted) -> dict:
-        upload, describer = self.upload(query.content), self._recalling(query)
+    def _search_upload(self, index: PhotoIndex, upload: Upload, query: Query, wanted: Wanted) -> dict:
+        describer = self._recalling(query)
         with upload.as_file() as file:
             found = self._answered(
                 index,

@@ -14,7 +14,7 @@ export function Query({query, address, go, about, choose}) {
       <p class="quiet wide">or drop one anywhere on this page, or paste it</p>
       <p class="quiet">or open one of ${about ? `the ${count(about.all, "photograph")}` : "the photographs"} and choose <b>Find similar</b></p>
     </div>
-    <p class="quiet wide">Nothing leaves this machine.</p></section>`;
+    <p class="quiet wide">Pictures go to the program that serves this page, and nowhere else.</p></section>`;
   const known = query.size && query.picture;
   return html`<section class="query chosen" aria-labelledby="query-title">
     <div class="row"><h2 id="query-title" title=${query.name}>${fileName(query.name)}</h2>

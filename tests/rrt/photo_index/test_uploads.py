@@ -90,6 +90,13 @@ def test_the_server_keeps_no_more_uploads_than_it_may(folder):
         assert [request(server, "GET", f"/upload/{each}")[0] for each in (first, second)] == [404, 200]
 
 
+def test_an_upload_that_is_too_heavy_to_be_kept_is_still_searched_for(folder):
+    with serving(folder / "index", uploads=Kept[Upload](1, 10, lambda upload: len(upload.content))) as server:
+        found = upload(server, folder / "mine.png")
+        assert len(found["results"]) == 5 and len(server.service.uploads) == 0
+        refused(server, 404, "choose it again", "POST", f"/search/upload/{found['upload']}")
+
+
 def test_details_are_those_that_both_images_have_at_their_places(server, folder):
     own, twin = (identity(server, f"scene1/p{i}.png") for i in range(2))
     found = json.loads(request(server, "POST", f"/details/{twin}?photo={own}")[2])

@@ -13,6 +13,7 @@ from rrt.commands import search
 from rrt.photo_index.extraction import open_describer
 from rrt.photo_index.manifest import read_manifest
 from rrt.photo_index.ranking import make_ranker
+from rrt.photo_index.server import ServerSettings
 
 pytest.importorskip("selenium")
 
@@ -82,3 +83,13 @@ def test_the_walk_of_a_new_user(tmp_path, browser, monkeypatch, capsys):
         browser.execute_script("dispatchEvent(new Event('focus'))")
         wait(lambda: "trip 2/new.jpg" in cards(browser))
         assert console_errors(browser) == []
+
+    with serving(index, describer, ServerSettings("0.0.0.0", 0), make_ranker(manifest)) as server:
+        sized(browser, 360, 740, phone=True)
+        browser.get(server.address)
+        assert "?token=" in texts(browser, "p")[0] and console_errors(browser)
+        browser.get(f"{server.address}?token={server.token}")
+        wait(lambda: len(cards(browser)) == 10)
+        choose_file(browser, mine)
+        assert found(browser)[0] == "trip 1/p3.jpg"
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 360
