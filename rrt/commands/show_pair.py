@@ -14,6 +14,7 @@ verified matches are drawn.
 from dataclasses import fields
 
 from rrt.command_line.parser import CommandParser
+from rrt.datasets.sets import add_query_store, open_stores
 from rrt.errors import InputError
 from rrt.network.reranker import Reranker
 from rrt.report.explanation import ATTENTIONS, AttentionView, describe_numbers, explain_pair
@@ -27,6 +28,7 @@ def parser() -> CommandParser:
     p.add_argument("query", help="name, file stem or position in the store")
     p.add_argument("candidate", help="the same")
     p.add_argument("--store", required=True, help="descriptor store (.h5, or a folder of its parts) that holds both")
+    add_query_store(p)
     p.add_argument("--image_dir", required=True, help="the folder that the names in the store are relative to")
     p.add_argument("--resume", help="checkpoint of the reranking transformer, published or of experiment.py")
     p.add_argument("--gnd", help="ground truth (.pkl, .json, .mat): boxes of the queries, and what the pair is")
@@ -72,8 +74,10 @@ def main() -> None:
     elif not args.geometric:
         raise InputError("--no-geometric without --resume leaves nothing to draw; give a checkpoint")
     box = tuple(args.box) if args.box else None
-    pair = explain_pair(
-        args.store, args.query, args.candidate, args.image_dir, reranker, args.geometric, box, args.gnd, view
-    )
+    store, queries = open_stores(args.store, args.query_store)
+    with store, queries:
+        pair = explain_pair(
+            store, args.query, args.candidate, args.image_dir, reranker, args.geometric, box, args.gnd, view, queries
+        )
     save_figure(draw_pair(pair), args.output)
     print(pair.title, describe_numbers(pair.numbers), f"wrote {args.output}", sep="\n")

@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 
 from rrt.command_line.parser import CommandParser
+from rrt.datasets.sets import add_query_store, open_stores
 from rrt.errors import InputError
 from rrt.evaluation.verified_pairs import count_matches, draw_pairs, report
 from rrt.files.atomic import atomic_path
 from rrt.files.machine import usable_cores
 from rrt.formats.revisited import load_revisited_set
 from rrt.matching.images import MAX_FEATURES, add_matching_options, check_matching_options, matching_settings
-from rrt.store.store import Store
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--store", required=True, help="descriptor store (.h5, or a folder of its parts) with the images of both lists"
     )
+    add_query_store(p)
     p.add_argument("--ground_truth", required=True, help="Revisited or classic ground truth (.pkl, .json, .mat)")
     p.add_argument("--query_list", required=True, help="image list of the queries")
     p.add_argument("--gallery_list", required=True, help="image list of the gallery")
@@ -71,9 +72,11 @@ def main() -> int:
     check_arguments(args)
     data = load_revisited_set(args.query_list, args.gallery_list, args.ground_truth)
     drawn = draw_pairs(data, args.pairs, args.seed)
-    with Store(args.store) as store:
+    gallery, queries = open_stores(args.store, args.query_store)
+    with gallery, queries:
         chosen = {"max_features": args.max_features, "score_threshold": args.score_threshold}
-        pairs = count_matches(drawn, data, store, chosen, args.border, matching_settings(args), args.num_workers)
+        stores = gallery, queries
+        pairs = count_matches(drawn, data, stores, chosen, args.border, matching_settings(args), args.num_workers)
     print(report(pairs, args.seed))
     if args.output:
         with atomic_path(args.output) as temporary:

@@ -83,23 +83,33 @@ def store_path(folder, desc_name: str) -> Path:
     return Path(folder) / f"delg_{desc_name}.h5"
 
 
-def query_store_path(folder, desc_name: str) -> Path:
+def query_store_path(store) -> Path:
     """The store of queries that lie in one of their own, beside that of the gallery: cropped queries whose whole images
     are in the gallery, under the same names (classic Oxford5k)."""
-    return Path(folder) / f"delg_{desc_name}_queries.h5"
+    path = Path(store)
+    return path.with_name(f"{path.stem}_queries{path.suffix}")
 
 
-def open_stores(folder, desc_name: str) -> tuple[Store, Store]:
-    """The stores of the gallery and of the queries, mostly one and the same. Raises InputError."""
-    store, path = Store(store_path(folder, desc_name)), query_store_path(folder, desc_name)
-    if not path.exists():
-        return store, store
-    queries = Store(path)
-    models = [each.attributes["model_sha256"] for each in (store, queries)]
+def open_stores(store, queries=None) -> tuple[Store, Store]:
+    """The stores of the gallery and of the queries, mostly one and the same. store: path of the gallery's; queries: of
+    that of the queries, None = ``query_store_path`` where it is there. Raises InputError."""
+    opened = Store(store)
+    path = Path(queries) if queries else query_store_path(store)
+    if path == Path(store) or not queries and not path.exists():
+        return opened, opened
+    of_queries = Store(path)
+    models = [each.attributes["model_sha256"] for each in (opened, of_queries)]
     if all(models) and models[0] != models[1]:
-        raise InputError(f"{path}: made by another network than {store.path}; extract both with one")
-    JoinedStore(store, queries, same_names=True)  # refuses descriptors of other sizes
-    return store, queries
+        raise InputError(f"{path}: made by another network than {store}; extract both with one")
+    JoinedStore(opened, of_queries, same_names=True)  # refuses descriptors of other sizes
+    return opened, of_queries
+
+
+def add_query_store(parser) -> None:
+    """The option --query_store of commands that take --store."""
+    parser.add_argument(
+        "--query_store", help="that of the queries, where they lie apart (default: STORE_queries.h5 where it is there)"
+    )
 
 
 def neighbors_path(folder, desc_name: str) -> Path:
@@ -113,7 +123,7 @@ def open_test_set(folder, desc_name: str, gnd_file: str, lists=TEST_LISTS, max_l
     query_list, gallery_list = lists
     images = load_revisited_set(folder / query_list, folder / gallery_list, folder / gnd_file)
     query, gallery = images.query, images.gallery
-    store, query_store = open_stores(folder, desc_name)
+    store, query_store = open_stores(store_path(folder, desc_name))
     table = neighbors_path(folder, desc_name)
     ranks = load_neighbors(table, rows=len(query), columns_below=len(gallery))
     query_index, gallery_index = query_store.indices(query.names, query), store.indices(gallery.names, gallery)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.datasets.sets import open_stores
+from rrt.datasets.sets import open_stores, store_path
 from rrt.errors import InputError
 from rrt.evaluation.metrics import ProtocolResult, evaluate
 from rrt.formats.revisited import load_revisited_set
@@ -40,7 +40,7 @@ def prepare_topk_revisited(
     if unknown:
         raise InputError(f"aqe_params has an unknown entry {sorted(unknown)[0]!r}; it knows k and alpha")
     test_set = load_revisited_set(data_dir / "test_query.txt", data_dir / "test_gallery.txt", data_dir / gnd_name)
-    store, query_store = open_stores(data_dir, feature_name)
+    store, query_store = open_stores(store_path(data_dir, feature_name))
     (queries,) = load_globals(query_store.path, test_set.query, whitening=whitening)
     path = data_dir / f"nn_inds_{feature_name}.pkl" if save_nn_inds else None
     with store, query_store:

@@ -73,33 +73,41 @@ def _take_turns(
 
 
 def count_matches(
-    pairs: pd.DataFrame, data: RevisitedSet, store: Store, chosen: dict, border: float, settings: dict, num_workers=1
+    pairs: pd.DataFrame,
+    data: RevisitedSet,
+    stores: tuple[Store, Store],
+    chosen: dict,
+    border: float,
+    settings: dict,
+    num_workers=1,
 ) -> pd.DataFrame:
     """The pairs with two columns more: ``matches``, and ``inliers``, those of them that verification kept.
 
-    chosen: what strongest() takes beside the descriptors; border: of inner(); settings: of match_images().
-    num_workers: processes.
+    stores: of gallery and queries (``open_stores``); chosen: what strongest() takes beside the descriptors; border: of
+    inner(); settings: of match_images(). num_workers: processes.
     """
-    indices = np.stack(
-        [store.indices(pairs["first"], data.query), store.indices(pairs["second"], data.gallery)], axis=1
-    )
-    jobs = [(store.path, pair, chosen, border, settings) for pair in indices.tolist()]
+    gallery, queries = stores
+    indices = queries.indices(pairs["first"], data.query), gallery.indices(pairs["second"], data.gallery)
+    images = [list(zip((queries.path, gallery.path), pair)) for pair in np.stack(indices, axis=1).tolist()]
+    jobs = [(pair, chosen, border, settings) for pair in images]
     counts = run_jobs(_count, jobs, num_workers, "verify", "pair")
     return pairs.assign(**dict(zip(("matches", "inliers"), np.transpose(counts))))
 
 
 def _count(job) -> tuple[int, int]:
-    path, indices, chosen, border, settings = job
-    store = _opened(path)
-    images = [strongest(store.names[i], store.image_size[i], store.read(i), **chosen) for i in indices]
+    pair, chosen, border, settings = job
+    images = []
+    for path, index in pair:
+        store = _opened(path)
+        images.append(strongest(store.names[index], store.image_size[index], store.read(index), **chosen))
     first, second = (inner(image, border) for image in images)
     matches = match_images(first, second, **settings)
     return len(matches.pairs), len(matches.inliers)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _opened(path) -> Store:
-    """The store, opened once in a process."""
+    """A store, opened once in a process."""
     return Store(path)
 
 

@@ -30,6 +30,7 @@ from rrt.report.stored_images import read_stored_image, resolve
 from rrt.rerankers.geometric import Correspondences, Geometric
 from rrt.rerankers.shipped import probability_of_pair
 from rrt.store.checked import read_globals
+from rrt.store.memory import MemoryStore
 from rrt.store.store import Store
 
 # (points of the query [k, 2], of the candidate [k, 2]) -> bool [k]: a transform explains that they lie on each other
@@ -131,17 +132,31 @@ def explain_pair(
     box: Box | None = None,
     ground_truth: GroundTruth | str | Path | None = None,
     view: AttentionView = DEFAULT_VIEW,
+    query_store: Store | None = None,
 ) -> Pair:
     """Read the two images and compute what is drawn of them.
 
-    store: or its path; query, candidate: names, file stems or positions in it; geometric: False, or settings other than
+    store: or its path; query, candidate: names, file stems or indices in it; query_store: where queries lie apart, in
+    which a name of the query is looked for first; geometric: False, or settings other than
     the default ones; box: the query's crop (x1, y1, x2, y2) in pixels of the whole image, None = that of the ground
     truth, which also says how the candidate is graded. Raises InputError for what is missing or does not fit.
     """
     if reranker is None and not geometric:
         raise InputError("nothing to show of a pair: give a reranker, or geometric=True")
     with Store(store) if isinstance(store, str | Path) else nullcontext(store) as opened:
-        return _explain(opened, query, candidate, image_dir, reranker, geometric, box, ground_truth, view)
+        return _explain(
+            *_in_one_store(opened, query_store, query, candidate),
+            *(image_dir, reranker, geometric, box, ground_truth, view),
+        )
+
+
+def _in_one_store(store, query_store, query, candidate):
+    """(store, query, candidate) where they lie in two, which may both hold an image of one name: in memory."""
+    if query_store is None or query_store.path == store.path or isinstance(query, int) or query not in query_store:
+        return store, query, candidate
+    pair = MemoryStore.of([query_store[query], store[resolve(store, candidate)]])
+    pair.config = store.config
+    return pair, 0, 1
 
 
 def _explain(store, query, candidate, image_dir, reranker, geometric, box, ground_truth, view) -> Pair:

@@ -118,16 +118,20 @@ def write_pair(
     ground_truth: GroundTruth | str | Path | None = None,
     view: AttentionView = DEFAULT_VIEW,
     prefix: str | None = None,
+    query_store: Store | None = None,
 ) -> dict:
     """Write a PNG for each panel of a pair into the folder and return what a page needs of them:
 
         {"pictures": [{"file": name in the folder, "title": text, "caption": text}], "numbers": {name: number or text}}
 
-    The arguments of ``explain_pair``; prefix: of the files' names, None = from the positions of the two in the store.
+    The arguments of ``explain_pair``; prefix: of the files' names, None = from the indices of the two in their stores.
     """
     with Store(store) if isinstance(store, str | Path) else nullcontext(store) as opened:
-        pair = explain_pair(opened, query, candidate, image_dir, reranker, geometric, box, ground_truth, view)
-        prefix = prefix or "pair_{}_{}".format(*(opened.index(name) for name in pair.names))
+        pair = explain_pair(
+            opened, query, candidate, image_dir, reranker, geometric, box, ground_truth, view, query_store
+        )
+        stores = query_store if query_store and pair.names[0] in query_store else opened, opened
+        prefix = prefix or "pair_{}_{}".format(*(each.index(name) for each, name in zip(stores, pair.names)))
     images = []
     for part, (title, _) in _PANELS.items():
         if has_panel(pair, part):

@@ -52,7 +52,6 @@ def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, ima
     if not pairs:
         return []
     from rrt.report.pair import write_pair
-    from rrt.store.memory import MemoryStore
     from rrt.store.store import Store
 
     first, drawn = comparison.evaluations[0], []
@@ -63,10 +62,8 @@ def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, ima
             inside = Path(folder) / folder_of(query, image, comparison)
             inside.mkdir(parents=True, exist_ok=True)
             names = comparison.queries[query], comparison.names[image]
-            pair, places = store, names
-            if query_store.path != store.path:  # which may both hold an image of this name
-                pair, places = MemoryStore.of([query_store[names[0]], store[names[1]]]), (0, 1)
-            made = write_pair(inside, pair, *places, image_dir, reranker=reranker, geometric=True, ground_truth=truth)
+            options = {"reranker": reranker, "ground_truth": truth, "query_store": query_store}
+            made = write_pair(inside, store, *names, image_dir, **options)
             images = [each | {"file": f"{inside.name}/{each['file']}"} for each in made["pictures"]]
             drawn.append(
                 {"query": query, "picture": image, "name": names[1], "pictures": images, "numbers": made["numbers"]}

@@ -254,6 +254,23 @@ def test_classic_ground_truth_pairs_good_pictures_and_no_query_with_itself():
     assert set(drawn.iloc[0, :2]) == {"q0.jpg", "q1.jpg"} and drawn.iloc[1, 1] in ("g3.jpg", "g4.jpg")
 
 
+def test_queries_may_lie_in_a_store_of_their_own(run, folder):
+    """Found by its name, or given; images of the gallery under their names do not count."""
+    expected = run()
+    names = [
+        [f"b{i}_q.jpg" for i in range(BUILDINGS)],
+        [f"b{i}_{k}.jpg" for i in range(BUILDINGS) for k in range(VIEWS)],
+    ]
+    records = planted_records(names[0] + names[1])
+    for store, queries in (("apart.h5", "apart_queries.h5"), ("given.h5", "crops.h5")):
+        write_store(
+            folder / store, [*make_records(names[0], num_local=60, local_dim=64, global_dim=8), *records[BUILDINGS:]]
+        )
+        write_store(folder / queries, records[:BUILDINGS])
+    assert run("apart.h5") == run("given.h5", query_store=folder / "crops.h5") == expected
+    assert run("given.h5") != expected
+
+
 # ---- wrong input -----------------------------------------------------------------------------------------------------
 
 

@@ -75,7 +75,7 @@ def test_cropped_queries_lie_in_a_store_beside_that_of_the_gallery(tmp_path):
         wholes = [replace(record, size=(900, 700), global_=record.global_ + 0.01) for record in crops]
         gallery = [store[name].record() for name in lists[1].names]
     write_store(two / "delg_toy.h5", gallery + wholes, "toy", {"crop_queries": True})
-    write_store(query_store_path(two, "toy"), crops, "toy", {"crop_queries": True})
+    write_store(query_store_path(two / "delg_toy.h5"), crops, "toy", {"crop_queries": True})
     names = [record.name for record in gallery + wholes]
     write_image_list(two / "test_gallery.txt", names, [0] * len(names), [record.size for record in gallery + wholes])
     whole_rows = np.arange(len(gallery), len(names))
@@ -93,7 +93,7 @@ def test_cropped_queries_lie_in_a_store_beside_that_of_the_gallery(tmp_path):
         report = evaluate_run(typed(EvaluationSettings, dataset, **given, **distractors, temp_dir=tmp_path / "log"))
         found.append([result["classic"].aps for result in report.results.values()])
         told = report.numbers["protocol"]
-        stores = str(folder / "delg_toy.h5"), str(query_store_path(two, "toy")) if folder == two else None
+        stores = str(folder / "delg_toy.h5"), str(query_store_path(two / "delg_toy.h5")) if folder == two else None
         assert (told["store"], told["query_store"]) == stores
     for a, b in zip(*found):
         np.testing.assert_array_equal(a, b)
@@ -101,9 +101,9 @@ def test_cropped_queries_lie_in_a_store_beside_that_of_the_gallery(tmp_path):
     assert [row["store"] for row in compare_stores(settings)] == ["", "int8"]
     assert {path.name for path in (tmp_path / "int8").glob("*.h5")} == {"delg_toy.h5", "delg_toy_queries.h5"}
     with pytest.raises(InputError, match="made for other queries|from other global descriptors of the queries"):
-        query_store_path(two, "toy").unlink()
+        query_store_path(two / "delg_toy.h5").unlink()
         open_test_set(two, "toy", "gnd_classic.json")
-    write_store(query_store_path(two, "toy"), crops, "toy", {}, model_sha256="a" * 64)
+    write_store(query_store_path(two / "delg_toy.h5"), crops, "toy", {}, model_sha256="a" * 64)
     write_store(two / "delg_toy.h5", gallery + wholes, "toy", {}, model_sha256="b" * 64)
     with pytest.raises(InputError, match="delg_toy_queries.h5: made by another network than"):
         open_test_set(two, "toy", "gnd_classic.json")

@@ -1,12 +1,13 @@
 """Images of a pair: what is explained and drawn, crops, files, and wrong input."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from builders import make_store, unit_rows
+from builders import make_store, records_in, unit_rows
 from commands import error_of, files_below
 from matplotlib.patches import ConnectionPatch
 from PIL import Image
@@ -16,7 +17,7 @@ from rrt.commands.show_pair import main
 from rrt.formats.ground_truth import load_ground_truth, save_ground_truth
 from rrt.network.checkpoint import save_checkpoint
 from rrt.network.reranker import Reranker
-from rrt.report.explanation import AttentionView, explain_pair
+from rrt.report.explanation import AttentionView, describe_numbers, explain_pair
 from rrt.report.pair import draw_pair, write_pair
 from rrt.report.pairs import draw_pairs
 from rrt.report.stored_images import read_stored_image
@@ -300,7 +301,26 @@ def test_a_ground_truth_that_is_loaded_already_is_taken_as_it_is(world):
     assert explain_pair(world / "delg_x.h5", 0, 1, world, ground_truth=truth).numbers["ground truth"] == "easy"
 
 
-def test_a_pair_of_a_query_in_a_store_of_its_own_is_that_of_its_crop(tmp_path, monkeypatch):
+def test_a_query_may_lie_in_a_store_of_its_own_under_the_name_of_its_whole_image(world, monkeypatch, tmp_path, capsys):
+    expected = explain(world, "query", "same")
+    store = Store(world / "delg_x.h5")
+    query, *others = records_in(store)
+    whole = replace(query, size=(200, 150), descriptors=query.descriptors[::-1])
+    gallery = write_store(tmp_path / "delg_y.h5", [*others, whole])
+    queries = write_store(tmp_path / "delg_y_queries.h5", [query])
+    shown = {"image_dir": world, "ground_truth": world / "gnd.pkl", "query_store": Store(queries)}
+    pair = explain_pair(gallery, query.name, others[0].name, **shown)
+    assert pair.numbers == expected.numbers and np.array_equal(pair.pixels[0], expected.pixels[0])
+    written = write_pair(tmp_path / "drawn", gallery, query.name, others[0].name, **shown)
+    assert written["numbers"] == expected.numbers and written["pictures"][0]["file"] == "pair_0_0_geometry.png"
+    arguments = ["query", "same", "--store", gallery, "--image_dir", world, "--gnd", world / "gnd.pkl"]
+    monkeypatch.setattr("sys.argv", ["show_pair.py", *map(str, arguments), "--output", str(tmp_path / "pair.png")])
+    main()  # finds the store of the queries by its name
+    assert describe_numbers(expected.numbers) in capsys.readouterr().out
+    assert explain_pair(gallery, "same", "other", **shown).numbers == explain(world, "same", "other").numbers
+
+
+def test_pairs_of_a_report_are_of_the_stores_that_its_evaluation_names(tmp_path, monkeypatch):
     names = ["jpg/a.jpg", "b.jpg"]
     gallery, crops = (make_store(tmp_path, names=names, desc_name=name, seed=len(name)) for name in ("x", "x_queries"))
     protocol = {"store": str(gallery.path), "query_store": str(crops.path)}
@@ -309,14 +329,12 @@ def test_a_pair_of_a_query_in_a_store_of_its_own_is_that_of_its_crop(tmp_path, m
     comparison = SimpleNamespace(queries=crops.names, names=gallery.names, evaluations=[first], methods=[])
     drawn = []
 
-    def write_pair(folder, store, query, candidate, *arguments, **options):
-        drawn.append((store[query].record(), store[candidate].record()))
+    def write_pair(folder, store, query, candidate, *arguments, query_store, **options):
+        drawn.append((query, candidate, store.path, query_store.path))
         return {"pictures": [], "numbers": {}}
 
     monkeypatch.setattr("rrt.report.pair.write_pair", write_pair)
     draw_pairs(tmp_path, [(0, 0)], comparison, tmp_path)
-    for record, store in zip(drawn[0], (crops, gallery)):
-        np.testing.assert_array_equal(record.keypoints, store["jpg/a.jpg"].record().keypoints)
     protocol["query_store"] = None
     draw_pairs(tmp_path, [(0, 1)], comparison, tmp_path)
-    assert [record.name for record in drawn[1]] == ["jpg/a.jpg", "b.jpg"]
+    assert drawn == [("jpg/a.jpg", "jpg/a.jpg", gallery.path, crops.path), (*names, gallery.path, gallery.path)]
