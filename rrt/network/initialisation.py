@@ -1,19 +1,29 @@
-"""How the network starts: as published, or already comparing descriptors.
+"""How the network starts: as published, attending to equal descriptors, or as plain matching.
 
 With Xavier weights a token's attention to a matching token is as weak as to any other, and the published network needs
 some hundred thousand pairs to discover that equal descriptors matter (docs/protocol.md 8). ``matching`` starts it
 there: following Trockman and Kolter ("Mimetic Initialization of Self-Attention Layers", ICML 2023), the product of
 query and key weights is near a multiple of the identity and the product of value and output weights near a negative
-one. Only starting values differ: names, shapes and everything computed stay those of the published network.
+one.
+
+``maxsim`` writes plain matching (rrt/rerankers/maxsim.py) into the weights, as far as this architecture can compute it,
+so that training begins where matching ends: in the first layer each token attends to the most similar of the other
+image, its feed-forward network adds up by how much the two differ, and in the last layer CLS takes the mean over all
+tokens. Six of the descriptors' dimensions, the last ones, are taken for what tokens need besides (_SCORE and others
+below). Untrained, its logits follow those of matching in both directions with a correlation of 0.9 on descriptors of
+lite0 (docs/models.md 6).
+
+Only starting values differ: names, shapes and everything computed stay those of the published network.
 """
 
 import math
 
 import torch
 
-from rrt.errors import check_choice
+from rrt.errors import InputError, check_choice
+from rrt.network.model import Segment
 
-INITIALISATIONS = ("published", "matching")
+INITIALISATIONS = ("published", "matching", "maxsim")
 # Chosen on prototypes by how soon planted pairs of synthetic stores are told apart; not each checked singly.
 _SELF_LOGIT = 5.5  # attention logit of a token with itself, in every head
 _VALUE = 0.4  # attended values are subtracted from the residual with this weight
@@ -25,6 +35,10 @@ def initialise(model, kind: str = "published") -> None:
     """Set the starting weights of an ``RRT`` just made; random numbers come from torch's global generator."""
     check_choice("model.initialisation", kind, INITIALISATIONS)
     if kind == "published":
+        return
+    if kind == "maxsim":
+        with torch.no_grad():
+            _become_maxsim(model)
         return
     with torch.no_grad():
         model.scale_encoder.weight.mul_(_EMBEDDING)
@@ -50,3 +64,101 @@ def _match(attention, token_length: float) -> None:
 
 def _orthogonal(dim: int) -> torch.Tensor:
     return torch.linalg.qr(torch.randn(dim, dim))[0]
+
+
+# Dimensions, counted from the last one, that hold something other than a descriptor: whether a local or a global token
+# is of the query (+) or of the candidate (-), which tokens are global, how well a token is matched, and what CLS is
+# and has read.
+_LOCAL_SIDE, _GLOBAL_SIDE, _IS_GLOBAL, _SCORE, _MARK, _READ = range(-1, -7, -1)
+_RESERVED = 6
+# Chosen by the correlation with matching of lite0's descriptors on held-out landmarks, untrained.
+_SHARPNESS = 15.0  # attention logit of two equal descriptors, in every head
+_SIDES = 12.0  # logit that tokens of the other image have more than those of no image, these more than the own image
+_SUBTRACTED = 0.6  # of the match; the rest keeps the descriptor itself in the stream
+_DIFFERENCE = 0.6  # weight of the L1 norm of the difference in a token's score
+_USUAL = 0.32  # absolute difference of a dimension after the norm, about which scores are centred
+_READING = 0.5  # of the mean score in CLS
+_SPREAD = 3.0  # of the logits of a query's candidates: about 1
+_REMAINDER = 0.02  # what is left of the Xavier weights of outputs beside that, 0.1 of those of inputs
+
+
+def _become_maxsim(model) -> None:
+    layers, dim = model.encoder.layers, model.classifier.in_features
+    first, last, heads = layers[0], layers[-1], layers[0].self_attn.num_heads
+    free = dim - _RESERVED
+    settings = model.settings
+    if settings["activation"] != "relu" or settings["normalize_before"] or len(layers) < 2:
+        raise InputError(
+            "model.initialisation=maxsim: needs model.activation=relu, model.normalize_before=False and two layers or"
+            " more; choose matching or published"
+        )
+    if dim // heads < 4 or settings["dim_feedforward"] < 2 * free:
+        raise InputError(
+            f"model.initialisation=maxsim: needs four dimensions a head and model.dim_feedforward of {2 * free} or more"
+        )
+    _mark_tokens(model, free)
+    for layer in layers:
+        attention = layer.self_attn
+        attention.in_proj_weight.mul_(0.1)
+        attention.out_proj.weight.mul_(_REMAINDER)
+        layer.linear2.weight.mul_(_REMAINDER)
+        for bias in (layer.linear1.bias, layer.linear2.bias):
+            bias.zero_()
+    _attend_to_matches(first.self_attn, free)
+    each = torch.arange(free)
+    first.linear1.weight[: 2 * free] = 0
+    first.linear1.weight[each, each] = 1
+    first.linear1.weight[free + each, each] = -1
+    first.linear2.weight[:, : 2 * free] = 0
+    first.linear2.weight[_SCORE, : 2 * free] = -_DIFFERENCE
+    first.linear2.bias[_SCORE] = _DIFFERENCE * _USUAL * free
+    value, out = last.self_attn.in_proj_weight[2 * dim :], last.self_attn.out_proj.weight
+    value[0], out[:, 0] = 0, 0
+    value[0, _SCORE], out[_READ, 0] = 1, _READING
+    model.classifier.weight.zero_()
+    model.classifier.bias.zero_()
+    model.classifier.weight[0, _READ] = _SPREAD
+
+
+def _mark_tokens(model, free: int) -> None:
+    """Global tokens become the first dimensions of their descriptor, which lead where it lies on principal
+    components; segments say the side."""
+    kept = min(free, model.remap.in_features)
+    model.remap.weight.zero_()
+    model.remap.weight[:kept, :kept] = torch.eye(kept)
+    model.remap.bias.zero_()
+    model.scale_encoder.weight.mul_(0.1)
+    segments = model.seg_encoder.weight
+    segments.zero_()
+    for query, candidate, dimension in (
+        (Segment.QUERY_LOCAL, Segment.CANDIDATE_LOCAL, _LOCAL_SIDE),
+        (Segment.QUERY_GLOBAL, Segment.CANDIDATE_GLOBAL, _GLOBAL_SIDE),
+    ):
+        segments[query, dimension], segments[candidate, dimension] = 1, -1
+        segments[[query, candidate], _SCORE] = 1
+    segments[[Segment.QUERY_GLOBAL, Segment.CANDIDATE_GLOBAL], _IS_GLOBAL] = 1
+    segments[Segment.CLS, _MARK], segments[Segment.SEP, _MARK] = 1, -1
+
+
+def _attend_to_matches(attention, free: int) -> None:
+    """Every head compares its share of the dimensions, and the two that tell the sides apart; what is attended to is
+    subtracted."""
+    heads, dim = attention.num_heads, attention.out_proj.in_features
+    width = dim // heads
+    # Logits are divided by the root of a head's width.
+    root = width**0.25
+    # A head sees 1/heads of a descriptor's squared length.
+    strength = math.sqrt(_SHARPNESS * heads) * root
+    query, key, value = attention.in_proj_weight.split(dim)
+    for head in range(heads):
+        rows = torch.arange(head * width, (head + 1) * width)
+        own = torch.arange(head, free, heads)[: width - 2]
+        compared = rows[: len(own)]
+        query[compared, own] += strength
+        key[compared, own] += strength
+        value[compared, own] += 1
+        attention.out_proj.weight[own, compared] -= _SUBTRACTED
+        for row, side in zip(rows[-2:], (_LOCAL_SIDE, _GLOBAL_SIDE)):
+            query[row], key[row] = 0, 0
+            query[row, side] = math.sqrt(_SIDES) * root
+            key[row, side] = -math.sqrt(_SIDES) * root
