@@ -25,12 +25,18 @@ def main():
     parser.add_argument("--train_txt", required=True, help="image list")
     parser.add_argument("--image_dir", help="folder its names start from (default: the list's own)")
     parser.add_argument("--out", required=True, help="folder for views/ and train.txt")
+    parser.add_argument(
+        "--keep_labels",
+        action="store_true",
+        help="label views as their photographs (further positives of a landmark), not each photograph by a number",
+    )
     parser.add_fields(ViewSettings, HELP)
     parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes")
     parser.add_argument(
         "--allow_missing", action="store_true", help="exit with status 0 although images could not be read"
     )
     arguments = vars(parser.parse_args())
-    given = {name: arguments.pop(name) for name in ("train_txt", "out", "image_dir", "num_workers", "allow_missing")}
+    places = "train_txt", "out", "image_dir", "keep_labels", "num_workers", "allow_missing"
+    given = {name: arguments.pop(name) for name in places}
     with owned(given["out"], "drawing there"):
         print(f"wrote {make_views(settings=ViewSettings(**arguments), **given)}")

@@ -80,14 +80,16 @@ def make_views(
     num_workers: int | None = None,
     allow_missing: bool = False,
     image_dir=None,
+    keep_labels: bool = False,
 ) -> Path:
     """Makes the views of every image of an image list under `out`, and `<out>/train.txt`; returns the list's path.
 
     image_dir: where the list's names start from, None = the list's own folder.
 
-    The label of a view is the position of its photograph in the list; its name is
-    `views/<thousands>/<position>_<stem>_v<number>.jpg`. Photographs that cannot be read are left out, listed with their
-    reason in `<out>/views.skipped.csv`, and raise InputError in the end unless `allow_missing`.
+    The label of a view is the position of its photograph in the list, or with ``keep_labels`` that photograph's label
+    (further positives of a landmark); its name is `views/<thousands>/<position>_<stem>_v<number>.jpg`. Photographs that
+    cannot be read are left out, listed with their reason in `<out>/views.skipped.csv`, and raise InputError in the end
+    unless `allow_missing`.
     """
     settings.check()
     train_txt, out = Path(train_txt), Path(out)
@@ -99,7 +101,7 @@ def make_views(
     skipped = [(photographs.names[i], result) for i, result in enumerate(results) if isinstance(result, str)]
     _write_skipped(out / "views.skipped.csv", skipped)
     rows = [
-        (target.relative_to(out).as_posix(), job.index, size)
+        (target.relative_to(out).as_posix(), photographs.labels[job.index] if keep_labels else job.index, size)
         for job, result in zip(jobs, results, strict=True)
         if not isinstance(result, str)
         for target, size in zip(job.targets, result, strict=True)

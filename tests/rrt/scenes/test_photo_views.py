@@ -48,9 +48,11 @@ def contents(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_every_photograph_is_a_class_of_its_own(photographs, tmp_path):
+def test_every_photograph_is_a_class_of_its_own_or_of_its_landmark(photographs, tmp_path):
     listed = read_image_list(make_views(photographs / "train.txt", tmp_path / "out", SMALL, 1))
     assert listed.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    again = make_views(photographs / "train.txt", tmp_path / "out", SMALL, 1, keep_labels=True)
+    assert read_image_list(again).labels.tolist() == [7, 7, 7, 7, 9, 9]
     assert listed.names[0] == "views/000/000000_x_v00.jpg" and listed.names[5] == "views/000/000002_with, comma_v01.jpg"
     for name, (width, height) in zip(listed.names, listed.sizes, strict=True):
         assert cv2.imread(str(tmp_path / "out" / name)).shape == (height, width, 3)
