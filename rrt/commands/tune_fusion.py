@@ -30,5 +30,7 @@ def main(_config):
     found = tuned.figures
     blended = f"lambda {found['lambda']}, temperature {found['temperature']}: {found['M_map']}"
     print(f"{blended}, global {found['global_M_map']}, reranker alone {found['alone_M_map']}")
+    if tuned.baselines:
+        print("on the same candidates: " + ", ".join(f"{name} {found[f'{name}_M_map']}" for name in tuned.baselines))
     print(f"wrote {path}")
     return found

@@ -1,6 +1,7 @@
 """The blend of global similarity and reranker that is best on a validation set (rrt.rerankers.fusion)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,15 @@ import numpy as np
 from rrt.command_line.settings import FilePath, setting, settings
 from rrt.datasets.configured import open_test
 from rrt.errors import InputError
+from rrt.evaluation.methods import measure_method
 from rrt.evaluation.metrics import evaluate
 from rrt.evaluation.reranking import evaluate_global, rerank, score_shortlists
 from rrt.evaluation.settings import ScoredSettings
+from rrt.evaluation.significance import baselines
 from rrt.files.atomic import sha256_of_file, write_json
 from rrt.files.locks import owned
 from rrt.progress import bar
+from rrt.rerankers.build import configure
 from rrt.rerankers.fusion import Fusion
 
 LAMBDAS = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
@@ -28,6 +32,9 @@ class TuneSettings(ScoredSettings):
     lambdas: list[float] = setting("shares of the global similarity to try", default=LAMBDAS)
     temperatures: list[float] = setting("factors of the logit to try", default=TEMPERATURES)
     num_rerank: int = setting("candidates of a query that are scored; more than there are means all", default=100, ge=1)
+    baselines: bool = setting(
+        "measure plain matching, blended and alone, and geometry on the same candidates and descriptors", default=False
+    )
 
 
 @dataclass(frozen=True)
@@ -39,12 +46,14 @@ class TunedFusion:
     grid: np.ndarray
     before: float
     alone: float
+    baselines: Mapping[str, float] = field(default_factory=dict)  # Medium mAP of other methods
 
     @property
     def figures(self) -> dict[str, float]:
-        """The chosen lambda and temperature, and the Medium mAP in percent of the blend, of global search and of the
-        reranker alone."""
+        """The chosen lambda and temperature, and the Medium mAP in percent of the blend, of global search, of the
+        reranker alone and of the baselines."""
         measured = {"M_map": self.grid.max(), "global_M_map": self.before, "alone_M_map": self.alone}
+        measured |= {f"{name}_M_map": value for name, value in self.baselines.items()}
         chosen = {"lambda": self.fusion.weight, "temperature": self.fusion.temperature}
         return chosen | {name: round(100 * float(value), 2) for name, value in measured.items()}
 
@@ -87,6 +96,8 @@ def tune_checkpoint(settings: TuneSettings) -> tuple[TunedFusion, Path]:
     reranker = settings.open_reranker()
     scored = score_shortlists(validation, reranker.scorer(validation.store), settings.num_rerank, whitening)
     tuned = tune_fusion(validation, scored, settings.lambdas, settings.temperatures)
+    if settings.baselines:
+        tuned = replace(tuned, baselines=_measure_baselines(validation, settings, whitening))
     source = {
         "validation": str(validation.folder),
         "checkpoint_sha256": sha256_of_file(settings.resume),
@@ -96,3 +107,16 @@ def tune_checkpoint(settings: TuneSettings) -> tuple[TunedFusion, Path]:
     with owned(settings.temp_dir, "writing there"):
         write_json(path, tuned.figures | source)
     return tuned, path
+
+
+def _measure_baselines(validation, settings: TuneSettings, whitening) -> dict[str, float]:
+    """{"maxsim", "maxsim_blended", "geometric": Medium mAP} with the transformer's candidates and descriptors."""
+    number = min(settings.num_rerank, len(validation.gallery_index))
+    names = baselines(settings.dataset.max_sequence_len, num=number)
+    methods = [configure(name, {}, None, cpu=settings.cpu) for name in names]
+    shown = bar(list(zip(("maxsim", "maxsim_blended", "geometric"), methods, strict=True)), "baselines", "method")
+    return {
+        name: measure_method(validation, method.method(None), whitening).results["medium"].map
+        for name, method in shown
+        if method is not None
+    }

@@ -18,6 +18,8 @@ from rrt.progress import bar, report_progress
 from rrt.viz.style import MARKERS, save_figure
 
 PUBLISHED_ACCURACY = 0.68  # of pairs, which the published recipe reached after 600,000 of them (docs/protocol.md 8)
+# What tools/tune_fusion.py measures beside a transformer.
+BASELINES = ("maxsim", "maxsim_blended", "geometric")
 # Stands for the number of a fold in a recipe's settings.
 FOLD = "{fold}"
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,6 +128,7 @@ def train(recipe: Recipe, seed: int, out: Path, threads: int | None = None, fold
             "with",
             f"temp_dir={folder}",
             f"resume={folder / 'best.pt'}",
+            "baselines=True",
             *recipe.evaluation,
             log=folder / "fusion.log",
             threads=threads,
@@ -208,11 +211,13 @@ def _mean(found: list[dict]) -> dict:
 
 
 def figures(folder: Path) -> dict:
-    """Plain figures of one run, in percent: val (reranker alone), val_fused, val_global, test ones where measured; the
-    accuracy of pairs at the end, and after how many pairs it first was the published one (None: never)."""
+    """Plain figures of one run, in percent: val (reranker alone), val_fused, val_global, those of the baselines and, where
+    measured, of the test set; the accuracy of pairs at the end, and after how many pairs it first was the published one
+    (None: never)."""
     history = _read(folder / "history.json")
     fusion = _read(folder / "fusion.json")
     found = {"val": fusion["alone_M_map"], "val_fused": fusion["M_map"], "val_global": fusion["global_M_map"]}
+    found |= {f"val_{name}": fusion[f"{name}_M_map"] for name in BASELINES if f"{name}_M_map" in fusion}
     seen, accuracy, planted = curve(folder)
     labelled = seen > planted
     # Of planted pairs it says another thing; a recipe that mixes them in to the end is measured on the mixture.
@@ -258,7 +263,15 @@ def curve(folder: Path) -> tuple[np.ndarray, np.ndarray, int]:
 
 def table(found: dict[str, list[dict]]) -> str:
     """Markdown: mean over the seeds and, in brackets, the smallest and the largest."""
-    columns = ["val", "val_fused", "val_global", "test_alone", "test_fused", "test_global"]
+    columns = [
+        "val",
+        "val_fused",
+        "val_global",
+        *(f"val_{name}" for name in BASELINES),
+        "test_alone",
+        "test_fused",
+        "test_global",
+    ]
     columns = [c for c in columns if any(c in run_ for runs in found.values() for run_ in runs)]
     lines = [["recipe", "seeds", *columns, "accuracy", "pairs to 68 %", "minutes"]]
     for name, runs in found.items():

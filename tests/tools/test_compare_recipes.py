@@ -9,7 +9,7 @@ import pytest
 from reranking import NETWORK, make_dataset
 
 from rrt.command_line.sacred import run_sacred
-from rrt.commands import compare_recipes
+from rrt.commands import compare, compare_recipes
 from rrt.datasets.split import split_in_folds
 from rrt.errors import InputError
 from rrt.evaluation.global_search import prepare_topk_revisited
@@ -70,9 +70,17 @@ def test_recipes_are_trained_tabulated_and_drawn_and_not_done_twice(recipes, tmp
     assert [call[0] for call in calls] == ["evaluate_revisited.py"] * 4
     last = capsys.readouterr().out
     assert (
-        "| recipe | seeds | val | val_fused | val_global | test_alone | test_fused | test_global | accuracy | pairs "
-        "to 68 % | minutes |" in last
+        "| recipe | seeds | val | val_fused | val_global | val_maxsim | val_maxsim_blended | val_geometric | test_alone "
+        "| test_fused | test_global | accuracy | pairs to 68 % | minutes |" in last
     )
+    # Of the same candidates and descriptors, measured by the table of methods.
+    settings = recipes.read_text().splitlines()[1].replace("all:", "").split()
+    of_data = [word for word in settings if word.startswith(("dataset.", "model."))]
+    of_data += [f"dataset.test_data_dir={tmp_path / 'val'}", f"temp_dir={tmp_path / 'methods'}", "cpu=True"]
+    run_sacred(compare.ex, ["tools/compare.py", "with", *of_data, "methods=baselines"])
+    rows = json.loads((tmp_path / "methods/comparison.json").read_text())["rows"]
+    names = ("global", "maxsim", "maxsim_blended", "geometric")
+    assert [row["map"]["medium"] for row in rows] == [found["planted"][1][f"val_{name}"] for name in names]
     seen, accuracy, planted = curve(tmp_path / "out/planted-0")
     assert seen.tolist() == [16, 32, 48, 64, 80] and planted == 48
     assert ((accuracy >= 0) & (accuracy <= 1)).all()
