@@ -211,9 +211,9 @@ def _mean(found: list[dict]) -> dict:
 
 
 def figures(folder: Path) -> dict:
-    """Plain figures of one run, in percent: val (reranker alone), val_fused, val_global, those of the baselines and, where
-    measured, of the test set; the accuracy of pairs at the end, and after how many pairs it first was the published one
-    (None: never)."""
+    """Plain figures of one run, in percent: val (reranker alone), val_fused, val_global, those of the baselines and,
+    where measured, of the test set; the accuracy of pairs at the end, and after how many pairs it first was the
+    published one (None: never)."""
     history = _read(folder / "history.json")
     fusion = _read(folder / "fusion.json")
     found = {"val": fusion["alone_M_map"], "val_fused": fusion["M_map"], "val_global": fusion["global_M_map"]}

@@ -99,7 +99,7 @@ class TrainSettings:
 # What recipe=distilled sets where nothing else is said (docs/training.md 3).
 DISTILLED: dict[str, Any] = {
     "distil": {"steps": 20_000, "teacher": "0.6*maxsim+0.4*global", "queries": 100_000},
-    "model": {"initialisation": "matching"},
+    "model": {"initialisation": "maxsim"},
     "lr": 3e-5,
     "max_norm": 0.1,
 }

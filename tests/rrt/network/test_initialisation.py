@@ -60,8 +60,7 @@ def test_names_and_shapes_are_those_of_the_published_network(kind):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"activation": "gelu"}, {"normalize_before": True}, {"num_encoder_layers": 1}, {"dim_feedforward": 64}],
+    "settings", [{"activation": "gelu"}, {"normalize_before": True}, {"num_encoder_layers": 1}, {"dim_feedforward": 64}]
 )
 def test_a_network_that_cannot_compute_matching_is_refused(settings):
     with pytest.raises(InputError, match="initialisation=maxsim: needs"):

@@ -197,5 +197,5 @@ def test_the_recipe_is_one_setting_that_leaves_alone_what_is_said_and_the_publis
     assert published.with_recipe() is published and not published.distil.steps
     distilled = ExperimentSettings(recipe="distilled", lr=2e-5, distil=DistilSettings(steps=7)).with_recipe()
     assert (distilled.lr, distilled.distil.steps) == (2e-5, 7)
-    assert distilled.distil.teacher == "0.6*maxsim+0.4*global" and distilled.model.initialisation == "matching"
+    assert distilled.distil.teacher == "0.6*maxsim+0.4*global" and distilled.model.initialisation == "maxsim"
     assert distilled.training.distil == distilled.distil
