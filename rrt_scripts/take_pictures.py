@@ -55,7 +55,7 @@ def album(test: Path, folder: Path, own: int) -> None:
             exif = Image.Exif()
             exif.get_ifd(0x8769)[0x9003] = f"{2019 + number % 6}:0{1 + number % 9}:1{number % 10} 12:00:00"
             street = f"street {int(street):02}" if int(street) >= 0 else "on the way"
-            kept = {folder / street / f"{Path(name).stem}.jpg": image}
+            kept: dict[Path, Image.Image] = {folder / street / f"{Path(name).stem}.jpg": image}
             if number % 30 == 1:
                 kept[folder / "sent" / f"small {Path(name).stem}.jpg"] = image.resize(
                     (image.width // 2, image.height // 2)

@@ -7,7 +7,7 @@ const SMALLEST = 4; // pixels on the screen; less is a click
 
 // src: the image, of width and height `size` in its own pixels; box: "x1,y1,x2,y2" in these, or ""; search(box).
 export function Stage({src, size, box, search}) {
-  const image = useRef(null), own = useRef({}), [width, height] = size;
+  const image = useRef(null), own = useRef({}), [width, height] = size, [gone, setGone] = useState(false);
   const numbers = box ? box.split(",").map(Number) : null;
   own.current.box = numbers;
   own.current.search = search;
@@ -24,6 +24,7 @@ export function Stage({src, size, box, search}) {
 
   useEffect(() => {
     const element = image.current;
+    if (!element) return;
     const cropper = own.current.cropper = new Cropper(element, {
       viewMode: 1, dragMode: "crop", autoCrop: false, guides: false, center: false, background: false, zoomable: false,
       movable: false, rotatable: false, scalable: false, checkOrientation: false, checkCrossOrigin: false,
@@ -67,9 +68,10 @@ export function Stage({src, size, box, search}) {
     own.current.timer = setTimeout(() => own.current.search?.(next ? next.join(",") : ""), STILL);
   };
 
+  if (gone) return html`<p class="quiet">The picture itself is no longer there, or has changed.</p>`;
   return html`<div class="stage" tabindex="0" role="group" onKeyDown=${keyed} style=${{aspectRatio: `${width} / ${height}`, "--ratio": width / height}}
       aria-label="Box on the picture. Enter draws one, arrow keys move it, with shift they change its size, delete removes it.">
-    <div class="crop"><img ref=${image} src=${src} alt="the picture searched for"/></div></div>`;
+    <div class="crop"><img ref=${image} src=${src} alt="the picture searched for" onError=${() => setGone(true)}/></div></div>`;
 }
 
 export function Numbers({size: [width, height], box, search}) {

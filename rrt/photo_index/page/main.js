@@ -58,7 +58,12 @@ function App() {
     scrollTo(0, 0);
     setFile(chosen);
   };
-  const similar = (entry) => { scrollTo(0, 0); setFile(null); go({...NO_QUERY, photo: keyOf(entry)}); };
+  const similar = (entry) => {
+    scrollTo(0, 0);
+    main.current.focus({preventScroll: true}); // what had the focus goes
+    setFile(null);
+    go({...NO_QUERY, photo: keyOf(entry)});
+  };
   const open = (entry) => go({open: keyOf(entry)});
   const leave = () => {
     if (searching || file || copies) { setFile(null); go({...NO_QUERY}); } else go({...NO_FILTERS});

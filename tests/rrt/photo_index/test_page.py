@@ -1,5 +1,6 @@
 """The search page in a real browser: searches, boxes, what is opened, filters, keys. No network describes images."""
 
+import os
 import threading
 
 import pytest
@@ -234,6 +235,56 @@ def test_a_dropped_image_is_searched_for(page):
           done();
         });""")
     wait(lambda: found(browser) and texts(browser, "#query-title") == ["dropped.png"])
+
+
+def test_results_stand_in_groups_and_it_is_said_where_there_is_nothing_like_it(page, monkeypatch):
+    browser, server, _ = page
+    listed = server.service.photographs(0, 5)["photographs"]
+    groups = {"group": ("same", "maybe", "similar", "similar", "similar"), "probability": (0.999, 0.6, 0.2, 0.001, 0.0)}
+    results = [
+        entry | {"similarity": 0.5, "score": 1.0, "group": group, "probability": probability}
+        for entry, group, probability in zip(listed, *groups.values())
+    ]
+    plain = {"method": "late", "score": "logit", "note": "", "seconds": 0.1, "same_file": None}
+
+    def answer(found, shown):
+        monkeypatch.setattr(server.service, "search", lambda *_: plain | {"found": found, "results": shown})
+        visit(browser, server, "#/photo=scene2/p24.png")
+        wait(lambda: "result" in status(browser))
+
+    answer(True, results)
+    assert [title.split(" ")[:2] for title in texts(browser, ".group h2")] == [
+        ["The", "same"],
+        ["Maybe", "1"],
+        ["Only", "similar"],
+    ]
+    assert texts(browser, ".badge") == ["99 %", "60 %", "20 %"] and status(browser).startswith(
+        "5 results: 1 the same, 1"
+    )
+    assert texts(browser, ".nothing") == [] and "late" not in find(browser, "main").text
+    find(browser, ".how summary").click()
+    assert "late" in find(browser, "main").text  # the details are one click away
+    answer(False, results[2:])
+    assert texts(browser, ".nothing b") == ["Nothing like it in these photographs."]
+    answer(None, [result | {"group": None, "probability": None} for result in results])
+    assert texts(browser, ".group h2") == ["Most alike first 5"] and texts(browser, ".badge") == []
+
+
+def test_a_photograph_whose_name_is_no_text_or_whose_file_is_gone_is_searched_with(page, monkeypatch):
+    browser, server, folder = page
+    use_fakes(monkeypatch)
+    path = os.fsencode(folder / "photos") + b"/\xff.png"
+    os.link(draw(folder / "photos" / "other.png", 555, (400, 300), scene=0), path)
+    (folder / "photos" / "other.png").unlink()
+    build(folder / "index", folder / "photos")
+    os.unlink(path)
+    visit(browser, server, "#/text=png&sort=newest")
+    (odd,) = (entry for entry in server.service.photographs(0, 100)["photographs"] if "\ufffd" in entry["name"])
+    browser.get("about:blank")
+    browser.get(f"{server.address}#/photo=id:{odd['id']}")
+    assert len(found(browser)) == 5 and "no longer there" in wait(lambda: " ".join(texts(browser, ".query .quiet")))
+    build(folder / "index", folder / "photos")
+    console_errors(browser)
 
 
 def test_waiting_says_what_is_waited_for(page):
