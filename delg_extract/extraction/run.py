@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from delg_extract.extraction.parts import PartExtractor, Plan
-from delg_extract.extraction.ray import run_on_ray
-from delg_extract.extraction.workers import LocalWorkers, default_workers
+from delg_extract.extraction.workers import LocalWorkers, default_workers, gave_up, open_for_one
+from rrt.files.cluster import run_on_ray
 from rrt.progress import bar
 from rrt.store.records import Skipped
 
@@ -34,7 +34,14 @@ def extract(
         if not missing:
             pass
         elif ray_address:
-            run_on_ray(plan, missing, ray_address, shown.update)
+            run_on_ray(
+                open_for_one,
+                plan,
+                missing,
+                ray_address,
+                lambda part, count: shown.update(count),
+                lambda part, reason: gave_up(plan, part, reason),
+            )
         elif num_workers == 1:
             PartExtractor(plan).run(missing, shown.update)
         else:

@@ -1,4 +1,4 @@
-"""Extracting the parts of a store with many workers, processes of this machine (a Ray cluster: ray.py).
+"""Extracting the parts of a store with many workers, processes of this machine (a Ray cluster: rrt/files/cluster.py).
 
 A part is the unit of work. A worker that dies costs the part it was at: the part is tried again by a fresh worker, and
 after ``ATTEMPTS`` failures the run ends and says which part it was. The workers share nothing but the folder of parts,
@@ -16,9 +16,9 @@ from concurrent.futures.process import BrokenProcessPool
 
 from delg_extract.extraction.parts import PartExtractor, Plan
 from rrt.errors import InputError, describe_error
+from rrt.files.cluster import ATTEMPTS
 from rrt.files.machine import begin_worker, free_memory, usable_cores, visible_gpus
 
-ATTEMPTS = 3
 state: dict = {}
 
 
@@ -55,6 +55,14 @@ def extract_part(part: int) -> int:
     extractor = state["extractor"]
     extractor.run([part])
     return len(extractor.writer.block_names(part))
+
+
+def open_for_one(plan: Plan) -> Callable[[int], int]:
+    """extract_part() for the parts of a plan, with one thread, in this process."""
+    os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
+    state.clear()
+    state["plan"] = plan
+    return extract_part
 
 
 # ---- processes of this machine ---------------------------------------------------------------------------------------

@@ -50,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
     add_describer_options(what)
     how = p.add_argument_group("how it is done")
     how.add_argument("--num_workers", type=int, default=0, help="worker processes (default: one a core, on a GPU one)")
+    how.add_argument(
+        "--ray_address", help="work on a Ray cluster: its address, auto for the one of this machine, local to start one"
+    )
     how.add_argument("--block", type=int, default=64, help="images a part: what a kill can cost (default %(default)s)")
     how.add_argument("--local_dtype", choices=LOCAL_DTYPES, default="float16", help="type of the stored descriptors")
     how.add_argument("--compression", choices=COMPRESSIONS, help="compress the local descriptors (default: not)")
@@ -107,7 +110,13 @@ def main() -> int:
         # Workers on one GPU would only take its memory from each other.
         num_workers = args.num_workers or (0 if describer.device == "cpu" else 1)
         skipped = extract(
-            plan, describer.sha256, Path(plan.output).stem.removeprefix("delg_"), num_workers, args.keep_parts
+            plan,
+            describer.sha256,
+            Path(plan.output).stem.removeprefix("delg_"),
+            num_workers,
+            args.keep_parts,
+            args.ray_address,
+            describer.device != "cpu",
         )
     tell_of_extraction(plan.output, len(names), skipped)
     if skipped and not args.allow_missing:

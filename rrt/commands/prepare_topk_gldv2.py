@@ -27,14 +27,17 @@ add_settings(
         ),
         "device": ("auto", "of the first pass: auto, cpu or cuda"),
         "memory_mb": (2000, "of the search's arrays, in millions of bytes"),
+        "ray_address": (None, "search on a Ray cluster: its address, auto for the one of this machine, local"),
     },
 )
 
 
 @ex.main
-def main(feature_name, data_dir, train_txt, k, block, whitening, first_pass, device, memory_mb):
+def main(feature_name, data_dir, train_txt, k, block, whitening, first_pass, device, memory_mb, ray_address):
     """Find the k nearest training images of every training image."""
     from rrt.search.neighbors import prepare_topk_gldv2
 
-    path = prepare_topk_gldv2(data_dir, feature_name, train_txt, k, block, whitening, first_pass, device, memory_mb)
+    path = prepare_topk_gldv2(
+        data_dir, feature_name, train_txt, k, block, whitening, first_pass, device, memory_mb, ray_address
+    )
     print(f"wrote {path}")

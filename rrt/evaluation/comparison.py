@@ -80,7 +80,7 @@ def compare(settings: CompareSettings) -> list[dict[str, Any]]:
     ranked = [RankedMethod(test.search_label, before, dict.fromkeys(before, test.ranks))]
     for each in bar(configured, "compare", "method"):
         method = each.method(transformer)
-        measured = measure_method(test, method, whitening)
+        measured = measure_method(test, method, whitening, ray_address=settings.ray_address)
         details = method_details(each, measured, len(test.query_index))
         cost = {
             "ms_per_query": details["ms_per_query"],

@@ -7,6 +7,7 @@ import numpy as np
 
 from rrt.datasets.sets import TestSet, check_num_rerank
 from rrt.evaluation.metrics import ProtocolResult, evaluate
+from rrt.evaluation.on_ray import OnRay
 from rrt.evaluation.reranking import global_similarities, rerank, score_pairwise
 from rrt.formats.ground_truth import protocols_of
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
@@ -29,23 +30,33 @@ class Measured:
 
 
 def measure_method(
-    test: TestSet, method: RerankMethod, whitening=None, num_rerank: int | None = None, ks=(1, 5, 10)
+    test: TestSet,
+    method: RerankMethod,
+    whitening=None,
+    num_rerank: int | None = None,
+    ks=(1, 5, 10),
+    ray_address: str | None = None,
 ) -> Measured:
     """Rerank the ranking of the neighbours file.
 
     num_rerank: candidates that the method, or the last one of a chain, reorders; None = its own number. What a protocol
     ignores stands behind the gallery before a pairwise method chooses its candidates, as the published program has it;
-    methods that learn from the ranking see it as it is. Raises InputError when the ranking lists too few images.
+    methods that learn from the ranking see it as it is. ray_address: of a Ray cluster whose workers prepare and score
+    (rrt.evaluation.on_ray). Raises InputError when the ranking lists too few images.
     """
     space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
-    *stages, (last, own) = stages_of(method)
+    whole = stages_of(method)
+    if ray_address:
+        whole = [(OnRay(each, ray_address), most) for each, most in whole]
+    *stages, (last, own) = whole
     depth = own if num_rerank is None else num_rerank
     if depth is not None:
         depth = check_num_rerank(test, depth)
     # The search has read and whitened the global descriptors before: not the method's time.
     lists = _shortlists(test, space, whitening) if stages or not last.pairwise else []
     start = time.perf_counter()
-    method.prepare(space)
+    if not ray_address:
+        method.prepare(space)
     prepared = time.perf_counter()
     for stage, most in stages:
         lists = reorder(space, stage, lists, most)

@@ -6,7 +6,7 @@ Tan, Yuan and Ordonez, ICCV 2021, table of ROxford and RParis; the figures of gl
 from pathlib import Path
 
 from rrt.errors import InputError, check_choice
-from rrt.files.atomic import read_json
+from rrt.files.atomic import read_json, write_bytes
 from rrt.files.downloads import download
 from rrt.files.mirrors import file_address
 from rrt.network.checkpoint import load_checkpoint
@@ -36,6 +36,33 @@ def fetch_checkpoint(descriptors: str, path: str | Path, base_url: str = BASE_UR
             path.unlink()
             raise InputError(f"{error}; name a mirror with --base_url") from None
     return path
+
+
+def results_table(files: list[str], output: str | Path | None = None) -> str:
+    """Medium and Hard mAP with intervals of each results.json in a table of Markdown, written to a file, too. Raises
+    InputError."""
+    lines = ["| results | method | Medium | Hard | ms a query | MB |", "| --- | --- | ---: | ---: | ---: | ---: |"]
+    for file in map(Path, files):
+        numbers = read_json(file)
+        if not isinstance(numbers, dict) or not isinstance(numbers.get("protocol"), dict):
+            raise InputError(f"{file}: no results of evaluate_revisited.py; measure it first")
+        gallery = numbers["protocol"].get("distractors") or "no distractors"
+        lines += [
+            f"| {file.parent.name}, {gallery} | {method} | {_cell(found, 'M')} | {_cell(found, 'H')} |"
+            f" {'' if number == 0 else numbers.get('ms_per_query', '')} | {numbers.get('peak_memory_mb', '')} |"
+            for number, (method, found) in enumerate(
+                (method, found) for method, found in numbers.items() if isinstance(found, dict) and "M_map" in found
+            )
+        ]
+    text = "\n".join(lines) + "\n"
+    if output:
+        write_bytes(Path(output), text.encode())
+    return text
+
+
+def _cell(found, key):
+    low, high = found[f"{key}_map_95"]
+    return f"{found[f'{key}_map']} ({low}, {high})"
 
 
 def comparison(descriptors: str, test_set: str, results: str | Path) -> str:

@@ -83,7 +83,9 @@ def evaluate_run(settings: EvaluationSettings) -> EvaluationReport:
     protocol_of_table = dict(protocol)
     if configured:
         method = configured.method(transformer)
-        measured = measure_method(test, method, whitening, settings.num_rerank, settings.dataset.recalls)
+        measured = measure_method(
+            test, method, whitening, settings.num_rerank, settings.dataset.recalls, settings.ray_address
+        )
         of_rrt = protocol_of_reranking(transformer, test.store) if transformer else {}
         numbers |= _numbers_of(configured, measured, searched, len(test.query_index))
         protocol |= {"num_rerank": measured.num_rerank or len(test.gallery_index)} | of_rrt
@@ -113,7 +115,9 @@ def _measured_baselines(settings: EvaluationSettings, test, transformer, whiteni
     for name in names[:-1] if configured and configured.names == ("rrt",) else names:
         each = configure(name, settings.rerankers or {}, settings.resume, cpu=settings.cpu)
         assert each is not None
-        measured = measure_method(test, each.method(transformer), whitening, ks=settings.dataset.recalls)
+        measured = measure_method(
+            test, each.method(transformer), whitening, ks=settings.dataset.recalls, ray_address=settings.ray_address
+        )
         details = method_details(each, measured, len(test.query_index))
         found.append(RankedMethod(each.label, measured.results, measured.rankings, details))
     return found

@@ -88,6 +88,11 @@ class FusedSettings(ScoredSettings):
         "a fusion.json of tools/tune_fusion.py instead of lambda and temperature", default=None
     )
 
+    ray_address: str | None = setting(
+        "score on a Ray cluster, queries in blocks: its address, auto for the one of this machine, local to start one",
+        default=None,
+    )
+
     def open_fusion(self) -> "Fusion":
         """Raises InputError."""
         from rrt.rerankers.fusion import read_fusion

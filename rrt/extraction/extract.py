@@ -13,6 +13,7 @@ from typing import Any
 from rrt.errors import InputError
 from rrt.extraction.describer import Describer
 from rrt.extraction.levels import TooSmall
+from rrt.files.cluster import ATTEMPTS, run_on_ray
 from rrt.files.jobs import in_order_ahead
 from rrt.files.machine import begin_worker, usable_cores
 from rrt.formats.image_jobs import Job, ReadImage, read_image
@@ -71,13 +72,20 @@ class PartExtractor:
 
 
 def extract(
-    plan: Plan, model_sha256: str = "", desc_name: str = "", num_workers: int = 0, keep_parts: bool = False
+    plan: Plan,
+    model_sha256: str = "",
+    desc_name: str = "",
+    num_workers: int = 0,
+    keep_parts: bool = False,
+    ray_address: str | None = None,
+    gpu: bool = True,
 ) -> list[Skipped]:
     """Extract what the store of ``plan`` still lacks and return the images left out.
 
     num_workers: processes (0: one a usable core; 1: this process). keep_parts: the store is the folder of its parts
-    (rrt.store.folder), nothing is merged. Raises InputError when a worker died or parts of
-    another extraction are in the way.
+    (rrt.store.folder), nothing is merged. ray_address: a Ray cluster does the work instead, with a worker of one thread
+    on each core, or, where the describer takes a GPU (gpu), on each of these. Raises InputError when a worker died or
+    parts of another extraction are in the way.
     """
     writer = plan.writer()
     missing = writer.missing_parts()
@@ -85,7 +93,17 @@ def extract(
     num_workers = min(num_workers or usable_cores(), max(1, len(missing)))
     what = f"extract {Path(plan.output).name}"
     with bar(what=what, unit="image", total=len(plan.jobs), initial=len(plan.jobs) - todo) as shown:
-        if num_workers == 1 and missing:
+        if ray_address and missing:
+            run_on_ray(
+                _open_for_one,
+                plan,
+                missing,
+                ray_address,
+                lambda part, count: shown.update(count),
+                lambda part, reason: _gave_up(plan, part, reason),
+                gpu,
+            )
+        elif num_workers == 1 and missing:
             extractor = PartExtractor(plan, usable_cores())
             for part in missing:
                 extractor.run(part, shown.update)
@@ -93,6 +111,14 @@ def extract(
             _run_workers(plan, missing, num_workers, shown.update)
     (writer.keep_parts if keep_parts else writer.merge)(model_sha256=model_sha256, desc_name=desc_name)
     return writer.skipped
+
+
+def _open_for_one(plan):
+    return PartExtractor(plan, threads=1).run
+
+
+def _gave_up(plan, part, reason):
+    return InputError(f"{plan.output}: part {part} failed {ATTEMPTS} times: {reason}; whole parts are kept, run again")
 
 
 def _run_workers(plan, parts, num_workers, on_images):

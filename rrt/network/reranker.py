@@ -85,6 +85,10 @@ class Reranker:
         self.gallery = open_encoded(encoded, model, max_local, binning) if encoded else None
         self._scorer = None
 
+    def __getstate__(self):
+        # The scorer's caches stay behind; another process makes its own.
+        return vars(self) | {"_scorer": None}
+
     @classmethod
     def from_checkpoint(
         cls,

@@ -1,7 +1,9 @@
 """The table of nearest neighbours of every training image, made in blocks that a later run goes on with."""
 
 import json
+import os
 import shutil
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -9,10 +11,11 @@ import numpy as np
 
 from rrt.errors import InputError, check_count
 from rrt.files.atomic import atomic_path, parse_json
+from rrt.files.cluster import ATTEMPTS, run_on_ray
 from rrt.files.locks import owned
 from rrt.formats.lists import read_image_list
 from rrt.progress import bar
-from rrt.search.rows import open_rows, summarize_rows
+from rrt.search.rows import DescriptorRows, open_rows, summarize_rows
 from rrt.search.self_search import SelfSearch, check_search_settings, plan_memory
 from rrt.search.table import describe_origin, save_neighbors
 from rrt.search.whitening import describe_whitening
@@ -32,11 +35,13 @@ def prepare_topk_gldv2(
     first_pass="auto",
     device="auto",
     memory_mb=2000,
+    ray_address=None,
 ):
     """Write nn_inds_<feature_name>.pkl, int64 [N, min(k, N - 1)]: positions in train_txt by falling similarity -> path.
 
     block: images searched, and saved, at a time. whitening: path of an .npz of tools/learn_whitening.py. first_pass,
-    device, memory_mb: of rrt.search.self_search.SelfSearch; the table does not depend on them. Raises InputError when
+    device, memory_mb: of rrt.search.self_search.SelfSearch; the table does not depend on them. ray_address: of a Ray
+    cluster whose workers search the blocks, each with memory_mb. Raises InputError when
     blocks of an earlier run were made with other settings or descriptors.
     """
     data_dir = Path(data_dir)
@@ -67,8 +72,13 @@ def prepare_topk_gldv2(
         parts = rows.blocks(block)
         missing = [number for number, own in enumerate(parts) if blocks.load(number, own) is None]
         if missing:
-            search = SelfSearch(rows, k, folder, first_pass, device, memory_mb, block, summary)
-            _search_blocks(search, blocks, parts, missing)
+            how = first_pass, device, memory_mb, block, summary
+            if ray_address:
+                whitened = folder / "whitened.npy" if whitening else None
+                shared = store, store.indices(images.names), whitened, folder, k, *how
+                _search_on_ray(ray_address, shared, blocks, parts, missing)
+            else:
+                _search_blocks(SelfSearch(rows, k, folder, *how), blocks, parts, missing)
         table = np.empty((len(images), min(k, len(images) - 1)), dtype=np.int64)
         for number, own in enumerate(parts):
             found = blocks.load(number, own)
@@ -101,6 +111,35 @@ def _search_blocks(search, blocks, parts, missing):
             blocks.save(number, search.search(parts[number], advance))
             done += parts[number].stop - parts[number].start
             progress.update(done - progress.n)
+
+
+def _search_on_ray(address, shared, blocks, parts, missing):
+    todo = [(number, parts[number]) for number in missing]
+    left = sum(part.stop - part.start for _, part in todo)
+    with bar(what="neighbours (Ray)", unit="image", total=parts[-1].stop, initial=parts[-1].stop - left) as shown:
+
+        def take(part, found):
+            blocks.save(part[0], found)
+            shown.update(len(found))
+
+        run_on_ray(_open_search, shared, todo, address, take, _gave_up)
+
+
+def _open_search(shared):
+    """The search of a worker; its rounded rows lie in a folder of its own."""
+    store, index, whitened, folder, k, *how = shared
+    if whitened:
+        rows = DescriptorRows(np.load(whitened, mmap_mode="r"))
+    else:
+        rows = DescriptorRows(store.global_descriptors, index)
+    search = SelfSearch(rows, k, folder / f"worker-{socket.gethostname()}-{os.getpid()}", *how)
+    return lambda part: search.search(part[1])
+
+
+def _gave_up(part, reason):
+    return InputError(
+        f"neighbours: block {part[0]} failed {ATTEMPTS} times: {reason}; finished blocks are kept, run again"
+    )
 
 
 def _advance(progress, done: int, size: int):

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import datasets_of
-from commands import ROOT, run_tool
+from commands import ROOT
 from failing_workers import die, fail_the_first_time, lose_the_disk
 from PIL import Image
 
 from delg_extract import extract
 from delg_extract.extraction.parts import Plan
-from delg_extract.extraction.ray import run_on_ray
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.extraction.workers import ATTEMPTS, LocalWorkers, default_workers
 from delg_extract.network.model import Delg
@@ -162,25 +161,6 @@ def test_workers_end_with_a_killed_parent_and_the_next_run_goes_on(folder, whole
     assert kept
     run_here(folder, output, "--num_workers", "1")
     assert_same_descriptors(output, whole)
-
-
-@pytest.mark.slow
-def test_a_ray_cluster_gives_the_same_store_although_a_worker_dies(folder, whole, tmp_path):
-    pytest.importorskip("ray")
-    output = tmp_path / "delg_x.h5"
-    parts = tmp_path / "delg_x.h5.parts"
-    killed = kill_one_when(lambda: list(parts.glob("part-*.h5")), lambda: processes_with("ray::_extract"))
-    done = run_tool(*arguments(folder, output, "--ray_address", "local"))
-    assert done.returncode == 0, done.stderr
-    assert killed
-    assert_same_descriptors(output, whole)
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:99999"])
-def test_a_cluster_that_does_not_answer_is_one_line(address, tmp_path):
-    pytest.importorskip("ray")
-    with pytest.raises(InputError, match=f"--ray_address {address}: no Ray cluster answers there .*'ray start --head'"):
-        run_on_ray(plan_of(tmp_path), [0], address, lambda count: None)
 
 
 def plan_of(tmp_path):
