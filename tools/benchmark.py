@@ -22,11 +22,13 @@ from tools.benchmarks.common import Row, format_rows, machine
 
 # Imported when called, because some need TensorFlow and others PyTorch.
 BENCHMARKS = (
+    "cost",
     "duplicates",
     "extract",
     "geometric",
     "input",
     "late",
+    "lite0",
     "loader",
     "metrics",
     "photos",

@@ -2,17 +2,22 @@
 
 import json
 import os
+import signal
 import subprocess
+from dataclasses import replace
 
 import pytest
 import torch
+from builders import records_in
 from commands import ROOT, commands_in, stub_python, warm_python
-from reranking import NETWORK, make_test_world
+from reranking import NETWORK, make_test_world, make_world
 
 from rrt.configs import dataset_configs
 from rrt.datasets.sets import neighbors_path, store_path
 from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
+from rrt.store.store import Store
+from rrt.store.writer import write_store
 
 SCRIPTS = ROOT / "rrt_scripts"
 DESCRIPTORS = ("r50_gldv1", "r50_gldv2", "r101_gldv1", "r101_gldv2")
@@ -60,7 +65,7 @@ def script_of(desc, name, method):
 
 
 def test_there_are_sixteen_scripts_of_at_most_three_lines():
-    assert {path.name for path in SCRIPTS.glob("eval_*.sh")} == {script_of(*row) for row in SIXTEEN}
+    assert {path.name for path in SCRIPTS.glob("eval_r*.sh")} == {script_of(*row) for row in SIXTEEN}
     for row in SIXTEEN:
         assert len((SCRIPTS / script_of(*row)).read_text().splitlines()) <= 3 and os.access(
             SCRIPTS / script_of(*row), os.X_OK
@@ -150,6 +155,71 @@ def test_wrong_names_are_one_line(run, arguments):
 def test_help_tells_the_settings(script, option):
     done = subprocess.run(["bash", str(SCRIPTS / script), option], text=True, capture_output=True)
     assert done.returncode == 0 and all(name in done.stdout for name in SETTINGS) and "set -e" not in done.stdout
+
+
+def test_a_million_distractors_need_their_store_and_join_both_sets(run, files, tmp_path):
+    error = one_line(run("eval_1m.sh", "r50", "gldv2"))
+    assert "revisitop1m/delg_r50_gldv2.h5: no such store, nor a folder of its parts" in error
+    one_line(run("eval_1m.sh", "r50", "gldv3"))
+    (files / "revisitop1m/delg_r50_gldv2.h5").mkdir(parents=True)
+    logs = tmp_path / "logs"
+    (logs / "eval_1m_r50_gldv2/roxf").mkdir(parents=True)
+    (logs / "eval_1m_r50_gldv2/roxf/results.json").touch()
+    status, commands, _ = run("eval_1m.sh", "r50", "gldv2", "num_rerank=7", LOGS=str(logs))
+    # ROxford was measured before.
+    assert status == 0 and [command[0] for command in commands] == ["evaluate_revisited.py", "tools/published.py"]
+    expected = {
+        f"temp_dir={logs}/eval_1m_r50_gldv2/rpar",
+        f"distractors={files}/revisitop1m/delg_r50_gldv2.h5",
+        f"resume={tmp_path}/ckpts/r50_gldv2.pt",
+        "num_rerank=7",
+    }
+    assert expected <= set(commands[0])
+    error = run("eval_1m.sh", "r50", "gldv2", LOGS=str(logs))[2]
+    assert "was measured with 'rerank num_rerank=7', this run has 'rerank '" in error
+    (tmp_path / "ckpts/r50_gldv2.pt").unlink()
+    status, commands, _ = run("eval_1m.sh", "r50", "gldv2", LOGS=str(tmp_path / "other"))
+    assert status == 0 and not any("resume" in word for word in commands[0])
+
+
+@pytest.mark.slow
+def test_both_sets_with_distractors_are_measured_to_the_table_and_go_on_after_a_kill(tmp_path):
+    for number, (_, folder, _) in enumerate(SETS.values()):
+        data = tmp_path / "data" / folder
+        data.mkdir(parents=True)
+        make_test_world(data, landmarks=3, desc_name="r50_gldv2", seed=number)
+        (data / "gnd_toy.pkl").rename(data / ("gnd_rparis6k.pkl" if number else "gnd_roxford5k.pkl"))
+        neighbors_path(data, "r50_gldv2").unlink()
+    (tmp_path / "made").mkdir()
+    make_world(tmp_path / "made", landmarks=4, seed=5, desc_name="r50_gldv2")
+    million = tmp_path / "data/revisitop1m/delg_r50_gldv2.h5"
+    million.mkdir(parents=True)
+    with Store(store_path(tmp_path / "made", "r50_gldv2")) as store:
+        renamed = [replace(record, name=f"r1m/{record.name}") for record in records_in(store)]
+    for part in range(2):
+        write_store(million / f"part_{part}.h5", renamed[part::2])
+    environment = os.environ | {
+        "RRT_PYTHON": str(warm_python("torch")),
+        "DATA": str(tmp_path / "data"),
+        "LOGS": str(tmp_path / "logs"),
+        "CHECKPOINTS": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = ["bash", str(SCRIPTS / "eval_1m.sh"), "r50", "gldv2", "reranker=maxsim", "cpu=True"]
+    command.append("dataset.max_sequence_len=20")
+    log, how = tmp_path / "logs/eval_1m_r50_gldv2", {"env": environment, "text": True, "stdin": subprocess.DEVNULL}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, **how) as killed:
+        assert any("rpar with R1M" in line for line in killed.stdout)
+        os.killpg(killed.pid, signal.SIGKILL)
+    first = (log / "roxf/results.json").stat().st_mtime_ns
+    assert not (log / "table.md").exists()
+    done = subprocess.run(command, capture_output=True, **how)
+    assert done.returncode == 0, done.stderr
+    assert "roxf with R1M: measured before" in done.stdout and (log / "roxf/results.json").stat().st_mtime_ns == first
+    table = (log / "table.md").read_text()
+    assert table in done.stdout and table.count("| maxsim |") == 2 == table.count("| global |")
+    assert "(32 images)" in table and json.loads((log / "rpar/results.json").read_text())["global"]["M_map"] >= 0
 
 
 @pytest.mark.slow
