@@ -24,6 +24,13 @@ settings.load_profile("steady")
 def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that no worker is left alone with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
+    needing = [item for item in items if item.get_closest_marker("gpu")]
+    if needing:
+        import torch  # not where nothing needs it: TensorFlow may be in this process
+
+        if not torch.cuda.is_available():
+            for item in needing:
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
     items.sort(key=lambda item: item.path not in slow)
 
 

@@ -10,12 +10,11 @@ coordinates, so that none is rounded badly, and in steps of its own size.
 """
 
 import functools
+import importlib.util
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
-import faiss
 import numpy as np
-import scipy.fft
 import torch
 
 from rrt.devices import fastest_type
@@ -41,7 +40,7 @@ def kinds_of(device):
     eights (half types are as fast there)."""
     if device == "cpu":
         return KINDS
-    return tuple(kind for kind in KINDS if kind != "int8" and (kind != "faiss" or faiss.get_num_gpus()))
+    return tuple(kind for kind in KINDS if kind != "int8" and (kind != "faiss" or _faiss_gpus()))
 
 
 class FirstPass:
@@ -112,6 +111,8 @@ class FirstPass:
     def _top_of(self, queries, gallery, part, count):
         """Products, not yet times the queries' steps, and indices within `part` of the `count` largest."""
         if self.kind == "faiss":
+            import faiss
+
             search = functools.partial(faiss.knn_gpu, _faiss_gpu()) if self.device == "cuda" else faiss.knn
             values, indices = search(queries, gallery, count, metric=faiss.METRIC_INNER_PRODUCT)
             return torch.from_numpy(values), torch.from_numpy(indices)
@@ -234,13 +235,26 @@ def _lengths(rows):
 
 def _turned(rows: np.ndarray) -> np.ndarray:
     # Once would leave rows that are large in neighbouring coordinates, as principal components are, uneven.
+    import scipy.fft
+
     signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (2, rows.shape[1]))
     for each in signs:
         rows = np.asarray(scipy.fft.dct(rows * each, axis=1, norm="ortho", overwrite_x=True))
     return rows
 
 
+def _faiss_gpus() -> int:
+    # What a GPU does needs no faiss, which is imported where it is used.
+    if importlib.util.find_spec("faiss") is None:
+        return 0
+    import faiss
+
+    return faiss.get_num_gpus()
+
+
 def _faiss_gpu():
+    import faiss
+
     if not hasattr(_faiss_gpu, "resources"):
         _faiss_gpu.resources = faiss.StandardGpuResources()
     return _faiss_gpu.resources

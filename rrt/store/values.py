@@ -87,8 +87,10 @@ def all_finite(rows):
 
 def _float32_to_halves(values):
     # Not at the top of the file: only those who write need it. NumPy's own rounding takes five times as long.
-    import cv2
-
+    try:
+        import cv2
+    except ImportError:
+        return values.astype(np.float16)
     # OpenCV's stubs do not know that the second operand may be a number.
     return cv2.subtract(values, 0.0, dtype=cv2.CV_16F) if values.size else values.astype(np.float16)  # pyright: ignore
 

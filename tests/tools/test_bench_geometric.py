@@ -35,9 +35,15 @@ def test_planted_pairs_have_right_wrong_and_foreign_features():
     assert planted.any()
 
 
-def test_without_scikit_image_or_with_too_few_descriptors_it_ends_with_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(bench_geometric, "find_spec", lambda name: None)
-    assert "pip install '.[bench]'" in error_of(benchmark.main, ["geometric", "--quick"], monkeypatch, capsys)
+def test_without_scikit_image_it_measures_ours_alone(monkeypatch, capsys):
+    monkeypatch.setattr(bench_geometric, "find_spec", lambda name: None if name == "skimage" else name)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "geometric", "--quick", "--device", "cpu"])
+    benchmark.main()
+    shown = capsys.readouterr().out
+    assert "not measured: skimage is not installed" in shown and "geometric, one thread" in shown
+
+
+def test_with_too_few_descriptors_it_ends_with_one_line(monkeypatch, capsys):
     assert "--descriptors 20: at least 50" in error_of(
         benchmark.main, ["geometric", "--descriptors", "20"], monkeypatch, capsys
     )

@@ -10,7 +10,7 @@ from rrt.errors import InputError, check_count
 from rrt.search.first_pass import KINDS
 from rrt.search.rows import DescriptorRows, summarize_rows
 from rrt.search.self_search import SelfSearch
-from tools.benchmarks.common import PeakMemory, Row, clustered_rows, median_seconds
+from tools.benchmarks.common import PeakMemory, Row, clustered_rows, median_seconds, usable_device
 
 HELP = "neighbours of every image among all: a fast first pass, exact at the end, against NumPy's product and argsort"
 EXTRAPOLATED = (322_000, 1_580_470)  # images of GLDv2 clean that the published training list names, and all of it
@@ -35,6 +35,7 @@ def add_arguments(parser):
         " no network makes and which is hard for int8 (default %(default)s: similarities of different"
         " landmarks spread by 0.07)",
     )
+    parser.add_argument("--device", type=usable_device, default="cpu", help="of the first passes")
     parser.add_argument("--rounds", type=int, default=5, help="turns; the median counts (default %(default)s)")
     parser.add_argument("--memory_mb", type=int, default=2000)
     parser.add_argument("--dir", help="folder for the files that are written and removed (default: the system's)")
@@ -83,7 +84,7 @@ class _Way:
     @staticmethod
     def _prepare(table, first_pass, args, folder):
         rows = DescriptorRows(table)
-        return SelfSearch(rows, args.k, folder, first_pass, "cpu", args.memory_mb, summary=summarize_rows(rows))
+        return SelfSearch(rows, args.k, folder, first_pass, args.device, args.memory_mb, summary=summarize_rows(rows))
 
 
 def _measure(args, size, folder):

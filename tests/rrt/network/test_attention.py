@@ -107,7 +107,7 @@ def test_powers_of_two_are_left_where_they_leave_the_range(shift):
     torch.testing.assert_close(found.float(), expected, atol=0.02 if abs(shift) < 2 else 0.5, rtol=0.02)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.03), (torch.float16, 0.01)])
 @pytest.mark.parametrize("queries", [None, 3])
 def test_a_gpu_gives_the_same_for_few_and_for_many_lengths(dtype, tolerance, queries):

@@ -242,7 +242,7 @@ def test_settings_that_cannot_be_are_named(settings):
         ScoringSettings(**settings)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision, tolerance", [("float32", 1e-4), ("bfloat16", 0.1), ("float16", 0.02)])
 def test_a_gpu_gives_the_same_logits(model, store, expected, precision, tolerance):
     for off in (None, *SWITCHES):

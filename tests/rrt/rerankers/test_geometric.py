@@ -215,7 +215,7 @@ def test_torch_keeps_its_number_of_threads(stores):
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_gpu_gives_the_same_scores(stores):
     space = space_of(stores["float16"])
     for chosen in ({}, {"ratio": 0.9, "mode": "one_way"}):

@@ -51,6 +51,14 @@ def two_values(generator):
 SETS = (clustered, duplicates, all_equal, almost_equal, one_large_number, with_zeros, two_values)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
+def test_a_gpu_finds_the_same(kind, tmp_path):
+    rows = clustered(np.random.default_rng(1))
+    found = SelfSearch(rows, K, tmp_path, kind, "cuda", block=120).search(slice(None))
+    np.testing.assert_array_equal(found, exact_neighbours(rows, np.arange(COUNT), K))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("make", SETS, ids=lambda make: make.__name__)
 def test_no_neighbour_differs_from_float64(make, kind, tmp_path, monkeypatch):

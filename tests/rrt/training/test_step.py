@@ -47,6 +47,15 @@ def gradients(model, batches, **options):
     return figures, [parameter.grad for parameter in model.parameters()]
 
 
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_gradients(batches):
+    (loss, right), expected = plain_gradients(make_model(), batches)
+    (found, correct), on_gpu = gradients(make_model().to("cuda"), batches, device="cuda")
+    assert found.item() == pytest.approx(loss, rel=1e-4) and correct.item() == right
+    for ours, theirs in zip(on_gpu, expected, strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, atol=1e-4, rtol=1e-3)
+
+
 def plain_gradients(model, batches, smoothing=0.0):
     """Of the mean over all pairs, by one ordinary backward pass."""
     model.zero_grad()
