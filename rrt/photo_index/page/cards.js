@@ -13,14 +13,14 @@ export function Card({entry, place, total, open, similar, tabbable}) {
   }, []);
   if (!entry) return html`<li class="cell" aria-hidden="true"><div class="card empty"></div></li>`;
   const sure = percent(entry.probability), words = {same: "the same", maybe: "maybe", similar: "only similar"}[entry.group];
-  const label = [fileName(entry.name), words, sure && `${sure} sure`, folderName(entry.name) && `in ${folderName(entry.name)}`, day(entry)];
   return html`<li class="cell" aria-posinset=${place + 1} aria-setsize=${total}>
     <button type="button" class="card" data-id=${entry.id} tabindex=${tabbable ? 0 : -1} title=${entry.name}
-        aria-label=${label.filter(Boolean).join(", ")} onClick=${() => open(entry)}
+        onClick=${() => open(entry)}
         onKeyDown=${(event) => { if (event.key === "s") { event.preventDefault(); event.stopPropagation(); similar(entry); } }}>
       <span class="frame">${gone ? html`<span class="quiet">no longer there</span>`
         : shown && html`<img src=${`/thumbnail/${entry.id}`} alt="" draggable=${false} onError=${() => setGone(true)}/>`}
-        ${sure && html`<span class=${`badge ${entry.group || ""}`}>${sure}</span>`}</span>
+        ${sure && html`<span class=${`badge ${entry.group || ""}`}>${sure}</span>`}
+        ${words && html`<span class="unseen">${sure && "sure, "}${words},</span>`}</span>
       <span class="name">${fileName(entry.name)}</span>
       <span class="quiet">${entry.more ? count(entry.more + 1, "place") : folderName(entry.name) || day(entry)}</span>
     </button></li>`;
@@ -62,7 +62,7 @@ export function Cards({entries, label, first = true, ...given}) {
 }
 
 function columnsOf(width) {
-  const least = width < 480 ? 100 : 156;
+  const least = width < 480 ? 100 : 140;
   return Math.max(1, Math.floor((width + GAP) / (least + GAP)));
 }
 

@@ -46,8 +46,7 @@ export function Copies({updates, open}) {
 
 function Copy({member, first, open}) {
   const facts = `${member.size.join(" × ")} · ${bytes(member.bytes)} · ${day(member)}`, what = first ? "the largest" : member.changes.join(", ");
-  return html`<li class="cell"><button type="button" class="card copy" title=${member.path} onClick=${() => open(member.path)}
-      aria-label=${[fileName(member.path), what, facts, folderName(member.path) && `in ${folderName(member.path)}`].filter(Boolean).join(", ")}>
+  return html`<li class="cell"><button type="button" class="card copy" title=${member.path} onClick=${() => open(member.path)}>
     <span class="frame"><img loading="lazy" src=${`/thumbnail/${member.id}`} alt=""/></span>
     <span class="name">${fileName(member.path)}</span><span class="what">${what}</span>
     <span class="quiet">${facts}</span><span class="quiet">${folderName(member.path)}</span></button></li>`;
