@@ -14,19 +14,21 @@ import {count, grouped, howFound, summary} from "./words.js";
 
 const LOOK_AGAIN = 5000; // milliseconds after which an update of the index is asked for
 
-// {about, updates, error}: what the index holds, and how often that has changed since the page was opened.
+// {about, updates, describing, error}: what the index holds, how often that has changed since the page was opened, and how
+// many of how many new photographs are described, null while none are.
 function useIndex() {
   const [state, setState] = useState({updates: 0});
   useEffect(() => {
     let version = null, updates = 0;
     const look = async () => {
       try {
-        const now = await ask("/progress");
+        const now = await ask("/progress"), {describing = null} = now;
+        setState((old) => String(old.describing) === String(describing) ? old : {...old, describing});
         if (now.version === version) return;
         const about = await ask("/about");
         if (version !== null) { forget(); updates++; }
         version = now.version;
-        setState({about, updates});
+        setState({about, updates, describing});
       } catch (error) {
         setState((old) => ({...old, error: error.message}));
         if (version !== null) version = ""; // what was missed meanwhile is asked for
@@ -42,7 +44,7 @@ function useIndex() {
 
 function App() {
   const [address, go, close] = useAddress(), [file, setFile] = useState(null), [refused, refuse] = useState(""), [help, showHelp] = useState(false);
-  const {about, updates, error: away} = useIndex(), main = useRef(null);
+  const {about, updates, describing, error: away} = useIndex(), main = useRef(null);
   const {query, found, error, doing} = useSearch(address, file, about, (next) => { setFile(null); go(next); });
   const list = useList(address, updates), searching = Boolean(query || doing || error);
   const copies = address.view === "copies" && !searching;
@@ -85,6 +87,8 @@ function App() {
     <header class="top">
       <h1><button type="button" class="home" onClick=${() => { setFile(null); go({...NO_QUERY, ...NO_FILTERS, sort: ""}); }}>Search in photographs</button></h1>
       <p class="quiet">${about && count(about.all, "photograph")}</p>
+      ${describing && html`<label class="quiet building">${`${count(describing[1], "new photograph")}: ${describing[0].toLocaleString("en")} described`}
+        <progress value=${describing[0]} max=${describing[1]}></progress></label>`}
       <a class="plain button" href="#/view=copies" aria-current=${copies ? "page" : undefined}
         onClick=${(event) => { event.preventDefault(); setFile(null); scrollTo(0, 0); go({...NO_QUERY, view: "copies"}); }}>Copies</a>
       <button type="button" class="plain" onClick=${() => showHelp(true)} aria-label="Keys" title="Keys (?)">?</button><${ThemeButton}/>

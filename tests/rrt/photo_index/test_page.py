@@ -334,6 +334,19 @@ def test_an_update_of_the_index_appears_without_reloading(page, monkeypatch):
     build(folder / "index", folder / "photos")
 
 
+def test_a_build_at_work_is_shown(page, monkeypatch):
+    browser, server, _ = page
+    visit(browser, server)
+    assert texts(browser, ".building") == []
+    now = server.service.progress()
+    monkeypatch.setattr(server.service, "progress", lambda: now | {"describing": (32, 1300)})
+    browser.execute_script("dispatchEvent(new Event('focus'))")
+    wait(lambda: [each.strip() for each in texts(browser, ".building")] == ["1,300 new photographs: 32 described"])
+    monkeypatch.undo()
+    browser.execute_script("dispatchEvent(new Event('focus'))")
+    wait(lambda: texts(browser, ".building") == [])
+
+
 def test_nothing_but_this_server_was_asked(page):
     browser, server, _ = page
     addresses = [address for address in requested_addresses(browser) if not address.startswith(("blob:", "about:"))]
