@@ -19,7 +19,8 @@ export function Stage({src, size, box, search}) {
     if (!cropper || !own.current.ready) return;
     if (!wanted) { cropper.clear(); return; }
     const by = scale();
-    cropper.crop().setData({x: wanted[0] / by, y: wanted[1] / by, width: (wanted[2] - wanted[0]) / by, height: (wanted[3] - wanted[1]) / by});
+    const [x1, y1, x2, y2] = wanted.map((value) => value / by);
+    cropper.crop().setData({x: x1, y: y1, width: x2 - x1, height: y2 - y1});
   };
 
   useEffect(() => {
@@ -69,7 +70,8 @@ export function Stage({src, size, box, search}) {
   };
 
   if (gone) return html`<p class="quiet">The picture itself is no longer there, or has changed.</p>`;
-  return html`<div class="stage" tabindex="0" role="group" onKeyDown=${keyed} style=${{aspectRatio: `${width} / ${height}`, "--ratio": width / height}}
+  return html`<div class="stage" tabindex="0" role="group" onKeyDown=${keyed}
+      style=${{aspectRatio: `${width} / ${height}`, "--ratio": width / height}}
       aria-label="Box on the picture. Enter draws one, arrow keys move it, with shift they change its size, delete removes it.">
     <div class="crop"><img ref=${image} src=${src} alt="the picture searched for" onError=${() => setGone(true)}/></div></div>`;
 }

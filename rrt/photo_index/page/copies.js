@@ -29,23 +29,31 @@ export function Copies({updates, open}) {
     look();
     return () => { left = true; clearTimeout(timer); };
   }, [updates, most]);
-  const doing = state && !state.done, {compared = 0, pairs = 0, total = 0, files = 0, spare = 0, groups = []} = state || {};
+  const doing = state && !state.done, {compared = 0, pairs = 0, total = 0, groups = []} = state || {};
   return html`<h2>Copies</h2>
     <p class="quiet">Files that are the same picture: saved anew, resized, cropped, mirrored or retouched. Nothing is ever deleted here.</p>
     ${error && html`<p class="error" role="alert">${error}</p>`}
-    <p class=${doing ? "doing" : "quiet"} role="status">${!state ? "" : doing
-      ? pairs ? `Comparing photographs: ${compared.toLocaleString("en")} of ${count(pairs, "pair")}…` : "Looking for photographs that are near each other…"
-      : total ? `${count(total, "picture")} with copies, ${count(files, "file")} in all; the copies take ${bytes(spare)}` : error ? "" : "No copies in these photographs."}</p>
+    <p class=${doing ? "doing" : "quiet"} role="status">${state && !error ? told(state) : ""}</p>
     ${doing && pairs > 0 && html`<progress aria-label="pairs compared" value=${compared} max=${pairs}></progress>`}
     ${groups.map((group) => html`<section class="group" key=${group.members[0].path}>
-      <h3>${fileName(group.members[0].path)} <span class="quiet">${count(group.members.length, "file")}, ${bytes(group.spare)} beside the first</span></h3>
-      <ul class="cards" aria-label=${`copies of ${fileName(group.members[0].path)}`}>${group.members.map((member, i) => html`<${Copy} key=${member.path}
-        member=${member} first=${i === 0} open=${open}/>`)}</ul></section>`)}
+      <h3>${fileName(group.members[0].path)}
+        <span class="quiet"> ${count(group.members.length, "file")}, ${bytes(group.spare)} beside the first</span></h3>
+      <ul class="cards" aria-label=${`copies of ${fileName(group.members[0].path)}`}>
+        ${group.members.map((member, i) => html`<${Copy} key=${member.path} member=${member} first=${i === 0} open=${open}/>`)}
+      </ul></section>`)}
     ${groups.length < total && html`<button type="button" onClick=${() => setMost(most + PAGE)}>Show more</button>`}`;
 }
 
+function told({done, compared, pairs, total, files, spare}) {
+  if (!done && pairs) return `Comparing photographs: ${compared.toLocaleString("en")} of ${count(pairs, "pair")}…`;
+  if (!done) return "Looking for photographs that are near each other…";
+  if (!total) return "No copies in these photographs.";
+  return `${count(total, "picture")} with copies, ${count(files, "file")} in all; the copies take ${bytes(spare)}`;
+}
+
 function Copy({member, first, open}) {
-  const facts = `${member.size.join(" × ")} · ${bytes(member.bytes)} · ${day(member)}`, what = first ? "the largest" : member.changes.join(", ");
+  const facts = `${member.size.join(" × ")} · ${bytes(member.bytes)} · ${day(member)}`;
+  const what = first ? "the largest" : member.changes.join(", ");
   return html`<li class="cell"><button type="button" class="card copy" title=${member.path} onClick=${() => open(member.path)}>
     <span class="frame"><img loading="lazy" src=${`/thumbnail/${member.id}`} alt=""/></span>
     <span class="name">${fileName(member.path)}</span><span class="what">${what}</span>

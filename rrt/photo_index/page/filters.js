@@ -20,8 +20,10 @@ export function Filters({address, go, about, searching}) {
   const folders = about?.folders || [];
   const known = !address.folder || folders.some(([folder]) => folder === address.folder);
   return html`<div class="filters" role="search" aria-label="Filters">
-    <input type="search" id="text" value=${text} onInput=${typed} placeholder="Name or folder" aria-label="Words in the name or folder" autocomplete="off" spellcheck=${false}/>
-    <details class="more" open=${matchMedia("(min-width: 60rem)").matches || undefined}><summary>Filters${active ? ` (${active})` : ""}</summary><div>
+    <input type="search" id="text" value=${text} onInput=${typed} placeholder="Name or folder"
+      aria-label="Words in the name or folder" autocomplete="off" spellcheck=${false}/>
+    <details class="more" open=${matchMedia("(min-width: 60rem)").matches || undefined}>
+      <summary>Filters${active ? ` (${active})` : ""}</summary><div>
       ${folders.length > 0 && html`<select aria-label="Folder" value=${address.folder} onChange=${set("folder")}>
         <option value="">All folders</option>
         ${!known && html`<option value=${address.folder}>${address.folder}</option>`}

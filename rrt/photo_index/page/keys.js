@@ -34,5 +34,6 @@ export function Help({close}) {
   useEffect(() => { dialog.current.showModal(); }, []);
   return html`<dialog class="help" ref=${dialog} aria-labelledby="help-title" onClose=${close}>
     <form method="dialog"><div class="row"><h2 id="help-title">Keys</h2><button class="plain" aria-label="Close">✕</button></div></form>
-    <dl>${KEYS.map(([key, does]) => html`<div><dt>${key.split(" | ").map((each) => html`<kbd>${each}</kbd> `)}</dt><dd>${does}</dd></div>`)}</dl></dialog>`;
+    <dl>${KEYS.map(([keys, does]) => html`<div>
+      <dt>${keys.split(" | ").map((key) => html`<kbd>${key}</kbd> `)}</dt><dd>${does}</dd></div>`)}</dl></dialog>`;
 }

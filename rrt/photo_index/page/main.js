@@ -43,7 +43,8 @@ function useIndex() {
 }
 
 function App() {
-  const [address, go, close] = useAddress(), [file, setFile] = useState(null), [refused, refuse] = useState(""), [help, showHelp] = useState(false);
+  const [address, go, close] = useAddress(), [file, setFile] = useState(null);
+  const [refused, refuse] = useState(""), [help, showHelp] = useState(false);
   const {about, updates, describing, error: away} = useIndex(), main = useRef(null);
   const {query, found, error, doing} = useSearch(address, file, about, (next) => { setFile(null); go(next); });
   const list = useList(address, updates), searching = Boolean(query || doing || error);
@@ -70,6 +71,7 @@ function App() {
   const leave = () => {
     if (searching || file || copies) { setFile(null); go({...NO_QUERY}); } else go({...NO_FILTERS});
   };
+  const home = () => { setFile(null); go({...NO_QUERY, ...NO_FILTERS, sort: ""}); };
   const over = useDropped(choose);
   useKeys({
     "/": () => document.getElementById("text")?.focus(), "?": () => showHelp(true), u: () => document.getElementById("file")?.click(),
@@ -85,9 +87,10 @@ function App() {
   return html`
     <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>To the photographs</a>
     <header class="top">
-      <h1><button type="button" class="home" onClick=${() => { setFile(null); go({...NO_QUERY, ...NO_FILTERS, sort: ""}); }}>Search in photographs</button></h1>
+      <h1><button type="button" class="home" onClick=${home}>Search in photographs</button></h1>
       <p class="quiet">${about && count(about.all, "photograph")}</p>
-      ${describing && html`<label class="quiet building">${`${count(describing[1], "new photograph")}: ${describing[0].toLocaleString("en")} described`}
+      ${describing && html`<label class="quiet building">
+        ${`${count(describing[1], "new photograph")}: ${describing[0].toLocaleString("en")} described`}
         <progress value=${describing[0]} max=${describing[1]}></progress></label>`}
       <a class="plain button" href="#/view=copies" aria-current=${copies ? "page" : undefined}
         onClick=${(event) => { event.preventDefault(); setFile(null); scrollTo(0, 0); go({...NO_QUERY, view: "copies"}); }}>Copies</a>
@@ -101,21 +104,24 @@ function App() {
         ${away && !error && html`<p class="error" role="alert">${away}</p>`}
         ${copies ? html`<${Copies} updates=${updates} open=${(name) => go({open: name})}/>` : html`
         <${Filters} address=${address} go=${go} about=${about} searching=${searching}/>
-        <p class=${doing ? "doing" : "quiet"} role="status">${doing || (found && summary(found)) || (!searching && list.total !== null && told(list, about)) || ""}</p>
-        ${searching ? html`<${Results} found=${found} groups=${results} uploaded=${!query?.id} doing=${doing} open=${open} similar=${similar}/>`
+        <p class=${doing ? "doing" : "quiet"} role="status">
+          ${doing || (found && summary(found)) || (!searching && list.total !== null && told(list, about)) || ""}</p>
+        ${searching ? html`<${Results} found=${found} groups=${results} uploaded=${!query?.id} doing=${doing} open=${open}
+          similar=${similar}/>`
           : list.error ? html`<p class="error" role="alert">${list.error}</p>`
-          : list.total === 0 ? html`<p>No photograph passes these filters. <button type="button" onClick=${() => go({...NO_FILTERS})}>Clear filters</button></p>`
+          : list.total === 0 ? html`<p>No photograph passes these filters.
+            <button type="button" onClick=${() => go({...NO_FILTERS})}>Clear filters</button></p>`
           : html`<${LongList} list=${list} open=${open} similar=${similar}/>`}`}
       </main>
     </div>
     ${over && html`<div class="over" aria-hidden="true"><p>Drop the picture to search for it</p></div>`}
     ${help && html`<${Help} close=${() => showHelp(false)}/>`}
-    ${address.open && html`<${Viewer} shown=${address.open} result=${inOrder[at]} query=${query} box=${address.box} step=${step} close=${close}
-      similar=${similar}/>`}`;
+    ${address.open && html`<${Viewer} shown=${address.open} result=${inOrder[at]} query=${query} box=${address.box} step=${step}
+      close=${close} similar=${similar}/>`}`;
 }
 
 function told(list, about) {
-  return about && list.total < about.all ? `${count(list.total, "photograph")} of ${about.all.toLocaleString("en")}` : count(list.total, "photograph");
+  return count(list.total, "photograph") + (about && list.total < about.all ? ` of ${about.all.toLocaleString("en")}` : "");
 }
 
 // The photograph before or after one of a long list, where both were in sight.
@@ -125,10 +131,16 @@ function besideOf(list, key, by) {
 }
 
 function Results({found, groups, uploaded, doing, open, similar}) {
-  if (!found) return doing ? html`<ul class="cards" aria-hidden="true">${Array.from({length: 12}, () => html`<li class="cell"><div class="card empty"></div></li>`)}</ul>` : null;
+  if (!found && !doing) return null;
+  if (!found) {
+    const empty = Array.from({length: 12}, () => html`<li class="cell"><div class="card empty"></div></li>`);
+    return html`<ul class="cards" aria-hidden="true">${empty}</ul>`;
+  }
   return html`
-    ${found.found === false && html`<p class="nothing" role="note"><b>Nothing like it in these photographs.</b> The nearest ones are below all the same.</p>`}
-    ${uploaded && found.same_file && html`<p class="note">The very same file is among your photographs: <b>${found.same_file}</b></p>`}
+    ${found.found === false && html`<p class="nothing" role="note"><b>Nothing like it in these photographs.</b>
+      <span> The nearest ones are below all the same.</span></p>`}
+    ${uploaded && found.same_file
+      && html`<p class="note">The very same file is among your photographs: <b>${found.same_file}</b></p>`}
     ${groups.map(([title, meaning, kind, those], i) => html`<section class=${`group ${kind}`} key=${title}>
       <h2>${title} <span class="quiet">${those.length}<span class="wide">${meaning && ` – ${meaning}`}</span></span></h2>
       <${Cards} entries=${those} label=${title} first=${i === 0} open=${open} similar=${similar}/></section>`)}

@@ -12,22 +12,32 @@ export function Query({query, address, go, about, choose}) {
     <div class="drop">
       <${Choose} choose=${choose} text="Choose a picture"/>
       <p class="quiet wide">or drop one anywhere on this page, or paste it</p>
-      <p class="quiet">or open one of ${about ? `the ${count(about.all, "photograph")}` : "the photographs"} and choose <b>Find similar</b></p>
+      <p class="quiet">or open one of ${about ? `the ${count(about.all, "photograph")}` : "the photographs"} and choose
+        <b> Find similar</b></p>
     </div>
     <p class="quiet wide">Pictures go to the program that serves this page, and nowhere else.</p></section>`;
   const known = query.size && query.picture;
   return html`<section class="query chosen" aria-labelledby="query-title">
     <div class="row"><h2 id="query-title" title=${query.name}>${fileName(query.name)}</h2>
-      <button type="button" class="plain" onClick=${() => go({...NO_QUERY})} aria-label="Leave this search" title="Leave this search (Esc)">✕</button></div>
+      <button type="button" class="plain" onClick=${() => go({...NO_QUERY})} aria-label="Leave this search"
+        title="Leave this search (Esc)">✕</button></div>
     ${known ? html`<${Stage} key=${query.picture} src=${query.picture} size=${query.size} box=${address.box} search=${search}/>`
-      : html`<div class="stage waiting">${query.preview && html`<img src=${query.preview} alt="the picture searched for" onError=${(event) => event.target.remove()}/>`}</div>`}
-    <p class="quiet hint">${address.box ? "Only what is in the box is searched for." : "Drag a box around one thing to search for it alone."}</p>
+      : html`<div class="stage waiting">${query.preview && html`<${Preview} src=${query.preview}/>`}</div>`}
+    <p class="quiet hint">${address.box ? "Only what is in the box is searched for."
+      : "Drag a box around one thing to search for it alone."}</p>
     <div class="row actions">
       ${address.box && html`<button type="button" onClick=${() => search("")}>Whole picture</button>`}
       <${Choose} choose=${choose} text="Another picture" plain=${true}/>
-      ${known && html`<details><summary>Box in numbers</summary><${Numbers} size=${query.size} box=${address.box} search=${search}/></details>`}
+      ${known && html`<details><summary>Box in numbers</summary>
+        <${Numbers} size=${query.size} box=${address.box} search=${search}/></details>`}
     </div>
   </section>`;
+}
+
+// An image that is still on its way; of some kinds browsers show nothing.
+function Preview({src}) {
+  const [shown, show] = useState(true);
+  return shown && html`<img src=${src} alt="the picture searched for" onError=${() => show(false)}/>`;
 }
 
 function Choose({choose, text, plain}) {
@@ -35,7 +45,8 @@ function Choose({choose, text, plain}) {
     if (event.target.files[0]) choose(event.target.files[0]);
     event.target.value = "";
   };
-  return html`<label class=${plain ? "button" : "button strong"}><input type="file" id="file" accept="image/*,.heic,.heif" onChange=${taken}/>${text}</label>`;
+  return html`<label class=${plain ? "button" : "button strong"}>
+    <input type="file" id="file" accept="image/*,.heic,.heif" onChange=${taken}/>${text}</label>`;
 }
 
 // Pictures that are dropped on the page or pasted into it -> whether one hovers.

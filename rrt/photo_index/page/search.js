@@ -43,8 +43,9 @@ export function useSearch(address, file, about, sent) {
     async function run() {
       if (file) {
         told("Sending the picture…");
-        const answer = await watched(signal, told, about, send("/search?" + fields({name: file.name.slice(0, 200), ...wanted}), file, {signal, told}));
-        const next = {photo: "", upload: answer.upload, name: file.name.slice(0, 200), box: "", open: "", view: ""};
+        const name = file.name.slice(0, 200), path = "/search?" + fields({name, ...wanted});
+        const answer = await watched(signal, told, about, send(path, file, {signal, told}));
+        const next = {photo: "", upload: answer.upload, name, box: "", open: "", view: ""};
         keep(asked({...address, ...next}), answer);
         sent(next);
         return;

@@ -24,5 +24,6 @@ export function ThemeButton() {
     try { localStorage.theme = theme; } catch { /* it holds until the page is left */ }
   }, [theme]);
   return html`<button type="button" class="plain" id="theme" onClick=${() => setTheme(next)}
-    aria-label=${`Appearance: ${THEMES[theme][1]}; change to ${THEMES[next][1]}`} title=${`Appearance: ${THEMES[theme][1]}`}>${THEMES[theme][0]}</button>`;
+    aria-label=${`Appearance: ${THEMES[theme][1]}; change to ${THEMES[next][1]}`}
+    title=${`Appearance: ${THEMES[theme][1]}`}>${THEMES[theme][0]}</button>`;
 }

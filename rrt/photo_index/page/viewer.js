@@ -14,8 +14,8 @@ const VERDICTS = {
 // shown: how the address names it; result: what the search says of it, or nothing; query: of useSearch();
 // step(by): to a neighbour, or null where there is none.
 export function Viewer({shown, result, query, box, step, close, similar}) {
-  const dialog = useRef(null), [entry, setEntry] = useState(null), [error, setError] = useState(""), [lines, setLines] = useState(true);
-  const [place, showPlace] = useState(false);
+  const dialog = useRef(null), [entry, setEntry] = useState(null), [error, setError] = useState("");
+  const [lines, setLines] = useState(true), [place, showPlace] = useState(false);
   useEffect(() => {
     const element = dialog.current, before = document.activeElement;
     element.showModal();
@@ -88,7 +88,9 @@ function Places({paths}) {
     }
     setCopied(path);
   };
-  return html`<ul class="places">${paths.map((path) => html`<li class="row"><input readonly value=${path} aria-label="Path of the file" onFocus=${(event) => event.target.select()}/>
+  const all = (event) => event.target.select();
+  return html`<ul class="places">${paths.map((path) => html`<li class="row">
+    <input readonly value=${path} aria-label="Path of the file" onFocus=${all}/>
     <button type="button" onClick=${(event) => copy(event, path)}>${copied === path ? "Copied" : "Copy"}</button></li>`)}</ul>`;
 }
 
@@ -125,7 +127,8 @@ function Lines({pairs, box, size, within}) {
     const images = [...within.current.querySelectorAll("img")];
     const look = () => {
       const {left, top} = within.current.getBoundingClientRect();
-      const drawn = images.map((image) => image.getBoundingClientRect()).map((place) => [place.left - left, place.top - top, place.width, place.height]);
+      const drawn = images.map((image) => image.getBoundingClientRect())
+        .map((place) => [place.left - left, place.top - top, place.width, place.height]);
       if (images.length === 2 && images.every((image) => image.naturalWidth)) setPlaces(drawn);
     };
     look();
@@ -137,9 +140,12 @@ function Lines({pairs, box, size, within}) {
   if (!places) return null;
   const at = ([left, top, width, height], x, y) => [left + x * width, top + y * height];
   const corners = box && size && box.split(",").map((value, i) => value / size[i % 2]);
-  const [x1, y1] = corners ? at(places[0], corners[0], corners[1]) : [], [x2, y2] = corners ? at(places[0], corners[2], corners[3]) : [];
-  return html`<svg class="lines" aria-hidden="true">${corners && html`<rect x=${x1} y=${y1} width=${x2 - x1} height=${y2 - y1}/>`}${pairs.map(([x, y, u, v], i) => {
+  const [x1, y1] = corners ? at(places[0], corners[0], corners[1]) : [];
+  const [x2, y2] = corners ? at(places[0], corners[2], corners[3]) : [];
+  return html`<svg class="lines" aria-hidden="true">
+    ${corners && html`<rect x=${x1} y=${y1} width=${x2 - x1} height=${y2 - y1}/>`}${pairs.map(([x, y, u, v], i) => {
     const [a, b] = at(places[0], x, y), [c, d] = at(places[1], u, v);
-    return html`<g class=${`hue${i % 6}`}><line x1=${a} y1=${b} x2=${c} y2=${d}/><circle cx=${a} cy=${b} r="3.5"/><circle cx=${c} cy=${d} r="3.5"/></g>`;
+    return html`<g class=${`hue${i % 6}`}><line x1=${a} y1=${b} x2=${c} y2=${d}/>
+      <circle cx=${a} cy=${b} r="3.5"/><circle cx=${c} cy=${d} r="3.5"/></g>`;
   })}</svg>`;
 }
