@@ -17,17 +17,20 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from rrt.errors import InputError
+from rrt.files import raw
 from rrt.files.names import existing
 
 Box = tuple[int, int, int, int]
 # No others are opened: Pillow knows more kinds, and some of them start other programs.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000")
+RAW = "RAW"  # of cameras, of which the preview is read
 _HEIF = find_spec("pillow_heif") is not None
 _HEIF_BRANDS = tuple(f"ftyp{brand}".encode() for brand in "heic heix heim heis hevc hevx mif1 msf1 heif".split())
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm"),
     *(".pbm", ".avif", ".jp2"),
     *((".heic", ".heif") if _HEIF else ()),
+    *raw.SUFFIXES,
 )
 LIMIT, DEFAULT_LIMIT = "RRT_MAX_MEGAPIXELS", 80.0
 # Pixels that a box may exceed the image by: published boxes count both ends and are rounded.
@@ -85,7 +88,7 @@ def size_of(file: str | Path) -> tuple[int, int]:
 
 
 def kind_of(file: str | Path) -> str:
-    """What a file is by its header: one of FORMATS, or HEIF. Raises Unreadable."""
+    """What a file is by its header: one of FORMATS, HEIF or RAW. Raises Unreadable."""
     with _open(file) as image:
         return "JPEG" if image.format == "MPO" else str(image.format)
 
@@ -165,10 +168,17 @@ def _open(file: str | Path | io.BytesIO) -> Iterator[Image.Image]:
     try:
         # Not by its path: Pillow would map an uncompressed TIFF, and mixes up its sides where it is turned.
         with nullcontext(file) if isinstance(file, io.BytesIO) else open(_found(file), "rb") as data:
-            is_heif = data.read(12)[4:].startswith(_HEIF_BRANDS)  # it is loaded for those alone
-            data.seek(0)
+            head = data.read(12)
+            is_heif = head[4:].startswith(_HEIF_BRANDS)  # it is loaded for those alone
+            may_be_raw = head.startswith((b"II", b"MM", b"FUJIFILM"))
             formats = (*FORMATS, "HEIF") if is_heif and _reads_heif() else FORMATS
-            with Image.open(data, formats=formats) as image:
+            preview = raw.find_preview(data, Path(str(file)).suffix.lower() in raw.SUFFIXES) if may_be_raw else None
+            if preview and not preview.jpeg:
+                raise Unreadable(raw.NO_PREVIEW)
+            data.seek(0)
+            with Image.open(io.BytesIO(preview.jpeg) if preview else data, formats=formats) as image:
+                if preview:
+                    _tell_of(image, preview)
                 if image.width * image.height > limit * 1e6:
                     raise Image.DecompressionBombError
                 yield image
@@ -183,6 +193,16 @@ def _open(file: str | Path | io.BytesIO) -> Iterator[Image.Image]:
         raise TooLarge(f"more than {limit:g} megapixels; {remedy}") from None
     except Exception as error:
         raise Unreadable(" ".join(str(error).split())[:300] or type(error).__name__) from None
+
+
+def _tell_of(preview: Image.Image, found: raw.Preview) -> None:
+    """Gives the preview of a raw file what that says of it, as far as it does not say it itself."""
+    exif = preview.getexif()
+    if found.orientation:
+        exif.setdefault(ExifTags.Base.Orientation, found.orientation)
+    if found.date:
+        exif.setdefault(ExifTags.Base.DateTime, found.date)
+    preview.format = RAW
 
 
 def _opened(file: str | Path | io.BytesIO, turned: bool, enough: int | None = None) -> Image.Image:
