@@ -163,7 +163,7 @@ def _add_ranking(p):
 def build(args):
     """Makes an index, or brings it up to date, and tells what was done."""
     from rrt.photo_index.extraction import flags_of
-    from rrt.photo_index.shell import lines_of_build
+    from rrt.photo_index.summary import lines_of_build
     from rrt.photo_index.update import BuildSettings, update
 
     for name, least in (("num_workers", 0), ("whiten", 1), ("power", 0)):

@@ -17,23 +17,28 @@ from rrt.formats.lists import read_image_list
 from rrt.photo_index.manifest import Photograph
 from rrt.progress import bar
 
-_RAW = "a camera's raw file, which cannot be read; export it as JPEG"
+_RAW = "a raw file of a kind that cannot be read; export it as JPEG"
 _OTHER = {
     ".heic": NO_HEIF,
     ".heif": NO_HEIF,
     ".jxl": "JPEG XL cannot be read; convert it to JPEG",
     ".psd": "a Photoshop file, which cannot be read; export it as JPEG",
 }
-UNSUPPORTED = dict.fromkeys(".dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw".split(), _RAW) | _OTHER
+UNSUPPORTED = dict.fromkeys((".cr3", ".orf", ".x3f", ".gpr", ".mrw"), _RAW) | _OTHER
+# Also those beside the stills of live photographs.
+VIDEOS = frozenset(
+    ".mov .mp4 .m4v .qt .avi .mkv .webm .wmv .asf .flv .mpg .mpeg .mts .m2ts .vob .3gp .3g2 .insv .lrv .ogv".split()
+)
 
 
 @dataclass
 class Found:
-    """files {path below the folder: (bytes, time of change in ns)}; unread {path: reason}; ignored: other files,
-    counted; closed: folders that could not be listed, each with a / at its end."""
+    """files {path below the folder: (bytes, time of change in ns)}; unread {path: reason}; videos, ignored: films and
+    other files, counted; closed: folders that could not be listed, each with a / at its end."""
 
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    videos: int = 0
     ignored: int = 0
     closed: list[str] = field(default_factory=list)
 
@@ -82,6 +87,8 @@ def _take(found: Found, name: str, entry, top: str, follow_links: bool) -> None:
     if _suffix(name) not in SUFFIXES:
         if _suffix(name) in UNSUPPORTED:
             found.unread[name] = UNSUPPORTED[_suffix(name)]
+        elif _suffix(name) in VIDEOS:
+            found.videos += 1
         else:
             found.ignored += 1
     elif entry.is_symlink() and not follow_links and not inside(entry.path, top):

@@ -1,4 +1,4 @@
-"""What `search.py build` says and `search.py query` does."""
+"""What `search.py query` does."""
 
 from __future__ import annotations
 
@@ -11,32 +11,12 @@ from rrt.errors import InputError
 from rrt.files.images import Box
 from rrt.files.names import shown
 from rrt.photo_index.extraction import open_describer
-from rrt.photo_index.manifest import SKIPPED, Manifest, read_manifest
+from rrt.photo_index.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:  # they load what takes a while, see answer_query
     from rrt.photo_index.query import PhotoIndex
     from rrt.photo_index.ranking import Ranker
     from rrt.photo_index.report import Answer
-    from rrt.photo_index.update import Summary
-
-MOST_TOLD = 10  # skipped photographs that are named
-
-
-def lines_of_build(folder: str | Path, done: Summary) -> list[str]:
-    """What an update of the index in ``folder`` did: some of the photographs that were skipped, then the counts."""
-    skipped = done.manifest.skipped()
-    lines = [f"skipped {shown(name)}: {reason}" for name, reason in list(skipped.items())[:MOST_TOLD]]
-    if len(skipped) > MOST_TOLD:
-        lines.append(f"and {len(skipped) - MOST_TOLD} more")
-    count = sum(seen.sha256 not in done.manifest.failed for seen in done.manifest.photographs.values())
-    counts = (
-        f"{folder}: {count:,} photographs; {done.new:,} new, {done.changed:,} changed, {done.removed:,} removed, "
-        f"{done.renamed:,} renamed or copied; {done.described:,} images described"
-        + f"; {len(skipped):,} skipped, see {Path(folder) / SKIPPED}" * bool(skipped)
-        + f"; {done.ignored:,} other files ignored" * bool(done.ignored)
-        + "; segments merged" * done.merged
-    )
-    return [*lines, counts]
 
 
 class Answered(NamedTuple):

@@ -30,6 +30,7 @@ from rrt.photo_index.dates import update_dates
 from rrt.photo_index.manifest import MANIFEST, PENDING, SKIPPED, Manifest, read_manifest, segment_path, write_manifest
 from rrt.photo_index.scan import Found, hash_new, photographs_folder, scan, scan_list
 from rrt.photo_index.segments import alive_rows, open_segments, wants_merging, warn_of_matchless, write_rows
+from rrt.photo_index.summary import Summary, summarize
 from rrt.search.whitening import Whitening, fit_pca_whitening, load_whitening
 from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
@@ -61,21 +62,6 @@ class BuildSettings:
     num_workers: int = 0
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What an update did, counted in paths: new, changed, removed (with their content), renamed or copied; described:
-    contents that got descriptors; ignored: files that are no images; merged: whether segments were."""
-
-    manifest: Manifest
-    new: int
-    changed: int
-    removed: int
-    renamed: int
-    described: int
-    ignored: int
-    merged: bool
-
-
 def update(folder: str | Path, photos: str, settings: BuildSettings = BuildSettings()) -> Summary:
     """Makes the index of ``photos`` in ``folder``, or brings it up to date. Raises InputError naming what is wrong."""
     folder, root = Path(folder), photographs_folder(photos)
@@ -98,7 +84,7 @@ def update(folder: str | Path, photos: str, settings: BuildSettings = BuildSetti
         manifest = _whitened(folder, manifest, settings)
         _remove_leftovers(folder, manifest)
         update_dates(folder, manifest)
-    return _summary(old, manifest, described, found, merged)
+    return summarize(old, manifest, found, described, merged)
 
 
 def _opened(folder, root, settings) -> Manifest:
@@ -127,8 +113,9 @@ def _look(folder: Path, root: Path, manifest: Manifest, settings) -> tuple[Manif
         found = scan(root, folder, manifest.follow_links, manifest.exclude)
     if not found.files and not found.closed:
         there = f"{len(manifest.photographs)} photographs were there before; " if manifest.photographs else ""
+        others = found.ignored + found.videos
         raise InputError(
-            f"{shown(str(root))}: no images in this folder ({found.ignored} other files, {len(found.unread)} that "
+            f"{shown(str(root))}: no images in this folder ({others} other files, {len(found.unread)} that "
             f"cannot be read); {there}give the folder with the photographs"
         )
     photographs = hash_new(root, found, manifest.photographs, settings.rehash, usable_cores())
@@ -320,13 +307,3 @@ def _pending_number(folder) -> int:
         return int(parse_json((folder / PENDING).read_bytes())["number"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
-
-
-def _summary(old: Manifest, new: Manifest, described: int, found: Found, merged: bool) -> Summary:
-    before, after = old.photographs, new.photographs
-    known, held = ({seen.sha256 for seen in photographs.values()} for photographs in (before, after))
-    fresh = after.keys() - before.keys()
-    renamed = sum(after[path].sha256 in known for path in fresh)
-    changed = sum(after[path].sha256 != before[path].sha256 for path in after.keys() & before.keys())
-    removed = sum(before[path].sha256 not in held for path in before.keys() - after.keys())
-    return Summary(new, len(fresh) - renamed, changed, removed, renamed, described, found.ignored, merged)

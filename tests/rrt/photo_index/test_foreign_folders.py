@@ -7,8 +7,10 @@ from commands import run_tool
 from photo_folders import build, draw, use_fakes
 from PIL import Image
 
+from rrt.photo_index import extraction
 from rrt.photo_index.manifest import read_manifest
 from rrt.photo_index.query import PhotoIndex
+from rrt.photo_index.summary import lines_of_build
 
 
 @pytest.fixture
@@ -29,6 +31,48 @@ def test_no_image_ends_a_build(photos, tmp_path):
     assert list(skipped) == ["divider.png", "eps.jpg", "wall.png", "x.avif"]
     assert "megapixels; set RRT_MAX_MEGAPIXELS" in skipped["wall.png"] and "not an image" in skipped["eps.jpg"]
     assert len(PhotoIndex(tmp_path / "i").entries) == 3
+
+
+def test_the_counts_of_a_build_add_up_to_the_files_that_were_found(photos, tmp_path, monkeypatch):
+    (photos / "live.HEIC").write_bytes(b"\0\0\0\x1cftypheic" + bytes(99))
+    for name in ("live.MOV", "clip.mp4", "sub.m2ts"):
+        (photos / name).write_bytes(b"film")
+    for name in ("notes.txt", "live.aae", "new.cr3"):
+        (photos / name).write_bytes(b"x")
+    (photos / "text.jpg").write_text("no image")
+    (photos / "copy.jpg").write_bytes((photos / "p0.jpg").read_bytes())
+    draw(photos / ".hidden/p.jpg", 8)
+
+    def checked():
+        done = build(tmp_path / "i", photos)
+        hidden = 1
+        assert done.files == sum(path.is_file() for path in photos.rglob("*")) - hidden
+        assert done.files == done.photographs + done.skipped + done.postponed + done.videos + done.ignored
+        assert done.photographs == sum(len(entry.paths) for entry in PhotoIndex(tmp_path / "i").entries)
+        told = lines_of_build(tmp_path / "i", done)[-1]
+        assert f"of {done.files} files in all" in told and "3 videos left out" in told
+        return done
+
+    done = checked()
+    assert (done.new, done.videos, done.ignored, done.unchanged) == (4, 3, 2, 0)
+    assert set(done.manifest.skipped()) == {"live.HEIC", "new.cr3", "text.jpg"}
+    draw(photos / "p1.jpg", 50)
+    (photos / "p2.jpg").rename(photos / "moved.jpg")
+    (photos / "copy.jpg").unlink()
+    draw(photos / "text.jpg", 51)
+    done = checked()
+    assert (done.new, done.changed, done.renamed, done.unchanged, done.skipped) == (0, 2, 1, 1, 2)
+    honest = extraction.extract
+
+    def meddling(*given):
+        draw(photos / "p3.jpg", 52)
+        honest(*given)
+        monkeypatch.setattr(extraction, "extract", honest)
+
+    draw(photos / "p3.jpg", 53)
+    monkeypatch.setattr(extraction, "extract", meddling)
+    assert checked().postponed == 1
+    assert checked().new == 1
 
 
 def test_what_systems_put_into_folders_is_no_photograph(photos, tmp_path):
