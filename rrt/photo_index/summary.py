@@ -17,8 +17,8 @@ MOST_TOLD = 10  # skipped photographs that are named
 class Summary:
     """Counts of an update. Of the files: new, changed, renamed (or copied) and unchanged photographs, skipped ones,
     those that changed or went away meanwhile (postponed), videos, and others (ignored); they make up ``files``, all
-    that were found beside hidden and excluded ones. removed: photographs whose content is gone; described: contents that
-    got descriptors; merged: whether segments were."""
+    that were found beside hidden and excluded ones. removed: photographs whose content is gone; described: contents
+    that got descriptors; merged: whether segments were."""
 
     manifest: Manifest
     files: int

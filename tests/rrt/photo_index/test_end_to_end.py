@@ -90,8 +90,9 @@ def test_a_query_from_the_shell_needs_neither_tensorflow_nor_pytorch(folder, tmp
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder / "index"), str(new)], capture_output=True, text=True, check=True
     )
-    first, *_, loaded = done.stdout.splitlines()[2:]
-    assert first.split()[-1] == "p07.png" and loaded == "[]"
+    *lines, loaded = done.stdout.splitlines()
+    first = next(line.split() for line in lines if line.split()[0] == "1")
+    assert first[-1] == "p07.png" and loaded == "[]"
 
 
 @pytest.mark.slow
