@@ -4,7 +4,7 @@
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "experiments": (("sacred", "pymongo", "pandas"), "records of runs, in files or MongoDB; tables of pairs"),
     "delg": (("tensorflow", "keras", "tensorboard", "pandas"), "DELG models: extraction and training"),
-    "web": (("starlette", "uvicorn"), "the page of `rrt search serve`"),
+    "web": (("starlette", "uvicorn", "watchdog"), "the page of `rrt search serve`; `--watch`"),
     "backbones": (("transformers", "huggingface_hub"), "models of Hugging Face"),
     "heif": (("pillow_heif",), "photographs in HEIC and HEIF"),
     "gpu": (("faiss",), "faiss on GPUs"),

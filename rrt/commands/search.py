@@ -45,6 +45,9 @@ def add_build(commands):
         "(default: as the index does, at first none; '': none any more); hidden ones, @eaDir, #recycle and __MACOSX "
         "are left out in any case",
     )
+    p.add_argument(
+        "--watch", action="store_true", help="go on following the folder: bring the index up to date after each change"
+    )
     p.add_argument("--moved", action="store_true", help="the folder of photographs was moved or renamed")
     p.add_argument("--rehash", action="store_true", help="read every file again instead of trusting its size and time")
     p.add_argument(
@@ -87,6 +90,9 @@ def add_serve(commands):
     p = commands.add_parser("serve", help="a web page for searching")
     p.add_argument("index", metavar="INDEX_DIR")
     p.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s: this machine alone)")
+    p.add_argument(
+        "--watch", action="store_true", help="follow the folder of photographs, too: the page shows what changes"
+    )
     p.add_argument("--port", type=int, default=8000, help="(default %(default)s; 0: any free one)")
     p.add_argument(
         "--allow_host", action="append", default=[], metavar="NAME", help="a further name the page may be called by"
@@ -182,7 +188,17 @@ def build(args):
         rehash=args.rehash,
         num_workers=args.num_workers,
     )
-    print("\n".join(lines_of_build(args.index, update(args.index, args.photos, settings))))
+    try:
+        print("\n".join(lines_of_build(args.index, update(args.index, args.photos, settings))), flush=True)
+    except KeyboardInterrupt:
+        print(f"stopped; what is described is kept in {args.index}, the same command goes on", file=sys.stderr)
+        raise
+    if args.watch:
+        from rrt.photo_index.watch import Watch, following
+
+        # The index remembers the rest.
+        again = BuildSettings(image_list=args.list, num_workers=args.num_workers)
+        following(Watch(args.index, args.photos, again, lambda line: print(line, flush=True)))
 
 
 def query(args):

@@ -9,6 +9,7 @@ kept.py        uploads and descriptors of queries        why.py         the deta
 app.py         what the web page answers                 server.py      where it listens, and to whom
 access.py      the token of those who may look           deadline.py    answers that take too long
 summary.py     what an update did                        shell.py       a query of the command line
+watch.py       following the folder
 duplicates.py  near-duplicates                duplicates_report.py, duplicates_view.py  how they are told
 page/          the page itself and that of results       measure.py     precision on labelled images
 """

@@ -4,12 +4,15 @@ use any more; and what the index holds in all."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 
 import numpy as np
 
+from rrt.files.atomic import parse_json
+from rrt.photo_index.extraction import BLOCK
 from rrt.photo_index.manifest import PENDING, Manifest, read_manifest, segment_path
 from rrt.progress import warn
 from rrt.store.file import Sizes, write_finished
@@ -21,6 +24,7 @@ MOST_SEGMENTS = 8
 # Rows that nothing refers to: as many, and this part of all, before it is worth copying the rest.
 MANY_DEAD, DEAD_PART = 64, 0.3
 _IMAGES_PER_BLOCK = 64
+_STALE = 300.0  # seconds after which a build that does not get on is none
 
 
 def open_segments(folder: Path, names: Iterable[str]) -> Store | JoinedStore | None:
@@ -78,6 +82,27 @@ def _blocks(store, rows):
             "local/offsets": packed.offsets,
             **{f"local/{name}": getattr(packed, name) for name in LOCAL_COLUMNS},
         }
+
+
+def under_way(folder: str | Path) -> tuple[int, int] | None:
+    """(How many, of how many) images of an index have been described by the build at work, by whatever process; None
+    where none is, or where it has not got on for a while."""
+    pending = Path(folder) / PENDING
+    try:
+        number, count = _pending(pending, pending.stat().st_mtime_ns)
+        parts = segment_path(Path(folder), f"segment-{number:05d}.h5.parts")
+        found = [path.stat().st_mtime for path in parts.glob("*.h5")]
+        if not (Path(folder) / "lock").exists() or time.time() - max(pending.stat().st_mtime, *found, 0) > _STALE:
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return min(BLOCK * len(found), count), count
+
+
+@lru_cache(4)
+def _pending(path: Path, changed: int) -> tuple[int, int]:
+    content = parse_json(path.read_bytes())
+    return int(content["number"]), len(content["table"])
 
 
 def describe(folder: str | Path) -> dict:

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import uvicorn
@@ -198,8 +199,16 @@ def serve_index(args) -> None:
             print("note: whoever has this address may look; what is looked at travels unencrypted", flush=True)
         if ranker.note:
             print(f"note: {ranker.note}", flush=True)
-        server.run()
+        with _followed(index) if args.watch else nullcontext():
+            server.run()
     except KeyboardInterrupt:
         print()
     finally:
         describer.close()
+
+
+def _followed(index: PhotoIndex):
+    from rrt.photo_index.update import BuildSettings
+    from rrt.photo_index.watch import Watch, followed
+
+    return followed(Watch(index.folder, index.manifest.root, BuildSettings(), lambda line: print(line, flush=True)))

@@ -25,6 +25,7 @@ from rrt.photo_index.listing import EVERY, Listing, Wanted
 from rrt.photo_index.query import Hits, PhotoIndex
 from rrt.photo_index.ranking import Ranker
 from rrt.photo_index.report import Answer, as_json, json_text
+from rrt.photo_index.segments import under_way
 from rrt.photo_index.why import shared_details
 from rrt.store.records import ImageRecord
 
@@ -278,9 +279,15 @@ class Service:
                 raise Refusal(422, str(error)) from None
 
     def progress(self) -> dict:
-        """What the search at work does, "" without one, how many wait for it, and a text that changes with the
-        index."""
-        return {"doing": self._doing, "waiting": max(0, self._asked - 1), "version": self.current().version}
+        """What the search at work does, "" without one, how many wait for it; a text that changes with the index; how
+        many of how many new photographs are described, None while none are."""
+        index = self.current()
+        return {
+            "doing": self._doing,
+            "waiting": max(0, self._asked - 1),
+            "version": index.version,
+            "describing": under_way(index.folder),
+        }
 
     @contextmanager
     def _turn(self) -> Iterator[PhotoIndex]:
