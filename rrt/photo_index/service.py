@@ -282,12 +282,8 @@ class Service:
         """What the search at work does, "" without one, how many wait for it; a text that changes with the index; how
         many of how many new photographs are described, None while none are."""
         index = self.current()
-        return {
-            "doing": self._doing,
-            "waiting": max(0, self._asked - 1),
-            "version": index.version,
-            "describing": under_way(index.folder),
-        }
+        waiting, describing = max(0, self._asked - 1), under_way(index.folder)
+        return {"doing": self._doing, "waiting": waiting, "version": index.version, "describing": describing}
 
     @contextmanager
     def _turn(self) -> Iterator[PhotoIndex]:
