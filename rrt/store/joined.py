@@ -103,7 +103,7 @@ class _JoinedRows:
     def __init__(self, first, second):
         self.first, self.second = first, second
         self.shape = (len(first) + len(second), first.shape[1])
-        self.dtype = np.result_type(first, second)
+        self.dtype = np.result_type(first.dtype, second.dtype)
 
     def __len__(self):
         return self.shape[0]

@@ -76,13 +76,15 @@ def jobs(tmp_path):
 
 @pytest.mark.parametrize("model", ["lite0", "transformers"])
 def test_an_extraction(address, jobs, tmp_path, model):
+    block = 2
     if model == "transformers":
         from tiny_backbones import save_backbone
 
         model = f"transformers:{save_backbone(tmp_path, 'dinov2')}"
-    one = Plan(partial(open_describer, model, image_size=128), jobs, str(tmp_path / "one.h5"), {"a": 1}, block=2)
+        block = 5  # one worker that loads the library is enough
+    one = Plan(partial(open_describer, model, image_size=128), jobs, str(tmp_path / "one.h5"), {"a": 1}, block)
     alone = PartExtractor(one, threads=1)
-    for part in range(3):
+    for part in alone.writer.missing_parts():
         alone.run(part)
     alone.writer.merge("abc", "x")
     assert extract(replace(one, output=str(tmp_path / "ray.h5")), "abc", "x", ray_address=address, gpu=False) == []
@@ -139,7 +141,7 @@ def test_an_extraction_with_delg(address, jobs, tmp_path):
     ray.shutdown()
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     one = delg_parts.Plan(
-        str(tmp_path / "small.h5"), ExtractionSettings(), jobs, str(tmp_path / "one.h5"), {"a": 1}, block=2
+        str(tmp_path / "small.h5"), ExtractionSettings(), jobs, str(tmp_path / "one.h5"), {"a": 1}, block=3
     )
     cluster.run_on_ray(ray_tasks.open_delg, one, [0], address, print, lambda part, reason: InputError(reason))
     output = tmp_path / "ray.h5"

@@ -1,6 +1,7 @@
 """Scoring, training batches and search give the same from every kind of store, from int8 nearly the same."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from rrt.network.scorer import Scorer
 from rrt.search.exact import load_globals
 from rrt.search.neighbors import prepare_topk_gldv2
 from rrt.search.table import load_neighbors
+from rrt.store.folder import PartedColumn
+from rrt.store.joined import JoinedStore
+from rrt.store.memory import MemoryStore
 from rrt.store.store import Store
 from rrt.store.writer import write_store
 
@@ -51,11 +55,12 @@ def results(world, parts=0, **layout):
     return np.concatenate(logits), [*arrays, *load_globals(path, None)]
 
 
-def test_a_folder_of_parts_changes_nothing(world, tmp_path):
+def test_a_folder_of_parts_changes_nothing_and_is_never_read_whole(world, tmp_path, monkeypatch):
     dataset, records = world
     logits, arrays = results(world)
     path = store_path(dataset["train_data_dir"], "toy")
     shutil.copy(path, tmp_path / "delg_one.h5")
+    monkeypatch.setattr(PartedColumn, "__array__", lambda *_, **__: pytest.fail("read whole"))
     others, other_arrays = results(world, parts=7)
     np.testing.assert_array_equal(logits, others)
     for first, second in zip(arrays, other_arrays, strict=True):
@@ -63,6 +68,11 @@ def test_a_folder_of_parts_changes_nothing(world, tmp_path):
     names = [record.name for record in records]
     write_image_list(tmp_path / "train.txt", names, [0] * len(names), [record.size for record in records])
     path.rename(tmp_path / "delg_parts.h5")
+    one, parts = (Store(tmp_path / f"delg_{name}.h5") for name in ("one", "parts"))
+    beside = MemoryStore.of([replace(records[0], name="beside")])
+    for rows in ([3, len(records), 9], slice(None, None, 5)):
+        found = [JoinedStore(store, beside).global_descriptors[rows] for store in (one, parts)]
+        np.testing.assert_array_equal(*found)
     tables = [prepare_topk_gldv2(tmp_path, name, k=9, first_pass="float32", device="cpu") for name in ("one", "parts")]
     np.testing.assert_array_equal(*map(load_neighbors, tables))
 
