@@ -25,6 +25,8 @@ def extract(
     instead; ``keep_parts``: the store is the folder of its parts (rrt.store.folder), nothing is merged.
     """
     writer = plan.writer()
+    if keep_parts:
+        writer.check_keeping()
     missing = writer.missing_parts()
     todo = sum(len(writer.block_names(part)) for part in missing)
     num_workers = min(num_workers or default_workers(), max(1, len(missing)))

@@ -88,6 +88,8 @@ def extract(
     parts of another extraction are in the way.
     """
     writer = plan.writer()
+    if keep_parts:
+        writer.check_keeping()
     missing = writer.missing_parts()
     todo = sum(len(writer.block_names(part)) for part in missing)
     num_workers = min(num_workers or usable_cores(), max(1, len(missing)))

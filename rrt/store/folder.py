@@ -203,7 +203,14 @@ def part_files(path: Path) -> list[os.DirEntry]:
 
 
 def _stamps(path):
-    return [(entry.name, (seen := entry.stat()).st_size, seen.st_mtime_ns) for entry in part_files(path)]
+    stamps = []
+    with damage_named(path):
+        entries = part_files(path)
+    for entry in entries:
+        with damage_named(path / entry.name):
+            seen = entry.stat()
+        stamps.append((entry.name, seen.st_size, seen.st_mtime_ns))
+    return stamps
 
 
 def _survey(path, stamps) -> _Index:
@@ -229,7 +236,8 @@ def _survey(path, stamps) -> _Index:
         parts.append(_Part(stamp[0], stamp[1], stamp[2], layouts))
     assert first is not None
     if schema == PART_SCHEMA:
-        first = _of_extraction(path, first, json.loads(identity), [part.file for part in parts])
+        with damage_named(path / MANIFEST):
+            first = _of_extraction(path, first, json.loads(identity), [part.file for part in parts])
     return _Index(schema, first, parts)
 
 
@@ -269,7 +277,8 @@ def _check_types(part, known, found):
 
 def _of_extraction(path, header, identity, files):
     """The header of parts that an extraction wrote, all of them. Raises InputError for a folder that lacks some."""
-    manifest = read_json(path / MANIFEST) or {}
+    manifest: Any = read_json(path / MANIFEST)
+    manifest = {} if manifest is None else manifest
     numbers = [int(match[1]) if (match := PART_NAME.fullmatch(file)) else -1 for file in files]
     total = manifest.get("parts", len(files))
     if numbers != list(range(total)):

@@ -137,9 +137,8 @@ class PartWriter:
 
     def keep_parts(self, model_sha256="", desc_name=""):
         """Make the folder of all parts the store itself (rrt.store.folder), and return its path: nothing is copied."""
+        self.check_keeping()
         self._check_all_there()
-        if self.compression:
-            raise InputError(f"{self.path}: parts are not compressed; leave the compression out, or merge the parts")
         self.skipped = [skipped for part in range(self.num_parts) for skipped in self._skipped_in(part)]
         attributes = {"desc_name": desc_name, "model_sha256": model_sha256, "software": f"rrt {__version__}"}
         write_json(self.folder / MANIFEST, json.loads(self._manifest()) | {"attributes": attributes})
@@ -149,6 +148,11 @@ class PartWriter:
         self.folder.rename(self.path)
         flush_to_disk(self.path.parent)
         return self.path
+
+    def check_keeping(self):
+        """InputError, before the work begins, for a store that its parts cannot be."""
+        if self.compression:
+            raise InputError(f"{self.path}: parts are not compressed; leave the compression out, or merge the parts")
 
     def _check_all_there(self):
         missing = self.missing_parts()

@@ -255,6 +255,26 @@ def test_a_damaged_part_is_named_when_it_is_looked_at_and_when_it_is_read(parts)
         Store(parts)
 
 
+def test_what_a_folder_holds_beside_parts_is_one_line(tmp_path, parts):
+    (parts / "part_3.h5").symlink_to("gone.h5")
+    with pytest.raises(InputError, match="part_3.h5: no such descriptor store"):
+        Store(parts)
+    whole = in_parts(tmp_path / "y.h5").folder
+    for text in ("[]", "{", '{"parts": "two"}', '{"attributes": 3}'):
+        (whole / "settings.json").write_text(text)
+        with pytest.raises(InputError, match="settings.json: "):
+            Store(whole)
+    (parts / "part_3.h5").unlink()
+    (parts / "part_3.h5").mkdir()
+    with pytest.raises(InputError, match="part_3.h5: is a folder"):
+        Store(parts)
+
+
+def test_what_cannot_stay_in_parts_is_refused_before_the_work(tmp_path):
+    with pytest.raises(InputError, match="parts are not compressed"):
+        PartWriter(tmp_path / "delg_x.h5", NAMES, {}, compression="gzip").check_keeping()
+
+
 def test_parts_of_another_run_are_refused(tmp_path):
     mine = in_parts(tmp_path / "a.h5").folder
     shutil.copy(in_parts(tmp_path / "b.h5", settings={"a": 2}).folder / "part-00002.h5", mine)
