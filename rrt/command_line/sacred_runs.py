@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from docopt import DocoptExit, docopt
@@ -19,10 +20,11 @@ from rrt.progress import set_quiet
 
 with warnings.catch_warnings():  # sacred 0.8.7 imports pkg_resources, which setuptools<81 has but warns of
     warnings.simplefilter("ignore")
+    import sacred.experiment
     from sacred import SETTINGS, Experiment, Ingredient, cli_option
     from sacred.arg_parser import get_config_updates
     from sacred.config import ConfigDict
-    from sacred.dependencies import gather_sources_and_dependencies
+    from sacred.dependencies import gather_sources_and_dependencies, get_commit_if_possible
     from sacred.utils import (
         ConfigAddedError,
         SacredError,
@@ -38,6 +40,17 @@ if TYPE_CHECKING:
 # "fd", the default, starts two `tee` processes that outlive a killed run and reorder standard output and error.
 SETTINGS.CAPTURE_MODE = "sys"  # pyright: ignore[reportAttributeAccessIssue]
 keep_sacred_plain()
+
+
+def _two_frames():
+    frame = sys._getframe(1)
+    return [(frame,), (frame.f_back,)]
+
+
+# For the globals of its caller Sacred reads the source files of all callers, a third of a command's start.
+sacred.experiment.inspect = SimpleNamespace(  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]
+    stack=_two_frames
+)
 
 # What Sacred reports of every run and what nobody can act on; `-l INFO` shows it all.
 _NOISE = ("No observers have been added", "Failed after", "Aborted after", "Changed type of config entry")
@@ -98,24 +111,33 @@ def as_experiment(command: "Command") -> Experiment:
     """The sacred.Experiment of a command; sources that its module imports are recorded."""
     # An installed package stands among the sources of all others, which are none of ours.
     base = str(ROOT if (ROOT / "pyproject.toml").exists() else ROOT / "rrt")
-    parts = [_filled(Ingredient(part.path, save_git_info=False), part) for part in command.ingredients]
-    options = {"ingredients": parts, "base_dir": base, "additional_cli_options": [_quiet_option]}
-    try:
-        experiment, save_git_info = _Experiment(command.name, **options), True
-    except Exception:  # no git program, or git refuses a folder of another user: the run is worth more than its commit
-        save_git_info = False
-        experiment = _Experiment(command.name, **options, save_git_info=False)
+    parts = [
+        _filled(Ingredient(part.path, _caller_globals=globals(), save_git_info=False), part)
+        for part in command.ingredients
+    ]
+    options = [_quiet_option]
+    experiment = _Experiment(command.name, parts, base_dir=base, additional_cli_options=options, save_git_info=False)
     # Sacred took this module for the experiment's main file.
     experiment.doc = command.doc
-    experiment.save_git_info = save_git_info
-    found = gather_sources_and_dependencies(command.module, save_git_info, base)
+    found = gather_sources_and_dependencies(command.module, False, base)
     experiment.mainfile, experiment.sources, experiment.dependencies = found
+    _add_commit({experiment.mainfile, *experiment.sources})
     # Sacred's classes say None of both.
     experiment.logger = _logger()  # pyright: ignore[reportAttributeAccessIssue]
     experiment.captured_out_filter = apply_backspaces_and_linefeeds  # pyright: ignore[reportAttributeAccessIssue]
     experiment.pre_run_hook(_check_types)
     experiment.main(command.function)
     return _filled(experiment, command)
+
+
+def _add_commit(sources):
+    """The commit of the clone, asked for once: Sacred would ask three programs for every source."""
+    try:
+        of_clone = get_commit_if_possible(str(ROOT / "pyproject.toml"), True)
+    except Exception:  # no git program, or git refuses a folder of another user: the run is worth more than its commit
+        return
+    for source in sources:
+        source.repo, source.commit, source.is_dirty = of_clone
 
 
 def _filled(sacred_part, part):

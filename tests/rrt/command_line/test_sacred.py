@@ -1,11 +1,16 @@
 """Commands on Sacred: quiet when all is well, one line when the user erred, a traceback only for a bug."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 from commands import files_below, run_tool
 from example_command import ex
+from places import ROOT
 
+from rrt.command_line import sacred_runs
+from rrt.command_line.sacred_runs import as_experiment
 from rrt.errors import InputError
 
 SCRIPT = "tests/helpers/example_command.py"
@@ -37,6 +42,21 @@ def test_help_shows_the_commands_own_text(tmp_path):
 def test_a_default_follows_from_the_settings_it_depends_on(tmp_path, given, double):
     run("-F", "log", "with", *given, cwd=tmp_path)
     assert json.loads((tmp_path / "log/1/config.json").read_text())["double"] == double
+
+
+def test_sources_are_noted_with_the_commit_of_the_clone_and_without_one_where_git_fails(monkeypatch):
+    found = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], text=True, capture_output=True)
+    head = found.stdout.strip() if found.returncode == 0 else None
+    sources = as_experiment(ex).sources
+    assert {Path(source.filename).name: source.commit for source in sources} == dict.fromkeys(
+        ("example_command.py", "sacred.py", "errors.py", "__init__.py"), head
+    )
+
+    def fail(*_):
+        raise OSError("no git")
+
+    monkeypatch.setattr(sacred_runs, "get_commit_if_possible", fail)
+    assert {source.commit for source in as_experiment(ex).sources} == {None}
 
 
 def test_print_config_says_what_a_setting_means(tmp_path):
