@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import builders
 import numpy as np
 import pytest
-from commands import stop_warm_pythons
+from commands import keep_warm_pythons, stop_warm_pythons
 from hypothesis import settings
 from PIL import Image
 from places import SHARED
@@ -32,6 +32,11 @@ def pytest_collection_modifyitems(items):
             for item in needing:
                 item.add_marker(pytest.mark.skip(reason="needs a GPU"))
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # of pytest-xdist, whose workers share what is loaded
+        keep_warm_pythons()
 
 
 def pytest_unconfigure():

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from filelock import FileLock
 from places import ROOT
 
 from rrt.command_line.parser import run_command
@@ -155,10 +156,31 @@ _BOTH += ("google.protobuf.message", "matplotlib.figure", "matplotlib.backends.b
 # {library: (commands that use it, what they load)}; the first that fits counts.
 _SIDES = {
     "tensorflow": ("*delg_extract/*|*two_replicas.py|*small_delg.py", (*_BOTH, "tensorflow", "tensorboard.summary")),
-    "torch": ("*", (*_BOTH, "torch", "faiss", "sacred", "git", "scipy.stats", "onnxruntime", "jinja2", "requests")),
+    "torch": (
+        "*",
+        # torch._dynamo is what an optimizer loads when it is made.
+        (*_BOTH, "torch", "torch._dynamo", "faiss", "scipy.stats", "onnxruntime", "jinja2", "requests", "git")
+        + ("rrt.command_line.sacred_runs", "rrt.commands.experiment", "rrt.training.run")
+        + ("rrt.commands.evaluate_revisited", "rrt.evaluation.run"),
+    ),
 }
 _TENSORFLOW_BENCHMARKS = ("extract", "input", "train")
-_started = ExitStack()
+_FOLDER = "RRT_WARM_PYTHONS"
+_kept = ExitStack()
+
+
+def keep_warm_pythons():
+    """Lets this process and those that it starts share what warm_python() loads, until stop_warm_pythons() here."""
+    folder = Path(_kept.enter_context(TemporaryDirectory()))  # a short path, as a socket needs it
+    os.environ[_FOLDER] = str(folder)
+    os.mkfifo(folder / "alive")
+    _kept.callback(os.close, os.open(folder / "alive", os.O_RDWR))
+
+
+def stop_warm_pythons():
+    _kept.close()
+    warm_python.cache_clear()
+    _loaded.cache_clear()
 
 
 @lru_cache
@@ -166,11 +188,11 @@ def warm_python(*sides):
     """A Python for scripts (RRT_PYTHON=) that has its libraries loaded (warm_python.py) -> its path.
 
     sides: "tensorflow" (for the commands of delg_extract), "torch" (for all others), in this order; what belongs to
-    neither is started anew. A side is loaded once for all tests of this process, until stop_warm_pythons().
+    neither is started anew. A side is loaded once for all tests of all processes.
     """
-    folder, serve = _folder(), f"exec '{sys.executable}' -I -S '{_SERVER}' run"
+    serve = f"exec '{sys.executable}' -I -S '{_SERVER}' run"
     cases = ["-*) ;;", *(f"{_SIDES[side][0]}) {serve} '{_loaded(side)}' \"$@\" ;;" for side in sides)]
-    run = folder / "python"
+    run = Path(os.environ[_FOLDER], f"{os.getpid()}-{'-'.join(sides)}")
     run.write_text(f"#!/bin/sh\ncase $1 in\n{chr(10).join(cases)}\nesac\nexec '{sys.executable}' \"$@\"\n")
     run.chmod(0o755)
     return run
@@ -179,26 +201,17 @@ def warm_python(*sides):
 @lru_cache
 def _loaded(side):
     """The socket of a process that has loaded the libraries of a side."""
-    socket = _folder() / "socket"
-    process = subprocess.Popen(
-        [sys.executable, str(_SERVER), "serve", str(socket), *_SIDES[side][1]],
-        text=True,
-        env=_environment() | {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    _started.callback(process.wait)
-    _started.callback(process.stdin.close)
-    assert process.stdout.readline() == "ready\n"
+    folder = Path(os.environ[_FOLDER])
+    socket = folder / f"{side}.socket"
+    with FileLock(folder / f"{side}.lock"), open(folder / "alive") as alive:
+        if not socket.exists():
+            process = subprocess.Popen(
+                [sys.executable, str(_SERVER), "serve", str(socket), *_SIDES[side][1]],
+                text=True,
+                env=_environment() | {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1"},
+                stdin=alive,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            assert process.stdout.readline() == "ready\n"
     return socket
-
-
-def _folder():
-    return Path(_started.enter_context(TemporaryDirectory()))  # a short path, as a socket needs it
-
-
-def stop_warm_pythons():
-    _started.close()
-    warm_python.cache_clear()
-    _loaded.cache_clear()

@@ -43,7 +43,7 @@ def serve(path, libraries):
             if key.fileobj is sys.stdin:
                 for pid, *_ in running.values():
                     _kill(pid)
-                return
+                os._exit(0)  # libraries take long to take leave
             if key.fileobj is listener:
                 connection = listener.accept()[0]
                 pid = _start(connection, listener)
