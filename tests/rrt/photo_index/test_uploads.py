@@ -102,10 +102,10 @@ def test_details_are_those_that_both_images_have_at_their_places(server, folder)
     found = json.loads(request(server, "POST", f"/details/{twin}?photo={own}")[2])
     pairs = np.array(found["pairs"])
     assert found["count"] == len(pairs) >= 12 and np.abs(pairs[:, :2] - pairs[:, 2:]).max() < 0.01
-    # A box that is the left half: its details lie there in the whole image.
+    # A box that is the right half: its details lie there in the whole image.
     mine = upload(server, folder / "mine.png")["upload"]
-    boxed = json.loads(request(server, "POST", f"/details/{twin}?upload={mine}&box=[0,0,60,90]")[2])
-    assert boxed["pairs"] and all(0 < x < 0.5 for x, *_ in boxed["pairs"])
+    boxed = json.loads(request(server, "POST", f"/details/{twin}?upload={mine}&box=[60,0,120,90]")[2])
+    assert boxed["pairs"] and all(0.5 < x < 1 for x, *_ in boxed["pairs"])
     refused(server, 404, "no such photograph", "POST", f"/details/{'0' * 64}?photo={own}")
     refused(server, 404, "no such photograph", "POST", f"/details/{own}?photo={'0' * 64}")
 
