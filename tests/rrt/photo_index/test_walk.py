@@ -50,7 +50,7 @@ def test_the_walk_of_a_new_user(tmp_path, browser, monkeypatch, capsys):
     two = save(tmp_path / "two.jpg", np.hstack([seen_again(1), seen_again(6)]), (1280, 480))
     build = "build", photos, "--index", index, "--num_workers", "1"
     run(monkeypatch, *build)
-    assert "9 photographs; 9 new" in capsys.readouterr().out
+    assert "9 photographs (9 new" in capsys.readouterr().out
 
     manifest = read_manifest(index)
     describer = open_describer(index, manifest.extraction)
