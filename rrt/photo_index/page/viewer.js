@@ -15,12 +15,16 @@ const VERDICTS = {
 // step(by): to a neighbour, or null where there is none.
 export function Viewer({shown, result, query, box, step, close, similar}) {
   const dialog = useRef(null), [entry, setEntry] = useState(null), [error, setError] = useState("");
-  const [lines, setLines] = useState(true), [place, showPlace] = useState(false);
+  const [lines, setLines] = useState(true), [place, showPlace] = useState(false), left = useRef(false);
+  const leave = () => { // once: a browser closes a dialog by itself when Esc is pressed again
+    if (!left.current) close();
+    left.current = true;
+  };
   useEffect(() => {
     const element = dialog.current, before = document.activeElement;
     element.showModal();
     element.focus(); // not its first button
-    return () => { element.close(); before?.focus?.(); };
+    return () => { left.current = true; element.close(); before?.focus?.(); };
   }, []);
   useEffect(() => {
     const control = new AbortController();
@@ -42,11 +46,12 @@ export function Viewer({shown, result, query, box, step, close, similar}) {
   };
   const why = result && query;
   return html`<dialog class="viewer" tabindex="-1" ref=${dialog} aria-labelledby="viewer-title" onKeyDown=${keyed}
-      onCancel=${(event) => { event.preventDefault(); close(); }} onClick=${(event) => { if (event.target === dialog.current) close(); }}>
+      onCancel=${(event) => { event.preventDefault(); leave(); }} onClose=${leave}
+      onClick=${(event) => { if (event.target === dialog.current) leave(); }}>
     <header><h2 id="viewer-title">${entry ? fileName(entry.name) : "Photograph"}</h2>
       <button type="button" class="plain" disabled=${!step(-1)} onClick=${step(-1)} aria-label="Previous" title="Previous (←)">‹</button>
       <button type="button" class="plain" disabled=${!step(1)} onClick=${step(1)} aria-label="Next" title="Next (→)">›</button>
-      <button type="button" class="plain" onClick=${close} aria-label="Close" title="Close (Esc)">✕</button></header>
+      <button type="button" class="plain" onClick=${leave} aria-label="Close" title="Close (Esc)">✕</button></header>
     ${error ? html`<p class="error" role="alert">${error}</p>` : entry && html`
       <${Pictures} key=${entry.id} entry=${entry} query=${why ? query : null} box=${box} lines=${lines} setLines=${setLines}/>
       <footer>

@@ -160,6 +160,17 @@ def test_a_result_opens_large_with_what_both_have_and_ways_on(page):
     assert found(browser) == names and "open=" not in fragment(browser)
 
 
+@pytest.mark.parametrize("how", ["close()", "dispatchEvent(new Event('cancel')), dialog.close()"])
+def test_a_browser_that_closes_what_is_large_by_itself_goes_back_one_step(page, how):
+    browser, _, _ = page
+    names = searched(page)
+    here = fragment(browser)
+    open_card(browser, names[0])
+    browser.execute_script(f"const dialog = document.querySelector('.viewer'); dialog.{how}")
+    wait(lambda: not browser.find_elements("css selector", ".viewer"))
+    assert found(browser) == names and fragment(browser) == here
+
+
 def test_keys_lead_through_the_photographs(page):
     browser, server, _ = page
     visit(browser, server)
