@@ -108,7 +108,7 @@ class Retriever:
             raise InputError("gallery: no images to search among")
         repeated = len(found) - len(np.unique(found))
         if repeated:
-            raise InputError(f"gallery: {repeated} images stand there more than once; name each once")
+            raise InputError(f"gallery: {repeated} images are named more than once; name each once")
         return found
 
     def _image(self, query):

@@ -22,11 +22,11 @@ def evaluate(
 
     ground_truth: {query: the names that are right}, measured as `all`; or {query: {"easy": names, "hard": names,
     "junk": names}}, each of which may be left out, measured as `easy`, `medium` and `hard` (Radenovic et al., CVPR
-    2018; docs/protocol.md 6). What is not listed is not found; what stands nowhere in the truth is wrong.
+    2018; docs/protocol.md 6). What is not listed is not found; what the truth does not name is wrong.
 
     Returns {protocol: {"map": mean average precision, "mp@K", "mr@K": means of precision and recall at K, "aps":
     {query: average precision}}}, fractions; queries without right images are left out. Raises InputError for a query
-    without a ranking and for names that stand twice.
+    without a ranking and for names given twice.
     """
     graded = {query: _graded(query, truth) for query, truth in ground_truth.items()}
     if not graded:
@@ -71,7 +71,7 @@ def _checked(where: str, names: Iterable[str]) -> list[str]:
     found = list(names)
     if len(set(found)) < len(found):
         twice = next(name for name in found if found.count(name) > 1)
-        raise InputError(f"{where}: '{twice}' stands there twice")
+        raise InputError(f"{where}: '{twice}' is named twice")
     return found
 
 

@@ -79,7 +79,7 @@ def score_pairs(
     ignored = [ignored_positions(entry, protocol) for entry in images.truth.gnd]
     if unknown:
         ignored = [np.concatenate(both) for both in zip(ignored, positive)]
-    # What makes no pair takes no place of one: what is ignored, and the query itself.
+    # What makes no pair does not count as one: what is ignored, and the query itself.
     most = None if None in depths else max(filter(None, depths)) + max(map(len, ignored)) + 1
     similarities, found = search(space.gallery, space.queries, most or len(gallery_index))
     lists = []
@@ -167,7 +167,7 @@ def folds_of(landmarks: np.ndarray, folds: int = 5) -> list[np.ndarray]:
     labels = np.unique(landmarks)
     if len(labels) < 2:
         raise InputError("calibration: all queries have one label, so that nothing is held out; give more landmarks")
-    # Shuffled, because lists stand in an order of their own.
+    # Shuffled, because lists have an order of their own.
     fold = np.random.default_rng(0).permutation(len(labels)) % min(folds, len(labels))
     return [labels[fold == each] for each in range(fold.max() + 1)]
 
@@ -177,7 +177,7 @@ def across(parts: list[ScoredPairs], kind: str) -> list[float]:
     of images, with other wrong answers and another share of right ones, costs."""
     found = []
     for number, part in enumerate(parts):
-        others = joined([each for place, each in enumerate(parts) if place != number])
+        others = joined([each for index, each in enumerate(parts) if index != number])
         found.append(round(expected_calibration_error(fit(others, kind)(part.scores), part.right), 4))
     return found
 

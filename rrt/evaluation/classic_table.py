@@ -48,7 +48,7 @@ def _run_ranks(path, truth, gallery):
         row = None if query in truth.names else _found(known, query, path)
         name = query if row is None else truth.names[row]
         if name in named:
-            raise InputError(f"{path}: a query stands there under two names; keep one of them")
+            raise InputError(f"{path}: a query is there under two names; keep one of them")
         rows = [(_found(images, document, path), document) for document in documents]
         named[name] = [document if row is None else gallery[row] for row, document in rows]
         if len(set(named[name])) < len(rows):

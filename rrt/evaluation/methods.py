@@ -40,7 +40,7 @@ def measure_method(
     """Rerank the ranking of the neighbours file.
 
     num_rerank: candidates that the method, or the last one of a chain, reorders; None = its own number. What a protocol
-    ignores stands behind the gallery before a pairwise method chooses its candidates, as the published program has it;
+    ignores is put behind the gallery before a pairwise method chooses its candidates, as the published program has it;
     methods that learn from the ranking see it as it is. ray_address: of a Ray cluster whose workers prepare and score
     (rrt.evaluation.on_ray). Raises InputError when the ranking lists too few images.
     """

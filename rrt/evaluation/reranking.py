@@ -94,7 +94,7 @@ def rerank(scored: ScoredShortlists, protocol: str, fusion: Fusion = PLAIN) -> n
 
 
 def evaluate_global(test: TestSet, ks=(1, 5, 10)) -> dict[str, ProtocolResult]:
-    """The figures of the ranking as it stands in the neighbours file."""
+    """The figures of the ranking of the neighbours file."""
     return evaluate(test.ranks, test.gnd, ks, len(test.gallery_index))
 
 

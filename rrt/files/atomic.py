@@ -32,7 +32,7 @@ _ABANDONED = 86_400
 def atomic_path(path):
     """Yield a temporary path beside `path`; when the block succeeds the file is flushed to disk and renamed to `path`.
 
-    When the block fails (or is interrupted) the temporary file is removed and whatever stood at `path` stays untouched.
+    When the block fails (or is interrupted) the temporary file is removed and whatever was at `path` stays untouched.
     A process that is killed leaves the temporary file behind, which no reader takes for the real file, and which the
     next process that writes into the folder removes. Missing parent folders are made. The suffix is kept because numpy
     and matplotlib choose a format by it. Raises InputError naming `path` when the disk is full.
@@ -182,7 +182,7 @@ def read_json(path: Path):
 
 
 def guard_settings(path: Path, settings: dict) -> None:
-    """Writes `settings` to `path`, or checks that what stands there is the same, so that a folder never mixes settings.
+    """Writes `settings` to `path`, or checks that what is there is the same, so that a folder never mixes settings.
 
     Raises InputError naming the first setting that differs.
     """

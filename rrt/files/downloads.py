@@ -1,6 +1,6 @@
 """The downloader of this project: files that are whole and checked, and continued where a connection was cut.
 
-HTTP is the library requests'; what it lacks, and stands here, is to continue a broken answer by Range.
+HTTP is the library requests'; what it lacks, continuing a broken answer by Range, is here.
 `rrt.files.archives` unpacks what was fetched.
 """
 

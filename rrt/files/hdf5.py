@@ -86,7 +86,7 @@ def why_unopened(path, error: BaseException) -> str | None:
 
 def find_item(file: Any, name: str) -> Any:
     """The group or dataset of a name, None where there is none; InputError where the name, or the numbers, lead into
-    another file, which would be read, waited for or shown in place of what was given."""
+    another file, which would be read, waited for or shown instead of what was given."""
     item = file
     for part in name.split("/"):
         link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None

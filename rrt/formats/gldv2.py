@@ -11,7 +11,7 @@ from rrt.errors import InputError
 from rrt.formats.lists import LARGEST_LABEL
 
 USAGES = ("Public", "Private")
-# Images of the largest landmark of train_clean.csv stand in one field; csv's own limit is 131,072 characters.
+# Images of the largest landmark of train_clean.csv are in one field; csv's own limit is 131,072 characters.
 _LONGEST_FIELD = 1 << 24
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -34,9 +34,7 @@ def read_train_csv(path, any_ids=False):
         landmark = _landmark(row["landmark_id"], where)
         for image in _ids(row["images"], where, any_ids) if "images" in row else [_id(row["id"], where, any_ids)]:
             if image in line_of:
-                raise InputError(
-                    f"{where}: '{image}' stands on line {line_of[image]} already; an image has one landmark"
-                )
+                raise InputError(f"{where}: '{image}' is on line {line_of[image]} already; an image has one landmark")
             line_of[image] = line
             ids.append(image)
             labels.append(landmark)

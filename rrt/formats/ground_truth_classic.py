@@ -19,7 +19,7 @@ def convert_classic(texts, image_dir, target, allow_missing=False):
     """Write the ground truth of Oxford5k's or Paris6k's text files -> (number of queries, {image: file that names it}
     of those not in the folder).
 
-    Queries stand in alphabetical order of their files. An image that a file names and the folder `image_dir` lacks is
+    Queries are in alphabetical order of their files. An image that a file names and the folder `image_dir` lacks is
     refused, or left out with allow_missing. Raises InputError naming the file.
     """
     files = sorted(path for path in _folder(image_dir).iterdir() if path.suffix.lower() in SUFFIXES)

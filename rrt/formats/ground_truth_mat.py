@@ -106,7 +106,7 @@ def _elements(data, order):
     position = 0
     while position < len(data):
         kind, size = struct.unpack_from(order + "II", data, position)
-        if kind >> 16:  # up to four bytes stand in the tag itself
+        if kind >> 16:  # up to four bytes are in the tag itself
             kind, size, start, end = kind & 0xFFFF, kind >> 16, position + 4, position + 8
         else:
             start = position + 8

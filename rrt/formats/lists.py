@@ -18,7 +18,7 @@ LARGEST_LABEL = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class ImageList:
-    """`names[i]` stands on line i + 1 of `path`; `labels` int64 [N]; `sizes` int32 [N, 2] = width, height in pixels."""
+    """`names[i]` is on line i + 1 of `path`; `labels` int64 [N]; `sizes` int32 [N, 2] = width, height in pixels."""
 
     path: Path
     names: list[str]
@@ -41,9 +41,7 @@ def read_image_list(path):
     for number, line in enumerate(lines, start=1):
         name, *fields = _parse_line(line, f"{path}:{number}")
         if name in line_of:
-            raise InputError(
-                f"{path}:{number}: '{name}' stands on line {line_of[name]} already; keep one line per image"
-            )
+            raise InputError(f"{path}:{number}: '{name}' is on line {line_of[name]} already; keep one line per image")
         line_of[name] = number
         names.append(name)
         numbers.append(fields)
@@ -68,7 +66,7 @@ def read_paths(path) -> list[str]:
 
 
 def unlistable(name: str) -> str | None:
-    """Why an image of this name cannot stand in a list; None when it can."""
+    """Why an image of this name cannot be in a list; None when it can."""
     if "\n" in name or "\r" in name:
         return "contains a line break"
     try:
@@ -90,7 +88,7 @@ def write_image_list(path, names, labels, sizes):
     ]
     seen = set()
     for name, line in zip(names, lines):
-        problem = "stands in the list twice" if name in seen else unlistable(name)
+        problem = "is in the list twice" if name in seen else unlistable(name)
         if problem:
             raise InputError(f"{path}: {name!r} {problem}; rename or leave out the image")
         seen.add(name)

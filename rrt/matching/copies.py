@@ -1,4 +1,4 @@
-"""Whether a picture is a changed copy of another, and what was changed.
+"""Whether an image is a changed copy of another, and what was changed.
 
 Both are looked at small. A transform from one to the other, by their sizes alone or by SIFT (Lowe, IJCV 2004; compared
 as RootSIFT, Arandjelovic and Zisserman, CVPR 2012), lays them over each other; then their pixels are compared in
@@ -42,8 +42,8 @@ _PLANE = np.linalg.qr(np.stack([np.ones(_BLOCK**2), _X.ravel(), _Y.ravel()], 1))
 
 
 class Look:
-    """A picture as it is compared. pixels: uint8 RGB [h, w, 3], upright, at most SIDE pixels a side; size: (width,
-    height) of the whole picture."""
+    """An image as it is compared. pixels: uint8 RGB [h, w, 3], upright, at most SIDE pixels a side; size: (width,
+    height) of the whole image."""
 
     def __init__(self, pixels: np.ndarray, size: tuple[int, int]):
         self.size = size
@@ -76,7 +76,7 @@ class Look:
 
 
 class Overlay(NamedTuple):
-    """The first picture laid over the second by ``transform`` [2, 3] (x, y in pixels of the small pictures). share: of
+    """The first image laid over the second by ``transform`` [2, 3] (x, y in pixels of the small images). share: of
     the blocks with details those that are alike; blocks: how many; exact: the part of them that is exact; first,
     second: parts of the two that the other covers; gain, shift: second = gain * first + shift in grey levels;
     first_rest, second_rest: grey levels between the darkest and the lightest of each where the other does not cover
@@ -101,7 +101,7 @@ class Overlay(NamedTuple):
 
 
 def compare(first: Look, second: Look) -> tuple[str, ...] | None:
-    """What was done to the first picture that gave the second, words from above; None where they are no copies."""
+    """What was done to the first image that gave the second, words from above; None where they are no copies."""
     for mirrored in (False, True):
         other = second.mirrored if mirrored else second
         found = [laid for laid in _overlays(first, other) if laid.is_copy]
@@ -185,7 +185,7 @@ def _blocks(image: np.ndarray) -> np.ndarray:
 def _changes(first: Look, second: Look, laid: Overlay) -> tuple[str, ...]:
     (a, b, _), (c, d, _) = laid.transform
     angle = abs(math.degrees(math.atan2(c - b, a + d)))
-    # In pixels of the whole pictures.
+    # In pixels of the whole images.
     zoom = math.sqrt(a * d - b * c) * second.size[0] / second.grey.shape[1] / first.size[0] * first.grey.shape[1]
     turned, cut, more = angle > 1, laid.first < 0.96, laid.second < 0.96
     changes = {

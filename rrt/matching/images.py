@@ -1,7 +1,7 @@
 """Two images matched by their local descriptors and verified by a plane transform, and the options of commands that
 do so.
 
-The geometry itself is rrt/matching/matches.py; here stands what the program for two images (docs/delg.md 7.1) adds to
+The geometry itself is rrt/matching/matches.py; here is what the program for two images (docs/delg.md 7.1) adds to
 it: which features count, which defaults hold, and how large a residual may be in an image of some size.
 """
 

@@ -19,7 +19,7 @@ class Checkpoint:
 
     state: the network's tensors by name, without any ``module.`` prefix; optim: optimizer state or None; settings: the
     plain dictionaries that made it ({} for published files): ``model``, ``scale_binning`` and more; progress and
-    training: what a resumed training needs ({} where there is nothing to resume), where it stood, and states of
+    training: what a resumed training needs ({} where there is nothing to resume), where it was, and states of
     generators and the like.
     """
 

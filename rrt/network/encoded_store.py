@@ -1,6 +1,6 @@
 """A gallery encoded once by ``LATE``: a descriptor store whose local descriptors are the network's vectors.
 
-An image's vectors stand in the place of its descriptors, by falling weight, and the weights in that of the attention;
+An image's vectors take the place of its descriptors, by falling weight, and the weights in that of the attention;
 everything else is as in the store it was made of. So it is written in parts and resumed, checked and mapped like any
 store, and tools/compress_store.py makes 128-bit codes of it. Its settings say of which network and which store it is.
 """

@@ -250,7 +250,7 @@ class RRT(nn.Module):
     def image_bank(self, global_: torch.Tensor, local: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
         """Tokens of n images with m local descriptors in all, [1 + n + m, d]: a zero row, the globals, the locals.
 
-        The zero row stands under CLS and SEP, which are pure segment embeddings (see
+        The zero row is for CLS and SEP, which are pure segment embeddings (see
         ``rrt.network.pairs.lay_out_pairs``).
         """
         tokens = [self.global_tokens(global_), self.local_tokens(local, scales)]

@@ -1,4 +1,4 @@
-"""The kinds of networks by name: the one place that decides which network some settings, or a checkpoint, mean."""
+"""The kinds of networks by name: what decides which network some settings, or a checkpoint, mean."""
 
 from rrt.errors import InputError, check_choice
 from rrt.network.checkpoint import Checkpoint, load_weights

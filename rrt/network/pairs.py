@@ -110,13 +110,13 @@ def read_images(
     their positions if asked for."""
     packed = read_descriptors(store, indices, max_local, ("keypoints",) if positions else ())
     scales, offsets = scale_index(packed.scales, binning), np.asarray(packed.offsets)
-    places = normalised_positions(packed.keypoints, offsets) if positions else no_positions()
-    return ImageBatch(read_globals(store, indices), packed.descriptors, scales, offsets, places)
+    where = normalised_positions(packed.keypoints, offsets) if positions else no_positions()
+    return ImageBatch(read_globals(store, indices), packed.descriptors, scales, offsets, where)
 
 
 def normalised_positions(keypoints: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Keypoints [m, 2] in pixels -> float32 [m, 2] around their image's mean in units of its spread (root mean square
-    distance from it): the same wherever in the picture and however large the object is. All in one place: 0."""
+    distance from it): the same wherever in the image and however large the object is. All at one point: 0."""
     counts = np.diff(offsets)
     owner, number, shares = np.repeat(np.arange(len(counts)), counts), len(counts), np.maximum(counts, 1)
     points = np.asarray(keypoints, np.float64)

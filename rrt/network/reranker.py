@@ -32,7 +32,7 @@ from rrt.store.memory import Image, as_store, checked_images
 class Reranked:
     """Candidates by falling logit, equal ones in the order given; all fields begin with the best.
 
-    images: the candidates; order int64 [n]: where each stood in the list given; logits float32 [n]; probabilities
+    images: the candidates; order int64 [n]: where each was in the list given; logits float32 [n]; probabilities
     float [n]: that both images show the same object, calibrated where ``Reranker.calibration`` is there.
     """
 

@@ -61,7 +61,7 @@ class Shortlist:
 class Ranked:
     """Candidates by falling score, equal ones in the order given; all fields begin with the best.
 
-    images: the candidates; order int64 [n]: where each stood in the list given; scores float [n].
+    images: the candidates; order int64 [n]: where each was in the list given; scores float [n].
     """
 
     images: list[Image]

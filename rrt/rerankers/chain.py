@@ -61,7 +61,7 @@ def reorder(
     space: SearchSpace, method: RerankMethod, shortlists: list[Shortlist], depth: int | None = None
 ) -> list[Shortlist]:
     """The shortlists with their first ``depth`` candidates (None: the method's own number, which may be all) by falling
-    score, equal ones as they stood, and the rest behind them."""
+    score, equal ones as they were, and the rest behind them."""
     depth = method.depth if depth is None else depth
     heads = [Shortlist(each.query, each.candidates[:depth], each.similarities[:depth]) for each in shortlists]
     lists = []

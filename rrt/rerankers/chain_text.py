@@ -3,9 +3,9 @@
     maxsim[num=400]+geometric[num=50,geometry=homography]
     rrt[local=50,num=400]+rrt[local=500,num=50]
 
-A value is a Python literal, or else the text that stands there; quotes keep commas, brackets and + in it. Two settings
-are those of the place in the chain: num, the candidates reordered there (else the method's own number), and local, the
-local descriptors of an image, whatever the method calls them (query_local=, gallery_local= where the sides differ).
+A value is a Python literal, or else the text itself; quotes keep commas, brackets and + in it. Two settings
+belong to the position in the chain: num, the candidates reordered there (else the method's own number), and local,
+the local descriptors of an image, whatever the method calls them (query_local=, gallery_local= where the sides differ).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _member(text: str) -> Member:
 
 
 def _split(text: str, separator: str, where: str) -> list[str]:
-    """The parts between separators that stand in no bracket and no quotes."""
+    """The parts between separators outside brackets and quotes."""
     parts, expected, quote = [""], [], ""
     for letter in text:
         if quote:

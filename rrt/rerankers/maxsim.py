@@ -101,7 +101,7 @@ def _rows(store, images, most):
 
 
 def _matched(first, rows, counts, symmetric):
-    """m of the descriptors ``first`` [q, D] with each image, whose ``rows`` [counts.sum(), D] stand end to end; no
+    """m of the descriptors ``first`` [q, D] with each image, whose ``rows`` [counts.sum(), D] are end to end; no
     count is 0."""
     starts = np.cumsum(counts) - counts
     cosines = rows @ first.T

@@ -23,8 +23,8 @@ _Local = Annotated[int, Field(ge=1)] | None
 
 @settings("rrt.")
 class MemberSettings:
-    """What the transformer may take of its place in a chain: local descriptors of a query and of a candidate, and its
-    fusion; None = as the transformer has it."""
+    """What the transformer may take of its position in a chain: local descriptors of a query and of a candidate, and
+    its fusion; None = as the transformer has it."""
 
     query_local: _Local = None
     gallery_local: _Local = None

@@ -159,7 +159,7 @@ class SelfSearch:
         """Neighbours of some rows from their candidates [n, m] by falling product; see _try()."""
         results = self._pass.result_error * np.abs(products)
         bounds = self._pass.bound(own, indices) + results
-        # Of what was not kept: no product is larger than the last one's.
+        # No product of what was not kept is larger than the last one's.
         others = products[:, -1] + results[:, -1] + self._pass.bound(own)
         queries = self.rows[own]
         lengths = np.array([np.linalg.norm(query.astype(np.float64)) for query in queries])
@@ -208,7 +208,7 @@ class SelfSearch:
         with np.errstate(invalid="ignore"):  # of -inf and -inf
             close = np.diff(values, axis=1) >= -2 * errors[:, None]
         none = np.zeros((len(queries), 1), bool)
-        # Only what stands next to an almost equal value needs all digits.
+        # Only what is next to an almost equal value needs all digits.
         unclear = np.hstack([close, none]) | np.hstack([none, close])
         for row in np.flatnonzero(unclear.any(axis=1)):
             values[row, unclear[row]] = _exact(queries[row], self.rows[indices[row, unclear[row]]])
@@ -248,5 +248,5 @@ class SelfSearch:
 
 
 def _exact(query, rows):
-    """Inner products in float64, of one row at a time: equal rows get equal values wherever they stand."""
+    """Inner products in float64, of one row at a time: equal rows get equal values wherever they are."""
     return np.vecdot(rows.astype(np.float64), query.astype(np.float64))

@@ -147,7 +147,7 @@ def save_neighbors(path, table, origin=None, search=None):
 
     origin: of rrt.search.table.describe_origin, None when it is not known; search: how the neighbours were found.
     """
-    # First, so that what stands beside a table never describes another one, whenever the program is killed.
+    # First, so that what is beside a table never describes another one, whenever the program is killed.
     origin_path(path).unlink(missing_ok=True)
     save_pickle(path, np.ascontiguousarray(table, dtype=np.int64))
     if origin is not None:

@@ -8,7 +8,7 @@ from rrt.store.store import Store
 from rrt.store.values import all_finite, as_float32
 
 _IMAGES_PER_BLOCK = 512
-# Of which all local descriptors are in memory, a thousand an image.
+# Images whose local descriptors are in memory at a time, a thousand an image.
 _SAMPLED_PER_BLOCK = 64
 
 

@@ -97,7 +97,7 @@ class StoreFile:
         return self.path.stat().st_size
 
     def names(self) -> list[str]:
-        """Paths of the images; InputError when one stands there twice."""
+        """Paths of the images; InputError when one is there twice."""
         with open_hdf5(self.path) as file:
             return read_names(self.path, file)
 

@@ -19,7 +19,7 @@ def export_delg(
     """Write the files of every image of a store to the folder `output` -> (files written, files that were there).
 
     local_suffix, global_suffix: an empty one writes no such files. max_local: local descriptors an image at most.
-    Raises InputError when two images would share a file, and for a file that stands there with other content, unless
+    Raises InputError when two images would share a file, and for a file that is there with other content, unless
     overwrite is set.
     """
     output = Path(output)
@@ -67,6 +67,6 @@ def _local_file(local):
 def _refuse_other_content(path, content):
     if path.read_bytes() != content:
         raise InputError(
-            f"{path}: stands there with other content; give another folder with output=..., or replace it with "
+            f"{path}: is there with other content; give another folder with output=..., or replace it with "
             "overwrite=True"
         )

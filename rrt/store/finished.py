@@ -1,4 +1,4 @@
-"""What stands at the path of a store before a run writes it: looked at, held, removed."""
+"""What is at the path of a store before a run writes it: looked at, held, removed."""
 
 import json
 from pathlib import Path

@@ -73,7 +73,7 @@ class StoreFolder:
         return sum(part.size for part in self._parts)
 
     def names(self) -> list[str]:
-        """Paths of the images; that none stands twice was seen when the index was made."""
+        """Paths of the images; that none is there twice was seen when the index was made."""
         names = []
         for number in range(len(self._parts)):
             with self._lock, damage_named(self.path / self._parts[number].file):
@@ -171,9 +171,9 @@ class PartedColumn:
         owners = np.searchsorted(self.bounds, numbers, side="right") - 1
         order = np.argsort(owners, kind="stable")
         heads = np.flatnonzero(np.diff(owners[order], prepend=-1))
-        for places in np.split(order, heads[1:]) if len(order) else []:
-            part = int(owners[places[0]])
-            out[places] = self._folder.rows(part, self._name, numbers[places] - self.bounds[part])
+        for rows in np.split(order, heads[1:]) if len(order) else []:
+            part = int(owners[rows[0]])
+            out[rows] = self._folder.rows(part, self._name, numbers[rows] - self.bounds[part])
         return out
 
 
@@ -242,7 +242,7 @@ def _survey(path, stamps) -> _Index:
 
 
 def _agreed(part, known: Header, found: Header) -> Header:
-    """What two parts of a store have in common. Raises InputError where their numbers cannot stand in one."""
+    """What two parts of a store have in common. Raises InputError where their numbers cannot be in one."""
     for what, dims in (("global", (known.global_dim, found.global_dim)), ("local", (known.local_dim, found.local_dim))):
         if all(dims) and dims[0] != dims[1]:
             raise InputError(

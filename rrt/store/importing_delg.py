@@ -122,8 +122,8 @@ def list_images(list_paths, features_dir, local_suffix, global_suffix):
                 below[folder] = set(_listing(features_dir / folder)) if folder else set()
             suffixes = [suffix for suffix in (global_suffix, local_suffix) if suffix]
             whole = all(f"{stem}{suffix}" in below[folder] for suffix in suffixes)
-            place = features_dir / folder if whole else features_dir
-            files = [suffix and place / f"{stem}{suffix}" for suffix in (global_suffix, local_suffix)]
+            inside = features_dir / folder if whole else features_dir
+            files = [suffix and inside / f"{stem}{suffix}" for suffix in (global_suffix, local_suffix)]
             image = ListedImage(name, f"line {line} of {path.name}", tuple(size), *files)
             known = listed.setdefault(name, image)
             if known.size != image.size:
@@ -131,7 +131,7 @@ def list_images(list_paths, features_dir, local_suffix, global_suffix):
                     f"{path}:{line}: '{name}' is {size[0]} x {size[1]} pixels here and {known.size[0]} x "
                     f"{known.size[1]} on {known.where}; a cropped query and the whole image need two stores"
                 )
-            owner = owners.setdefault(place / stem, image)
+            owner = owners.setdefault(inside / stem, image)
             if owner.name != name:
                 raise InputError(
                     f"{path}:{line}: '{name}' and '{owner.name}' ({owner.where}) would both be read from "

@@ -121,7 +121,7 @@ class _JoinedRows:
 
 
 def _scattered(columns, rows):
-    """One array in which columns[p][i] stands in row rows[p][i]."""
+    """One array in which columns[p][i] is in row rows[p][i]."""
     joined = np.empty((sum(map(len, rows)), *columns[0].shape[1:]), np.result_type(*columns))
     for column, indices in zip(columns, rows):
         joined[indices] = column

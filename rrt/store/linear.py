@@ -13,7 +13,7 @@ def l2_normalize(x: np.ndarray, least: float = 1e-12) -> np.ndarray:
 
 def uniformity(descriptors: np.ndarray) -> float:
     """The mean cosine of the local descriptors [n, D] of an image with one another: of photographs nearly 0, where
-    they are whitened, and near 1 where they all say the same, as on an empty picture. 0 without any."""
+    they are whitened, and near 1 where they all say the same, as on an empty image. 0 without any."""
     return float(np.square(l2_normalize(descriptors).mean(0)).sum()) if len(descriptors) else 0.0
 
 

@@ -30,7 +30,7 @@ class MemoryStore(Store):
 
     @classmethod
     def of(cls, images: Iterable[ImageRecord | StoredImage], local_dim=0) -> "MemoryStore":
-        """From ImageRecords and images of stores (``store[name]``), which are read; the same may stand there twice."""
+        """From ImageRecords and images of stores (``store[name]``), which are read; the same may be there twice."""
         store = cls.__new__(cls)
         store._fill(images, local_dim)
         return store

@@ -219,11 +219,11 @@ def read_names(path, file):
 
 
 def refuse_repeated_names(path, names):
-    """InputError naming the first name that stands twice."""
+    """InputError naming the first name that is given twice."""
     if len(set(names)) != len(names):
         seen = set()
         twice = next(name for name in names if name in seen or seen.add(name))
-        raise InputError(f"{path}: '{twice}' is named twice; every image has one place in a store")
+        raise InputError(f"{path}: '{twice}' is named twice; a store holds an image once")
 
 
 def canonical_settings(path, settings):

@@ -62,7 +62,7 @@ class Store:
     def __init__(self, path):
         self._open(path)
         if not self.path.is_dir():
-            _ = self.names  # read now, where a name that stands twice is found before the work starts
+            _ = self.names  # read now, where a name given twice is found before the work starts
 
     def _open(self, path):
         self.path = Path(path)
@@ -139,7 +139,7 @@ class Store:
             position = operator.index(key)
         except TypeError:
             if not np.iterable(key):
-                raise InputError(f"{self.path}: {key!r} is neither a name nor a place in the store") from None
+                raise InputError(f"{self.path}: {key!r} is neither a name nor an index of the store") from None
             return [self[each] for each in key]
         if not 0 <= position < len(self):
             raise self._no_such_image(position)

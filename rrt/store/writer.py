@@ -252,7 +252,7 @@ def _agreed(path, kind, known, found):
 def write_store(
     path, records, desc_name="", settings=None, local_dtype="float16", model_sha256="", max_local=None, compression=None
 ):
-    """Write a store in one go from ImageRecords, images of stores (`store[:3]`) and Skipped, replacing what stands at
+    """Write a store in one go from ImageRecords, images of stores (`store[:3]`) and Skipped, replacing what is at
     `path` -> path.
 
     The other arguments are those of PartWriter and its merge; the bytes are those that parts would give.

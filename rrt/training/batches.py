@@ -48,7 +48,7 @@ class PairBatch:
         return PairBatch(images, np.tile(anchors, others.shape[1]), others.T.ravel(), labels, joined * others.shape[1])
 
     def by_anchor(self) -> "PairBatch":
-        """The pairs of triplets, which stand positives first, as lists: an anchor's positive and its negatives."""
+        """The pairs of triplets, positives first, as lists: an anchor's positive and its negatives."""
         number = int(self.labels.sum())
         order = np.arange(len(self.labels)).reshape(-1, number).T.ravel()
         pairs = self.query[order], self.candidate[order], self.labels[order]

@@ -105,17 +105,17 @@ class TaughtLists:
         source = rng.choice(len(sizes), steps, p=sizes / sizes.sum())
         drawn: list[Lists] = [Lists(0, np.empty(0), np.empty(0))] * steps
         for own, lesson in enumerate(self.lessons):
-            places = np.flatnonzero(source == own)
-            wanted = len(places) * number
+            own_steps = np.flatnonzero(source == own)
+            wanted = len(own_steps) * number
             rounds = [rng.permutation(sizes[own]) for _ in range(-(-wanted // sizes[own]))]
             queries = np.concatenate([np.empty(0, np.int64), *rounds])[:wanted]
             columns = self._columns(lesson.pool, queries, rng)
             candidates = np.take_along_axis(lesson.pool.candidates[queries], columns, axis=1)
             rows = np.concatenate([lesson.pool.queries[queries, None], candidates], axis=1).astype(np.int64)
             targets = np.take_along_axis(lesson.targets[queries], columns, axis=1)
-            for i, place in enumerate(places):
+            for i, step in enumerate(own_steps):
                 part = slice(i * number, (i + 1) * number)
-                drawn[place] = Lists(own, rows[part], targets[part])
+                drawn[step] = Lists(own, rows[part], targets[part])
         return drawn
 
     def _columns(self, pool, queries, rng):

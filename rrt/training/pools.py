@@ -72,9 +72,9 @@ def _siblings(owner, queries):
     order = np.argsort(owner, kind="stable")
     starts = np.searchsorted(owner[order], owner[queries])
     counts = np.searchsorted(owner[order], owner[queries], side="right") - starts
-    places = np.arange(counts.max(initial=1))
-    found = order[np.minimum(starts[:, None] + places, len(owner) - 1)]
-    found = np.where((places < counts[:, None]) & (found != queries[:, None]), found, -1)
+    columns = np.arange(counts.max(initial=1))
+    found = order[np.minimum(starts[:, None] + columns, len(owner) - 1)]
+    found = np.where((columns < counts[:, None]) & (found != queries[:, None]), found, -1)
     # The query itself leaves a gap.
     return np.take_along_axis(found, np.argsort(found < 0, axis=1, kind="stable"), axis=1)[:, :-1]
 

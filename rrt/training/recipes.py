@@ -40,7 +40,7 @@ class Recipe:
         return any(FOLD in word for word in (*self.settings, *self.evaluation))
 
     def of_fold(self, fold: int | None) -> "Recipe":
-        """With the number of a fold where its settings have a place for it."""
+        """With the number of a fold where its settings name one."""
         if fold is None:
             return self
         settings, evaluation = (
@@ -75,7 +75,7 @@ def read_recipes(path) -> list[Recipe]:
             found[name] = []
             for word in settings.split():
                 if word.startswith("@") and word[1:] not in found.keys() - {name}:
-                    raise InputError(f"{path}:{number}: {word}: no recipe of that name stands above")
+                    raise InputError(f"{path}:{number}: {word}: no recipe of that name above")
                 found[name] += found[word[1:]] if word.startswith("@") else [word]
     if not found:
         raise InputError(f"{path}: no recipe in it; expected lines 'name: settings of experiment.py'")

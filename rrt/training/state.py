@@ -1,4 +1,4 @@
-"""The state of a training run: where it stands, and everything it needs to go on as if nothing had happened."""
+"""The state of a training run: where it is, and everything it needs to go on as if nothing had happened."""
 
 import json
 import random
@@ -19,7 +19,7 @@ from rrt.training.settings import TrainSettings
 
 @dataclass
 class Progress:
-    """Where a run stands. epoch: the last stage finished (-1 = the teacher's, 0 = the planted steps), one below the
+    """Where a run is. epoch: the last stage finished (-1 = the teacher's, 0 = the planted steps), one below the
     first at the beginning; step: optimiser steps taken; stage: how far
     the stage after ``epoch`` is, ``{}`` at its beginning: ``steps`` and the sums of ``rrt.training.log.Meter``;
     history: a dict per stage; curve: rows (step, loss, accuracy, learning rate), one every ``log_every`` steps."""
@@ -62,7 +62,7 @@ def set_random_states(states: dict) -> None:
 
 
 def restore(checkpoint: Checkpoint, recorded: dict, model, averaged, optimizer, scaler) -> Progress:
-    """Put the state of a checkpoint into these and return where the run stood. averaged: the average of the weights, or
+    """Put the state of a checkpoint into these and return where the run was. averaged: the average of the weights, or
     None. InputError when the run was another one, or the checkpoint holds no state."""
     if checkpoint.progress == {} or checkpoint.optim is None:
         raise InputError(
@@ -104,7 +104,7 @@ def _damage_told(path):
     except Exception as error:
         said = f"there is no {error}" if isinstance(error, KeyError) else first_line(error)
         raise InputError(
-            f"{path}: its state of the training is damaged ({said}); go on from another checkpoint, or start anew with "
+            f"{path}: its state of the training is damaged ({said}); resume another checkpoint, or start anew with "
             f"its weights (weights={path})"
         ) from None
 
@@ -132,7 +132,7 @@ def _load_momenta(optimizer, saved, step):
         raise ValueError(f"momenta of {len(optimizer.state)} of {count} parameters")
     for parameter, state in optimizer.state.items():
         if set(state) != wanted:
-            raise ValueError(f"momenta {', '.join(state)} in place of {', '.join(sorted(wanted))}")
+            raise ValueError(f"momenta {', '.join(state)} instead of {', '.join(sorted(wanted))}")
         for name, value in state.items():
             if value.shape != (() if name == "step" else parameter.shape):
                 raise ValueError(f"{name} of {list(value.shape)} for a parameter of {list(parameter.shape)}")

@@ -151,7 +151,7 @@ def list_losses(
     logits: torch.Tensor, targets: torch.Tensor, settings: DistilSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Losses [n] of a teacher's lists, logits and targets [n, K] (rrt/training/distillation.py), and of each list the
-    share [n] of its pairs of candidates that stand in the teacher's order."""
+    share [n] of its pairs of candidates that are in the teacher's order."""
     losses = settings.regression * F.smooth_l1_loss(logits, targets, reduction="none").mean(1)
     if settings.divergence:
         wanted, given = (F.log_softmax(scores / settings.temperature, dim=1) for scores in (targets, logits))

@@ -140,7 +140,7 @@ def score_pool(space: SearchSpace, pool: Pool, method: RerankMethod | None, rows
     the better, NaN where there is none. A count of inliers becomes its logarithm, and so does a rank in a chain: the
     first ones are what matters."""
     found = np.full(pool.candidates[rows].shape, np.nan, np.float32)
-    lists, places = [], []
+    lists, listings = [], []
     for query, candidates, nearest in zip(pool.queries[rows], pool.candidates[rows], pool.nearest[rows]):
         listed = candidates[candidates >= 0]
         if method is not None and not method.pairwise:
@@ -152,9 +152,9 @@ def score_pool(space: SearchSpace, pool: Pool, method: RerankMethod | None, rows
         similarities = np.array(others) @ own
         order = np.argsort(-similarities, kind="stable")
         lists.append(Shortlist(int(query), listed[order], similarities[order]))
-        places.append((candidates, listed, order))
+        listings.append((candidates, listed, order))
     scores = [each.similarities for each in lists] if method is None else method.scores(space, lists)
-    for row, given, (candidates, listed, order) in zip(found, scores, places):
+    for row, given, (candidates, listed, order) in zip(found, scores, listings):
         by_image = np.empty(len(order), np.float32)
         by_image[order] = given
         there = candidates >= 0

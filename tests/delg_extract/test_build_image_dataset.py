@@ -360,7 +360,7 @@ def test_wrong_input_is_named_in_one_line(own_set, monkeypatch, capsys):
     fails(text="id,landmark_id\na,1\nb\n", part="own.csv:3: 1 fields")
     fails(text="id,landmark_id\na,1\nb,x\n", part="own.csv:3: 'x' is no landmark's number")
     fails(text="id,landmark_id\na,1\nb/c,2\n", part="own.csv:3: 'b/c' is no image's id")
-    fails(text="id,landmark_id\na,1\na,1\n", part="own.csv:3: 'a' stands on line 2 already")
+    fails(text="id,landmark_id\na,1\na,1\n", part="own.csv:3: 'a' is on line 2 already")
     assert not (own_set / "out").exists()
 
 

@@ -125,4 +125,4 @@ def campaign():
     parser.add_argument("--minutes", type=float, help="for all kills together (default: as long as it takes)")
     minutes = parser.parse_args().minutes or 1e9
     os.environ[_SECONDS] = str(60 * minutes / _RUNS)
-    return pytest.main(["-rP", "-q", *map(str, sorted(ROOT.glob("tests/rrt/*/test_kills.py")))])
+    return pytest.main(["-rP", "-q", "--timeout=0", *map(str, sorted(ROOT.glob("tests/rrt/*/test_kills.py")))])

@@ -133,7 +133,7 @@ def test_a_path_opens_the_store(store):
         (0, {"k": 0}, "k=0"),
         (0, {"k": 2.5}, "k=2.5"),
         (0, {"num_rerank": -1}, "num_rerank=-1"),
-        (None, {}, "None is neither a name nor a place"),
+        (None, {}, "None is neither a name nor an index"),
         (make_records(["wide.jpg"], global_dim=13, local_dim=16)[0], {}, "'wide.jpg': its global descriptor has 13"),
         (
             replace(make_records(["nan.jpg"], **SIZES)[0], global_=np.full(12, np.nan)),
@@ -157,7 +157,7 @@ def test_parts_that_do_not_fit_together_are_refused_at_once(store, reranker, tmp
         Retriever(store, whitening="missing.npz")
     with pytest.raises(InputError, match="missing.h5"):
         Retriever("missing.h5")
-    for gallery, what in ((["x.jpg"], "for 'x.jpg'"), ([], "no images"), ([3, "img_003"], "1 images stand there")):
+    for gallery, what in ((["x.jpg"], "for 'x.jpg'"), ([], "no images"), ([3, "img_003"], "1 images are named")):
         with pytest.raises(InputError, match=what):
             Retriever(store, gallery=gallery)
     with pytest.raises(InputError, match="give one"):

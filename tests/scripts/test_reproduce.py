@@ -1,4 +1,4 @@
-"""A published row in one command: fetched from a mirror on this machine, with small stand-ins, and gone on with."""
+"""A published row in one command: fetched from a mirror on this machine, with small stand-ins, and resumed."""
 
 import io
 import os

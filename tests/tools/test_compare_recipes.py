@@ -185,7 +185,7 @@ def test_a_recipe_may_take_the_settings_of_one_above(tmp_path):
     assert {recipe.evaluation for recipe in read_recipes(tmp_path / "recipes.txt")} == {("model.RRT",)}
     for text in ("a: @b\nb: x=1", "a: @a"):
         (tmp_path / "recipes.txt").write_text(text)
-        with pytest.raises(InputError, match="recipes.txt:1: @[ab]: no recipe of that name stands above"):
+        with pytest.raises(InputError, match="recipes.txt:1: @[ab]: no recipe of that name above"):
             read_recipes(tmp_path / "recipes.txt")
 
 

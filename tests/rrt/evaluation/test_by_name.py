@@ -48,8 +48,8 @@ def test_what_a_retriever_finds_is_measured(tmp_path):
     "rankings, truth, said",
     [
         ({}, {"q": ["a"]}, "none for the query 'q'"),
-        ({"q": ["a", "a"]}, {"q": ["a"]}, "ranking of 'q': 'a' stands there twice"),
-        ({"q": ["a"]}, {"q": {"easy": ["a"], "hard": ["a"]}}, "ground truth of 'q': 'a' stands there twice"),
+        ({"q": ["a", "a"]}, {"q": ["a"]}, "ranking of 'q': 'a' is named twice"),
+        ({"q": ["a"]}, {"q": {"easy": ["a"], "hard": ["a"]}}, "ground truth of 'q': 'a' is named twice"),
         ({"q": ["a"]}, {"q": {"good": ["a"]}}, "'good' is no grade; known: easy, hard, junk"),
         ({"q": ["a"]}, {"q": "a"}, "'a' is one name; give a list"),
         ({"q": "a"}, {"q": ["a"]}, "'a' is one name; give a list"),

@@ -34,7 +34,7 @@ def state(path):
     return repr((images, sorted(file.name for file in path.parent.iterdir())))
 
 
-def test_an_extraction_by_two_processes_one_of_which_is_killed_is_gone_on_with(tmp_path, monkeypatch):
+def test_an_extraction_by_two_processes_one_of_which_is_killed_is_resumed(tmp_path, monkeypatch):
     fork_workers(monkeypatch)
     for number, name in enumerate(NAMES[:4]):  # the last is missing
         Image.fromarray(np.full((12, 12, 3), number, np.uint8)).save(tmp_path / name)

@@ -56,7 +56,7 @@ def test_recognition_queries_may_show_no_landmark(tmp_path):
         (read_train_csv, "", ": has the columns ''; expected landmark_id,images or landmark_id,id"),
         (read_train_csv, "id,url\n", "has the columns 'id,url'"),
         (read_train_csv, "landmark_id,images\n", ": no images in it"),
-        (read_train_csv, f"landmark_id,images\n5,{A}\n6,{B} {A}\n", f":3: '{A}' stands on line 2 already"),
+        (read_train_csv, f"landmark_id,images\n5,{A}\n6,{B} {A}\n", f":3: '{A}' is on line 2 already"),
         (read_train_csv, "landmark_id,images\n5,../../etc/passwd\n", ":2: '../../etc/passwd' is no image's id"),
         (read_train_csv, f"landmark_id,images\n5.5,{A}\n", ":2: '5.5' is no landmark's number"),
         (read_train_csv, f"landmark_id,images\n{'9' * 30},{A}\n", "is no landmark's number"),

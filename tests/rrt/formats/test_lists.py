@@ -59,7 +59,7 @@ def test_lists_of_other_editors_read_the_same(tmp_path, text):
         ("a.jpg," + "9" * 5000 + ",2,3\n", "test_gallery.txt:1: ", "not an integer"),
         (",1,2,3\n", "test_gallery.txt:1: ", "no file name"),
         ("a\0.jpg,1,2,3\n", "test_gallery.txt:1: ", "no file name"),
-        ("a.jpg,1,2,3\nb.jpg,1,2,3\na.jpg,1,2,3\n", "test_gallery.txt:3: ", "'a.jpg' stands on line 1"),
+        ("a.jpg,1,2,3\nb.jpg,1,2,3\na.jpg,1,2,3\n", "test_gallery.txt:3: ", "'a.jpg' is on line 1"),
         (b"a\xff.jpg,1,2,3\n", "test_gallery.txt: ", "UTF-8"),
     ],
 )

@@ -68,7 +68,7 @@ def state(folder):
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_build_killed_at_any_file_operation_is_gone_on_with(tmp_path, name):
+def test_a_build_killed_at_any_file_operation_is_resumed(tmp_path, name):
     before, event, killed = SCENARIOS[name]
     for i in range(4):
         draw(tmp_path / "photos" / f"p{i}.jpg", i)

@@ -32,7 +32,7 @@ def state(folder):
     return json.dumps(digests)
 
 
-def test_an_extraction_killed_at_any_file_operation_is_gone_on_with(tmp_path):
+def test_an_extraction_killed_at_any_file_operation_is_resumed(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     kill_everywhere(folder, lambda: extract(folder / "delg_x.h5", {"a": 1}), lambda: state(folder), every(6))

@@ -55,7 +55,7 @@ def settings(request):
     return SETTINGS[request.param]
 
 
-def test_the_undamaged_state_is_gone_on_with(settings):
+def test_the_undamaged_state_is_resumed(settings):
     content = copy.deepcopy(Run(settings).content())
     assert asdict(Run(settings).restore(content)) == content["progress"]
 
@@ -114,7 +114,7 @@ HARMLESS = {"param_groups", "history", "curve", "best_epoch", "best_score", "sca
 @pytest.mark.filterwarnings("ignore:Using a non-tuple")
 @pytest.mark.parametrize("change", [removed, words, none, nested, no_number, other_shape], ids=lambda f: f.__name__)
 def test_damage_of_every_kind_is_one_line_or_harmless(settings, change):
-    """Everything that is kept, in turn: a run that is gone on with nevertheless makes its next step."""
+    """Everything that is kept, in turn: a run that is resumed nevertheless makes its next step."""
     run = Run(settings)
     content = copy.deepcopy(run.content())
     for path in leaves(content):

@@ -1,4 +1,4 @@
-"""A training that is killed at any file operation ends, gone on with, as one that was not."""
+"""A training that is killed at any file operation ends, resumed, as one that was not."""
 
 import hashlib
 import io
@@ -34,7 +34,7 @@ def state(folder):
     return json.dumps([found, files_below(folder)])
 
 
-def test_a_training_killed_at_any_file_operation_is_gone_on_with(world, tmp_path):
+def test_a_training_killed_at_any_file_operation_is_resumed(world, tmp_path):
     folder = tmp_path / "log"
     folder.mkdir()
     settings = {"resume": "auto", "select_on": "last", "save_every": 2, "epochs": 2, "steps_per_epoch": 3}
