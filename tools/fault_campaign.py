@@ -4,6 +4,6 @@ import sys
 
 if __name__ == "__main__":
     sys.path[:0] = [".", "tests/helpers"]
-    from faults import campaign
+    from faults import campaign  # pyright: ignore[reportMissingImports]
 
     sys.exit(campaign())
