@@ -14,6 +14,7 @@ from rrt.photo_index.query import PhotoIndex
 
 LARGEST_PAGE = 100  # groups
 _NICE = 10  # searches of the page go first
+_ENDS_WITHIN = 10.0  # seconds
 
 
 class _Outdated(Exception):
@@ -27,6 +28,7 @@ class Duplicates:
         self._index = index
         self._lock = threading.Lock()
         self._searched: PhotoIndex | None = None  # by the last search that was begun
+        self._thread: threading.Thread | None = None
         self._found: list[Group] | None = None
         self._compared, self._pairs, self._error = 0, 0, ""
 
@@ -39,7 +41,8 @@ class Duplicates:
             if self._searched is not index:
                 self._searched, self._found = index, None
                 self._compared, self._pairs, self._error = 0, 0, ""
-                threading.Thread(target=self._search, args=(index,), daemon=True).start()
+                self._thread = threading.Thread(target=self._search, args=(index,), daemon=True)
+                self._thread.start()
             found = self._found or []
             state = {
                 "done": self._found is not None,
@@ -54,6 +57,13 @@ class Duplicates:
             "spare": sum(group.spare for group in found),
             "groups": [plain(index, group) for group in groups],
         }
+
+    def close(self) -> None:
+        """Ends the search at work: a thread within OpenCV would crash a process that ends."""
+        with self._lock:
+            self._searched, thread = None, self._thread
+        if thread:
+            thread.join(_ENDS_WITHIN)
 
     def _search(self, index: PhotoIndex) -> None:
         def tell(compared: int, pairs: int) -> None:

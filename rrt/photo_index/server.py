@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 import uvicorn
@@ -199,7 +199,7 @@ def serve_index(args) -> None:
             print("note: whoever has this address may look; what is looked at travels unencrypted", flush=True)
         if ranker.note:
             print(f"note: {ranker.note}", flush=True)
-        with _followed(index) if args.watch else nullcontext():
+        with closing(server.service.duplicates), _followed(index) if args.watch else nullcontext():
             server.run()
     except KeyboardInterrupt:
         print()

@@ -1,6 +1,7 @@
 """Groups of near-duplicates in an index: what belongs together, what is kept, how it is told."""
 
 import json
+import threading
 import time
 
 import cv2
@@ -13,7 +14,7 @@ from PIL import Image
 from rrt.commands import search
 from rrt.files.atomic import sha256_of_file
 from rrt.matching.copies import METHOD
-from rrt.photo_index import duplicates
+from rrt.photo_index import duplicates, duplicates_view
 from rrt.photo_index.duplicates import KEPT, SAME_FILE, candidates, find_groups
 from rrt.photo_index.duplicates_report import as_html, as_json, as_text
 from rrt.photo_index.python import PhotoIndex
@@ -167,3 +168,23 @@ def test_an_update_has_the_groups_searched_for_again(tmp_path, monkeypatch):
         Image.fromarray(detailed(ord("a"))).save(tmp_path / "photos/c.jpg", quality=50)
         build(tmp_path / "index", tmp_path / "photos")
         assert groups(server) == [{"a.png", "c.jpg"}]
+
+
+def test_a_search_for_copies_ends_with_the_server(folder, monkeypatch):
+    began, told = threading.Event(), []
+
+    def endless(index, tell):
+        while True:
+            tell(0, 1)
+            began.set()
+            told.append(time.monotonic())
+
+    monkeypatch.setattr(duplicates_view, "find_groups", endless)
+    index = PhotoIndex(folder / "index")
+    copies = duplicates_view.Duplicates(lambda: index)
+    copies.page(0, 1)
+    assert began.wait(20)
+    copies.close()
+    count = len(told)
+    time.sleep(0.05)
+    assert len(told) == count and not any(thread.name.endswith("(_search)") for thread in threading.enumerate())
