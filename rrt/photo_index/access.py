@@ -10,10 +10,10 @@ import ipaddress
 import re
 import secrets
 import socket
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -85,19 +85,17 @@ class TokenGuard:
         app: ASGIApp = self.app
         if scope["method"] in ("GET", "HEAD") and shown:
             app = self._welcome() if self._knows(shown) else _refused(headers)
-        elif not self._has_cookie(headers) and not (scheme.lower() == "bearer" and self._knows(bearer.strip())):
+        elif not self._has_cookie(scope) and not (scheme.lower() == "bearer" and self._knows(bearer.strip())):
             app = _refused(headers)
         await app(scope, receive, send)
 
     def _knows(self, token: str) -> bool:
         return hmac.compare_digest(hashlib.sha256(token.encode("utf-8", "replace")).digest(), self._token)
 
-    def _has_cookie(self, headers: Headers) -> bool:
-        try:
-            found = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
-        except CookieError:
-            return False
-        return bool(found) and hmac.compare_digest(found.value.encode(), self._value.encode())
+    def _has_cookie(self, scope: Scope) -> bool:
+        # Beside it may stand whatever other programs of this host have set.
+        found = HTTPConnection(scope).cookies.get(self._cookie, "")
+        return hmac.compare_digest(found.encode("utf-8", "replace"), self._value.encode())
 
     def _welcome(self) -> Response:
         # Not a redirection: a browser that came by a link from elsewhere would not send the cookie with it.

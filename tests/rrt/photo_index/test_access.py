@@ -59,7 +59,7 @@ def test_nothing_is_told_without_the_token_but_how_to_show_it(server, index):
 
 
 def test_the_address_with_the_token_gives_a_cookie_that_opens_the_page(server, index):
-    shown = {"Cookie": f"other=1; {cookie_of(server)}"}
+    shown = {"Cookie": f'other; an odd name=1; x="; {cookie_of(server)}'}
     assert b"secret_name" in request(server, "GET", "/photographs", **shown)[2]
     assert request(server, "POST", "/search", image(index), **shown)[0] == 200
     assert request(server, "GET", "/photographs", Authorization=f"bearer {TOKEN}")[0] == 200

@@ -11,6 +11,7 @@ from photo_folders import build, draw, use_fakes
 from photo_server import request, serving
 from watchdog import events
 
+from rrt.commands import search
 from rrt.errors import InputError
 from rrt.photo_index import watch as module
 from rrt.photo_index.manifest import PENDING
@@ -144,6 +145,17 @@ def test_what_is_read_hidden_or_of_the_index_itself_is_no_change(tmp_path, event
             setattr(event, name, str(tmp_path / getattr(event, name)))
     watch._take(event)
     assert watch._changed.is_set() == counts
+
+
+def test_a_build_that_is_interrupted_says_that_it_can_go_on(photos, tmp_path, monkeypatch, capsys):
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rrt.photo_index.update.update", interrupted)
+    monkeypatch.setattr("sys.argv", ["search.py", "build", str(photos), "--index", str(tmp_path / "index")])
+    with pytest.raises(KeyboardInterrupt):
+        search.main()
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 def test_how_far_a_build_is_is_known_to_the_page(photos, tmp_path):
