@@ -101,8 +101,10 @@ def test_an_answer_that_takes_too_long_is_given_up_and_a_search_that_waits_for_i
     with serving(index, FakeDescriber(wait), ServerSettings(port=0, deadline=0.4)) as server:
         answers = []
         threads = [
-            threading.Thread(target=lambda: answers.append(request(server, "POST", "/search", image(index))))
-            for _ in range(2)
+            threading.Thread(
+                target=lambda more=more: answers.append(request(server, "POST", "/search", image(index) + more))
+            )
+            for more in (b"", b"another")
         ]
         began = time.monotonic()
         for thread in threads:
