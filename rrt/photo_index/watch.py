@@ -22,6 +22,7 @@ from rrt.photo_index.update import BuildSettings, update
 from rrt.progress import warn
 
 QUIET, LONGEST = 2.0, 60.0  # seconds without a change before an update, and from the first change to it at most
+_ENDS_WITHIN = 10.0  # seconds for an update at work when all ends
 AGAIN, ANYWAY = 30.0, 900.0  # seconds to the next try after an error, and to a look without any change
 _CHANGES = ("created", "deleted", "modified", "moved", "closed")  # files that are only read tell of that, too
 
@@ -135,7 +136,8 @@ def following(watch: Watch) -> None:
 @contextmanager
 def followed(watch: Watch) -> Iterator[None]:
     """Follows beside what the block does."""
-    threading.Thread(target=watch.run, daemon=True).start()
+    thread = threading.Thread(target=watch.run, daemon=True)
+    thread.start()
     try:
         yield
     finally:
@@ -143,3 +145,4 @@ def followed(watch: Watch) -> Iterator[None]:
         # Nobody waits for photographs that are being described; their parts are kept.
         for child in multiprocessing.active_children():
             child.terminate()
+        thread.join(_ENDS_WITHIN)  # libraries at work in a thread would crash a process that ends
