@@ -340,6 +340,7 @@ def test_an_update_of_the_index_appears_without_reloading(page, monkeypatch):
     use_fakes(monkeypatch)
     draw(folder / "photos" / "a new one.png", 77)
     build(folder / "index", folder / "photos")
+    browser.execute_script("dispatchEvent(new Event('focus'))")  # not to wait for its next look
     wait(lambda: "a new one.png" in cards(browser))
     (folder / "photos" / "a new one.png").unlink()
     build(folder / "index", folder / "photos")
