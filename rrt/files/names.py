@@ -11,7 +11,12 @@ from pathlib import Path
 from rrt.errors import InputError
 
 # Folders of small copies, deleted files and resource forks, made by NAS systems, waste bins and archives.
-SYSTEM_FOLDERS = frozenset(("@eadir", "#recycle", "$recycle.bin", "__macosx"))
+SYSTEM_FOLDERS = frozenset(
+    (
+        *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp"),
+        *("$recycle.bin", "system volume information", "lost+found", "__macosx"),
+    )
+)
 
 
 def shown(name: str) -> str:

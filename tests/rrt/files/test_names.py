@@ -48,6 +48,8 @@ def test_names_are_shown_on_one_line():
 
 def test_what_systems_leave_is_no_photograph():
     assert all(map(is_left_out, ("._x.jpg", ".trash", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", ".hidden")))
+    assert all(map(is_left_out, ("#snapshot", "@Recycle", "System Volume Information", "lost+found")))
+    assert not any(map(is_left_out, ("recycle", "snapshot.jpg", "lost", "@home", "#1.jpg")))
     assert not any(map(is_left_out, ("x.jpg", "recycle", "#1.jpg", "@home", "macosx")))
 
 
