@@ -91,6 +91,7 @@ def test_points_are_kept_as_they_are_made_and_a_stopped_run_goes_on(tmp_path, mo
     shown = capsys.readouterr().out
     for part in ("IVF-PQ, 1,000,000,000 by the laws", "core hours", "recall 1000", "a point left out: memory"):
         assert part in shown
+    assert all(0 < p["memory"] < p.get("peak memory", 1e9) for p in kept)
     assert all(0 <= p["recall"] <= p["recall 1000"] + 0.1 for p in kept if "recall" in p)
     monkeypatch.setattr(cost, "measure_point", lambda *_: pytest.fail("measured again"))
     benchmark.main()

@@ -15,7 +15,7 @@ from rrt.errors import InputError, check_count
 from rrt.files.atomic import read_json, write_json
 from rrt.search.exact import search
 from tools.benchmarks.common import PeakMemory, Row, clustered_rows, format_figures
-from tools.benchmarks.scale import _in_new_process, build, recall, search_again
+from tools.benchmarks.scale import _in_new_process, _size, build, recall, search_again
 
 HELP = "memory, build, query and recall of IVF-PQ and HNSW at several sizes, and laws that say them for 100 M and 1 B"
 AGAIN = (100, 1000)
@@ -129,13 +129,14 @@ def factory_of(kind, count, width) -> tuple[str, str]:
     kept = max(4, width // 4)
     if kind == "HNSW":
         return f"PCA{kept},HNSW16_SQ8", "efSearch=64"
-    return f"PCA{kept},IVF{2 ** round(np.log2(4 * count**0.5))},PQ{kept // 2}np", "nprobe=32"
+    return f"PCA{kept},IVF{2 ** round(np.log2(4 * count**0.5))},PQ{kept // 2}np", "nprobe=128"
 
 
 def measure_point(path, queries, size, kind) -> dict:
     """The figures of an index over the first ``size`` rows of a file; seconds are those of processors, of all threads
     together, which other work on the machine disturbs least. Recall: of the exact FOUND neighbours, after the
-    similarities of the first candidates were computed again from the file."""
+    similarities of the first candidates were computed again from the file. memory, peak memory: MB of the finished
+    index, of exact search what it holds, and of this process while the index was built and searched."""
     table = np.load(path, mmap_mode="r")[:size]
     point = {"index": kind, "images": size}
     began = time.process_time()
@@ -156,7 +157,8 @@ def measure_point(path, queries, size, kind) -> dict:
             found = search_again(table, queries, index.search(queries, again)[1], FOUND)
             point[f"query {again}"] = 1e3 * (time.process_time() - began) / len(queries)
             point[f"recall {again}"] = recall(found, exact, FOUND)
-    return point | {"memory": memory.total, "factory": factory}
+    # While it is built the sample that it is trained on counts, too, whatever the size.
+    return point | {"memory": _size(index) / 1e6, "peak memory": memory.total, "factory": factory}
 
 
 def fit(sizes, values, terms) -> Callable[[float], float]:
@@ -218,7 +220,12 @@ def _rows(args, kind, points):
 
 
 def _figures(way, figures, args):
-    units = {"memory": (1e-3, "GB"), "build": (1 / 3600, "core hours"), "query": (1, "ms of a core")}
+    units = {
+        "memory": (1e-3, "GB"),
+        "peak": (1e-3, "GB"),
+        "build": (1 / 3600, "core hours"),
+        "query": (1, "ms of a core"),
+    }
     rows = []
     for figure, value in figures.items():
         if not isinstance(value, float):
