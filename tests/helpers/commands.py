@@ -1,17 +1,22 @@
 """Running the project's commands as a user does, for tests."""
 
+import io
 import os
 import pty
+import select
+import signal
+import socket
 import subprocess
 import sys
 import termios
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import warm_python as warm
 from filelock import FileLock
 from places import ROOT
 
@@ -20,13 +25,14 @@ from rrt.command_line.parser import run_command
 _SERVER = Path(__file__).with_name("warm_python.py")
 
 
-def run_tool(*arguments, cwd=ROOT):
+def run_tool(*arguments, cwd=ROOT, forked=False):
     """`python arguments...` -> subprocess.CompletedProcess with text output; the script is named from the root.
 
-    It starts with its libraries loaded (warm_python), which takes a tenth of the time.
+    It starts with its libraries loaded (warm_python), which takes a tenth of the time, and so do the processes that it
+    starts where they are ``forked`` (forked.py).
     """
     return subprocess.run(
-        _warm_command(arguments),
+        _warm_command(arguments, ["tests/helpers/forked.py"] if forked else []),
         cwd=cwd,
         env=_environment(),
         text=True,
@@ -60,6 +66,15 @@ def run_on_terminal(*arguments, cwd=ROOT, **environment):
     return process.returncode, printed, sent.decode()
 
 
+def output_of(main, *arguments):
+    """What a command's `main` prints in this process, where its libraries have been loaded; it must not fail."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(printed):
+        patched.setattr(sys, "argv", ["command", *map(str, arguments)])
+        assert not main()
+    return printed.getvalue()
+
+
 def error_of(main, arguments, monkeypatch, capsys):
     """The one `error: ...` line with which a command's `main` ends in this process, where starting TensorFlow anew
     would take long."""
@@ -84,24 +99,21 @@ def usage_error_of(main, arguments, monkeypatch, capsys):
 def kill_tool_when(happened, *arguments, cwd=ROOT, patience=120):
     """Starts `python arguments...` and ends it with SIGKILL as soon as `happened()` is true, within `patience` seconds;
     it must still be running then."""
-    process = subprocess.Popen(
-        _command(arguments),
-        cwd=cwd,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + patience
-    try:
-        while not happened():
-            assert process.poll() is None, "the command ended before it could be killed"
-            assert time.monotonic() < deadline, f"what the command was to be killed at did not come in {patience} s"
-            time.sleep(0.01)
-    finally:
-        process.kill()
-        status = process.wait()
-    assert status < 0, "the command ended before it could be killed"
+    command = _command(arguments)[1:]
+    with open(os.devnull, "r+b") as nowhere, socket.socket(socket.AF_UNIX) as connection:
+        path = _loaded("tensorflow" if _uses_tensorflow(arguments) else "torch")
+        process = warm.start(connection, path, [nowhere.fileno()] * 3, command, cwd, _environment())
+        deadline = time.monotonic() + patience
+        try:
+            while not happened():
+                ended, *_ = select.select([connection], [], [], 0.01)
+                assert not ended, "the command ended before it could be killed"
+                assert time.monotonic() < deadline, f"what the command was to be killed at did not come in {patience} s"
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            status = warm.status_of(connection)
+    assert status == 128 + signal.SIGKILL, "the command ended before it could be killed"
 
 
 def _command(arguments):
@@ -109,10 +121,14 @@ def _command(arguments):
     return [sys.executable, str(ROOT / script), *rest]
 
 
-def _warm_command(arguments):
+def _warm_command(arguments, through=()):
+    side = "tensorflow" if _uses_tensorflow(arguments) else "torch"
+    return [warm_python(side), *_command([*through, *arguments])[1:]]
+
+
+def _uses_tensorflow(arguments):
     script, first, *_ = (*map(str, arguments), None)
-    uses_tensorflow = "delg_extract/" in script or (script == "tools/benchmark.py" and first in _TENSORFLOW_BENCHMARKS)
-    return [warm_python("tensorflow" if uses_tensorflow else "torch"), *_command(arguments)[1:]]
+    return "delg_extract/" in script or (script == "tools/benchmark.py" and first in _TENSORFLOW_BENCHMARKS)
 
 
 def _environment():
@@ -155,7 +171,10 @@ _BOTH = ("h5py", "cv2", "pandas", "PIL.Image", "tqdm", "psutil", "filelock", "py
 _BOTH += ("google.protobuf.message", "matplotlib.figure", "matplotlib.backends.backend_agg")
 # {library: (commands that use it, what they load)}; the first that fits counts.
 _SIDES = {
-    "tensorflow": ("*delg_extract/*|*two_replicas.py|*small_delg.py", (*_BOTH, "tensorflow", "tensorboard.summary")),
+    "tensorflow": (
+        "*delg_extract/*|*two_replicas.py|*_delg.py|*forked.py",
+        (*_BOTH, "tensorflow", "tensorboard.summary"),
+    ),
     "torch": (
         "*",
         # torch._dynamo is what an optimizer loads when it is made.
@@ -184,15 +203,19 @@ def stop_warm_pythons():
 
 
 @lru_cache
-def warm_python(*sides):
+def warm_python(*sides, tiny_delg=False):
     """A Python for scripts (RRT_PYTHON=) that has its libraries loaded (warm_python.py) -> its path.
 
     sides: "tensorflow" (for the commands of delg_extract), "torch" (for all others), in this order; what belongs to
-    neither is started anew. A side is loaded once for all tests of all processes.
+    neither is started anew. A side is loaded once for all tests of all processes. tiny_delg: see tiny_delg.py.
     """
+    tiny = {"tensorflow": f"'{_SERVER.with_name('tiny_delg.py')}' "} if tiny_delg else {}
     serve = f"exec '{sys.executable}' -I -S '{_SERVER}' run"
-    cases = ["-*) ;;", *(f"{_SIDES[side][0]}) {serve} '{_loaded(side)}' \"$@\" ;;" for side in sides)]
-    run = Path(os.environ[_FOLDER], f"{os.getpid()}-{'-'.join(sides)}")
+    cases = [
+        "-*) ;;",
+        *(f"{_SIDES[side][0]}) {serve} '{_loaded(side)}' {tiny.get(side, '')}\"$@\" ;;" for side in sides),
+    ]
+    run = Path(os.environ[_FOLDER], f"{os.getpid()}-{'-'.join(sides)}{'-tiny' * tiny_delg}")
     run.write_text(f"#!/bin/sh\ncase $1 in\n{chr(10).join(cases)}\nesac\nexec '{sys.executable}' \"$@\"\n")
     run.chmod(0o755)
     return run
@@ -202,11 +225,11 @@ def warm_python(*sides):
 def _loaded(side):
     """The socket of a process that has loaded the libraries of a side."""
     folder = Path(os.environ[_FOLDER])
-    socket = folder / f"{side}.socket"
+    path = folder / f"{side}.socket"
     with FileLock(folder / f"{side}.lock"), open(folder / "alive") as alive:
-        if not socket.exists():
+        if not path.exists():
             process = subprocess.Popen(
-                [sys.executable, str(_SERVER), "serve", str(socket), *_SIDES[side][1]],
+                [sys.executable, str(_SERVER), "serve", str(path), *_SIDES[side][1]],
                 text=True,
                 env=_environment() | {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1"},
                 stdin=alive,
@@ -214,4 +237,4 @@ def _loaded(side):
                 stderr=subprocess.DEVNULL,
             )
             assert process.stdout.readline() == "ready\n"
-    return socket
+    return path

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from tiny_delg import TINY
 
 from delg_extract.export import main
 from delg_extract.extraction.pyramid import level_size
 from delg_extract.extraction.serving import SPECS, Form, describe
 from delg_extract.network.level import Level, level_weights
-from delg_extract.network.model import BACKBONES, Backbone, Delg, normalize_pixels
+from delg_extract.network.model import BACKBONES, Delg, normalize_pixels
 from delg_extract.network.tensorflow import tf
 
 INPUTS = {name: (spec.dtype, spec.shape) for name, spec in SPECS.items()}
@@ -23,7 +24,7 @@ LOCAL_INPUTS, GLOBAL_INPUTS = Form(global_=False).inputs, Form(local=False).inpu
 def tiny_backbone():
     """A backbone of few layers and channels, quick to save, by the name "tiny"."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "tiny", Backbone(8, (4, 8, 8, 16), (1, 1, 2, 1), attention=16, embedding=48))
+        patch.setitem(BACKBONES, "tiny", TINY)
         yield
 
 

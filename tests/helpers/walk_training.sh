@@ -19,7 +19,7 @@ train=(bash delg_extract/scripts/train.sh delg small --image_size 97 --batch_siz
 
 echo "== killed while training"
 setsid "${train[@]}" > "$work/killed.txt" 2>&1 &
-until [ -e "$log/checkpoints/checkpoint" ]; do sleep 0.2; kill -0 $! || { cat "$work/killed.txt"; exit 1; }; done
+until [ -e "$log/checkpoints/checkpoint" ]; do sleep 0.05; kill -0 $! || { cat "$work/killed.txt"; exit 1; }; done
 kill -9 -- -$!
 [ ! -e "$log/weights.h5" ]
 

@@ -15,13 +15,18 @@ import socket
 import sys
 
 
-def run(path, arguments):
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(path)
-        job = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
-        socket.send_fds(connection, [len(job).to_bytes(8, "little")], [0, 1, 2])
-        connection.sendall(job)
-        answer = connection.recv(1)
+def start(connection, path, descriptors, arguments, folder, environment):
+    """Has a command started over a new connection, which it does not outlive -> its process id."""
+    connection.connect(str(path))
+    job = json.dumps({"arguments": arguments, "folder": str(folder), "environment": dict(environment)}).encode()
+    socket.send_fds(connection, [len(job).to_bytes(8, "little")], descriptors)
+    connection.sendall(job)
+    return int.from_bytes(connection.recv(4), "little")
+
+
+def status_of(connection):
+    """The exit status of what was started, or 128 and the signal that killed it; waits for it."""
+    answer = connection.recv(1)
     return answer[0] if answer else 1
 
 
@@ -47,6 +52,7 @@ def serve(path, libraries):
             if key.fileobj is listener:
                 connection = listener.accept()[0]
                 pid = _start(connection, listener)
+                connection.sendall(pid.to_bytes(4, "little"))
                 ended = os.pidfd_open(pid)
                 running[connection] = running[ended] = pid, connection, ended
                 selector.register(connection, selectors.EVENT_READ)
@@ -125,7 +131,9 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(sys.argv[2], sys.argv[3:])
     else:
-        status = run(sys.argv[2], sys.argv[3:])
+        with socket.socket(socket.AF_UNIX) as connection:
+            start(connection, sys.argv[2], [0, 1, 2], sys.argv[3:], os.getcwd(), os.environ)
+            status = status_of(connection)
         if status == 128 + 9:  # killed like the command
             os.kill(os.getpid(), 9)
         sys.exit(status)

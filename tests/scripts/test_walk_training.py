@@ -9,7 +9,7 @@ from commands import ROOT, warm_python
 
 @pytest.mark.slow
 def test_the_whole_way_from_a_mirror_to_matched_pictures(tmp_path):
-    python = warm_python("tensorflow")
+    python = warm_python("tensorflow", tiny_delg=True)
     done = subprocess.run(
         ["bash", str(ROOT / "tests/helpers/walk_training.sh"), str(tmp_path / "walk")],
         text=True,

@@ -118,6 +118,7 @@ def test_the_extraction_benchmark_compares_every_precision_with_the_plain_way(tm
         "1",
         "--json",
         tmp_path / "x.json",
+        forked=True,
     )
     assert (finished.returncode, finished.stderr) == (0, "")
     rows = {row["label"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
@@ -143,6 +144,7 @@ def test_the_training_benchmark_compares_every_precision_with_the_plain_way(tmp_
         "3",
         "--json",
         tmp_path / "x.json",
+        forked=True,
     )
     assert (finished.returncode, finished.stderr) == (0, "")
     rows = {row["label"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
