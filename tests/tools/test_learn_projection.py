@@ -7,17 +7,18 @@ import json
 
 import numpy as np
 import pytest
-from commands import assert_one_line_error, error_of, files_below, run_tool
+from commands import error_of, files_below, output_of, run_tool
 from photo_folders import draw
 from tiny_backbones import save_backbone
 
+from rrt.commands import extract
 from rrt.commands.learn_projection import main
 from rrt.extraction.projections import load_projections
 from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import write_image_list
 from rrt.store.store import Store
 
-TOOL, SIZE = "tools/learn_projection.py", (84, 70)
+SIZE = 84, 70
 LANDMARKS, IMAGES = 6, 6
 DESCRIPTION = ["--image_size", "84", "--layer", "1"]
 
@@ -52,7 +53,7 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def learned(world):
     arguments = ["--list", world / "train.txt", "--output", world / "p.npz", "--dim", 16, "--global_dim", 12]
-    return run_tool(TOOL, *common(world), *arguments, "--learn_attention")
+    return output_of(main, *common(world), *arguments, "--learn_attention")
 
 
 def common(world):
@@ -66,8 +67,7 @@ def done(*arguments):
 
 
 def test_the_command_writes_the_file_it_names(world, learned):
-    assert learned.returncode == 0, learned.stderr
-    assert learned.stdout == f"wrote {world / 'p.npz'}: from 36 images, local descriptors 32 -> 16 dimensions\n"
+    assert learned == f"wrote {world / 'p.npz'}: from 36 images, local descriptors 32 -> 16 dimensions\n"
     found = load_projections(world / "p.npz")
     assert found.global_ is not None and found.global_.axes.shape == (32, 12) and found.attention is not None
 
@@ -77,10 +77,10 @@ def test_a_store_of_dinov2_goes_through_every_command(world, learned):
     """Neighbours, training, reranking, report and a pair."""
     stores = [world / "delg_dinov2.h5", world / "delg_test.h5"]
     on_top = ["--projection", world / "p.npz", "--attention", "learned"]
-    done("tools/extract.py", *common(world), *on_top, "--list", world / "train.txt", "--output", stores[0])
+    described = [*common(world), *on_top, "--num_workers", 1]
+    output_of(extract.main, *described, "--list", world / "train.txt", "--output", stores[0])
     cropped = ["--query_list", world / "test_query.txt", "--ground_truth", world / "gnd.pkl"]
-    arguments = ["--list", world / "test_gallery.txt", *cropped, "--output", stores[1], "--num_workers", 1]
-    done("tools/extract.py", *common(world), *on_top, *arguments)
+    output_of(extract.main, *described, "--list", world / "test_gallery.txt", *cropped, "--output", stores[1])
     with Store(stores[1]) as store:
         assert (store.global_dim, store.local_dim, len(store.names)) == (12, 16, LANDMARKS * IMAGES)
         assert store.image_size[store.names.index("jpg/0_0.png")].tolist() == [69, 69]  # the box
@@ -137,12 +137,11 @@ def test_bad_input_ends_with_one_line_and_writes_nothing(world, monkeypatch, cap
     assert files_below(tmp_path) == []
 
 
-def test_a_projection_of_another_layer_or_model_ends_an_extraction_with_one_line(world, tmp_path):
+def test_a_projection_of_another_layer_or_model_ends_an_extraction_with_one_line(world, monkeypatch, capsys, tmp_path):
     path = tmp_path / "p.npz"
     np.savez(path, local_mean=np.zeros(7), local_axes=np.eye(7))
     arguments = ["--list", world / "train.txt", "--output", tmp_path / "s.h5", "--projection", path]
-    finished = run_tool("tools/extract.py", *common(world), *arguments)
-    assert_one_line_error(
-        finished, str(path), "local descriptors of 7 dimensions, the model gives 32", "learn it again"
-    )
+    message = error_of(extract.main, [*common(world), *arguments], monkeypatch, capsys)
+    for part in (str(path), "local descriptors of 7 dimensions, the model gives 32", "learn it again"):
+        assert part in message
     assert files_below(tmp_path) == ["p.npz"]

@@ -36,9 +36,9 @@ def folder(tmp_path_factory):
     names = [f"{i}.jpg" for i in range(NUM_IMAGES)]
     for name in names:
         Image.fromarray(
-            np.kron(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), np.ones((20, 20, 1), np.uint8))
+            np.kron(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))
         ).save(folder / name)
-    write_image_list(folder / "list.txt", names, np.zeros(NUM_IMAGES, int), np.full((NUM_IMAGES, 2), (320, 240)))
+    write_image_list(folder / "list.txt", names, np.zeros(NUM_IMAGES, int), np.full((NUM_IMAGES, 2), (160, 120)))
     save_weights(folder / "small.h5", Delg("small", seed=3), score_threshold=0.0)
     return folder
 
