@@ -31,6 +31,7 @@ COMMANDS = {
     "make_lite0": "make the shipped model of descriptors from published weights",
     "make_scenes": "make the synthetic landmark scenes",
     "make_views": "make views of photographs to train on",
+    "make_flat": "make photographs of flat things, covers and posters, to measure on",
     "match_images": "match two images by their local descriptors, verified and drawn",
     "measure_run": "measure TREC run files of any program",
     "prepare_data": "make image lists, and ground truth of Google Landmarks v2",
