@@ -21,7 +21,7 @@ HELP = "an index of 10,000 photographs: update, opening, queries, memory, bytes 
 
 def add_arguments(parser):
     """The benchmark's own options."""
-    parser.add_argument("--photographs", type=int, default=10_000)
+    parser.add_argument("--photographs", "--images", type=int, default=10_000)
     parser.add_argument("--global_dim", type=int, default=512, help="as the shipped model has (default %(default)s)")
     parser.add_argument("--local_dim", type=int, default=128)
     parser.add_argument(
@@ -131,8 +131,10 @@ def _change(args, folder):
 
 
 def _search(args, folder):
+    from rrt.photo_index.listing import Wanted
     from rrt.photo_index.query import PhotoIndex
     from rrt.photo_index.ranking import Ranker, make_ranker
+    from rrt.photo_index.service import Service
 
     with PeakMemory() as memory:
         began = time.perf_counter()
@@ -152,7 +154,17 @@ def _search(args, folder):
                 index.search(number, ranker)
                 times.append(time.perf_counter() - began)
             taken[name] = times
+        service, asked = Service(index, rankers["global search"], describer=None), {}  # pyright: ignore[reportArgumentType]
+        for name, more in (
+            ("the first page of the list", {}),
+            ("the last page, by date", {"offset": len(index.entries) - 60, "sort": "newest"}),
+            ("a page of names with a word", {"wanted": Wanted(text="graph 99")}),
+        ):
+            began = time.perf_counter()
+            service.about(), service.photographs(**{"offset": 0, "limit": 60, **more})
+            asked[name] = time.perf_counter() - began
     rows = [Row("opening the index", opening, "s")]
+    rows += [Row(name, 1e3 * seconds, "ms", "with folders and dates read") for name, seconds in asked.items()]
     rows += [
         Row(f"a query, {name}", 1e3 * float(np.median(times)), "ms", f"slowest {1e3 * max(times):.0f}")
         for name, times in taken.items()
