@@ -36,7 +36,7 @@ from rrt.evaluation.calibrating import (
     joined,
     score_pairs,
 )
-from rrt.evaluation.grouping import Answers, answers_of, every_right_image, group_figures, grouped
+from rrt.evaluation.grouping import Answers, answers_of, every_right_image, group_figures, grouped, told
 from rrt.evaluation.grouping import joined as joined_answers
 from rrt.files.atomic import write_json
 from rrt.formats.revisited import load_revisited_set
@@ -160,7 +160,7 @@ def _measured(args, known: Calibration, measured: ScoredPairs | Answers) -> None
     draw_reliability(args.output / "reliability.png", {known.kind: probabilities}, pairs.right)
     _tell(figures)
     if groups:
-        _tell_groups(groups, "groups")
+        print(told(groups, "groups"))
     print(f"wrote {args.output / 'measured.json'} and reliability.png")
 
 
@@ -190,21 +190,11 @@ def _into_checkpoint(args, calibration: Calibration) -> None:
 
 def _grouped(args, calibration: Calibration) -> None:
     for name, figures in calibration.about["groups"].items():
-        _tell_groups(figures, name.replace("_", " "))
+        print(told(figures, name.replace("_", " ")))
     same, maybe = (calibration.thresholds[name] for name in GROUPS[:2])
     written = write_calibration(args.output / "calibration.json", calibration)
     print(f"same from {same:.4f}, maybe from {maybe:.4f}: wrote {written}")
     _into_checkpoint(args, calibration)
-
-
-def _tell_groups(figures: dict, name: str) -> None:
-    shares = {name: "-" if share is None else f"{100 * share:.1f} %" for name, share in figures.items()}
-    print(
-        f"{name}: first result right for {shares['first_right']} of {figures['queries']} queries, of these"
-        f" {shares['right_first_same']} called same, {shares['right_first_found']} at least maybe; of the"
-        f" {figures['called_same']} results called same {shares['wrong_same']} wrong; of queries without an answer"
-        f" {shares['unknown_same']} called same, {shares['unknown_found']} at least maybe"
-    )
 
 
 def _tell(figures: dict) -> None:

@@ -164,6 +164,12 @@ def _add_ranking(p):
         "--max_local", type=int, default=100, help="local descriptors that rrt reads of an image (default %(default)s)"
     )
     how.add_argument("--num_rerank", type=int, help="candidates that the last method reranks (default: its own number)")
+    how.add_argument(
+        "--second_look",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare the pictures themselves where the first answer is unsure (default: yes)",
+    )
 
 
 def build(args):

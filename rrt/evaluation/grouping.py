@@ -156,3 +156,14 @@ def grouped(calibration: Calibration, answers: Answers) -> Calibration:
         known[own[0]], unknown[own[1]] = named(by, answers.of_landmarks(labels))
     about["held_out"] = figures_of_groups(known, unknown, answers)
     return replace(chosen, about=calibration.about | {"groups": about})
+
+
+def told(figures: dict[str, Any], name: str) -> str:
+    """A line for people of such figures as of ``figures_of_groups``."""
+    shares = {name: "-" if share is None else f"{100 * share:.1f} %" for name, share in figures.items()}
+    return (
+        f"{name}: first result right for {shares['first_right']} of {figures['queries']} queries, of these"
+        f" {shares['right_first_same']} called same, {shares['right_first_found']} at least maybe; of the"
+        f" {figures['called_same']} results called same {shares['wrong_same']} wrong; of queries without an answer"
+        f" {shares['unknown_same']} called same, {shares['unknown_found']} at least maybe"
+    )

@@ -1,8 +1,8 @@
 """Whether an image is a changed copy of another, and what was changed.
 
-Both are looked at small. A transform from one to the other, by their sizes alone or by SIFT (Lowe, IJCV 2004; compared
-as RootSIFT, Arandjelovic and Zisserman, CVPR 2012), lays them over each other; then their pixels are compared in
-blocks. Details of two photographs of one thing match, too, but their pixels do not fall on each other.
+Both are looked at small. A transform from one to the other, by their sizes alone or by SIFT (rrt/matching/sift.py),
+lays them over each other; then their pixels are compared in blocks. Details of two photographs of one thing match, too,
+but their pixels do not fall on each other.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from rrt.matching.matches import match, verify
+from rrt.matching.sift import sift_points
 
 METHOD = 1  # of this comparison: what was found by another is found anew
 SIDE = 256  # pixels of the longest side of what is looked at
@@ -53,13 +54,7 @@ class Look:
     @cached_property
     def features(self) -> tuple[np.ndarray, np.ndarray]:
         """Points float32 [n, 2] and their descriptors float32 [n, 128] of unit length."""
-        points, rows = cv2.SIFT.create(_FEATURES, contrastThreshold=0.02, enable_precise_upscale=True).detectAndCompute(
-            self.grey, None
-        )
-        if rows is None or not len(rows):
-            return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
-        rows = np.sqrt(rows / np.maximum(rows.sum(1, keepdims=True), 1e-9))
-        return np.array([point.pt for point in points], np.float32), rows
+        return sift_points(self.grey, _FEATURES, 0.02)[:2]
 
     @property
     def mirrored(self) -> Look:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,11 +128,10 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
         writer.writerow(("name", "reason"))
         writer.writerows(manifest.skipped().items())
     with atomic_path(folder / MANIFEST) as temporary:
-        # Escapes alone keep names that are no UTF-8.
-        temporary.write_text(
-            json.dumps({"schema": SCHEMA, "version": VERSION, **asdict(manifest)}, ensure_ascii=True, indent=0),
-            encoding="ascii",
-        )
+        # Escapes alone keep names that are no UTF-8; indented, and copied first, 100,000 photographs take ten times as
+        # long.
+        content = json.dumps({"schema": SCHEMA, "version": VERSION, **vars(manifest)}, ensure_ascii=True)
+        temporary.write_text(content, encoding="ascii")
 
 
 def _damaged(path, reason) -> InputError:

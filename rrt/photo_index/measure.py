@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
+from rrt.calibration import GROUPS
 from rrt.errors import InputError
+from rrt.evaluation.grouping import told
 from rrt.evaluation.metrics import ProtocolResult, evaluate, format_table
 from rrt.files.atomic import write_json
+from rrt.formats.ground_truth import POSITIVE_GRADES, ignored_positions, protocols_of
 from rrt.formats.revisited import RevisitedSet, load_revisited_set
 from rrt.photo_index.extraction import describe_queries
 from rrt.photo_index.query import PhotoIndex
 from rrt.photo_index.ranking import Ranker, ranker_of
+from rrt.photo_index.second_look import look_again
 from rrt.progress import bar
 from rrt.store.joined import JoinedStore
 from rrt.store.store import Store
 
 KS = (1, 5, 10)
+WIDTH = 20  # results of a search, as a user sees them
 
 
 def measure_index(
@@ -53,8 +59,46 @@ def measure_index(
     return results
 
 
+def measure_answers(
+    index: PhotoIndex, images: RevisitedSet, queries: Store, ranker: Ranker, image_dir: str | Path
+) -> dict[str, float | int | None]:
+    """What a user is told, as shares, with the second look. first_right: of the queries; right_first_same,
+    right_first_found: of these, those called the same, and at least maybe; wrong_same: of all results called the same
+    (WIDTH of each search); unknown_same, unknown_found: first results of the same queries where what is right for them
+    is taken out of the gallery. The ranker's calibration has thresholds."""
+    first: dict[bool, list[tuple[str, bool]]] = {False: [], True: []}
+    same: list[bool] = []
+    numbers = np.array([index.numbers[name] for name in images.gallery.names])
+    protocol = "medium" if "medium" in protocols_of(images.truth.gnd) else "classic"
+    rows = queries.indices(images.query.names, images.query)
+    for row, name, entry in zip(bar(rows, "measuring answers", "query"), images.query.names, images.truth.gnd):
+        record = queries[int(row)].record()
+        right = numbers[np.concatenate([entry[grade] for grade in POSITIVE_GRADES[protocol]]).astype(int)]
+        seen = np.setdiff1d(numbers, numbers[ignored_positions(entry, protocol).astype(int)])
+        x1, y1, x2, y2 = (int(round(side)) for side in entry["bbx"])
+        for unknown in (False, True):
+            hits = index.search(record, ranker, WIDTH, np.setdiff1d(seen, right) if unknown else seen)
+            hits = look_again(index, hits, ranker, Path(image_dir) / name, (x1, y1, x2, y2))
+            found = [index.contents[hit.entry.content] in right for hit in hits]
+            first[unknown] += [(str(hits[0].group), found[0])] * bool(hits)
+            same += [not known for hit, known in zip(hits, found) if hit.group == GROUPS[0]]
+    right_first = [group for group, known in first[False] if known]
+    others = [group for group, _ in first[True]]
+    shares = {
+        "first_right": [known for _, known in first[False]],
+        "right_first_same": [group == GROUPS[0] for group in right_first],
+        "right_first_found": [group != GROUPS[2] for group in right_first],
+        "wrong_same": same,
+        "unknown_same": [group == GROUPS[0] for group in others],
+        "unknown_found": [group != GROUPS[2] for group in others],
+    }
+    figures = {name: round(float(np.mean(share)), 4) if share else None for name, share in shares.items()}
+    return {"queries": len(rows), "called_same": len(same), **figures}
+
+
 def measure(args) -> None:
-    """The command: prints precision and mean average precision of global search and of the reranked one."""
+    """The command: prints precision and mean average precision of global search and of the reranked one, and how often
+    its answers are right."""
     images = load_revisited_set(args.query_list, args.gallery_list, args.ground_truth)
     index = PhotoIndex(args.index)
     chosen = ranker_of(index.manifest, args, index.whitening)
@@ -64,11 +108,15 @@ def measure(args) -> None:
             index.manifest.extraction, args.query_list, args.ground_truth, args.image_dir, Path(folder)
         )
         results = measure_index(index, images, queries, rankers)
+        known = chosen.calibration and chosen.calibration.thresholds
+        answers = measure_answers(index, images, queries, chosen, args.image_dir) if known else {}
     if chosen.note:
         print(f"note: {chosen.note}")
     print(f"{len(images.query)} queries, {len(images.gallery)} photographs")
     print(format_table(results))
-    figures = {
+    if answers:
+        print(told(answers, "answers"))
+    figures: dict[str, Any] = {
         name: {
             protocol: {"mAP": round(100 * result.map, 2), "precision at 1": round(100 * result.mp[0], 2)}
             for protocol, result in by_protocol.items()
@@ -76,4 +124,4 @@ def measure(args) -> None:
         for name, by_protocol in results.items()
     }
     if args.json:
-        write_json(Path(args.json), figures)
+        write_json(Path(args.json), figures | ({"answers": answers} if answers else {}))

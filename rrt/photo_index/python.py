@@ -21,6 +21,7 @@ from rrt.photo_index.duplicates import Group, find_groups
 from rrt.photo_index.extraction import Describer, open_describer
 from rrt.photo_index.query import Hits
 from rrt.photo_index.ranking import Ranker, make_ranker
+from rrt.photo_index.second_look import LOOKED_AT, look_again
 from rrt.photo_index.update import BuildSettings, update
 from rrt.store.records import ImageRecord
 
@@ -76,12 +77,17 @@ class PhotoIndex(opened.PhotoIndex):
             check_count("k", k)
         if not isinstance(ranker, Ranker):
             ranker = make_ranker(self.manifest, ranker, whitening=self.whitening)
+        picture = None
         if isinstance(query, str | Path):
-            number = self.find(str(query))
+            number, picture = self.find(str(query)), Path(query)
             query = self._described(query) if number is None else number
         elif isinstance(query, Image.Image | np.ndarray):
-            query = self._described(query)
-        return super().search(query, ranker, k)
+            image, query = query, self._described(query)
+            picture = pixels_of(image)
+        if not isinstance(query, ImageRecord):
+            picture = self.file_of(query)
+        hits = super().search(query, ranker, k and max(k, LOOKED_AT))
+        return look_again(self, hits, ranker, picture).first(k)
 
     def duplicates(self) -> list[Group]:
         """Groups of files that are the same, or changed copies of one picture: saved anew, resized, cropped, mirrored,

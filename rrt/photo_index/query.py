@@ -49,13 +49,15 @@ class Entry(NamedTuple):
 class Hit(NamedTuple):
     """A result: cosine of the (whitened) global descriptors; the method's score, None where it gave none; the
     probability that both show the same, and its group of ``rrt.calibration.GROUPS``, None where there is no
-    calibration."""
+    calibration; shared: points in common with the query that made it sure (rrt/photo_index/second_look.py), 0: none
+    did."""
 
     entry: Entry
     similarity: float
     score: float | None
     probability: float | None = None
     group: str | None = None
+    shared: int = 0
 
     @property
     def name(self) -> str:
@@ -73,6 +75,10 @@ class Hits(list[Hit]):
         if self and self[0].group is None:
             return None
         return bool(self) and self[0].group != GROUPS[-1]
+
+    def first(self, k: int | None) -> Hits:
+        """The k best, None = all."""
+        return Hits(self[:k])
 
 
 class PhotoIndex:

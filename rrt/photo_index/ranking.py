@@ -30,7 +30,8 @@ _SCORES = {"rrt": "logit", "late": "logit", "geometric": "inliers", "maxsim": "m
 class Ranker:
     """name: as it was asked for, or none; method: None = search alone; last: the name of the method that gives the
     scores; depth: candidates of the last method, None = its own number; calibration: of its scores, or of the cosines;
-    beyond: of the cosines of what is not reranked; note: what a user should know of the choice."""
+    beyond: of the cosines of what is not reranked; second_look: whether pictures are compared where the first answer is
+    unsure (rrt/photo_index/second_look.py); note: what a user should know of the choice."""
 
     name: str
     method: RerankMethod | None = None
@@ -38,6 +39,7 @@ class Ranker:
     depth: int | None = None
     calibration: Calibration | None = None
     beyond: Calibration | None = None
+    second_look: bool = False
     note: str = ""
 
     @property
@@ -85,7 +87,15 @@ class Ranker:
 def ranker_of(manifest: Manifest, args, whitening: Whitening | None = None) -> Ranker:
     """The method that the options of tools/search.py ask for. whitening: that of the index."""
     return make_ranker(
-        manifest, args.method, args.reranker, args.fusion, args.num_rerank, args.max_local, args.calibration, whitening
+        manifest,
+        args.method,
+        args.reranker,
+        args.fusion,
+        args.num_rerank,
+        args.max_local,
+        args.calibration,
+        whitening,
+        args.second_look,
     )
 
 
@@ -98,13 +108,15 @@ def make_ranker(
     max_local: int = MAX_LOCAL,
     calibration: str | None = None,
     whitening: Whitening | None = None,
+    second_look: bool = True,
 ) -> Ranker:
     """The method asked for; without one the transformer where a checkpoint is given, that of rrt.rerankers.shipped for
     the shipped model, else search alone.
 
     fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of an image;
     calibration: a file of tools/calibrate.py, None = that of the checkpoint, or the shipped one, where the scores are
-    as it knows them. Raises InputError for what does not go together.
+    as it knows them; second_look: as of the Ranker; search alone has none. Raises InputError for what does not go
+    together.
     """
     for option, value in (("num_rerank", num_rerank), ("max_local", max_local)):
         if value is not None and value < 1:
@@ -130,7 +142,7 @@ def make_ranker(
         reranker = getattr(stages_of(made)[-1][0], "reranker", None)
         known = [*(reranker.calibrations if reranker else []), *known]
     chosen = _chosen(calibration, known, identity_of(made), *descriptors)
-    return Ranker(method, made, configured.names[-1], num_rerank, chosen, fitting(known, [], *descriptors))
+    return Ranker(method, made, configured.names[-1], num_rerank, chosen, fitting(known, [], *descriptors), second_look)
 
 
 def _chosen(file: str | None, known: list[Calibration], *scored) -> Calibration | None:

@@ -92,6 +92,7 @@ def as_json(index: PhotoIndex, answer: Answer, ranker: Ranker) -> dict:
             "score": None if hit.score is None else round(hit.score, 6),
             "probability": None if hit.probability is None else round(hit.probability, 4),
             "group": hit.group,
+            "shared": hit.shared,
         }
         for rank, hit in enumerate(answer.hits, 1)
     ]

@@ -25,6 +25,7 @@ from rrt.photo_index.listing import EVERY, Listing, Wanted
 from rrt.photo_index.query import Hits, PhotoIndex
 from rrt.photo_index.ranking import Ranker
 from rrt.photo_index.report import Answer, as_json, json_text
+from rrt.photo_index.second_look import LOOKED_AT, look_again
 from rrt.photo_index.segments import under_way
 from rrt.photo_index.why import shared_details
 from rrt.store.records import ImageRecord
@@ -49,16 +50,13 @@ def answer_photograph(
     """Photographs like one of the index, which is left out; its own descriptors serve unless a box is searched for.
     among: entries searched, None = all."""
     file, entry = index.file_of(number), index.entries[number]
-    if not box:
-        return Answer(entry.name, index.search(number, ranker, k, among), number, number, file)
-    file = there(index, number)
-    hits = Hits(
-        hit
-        for hit in _described(index, file, entry.name, ranker, describer, k + 1, box, among)
-        if hit.entry.content != entry.content
-    )
-    del hits[k:]
-    return Answer(entry.name, hits, number, number, file, box)
+    if box:
+        file = there(index, number)
+        found = _described(index, file, entry.name, ranker, describer, k + 1, box, among)
+        hits = Hits(hit for hit in found if hit.entry.content != entry.content)
+    else:
+        hits = index.search(number, ranker, max(k, LOOKED_AT), among)
+    return Answer(entry.name, look_again(index, hits, ranker, file, box).first(k), number, number, file, box)
 
 
 def there(index: PhotoIndex, number: int) -> Path:
@@ -85,7 +83,8 @@ def answer_file(
     """Photographs like an image from anywhere, called ``name``; one of the same bytes is found, too. among: as of
     answer_photograph()."""
     same = index.contents.get(sha256_of_file(file), -1)
-    return Answer(name, _described(index, file, name, ranker, describer, k, box, among), -1, same, file, box)
+    hits = _described(index, file, name, ranker, describer, k, box, among)
+    return Answer(name, look_again(index, hits, ranker, file, box).first(k), -1, same, file, box)
 
 
 def _described(index, file, name, ranker, describer, k, box, among) -> Hits:
@@ -93,7 +92,7 @@ def _described(index, file, name, ranker, describer, k, box, among) -> Hits:
         record = describer.describe(file.absolute(), box)
     except InputError as error:
         raise InputError(f"{shown(name)}: {error}") from None
-    return index.search(record, ranker, k, among)
+    return index.search(record, ranker, max(k, LOOKED_AT + 1), among)
 
 
 class Refusal(Exception):

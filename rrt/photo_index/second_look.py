@@ -1,0 +1,63 @@
+"""A second look at the pictures themselves, where descriptors leave the first answer unsure: prints, covers and signs
+photographed from the side, and photographs taken from the same place (docs/calibration.md 7)."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from rrt.files.images import Box, Unreadable, decode, small_jpeg
+from rrt.files.machine import usable_cores
+from rrt.matching.sift import SIDE, SiftPoints, points_in_common, sift_points
+from rrt.photo_index.query import Hit, Hits, PhotoIndex
+from rrt.photo_index.ranking import Ranker
+
+LOOKED_AT = 10  # results
+ENOUGH = 10  # points in common; no wrong result had more than 8
+_DOUBT = 0.02  # over the points in common: that they mislead
+
+
+def wants_second_look(hits: Hits, ranker: Ranker) -> bool:
+    """Whether the first answer is unsure: there may be one, but it is not called the same."""
+    return ranker.second_look and bool(hits) and bool(hits[0].probability) and hits[0].group in ("maybe", "similar")
+
+
+def look_again(
+    index: PhotoIndex, hits: Hits, ranker: Ranker, picture: Path | np.ndarray | None, box: Box | None = None
+) -> Hits:
+    """The results, of which those of the first LOOKED_AT that share ENOUGH points with the query stand first, by their
+    number. picture: file of the query or its pixels, uint8 [H, W, 3] in RGB, None = there are none; box: of a file's
+    upright pixels, None = the whole."""
+    query = _points(picture, box) if wants_second_look(hits, ranker) else None
+    if query is None or len(query.points) < ENOUGH:
+        return hits
+
+    def seen(hit: Hit) -> Hit:
+        points = _points(index.file_of(index.contents[hit.entry.content]))
+        shared = points_in_common(query, points) if points else 0
+        if shared < ENOUGH:
+            return hit
+        probability = max(hit.probability or 0.0, 1 - _DOUBT / shared)
+        (group,) = ranker.groups(np.array([probability]))
+        return hit._replace(probability=probability, group=group, shared=shared)
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        looked = [*pool.map(seen, hits[:LOOKED_AT]), *hits[LOOKED_AT:]]
+    return Hits(sorted(looked, key=lambda hit: -(hit.probability or 0.0)))
+
+
+def _points(picture: Path | np.ndarray | None, box: Box | None = None) -> SiftPoints | None:
+    """Of a picture made smaller; None of a file that is not there or cannot be read."""
+    if not isinstance(picture, np.ndarray):
+        try:
+            picture = decode(io.BytesIO(small_jpeg(picture, SIDE, box, turned=True))).pixels if picture else None
+        except Unreadable:
+            return None
+    if picture is None:
+        return None
+    grey, scale = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), min(1.0, SIDE / max(picture.shape[:2]))
+    return sift_points(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
