@@ -45,13 +45,7 @@ class Listing:
     @cached_property
     def dates(self) -> list[tuple[str, bool]]:
         """For each entry when it was taken, and whether it says so itself; otherwise that is when its file changed."""
-        known, photographs = read_dates(self.index.folder), self.index.manifest.photographs
-        return [
-            (date, True)
-            if (date := known.get(entry.content, ""))
-            else (datetime.fromtimestamp(photographs[entry.name].mtime_ns // 10**9).isoformat(), False)
-            for entry in self.index.entries
-        ]
+        return [self._date(number) for number in range(len(self.index.entries))]
 
     @cached_property
     def folders(self) -> list[tuple[str, int]]:
@@ -90,7 +84,7 @@ class Listing:
 
     def plain(self, number: int) -> dict:
         """What lists tell of an entry, in plain values; `taken`: whether `date` is that of the photograph itself."""
-        entry, (date, told) = self.index.entries[number], self.dates[number]
+        entry, (date, told) = self.index.entries[number], self._date(number)
         return {
             "id": entry.content,
             "name": json_text(entry.name),
@@ -99,6 +93,17 @@ class Listing:
             "date": date,
             "taken": told,
         }
+
+    @cached_property
+    def _told(self) -> dict[str, str]:
+        return read_dates(self.index.folder)
+
+    def _date(self, number: int) -> tuple[str, bool]:
+        entry = self.index.entries[number]
+        if date := self._told.get(entry.content):
+            return date, True
+        changed = self.index.manifest.photographs[entry.name].mtime_ns // 10**9
+        return datetime.fromtimestamp(changed).isoformat(), False
 
     def _fits(self, number: int, words: list[str]) -> bool:
         return any(all(word in text for word in words) for text in self._texts[number])

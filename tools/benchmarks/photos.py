@@ -161,7 +161,8 @@ def _search(args, folder):
             ("a page of names with a word", {"wanted": Wanted(text="graph 99")}),
         ):
             began = time.perf_counter()
-            service.about(), service.photographs(**{"offset": 0, "limit": 60, **more})
+            service.about()
+            service.photographs(**{"offset": 0, "limit": 60, **more})
             asked[name] = time.perf_counter() - began
     rows = [Row("opening the index", opening, "s")]
     rows += [Row(name, 1e3 * seconds, "ms", "with folders and dates read") for name, seconds in asked.items()]
