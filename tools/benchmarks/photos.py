@@ -69,13 +69,11 @@ def _made_up(args, flags, table, output, count, num_workers, lock):
     scales = np.full(args.num_local, 2, np.float32)
     attention = np.linspace(2, 1, args.num_local, dtype=np.float32)
     keypoints = generator.uniform(0, 480, (args.num_local, 2)).astype(np.float32)
-    pool = generator.standard_normal((4096, args.local_dim), np.float32)
+    pool = generator.standard_normal((4096 + args.num_local, args.local_dim), np.float32)
     pool = (pool / np.linalg.norm(pool, axis=1, keepdims=True)).astype(np.float16)
-    records = [
-        ImageRecord(
-            name, (640, 480), row, pool[generator.integers(0, 4096, args.num_local)], keypoints, scales, attention
-        )
-        for name, row in zip(names, globals_)
+    records = [  # parts of one pool, so that many take no memory
+        ImageRecord(name, (640, 480), row, pool[start : start + args.num_local], keypoints, scales, attention)
+        for name, row, start in zip(names, globals_, generator.integers(0, 4096, len(names)).tolist())
     ]
     write_store(output, records, "photographs")
 
