@@ -3,17 +3,24 @@
 import cv2
 import numpy as np
 import pytest
-from photo_folders import FakeDescriber, build, detailed, use_fakes
+from photo_folders import FakeDescriber, build, describe, detailed, use_fakes
 from PIL import Image
 
 import rrt
 from rrt.calibration import Calibration
+from rrt.formats.ground_truth import save_ground_truth
+from rrt.formats.image_jobs import Job
+from rrt.formats.lists import write_image_list
+from rrt.formats.revisited import load_revisited_set
 from rrt.photo_index import second_look
+from rrt.photo_index.measure import measure_answers
 from rrt.photo_index.query import PhotoIndex
 from rrt.photo_index.ranking import Ranker
 from rrt.photo_index.report import as_json
 from rrt.photo_index.service import answer_file, answer_photograph
 from rrt.scenes.flat import PHONES, photograph
+from rrt.store.store import Store
+from rrt.store.writer import write_store
 
 UNSURE = Calibration("platt", 0.5, 0.0, thresholds={"maybe": 0.3, "same": 0.9, "uniformity": 2.0})
 RANKER = Ranker("none", calibration=UNSURE, second_look=True)
@@ -91,3 +98,16 @@ def test_pictures_in_memory_are_looked_at_in_python(folder, monkeypatch):
         hits = index.search(picture, RANKER, 2)
         assert [hits[0].name, hits.found, len(hits)] == ["2.png", True, 2]
     assert index.search("4.png", RANKER)[0].name == "side.jpg" and len(index.search("4.png", RANKER, None)) == 6
+
+
+def test_answers_are_measured_as_users_get_them_with_and_without_an_answer(folder, index, tmp_path):
+    gallery = [f"{seed}.png" for seed in range(6)]
+    write_image_list(tmp_path / "g.txt", gallery, range(6), [(400, 300)] * 6)
+    write_image_list(tmp_path / "q.txt", ["query.jpg"], [2], [(960, 720)])
+    truth = [{"bbx": [0, 0, 960, 720], "easy": [2], "hard": [], "junk": [0]}]
+    save_ground_truth(tmp_path / "gnd.pkl", [name[:-4] for name in gallery], ["query"], truth)
+    images = load_revisited_set(tmp_path / "q.txt", tmp_path / "g.txt", tmp_path / "gnd.pkl")
+    with Store(write_store(tmp_path / "q.h5", [describe(Job("query.jpg", folder / "query.jpg"))])) as queries:
+        found = measure_answers(index, images, queries, RANKER, folder)
+    shares = {"first_right": 1.0, "right_first_same": 1.0, "right_first_found": 1.0, "wrong_same": 0.0}
+    assert found == {"queries": 1, "called_same": 1} | shares | {"unknown_same": 0.0, "unknown_found": 1.0}
