@@ -11,7 +11,7 @@ OUT is a descriptor store itself, so that tools/check_store.py and tools/compres
 from typing import get_args
 
 from rrt.command_line.parser import CommandParser
-from rrt.network.settings import Precision
+from rrt.network.settings import ScoringPrecision
 
 
 def main():
@@ -21,7 +21,10 @@ def main():
     parser.add_argument("checkpoint", help="checkpoint of model.LATE (.pt)")
     parser.add_argument("out", help="store to write (.h5)")
     parser.add_argument(
-        "--precision", choices=get_args(Precision), default="float32", help="of the network (default %(default)s)"
+        "--precision",
+        choices=get_args(ScoringPrecision),
+        default="float32",
+        help="of the network (default %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="delete what stands at OUT, and its parts, first")
     parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rrt.command_line.settings import Expected, FilePath, setting, settings
 from rrt.datasets.settings import DatasetSettings
-from rrt.network.settings import ModelSettings, Precision
+from rrt.network.settings import ModelSettings, ScoringPrecision
 
 if TYPE_CHECKING:
     from rrt.network.reranker import Reranker
@@ -30,8 +30,9 @@ class ScoredSettings:
     whitening: FilePath | None = setting(
         "an .npz of tools/learn_whitening.py for global similarities (of fusion and of distractors)", default=None
     )
-    precision: Precision = setting(
-        "float32 (exact) | bfloat16 | float16 | auto, which takes what multiplies fastest here", default="float32"
+    precision: ScoringPrecision = setting(
+        "float32 (exact) | bfloat16 | float16 | int8 (processors) | auto, which takes bfloat16 where that is fast",
+        default="float32",
     )
     compile: bool = setting(
         "torch.compile in the reranker: takes a minute, pays for many queries on a GPU", default=False

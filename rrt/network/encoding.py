@@ -6,13 +6,13 @@ from rrt.devices import choose_device
 from rrt.errors import InputError
 from rrt.network.encoded_store import encode_store
 from rrt.network.late_scorer import LateScorer
-from rrt.network.precision import Precision
+from rrt.network.precision import ScoringPrecision
 from rrt.network.reranker import Reranker
 from rrt.store.store import Store
 
 
 def encode_file(
-    store, checkpoint, out, precision: Precision = "float32", overwrite=False, cpu=False
+    store, checkpoint, out, precision: ScoringPrecision = "float32", overwrite=False, cpu=False
 ) -> tuple[Path, int, float, float]:
     """Encode the store at a path by the checkpoint of a LATE -> (``out``, images, vectors and bytes an image). Raises
     InputError."""

@@ -34,11 +34,12 @@ class Segment(IntEnum):
     CANDIDATE_GLOBAL = 5
 
 
-def _relu(x: torch.Tensor) -> torch.Tensor:
+def relu(x: torch.Tensor) -> torch.Tensor:
+    """In place where no gradient is wanted."""
     return F.relu(x, inplace=not torch.is_grad_enabled())
 
 
-ACTIVATIONS = {"relu": _relu, "gelu": F.gelu, "glu": F.glu}
+ACTIVATIONS = {"relu": relu, "gelu": F.gelu, "glu": F.glu}
 
 
 class Linear(nn.Linear):
@@ -60,6 +61,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
+        self.coarse = False  # see ``attend``
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = Linear(dim, dim)
@@ -73,7 +75,7 @@ class SelfAttention(nn.Module):
         """x [T, d] packed -> [T, d]. projected: ``project(x)`` where it is known already."""
         projected = self.project(x) if projected is None else projected
         query, key, value = projected.unflatten(1, (3, self.num_heads, -1)).unbind(1)
-        return self.out_proj(attend(query, key, value, packing, dropout=self._dropout).flatten(1))
+        return self.out_proj(attend(query, key, value, packing, dropout=self._dropout, coarse=self.coarse).flatten(1))
 
     def first_rows(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
         """The same for the first row of each sequence alone, [B, d].
@@ -134,25 +136,27 @@ class EncoderLayer(nn.Module):
 
     def after_attention(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """The residual sums, norms and the feed-forward network, row by row: [n, d], [n, d] -> [n, d]."""
-        x = x + self._drop(attended)
-        if self.normalize_before:
-            return x + self._feedforward(self.norm2(x))
-        x = self.norm1(x)
-        return self.norm2(x + self._feedforward(x))
-
-    def _feedforward(self, x: torch.Tensor) -> torch.Tensor:
         on_cpu = not x.is_cuda and not torch.compiler.is_compiling()
         rows_at_a_time = CACHED_ROWS * 4 // self.linear1.weight.element_size()
-        training = torch.is_grad_enabled()
-        if on_cpu and training and self.activation is _relu and not self.dropout:
+        if on_cpu and not torch.is_grad_enabled() and len(x) > rows_at_a_time:
+            # Several times as wide in the middle: in pieces it stays in the processor's cache.
+            pieces = zip(x.split(rows_at_a_time), attended.split(rows_at_a_time))
+            return torch.cat([self.after_attention(*piece) for piece in pieces])
+        x = x + self._drop(attended).to(x.dtype)
+        if self.normalize_before:
+            return x + self.feedforward(self.norm2(x)).to(x.dtype)
+        x = self.norm1(x)
+        return self.norm2(x + self.feedforward(x).to(x.dtype))
+
+    def feedforward(self, x: torch.Tensor) -> torch.Tensor:
+        """[n, d] -> [n, d], of rows that were normalised."""
+        on_cpu = not x.is_cuda and not torch.compiler.is_compiling()
+        if on_cpu and torch.is_grad_enabled() and self.activation is relu and not self.dropout:
             tensors = (x, self.linear1.weight, self.linear1.bias, self.linear2.weight, self.linear2.bias)
             if torch.is_autocast_enabled("cpu"):
                 tensors = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in tensors)
             return CachedFeedForward.apply(*tensors)
-        if not on_cpu or training or len(x) <= rows_at_a_time:
-            return self._drop(self.linear2(self._drop(self.activation(self.linear1(x)))))
-        # Four times as wide as long in the middle: in pieces it stays in the processor's cache.
-        return torch.cat([self._feedforward(rows) for rows in x.split(rows_at_a_time)])
+        return self._drop(self.linear2(self._drop(self.activation(self.linear1(x)))))
 
     def _drop(self, x: torch.Tensor) -> torch.Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

@@ -5,7 +5,7 @@ import torch
 from rrt.command_line.settings import setting, settings
 from rrt.devices import fastest_type
 from rrt.files.machine import free_memory
-from rrt.network.settings import Precision
+from rrt.network.settings import ScoringPrecision
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Tokens computed at a time by each worker. A processor: 1,000 to 4,000 are fastest, of half precision three times as
@@ -20,8 +20,9 @@ class ScoringSettings:
     """How the scorer computes. What follows ``threads`` are savings that do not change the result, each with its off
     switch."""
 
-    precision: Precision = setting(
-        "float32 (exact), bfloat16, float16, or auto: what multiplies fastest on the device (resolve_precision)",
+    precision: ScoringPrecision = setting(
+        "float32 (exact), bfloat16, float16, int8 (``rrt.network.int8``), or auto: which of the first three multiplies"
+        " fastest on the device (resolve_precision)",
         default="float32",
     )
     compile: bool = setting(

@@ -24,7 +24,7 @@ from rrt.network.networks import make_scorer, open_network
 from rrt.network.pairs import check_binning
 from rrt.network.precision import ScoringSettings
 from rrt.network.scoring import PairScorer
-from rrt.network.settings import Precision
+from rrt.network.settings import ScoringPrecision
 from rrt.store.memory import Image, as_store, checked_images
 
 
@@ -97,7 +97,7 @@ class Reranker:
         max_local=None,
         binning=None,
         model=None,
-        precision: Precision = "float32",
+        precision: ScoringPrecision = "float32",
         compile=False,
         memory_mb=None,
         all_local=False,

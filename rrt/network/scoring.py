@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from rrt.errors import InputError
+from rrt.network.int8 import quantise
 from rrt.network.model import halve
 from rrt.network.pairs import check_binning
 from rrt.network.precision import DTYPES, ScoringSettings, default_memory_mb, resolve_precision
@@ -39,15 +40,20 @@ class PairScorer(ABC):
         self.settings = settings = settings or ScoringSettings()
         self.device = torch.device(device)
         self.precision = resolve_precision(settings.precision, self.device)
-        self.dtype = DTYPES[self.precision]
+        self.dtype = DTYPES.get(self.precision, torch.bfloat16)
         self.store = store
         self.query_local = self.gallery_local = max_local
         self.binning = binning
         self.model = self.network = model.to(device)
         if self.dtype != torch.float32 or settings.compile:
             self.network = copy.deepcopy(self.model).eval()
-            halve(self.network, self.dtype)
+            if self.precision == "int8":
+                quantise(self.network)
+            else:
+                halve(self.network, self.dtype)
         if settings.compile:
+            if self.precision == "int8":
+                raise InputError("precision=int8 compile=True: int8 is not compiled; leave compile out")
             for layer in self.network.encoder.layers:
                 layer.after_attention = torch.compile(layer.after_attention, dynamic=True)
         self.threads = 1 if self.device.type == "cuda" else settings.threads or torch.get_num_threads()

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from rrt.command_line.settings import setting, settings
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+ScoringPrecision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 
 @settings("model.")

@@ -161,7 +161,7 @@ def test_glu_gates_one_half_of_the_feedforward_with_the_other():
     assert layer.linear1.out_features == 48 and layer.linear2.in_features == 24
     x = torch.randn(4, 16)
     value, gate = layer.linear1(x).chunk(2, dim=-1)
-    torch.testing.assert_close(layer._feedforward(x), layer.linear2(value * torch.sigmoid(gate)))
+    torch.testing.assert_close(layer.feedforward(x), layer.linear2(value * torch.sigmoid(gate)))
 
 
 def test_an_image_without_local_descriptors_scores_from_its_global():

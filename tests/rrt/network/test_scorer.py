@@ -236,7 +236,7 @@ def test_an_image_the_store_does_not_have_is_an_error(model, store, query, candi
         Scorer(model, store).score(np.array([query]), [np.array([candidate])])
 
 
-@pytest.mark.parametrize("settings", [{"precision": "int8"}, {"memory_mb": 0}, {"batch_tokens": 1.5}, {"threads": -1}])
+@pytest.mark.parametrize("settings", [{"precision": "int4"}, {"memory_mb": 0}, {"batch_tokens": 1.5}, {"threads": -1}])
 def test_settings_that_cannot_be_are_named(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         ScoringSettings(**settings)
