@@ -20,6 +20,7 @@ from rrt.network.int8 import multiplies_exactly
 from rrt.network.model import RRT
 from rrt.network.precision import DTYPES, ScoringSettings
 from rrt.network.scorer import Scorer
+from rrt.network.settings import ScoringPrecision
 from rrt.store.records import ImageRecord
 from rrt.store.store import Store
 from rrt.store.writer import PartWriter
@@ -68,8 +69,7 @@ def run(args):
     check_count("plain_batches", args.plain_batches)
     images, queries, locals_ = (300, 4, 30) if args.quick else (4993, 70, 500)
     curve = [(n, n) for n in ((5, 10) if args.quick else CURVE)] + [(10, 5) if args.quick else ASYMMETRIC]
-    int8 = args.device == "cpu" and multiplies_exactly()
-    args.precisions = args.precisions or ["float32", "bfloat16", *(["int8"] if int8 else [])]
+    args.precisions = args.precisions or default_precisions(args.device)
     torch.manual_seed(args.seed)
     model = sharpened(RRT(16, 128) if args.quick else RRT()).to(args.device)
     plain = PlainRRT(model.settings).to(args.device)
@@ -256,6 +256,11 @@ def our_rows(device, precision, scored, seconds, plain, rates, settings, locals_
             "<= 0.0001" if precision == "float32" else "",
         ),
     ]
+
+
+def default_precisions(device) -> list[ScoringPrecision]:
+    """What is measured unless told."""
+    return ["float32", "bfloat16", "int8"] if device == "cpu" and multiplies_exactly() else ["float32", "bfloat16"]
 
 
 def held_in(precision):

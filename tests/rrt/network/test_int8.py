@@ -82,7 +82,7 @@ def test_a_pair_scores_the_same_alone_and_in_any_company(store, by_matrices):
     together = scorer.score(np.array([9, 5]), [np.arange(10), np.arange(10)])
     spread = np.ptp(together[0])
     for query, logits in zip((9, 5), together):
-        alone = np.concatenate([scorer.score([query], [[candidate]])[0] for candidate in range(10)])
+        alone = np.concatenate([scorer.score_pairs(np.array([[query, candidate]])) for candidate in range(10)])
         np.testing.assert_allclose(alone, logits, atol=0.01 * spread)
 
 
@@ -126,7 +126,9 @@ def test_coarse_weights_are_at_most_3_percent_off(by_matrices):
     key[:, 0, 0] = torch.randint(-64, 64, (50,), generator=generator) / 16
     value[:, 0] = torch.eye(50)
     with torch.no_grad():
-        exact, coarse = (attention.attend(query, key, value, Packing.of([50]), scale=1.0, coarse=c) for c in (0, 1))
+        exact, coarse = (
+            attention.attend(query, key, value, Packing.of([50]), scale=1.0, coarse=c) for c in (False, True)
+        )
     off = (coarse.float() / exact.float() - 1).abs()
     assert 0.01 < off.max() < 0.045 and off.mean() < 0.025
     torch.testing.assert_close(coarse.float().sum(-1), torch.ones(50, 1), atol=0.01, rtol=0)
