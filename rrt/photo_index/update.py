@@ -114,9 +114,10 @@ def _look(folder: Path, root: Path, manifest: Manifest, settings) -> tuple[Manif
     if not found.files and not found.closed:
         there = f"{len(manifest.photographs)} photographs were there before; " if manifest.photographs else ""
         others = found.ignored + found.videos
+        first = next((f"; the first is {shown(name)}: {why}" for name, why in found.unread.items()), "")
         raise InputError(
             f"{shown(str(root))}: no images in this folder ({others} other files, {len(found.unread)} that "
-            f"cannot be read); {there}give the folder with the photographs"
+            f"cannot be read{first}); {there}give the folder with the photographs"
         )
     photographs = hash_new(root, found, manifest.photographs, settings.rehash, usable_cores())
     for path, seen in manifest.photographs.items():  # in folders that cannot be listed now

@@ -249,6 +249,9 @@ def test_of_a_refused_first_build_nothing_is_left(tmp_path, described):
         with pytest.raises(InputError, match="no images in this folder"):
             build(tmp_path / index, tmp_path / "empty")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "there"]
+    (tmp_path / "empty" / "x.jpg").symlink_to("/etc/hostname")
+    with pytest.raises(InputError, match=r"1 that cannot be read; the first is x.jpg: a link .* give --follow_links"):
+        build(tmp_path / "new", tmp_path / "empty")
 
 
 def test_another_model_or_setting_is_refused_and_another_folder_too(photos, tmp_path, described):
