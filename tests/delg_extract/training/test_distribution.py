@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from commands import ROOT, files_below, warm_python
+from tiny_delg import TINY
 
+from delg_extract.network.model import BACKBONES
 from delg_extract.network.weights import load_weights
 from delg_extract.training.distribution import check_shares, make_strategy
 from rrt.errors import InputError
@@ -20,7 +22,7 @@ def start():
     def start(script, *arguments, **environment):
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
         return subprocess.Popen(
-            [warm_python("tensorflow"), str(ROOT / script), *map(str, arguments)],
+            [warm_python("tensorflow", tiny_delg=True), str(ROOT / script), *map(str, arguments)],
             cwd=ROOT,
             env=environment,
             text=True,
@@ -84,7 +86,7 @@ def train_flags(folder, logdir):
 
 
 @pytest.mark.slow
-def test_two_workers_train_what_two_replicas_of_one_worker_train(pictures, start):
+def test_two_workers_train_what_two_replicas_of_one_worker_train(pictures, start, monkeypatch):
     finish(start("delg_extract/train.py", *train_flags(pictures, "mirrored"), DELG_CPU_REPLICAS="2"))
     with socket.socket() as one, socket.socket() as two:
         for each in (one, two):
@@ -100,6 +102,7 @@ def test_two_workers_train_what_two_replicas_of_one_worker_train(pictures, start
     ]
     for worker in workers:
         finish(worker)
+    monkeypatch.setitem(BACKBONES, "small", TINY)
     mirrored = load_weights(pictures / "mirrored/weights.h5").variables_by_name
     for name, variable in load_weights(pictures / "workers/weights.h5").variables_by_name.items():
         np.testing.assert_allclose(variable, mirrored[name], atol=2e-5, err_msg=name)
