@@ -18,7 +18,7 @@ import numpy as np
 from rrt.matching.matches import match, verify
 from rrt.matching.sift import sift_points
 
-METHOD = 1  # of this comparison: what was found by another is found anew
+METHOD = 2  # of this comparison: what was found by another is found anew
 SIDE = 256  # pixels of the longest side of what is looked at
 CROPPED, RESIZED, MIRRORED, TURNED, FRAMED = "cropped", "resized", "mirrored", "turned", "framed"
 UNFRAMED, WIDER, GREY, TONES = "without a frame", "shows more", "grey", "other tones"
@@ -28,6 +28,7 @@ _FEATURES = 400
 _RESIDUAL = 2.0  # pixels
 # Sides of a copy may be scaled by different factors, and by no more than these.
 _ASPECT, _ZOOM = 1.3, 5.0
+_STRETCH = math.log(2)  # a picture may be stretched by in one direction, as logarithm
 # A block: grey levels of its details from which on it is compared; correlations from which on it is alike, and exact.
 _DETAIL, _NOISE, _ALIKE, _EXACT = 4.0, 1.5, 0.8, 0.95
 # A copy: the least share of its blocks that are alike, how many, which part of them is exact, and the part of one of
@@ -107,10 +108,10 @@ def compare(first: Look, second: Look) -> tuple[str, ...] | None:
 
 
 def _overlays(first: Look, second: Look) -> Iterator[Overlay]:
-    """By the sizes alone, where these have the same ratio; by matches, where those agree on a transform."""
+    """By the sizes alone, as if one were stretched to the other; by matches, where those agree on a transform."""
     (height, width), (h, w) = first.grey.shape, second.grey.shape
     x, y = w / width, h / height
-    if abs(math.log(x / y)) < 0.05:
+    if abs(math.log(x / y)) < _STRETCH:
         laid = overlay(first, second, np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]]))
         yield laid
         if laid.share > 0.9:

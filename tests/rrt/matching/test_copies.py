@@ -65,6 +65,12 @@ def test_the_other_way_round_it_is_what_undoes_it():
     assert compare(look(changed("framed", pixels)), look(pixels)) == (UNFRAMED,)
 
 
+def test_a_picture_stretched_in_one_direction_is_a_copy():
+    pixels = detailed(3)
+    for size in ((300, 300), (200, 240), (320, 150)):
+        assert compare(look(pixels), look(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))) == (RESIZED,)
+
+
 def test_changes_add_up():
     pixels = detailed(3)
     for first, second, named in (("mirrored", "cropped", {MIRRORED, CROPPED}), ("grey", "turned", {GREY, TURNED})):
