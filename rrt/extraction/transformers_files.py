@@ -6,6 +6,7 @@ import hashlib
 import re
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,10 +110,11 @@ def open_model(checkpoint: Checkpoint, device: str) -> tuple[Any, bool]:
     InputError."""
     folder = checkpoint.folder
     try:
-        import transformers
+        # Not by its name, for which a checker of types would read every model there is.
+        transformers: Any = import_module("transformers")
     except ImportError:
         raise _not_installed(checkpoint.name) from None
-    _register_cls_attention()
+    _register_cls_attention(transformers)
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     with _quiet(transformers):
         try:
@@ -145,12 +147,10 @@ def open_model(checkpoint: Checkpoint, device: str) -> tuple[Any, bool]:
     return model.to(device).eval(), bool(heads)
 
 
-def _register_cls_attention() -> None:
+def _register_cls_attention(transformers: Any) -> None:
     """Teaches transformers an attention that hands out the row of the first token alone: all rows of all blocks would
     take gigabytes, and the fused kernels keep none."""
     from torch.nn.functional import scaled_dot_product_attention
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
 
     def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **ignored):
         mixed = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling)
@@ -160,8 +160,9 @@ def _register_cls_attention() -> None:
             scores = scores + attention_mask[:, :, :1]
         return mixed.transpose(1, 2).contiguous(), scores.softmax(-1)
 
-    AttentionInterface.register(_CLS_ATTENTION, attend)
-    AttentionMaskInterface.register(_CLS_ATTENTION, sdpa_mask)
+    transformers.AttentionInterface.register(_CLS_ATTENTION, attend)
+    masks = import_module("transformers.masking_utils")
+    transformers.AttentionMaskInterface.register(_CLS_ATTENTION, masks.sdpa_mask)
 
 
 @contextmanager
