@@ -1,7 +1,6 @@
 """A run that is killed at each change of the file system in turn, in forks of this process, and what the next run makes
 of what is left."""
 
-import argparse
 import multiprocessing
 import os
 import random
@@ -13,6 +12,8 @@ import traceback
 
 import pytest
 from places import ROOT
+
+from rrt.command_line.parser import CommandParser
 
 # What every change of files and folders comes down to; pathlib, shutil and atomic_path call these by their names.
 OPERATIONS = ("replace", "rename", "unlink", "remove", "mkdir", "rmdir", "fsync", "symlink", "link")
@@ -121,7 +122,7 @@ def campaign():
     python tools/fault_campaign.py                 all of them, in an hour or so
     python tools/fault_campaign.py --minutes 10    as many as fit into ten minutes, some of every run
     """
-    parser = argparse.ArgumentParser(description=campaign.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(campaign.__doc__)
     parser.add_argument("--minutes", type=float, help="for all kills together (default: as long as it takes)")
     minutes = parser.parse_args().minutes or 1e9
     os.environ[_SECONDS] = str(60 * minutes / _RUNS)

@@ -12,10 +12,10 @@ def sized(browser, width, height, phone=False):
 
 
 def visit(browser, server, fragment="#/"):
-    """The page at an address, loaded anew, when its photographs or results are there."""
+    """The page at an address, loaded anew, when its photographs or results are there, and what it knows of the index."""
     browser.get("about:blank")
     browser.get(server.address + fragment)
-    wait(lambda: cards(browser))
+    wait(lambda: cards(browser) and "photograph" in " ".join(texts(browser, ".top p")))
 
 
 def find(browser, selector):

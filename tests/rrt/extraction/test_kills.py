@@ -9,8 +9,8 @@ from PIL import Image
 
 from rrt.extraction.extract import Plan, extract
 from rrt.formats.image_jobs import Job
+from rrt.store.finished import is_complete, writing
 from rrt.store.store import Store
-from rrt.store.writer import is_complete, writing
 
 NAMES = [f"p{i}.png" for i in range(5)]
 

@@ -40,14 +40,14 @@ def test_a_list_knows_the_kinds_that_search_knows_and_tells_what_it_leaves_out(p
 
         Image.open(tmp_path / "x.png").convert("L").save(photos / "tower" / f"k.{suffix}", format_)
     draw(photos / "top.jpg", 4)
-    for name in ("film.mov", "film2.MOV", "notes.txt", "raw.dng"):
+    for name in ("film.mov", "film2.MOV", "notes.txt", "sheet.pdf"):
         touch(photos / "bridge" / name)
     done = run_tool("tools/prepare_data.py", "folder", photos, tmp_path / "l.txt")
     assert done.returncode == 0 and names_of(tmp_path / "l.txt") == [
         "bridge/p.jpg",
         *(f"tower/{name}" for name in ("k.avif", "k.gif", "k.jfif", "k.jp2", "k.pgm", "p.jpg")),
     ]
-    assert "left out 4 files of kinds that are not read: 2 .mov, 1 .dng, 1 .txt" in done.stdout
+    assert "left out 4 files of kinds that are not read: 2 .mov, 1 .pdf, 1 .txt" in done.stdout
     assert "left out 1 images beside the sub-folders, which have no landmark: top.jpg" in done.stdout
 
 

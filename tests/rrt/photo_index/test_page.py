@@ -69,7 +69,7 @@ def test_an_uploaded_image_shows_its_scene_beside_it_without_scrolling(page):
         const shown = [...document.querySelectorAll(".stage, button.card")];
         return shown.map((each) => each.getBoundingClientRect().toJSON())""")
     assert stage["bottom"] < 768 and all(place["left"] > stage["right"] and place["bottom"] < 768 for place in results)
-    wait(lambda: find(browser, f"{SCENE} img").get_property("naturalWidth") > 0)
+    wait(lambda: browser.execute_script("return document.querySelector(arguments[0])?.naturalWidth", f"{SCENE} img"))
     assert told_error(browser) == "" and console_errors(browser) == []
 
 
@@ -206,7 +206,9 @@ def test_filters_and_the_order_hold_for_list_and_search(page):
     browser, server, _ = page
     visit(browser, server, "#/folder=scene2&sort=newest")
     wait(lambda: cards(browser) and all(name.startswith("scene2/") for name in cards(browser)))
-    assert find(browser, "select[aria-label=Folder]").get_property("value") == "scene2"
+    # The folders to choose from come after the first photographs.
+    wait(lambda: browser.find_elements("css selector", "select[aria-label=Folder]"))
+    wait(lambda: find(browser, "select[aria-label=Folder]").get_property("value") == "scene2")
     choose_file(browser, page[2] / "mine.png")
     names = found(browser)
     assert len(names) == 5 and all(name.startswith("scene2/") for name in names)

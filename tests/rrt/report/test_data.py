@@ -264,8 +264,9 @@ def test_the_command_names_what_gained_and_lost_most(evaluated, monkeypatch, cap
 
 def stub(monkeypatch, calls):
     def write_pair(
-        folder, store, query_name, candidate_name, image_dir, reranker=None, geometric=True, *, ground_truth=None
+        folder, store, query_name, candidate_name, image_dir, reranker=None, *, ground_truth=None, query_store=None
     ):
+        assert query_store is not None
         calls.append((query_name, candidate_name, str(image_dir), reranker))
         Image.new("RGB", (60, 20), "navy").save(folder / "matches 1.png")
         picture = {"file": "matches 1.png", "title": "Matches", "caption": "12 inliers <of> 40"}
