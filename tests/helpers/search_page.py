@@ -12,7 +12,7 @@ def sized(browser, width, height, phone=False):
 
 
 def visit(browser, server, fragment="#/"):
-    """The page at an address, loaded anew, when its photographs or results are there, and what it knows of the index."""
+    """The page at an address, loaded anew, when what it knows of the index and photographs or results are there."""
     browser.get("about:blank")
     browser.get(server.address + fragment)
     wait(lambda: cards(browser) and "photograph" in " ".join(texts(browser, ".top p")))

@@ -1,6 +1,7 @@
 """`rrt NAME` and `python -m rrt.commands NAME`: one way to every command."""
 
 import importlib
+import os
 import resource
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from places import ROOT
 
 from rrt.command_line.parser import as_called
+from rrt.commands import __main__ as main_module
 from rrt.commands.__main__ import COMMANDS, DOORS, main
 from rrt.evaluation.rankings import command_line
 
@@ -31,6 +33,23 @@ def call(monkeypatch, capsys, *arguments):
     with pytest.raises(SystemExit) as ended:
         main()
     return ended.value.code or 0, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("name, given, threads", [("search", None, "1"), ("search", "4", None), ("report", None, None)])
+def test_search_multiplies_by_one_thread_unless_told_otherwise(monkeypatch, name, given, threads):
+    def load(module):
+        assert os.environ.get("OPENBLAS_NUM_THREADS") == threads, module
+        raise KeyboardInterrupt
+
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(variable, raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "")  # so that it is as before afterwards
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    monkeypatch.setattr(main_module, "import_module", load)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        main_module.run(name)
 
 
 def test_every_command_stands_in_the_list_with_one_line():
