@@ -158,10 +158,16 @@ def _tell_unraisable(unraisable):
         global _told
         _told = -inf
         number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-        threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+        threading.Timer(0.01, _send_again, (number,)).start()
     # HDF5 tries again to write what a full disk has not taken, after the error was told.
     elif not disk_full(error):
         sys.__unraisablehook__(unraisable)
+
+
+def _send_again(number):
+    # Not to a command that has ended meanwhile, which would end by the signal itself.
+    if number == signal.SIGINT or signal.getsignal(signal.SIGTERM) is _terminate:
+        os.kill(os.getpid(), number)
 
 
 def _terminate(*_):
