@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 
-import jinja2
-
 from rrt.files.names import shown
 from rrt.photo_index.duplicates import Group, Member
 from rrt.photo_index.query import PhotoIndex
-from rrt.photo_index.report import PAGE, json_text
+from rrt.photo_index.report import json_text, saved_page
 
 NOTE = "nothing was changed or deleted"
 
@@ -70,8 +68,9 @@ def as_html(index: PhotoIndex, groups: list[Group]) -> str:
             "changes": ", ".join(member.changes),
         }
 
-    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined)
-    return pages.get_template("duplicates.html").render(
+    return saved_page(
+        "duplicates.html",
+        title="Near-duplicates",
         summary=summary(groups),
         groups=[{"spare": _megabytes(group.spare), "members": map(member_of, group.members)} for group in groups],
     )

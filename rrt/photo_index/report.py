@@ -113,13 +113,19 @@ def json_text(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def saved_page(template: str, **values) -> str:
+    """A page of rrt/photo_index/page filled with values, which are shown as the text that they are."""
+    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined)
+    return pages.get_template(template).render(**values)
+
+
 def as_html(index: PhotoIndex, answer: Answer, ranker: Ranker) -> str:
     """A page that needs nothing beside it: thumbnails are part of it."""
     notes = [f"searched for {_box(answer)}"] if answer.box else []
     notes += _notes(index, answer, ranker)
     notes.append(f"{len(answer.hits)} of {len(index.entries)} photographs, method {ranker.name}")
-    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined)
-    return pages.get_template("results.html").render(
+    return saved_page(
+        "results.html",
         title=f"{_kind(answer)} {shown(answer.name)}",
         notes=notes,
         jpeg=_base64(_small(answer.file)),
