@@ -177,22 +177,29 @@ def _terminate(*_):
         raise Terminated
 
 
+@contextmanager
+def missing_extra_in_a_line() -> Iterator[None]:
+    """A package of an extra that is not installed becomes one line `error: ...` and exit status 1."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        remedy = describe_missing(error)
+        if not remedy:
+            raise
+        print(f"error: {remedy}", file=sys.stderr)
+        sys.exit(1)
+
+
 def run_command(main):
     """Run `main()` as a command: its return value (None = 0) is the exit status.
 
     InputError, OSError and a package of an extra that is not installed become one line `error: ...` on standard error
     and exit status 1; an interrupt becomes 130, SIGTERM 143.
     """
-    with ended_in_a_line():
+    with ended_in_a_line(), missing_extra_in_a_line():
         try:
             status = main()
         except (InputError, OSError) as error:
             print(as_called(f"error: {describe_error(error)}"), file=sys.stderr)
-            sys.exit(1)
-        except ModuleNotFoundError as error:
-            remedy = describe_missing(error)
-            if not remedy:
-                raise
-            print(f"error: {remedy}", file=sys.stderr)
             sys.exit(1)
     sys.exit(status or 0)

@@ -121,23 +121,16 @@ def main(argv: list[str] | None = None) -> None:
 def run(module: str) -> None:
     """Run the command of a module of rrt/commands with sys.argv; the process ends with its exit status, and with one
     line when it is told to end, be it while libraries are loaded."""
-    from rrt.command_line.parser import ended_in_a_line, run_command  # which the list of commands does not wait for
+    # The list of commands does not wait for this.
+    from rrt.command_line.parser import ended_in_a_line, missing_extra_in_a_line, run_command
 
     if module == "search" and "OMP_NUM_THREADS" not in os.environ:
         # Its matrix products are small and many, and the library's threads wait for each other: on a busy machine a
         # query takes 3 s instead of 8 and more, on idle cores the same either way. It is read when NumPy is loaded.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ended_in_a_line():
-        try:
+        with missing_extra_in_a_line():
             command = import_module(f"rrt.commands.{module}")
-        except ModuleNotFoundError as error:
-            from rrt.extras import describe_missing
-
-            remedy = describe_missing(error)
-            if not remedy:
-                raise
-            print(f"error: {remedy}", file=sys.stderr)
-            sys.exit(1)
         if hasattr(command, "ex"):
             from rrt.command_line.sacred import run_sacred
 

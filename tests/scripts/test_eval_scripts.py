@@ -182,6 +182,18 @@ def test_a_million_distractors_need_their_store_and_join_both_sets(run, files, t
     assert status == 0 and not any("resume" in word for word in commands[0])
 
 
+def environment_of(folder):
+    """For a script that reads and writes below a folder."""
+    return os.environ | {
+        "RRT_PYTHON": str(warm_python("torch")),
+        "DATA": str(folder / "data"),
+        "LOGS": str(folder / "logs"),
+        "CHECKPOINTS": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
 @pytest.mark.slow
 def test_both_sets_with_distractors_are_measured_to_the_table_and_go_on_after_a_kill(tmp_path):
     for number, (_, folder, _) in enumerate(SETS.values()):
@@ -198,14 +210,7 @@ def test_both_sets_with_distractors_are_measured_to_the_table_and_go_on_after_a_
         renamed = [replace(record, name=f"r1m/{record.name}") for record in records_in(store)]
     for part in range(2):
         write_store(million / f"part_{part}.h5", renamed[part::2])
-    environment = os.environ | {
-        "RRT_PYTHON": str(warm_python("torch")),
-        "DATA": str(tmp_path / "data"),
-        "LOGS": str(tmp_path / "logs"),
-        "CHECKPOINTS": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = environment_of(tmp_path)
     command = ["bash", str(SCRIPTS / "eval_1m.sh"), "r50", "gldv2", "reranker=maxsim", "cpu=True"]
     command.append("dataset.max_sequence_len=20")
     log, how = tmp_path / "logs/eval_1m_r50_gldv2", {"env": environment, "text": True, "stdin": subprocess.DEVNULL}
@@ -231,14 +236,7 @@ def test_a_script_measures_a_small_data_folder(tmp_path):
     neighbors_path(data, "r50_gldv2").unlink()
     torch.manual_seed(0)
     save_checkpoint(tmp_path / "r50_gldv2.pt", RRT(**NETWORK))
-    environment = os.environ | {
-        "RRT_PYTHON": str(warm_python("torch")),
-        "DATA": str(tmp_path / "data"),
-        "LOGS": str(tmp_path / "logs"),
-        "CHECKPOINTS": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = environment_of(tmp_path)
     network = [f"model.{name}={value}" for name, value in NETWORK.items()]
     done = subprocess.run(
         ["bash", str(SCRIPTS / "eval_r50_gldv2_rpar_rerank.sh"), *network, "cpu=True"],
