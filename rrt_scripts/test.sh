@@ -13,7 +13,10 @@ said=$(mktemp); trap 'rm -f "$said"' EXIT
 { .venv/bin/lint-imports --no-logo && .venv/bin/pyright; } >"$said" 2>&1 &
 checks=$! status=0
 # Two workers, a file at a time each, in the order of tests/conftest.py. -n 0 runs everything in one process.
-.venv/bin/python -m pytest -q -ra -n 2 --dist loadfile --no-loadscope-reorder "$@" || status=$?
+# One that dies ends the run: pytest-xdist, which would start another, then waits for ever for the last tests. An hour is
+# the end of whatever else hangs.
+limit=""; if command -v timeout >/dev/null; then limit="timeout --foreground --kill-after=30 3600"; fi
+$limit .venv/bin/python -m pytest -q -ra -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 "$@" || status=$?
 wait "$checks" || status=1
 cat "$said"
 exit "$status"

@@ -1,6 +1,8 @@
 """Fixtures of all tests. Photographs and golden vectors that may not be copied here lie beside the repository."""
 
 import os
+import subprocess
+from contextlib import suppress
 
 # Before NumPy and PyTorch are loaded: with more threads than cores the workers of rrt_scripts/test.sh wait for each
 # other (a group of tests took 72 s so, and 561 s without on a busy machine).
@@ -41,6 +43,16 @@ def pytest_configure(config):
 
 def pytest_unconfigure():
     stop_warm_pythons()
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node, error):
+    """Says how a worker ended that was not told to: by which signal, or by which status."""
+    if error:
+        process = node.gateway._io.popen
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+        print(f"\n{node.gateway.id} ended with status {process.poll()} (negative: a signal)", flush=True)
 
 
 def _beside_the_repository(name):

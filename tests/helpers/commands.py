@@ -102,7 +102,7 @@ def kill_tool_when(happened, *arguments, cwd=ROOT, patience=120):
     command = _command(arguments)[1:]
     with open(os.devnull, "r+b") as nowhere, socket.socket(socket.AF_UNIX) as connection:
         path = _loaded("tensorflow" if _uses_tensorflow(arguments) else "torch")
-        process = warm.start(connection, path, [nowhere.fileno()] * 3, command, cwd, _environment())
+        warm.start(connection, path, [nowhere.fileno()] * 3, command, cwd, _environment())
         deadline = time.monotonic() + patience
         try:
             while not happened():
@@ -110,9 +110,7 @@ def kill_tool_when(happened, *arguments, cwd=ROOT, patience=120):
                 assert not ended, "the command ended before it could be killed"
                 assert time.monotonic() < deadline, f"what the command was to be killed at did not come in {patience} s"
         finally:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-            status = warm.status_of(connection)
+            status = warm.kill(connection)
     assert status == 128 + signal.SIGKILL, "the command ended before it could be killed"
 
 

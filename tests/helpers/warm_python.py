@@ -13,21 +13,27 @@ import json
 import os
 import socket
 import sys
+from contextlib import suppress
 
 
 def start(connection, path, descriptors, arguments, folder, environment):
-    """Has a command started over a new connection, which it does not outlive -> its process id."""
+    """Has a command started over a new connection, which it does not outlive."""
     connection.connect(str(path))
     job = json.dumps({"arguments": arguments, "folder": str(folder), "environment": dict(environment)}).encode()
     socket.send_fds(connection, [len(job).to_bytes(8, "little")], descriptors)
     connection.sendall(job)
-    return int.from_bytes(connection.recv(4), "little")
 
 
 def status_of(connection):
     """The exit status of what was started, or 128 and the signal that killed it; waits for it."""
     answer = connection.recv(1)
     return answer[0] if answer else 1
+
+
+def kill(connection):
+    """Has what was started killed, with the processes of its group -> its status, as status_of()."""
+    connection.shutdown(socket.SHUT_WR)
+    return status_of(connection)
 
 
 def serve(path, libraries):
@@ -52,17 +58,16 @@ def serve(path, libraries):
             if key.fileobj is listener:
                 connection = listener.accept()[0]
                 pid = _start(connection, listener)
-                connection.sendall(pid.to_bytes(4, "little"))
                 ended = os.pidfd_open(pid)
                 running[connection] = running[ended] = pid, connection, ended
                 selector.register(connection, selectors.EVENT_READ)
                 selector.register(ended, selectors.EVENT_READ)
             elif key.fileobj in running:
                 pid, connection, ended = running[key.fileobj]
-                if key.fileobj is connection:  # its `run` is gone
+                if key.fileobj is connection:  # its `run` is gone, or wants it killed
                     _kill(pid)
                 status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                if key.fileobj is ended:
+                with suppress(OSError):
                     connection.sendall(bytes([status if status >= 0 else 128 - status]))
                 for file in (connection, ended):
                     selector.unregister(file)
@@ -72,10 +77,8 @@ def serve(path, libraries):
 
 
 def _kill(pid):
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(pid, 9)
-    except ProcessLookupError:
-        pass
 
 
 def _start(connection, listener):
