@@ -13,6 +13,15 @@ from rrt.command_line import parser
 from rrt.command_line.parser import ended_in_a_line
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Whoever started the tests may ignore them, as a shell does for its jobs in the background, and so would what the
+    tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     "command, sent, said, status",
     [
