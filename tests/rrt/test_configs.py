@@ -37,31 +37,28 @@ def numeric(default):
     return isinstance(default, int | float) and not isinstance(default, bool)
 
 
-SETTINGS = [
-    *((kind.__name__, name, default, kind) for kind in KINDS for name, (default, _) in described(kind).items()),
-    *(
-        (method, name, default, lambda method=method, **given: make_method(method, given))
-        for method, settings in all_default_settings().items()
-        if method != "asmk"  # which needs a file first
-        for name, default in settings.items()
-    ),
-]
+# {what they are of: (its settings and their defaults, what makes it of given ones)}
+SETTINGS = {
+    kind.__name__: ({name: default for name, (default, _) in described(kind).items()}, kind) for kind in KINDS
+} | {
+    method: (settings, lambda method=method, **given: make_method(method, given))
+    for method, settings in all_default_settings().items()
+    if method != "asmk"  # which needs a file first
+}
 
 
-@pytest.mark.parametrize(
-    "owner, name, default, make", SETTINGS, ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_odd_values_of_a_setting_are_refused_in_one_line(owner, name, default, make):
-    for value in ODD:
-        try:
-            make(**{name: value})
-        except InputError as error:
-            assert name in str(error) or isinstance(default, str), error
-        else:
-            assert not numeric(default) and value != -(10**30), (owner, name, value)
-    if numeric(default):
-        refused = [True, LARGE] if isinstance(default, int) else [True]
-        for value in refused:
+@pytest.mark.parametrize("owner", SETTINGS)
+def test_odd_values_of_a_setting_are_refused_in_one_line(owner):
+    defaults, make = SETTINGS[owner]
+    for name, default in defaults.items():
+        for value in ODD:
+            try:
+                make(**{name: value})
+            except InputError as error:
+                assert name in str(error) or isinstance(default, str), error
+            else:
+                assert not numeric(default) and value != -(10**30), (name, value)
+        for value in [True, LARGE][: isinstance(default, int) + 1] if numeric(default) else []:
             with pytest.raises(InputError, match=name):
                 make(**{name: value})
 
