@@ -10,7 +10,7 @@ import subprocess
 import sys
 import termios
 import time
-from contextlib import ExitStack, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +32,7 @@ def run_tool(*arguments, cwd=ROOT, forked=False):
     starts where they are ``forked`` (forked.py).
     """
     return subprocess.run(
-        _warm_command(arguments, ["tests/helpers/forked.py"] if forked else []),
+        _warm_command(arguments, forked),
         cwd=cwd,
         env=_environment(),
         text=True,
@@ -96,13 +96,21 @@ def usage_error_of(main, arguments, monkeypatch, capsys):
     return line
 
 
-def kill_tool_when(happened, *arguments, cwd=ROOT, patience=120):
-    """Starts `python arguments...` and ends it with SIGKILL as soon as `happened()` is true, within `patience` seconds;
-    it must still be running then."""
-    command = _command(arguments)[1:]
+@contextmanager
+def started_tool(*arguments, cwd=ROOT, forked=False):
+    """Starts the same without output -> a connection, for warm_python.status_of() and kill(); what is running yet at
+    the end is killed."""
+    command = _command(arguments, forked)[1:]
     with open(os.devnull, "r+b") as nowhere, socket.socket(socket.AF_UNIX) as connection:
         path = _loaded("tensorflow" if _uses_tensorflow(arguments) else "torch")
         warm.start(connection, path, [nowhere.fileno()] * 3, command, cwd, _environment())
+        yield connection
+
+
+def kill_tool_when(happened, *arguments, cwd=ROOT, patience=120):
+    """Starts `python arguments...` and ends it with SIGKILL as soon as `happened()` is true, within `patience` seconds;
+    it must still be running then."""
+    with started_tool(*arguments, cwd=cwd) as connection:
         deadline = time.monotonic() + patience
         try:
             while not happened():
@@ -114,14 +122,15 @@ def kill_tool_when(happened, *arguments, cwd=ROOT, patience=120):
     assert status == 128 + signal.SIGKILL, "the command ended before it could be killed"
 
 
-def _command(arguments):
+def _command(arguments, forked=False):
     script, *rest = (str(argument) for argument in arguments)
-    return [sys.executable, str(ROOT / script), *rest]
+    through = [str(_SERVER.with_name("forked.py"))] if forked else []
+    return [sys.executable, *through, str(ROOT / script), *rest]
 
 
-def _warm_command(arguments, through=()):
+def _warm_command(arguments, forked=False):
     side = "tensorflow" if _uses_tensorflow(arguments) else "torch"
-    return [warm_python(side), *_command([*through, *arguments])[1:]]
+    return [warm_python(side), *_command(arguments, forked)[1:]]
 
 
 def _uses_tensorflow(arguments):

@@ -1,19 +1,23 @@
-"""Extraction with many workers: the same store, whoever dies on the way."""
+"""Extraction with many workers: the same store, whoever dies on the way.
+
+Workers are started anew where their parent dies and where no TensorFlow is needed; else they are forks (forked.py).
+"""
 
 import os
+import select
 import signal
-import subprocess
 import sys
-import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builders import datasets_of
-from commands import ROOT
+from commands import started_tool
 from failing_workers import die, fail_the_first_time, lose_the_disk
 from PIL import Image
+from warm_python import status_of
 
 from delg_extract import extract
 from delg_extract.extraction.parts import Plan
@@ -25,7 +29,7 @@ from rrt.errors import InputError
 from rrt.formats.image_jobs import Job
 from rrt.formats.lists import write_image_list
 
-NUM_IMAGES = 24
+NUM_IMAGES = 12
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +59,9 @@ def arguments(folder, output, *extra):
         "--output",
         output,
         "--block",
-        "4",
+        "2",
         *extra,
     ]
-
-
-def command(folder, output, *extra):
-    script, *rest = map(str, arguments(folder, output, *extra))
-    return [sys.executable, str(ROOT / script), *rest]
 
 
 def run_here(folder, output, *extra):
@@ -90,53 +89,31 @@ def whole(folder):
     return folder / "delg_whole.h5"
 
 
-def processes_with(*words):
-    """Numbers of the processes whose command line holds all words."""
-    found = []
+def processes_in(folder):
+    """A command that was started in a folder, and its worker processes -> (number, [numbers])."""
+    command, workers = None, []
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if all(word in line for word in words):
-            found.append(int(entry.name))
-    return found
+        with suppress(OSError):  # it has ended
+            if (entry / "cwd").resolve() == folder and b"resource_tracker" not in (entry / "cmdline").read_bytes():
+                if os.getpgid(int(entry.name)) == int(entry.name):
+                    command = int(entry.name)
+                else:
+                    workers.append(int(entry.name))
+    return command, workers
 
 
-def children_of(pid):
-    return [child for child in processes_with("spawn_main", "multiprocessing") if parent_of(child) == pid]
-
-
-def parent_of(pid):
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:  # it has ended
-        return None
-
-
-def kill_one_when(happened, victims):
-    """Kills one of `victims()` as soon as `happened()`, in the background; the list it returns then holds it."""
-    killed = []
-
-    def watch():
-        deadline = time.time() + 120
-        while time.time() < deadline and not killed:
-            if happened() and victims():
-                killed.append(victims()[0])
-                os.kill(killed[0], signal.SIGKILL)
-            time.sleep(0.01)
-
-    threading.Thread(target=watch, daemon=True).start()
-    return killed
+def wait_for_a_part(parts, ended):
+    while not list(parts.glob("part-?????.h5")):
+        assert not select.select([ended], [], [], 0.01)[0], "the command ended without a part"
 
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_its_part_alone(folder, whole, tmp_path):
     output = tmp_path / "delg_x.h5"
-    parts = tmp_path / "delg_x.h5.parts"
-    killed = kill_one_when(lambda: list(parts.glob("part-*.h5")), lambda: children_of(os.getpid()))
-    run_here(folder, output, "--num_workers", "2")
-    assert killed
+    with started_tool(*arguments(folder, output, "--num_workers", "2"), cwd=tmp_path, forked=True) as ended:
+        wait_for_a_part(tmp_path / "delg_x.h5.parts", ended)
+        os.kill(processes_in(tmp_path)[1][0], signal.SIGKILL)
+        assert status_of(ended) == 0
     assert_same_descriptors(output, whole)
 
 
@@ -144,16 +121,13 @@ def test_a_killed_worker_costs_its_part_alone(folder, whole, tmp_path):
 def test_workers_end_with_a_killed_parent_and_the_next_run_goes_on(folder, whole, tmp_path):
     output = tmp_path / "delg_x.h5"
     parts = tmp_path / "delg_x.h5.parts"
-    process = subprocess.Popen(
-        command(folder, output, "--num_workers", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.time() + 120
-    while not list(parts.glob("part-?????.h5")) and time.time() < deadline:
-        time.sleep(0.01)
-    workers = children_of(process.pid)
-    process.kill()
-    process.wait()
+    with started_tool(*arguments(folder, output, "--num_workers", "2"), cwd=tmp_path) as ended:
+        wait_for_a_part(parts, ended)
+        process, workers = processes_in(tmp_path)
+        os.kill(process, signal.SIGKILL)
+        assert status_of(ended) == 128 + signal.SIGKILL
     assert len(workers) == 2
+    deadline = time.time() + 120
     while time.time() < deadline and any(Path(f"/proc/{worker}").exists() for worker in workers):
         time.sleep(0.05)
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
