@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash rrt_scripts/install.sh
 bash rrt_scripts/install_browser.sh
+unset PYTHONDONTWRITEBYTECODE  # or each of some hundred processes would compile the packages again
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 
@@ -12,7 +13,7 @@ bash rrt_scripts/install_browser.sh
 said=$(mktemp); trap 'rm -f "$said"' EXIT
 { .venv/bin/lint-imports --no-logo && .venv/bin/pyright; } >"$said" 2>&1 &
 checks=$! status=0
-# Two workers, a file at a time each, in the order of tests/conftest.py. -n 0 runs everything in one process.
+# Two workers, a file at a time each, as tests/helpers/sharing.py shares the whole suite. -n 0 runs all in one process.
 # One that dies ends the run: pytest-xdist, which would start another, then waits for ever for the last tests. An hour is
 # the end of whatever else hangs.
 limit=""; if command -v timeout >/dev/null; then limit="timeout --foreground --kill-after=30 3600"; fi

@@ -1,5 +1,6 @@
 """Fixtures of all tests. Photographs and golden vectors that may not be copied here lie beside the repository."""
 
+import gc
 import os
 import subprocess
 from contextlib import suppress
@@ -15,6 +16,7 @@ from commands import keep_warm_pythons, stop_warm_pythons
 from hypothesis import settings
 from PIL import Image
 from places import SHARED
+from sharing import Sharing, are_shared, collects
 
 from rrt.formats.lists import write_image_list
 
@@ -34,6 +36,33 @@ def pytest_collection_modifyitems(items):
             for item in needing:
                 item.add_marker(pytest.mark.skip(reason="needs a GPU"))
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_ignore_collect(collection_path, config):
+    shared = getattr(config, "workerinput", {}).get("shared")
+    return (shared is not None and not collects(shared, collection_path)) or None
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_configure_node(node):
+    if are_shared(node.config):
+        node.workerinput["shared"] = int(node.gateway.id.removeprefix("gw"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Sharing(config) if are_shared(config) else None
+
+
+def pytest_collection(session):
+    """What is loaded while tests are collected stays: it is left alone by the search for garbage, then and later, also
+    in the forks that some tests make, which would have to copy it."""
+    gc.disable()
+
+
+def pytest_collection_finish(session):
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_configure(config):
