@@ -48,6 +48,8 @@ def golden_set(tmp_path_factory, expected):
 def test_golden_figures_of_global_search(golden_set, expected):
     for protocol, result in evaluate_global(golden_set).items():
         assert round(100 * result.map, 2) == expected[f"global_{protocol[0].upper()}_map"]
+        assert result.ks == (1, 5, 10)
+        np.testing.assert_allclose(100 * result.mp, expected[f"global_{protocol[0].upper()}_mp"], atol=0.0051)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,26 @@ RANKS = np.array([[3, 1, 2, 0, 4, 5]])
 )
 def test_what_a_protocol_ignores_goes_to_the_end_in_its_old_order(protocol, order):
     assert junk_last(RANKS, GND, protocol).tolist() == [order]
+
+
+def test_what_fills_a_ranking_up_stays_last():
+    assert junk_last(np.array([[3, 1, 2, 4, -1, -1]]), GND, "medium").tolist() == [[1, 2, 4, 3, -1, -1]]
+
+
+def test_what_fills_a_ranking_up_is_no_candidate(golden_set):
+    ranks = golden_set.ranks[:, :12].copy()
+    ranks[:, 7:] = -1
+    scored = score_pairwise(golden_set, lambda candidates, similarities: [-s for s in similarities], 10, ranks=ranks)
+    for row, found in zip(ranks, rerank(scored, "medium")):
+        assert found[:7].min() >= 0 and sorted(found[:7]) == sorted(row[:7]) and (found[7:] == -1).all()
+    assert all(candidates.tolist() == sorted(row[:7]) for candidates, row in zip(scored.candidates, ranks))
+
+
+def test_protocols_that_are_named_are_scored_alone(golden_set):
+    scored = score_pairwise(golden_set, lambda candidates, similarities: similarities, 5, protocols=["hard"])
+    assert list(scored.orders) == ["hard"] and (scored.num_rerank, scored.num_pairs) == (5, 6 * 5)
+    assert [c.tolist() for c in scored.candidates] == np.sort(scored.orders["hard"][:, :5]).tolist()
+    assert 0 <= scored.seconds < 60
 
 
 def scored_by(logits, similarities=None, num_rerank=4):
