@@ -20,6 +20,8 @@ from rrt.files.atomic import read_json, write_json
 _FORMAT = {"schema": "rrt-calibration", "version": 1}
 _REMEDY = "make it with tools/calibrate.py"
 GROUPS = ("same", "maybe", "similar")
+# Of a search, the best of its candidates, whose middle says how scores lie there that are not right.
+CANDIDATES = 100
 # Settings of descriptors that scores depend on, as far as a store or a describer names them.
 _OF_DESCRIPTORS = ("model_sha256", "image_size", "scales", "projection_sha256")
 
@@ -34,7 +36,8 @@ class Calibration:
     ``descriptors_of`` has them; whitening: SHA-256 of that of the global descriptors; about: what it was fitted on and
     how well it holds, plain values; thresholds: the least probabilities of the groups ``same`` and ``maybe``, and
     ``uniformity``, above which a query's local descriptors (``rrt.store.linear.uniformity``) show nothing; empty: none
-    were chosen.
+    were chosen. in_search: what the thresholds are for in a search (``of_search``): ``weight``
+    and ``level`` of ``standing``, and ``slope`` and ``offset`` of a sigmoid over it; empty: those of single pairs.
     """
 
     kind: Literal["platt", "isotonic"]
@@ -47,6 +50,7 @@ class Calibration:
     whitening: str | None = None
     about: dict[str, Any] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
+    in_search: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         knots = np.array([self.scores, self.probabilities], np.float64)
@@ -62,6 +66,10 @@ class Calibration:
             limits = self.thresholds["maybe"], self.thresholds["same"], self.thresholds["uniformity"]
             if len(self.thresholds) > len(limits) or not (0 < limits[0] <= limits[1] <= 1 and limits[2] > 0):
                 raise ValueError("thresholds must be 0 < maybe <= same <= 1, and a uniformity above 0")
+        if self.in_search:
+            numbers = [self.in_search[name] for name in ("weight", "level", "slope", "offset")]
+            if len(self.in_search) > len(numbers) or not np.isfinite(numbers).all() or min(numbers[0], numbers[2]) <= 0:
+                raise ValueError("in_search must be finite numbers, a weight and a slope above 0")
 
     def __call__(self, scores) -> np.ndarray:
         """Probabilities float64 of scores of any shape; NaN stays."""
@@ -69,6 +77,13 @@ class Calibration:
         if self.kind == "platt":
             return expit(self.slope * scores + self.offset)
         return np.interp(scores, self.scores, self.probabilities)
+
+    def of_search(self, scores) -> np.ndarray:
+        """Probabilities float64 [n] of the candidates of one search; NaN stays. They rise with the scores [n]."""
+        if not self.in_search:
+            return self(scores)
+        how = self.in_search
+        return expit(how["slope"] * standing(scores, how["weight"], how["level"]) + how["offset"])
 
     def groups(self, probabilities: np.ndarray) -> list[str | None]:
         """Of each probability one of GROUPS; None where it is NaN, or without thresholds."""
@@ -100,6 +115,15 @@ class Calibration:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as files and checkpoints keep them."""
         return _FORMAT | asdict(self)
+
+
+def standing(scores, weight: float, level: float) -> np.ndarray:
+    """Of a search's scores [n], how high they are and how far above the middle m of the best CANDIDATES:
+    s + weight (s - min(m, level)), float64 [n]; NaN stays. Where nothing is right, all are about as high; m above
+    ``level`` says that most candidates are right."""
+    scores = np.asarray(scores, np.float64)
+    best = np.sort(scores[~np.isnan(scores)])[-CANDIDATES:]
+    return scores + weight * (scores - (min(float(np.median(best)), level) if len(best) else level))
 
 
 def calibration_of(values: Any, where: str | Path) -> Calibration:

@@ -6,14 +6,18 @@ the same queries in the gallery without the images that are right for them (docs
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from rrt.calibration import GROUPS, Calibration
+from rrt.calibration import CANDIDATES, GROUPS, Calibration, standing
 from rrt.errors import InputError
-from rrt.evaluation.calibrating import ScoredPairs, folds_of, score_pairs
+from rrt.evaluation.calibrating import ScoredPairs, fit, folds_of, score_pairs
 from rrt.evaluation.calibrating import joined as joined_pairs
 from rrt.formats.revisited import RevisitedSet
 from rrt.rerankers.base import RerankMethod
@@ -24,6 +28,7 @@ from rrt.store.store import Store
 WRONG = 0.05  # of the results called the same, and of the queries without an answer
 KEPT = 0.95  # of the right first results are at least maybe
 _RIGHT = ("easy", "hard", "good", "ok")
+_WEIGHTS = (0.5, 1.0, 2.0, 4.0)  # of how far a score stands above the middle of its search
 _SPREAD = 2.0  # what no photograph comes near: times the largest uniformity of those known
 
 
@@ -86,11 +91,34 @@ def first_of(pairs: ScoredPairs) -> np.ndarray:
     return order[np.flatnonzero(np.diff(pairs.query[order], prepend=-1))]
 
 
+def of_searches(pairs: ScoredPairs, function: Callable[[np.ndarray], Any]) -> np.ndarray:
+    """``function`` of the scores of each query in turn, joined."""
+    queries = np.split(pairs.scores, np.flatnonzero(np.diff(pairs.query)) + 1)
+    return np.concatenate([np.atleast_1d(function(scores)) for scores in queries])
+
+
+def choose_groups(calibration: Calibration, answers: Answers) -> Calibration:
+    """The calibration with the thresholds and the ``in_search`` (none, or one of _WEIGHTS) by which most right first
+    results are called the same. Raises InputError as ``choose_thresholds``."""
+    chosen = [
+        replace(calibration, thresholds=choose_thresholds(replace(calibration, in_search={}), answers), in_search={})
+    ]
+    level = float(of_searches(answers.unknown, lambda scores: np.median(np.sort(scores)[-CANDIDATES:])).max())
+    for weight in _WEIGHTS:
+        scores = of_searches(answers.known, partial(standing, weight=weight, level=level))
+        with suppress(InputError):
+            fitted = fit(replace(answers.known, scores=scores), "platt")
+            how = {"weight": weight, "level": level, "slope": fitted.slope, "offset": fitted.offset}
+            tried = replace(calibration, in_search=how)
+            chosen.append(replace(tried, thresholds=choose_thresholds(tried, answers)))
+    return max(chosen, key=lambda each: group_figures(each, answers)["right_first_same"] or 0.0)
+
+
 def choose_thresholds(calibration: Calibration, answers: Answers) -> dict[str, float]:
     """The thresholds of a calibration. same: the least probability at which at most WRONG of the results called the
     same are wrong, and at most WRONG of the queries without an answer have a first result called so; maybe: what KEPT
     of the right first results reach, at most same. Raises InputError where no probability does."""
-    known, unknown = (calibration(part.scores).round(6) for part in (answers.known, answers.unknown))
+    known, unknown = (of_searches(part, calibration.of_search) for part in (answers.known, answers.unknown))
     first = first_of(answers.known)
     kept = np.sort(known[first][answers.known.right[first]])
     wrong = np.append(known[~answers.known.right], unknown)
@@ -100,7 +128,8 @@ def choose_thresholds(calibration: Calibration, answers: Answers) -> dict[str, f
     good = (_reaching(wrong, tried) <= WRONG * amount) & (_reaching(beside, tried) <= WRONG * len(beside))
     if not good.any() or not len(kept) or kept[-1] < tried[good][0]:
         raise InputError("groups: no probability tells the right first results from wrong ones; give more queries")
-    same = float(tried[good][0])
+    # A little less, so that the result it was found at reaches it on any machine.
+    same = math.floor(1e6 * tried[good][0]) / 1e6
     maybe = min(float(kept[int((1 - KEPT) * len(kept))]), same)
     return {"same": same, "maybe": maybe, "uniformity": round(_SPREAD * answers.uniformity, 4)}
 
@@ -118,7 +147,8 @@ def group_figures(calibration: Calibration, answers: Answers) -> dict[str, Any]:
 
 def named(calibration: Calibration, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
     """The groups of the pairs, known and unknown: positions in GROUPS, int64."""
-    found = (calibration.groups(calibration(part.scores)) for part in (answers.known, answers.unknown))
+    parts = answers.known, answers.unknown
+    found = (calibration.groups(of_searches(part, calibration.of_search)) for part in parts)
     known, unknown = (np.array([GROUPS.index(str(name)) for name in names], np.int64) for names in found)
     return known, unknown
 
@@ -144,14 +174,14 @@ def figures_of_groups(known: np.ndarray, unknown: np.ndarray, answers: Answers) 
 
 
 def grouped(calibration: Calibration, answers: Answers) -> Calibration:
-    """The calibration with thresholds, and in ``about`` how often its groups are right: on what they were chosen on,
-    and held out, each landmark by thresholds that were chosen without it."""
-    chosen = replace(calibration, thresholds=choose_thresholds(calibration, answers))
+    """The calibration with groups, and in ``about`` how often these are right: on what they were chosen on, and held
+    out, each landmark by groups that were chosen without it."""
+    chosen = choose_groups(calibration, answers)
     known, unknown = named(chosen, answers)
     about = {"chosen_on": figures_of_groups(known, unknown, answers)}
     for labels in folds_of(answers.known.landmark):
         others = answers.of_landmarks(np.setdiff1d(answers.known.landmark, labels))
-        by = replace(calibration, thresholds=choose_thresholds(calibration, others))
+        by = choose_groups(calibration, others)
         own = np.isin(answers.known.landmark, labels), np.isin(answers.unknown.landmark, labels)
         known[own[0]], unknown[own[1]] = named(by, answers.of_landmarks(labels))
     about["held_out"] = figures_of_groups(known, unknown, answers)

@@ -224,11 +224,14 @@ class PhotoIndex:
         else:
             store, row, own = self.store, int(self.rows[query]), query
         found, scores = self.ranked(store, row, ranker, k, own, among)
-        probabilities = ranker.probabilities(scores, found.similarities)
+        probabilities, groups = (
+            ranker.probabilities(scores, found.similarities),
+            ranker.groups(scores, found.similarities),
+        )
         local = store.read_packed(np.array([row]), None, ("descriptors",)).descriptors
         if local is not None and ranker.shows_nothing(local):
-            probabilities = np.zeros(len(scores))
-        columns = found.candidates, found.similarities, scores, probabilities, ranker.groups(probabilities)
+            probabilities, groups = np.zeros(len(scores)), [GROUPS[-1]] * len(scores)
+        columns = found.candidates, found.similarities, scores, probabilities, groups
         return Hits(
             Hit(self.entries[number], float(similarity), _known(score), _known(probability), group)
             for number, similarity, score, probability, group in zip(*(column[:k] for column in columns))

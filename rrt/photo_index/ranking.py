@@ -55,14 +55,20 @@ class Ranker:
             return np.full(len(scores), np.nan)
         if self.method is None:
             return self.calibration(similarities)
-        found = self.calibration(scores)
-        if self.beyond:
-            found = np.where(np.isnan(scores), self.beyond(similarities), found)
-        return np.minimum.accumulate(found)
+        return self._falling(self.calibration(scores), scores, similarities)
 
-    def groups(self, probabilities: np.ndarray) -> list[str | None]:
-        """The group of each (``rrt.calibration.GROUPS``), None where it is not known."""
-        return self.calibration.groups(probabilities) if self.calibration else [None] * len(probabilities)
+    def groups(self, scores: np.ndarray, similarities: np.ndarray) -> list[str | None]:
+        """The groups (``rrt.calibration.GROUPS``) of the same results, None where they are not known."""
+        if self.calibration is None:
+            return [None] * len(scores)
+        if self.method is None:
+            return self.calibration.groups(self.calibration.of_search(similarities))
+        return self.calibration.groups(self._falling(self.calibration.of_search(scores), scores, similarities))
+
+    def _falling(self, probabilities, scores, similarities):
+        if self.beyond:
+            probabilities = np.where(np.isnan(scores), self.beyond(similarities), probabilities)
+        return np.minimum.accumulate(probabilities)
 
     def shows_nothing(self, descriptors: np.ndarray) -> bool:
         """Whether a query is an empty picture, as its local descriptors [n, D] all say the same."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from rrt.calibration import GROUPS
 from rrt.files.images import Box, Unreadable, decode, small_jpeg
 from rrt.files.machine import usable_cores
 from rrt.matching.sift import SIDE, SiftPoints, points_in_common, sift_points
@@ -41,9 +42,9 @@ def look_again(
         shared = points_in_common(query, points) if points else 0
         if shared < ENOUGH:
             return hit
-        probability = max(hit.probability or 0.0, 1 - _DOUBT / shared)
-        (group,) = ranker.groups(np.array([probability]))
-        return hit._replace(probability=probability, group=group, shared=shared)
+        return hit._replace(
+            probability=max(hit.probability or 0.0, 1 - _DOUBT / shared), group=GROUPS[0], shared=shared
+        )
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         looked = [*pool.map(seen, hits[:LOOKED_AT]), *hits[LOOKED_AT:]]

@@ -9,7 +9,7 @@ import torch
 from reranking import NETWORK
 
 import rrt
-from rrt.calibration import Calibration, fitting, read_calibration, write_calibration
+from rrt.calibration import Calibration, calibration_of, fitting, read_calibration, write_calibration
 from rrt.errors import InputError
 from rrt.network.checkpoint import attach_calibration, load_checkpoint, save_checkpoint, strip_checkpoint
 from rrt.network.model import RRT
@@ -125,6 +125,28 @@ def test_the_shipped_ones_are_of_the_methods_as_search_uses_them(name):
     chosen = shipped.about["groups"]["chosen_on"]
     assert chosen["wrong_same"] <= 0.05 and chosen["unknown_same"] <= 0.05
     assert shipped.thresholds["maybe"] < shipped.thresholds["same"]
+
+
+def test_in_a_search_a_score_counts_by_how_far_it_stands_above_the_middle():
+    calibration = replace(PLATT, in_search={"weight": 2.0, "level": 1.0, "slope": 0.5, "offset": -1.0})
+    scores = np.array([np.nan, 4.0, -3.0, 0.0, -1.0, 0.5])  # the middle is 0
+    wanted = 1 / (1 + np.exp(1 - 0.5 * (scores + 2 * scores)))
+    np.testing.assert_allclose(calibration.of_search(scores), wanted)
+    many = np.concatenate([scores[1:] + 0.2, np.full(200, -50.0)])  # of which the best hundred count
+    assert calibration.of_search(many)[0] == pytest.approx(1 / (1 + np.exp(1 - 0.5 * (4.2 + 2 * 54.2))))
+    # Where most are right, or only one is there, the level stands for the middle.
+    np.testing.assert_allclose(calibration.of_search([8.0] * 9), 1 / (1 + np.exp(1 - 0.5 * (8 + 2 * 7))))
+    assert np.isnan(calibration.of_search([np.nan])).all() and calibration.of_search([]).shape == (0,)
+    assert (PLATT.of_search(scores[1:]) == PLATT(scores[1:])).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"weight": 1.0}, {"weight": 0.0}, {"slope": -1.0}, {"level": float("nan")}, {"a": 1.0}]
+)
+def test_what_cannot_be_is_refused_in_a_search(wrong):
+    good = {"weight": 2.0, "level": 1.0, "slope": 0.5, "offset": -1.0}
+    with pytest.raises(InputError, match="no calibration .*make it with"):
+        calibration_of(PLATT.as_dict() | {"in_search": wrong if wrong == {"weight": 1.0} else good | wrong}, "file")
 
 
 def test_groups_begin_at_their_thresholds():

@@ -76,12 +76,40 @@ def test_no_landmark_is_judged_by_thresholds_that_knew_it(monkeypatch):
     answers, seen = made_up(), []
     monkeypatch.setattr(
         grouping,
-        "choose_thresholds",
-        lambda _, part: seen.append(set(part.known.landmark.tolist())) or {"same": 0.9, "maybe": 0.5, "uniformity": 1},
+        "choose_groups",
+        lambda given, part: (
+            seen.append(set(part.known.landmark.tolist()))
+            or replace(given, thresholds={"same": 0.9, "maybe": 0.5, "uniformity": 1})
+        ),
     )
     about = grouped(PLATT, answers).about["groups"]
     assert seen[0] == set(range(5)) and [len(each) for each in seen[1:]] == [4] * 5
     assert about["held_out"] == about["chosen_on"]  # the thresholds are the same here
+
+
+def in_searches_of_many_heights(seed=0):
+    """Searches whose scores lie higher or lower altogether, as of queries with more or less texture."""
+    answers, generator = made_up(seed), np.random.default_rng(9)
+    heights = generator.normal(0, 3, 60)
+    moved = (replace(part, scores=part.scores + heights[part.query]) for part in (answers.known, answers.unknown))
+    return Answers(*moved, answers.uniformity)
+
+
+def test_a_score_that_stands_above_its_search_counts_where_scores_of_searches_differ():
+    answers = in_searches_of_many_heights()
+    chosen = grouping.choose_groups(PLATT, answers)
+    alone = replace(PLATT, thresholds=choose_thresholds(PLATT, answers))
+    shares = [group_figures(each, answers)["right_first_same"] for each in (chosen, alone)]
+    assert chosen.in_search["weight"] > 1 and shares[0] > shares[1] + 0.2
+    figures = group_figures(chosen, answers)
+    assert figures["wrong_same"] <= 0.05 and figures["unknown_same"] <= 0.05
+    again = grouping.choose_groups(chosen, answers)
+    assert again == chosen  # what was chosen before has no part in it
+
+
+def test_where_it_tells_nothing_more_scores_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr(grouping, "group_figures", lambda *_: {"right_first_same": 0.5})
+    assert not grouping.choose_groups(PLATT, made_up()).in_search
 
 
 def test_scores_that_tell_nothing_are_one_line():
