@@ -73,7 +73,7 @@ def test_the_walk_of_a_new_user(tmp_path, browser, monkeypatch, capsys):
         wait(lambda: texts(browser, "#query-title") == ["p6.jpg"] and "trip 0/p6.jpg" not in found(browser))
 
         find(browser, ".top a").click()
-        wait(lambda: texts(browser, ".copy .what") == ["the largest", "resized"])
+        wait(lambda: texts(browser, ".copy .what") == ["the largest", "resized"], 60)  # pictures are compared
         assert cards(browser) == ["trip 0/p4.jpg", "sent/small.jpg"]
 
         find(browser, ".home").click()
