@@ -113,7 +113,7 @@ def test_the_extraction_benchmark_compares_every_precision_with_the_plain_way(tm
         "--rounds",
         "1",
         "--pictures",
-        "2",
+        "1",
         "--num_workers",
         "1",
         "--json",
