@@ -4,7 +4,6 @@ import io
 import os
 import pickle
 import subprocess
-import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -51,7 +50,9 @@ def mirror(monkeypatch, tmp_path):
     if not find_spec("tensorflow"):
         pytest.skip("TensorFlow is not installed")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    command = [sys.executable, "-c", MODEL, str(tmp_path / "saved"), str(ROOT / "tests/helpers")]
+    script = tmp_path / "save_delg.py"  # a name by which the warm Python knows it
+    script.write_text(MODEL)
+    command = [warm_python("tensorflow"), script, tmp_path / "saved", ROOT / "tests/helpers"]
     subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     files = {
         str(path.relative_to(tmp_path / "saved")): path for path in (tmp_path / "saved").rglob("*") if path.is_file()
