@@ -1,6 +1,7 @@
 """From photographs to results with the shipped model: a build that is killed, its continuation, queries, the page."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -97,9 +98,12 @@ def test_a_query_from_the_shell_needs_neither_tensorflow_nor_pytorch(folder, tmp
 
 @pytest.mark.slow
 def test_a_delg_model_describes_an_index_and_its_queries_in_processes_of_its_own(folder, tmp_path):
-    weights = write_small_delg(tmp_path / "small.h5")
+    weights, photos = write_small_delg(tmp_path / "small.h5"), tmp_path / "photos"
+    photos.mkdir()
+    for name in ("p03.png", "p07.png", "p20.png", "turned.jpg"):
+        shutil.copy(folder / "photos" / name, photos)
     built = run_tool(
-        *("tools/search.py", "build", folder / "photos", "--index", tmp_path / "index", "--model", weights),
+        *("tools/search.py", "build", photos, "--index", tmp_path / "index", "--model", weights),
         *("--max_image_size", "160", "--max_features", "30", "--num_workers", "1"),
     )
     assert built.returncode == 0, built.stderr
@@ -108,5 +112,5 @@ def test_a_delg_model_describes_an_index_and_its_queries_in_processes_of_its_own
     assert found.returncode == 0, found.stderr
     answer = json.loads(found.stdout)
     assert answer["results"][0]["name"] == "p07.png" and answer["method"] == "none" and "checkpoint" in answer["note"]
-    other = run_tool("tools/search.py", "build", folder / "photos", "--index", tmp_path / "index", "--model", "lite0")
+    other = run_tool("tools/search.py", "build", photos, "--index", tmp_path / "index", "--model", "lite0")
     assert other.returncode == 1 and "described by the model of SHA-256" in other.stderr
