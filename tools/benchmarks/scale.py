@@ -108,7 +108,8 @@ def write_rows(path, count, width, num_queries, decay, seed):
         own = num_queries * (number + 1) // len(starts) - num_queries * number // len(starts)
         rows = clustered_rows(generator, size + own, width, decay)
         table[start : start + size] = rows[:size]
-        queries.append(rows[size:])
+        # A view would keep all rows.
+        queries.append(rows[size:].copy())
     table.flush()
     return np.concatenate(queries)
 
