@@ -23,6 +23,7 @@ SIZES = [10**5, 3 * 10**5, 10**6, 3 * 10**6]
         (("1", "sqrt n", "n"), lambda n: 5 + 512 * math.sqrt(n) + 72 * n),
         (("n", "n log n"), lambda n: 2e-5 * n + 3e-6 * n * math.log(n)),
         (("n", "n sqrt n"), lambda n: 4e-8 * n**1.5),
+        (("sqrt n", "n", "n sqrt n"), lambda n: 0.04 * math.sqrt(n) + 2e-5 * n + 3e-8 * n**1.5),
     ],
 )
 def test_a_law_of_these_terms_is_found_from_its_points(terms, law):
