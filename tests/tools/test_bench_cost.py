@@ -33,10 +33,10 @@ def test_a_law_of_these_terms_is_found_from_its_points(terms, law):
     assert max(cost.left_out(SIZES, values, lambda s, v: cost.fit(s, v, terms))) < 1e-6
 
 
-def test_recall_falls_as_a_logistic_of_the_logarithm_of_the_size():
-    values = [1 / (1 + math.exp(-(9 - 0.5 * math.log(size)))) for size in SIZES]
-    assert cost.fit_recall(SIZES, values)(10**9) == pytest.approx(1 / (1 + math.exp(-(9 - 0.5 * math.log(10**9)))))
-    assert 0 < cost.fit_recall(SIZES, [1, 1, 1, 1])(10**9) <= 1
+def test_recall_falls_as_a_power_of_the_size_and_is_never_more_than_all():
+    values = [3 * size**-0.1 for size in SIZES]
+    assert cost.fit_recall(SIZES, values)(10**9) == pytest.approx(3 * 10**-0.9)
+    assert cost.fit_recall(SIZES, values)(100) == 1
 
 
 def test_the_error_is_that_of_points_the_law_has_not_seen():
