@@ -1,5 +1,5 @@
-"""Who may see the page where other machines can reach it: whoever knows its token, which is in the address printed once
-and then in a cookie."""
+"""The token that protects the page where other machines can reach it: it is part of the address that is printed once,
+and the browser then keeps it in a cookie."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _HOW = (
 
 
 def checked_token(token: str) -> str:
-    """The token, if it is one. Raises InputError."""
+    """``token`` itself. Raises InputError unless it is 8 to 200 characters that may stand in an address."""
     if not _TOKEN.fullmatch(token):
         raise InputError("--token: expected 8 to 200 letters, digits and . _ ~ -, as they can stand in an address")
     return token
 
 
 def token_for(host: str, given: str | None) -> str | None:
-    """The token of a page that listens at ``host``: the one given, a new one where other machines may come, None where
-    this machine alone can. Raises InputError for one that is none."""
+    """The token of a page that listens at ``host``: ``given``, or a new one where other machines can reach the page, or
+    None where only this machine can. Raises InputError for an invalid token."""
     if given:
         return checked_token(given)
     return None if is_loopback(host) else secrets.token_urlsafe(18)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen at is reached from this machine alone."""
+    """Whether only this machine can reach a page that listens at ``host``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -52,12 +52,12 @@ def is_loopback(host: str) -> bool:
 
 
 def own_address(host: str) -> str:
-    """The address by which other machines reach a page that listens at ``host``; where that is any, the one that this
-    machine has in its network."""
+    """The address by which other machines reach a page that listens at ``host``. Where it listens at all addresses,
+    this machine's address in its network."""
     family = {"0.0.0.0": socket.AF_INET, "::": socket.AF_INET6, "": socket.AF_INET}.get(host)
     if family is None:
         return host
-    far = "192.0.2.1" if family == socket.AF_INET else "2001:db8::1"  # addresses of documentation; nothing is sent
+    far = "192.0.2.1" if family == socket.AF_INET else "2001:db8::1"  # documentation addresses; nothing is sent
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((far, 9))
@@ -67,13 +67,14 @@ def own_address(host: str) -> str:
 
 
 class TokenGuard:
-    """Answers those alone who show the token: in a cookie, in ?token= of an address, which gives them that cookie, or
-    as a program does, in `Authorization: Bearer TOKEN`."""
+    """Answers only requests that show the token: in a cookie, in ?token= of the address (the answer then sets the
+    cookie), or, as programs do, in `Authorization: Bearer TOKEN`."""
 
     def __init__(self, app: ASGIApp, token: str):
         self.app = app
         self._token = hashlib.sha256(token.encode()).digest()
-        # Not the token itself; cookies know no ports, and two indexes may be served.
+        # Each token has its own cookie, because all ports of a host share cookies and two indexes may be served. Its
+        # name is a hash, which does not reveal the token.
         self._cookie = f"rrt_{self._token.hex()[:12]}"
         self._value = hashlib.sha256(b"cookie\n" + token.encode()).hexdigest()
 
@@ -93,12 +94,12 @@ class TokenGuard:
         return hmac.compare_digest(hashlib.sha256(token.encode("utf-8", "replace")).digest(), self._token)
 
     def _has_cookie(self, scope: Scope) -> bool:
-        # Beside it may stand whatever other programs of this host have set.
+        # The browser also sends the cookies that other programs of this host have set.
         found = HTTPConnection(scope).cookies.get(self._cookie, "")
         return hmac.compare_digest(found.encode("utf-8", "replace"), self._value.encode())
 
     def _welcome(self) -> Response:
-        # Not a redirection: a browser that came by a link from elsewhere would not send the cookie with it.
+        # Not a redirect: a browser that followed a link from another site would not send the cookie with it.
         response = _page("This browser may look now.", '<meta http-equiv="refresh" content="0; url=/">', 200)
         response.set_cookie(self._cookie, self._value, COOKIE_SECONDS, httponly=True, samesite="strict")
         return response

@@ -1,16 +1,16 @@
-"""What the web page answers, as a Starlette application. ID: SHA-256 of a photograph of the index, or of an uploaded
-image; no path ever comes from outside.
+"""The requests to the web page and their answers, as a Starlette application. ID is the SHA-256 of a photograph of the
+index or of an uploaded image; no file is ever opened by a path from a request.
 
 GET  /, /page.css, /main.js, ...           the page and its parts
 GET  /about                                what the index holds, how it is searched, what may be uploaded
-GET  /photographs?offset=&limit=           some photographs; wanted: text=&folder=&since=&until=, in an order: sort=
-GET  /photograph?id=ID, ?name=NAME         one of them, with its paths
-GET  /thumbnail/ID, /picture/ID            as a small and as a larger JPEG
-GET  /original/ID                          its own file
+GET  /photographs?offset=&limit=           photographs, filtered by text=&folder=&since=&until=, in the order sort=
+GET  /photograph?id=ID, ?name=NAME         one photograph, with its paths
+GET  /thumbnail/ID, /picture/ID            a photograph as a small or a larger JPEG
+GET  /original/ID                          the file of a photograph
 GET  /upload/ID                            an image that was searched for, as a larger JPEG
 GET  /progress                             what a search is doing
 GET  /duplicates?offset=&limit=            groups of near-duplicates, and how far the search for them is
-POST /search/ID?box=[x1,y1,x2,y2]          photographs like one of the index; here and below those wanted alone
+POST /search/ID?box=[x1,y1,x2,y2]          photographs like one of the index; all searches take the filters, too
 POST /search/upload/ID?box=...             ... like an image that was uploaded before
 POST /search?box=...&name=...              ... like the image in the body, which is kept for a while
 POST /details/ID?photo=ID or upload=ID     what a photograph shares with one of the index or an upload (box=...)
@@ -44,13 +44,13 @@ from rrt.photo_index.service import Query, Refusal, Service
 PAGE = Path(__file__).with_name("page")
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FILES = {f"/{file.relative_to(PAGE).as_posix()}": file for file in PAGE.rglob("*") if file.suffix in TYPES}
-# Kinds of images that browsers show, and that hold nothing but pictures; of others the file is saved.
+# Image formats that browsers show and that cannot contain scripts; files of other formats are downloaded.
 SHOWN = {kind: f"image/{kind.lower()}" for kind in ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP")}
 _PORT = r"[0-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]"
 _HOST = re.compile(rf"(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]*)(:({_PORT})?)?", re.ASCII | re.IGNORECASE)
 METHODS = ("GET", "HEAD", "POST")
-UPLOAD_SECONDS = 60.0  # that the body of a request may take
-UNREAD_SECONDS = 2.0  # and that of a refused one, so that the browser comes to read the answer
+UPLOAD_SECONDS = 60.0  # for the body of a request to arrive
+UNREAD_SECONDS = 2.0  # for the rest of the body of a refused request, see Guard
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -66,8 +66,8 @@ HEADERS = {
 def make_app(
     service: Service, knows: Callable[[str], bool], max_upload: int, token: str | None = None, deadline: float = 120
 ) -> ASGIApp:
-    """The application. knows: whether a Host header may mean this page; max_upload: bytes of an image's file; token:
-    that who asks has to show, None = none; deadline: seconds until an answer begins."""
+    """The application. knows(host): whether a Host header may mean this page; max_upload: largest image file in bytes;
+    token: that each request must show, None = none; deadline: seconds until an answer must begin."""
     pages = Pages(service, max_upload)
     app = Starlette(
         routes=[
@@ -102,14 +102,14 @@ def make_app(
 
 
 class Guard:
-    """Lets in what is meant for this page, and sends its rules with every answer."""
+    """Refuses requests that are not meant for this page, and adds the HEADERS to every answer."""
 
     def __init__(self, app: ASGIApp, knows: Callable[[str], bool]):
         self.app, self.knows = app, knows
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, after which the rest of its body is read for a moment: a browser does not read the answer
-        while it cannot go on sending."""
+        """Answers a request, then reads the rest of its body for at most UNREAD_SECONDS: a browser does not read the
+        answer while it cannot go on sending."""
         asked = Headers(scope=scope)
         unread = "transfer-encoding" in asked or asked.get("content-length", "0") != "0"
 
@@ -148,26 +148,26 @@ class Guard:
 
 
 class Pages:
-    """The answers to requests, each by the name of what is asked for."""
+    """The answers to requests, a method for each route."""
 
     def __init__(self, service: Service, max_upload: int):
         self.service, self.max_upload = service, max_upload
 
     def page(self, request: Request) -> Response:
-        """The page."""
+        """The HTML of the page."""
         return Response((PAGE / "page.html").read_bytes(), media_type="text/html")
 
     def file(self, request: Request) -> Response:
-        """A file that belongs to the page."""
+        """A style sheet, script or icon of the page."""
         file = FILES[request.scope["path"]]
         return Response(file.read_bytes(), media_type=TYPES[file.suffix])
 
     def about(self, request: Request) -> Response:
-        """The index and its search, as JSON."""
+        """What the index holds and how it is searched, as JSON."""
         return _json(self.service.about() | {"max_upload": self.max_upload})
 
     def photographs(self, request: Request) -> Response:
-        """Some photographs of the index, as JSON."""
+        """The photographs that pass the filters, from an offset on, as JSON. Raises Refusal."""
         offset, limit = _number(request, "offset", 0), _number(request, "limit", 60)
         sort = request.query_params.get("sort", "name")
         if sort not in SORTS:
@@ -175,7 +175,7 @@ class Pages:
         return _json(self.service.photographs(offset, limit, _wanted(request), sort))
 
     def photograph(self, request: Request) -> Response:
-        """A photograph of the index, as JSON."""
+        """One photograph of the index, as JSON."""
         given = request.query_params
         return _json(self.service.photograph(given.get("id", ""), given.get("name", "")))
 
@@ -202,7 +202,7 @@ class Pages:
         return _json(self.service.progress())
 
     def duplicates(self, request: Request) -> Response:
-        """Groups of near-duplicates, as JSON."""
+        """Groups of near-duplicates, and how far the search for them is, as JSON."""
         return _json(self.service.duplicates.page(_number(request, "offset", 0), _number(request, "limit", 20)))
 
     async def search_photograph(self, request: Request) -> Response:
@@ -248,7 +248,8 @@ async def _receive(request: Request, file: Path) -> None:
 
 
 def _checked_search(request: Request) -> tuple[int, Box | None]:
-    """(Bytes of the body, the box searched for) of a search that this page itself asks for. Raises Refusal."""
+    """(Bytes of the body, box searched for or None) of a search, which only this page itself may send. Raises
+    Refusal."""
     length = request.headers.get("content-length", "")
     if not re.fullmatch(r"\d{1,12}", length, re.ASCII) or "transfer-encoding" in request.headers:
         raise Refusal(411, "the size of the image is missing (Content-Length)")
@@ -284,7 +285,7 @@ def _number(request: Request, name: str, default: int) -> int:
 
 
 def _jpeg(content: bytes) -> Response:
-    # The address means these very bytes for ever.
+    # The address contains the SHA-256 of the photograph, so that what it shows never changes.
     return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400, immutable"})
 
 

@@ -1,4 +1,5 @@
-"""When the photographs of an index were taken, kept in its dates.json: {SHA-256: time, "" where the file says none}."""
+"""When the photographs of an index were taken, kept in its dates.json: {SHA-256: time, "" where the file does not
+say}."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ DATES = "dates.json"
 
 
 def read_dates(folder: str | Path) -> dict[str, str]:
-    """{SHA-256: as rrt.files.images.taken()}; of contents that are not in it, or where the file is damaged, nothing is
-    known."""
+    """{SHA-256: time as rrt.files.images.taken() gives it} of the photographs whose files were looked at; {} where
+    dates.json is missing or damaged."""
     try:
         dates = read_json(Path(folder) / DATES)
     except InputError:
@@ -26,7 +27,7 @@ def read_dates(folder: str | Path) -> dict[str, str]:
 
 
 def update_dates(folder: str | Path, manifest: Manifest) -> None:
-    """Looks up the photographs whose times are not known yet, and forgets those that are gone."""
+    """Adds the dates of new photographs to dates.json, and drops those of photographs that are gone."""
     known, contents = read_dates(folder), manifest.contents()
     new = [content for content in contents if content not in known and content not in manifest.failed]
     root = Path(manifest.root)

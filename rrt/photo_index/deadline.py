@@ -1,4 +1,4 @@
-"""A deadline for each request to the page: an answer that takes longer is given up, and the client is told."""
+"""A deadline for each request to the page: an answer that takes longer is given up, and the client is told so."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ _given_up: ContextVar[threading.Event | None] = ContextVar("given_up", default=N
 
 
 def is_given_up() -> bool:
-    """Whether nobody waits for the answer any more that is being made here, in a thread of a request."""
+    """Whether the request that this thread works for has passed its deadline, so that nobody waits for its answer."""
     event = _given_up.get()
     return event is not None and event.is_set()
 
 
 class Deadline:
-    """Has ``seconds`` for each request, from its head until its answer begins; ``late`` answers the others."""
+    """Gives each request ``seconds``, from its head until its answer begins; after that the application ``late``
+    answers."""
 
     def __init__(self, app: ASGIApp, seconds: float, late: ASGIApp):
         self.app, self.seconds, self.late = app, seconds, late
@@ -35,7 +36,7 @@ class Deadline:
                 await send(message)
 
         token = _given_up.set(over)
-        # A thread at work cannot be ended, and would not let a cancelled request end before it.
+        # Not asyncio.wait_for(): it would cancel the request and then wait for its thread, which cannot be stopped.
         work, answered = (
             asyncio.ensure_future(self.app(scope, receive, send_in_time)),
             asyncio.ensure_future(begun.wait()),
@@ -52,5 +53,5 @@ class Deadline:
         finally:
             answered.cancel()
         over.set()
-        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody asks for it
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # or asyncio reports its error
         await self.late(scope, receive, send)

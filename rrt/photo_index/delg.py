@@ -1,4 +1,4 @@
-"""DELG models for the photo index: processes with TensorFlow, which is loaded in them alone, describe the images."""
+"""DELG models for the photo index. The images are described in other processes, because only those load TensorFlow."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ Flags = list[list[str]]
 
 
 def command_line(flags: Flags) -> list[str]:
-    """The options as delg_extract/extract.py takes them."""
+    """The options in one list, as delg_extract/extract.py takes them."""
     return [word for flag in flags for word in flag]
 
 
 def identity(flags: Flags) -> tuple[dict, str]:
-    """(All that shapes the descriptors, as JSON; SHA-256 of the model). Raises InputError for flags that cannot be and
-    for a model that is not there."""
+    """(All settings that determine the descriptors, as JSON; SHA-256 of the model). Raises InputError for invalid flags
+    and for a model that does not exist."""
     parser = argparse.ArgumentParser()
     add_model_option(parser)
     add_pca_options(add_settings_options(parser))
@@ -68,13 +68,13 @@ def extract(flags: Flags, table: Path, output: Path, count: int, block: int, num
         )
         try:
             while process.poll() is None:
-                # The bar of that process would be drawn for a file.
+                # The process writes to a file, so its own progress bar would not be seen.
                 done = block * sum(".tmp" not in path.name for path in parts.glob("part-*.h5"))
                 shown.update(max(0, min(done, count) - shown.n))
                 time.sleep(0.2)
         finally:
             assert process.stdin is not None
-            process.stdin.close()  # ends it, if it is at work yet
+            process.stdin.close()  # ends the process if it is still running
             process.wait()
         shown.update(count - shown.n if process.returncode == 0 else 0)
         if process.returncode:
@@ -83,7 +83,8 @@ def extract(flags: Flags, table: Path, output: Path, count: int, block: int, num
 
 
 def extract_queries(flags: Flags, query_list: str, ground_truth: str, image_dir: str, output: Path) -> None:
-    """Writes a store of the queries of a list, upright and cropped to their boxes. Raises InputError when it fails."""
+    """Writes a store of the query images of a list, upright and cropped to their boxes. Raises InputError when the
+    extraction fails."""
     command = [sys.executable, "-m", "delg_extract.extract", *command_line(flags), "--exif_rotation"]
     command += ["--query_list", query_list, "--ground_truth", ground_truth, "--image_dir", image_dir]
     command += ["--output", str(output)]
@@ -93,7 +94,7 @@ def extract_queries(flags: Flags, query_list: str, ground_truth: str, image_dir:
 
 
 def _environment() -> dict:
-    """Of processes that find this package wherever they start."""
+    """The environment of a process that has to find this package from any working directory."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "RRT_QUIET": "1"}
 
@@ -116,8 +117,8 @@ class DelgDescriber:
     """A process with TensorFlow that describes single images: started when it is first needed, and again when it has
     died.
 
-    flags: how images are described. One image at a time; others wait. seconds: for one image. work: what the process
-    runs, with the arguments of describe_image().
+    flags: how images are described. seconds: limit for one image. work: the function that the process runs, with the
+    arguments of describe_image(). One image is described at a time; other calls wait.
     """
 
     flags: Flags
@@ -132,12 +133,13 @@ class DelgDescriber:
         self._closed = False
 
     def start(self) -> None:
-        """Have it load its network now, without waiting for that."""
+        """Starts the process and has it load its network, without waiting for it."""
         with self._turn:
             self._alive().submit(load, self._words)
 
     def describe(self, image: str | Path, box: Box | None = None) -> ImageRecord:
-        """As rrt.photo_index.extraction.Describer; also raises InputError when the process cannot be kept alive."""
+        """As rrt.photo_index.extraction.Describer. Also raises InputError when the process dies, or takes too long,
+        twice."""
         reason = ""
         with self._turn:
             for _ in range(2):  # it may have died since the last image
@@ -151,7 +153,7 @@ class DelgDescriber:
         raise InputError(f"cannot be described: {reason}")
 
     def close(self) -> None:
-        """End the process, also in the middle of an image."""
+        """Ends the process, even while it describes an image."""
         self._closed = True
         self._kill()
         with self._turn:

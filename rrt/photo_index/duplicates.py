@@ -1,12 +1,12 @@
 """Near-duplicates in an index: photographs that are the same file, or changed copies of each other.
 
-1. Candidates: photographs with near global descriptors, by exact search of all.
-2. Each pair is compared by its pixels (rrt/matching/copies.py), unless both are known to belong together already. What
-   was found is kept in the index, a line a pair, so that a later search, or one after a kill, compares new pairs alone.
-3. Photographs that are connected by copies are a group. Its first is the largest; the others say how they differ from
+1. Candidates are pairs of photographs with similar global descriptors, found by exact search over all of them.
+2. The images of each pair are compared (rrt/matching/copies.py), unless both photographs are already in one group. The
+   results are kept in a file of the index, one line a pair, so that a later search compares only new pairs.
+3. Photographs that are connected by copies form a group. Its first is the largest; the others say how they differ from
    it.
 
-Nothing is changed or removed but that file of the index.
+Only that file of the index is written; no photograph is changed or removed.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ from rrt.store.linear import l2_normalize
 
 KEPT = "duplicates.jsonl"
 SAME_FILE, CHANGED = "the same file", "changed in several ways"
-NEIGHBOURS = 24  # of a photograph, that are compared with it at most
-SIMILAR = 0.35  # cosine of the global descriptors from which on they are
-_LOOKS = 512  # pictures held at a time
+NEIGHBOURS = 24  # most photographs that one is compared with
+SIMILAR = 0.35  # least cosine of the global descriptors of a candidate pair
+_LOOKS = 512  # small images held at a time
 _BLOCK = 1024  # photographs whose neighbours are searched at a time
 
 
 class Member(NamedTuple):
-    """A file of a group. number: of its entry in the index; path below the index's folder; size: (width, height);
-    bytes; date: when it was taken, or else last changed, as ISO 8601; changes: how it differs from the first of the
-    group (words of rrt.matching.copies, SAME_FILE, CHANGED), () for the first itself."""
+    """A file of a group. number: of its entry in the index; path: relative to the folder of photographs; size: (width,
+    height) in pixels; bytes: of the file; date: when it was taken, or else when the file last changed, as ISO 8601;
+    changes: how it differs from the first file of the group (words of rrt.matching.copies, SAME_FILE, CHANGED), () for
+    the first itself."""
 
     number: int
     path: str
@@ -55,19 +56,19 @@ class Member(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Files that are copies of one picture, the one with most pixels first."""
+    """Files that are copies of one image. The first is the largest, if possible one without a frame."""
 
     members: list[Member]
 
     @property
     def spare(self) -> int:
-        """Bytes of all but the first."""
+        """Bytes of all files but the first."""
         return sum(member.bytes for member in self.members[1:])
 
 
 def find_groups(index: PhotoIndex, told: Callable[[int, int], None] = lambda done, all: None) -> list[Group]:
-    """The groups of near-duplicates of an index, those with most spare bytes first. told: is called with how many of
-    how many pairs are done."""
+    """The groups of near-duplicates of an index, those with most spare bytes first. told(done, all): is called with the
+    number of pairs that are compared, and of all pairs."""
     pairs = candidates(index)
     with Comparisons(index) as comparisons:
         together = _connected(index, comparisons, pairs, told)
@@ -78,8 +79,8 @@ def find_groups(index: PhotoIndex, told: Callable[[int, int], None] = lambda don
 
 
 def candidates(index: PhotoIndex) -> np.ndarray:
-    """Pairs of entries int64 [n, 2], each once, that are near enough to be compared, in an order that keeps near ones
-    near each other."""
+    """Pairs of entries to compare: int64 [n, 2], the smaller number first, each pair once. Pairs that share a
+    photograph are near each other in the list, so that each small image is read few times."""
     table = index.gallery if index.whitening is None else l2_normalize(read_globals(index.store, index.rows))
     count, parts = len(table), []
     for start in bar(range(0, count, _BLOCK), "near photographs", "block", passing=True):
@@ -94,7 +95,7 @@ def candidates(index: PhotoIndex) -> np.ndarray:
 
 
 class Comparisons:
-    """Comparisons of an index's photographs, with what was found before."""
+    """Compares photographs of an index, and keeps what was found; a context manager."""
 
     def __init__(self, index: PhotoIndex):
         self.index = index
@@ -105,7 +106,7 @@ class Comparisons:
     def __enter__(self):
         try:
             self._file = open(self.path, "ab")
-        except OSError:  # an index that may only be read
+        except OSError:  # a read-only index
             self._file = None
         return self
 
@@ -114,7 +115,7 @@ class Comparisons:
             self._file.close()
 
     def changes(self, first: int, second: int) -> tuple[str, ...] | None:
-        """As rrt.matching.copies.compare(); None also where a file is gone."""
+        """As rrt.matching.copies.compare(), for two entries; also None where a file is gone or cannot be read."""
         key = self.index.entries[first].content, self.index.entries[second].content
         if key not in self.known:
             look, other = self.look(first), self.look(second)
@@ -123,7 +124,7 @@ class Comparisons:
             self.known[key] = compare(look, other)
             if self._file:
                 line = json.dumps([METHOD, *key, self.known[key]])
-                # At once and whole: another process may write, too.
+                # One call writes the whole line, because another process may append to the file, too.
                 os.write(self._file.fileno(), f"{line}\n".encode())
         return self.known[key]
 
@@ -136,7 +137,7 @@ class Comparisons:
 
 
 def _read_kept(path: Path) -> Iterator[tuple[tuple[str, str], tuple[str, ...] | None]]:
-    """What an index keeps of comparisons by the present method; a line that was cut short is passed over."""
+    """The comparisons that an index keeps, made by the present METHOD; a line that was cut short is skipped."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError:
@@ -151,7 +152,7 @@ def _read_kept(path: Path) -> Iterator[tuple[tuple[str, str], tuple[str, ...] | 
 
 
 def _connected(index: PhotoIndex, comparisons: Comparisons, pairs: np.ndarray, told) -> list[list[int]]:
-    """The entries that belong together, two or more, or one with several files."""
+    """Groups of connected entries: two or more entries, or one entry with several files."""
     group_of = list(range(len(index.entries)))
 
     def top(number: int) -> int:
@@ -171,7 +172,7 @@ def _connected(index: PhotoIndex, comparisons: Comparisons, pairs: np.ndarray, t
 
 
 def _larger_first(index: PhotoIndex, numbers) -> list[int]:
-    """Entries by falling number of pixels, then bytes."""
+    """The entries by falling number of pixels, then of bytes."""
 
     def rank(number: int):
         entry = index.entries[number]
@@ -181,7 +182,7 @@ def _larger_first(index: PhotoIndex, numbers) -> list[int]:
 
 
 def _group(index: PhotoIndex, numbers: list[int], comparisons: Comparisons) -> list[tuple[int, tuple[str, ...]]]:
-    """(Entry, how it differs from the first) of a group; the first is what is the largest without a frame."""
+    """(Entry, how it differs from the first) for each entry of a group; the first is the largest without a frame."""
     first, *others = _larger_first(index, numbers)
     changes = {other: comparisons.changes(first, other) for other in others}
     bare = next((other for other in others if UNFRAMED in (changes[other] or ())), None)

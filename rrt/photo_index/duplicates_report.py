@@ -1,4 +1,4 @@
-"""Groups of near-duplicates for people and programs: text, JSON, and an HTML page in one file."""
+"""Groups of near-duplicates as text, as JSON, and as an HTML page in one file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOTE = "nothing was changed or deleted"
 
 
 def as_text(groups: list[Group]) -> str:
-    """A table: a block for each group, a line for each file."""
+    """A block for each group, with a line for each file, then a line about all groups."""
     lines = []
     for number, group in enumerate(groups, 1):
         lines.append(f"group {number}: {len(group.members)} files, {_megabytes(group.spare)} beside the first")
@@ -24,7 +24,7 @@ def as_text(groups: list[Group]) -> str:
 
 
 def summary(groups: list[Group]) -> str:
-    """A line on all groups."""
+    """A line about all groups."""
     files = sum(len(group.members) for group in groups)
     spare = _megabytes(sum(group.spare for group in groups))
     return f"{len(groups):,} groups of {files:,} files, {spare} in copies; {NOTE}"
@@ -40,12 +40,12 @@ def _megabytes(count: int) -> str:
 
 
 def as_json(index: PhotoIndex, groups: list[Group]) -> dict:
-    """Plain values; the names as text that JSON can hold."""
+    """The groups as plain values for JSON."""
     return {"groups": [plain(index, group) for group in groups], "spare": sum(group.spare for group in groups)}
 
 
 def plain(index: PhotoIndex, group: Group) -> dict:
-    """A group in plain values; ids as those of all photographs."""
+    """A group as plain values; id: SHA-256 of the photograph."""
     members = [
         member._asdict() | {"path": json_text(member.path), "id": index.entries[member.number].content}
         for member in group.members
@@ -56,7 +56,7 @@ def plain(index: PhotoIndex, group: Group) -> dict:
 
 
 def as_html(index: PhotoIndex, groups: list[Group]) -> str:
-    """A page that needs nothing beside it: thumbnails are part of it."""
+    """A page that needs no other file, because it contains the thumbnails."""
 
     def member_of(member: Member) -> dict:
         file = index.file_of(member.number)

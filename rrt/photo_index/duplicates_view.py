@@ -1,5 +1,5 @@
-"""The near-duplicates of an index for its page: searched for beside everything else once someone asks, and again when
-the index was updated."""
+"""The near-duplicates of an index for its page. A thread searches for them when someone asks for the first time, and
+again when the index was updated."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from rrt.photo_index.duplicates_report import plain
 from rrt.photo_index.query import PhotoIndex
 
 LARGEST_PAGE = 100  # groups
-_NICE = 10  # searches of the page go first
+_NICE = 10  # a lower priority, so that searches of the page go first
 _ENDS_WITHIN = 10.0  # seconds
 
 
 class _Outdated(Exception):
-    """The index was updated meanwhile."""
+    """The index was updated during the search."""
 
 
 class Duplicates:
-    """index: gives the index as it is now."""
+    """The search for near-duplicates and its result. index: a function that returns the index as it is now."""
 
     def __init__(self, index: Callable[[], PhotoIndex]):
         self._index = index
         self._lock = threading.Lock()
-        self._searched: PhotoIndex | None = None  # by the last search that was begun
+        self._searched: PhotoIndex | None = None  # by the search that was started last
         self._thread: threading.Thread | None = None
         self._found: list[Group] | None = None
         self._compared, self._pairs, self._error = 0, 0, ""
 
     def page(self, offset: int, limit: int) -> dict:
-        """{"done", "compared", "pairs", "error", "total", "files", "spare", "groups"}: whether all are found, of how
-        many pairs how many are compared so far, groups from ``offset`` on as rrt.photo_index.duplicates_report.plain()
-        has them."""
+        """{"done", "compared", "pairs", "error", "total", "files", "spare", "groups"}: whether the search has ended,
+        how many of how many pairs are compared, its error or "", the counts of all groups, and at most ``limit`` groups
+        from ``offset`` on, as rrt.photo_index.duplicates_report.plain() gives them."""
         index = self._index()
         with self._lock:
             if self._searched is not index:
@@ -59,7 +59,7 @@ class Duplicates:
         }
 
     def close(self) -> None:
-        """Ends the search at work: a thread within OpenCV would crash a process that ends."""
+        """Ends a running search: a thread inside OpenCV would crash a process that exits."""
         with self._lock:
             self._searched, thread = None, self._thread
         if thread:
@@ -72,7 +72,7 @@ class Duplicates:
             self._compared, self._pairs = compared, pairs
 
         try:
-            if sys.platform == "linux":  # where it is that of the thread alone
+            if sys.platform == "linux":  # elsewhere it would slow the whole process
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
             found = find_groups(index, tell)
         except _Outdated:

@@ -1,7 +1,7 @@
 """How the images of an index are described: the options, what a manifest keeps of them, and who does the work.
 
-Models of rrt/extraction (lite0, the default, and those named KIND:...) are run by this program, DELG models by
-processes with TensorFlow (rrt/photo_index/delg.py).
+Models of rrt/extraction (lite0, the default, and those named KIND:...) run in this program, DELG models in other
+processes, which load TensorFlow (rrt/photo_index/delg.py).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from rrt.store.schema import canonical_settings, first_difference
 from rrt.store.store import Store
 
 LITE0 = "lite0"
-KINDS = ("onnx", "transformers")  # of models of rrt/extraction, before the colon
-BLOCK = 32  # images a part: what a kill can cost
-QUERY = "query"  # the name of an image that is searched for
+KINDS = ("onnx", "transformers")  # of models of rrt/extraction: the part of a name before the colon
+BLOCK = 32  # images a part; a process that is killed loses one part
+QUERY = "query"  # name of the image of a query
 _SHARED = ("model", "scales", "max_features")  # options of every model
-_OWN = tuple(name for name in SETTINGS if name not in _SHARED)  # of models that are no DELG
+_OWN = tuple(name for name in SETTINGS if name not in _SHARED)  # options of models that are not DELG
 _VALUES = (
     *_SHARED,
     *_OWN,
@@ -53,16 +53,16 @@ class Describer(Protocol):
     """Describes single images."""
 
     def start(self) -> None:
-        """Load the model now."""
+        """Loads the model now."""
         ...
 
     def describe(self, image: str | Path, box: Box | None = None) -> ImageRecord:
-        """The descriptors of an image (upright, cropped to ``box``). Raises InputError with the reason alone when it
-        cannot be described."""
+        """The descriptors of an image, upright and cropped to ``box`` (None: whole). Raises InputError when it cannot
+        be described; the message is the reason, without the file's name."""
         ...
 
     def close(self) -> None:
-        """End, also in the middle of an image."""
+        """Ends, even while an image is described."""
         ...
 
 
@@ -70,7 +70,7 @@ class Describer(Protocol):
 
 
 def add_extraction_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say how images are described."""
+    """Adds the options that say how images are described."""
     parser.add_argument(
         "--model",
         "--weights",
@@ -83,8 +83,8 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
 
 
 def flags_of(args: argparse.Namespace) -> Flags:
-    """The options that were given, each with its values, paths absolute, as another process takes them. Raises
-    InputError for those that do not fit the model, and for descriptors that search needs and that are switched off."""
+    """The options that were given, each with its values, and with absolute paths, as another process takes them. Raises
+    InputError when they switch off descriptors that search needs."""
     flags = []
     for name in _VALUES:
         value = getattr(args, name)
@@ -111,8 +111,8 @@ def _absolute(model: str) -> str:
 
 
 def merged_flags(known: Flags, given: Flags) -> Flags:
-    """The options that were known, except those that are given again, and the options given; the latter alone where
-    they name a model of the other kind."""
+    """The ``known`` options, replaced by the ``given`` ones where both are there; only the given ones where they name a
+    model of the other kind (DELG or not)."""
     if any(flag[0] in _NAMING for flag in given) and bool(_model(given)) != bool(_model(known)):
         return given
     names = {flag[0].replace("--no-", "--") for flag in given}
@@ -120,19 +120,20 @@ def merged_flags(known: Flags, given: Flags) -> Flags:
 
 
 def _model(flags: Flags) -> str | None:
-    """What is meant by the options: a model of rrt/extraction, None for one of DELG."""
+    """The model of rrt/extraction that the options name, None for a DELG model."""
     named = dict(flag[:2] for flag in flags if flag[0] in _NAMING)
     model = named.get("--model", LITE0 if not named else "")
     return model if model == LITE0 or model.partition(":")[0] in KINDS else None
 
 
 def is_shipped(flags: Flags) -> bool:
-    """Whether the options mean the shipped model."""
+    """Whether the options choose the shipped model."""
     return _model(flags) == LITE0
 
 
 def _open(flags: Flags) -> partial[Model]:
-    """What opens the describer that the options mean, once ``threads`` are given."""
+    """A function that opens the describer of these options; it takes ``threads``. Raises InputError for options of DELG
+    models."""
     model, own = _model(flags), [f"--{name}" for name in (*_SHARED, *_OWN)]
     for flag in flags:
         if flag[0] not in own:
@@ -148,7 +149,7 @@ def _open(flags: Flags) -> partial[Model]:
 
 def describe_extraction(flags: Flags) -> dict:
     """What a manifest keeps of how images are described: {"flags", "model_sha256", "settings"}. Raises InputError for
-    flags that cannot be and for a model that is not there."""
+    invalid flags and for a model that does not exist."""
     if _model(flags):
         return _kept(flags, _open(flags)())
     for flag in flags:
@@ -167,7 +168,8 @@ def _settings(identity: dict) -> dict:
 
 
 def check_same_extraction(folder: Path, known: dict, asked: dict) -> None:
-    """InputError, naming the first difference, unless images would be described as those of the index are."""
+    """Raises InputError, naming the first difference, unless the extraction ``asked`` for equals ``known``, that of the
+    index."""
     if known["model_sha256"] != asked["model_sha256"]:
         raise InputError(
             f"{folder}: its photographs are described by the model of SHA-256 {known['model_sha256'][:12]}..., this "
@@ -186,22 +188,23 @@ def check_same_extraction(folder: Path, known: dict, asked: dict) -> None:
 
 
 def extract(flags: Flags, table: Path, output: Path, count: int, num_workers: int, lock: tuple[int, ...]) -> None:
-    """Describes the images of a table ({name: path} in JSON), ``count`` of them, into a store. What an earlier run had
-    finished is kept. num_workers: processes, 0 = a sensible number. lock: descriptors that a process of another program
-    holds open as long as it lives. Raises InputError when it fails."""
+    """Describes the ``count`` images of a table ({name: path} in JSON) into a store. Parts that an earlier run finished
+    are kept. num_workers: processes, 0 = chosen automatically. lock: file descriptors of the index's lock, which a DELG
+    process keeps open as long as it lives. Raises InputError when it fails."""
     if not _model(flags):
         return delg.extract(flags, table, output, count, BLOCK, num_workers, lock)
     opener = _open(flags)
     model = opener(threads=1)
     jobs = tuple(replace(job, upright=True) for job in read_table(table))
     plan = Plan(opener, jobs, str(output), _settings(model.identity), BLOCK)
-    # Workers on one GPU would only take its memory from each other.
+    # Several workers on one GPU would only compete for its memory.
     extract_plan(plan, model.sha256, output.stem, num_workers or (0 if model.device == "cpu" else 1))
 
 
 def describe_queries(known: dict, query_list: str, ground_truth: str, image_dir: str, folder: Path) -> Store:
-    """The queries of a list, described as an index's photographs (``known``: what its manifest keeps), upright and
-    cropped to their boxes. folder: for a store, where one is written. Raises InputError."""
+    """A store of the queries of a list, described like an index's photographs, upright and cropped to their boxes.
+    known: the extraction of the index's manifest; folder: where the store of a DELG model is written. Raises
+    InputError."""
     flags = known["flags"]
     if not _model(flags):
         delg.extract_queries(flags, query_list, ground_truth, image_dir, folder / "queries.h5")
@@ -223,15 +226,15 @@ def _described(model: Model, jobs) -> Iterator[ImageRecord]:
 
 
 def open_describer(folder: Path, known: dict) -> Describer:
-    """What describes single images as those of the index ``folder`` are. known: what its manifest keeps."""
+    """What describes single images in the same way as the index ``folder``. known: the extraction of its manifest."""
     if not _model(known["flags"]):
         return delg.DelgDescriber(known["flags"])
     return LocalDescriber(folder, known)
 
 
 class LocalDescriber:
-    """A Describer in this process. Its model is opened when it is first needed; InputError when that is not the one
-    that the index was made with."""
+    """A Describer in this process. Its model is opened when it is first needed; raises InputError when it is not the
+    model that the index was made with."""
 
     def __init__(self, folder: Path, known: dict):
         self.folder, self.known = folder, known
@@ -253,7 +256,7 @@ class LocalDescriber:
             return model.describe(pixels, QUERY)
         except TooSmall as too_small:
             raise InputError(str(too_small)) from None
-        except Exception as error:  # of a model's library, about this image
+        except Exception as error:  # raised by the model's library for this image
             raise InputError(f"cannot be described: {type(error).__name__}: {first_line(error)}") from None
 
     def close(self) -> None:

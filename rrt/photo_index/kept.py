@@ -1,4 +1,4 @@
-"""What the server of the page keeps of its queries while it lives: uploaded images, and descriptors."""
+"""What the page's server keeps in memory: uploaded images, and descriptors of queries."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rrt.files.images import Box, small_jpeg
 from rrt.photo_index.extraction import Describer
 from rrt.store.records import ImageRecord
 
-VIEW_SIDE = 1200  # pixels of an image that is shown large
+VIEW_SIDE = 1200  # longest side, in pixels, of an image that is shown large
 V = TypeVar("V")
 
 
 class Upload(NamedTuple):
-    """An uploaded image: the bytes of its file, its name, a smaller upright JPEG, and (width, height), upright."""
+    """An uploaded image. content: bytes of its file; jpeg: a smaller upright JPEG; size: (width, height), upright."""
 
     content: bytes
     name: str
@@ -31,7 +31,7 @@ class Upload(NamedTuple):
 
     @classmethod
     def of(cls, file: Path, name: str, size: tuple[int, int]) -> Upload:
-        """That of a file whose header says ``size``. Raises Unreadable."""
+        """The Upload of a file whose header gives ``size`` (width, height). Raises Unreadable."""
         jpeg = small_jpeg(file, VIEW_SIDE, turned=True)
         with Image.open(io.BytesIO(jpeg)) as image:
             turned = (image.width > image.height) != (size[0] > size[1])
@@ -39,7 +39,7 @@ class Upload(NamedTuple):
 
     @contextmanager
     def as_file(self) -> Iterator[Path]:
-        """A file of its bytes, for a while."""
+        """A temporary file with its bytes, which is removed at the end of the block."""
         with TemporaryDirectory(prefix="rrt_upload_") as folder:
             file = Path(folder) / "picture"
             file.write_bytes(self.content)
@@ -47,7 +47,8 @@ class Upload(NamedTuple):
 
 
 class Kept(Generic[V]):
-    """The values last used: at most ``most`` of them, together of at most ``weight``. For several threads."""
+    """The values last used: at most ``most`` of them, whose weights (``weigh``) add up to at most ``weight``. Safe for
+    threads."""
 
     def __init__(self, most: int, weight: float = float("inf"), weigh: Callable[[V], int] = lambda _: 0):
         self.most, self.weight, self._weigh = most, weight, weigh
@@ -58,14 +59,15 @@ class Kept(Generic[V]):
         return len(self._values)
 
     def get(self, key: Hashable) -> V | None:
-        """The value, None where it is kept no longer."""
+        """The value of ``key``, None where it is not kept any more."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
             return self._values.get(key)
 
     def put(self, key: Hashable, value: V) -> None:
-        """Keep a value; the least used ones go to make room, this one where it is too heavy itself."""
+        """Keeps a value. The values used longest ago are dropped to make room; a value that is too heavy by itself is
+        not kept."""
         with self._lock:
             self._values.pop(key, None)
             self._values[key] = value
@@ -74,8 +76,8 @@ class Kept(Generic[V]):
 
 
 class Recalling:
-    """A describer (``describe``) of one image, ``content``, that describes the same box once. tell: hears what is being
-    done."""
+    """Describes one image, whose SHA-256 is ``content``, and each box of it only once. tell: is called with what is
+    being done."""
 
     def __init__(self, describer: Describer, kept: Kept[ImageRecord], content: str, tell: Callable[[str], None]):
         self._describer, self._kept, self._content, self._tell = describer, kept, content, tell

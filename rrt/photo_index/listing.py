@@ -1,5 +1,5 @@
-"""The photographs of an index as a list that people look through: by words of their names, folder and date, in an
-order."""
+"""The photographs of an index as a list to look through: filtered by words of their names, folder and date, and
+sorted."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SORTS = ("name", "newest", "oldest", "largest")
 
 @dataclass(frozen=True)
 class Wanted:
-    """text: words that one of the paths has, each; folder: that one of them lies in, at any depth; since, until: days
-    as 2024-05-31, both counted in. Empty: any."""
+    """Filters of the list; an empty one passes everything. text: words that must all occur in one of the paths; folder:
+    must contain one of the paths, at any depth; since, until: days such as 2024-05-31, both included."""
 
     text: str = ""
     folder: str = ""
@@ -37,19 +37,20 @@ EVERY = Wanted()
 
 
 class Listing:
-    """The list of an index, as it was when that was opened."""
+    """The list of the photographs of an opened index."""
 
     def __init__(self, index: PhotoIndex):
         self.index = index
 
     @cached_property
     def dates(self) -> list[tuple[str, bool]]:
-        """For each entry when it was taken, and whether it says so itself; otherwise that is when its file changed."""
+        """For each entry (time as ISO 8601, whether the photograph was taken then); otherwise its file was changed
+        then."""
         return [self._date(number) for number in range(len(self.index.entries))]
 
     @cached_property
     def folders(self) -> list[tuple[str, int]]:
-        """(Folder below that of the index, how many photographs lie in it, at any depth), by name."""
+        """(Folder relative to the folder of photographs, number of photographs in it at any depth), by name."""
         direct = Counter(frozenset(path.rpartition("/")[0] for path in entry.paths) for entry in self.index.entries)
         counts = Counter[str]()
         for folders, number in direct.items():
@@ -58,7 +59,7 @@ class Listing:
         return sorted(counts.items())
 
     def select(self, wanted: Wanted) -> np.ndarray:
-        """Numbers int64 of the entries that fit, rising: by name."""
+        """Numbers int64 [n] of the entries that pass the filters, rising, and so by name."""
         numbers = range(len(self.index.entries))
         if words := same_text(wanted.text).casefold().split():
             numbers = [number for number in numbers if self._fits(number, words)]
@@ -74,7 +75,7 @@ class Listing:
         return np.array(numbers, np.int64)
 
     def ordered(self, numbers: np.ndarray, sort: str) -> np.ndarray:
-        """The entries in another order, one of SORTS; equal ones by name."""
+        """The entries ``numbers`` [n] in the order ``sort``, one of SORTS; equal ones stay as they were."""
         if sort == "largest":
             return numbers[np.argsort(-self._pixels[numbers], kind="stable")]
         if sort in ("newest", "oldest"):
@@ -83,7 +84,8 @@ class Listing:
         return numbers
 
     def plain(self, number: int) -> dict:
-        """What lists tell of an entry, in plain values; `taken`: whether `date` is that of the photograph itself."""
+        """What lists show of an entry, as plain values; `taken`: whether the photograph was taken at `date`, as in
+        dates."""
         entry, (date, told) = self.index.entries[number], self._date(number)
         return {
             "id": entry.content,
@@ -117,7 +119,7 @@ class Listing:
 
     @cached_property
     def _ages(self) -> np.ndarray:
-        """Rank of each entry's date among all of them, int64."""
+        """Rank of the date of each entry among all dates, int64 [N]."""
         return np.unique([date for date, _ in self.dates], return_inverse=True)[1]
 
     @cached_property

@@ -1,15 +1,15 @@
-"""What an index knows: a folder with
+"""The files of an index: a folder with
 
-    index.json                 the manifest, replaced as a whole: it never changes under a reader
+    index.json                 the manifest, always replaced as a whole, so that a reader never sees half of a change
     segments/segment-00001.h5  descriptor stores, never changed; an image's name is the SHA-256 of its file's bytes
-    whitening-00001.npz        where search is whitened
-    pending.json               the images that are being described, until their segment belongs to the index
+    whitening-00001.npz        the whitening, if the index has one
+    pending.json               the images that are being described, until their segment is in the manifest
     thumbnails/                small images, made when they are first shown
     skipped.csv                the photographs that could not be read, and why
     lock                       held by the one process that changes the index
 
-Descriptors belong to contents, not to paths: a renamed or copied photograph keeps them, a removed one leaves a row that
-nothing refers to until segments are merged.
+Descriptors belong to the content of a file, not to its path: a renamed or copied photograph keeps them. The row of a
+removed photograph stays in its segment, unused, until segments are merged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MANIFEST, PENDING, SKIPPED = "index.json", "pending.json", "skipped.csv"
 
 
 class Photograph(NamedTuple):
-    """A file as it was last seen: bytes, time of change (ns), SHA-256 of its content."""
+    """A file as it was last seen: size in bytes, time of change in ns, SHA-256 of its content."""
 
     size: int
     mtime_ns: int
@@ -38,11 +38,13 @@ class Photograph(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """root: the folder of photographs. follow_links: whether links that lead out of it count. extraction: how images
-    are described (rrt.photo_index.extraction). photographs {path below root: Photograph}. failed {SHA-256: why its
-    image has no descriptors}. unread {path: why its file could not be read at all}. segments: names of stores.
-    whitening: {"file", "from", "dim", "power"} or None. number: of the last file that was made; names are not used
-    twice. exclude: patterns of what is left out.
+    """The content of index.json.
+
+    root: folder of the photographs. extraction: how images are described (rrt.photo_index.extraction). follow_links:
+    whether links that lead out of root count. photographs: {path relative to root: Photograph}. failed: {SHA-256: why
+    its image has no descriptors}. unread: {path: why its file could not be read}. segments: file names of stores.
+    whitening: {"file", "from", "dim", "power"} or None. number: of the file that was made last; no number is used
+    twice. exclude: patterns of files to leave out.
     """
 
     root: str
@@ -57,21 +59,22 @@ class Manifest:
     exclude: tuple[str, ...] = ()
 
     def contents(self) -> dict[str, list[str]]:
-        """{SHA-256: paths, sorted} of all photographs, in the order of their first paths."""
+        """{SHA-256: sorted paths} of all photographs, in the order of their first paths."""
         found: dict[str, list[str]] = {}
         for path in sorted(self.photographs):
             found.setdefault(self.photographs[path].sha256, []).append(path)
         return found
 
     def path_called(self, name: str | None) -> str | None:
-        """The path of the photograph of this name, whatever the normal form of its letters; None when there is none."""
+        """The path of the photograph called ``name``, whatever the Unicode normal form of the two; None when there is
+        none, or more than one."""
         if name is None or name in self.photographs or name.isascii():
             return name if name in self.photographs else None
         twins = [path for path in self.photographs if same_text(path) == same_text(name)]
         return twins[0] if len(twins) == 1 else None
 
     def skipped(self) -> dict[str, str]:
-        """{path: reason} of the photographs without descriptors."""
+        """{path: reason} of the photographs without descriptors, by path."""
         failed = {
             path: self.failed[seen.sha256] for path, seen in self.photographs.items() if seen.sha256 in self.failed
         }
@@ -79,12 +82,12 @@ class Manifest:
 
 
 def segment_path(folder: Path, name: str) -> Path:
-    """The file of a segment."""
+    """The path of a segment's file."""
     return Path(folder) / "segments" / name
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """The manifest of an index. Raises InputError when there is none or it is damaged."""
+    """The manifest of the index ``folder``. Raises InputError when there is none or it is damaged."""
     path = Path(folder) / MANIFEST
     try:
         content = parse_json(path.read_bytes())
@@ -118,7 +121,7 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
-    """Replaces manifest and skipped.csv, each whole or not at all."""
+    """Replaces the manifest and skipped.csv; each is written as a whole or not at all."""
     folder = Path(folder)
     with (
         atomic_path(folder / SKIPPED) as temporary,
@@ -128,8 +131,8 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
         writer.writerow(("name", "reason"))
         writer.writerows(manifest.skipped().items())
     with atomic_path(folder / MANIFEST) as temporary:
-        # Escapes alone keep names that are no UTF-8; indented, and copied first, 100,000 photographs take ten times as
-        # long.
+        # Only ASCII escapes keep names that are not UTF-8. vars() without indentation, because a copy (asdict) with
+        # indentation takes ten times as long for 100,000 photographs.
         content = json.dumps({"schema": SCHEMA, "version": VERSION, **vars(manifest)}, ensure_ascii=True)
         temporary.write_text(content, encoding="ascii")
 

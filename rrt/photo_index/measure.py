@@ -1,4 +1,4 @@
-"""How often the first result of a search is right, on images whose landmarks are known."""
+"""How often the first result of a search is right, measured on images whose landmarks are known."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def measure_index(
 ) -> dict[str, dict[str, ProtocolResult]]:
     """{method: {protocol: figures}} of an index that holds the gallery's images.
 
-    images: lists and truth; their gallery alone is searched. queries: a store of their queries. Raises InputError for a
-    gallery image that the index lacks.
+    images: the lists and their ground truth; only the images of their gallery are searched. queries: store of their
+    queries. Raises InputError for a gallery image that is not in the index.
     """
     lacking = [name for name in images.gallery.names if name not in index.numbers]
     if lacking:
@@ -62,10 +62,13 @@ def measure_index(
 def measure_answers(
     index: PhotoIndex, images: RevisitedSet, queries: Store, ranker: Ranker, image_dir: str | Path
 ) -> dict[str, float | int | None]:
-    """What a user is told, as shares, with the second look. first_right: of the queries; right_first_same,
-    right_first_found: of these, those called the same, and at least maybe; wrong_same: of all results called the same
-    (WIDTH of each search); unknown_same, unknown_found: first results of the same queries where what is right for them
-    is taken out of the gallery. The ranker's calibration has thresholds."""
+    """How often the answers that a user sees are right, with the second look: shares from 0 to 1, None of nothing.
+
+    first_right: queries whose first result is right; right_first_same, right_first_found: of these queries, those whose
+    first result is called the same, or at least maybe; wrong_same: wrong results among all that are called the same, in
+    the first WIDTH of each search; unknown_same, unknown_found: queries whose first result is called the same, or at
+    least maybe, when the right images are taken out of the gallery. The calibration of the ranker must have thresholds.
+    """
     first: dict[bool, list[tuple[str, bool]]] = {False: [], True: []}
     same: list[bool] = []
     numbers = np.array([index.numbers[name] for name in images.gallery.names])
@@ -97,8 +100,8 @@ def measure_answers(
 
 
 def measure(args) -> None:
-    """The command: prints precision and mean average precision of global search and of the reranked one, and how often
-    its answers are right."""
+    """The command: prints precision and mean average precision of global search and of the reranking method, and how
+    often the answers are right. Raises InputError."""
     images = load_revisited_set(args.query_list, args.gallery_list, args.ground_truth)
     index = PhotoIndex(args.index)
     chosen = ranker_of(index.manifest, args, index.whitening)

@@ -27,15 +27,16 @@ from rrt.store.records import ImageRecord
 
 
 class PhotoIndex(opened.PhotoIndex):
-    """An index of a folder of photographs, as `rrt search` makes it; opened by the name of its folder.
+    """An index of a folder of photographs, as `rrt search` makes it, opened by the path of the index.
 
-    ``len`` is the number of its photographs, ``entries`` are they. Raises InputError where there is no index.
+    ``entries`` is the list of its photographs, ``len`` their number. Raises InputError where there is no index.
     """
 
     @classmethod
     def build(cls, photos: str | Path, index: str | Path | None = None, **settings) -> PhotoIndex:
-        """Make an index of a folder, or bring it up to date, and open it. index: its folder, None = `PHOTOS.index`
-        beside the photographs; settings: of ``rrt.photo_index.update.BuildSettings``. Raises InputError."""
+        """Makes an index of the folder ``photos``, or updates it, and opens it. index: folder of the index, None =
+        `PHOTOS.index` next to ``photos``; settings: fields of ``rrt.photo_index.update.BuildSettings``. Raises
+        InputError."""
         folder = Path(f"{Path(photos).absolute()}.index" if index is None else index)
         update(folder, str(photos), BuildSettings(**settings))
         return cls(folder)
@@ -47,7 +48,7 @@ class PhotoIndex(opened.PhotoIndex):
         self.close()
 
     def close(self) -> None:
-        """Let go of the model that describes queries; a later search loads it again."""
+        """Releases the model that describes queries; a later search loads it again."""
         describer = vars(self).pop("_describer", None)
         if describer:
             describer.close()
@@ -65,13 +66,13 @@ class PhotoIndex(opened.PhotoIndex):
     def search(
         self, query: int | ImageRecord | Picture, ranker: Ranker | str | None = None, k: int | None = 20
     ) -> Hits:
-        """The k photographs most like an image (None: all), the best first; ``found`` of the answer is False where
-        nothing like it is among them, and each result has its ``probability`` and ``group``, as far as there is a
-        calibration.
+        """The k photographs most like an image (None: all), the best first. Their ``found`` is False where nothing like
+        the image is among them; each has a ``probability`` and a ``group`` where there is a calibration.
 
-        query: the name of a photograph of the index or the number of its entry, which is then left out; the path of any
-        other image, an image of Pillow, uint8 [H, W, 3] in RGB, or an ImageRecord of the index's own model. ranker: a
-        reranking method by name (`none`: global search alone), None = as `rrt search query` does. Raises InputError.
+        query: the name of a photograph of the index or the number of its entry, which is then left out of the results;
+        the path of any other image, an image of Pillow, uint8 [H, W, 3] in RGB, or an ImageRecord of the index's own
+        model. ranker: name of a reranking method (`none`: only global search), None = as `rrt search query` does.
+        Raises InputError.
         """
         if k is not None:
             check_count("k", k)
@@ -90,8 +91,8 @@ class PhotoIndex(opened.PhotoIndex):
         return look_again(self, hits, ranker, picture).first(k)
 
     def duplicates(self) -> list[Group]:
-        """Groups of files that are the same, or changed copies of one picture: saved anew, resized, cropped, mirrored,
-        retouched and so on; those first that take most bytes beside their first file. Nothing is deleted."""
+        """Groups of files that are the same, or changed copies of one image: saved again, resized, cropped, mirrored,
+        retouched and so on. Groups whose copies take most bytes come first. Nothing is deleted."""
         return find_groups(self)
 
     def _described(self, image: Picture) -> ImageRecord:

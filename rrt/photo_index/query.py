@@ -33,8 +33,8 @@ THUMBNAIL_SIDE = 256  # pixels
 
 
 class Entry(NamedTuple):
-    """A content of the index: SHA-256 of its bytes, the paths of the photographs that have it, width and height
-    (upright)."""
+    """An image of the index. content: SHA-256 of its file's bytes; paths: of all photographs with these bytes, relative
+    to the folder of photographs; size: (width, height), upright."""
 
     content: str
     paths: list[str]
@@ -47,10 +47,10 @@ class Entry(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A result: cosine of the (whitened) global descriptors; the method's score, None where it gave none; the
-    probability that both show the same, and its group of ``rrt.calibration.GROUPS``, None where there is no
-    calibration; shared: points in common with the query that made it sure (rrt/photo_index/second_look.py), 0: none
-    did."""
+    """A result. similarity: cosine of the (whitened) global descriptors; score: of the reranking method, None where it
+    gave none; probability: that both images show the same; group: one of ``rrt.calibration.GROUPS``, None like the
+    probability where there is no calibration; shared: points in common with the query, where a second look
+    (rrt/photo_index/second_look.py) decided by them, else 0."""
 
     entry: Entry
     similarity: float
@@ -61,7 +61,7 @@ class Hit(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The first path of the photograph, below the folder of the index."""
+        """The first path of the photograph, relative to the folder of photographs."""
         return self.entry.name
 
 
@@ -70,8 +70,8 @@ class Hits(list[Hit]):
 
     @property
     def found(self) -> bool | None:
-        """Whether the first result at least may show the same; False: nothing like it is in these photographs; None:
-        without a calibration nobody knows."""
+        """Whether the first result may show the same as the query. False: nothing like the query is in these
+        photographs; None: not known, because there is no calibration."""
         if self and self[0].group is None:
             return None
         return bool(self) and self[0].group != GROUPS[-1]
@@ -82,9 +82,10 @@ class Hits(list[Hit]):
 
 
 class PhotoIndex:
-    """An index as it was when it was opened; ``changed()`` tells of an update since.
+    """An index as it was when it was opened; ``changed()`` says whether it was updated since.
 
-    entries: contents with descriptors, by their first paths. Raises InputError when there is no index or it is damaged.
+    entries: the N images with descriptors, in the order of their first paths; rows: int64 [N], theirs in ``store``.
+    Raises InputError when there is no index or it is damaged.
     """
 
     def __init__(self, folder: str | Path):
@@ -130,7 +131,7 @@ class PhotoIndex:
 
     @property
     def version(self) -> str:
-        """A text of its own for each update of the index."""
+        """A text that is different after each update of the index."""
         return "-".join(map(str, self._seen))
 
     @cached_property
@@ -149,8 +150,8 @@ class PhotoIndex:
         return {entry.content: number for number, entry in enumerate(self.entries)}
 
     def find(self, image: str) -> int | None:
-        """The entry that a user means by the name of a photograph, or by the path of a file below the index's folder;
-        None for others. InputError for a photograph of the index that has no descriptors."""
+        """The number of the entry that a user means by the name of a photograph, or by the path of a file in the folder
+        of photographs; None where there is none. Raises InputError for a photograph without descriptors."""
         for name in (image, self._below_root(image)):
             name = self.manifest.path_called(name) or name
             if name is None:
@@ -163,7 +164,7 @@ class PhotoIndex:
         return None
 
     def is_another_file(self, image: str, number: int) -> bool:
-        """Whether ``image``, by which the entry ``number`` was found, is also the path of a file that is not it."""
+        """Whether ``image``, the name by which the entry ``number`` was found, is also the path of a different file."""
         if not os.path.isfile(image):
             return False
         path = self._below_root(image)
@@ -176,8 +177,8 @@ class PhotoIndex:
             return None
 
     def file_of(self, number: int) -> Path | None:
-        """The file of an entry, unchanged since it was indexed and not behind a link that leads out; None when there is
-        none."""
+        """The file of an entry, which has not changed since it was indexed and is not behind a link that leads out of
+        the folder; None when there is none."""
         root = self.manifest.root
         for path in self.entries[number].paths:
             file = Path(root) / path
@@ -202,11 +203,11 @@ class PhotoIndex:
             try:
                 write_bytes(path, made)
             except OSError:
-                pass  # an index that may only be read
+                pass  # a read-only index
         return made
 
     def jpeg(self, number: int, side: int) -> bytes | None:
-        """An entry as an upright JPEG of at most ``side`` pixels a side; None as for thumbnail()."""
+        """An entry as an upright JPEG whose longer side has at most ``side`` pixels; None as in thumbnail()."""
         file = self.file_of(number)
         try:
             return small_jpeg(file, side, turned=True) if file else None
@@ -216,8 +217,8 @@ class PhotoIndex:
     def search(
         self, query: int | ImageRecord, ranker: Ranker, k: int | None = 20, among: np.ndarray | None = None
     ) -> Hits:
-        """The k best entries (None: all) for an entry, which is left out, or for an image from anywhere. among: entries
-        searched, None = all."""
+        """The k best entries (None: all) for the entry ``query``, which is left out, or for the descriptors of another
+        image. among: numbers of the entries to search, None = all."""
         if isinstance(query, ImageRecord):
             store = JoinedStore(self.store, MemoryStore.of([query], self.store.local_dim))
             row, own = len(self.store), -1
@@ -247,10 +248,10 @@ class PhotoIndex:
         among: np.ndarray | None = None,
     ) -> tuple[Shortlist, np.ndarray]:
         """(Entries, the best first; their scores float [n], NaN where the method gave none) for the image in ``row`` of
-        a store that begins with the images of the index.
+        ``store``, whose first rows must be those of the index.
 
-        k: entries wanted, None = all; own: the entry that is the query and is left out, -1 = none; among: entries
-        searched, None = all.
+        k: number of entries wanted, None = all; own: entry that is the query and is left out, -1 = none; among: numbers
+        of the entries to search, None = all.
         """
         gallery = self.gallery if among is None else self.gallery[among]
         depth = ranker.candidates
@@ -263,7 +264,7 @@ class PhotoIndex:
         scores = np.full(len(candidates), np.nan)
         if ranker.method:
             space = SearchSpace(store, np.array([row]), self.rows, self.whitening)
-            vars(space)["gallery"] = self.gallery  # known already
+            vars(space)["gallery"] = self.gallery  # computed already
             *before, (last, most) = ranker.stages
             for method, depth in before:
                 (listed,) = reorder(space, method, [listed], depth)

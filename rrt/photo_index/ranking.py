@@ -1,4 +1,4 @@
-"""How the candidates of a search are reranked: the method that options ask for, and what its scores mean to people."""
+"""How the candidates of a search are reranked: the method that the options ask for, and what its scores mean."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ from rrt.store.linear import uniformity
 if TYPE_CHECKING:
     from rrt.rerankers.transformer import Transformer
 
-MAX_LOCAL = 100  # that rrt_scripts/ measure with; time grows with it
-# What the score of a method is called, where it means something to people.
+MAX_LOCAL = 100  # of an image, as in the measurements of rrt_scripts/; time grows with it
+# Names of the scores that mean something to people, by method.
 _SCORES = {"rrt": "logit", "late": "logit", "geometric": "inliers", "maxsim": "matching"}
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """name: as it was asked for, or none; method: None = search alone; last: the name of the method that gives the
-    scores; depth: candidates of the last method, None = its own number; calibration: of its scores, or of the cosines;
-    beyond: of the cosines of what is not reranked; second_look: whether pictures are compared where the first answer is
-    unsure (rrt/photo_index/second_look.py); note: what a user should know of the choice."""
+    """A reranking method and the meaning of its scores.
+
+    name: as it was asked for, or none; method: None = only search; last: the name of the method in the chain that gives
+    the scores; depth: number of candidates that it reranks, None = its own; calibration: of its scores, or of the
+    cosines where there is no method; beyond: calibration of the cosines, for results that are not reranked;
+    second_look: whether images are compared again where the first answer is unsure (rrt/photo_index/second_look.py);
+    note: what a user should know of the choice.
+    """
 
     name: str
     method: RerankMethod | None = None
@@ -44,13 +48,13 @@ class Ranker:
 
     @property
     def score_name(self) -> str | None:
-        """What the scores are; None: they mean nothing to people, or there are none."""
+        """What the scores are called. None: there are none, or they mean nothing to people."""
         fused = self.last == "rrt" and self.stages[-1][0].score_settings()["weight"]
         return "blend" if fused else _SCORES.get(self.last)
 
     def probabilities(self, scores: np.ndarray, similarities: np.ndarray) -> np.ndarray:
-        """That results [n], the best first, show the same as the query: float64 [n], falling; NaN where no calibration
-        says so. scores: NaN where the method gave none."""
+        """Probabilities that results [n], the best first, show the same as the query: float64 [n], never rising, NaN
+        where there is no calibration. scores: [n], NaN where the method gave none; similarities: cosines [n]."""
         if self.calibration is None:
             return np.full(len(scores), np.nan)
         if self.method is None:
@@ -58,7 +62,8 @@ class Ranker:
         return self._falling(self.calibration(scores), scores, similarities)
 
     def groups(self, scores: np.ndarray, similarities: np.ndarray) -> list[str | None]:
-        """The groups (``rrt.calibration.GROUPS``) of the same results, None where they are not known."""
+        """The groups (``rrt.calibration.GROUPS``) of results, given as in probabilities(); None where they are not
+        known."""
         if self.calibration is None:
             return [None] * len(scores)
         if self.method is None:
@@ -71,13 +76,13 @@ class Ranker:
         return np.minimum.accumulate(probabilities)
 
     def shows_nothing(self, descriptors: np.ndarray) -> bool:
-        """Whether a query is an empty picture, as its local descriptors [n, D] all say the same."""
+        """Whether the image of a query is empty: its local descriptors [n, D] hardly differ."""
         limit = self.calibration.thresholds.get("uniformity") if self.calibration else None
         return limit is not None and uniformity(descriptors) > limit
 
     @property
     def stages(self) -> list[tuple[RerankMethod, int | None]]:
-        """(Method, candidates that it reorders, None = all) one after the other."""
+        """(Method, number of candidates that it reorders, None = all), in the order in which they are applied."""
         if self.method is None:
             return []
         stages = stages_of(self.method)
@@ -85,13 +90,13 @@ class Ranker:
 
     @property
     def candidates(self) -> int | None:
-        """How many are looked at, None: all."""
+        """How many candidates are reranked at most, None: all."""
         depths = [depth for _, depth in self.stages]
         return None if None in depths else max(filter(None, depths), default=0)
 
 
 def ranker_of(manifest: Manifest, args, whitening: Whitening | None = None) -> Ranker:
-    """The method that the options of tools/search.py ask for. whitening: that of the index."""
+    """The Ranker that the options of tools/search.py ask for. whitening: that of the index. Raises InputError."""
     return make_ranker(
         manifest,
         args.method,
@@ -116,13 +121,13 @@ def make_ranker(
     whitening: Whitening | None = None,
     second_look: bool = True,
 ) -> Ranker:
-    """The method asked for; without one the transformer where a checkpoint is given, that of rrt.rerankers.shipped for
-    the shipped model, else search alone.
+    """The Ranker of a method. Without ``method``: the transformer where a checkpoint is given, that of
+    rrt.rerankers.shipped for the shipped model, else only search.
 
-    fusion: a fusion.json of tools/tune_fusion.py; max_local: local descriptors that the transformer reads of an image;
-    calibration: a file of tools/calibrate.py, None = that of the checkpoint, or the shipped one, where the scores are
-    as it knows them; second_look: as of the Ranker; search alone has none. Raises InputError for what does not go
-    together.
+    fusion: a fusion.json of tools/tune_fusion.py; num_rerank: the depth of the Ranker; max_local: how many local
+    descriptors of an image the transformer reads; calibration: a file of tools/calibrate.py, None = that of the
+    checkpoint or the shipped one, if it was fitted on such scores; second_look: as in Ranker. Raises InputError for
+    options that do not go together.
     """
     for option, value in (("num_rerank", num_rerank), ("max_local", max_local)):
         if value is not None and value < 1:
@@ -152,7 +157,7 @@ def make_ranker(
 
 
 def _chosen(file: str | None, known: list[Calibration], *scored) -> Calibration | None:
-    """The calibration of a file, or that of those known which is of such scores."""
+    """The calibration in ``file``, else the one of ``known`` that was fitted on such scores."""
     if not file:
         return fitting(known, *scored)
     found = read_calibration(file)

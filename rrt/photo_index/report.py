@@ -1,4 +1,4 @@
-"""Results of a query for people and programs: text, JSON, and an HTML page in one file."""
+"""Results of a query as text, as JSON, and as an HTML page in one file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ HEADINGS = {"same": "The same", "maybe": "Maybe the same", "similar": "Similar o
 
 @dataclass(frozen=True)
 class Answer:
-    """What a query was and what was found. name: of the image, as the user gave it; entry: the one it is, which was
-    left out, -1: none; same: the entry of the same bytes, -1: none; file: of the image; box: what was searched for,
-    None = the whole."""
+    """A query and its results. name: of the image, as the user gave it; entry: the number of the query in the index,
+    which was left out of the results, -1: not there; same: the entry with the same bytes, -1: none; file: of the image;
+    box: the part that was searched for, None = the whole."""
 
     name: str
     hits: Hits
@@ -34,7 +34,7 @@ class Answer:
 
 
 def as_text(index: PhotoIndex, answer: Answer, ranker: Ranker) -> str:
-    """A table: rank, the figures of each result, of which the first is what they are sorted by, name."""
+    """A table: rank, the figures of each result (the first says by what the results are sorted), name."""
     lines = [f"{_kind(answer)} {shown(answer.name)}" + (f", {_box(answer)}" if answer.box else "")]
     lines += _notes(index, answer, ranker, "note: ")
     rows = [dict(_figures(ranker, hit)) for hit in answer.hits]
@@ -54,7 +54,7 @@ def _box(answer: Answer) -> str:
 
 
 def _notes(index: PhotoIndex, answer: Answer, ranker: Ranker, mark: str = "") -> list[str]:
-    """What is to be known beside the results; ``mark`` begins the note on the method."""
+    """Notes on the results; ``mark`` is put before the note on the method."""
     notes = [NOTHING] * (answer.hits.found is False)
     if answer.same >= 0 and answer.entry < 0:
         notes.append(f"the index has the same file: {shown(index.entries[answer.same].name)}")
@@ -62,8 +62,8 @@ def _notes(index: PhotoIndex, answer: Answer, ranker: Ranker, mark: str = "") ->
 
 
 def _figures(ranker: Ranker, hit: Hit) -> list[tuple[str, str]]:
-    """(What it is, its text) of the probability, the group, the score and the similarity, as far as there are any; what
-    is there of the first result is sorted by the first of them."""
+    """(Title, text) of the probability, the group, the score and the similarity, as far as the result has them; results
+    are sorted by the first of them."""
     found = []
     if hit.probability is not None:
         found.append(("probability", f"{hit.probability:.2f}"))
@@ -80,7 +80,7 @@ def _names(hit: Hit) -> str:
 
 
 def as_json(index: PhotoIndex, answer: Answer, ranker: Ranker) -> dict:
-    """Plain values; the names as text that JSON can hold."""
+    """The answer as plain values for JSON."""
     results = [
         {
             "rank": rank,
@@ -109,18 +109,18 @@ def as_json(index: PhotoIndex, answer: Answer, ranker: Ranker) -> dict:
 
 
 def json_text(name: str) -> str:
-    """A file's name with a replacement character for every byte that is no text."""
+    """The name of a file, with a replacement character for each byte that is not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def saved_page(template: str, **values) -> str:
-    """A page of rrt/photo_index/page filled with values, which are shown as the text that they are."""
+    """A page made from a template of rrt/photo_index/page; values are escaped."""
     pages = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined)
     return pages.get_template(template).render(**values)
 
 
 def as_html(index: PhotoIndex, answer: Answer, ranker: Ranker) -> str:
-    """A page that needs nothing beside it: thumbnails are part of it."""
+    """A page that needs no other file, because it contains the thumbnails."""
     notes = [f"searched for {_box(answer)}"] if answer.box else []
     notes += _notes(index, answer, ranker)
     notes.append(f"{len(answer.hits)} of {len(index.entries)} photographs, method {ranker.name}")

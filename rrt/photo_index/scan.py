@@ -1,4 +1,4 @@
-"""What is in a folder of photographs: which files are images, and what is in them."""
+"""What is in a folder of photographs: which files are images, and the SHA-256 of each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OTHER = {
     ".psd": "a Photoshop file, which cannot be read; export it as JPEG",
 }
 UNSUPPORTED = dict.fromkeys((".cr3", ".orf", ".x3f", ".gpr", ".mrw"), _RAW) | _OTHER
-# Also those beside the stills of live photographs.
+# Among them the films that belong to live photographs.
 VIDEOS = frozenset(
     ".mov .mp4 .m4v .qt .avi .mkv .webm .wmv .asf .flv .mpg .mpeg .mts .m2ts .vob .3gp .3g2 .insv .lrv .ogv".split()
 )
@@ -33,8 +33,8 @@ VIDEOS = frozenset(
 
 @dataclass
 class Found:
-    """files {path below the folder: (bytes, time of change in ns)}; unread {path: reason}; videos, ignored: films and
-    other files, counted; closed: folders that could not be listed, each with a / at its end."""
+    """files: {path relative to the folder: (bytes, time of change in ns)}; unread: {path: reason}; videos, ignored:
+    number of films and of other files; closed: folders that could not be listed, each with a / at its end."""
 
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
@@ -44,11 +44,11 @@ class Found:
 
 
 def scan(root: Path, apart: Path, follow_links: bool = False, exclude: Iterable[str] = ()) -> Found:
-    """All images below ``root``, but hidden files and folders, those of systems, those that a pattern of ``exclude``
-    fits and the folder ``apart``.
+    """All images below ``root``, except hidden files and folders, those of operating systems, those that match a
+    pattern of ``exclude``, and the folder ``apart``.
 
-    Links to files count when they lead to a file below ``root``; links to folders, and those that lead out, when
-    ``follow_links`` is set, a folder once however many links lead to it.
+    Links to files count when they lead to a file below ``root``. With ``follow_links``, links to folders and links that
+    lead out of ``root`` count, too; a folder counts once, however many links lead to it.
     """
     found, top = Found(), os.path.realpath(root)
     seen = {_identity(os.stat(top))}
@@ -77,7 +77,7 @@ def scan(root: Path, apart: Path, follow_links: bool = False, exclude: Iterable[
                         waiting.append(name + "/")
                 else:
                     _take(found, name, entry, top, follow_links)
-            except OSError as error:  # a link that leads nowhere or round in a circle, a file that went away
+            except OSError as error:  # a broken or circular link, a file that was just removed
                 if _suffix(name) in SUFFIXES:
                     found.unread[name] = error.strerror or str(error)
     return found
@@ -98,7 +98,8 @@ def _take(found: Found, name: str, entry, top: str, follow_links: bool) -> None:
 
 
 def scan_list(root: Path, path: str, follow_links: bool = False, exclude: Iterable[str] = ()) -> Found:
-    """The images of an image list (lines ``path,label,width,height``), but those that a pattern of ``exclude`` fits."""
+    """The images of an image list (lines ``path,label,width,height``), except those that match a pattern of
+    ``exclude``. Raises InputError for a list that cannot be read."""
     found = Found()
     for listed in read_image_list(path).names:
         if is_excluded(listed, exclude):
@@ -122,8 +123,8 @@ def _add(found: Found, name: str, status: os.stat_result) -> None:
 
 
 def inside(path, top: str) -> bool:
-    """Whether a path, its links followed, leads below the folder ``top`` (a real path). OSError for a link that leads
-    nowhere."""
+    """Whether a path leads below the folder ``top`` (a real path) when its links are followed. Raises OSError for a
+    broken link."""
     return Path(os.path.realpath(path, strict=True)).is_relative_to(top)
 
 
@@ -138,8 +139,8 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 def hash_new(
     root: Path, found: Found, known: dict[str, Photograph], again: bool, threads: int
 ) -> dict[str, Photograph]:
-    """The photographs found; only files whose size or time changed since they were ``known`` are read, all of them
-    ``again``. Those that cannot be read join ``found.unread``."""
+    """{path: Photograph} of the files found. Only files whose size or time of change is not as ``known`` are read, or
+    all with ``again``. Files that cannot be read are added to ``found.unread``."""
     photographs, todo = {}, []
     for path, (size, mtime_ns) in found.files.items():
         old = known.get(path)
@@ -164,7 +165,7 @@ def hash_new(
 
 
 def photographs_folder(path: str) -> Path:
-    """The folder of photographs a user names. Raises InputError when there is none."""
+    """The folder of photographs that a user names. Raises InputError when it does not exist."""
     if not os.path.isdir(path):
         raise InputError(f"{shown(path)}: no such folder; give the folder with the photographs")
     return Path(path)

@@ -1,5 +1,5 @@
-"""A second look at the pictures themselves, where descriptors leave the first answer unsure: prints, covers and signs
-photographed from the side, and photographs taken from the same place (docs/calibration.md 7)."""
+"""A second look at the images themselves, where descriptors leave the first answer unsure. It finds prints, covers and
+signs photographed from the side, and photographs taken from the same position (docs/calibration.md 7)."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from rrt.photo_index.ranking import Ranker
 
 LOOKED_AT = 10  # results
 ENOUGH = 10  # points in common; no wrong result had more than 8
-_DOUBT = 0.02  # over the points in common: that they mislead
+_DOUBT = 0.02  # divided by the points in common: the probability that they mislead
 
 
 def wants_second_look(hits: Hits, ranker: Ranker) -> bool:
-    """Whether the first answer is unsure: there may be one, but it is not called the same."""
+    """Whether the first answer is unsure: its probability is not 0, but it is not called the same."""
     return ranker.second_look and bool(hits) and bool(hits[0].probability) and hits[0].group in ("maybe", "similar")
 
 
 def look_again(
     index: PhotoIndex, hits: Hits, ranker: Ranker, picture: Path | np.ndarray | None, box: Box | None = None
 ) -> Hits:
-    """The results, of which those of the first LOOKED_AT that share ENOUGH points with the query stand first, by their
-    number. picture: file of the query or its pixels, uint8 [H, W, 3] in RGB, None = there are none; box: of a file's
-    upright pixels, None = the whole."""
+    """The results. Where the first answer is unsure, those of the first LOOKED_AT that share at least ENOUGH points
+    with the query are called the same and come first. picture: file of the query or its pixels, uint8 [H, W, 3] in RGB,
+    None = there are none; box: of the upright pixels of a file, None = the whole."""
     query = _points(picture, box) if wants_second_look(hits, ranker) else None
     if query is None or len(query.points) < ENOUGH:
         return hits
@@ -52,7 +52,7 @@ def look_again(
 
 
 def _points(picture: Path | np.ndarray | None, box: Box | None = None) -> SiftPoints | None:
-    """Of a picture made smaller; None of a file that is not there or cannot be read."""
+    """The SIFT points of an image made smaller; None where its file is missing or cannot be read."""
     if not isinstance(picture, np.ndarray):
         try:
             picture = decode(io.BytesIO(small_jpeg(picture, SIDE, box, turned=True))).pixels if picture else None

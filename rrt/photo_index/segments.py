@@ -1,5 +1,5 @@
-"""The descriptors of an index: stores that are seen as one, merged when there are many or when much of them is of no
-use any more; and what the index holds in all."""
+"""The descriptors of an index: stores that are read as one, and merged when there are many of them or when many of
+their rows are unused; and what the index holds."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from rrt.store.schema import LOCAL_COLUMNS
 from rrt.store.store import Store
 
 MOST_SEGMENTS = 8
-# Rows that nothing refers to: as many, and this part of all, before it is worth copying the rest.
+# Copying the other rows is worth it when this many rows are unused, and this part of all rows.
 MANY_DEAD, DEAD_PART = 64, 0.3
 _IMAGES_PER_BLOCK = 64
-_STALE = 300.0  # seconds after which a build that does not get on is none
+_STALE = 300.0  # seconds without progress after which a build counts as stopped
 
 
 def open_segments(folder: Path, names: Iterable[str]) -> Store | JoinedStore | None:
-    """All stores of an index as one, None when there are none. Everything is mapped now, so that their files may be
-    removed."""
+    """All stores of an index as one, None when there are none. All their data are memory-mapped now, so that the files
+    may be removed while they are read."""
     stores = [Store(segment_path(folder, name)) for name in names]
     for store in stores:
         _ = store.global_descriptors
@@ -39,19 +39,20 @@ def open_segments(folder: Path, names: Iterable[str]) -> Store | JoinedStore | N
 
 
 def alive_rows(store, manifest: Manifest) -> np.ndarray:
-    """The rows int64 [n] of a store (None: without any) that are contents of photographs."""
+    """The rows int64 [n] of a store that belong to photographs of the manifest; none where ``store`` is None."""
     held = {seen.sha256 for seen in manifest.photographs.values()}
     return np.array([row for row, name in enumerate(store.names) if name in held] if store else [], np.int64)
 
 
 def wants_merging(manifest: Manifest, store, alive: int) -> bool:
-    """Whether an index of ``store`` (all segments), ``alive`` of whose rows are in use, should be merged."""
+    """Whether the segments should be merged. store: all of them as one; alive: how many of its rows are in use."""
     dead = len(store) - alive if store else 0
     return len(manifest.segments) > MOST_SEGMENTS or (dead >= MANY_DEAD and dead > DEAD_PART * len(store))
 
 
 def write_rows(store: Store | JoinedStore, rows: np.ndarray, path: Path, config: dict, model_sha256: str) -> None:
-    """A store of the images ``rows`` [n] of another, in that order, bits as they are; memory: a block of images."""
+    """Writes a store of the images ``rows`` [n] of another store, in that order, without changing a bit. Needs the
+    memory of a block of images."""
     rows = np.asarray(rows, np.int64)
     names = store.names
     sizes = Sizes(
@@ -62,7 +63,7 @@ def write_rows(store: Store | JoinedStore, rows: np.ndarray, path: Path, config:
 
 
 def warn_of_matchless(folder: Path, segment: Path, files: dict[str, str]) -> None:
-    """A line about the images of a new segment without local descriptors. files: {name in the store: path}."""
+    """Warns of images in a new segment that have no local descriptors. files: {name in the store: path}."""
     with Store(segment) as store:
         lacking = np.flatnonzero(store.local_counts() == 0)
         if len(lacking):
@@ -85,8 +86,8 @@ def _blocks(store, rows):
 
 
 def under_way(folder: str | Path) -> tuple[int, int] | None:
-    """(How many, of how many) images of an index have been described by the build at work, by whatever process; None
-    where none is, or where it has not got on for a while."""
+    """(Images described, images to describe) of the running build of an index, in whatever process; None where none is
+    running, or where it has made no progress for _STALE seconds."""
     pending = Path(folder) / PENDING
     try:
         number, count = _pending(pending, pending.stat().st_mtime_ns)
@@ -106,7 +107,7 @@ def _pending(path: Path, changed: int) -> tuple[int, int]:
 
 
 def describe(folder: str | Path) -> dict:
-    """{what: number or text} of an index. Raises InputError when there is none or it is damaged."""
+    """{title: number or text} about an index. Raises InputError when there is none or it is damaged."""
     folder, manifest = Path(folder), read_manifest(folder)
     store = open_segments(folder, manifest.segments)
     contents, alive = manifest.contents(), alive_rows(store, manifest)

@@ -1,5 +1,5 @@
-"""Where the web page of an index listens, which names it goes by, and how long a request may take; uvicorn serves what
-rrt/photo_index/app.py answers."""
+"""Where the web page of an index listens, which host names it accepts, and how long a request may take; uvicorn serves
+the application of rrt/photo_index/app.py."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from rrt.photo_index.ranking import ranker_of
 from rrt.photo_index.service import Service
 
 MOST_CONNECTIONS = 64
-HEAD_SECONDS = 20.0  # for the head of a request, and for reading the answer to the one before
-REQUEST_SECONDS = 300.0  # for all of a request, from its head to its answer
-LONGEST_DEADLINE = 240.0  # that may be given for an answer to begin
-LAST_SECONDS = 5  # for requests at work when the server ends
+HEAD_SECONDS = 20.0  # for sending the head of a request, and for reading the previous answer
+REQUEST_SECONDS = 300.0  # for a whole request, from its head to its answer
+LONGEST_DEADLINE = 240.0  # the largest --deadline
+LAST_SECONDS = 5  # for running requests when the server ends
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """host, port: listened at; names: further names the page may be called by; max_upload: bytes of an image's file;
-    token: asked of everyone, None = a new one where other machines may come, else none; deadline: seconds until an
-    answer begins."""
+    """host, port: where to listen; names: further host names that the page accepts; max_upload: largest image file in
+    bytes; token: that each request must show, None = a new one where other machines can reach the page, else none;
+    deadline: seconds until an answer must begin. Raises InputError for values out of range."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -54,11 +54,12 @@ class ServerSettings:
 
 
 class Connection(H11Protocol):
-    """A connection that ends when its request or its reader takes too long. When there are too many, the one goes first
-    whose client has kept the server waiting longest, so that slow clients shut nobody out."""
+    """A connection that is closed when a request, or the reading of an answer, takes too long. When there are more than
+    MOST_CONNECTIONS, the one whose client has kept the server waiting longest is closed, so that slow clients shut
+    nobody out."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has come."""
+        """A client has connected."""
         super().connection_made(transport)
         self._deadline: asyncio.TimerHandle | None = None
         self._ends_within(HEAD_SECONDS)
@@ -69,7 +70,7 @@ class Connection(H11Protocol):
             slowest.transport.abort()
 
     def handle_events(self) -> None:
-        """Something was received."""
+        """Data were received."""
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:
@@ -81,13 +82,13 @@ class Connection(H11Protocol):
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone, or was sent away."""
+        """The connection was closed by either side."""
         if self._deadline:
             self._deadline.cancel()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP request, or one with two Host headers."""
+        """Refuses what is not a valid HTTP request, such as one with two Host headers."""
         body = json.dumps({"error": msg}).encode()
         headers = HEADERS | {"Content-Type": "application/json", "Content-Length": str(len(body))}
         lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers.items())]
@@ -106,8 +107,8 @@ class Connection(H11Protocol):
 
 
 class PageServer:
-    """Serves a Service at an address that it listens at from the start: run() answers until stop(). ``address`` is
-    that of its page. Raises InputError when it cannot listen there."""
+    """Serves a Service. It listens from the start, and answers from run() until stop(). ``address`` is that of its
+    page. Raises InputError when it cannot listen there."""
 
     def __init__(self, service: Service, settings: ServerSettings | None = None):
         self.service, self.settings = service, settings or ServerSettings()
@@ -139,21 +140,21 @@ class PageServer:
 
     @property
     def address(self) -> str:
-        """The page's address, for a browser of this machine."""
+        """The page's address for a browser on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     @property
     def shared_address(self) -> str:
-        """The page's address for a browser of any machine that reaches it; with the token, if that is a new one."""
+        """The page's address for a browser on any machine that can reach it; with the token, if that is a new one."""
         host = own_address(self.settings.host)
         token = f"?token={'...' if self.settings.token else self.token}" if self.token else ""
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/{token}"
 
     def knows(self, host: str) -> bool:
-        """Whether a Host header (a name, maybe with a port) may mean this page: its address, this machine, a name that
-        was allowed, and, where other machines are served, any numeric address. Names of strangers that lead here are
-        those of an attack (DNS rebinding)."""
+        """Whether a Host header (a name, perhaps with a port) may mean this page: its address, this machine, an allowed
+        name, and, where other machines are served, any numeric address. Other names that lead here are those of an
+        attack (DNS rebinding)."""
         name, colon, port = host.rpartition(":")
         if not colon or port.endswith("]"):
             name, port = host, "80"
@@ -169,21 +170,21 @@ class PageServer:
             return False
 
     def run(self) -> None:
-        """Answers requests until stop(), SIGINT or SIGTERM; those at work have LAST_SECONDS to end."""
+        """Answers requests until stop(), SIGINT or SIGTERM; running requests then have LAST_SECONDS to end."""
         self._server.run(sockets=[self._socket])
 
     def stop(self) -> None:
-        """Has run() end; may be called from another thread."""
+        """Makes run() end; may be called from another thread."""
         self._server.should_exit = True
 
 
 def serve_index(args) -> None:
-    """The command: serves until it is interrupted. Raises InputError."""
+    """The command: serves the page until it is interrupted. Raises InputError."""
     for name in ("max_upload_mb", "max_megapixels"):
         if not 0 < getattr(args, name) < 1e6:
             raise InputError(f"--{name} {getattr(args, name)}: expected a number above 0")
     check_count("k", args.k)
-    os.environ[LIMIT] = str(max(args.max_megapixels, megapixel_limit()))  # what is taken is read, here and in processes
+    os.environ[LIMIT] = str(max(args.max_megapixels, megapixel_limit()))  # for child processes, too
     token = args.token or os.environ.get(VARIABLE) or None
     limits = int(args.max_upload_mb * 1e6), token, args.deadline
     settings = ServerSettings(args.host, args.port, tuple(args.allow_host), *limits)

@@ -1,5 +1,5 @@
-"""Answers to queries: which photograph is meant, its descriptors, the search; for the web page also photographs and
-small images of an index, and its searches in turn, one at a time after a short queue."""
+"""Answers to queries: finds the photograph that is meant, its descriptors, and what is like it. For the web page also
+the photographs and small images of an index, and searches one at a time, after a short queue."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from rrt.photo_index.why import shared_details
 from rrt.store.records import ImageRecord
 
 LARGEST_PAGE = 200
-MOST_FOLDERS = 5000  # that the page lets choose from
+MOST_FOLDERS = 5000  # that the page offers as filters
 MOST_UPLOADS, UPLOADED_BYTES = 32, 128e6
 MOST_RECORDS = 64  # descriptors of queries, about 0.3 MB each
 NOT_THERE = "no such photograph in the index"
@@ -47,8 +47,8 @@ def answer_photograph(
     box: Box | None = None,
     among: np.ndarray | None = None,
 ) -> Answer:
-    """Photographs like one of the index, which is left out; its own descriptors serve unless a box is searched for.
-    among: entries searched, None = all."""
+    """Photographs like entry ``number``, which is left out. Its own descriptors are used unless a box is searched for.
+    among: numbers of the entries to search, None = all. Raises InputError."""
     file, entry = index.file_of(number), index.entries[number]
     if box:
         file = there(index, number)
@@ -60,7 +60,7 @@ def answer_photograph(
 
 
 def there(index: PhotoIndex, number: int) -> Path:
-    """The file of an entry. Raises InputError where it is gone."""
+    """The file of an entry. Raises InputError where it is gone or has changed."""
     file = index.file_of(number)
     if file is None:
         raise InputError(
@@ -80,8 +80,8 @@ def answer_file(
     box: Box | None = None,
     among: np.ndarray | None = None,
 ) -> Answer:
-    """Photographs like an image from anywhere, called ``name``; one of the same bytes is found, too. among: as of
-    answer_photograph()."""
+    """Photographs like an image from anywhere, called ``name``; one with the same bytes is not left out. among: as in
+    answer_photograph(). Raises InputError."""
     same = index.contents.get(sha256_of_file(file), -1)
     hits = _described(index, file, name, ranker, describer, k, box, among)
     return Answer(name, look_again(index, hits, ranker, file, box).first(k), -1, same, file, box)
@@ -96,7 +96,7 @@ def _described(index, file, name, ranker, describer, k, box, among) -> Hits:
 
 
 class Refusal(Exception):
-    """A request that is not answered: an HTTP status and a line for people."""
+    """A request that is refused, with an HTTP status and a line for people."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)
@@ -104,8 +104,8 @@ class Refusal(Exception):
 
 
 class Query(NamedTuple):
-    """What a search of the page is for: a photograph of the index or an upload, by SHA-256; of it the box, None = the
-    whole."""
+    """What a search of the page is for. content: SHA-256 of a photograph of the index, or of an upload; box: the part
+    that is searched for, None = the whole."""
 
     content: str
     uploaded: bool
@@ -114,8 +114,8 @@ class Query(NamedTuple):
 
 @dataclass
 class Service:
-    """index: opened; it is opened again when it was updated. k: results. waiting: searches that may wait for the one at
-    work. uploads: images searched for, which are kept for a while."""
+    """index: is opened again when it was updated. k: number of results. max_pixels: of an upload. waiting: searches
+    that may wait for the running one. uploads: images searched for, which are kept for a while."""
 
     index: PhotoIndex
     ranker: Ranker
@@ -130,14 +130,14 @@ class Service:
     def __post_init__(self):
         self._places = threading.BoundedSemaphore(1 + self.waiting)
         self._searching, self._opening = threading.Lock(), threading.Lock()
-        self._drawing = threading.BoundedSemaphore(3)  # images decoded at a time, each of some megabytes
+        self._drawing = threading.BoundedSemaphore(3)  # images decoded at a time; each takes some megabytes
         self._records = Kept[ImageRecord](MOST_RECORDS)
         self._listing = Listing(self.index)
         self.duplicates = Duplicates(self.current)
         self._doing, self._asked = "", 0
 
     def current(self) -> PhotoIndex:
-        """The index as it is now; as it was, while an update leaves it without photographs."""
+        """The index as it is now; the previous one while an update leaves it without photographs."""
         with self._opening:
             if self.index.changed():
                 try:
@@ -156,7 +156,7 @@ class Service:
         return self._listing
 
     def about(self) -> dict:
-        """What the page should know of the index and of its search."""
+        """What the page needs to know of the index and of its search."""
         listing = self.listing()
         return {
             "all": len(listing.index.entries),
@@ -167,14 +167,14 @@ class Service:
         }
 
     def photographs(self, offset: int, limit: int, wanted: Wanted = EVERY, sort: str = "name") -> dict:
-        """A page of the photographs that fit what is wanted, in an order of rrt.photo_index.listing.SORTS."""
+        """Photographs that pass the filters ``wanted``, in an order of rrt.photo_index.listing.SORTS."""
         listing = self.listing()
         found = listing.ordered(listing.select(wanted), sort)
         page = found[offset : offset + min(limit, LARGEST_PAGE)].tolist()
         return {"total": len(found), "photographs": [listing.plain(number) for number in page]}
 
     def photograph(self, content: str = "", name: str = "") -> dict:
-        """All that is known of a photograph, which is meant by its SHA-256 or by one of its paths. Raises Refusal."""
+        """All that is known of a photograph, given by its SHA-256 or by one of its paths. Raises Refusal."""
         listing = self.listing()
         index = listing.index
         number = index.numbers.get(name) if name else index.contents.get(content)
@@ -187,7 +187,7 @@ class Service:
         }
 
     def jpeg(self, content: str, large: bool) -> bytes:
-        """A photograph as a small JPEG, or a larger one. Raises Refusal."""
+        """A photograph as a small or a larger JPEG. Raises Refusal."""
         index = self.current()
         number = _number(index, content)
         with self._drawing:
@@ -197,7 +197,7 @@ class Service:
         return made
 
     def original(self, content: str) -> tuple[Path, str, str]:
-        """(File, name, kind by its header) of a photograph. Raises Refusal."""
+        """(File, name, image format by its header) of a photograph. Raises Refusal."""
         index = self.current()
         number = _number(index, content)
         file = index.file_of(number)
@@ -209,14 +209,14 @@ class Service:
         raise Refusal(404, GONE)
 
     def upload(self, content: str) -> Upload:
-        """An image that was searched for. Raises Refusal."""
+        """An image that was searched for. Raises Refusal where it is not kept any more."""
         kept = self.uploads.get(content)
         if kept is None:
             raise Refusal(404, "this picture is kept no longer; choose it again")
         return kept
 
     def search(self, query: Query, wanted: Wanted = EVERY) -> dict:
-        """Photographs like one of the index or like an upload, among those wanted. Raises Refusal."""
+        """Photographs like one of the index or like an upload, among those that pass the filters. Raises Refusal."""
         with self._turn() as index:
             if query.uploaded:
                 return self._search_upload(index, self.upload(query.content), query, wanted)
@@ -229,7 +229,7 @@ class Service:
             )
 
     def search_file(self, file: Path, name: str, box: Box | None = None, wanted: Wanted = EVERY) -> dict:
-        """As search(), for an image that is uploaded with it and kept. Raises Refusal."""
+        """As search(), for an image that is uploaded now, and kept. Raises Refusal."""
         size = self.check_image(file)
         with self._turn() as index:
             content = sha256_of_file(file)
@@ -244,7 +244,7 @@ class Service:
             return self._search_upload(index, upload, Query(content, True, box), wanted)
 
     def check_image(self, file: Path) -> tuple[int, int]:
-        """(Width, height) by its head, which alone is read; Refusal of what is no image or would take too much
+        """(Width, height) of an image, by its header. Raises Refusal where it is no image or would take too much
         memory."""
         try:
             width, height = size_of(file)
@@ -259,7 +259,7 @@ class Service:
         return width, height
 
     def details(self, query: Query, content: str) -> dict:
-        """What a query shares with a photograph, as of rrt.photo_index.why. Raises Refusal."""
+        """What a query shares with a photograph, as rrt.photo_index.why.shared_details() gives it. Raises Refusal."""
         with self._turn() as index:
             number = _number(index, content)
             try:
@@ -278,8 +278,8 @@ class Service:
                 raise Refusal(422, str(error)) from None
 
     def progress(self) -> dict:
-        """What the search at work does, "" without one, how many wait for it; a text that changes with the index; how
-        many of how many new photographs are described, None while none are."""
+        """doing: what the running search does, "" without one; waiting: how many searches wait for it; version: changes
+        with the index; describing: how many of how many new photographs are described, None without a build."""
         index = self.current()
         waiting, describing = max(0, self._asked - 1), under_way(index.folder)
         return {"doing": self._doing, "waiting": waiting, "version": index.version, "describing": describing}

@@ -1,4 +1,4 @@
-"""What `search.py query` does."""
+"""A query of the command line: `search.py query`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rrt.files.names import shown
 from rrt.photo_index.extraction import open_describer
 from rrt.photo_index.manifest import Manifest, read_manifest
 
-if TYPE_CHECKING:  # they load what takes a while, see answer_query
+if TYPE_CHECKING:  # answer_query imports them late, because they load slowly
     from rrt.photo_index.query import PhotoIndex
     from rrt.photo_index.ranking import Ranker
     from rrt.photo_index.report import Answer
 
 
 class Answered(NamedTuple):
-    """index, ranker: opened, as the reports of an answer take them; note: a file that may have been meant, or ""."""
+    """index, ranker: opened, as the reports of an answer take them; note: on a file that may have been meant, or ""."""
 
     index: PhotoIndex
     ranker: Ranker
@@ -29,14 +29,15 @@ class Answered(NamedTuple):
 
 
 def answer_query(folder: str | Path, picture: str, box: Box | None, k: int, ranking) -> Answered:
-    """Photographs of an index most like ``picture``, one of the index or a file from anywhere. box: search for this
-    part of it; ranking: the options that ``rrt.photo_index.ranking.ranker_of`` takes. Raises InputError."""
+    """The photographs of an index most like ``picture``, one of the index or a file from anywhere. box: the part of it
+    to search for, None = the whole; k: number of results; ranking: options for ``rrt.photo_index.ranking.ranker_of``.
+    Raises InputError."""
     manifest = read_manifest(folder)
     with closing(open_describer(Path(folder), manifest.extraction)) as describer:
         if box or not _is_photograph(manifest, picture):
             if not Path(picture).exists() and not manifest.path_called(picture):
                 raise InputError(f"{picture}: neither a file nor a photograph of the index {folder}")
-            describer.start()  # a DELG model loads beside what follows
+            describer.start()  # a DELG model loads while the next lines run
         from rrt.photo_index.query import PhotoIndex
         from rrt.photo_index.ranking import ranker_of
         from rrt.photo_index.service import answer_file, answer_photograph

@@ -1,4 +1,4 @@
-"""What an update of an index did, counted so that it adds up, and as lines."""
+"""What an update of an index did, as counts that add up and as lines of text."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MOST_TOLD = 10  # skipped photographs that are named
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of an update. Of the files: new, changed, renamed (or copied) and unchanged photographs, skipped ones,
-    those that changed or went away meanwhile (postponed), videos, and others (ignored); they make up ``files``, all
-    that were found beside hidden and excluded ones. removed: photographs whose content is gone; described: contents
-    that got descriptors; merged: whether segments were."""
+    """Counts of an update. ``files`` are all files that were found, except hidden and excluded ones. It is the sum of
+    the new, changed, renamed (or copied) and unchanged photographs, the skipped ones, those that changed or disappeared
+    during the update (postponed), the videos, and the other files (ignored). removed: photographs whose content is
+    gone; described: contents that got descriptors; merged: whether segments were merged."""
 
     manifest: Manifest
     files: int
@@ -41,7 +41,7 @@ class Summary:
 
 
 def summarize(old: Manifest, new: Manifest, found: Found, described: int, merged: bool) -> Summary:
-    """What led from one manifest to the other."""
+    """The Summary of the update from the manifest ``old`` to ``new``."""
     before, after, skipped = old.photographs, new.photographs, new.skipped()
     known, held = ({seen.sha256 for seen in photographs.values()} for photographs in (before, after))
 
@@ -67,7 +67,7 @@ def summarize(old: Manifest, new: Manifest, found: Found, described: int, merged
 
 
 def lines_of_build(folder: str | Path, done: Summary) -> list[str]:
-    """What an update of the index in ``folder`` did: some of the photographs that were skipped, then the counts."""
+    """What an update of the index ``folder`` did: at most MOST_TOLD of the skipped photographs, then the counts."""
     skipped = done.manifest.skipped()
     lines = [f"skipped {shown(name)}: {reason}" for name, reason in list(skipped.items())[:MOST_TOLD]]
     if len(skipped) > MOST_TOLD:

@@ -1,10 +1,9 @@
-"""Building an index and having it follow its folder. Each step leaves an index that is whole: a run that was killed
-anywhere is gone on with by the next one.
+"""Builds an index, and updates it when its folder has changed. Each step leaves a complete index; when a run is killed,
+the next one continues its work.
 
-1. The folder is looked through and new and changed files are hashed; the manifest now has these and no longer the
-   removed ones.
+1. The folder is scanned, and new and changed files are hashed; then the manifest lists the files that exist now.
 2. Contents without descriptors are listed in pending.json and described into a new segment, in parts.
-3. The manifest takes the segment in, without the descriptors of files that changed meanwhile.
+3. The segment is added to the manifest, without the descriptors of files that changed meanwhile.
 4. Segments are merged when there are many; a whitening that was learned on the index is learned again.
 """
 
@@ -36,17 +35,19 @@ from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
 
 TABLE = "pending-table.json"
-LEARNED = "learned"  # where a whitening is from, if not from a file that was given
+LEARNED = "learned"  # "from" of a whitening that was learned on the index, not read from a file
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """flags: options of the extraction, [] = those of the index, at first lite0. whitening: a file of
-    tools/learn_whitening.py; whiten: most dimensions of a PCA whitening learned on the index itself, with eigenvalues
-    to the power -power; both None: as it is, at first none.
-    image_list: only the photographs of this list. exclude: patterns of what is left out, None = those of the index.
-    moved: the folder of photographs is another now. rehash: read every file again. num_workers: processes that
-    describe, 0 = a sensible number.
+    """flags: options of the extraction, () = those of the index, at first lite0. whitening: a file of
+    tools/learn_whitening.py. whiten: most dimensions of a PCA whitening learned on the index itself, with the
+    eigenvalues to the power -power. Where both are None the whitening stays as it is, at first none; no_whitening:
+    removes it.
+
+    image_list: only the photographs of this list. follow_links: whether links that lead out of the folder count, None =
+    as before. exclude: patterns of files to leave out, None = as before. moved: the photographs are in another folder
+    now. rehash: read every file again. num_workers: processes that describe images, 0 = chosen automatically.
     """
 
     flags: tuple[list[str], ...] = ()
@@ -63,7 +64,8 @@ class BuildSettings:
 
 
 def update(folder: str | Path, photos: str, settings: BuildSettings = BuildSettings()) -> Summary:
-    """Makes the index of ``photos`` in ``folder``, or brings it up to date. Raises InputError naming what is wrong."""
+    """Makes the index ``folder`` of the photographs in ``photos``, or updates it. Raises InputError naming what is
+    wrong."""
     folder, root = Path(folder), photographs_folder(photos)
     if folder.is_dir() and not (folder / MANIFEST).exists():
         others = [
@@ -88,7 +90,7 @@ def update(folder: str | Path, photos: str, settings: BuildSettings = BuildSetti
 
 
 def _opened(folder, root, settings) -> Manifest:
-    """The manifest as it is, or that of an index without photographs; checked against what is asked for."""
+    """The manifest of the index, or a new one without photographs, checked against the settings."""
     real = os.path.realpath(root)
     if not (folder / MANIFEST).exists():
         asked = extraction.describe_extraction(list(settings.flags))
@@ -143,13 +145,13 @@ def _described_names(folder, manifest) -> set[str]:
 
 
 def _without_descriptors(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """{SHA-256: path} of the contents that are still to be described."""
+    """{SHA-256: path} of the contents that are not described yet."""
     done = _described_names(folder, manifest) | manifest.failed.keys()
     return {sha256: paths[0] for sha256, paths in manifest.contents().items() if sha256 not in done}
 
 
 def _describe(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
-    """Describes what has no descriptors into a segment of its own."""
+    """Describes the contents without descriptors into a new segment."""
     todo = _without_descriptors(folder, manifest)
     number = manifest.number + 1
     pending = {
@@ -163,7 +165,7 @@ def _describe(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
 
 
 def _take_pending(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
-    """Finishes the extraction that pending.json tells of, if there is one, and takes its segment into the manifest."""
+    """Finishes the extraction listed in pending.json, if there is one, and adds its segment to the manifest."""
     path = folder / PENDING
     try:
         pending = parse_json(path.read_bytes())
@@ -175,7 +177,7 @@ def _take_pending(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
         return manifest
     name = f"segment-{number:05d}.h5"
     output = segment_path(folder, name)
-    if name in manifest.segments:  # killed between the two
+    if name in manifest.segments:  # killed after the manifest was written
         path.unlink()
         return manifest
     with atomic_path(folder / TABLE) as temporary:
@@ -199,7 +201,7 @@ def _take_pending(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
                 write_rows(store, rows, segment_path(folder, name), store.config, manifest.extraction["model_sha256"])
         segments += (name,)
         warn_of_matchless(folder, segment_path(folder, name), table)
-    # A file that changed or went away is to be looked at anew, by this run or the next.
+    # Files that changed or disappeared meanwhile are scanned again, by this run or the next.
     photographs = {
         path: photograph for path, photograph in manifest.photographs.items() if photograph.sha256 not in changed
     }
@@ -240,8 +242,8 @@ def _merged(folder: Path, manifest: Manifest) -> tuple[Manifest, bool]:
 
 
 def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings) -> Manifest:
-    """The manifest with the whitening asked for, else the one it has; one learned on the index is learned anew where
-    that changed."""
+    """The manifest with the whitening asked for, else with the one it has. A whitening learned on the index is learned
+    again when its contents changed."""
     known, asked = manifest.whitening, dict[str, Any]()
     if settings.no_whitening or not manifest.segments:
         return _with_whitening(folder, manifest, None)
@@ -264,11 +266,11 @@ def _whitened(folder: Path, manifest: Manifest, settings: BuildSettings) -> Mani
         if len(rows) < 2:
             return _with_whitening(folder, manifest, None)
         whitening = fit_pca_whitening(np.asarray(store.global_descriptors[rows]), None, float(asked["power"]))
-        # Few photographs vary in few directions.
+        # There may be fewer dimensions than asked for when there are few photographs.
         whitening = Whitening(whitening.mean, whitening.projection[:, : asked["dim"]])
     else:
         whitening = load_whitening(asked["from"])
-        whitening.apply(np.asarray(store.global_descriptors[rows[:1]]))  # refuses descriptors of another size
+        whitening.apply(np.asarray(store.global_descriptors[rows[:1]]))  # fails for descriptors of another dimension
     number = manifest.number + 1
     name = f"whitening-{number:05d}.npz"
     whitening.save(folder / name)
@@ -283,7 +285,8 @@ def _with_whitening(folder, manifest, whitening) -> Manifest:
 
 
 def _remove_leftovers(folder: Path, manifest: Manifest) -> None:
-    """Removes what killed runs, merges and removed photographs left; what is pending stays."""
+    """Removes the files that killed runs, merges and removed photographs left, but not those of a pending
+    extraction."""
     pending = f"segment-{_pending_number(folder):05d}.h5"
     kept = {
         *manifest.segments,

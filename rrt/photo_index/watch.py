@@ -1,6 +1,6 @@
-"""An index that follows its folder while this program runs: after each change below it, once there is quiet, it is
-brought up to date. Changes are told by the system (watchdog); as not all file systems tell of them, and to make up for
-what was missed, the folder is looked through now and then in any case."""
+"""Keeps an index up to date while this program runs: after changes below its folder it is updated, once no more changes
+come for a while. The system reports changes (watchdog). Because some file systems report none, and reports may be
+missed, the folder is also scanned every ANYWAY seconds."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from rrt.photo_index.summary import Summary, lines_of_build
 from rrt.photo_index.update import BuildSettings, update
 from rrt.progress import warn
 
-QUIET, LONGEST = 2.0, 60.0  # seconds without a change before an update, and from the first change to it at most
-_ENDS_WITHIN = 10.0  # seconds for an update at work when all ends
-AGAIN, ANYWAY = 30.0, 900.0  # seconds to the next try after an error, and to a look without any change
-_CHANGES = ("created", "deleted", "modified", "moved", "closed")  # files that are only read tell of that, too
+QUIET, LONGEST = 2.0, 60.0  # seconds without a change before an update; most seconds from the first change to it
+_ENDS_WITHIN = 10.0  # seconds for a running update when the program ends
+AGAIN, ANYWAY = 30.0, 900.0  # seconds to the next try after an error; to a scan without any report
+_CHANGES = ("created", "deleted", "modified", "moved", "closed")  # not "opened": reading is no change
 
 
 class Watch:
-    """Follows ``photos`` with the index in ``folder``. settings: of updates after the first, whatever was asked for of
-    the first; tell: takes each line about what was done. ``run`` follows until ``stop``, whatever happens."""
+    """Updates the index ``folder`` when the photographs in ``photos`` change. settings: of these updates, not of the
+    first build; tell: is called with each line about what was done. ``run`` continues until ``stop``, whatever
+    happens."""
 
     def __init__(self, folder: str | Path, photos: str, settings: BuildSettings, tell: Callable[[str], object]):
         self.folder, self.photos, self.settings, self.tell = Path(folder), photos, settings, tell
@@ -37,12 +38,12 @@ class Watch:
         self._last = 0.0
 
     def stop(self) -> None:
-        """Has run() end, once an update at work has ended."""
+        """Makes run() end, after a running update."""
         self._stopped.set()
         self._changed.set()
 
     def run(self) -> None:
-        """Brings the index up to date after changes. An error is told, and the update is tried again."""
+        """Updates the index after changes. An error is shown as a warning, and the update is tried again."""
         observer, watched, wait, told = None, None, ANYWAY, ""
         while not self._stopped.is_set():
             present = self._identity()
@@ -55,7 +56,7 @@ class Watch:
                 break
             self._changed.clear()
             wait, error = self._update()
-            if error and error != told:  # a drive that is away is told of once
+            if error and error != told:  # the same error, such as a missing drive, is shown once
                 warn(error)
             told = error
         self._end(observer)
@@ -86,7 +87,7 @@ class Watch:
         try:
             observer.schedule(handler, os.path.realpath(self.photos), recursive=True)
             observer.start()
-        except OSError as error:  # no such folder now, or more folders than the system watches
+        except OSError as error:  # the folder is gone, or has more folders than the system can watch
             if os.path.isdir(self.photos):
                 warn(f"{self.photos}: {error.strerror or error}; it is looked through every {ANYWAY:g} seconds instead")
             return None
@@ -100,14 +101,14 @@ class Watch:
 
     def _take(self, event: FileSystemEvent) -> None:
         if event.is_directory and event.event_type == "modified":
-            return  # something in it has changed, of which it is told, too
+            return  # what changed in the folder is reported, too
         paths = [os.fsdecode(path) for path in (event.src_path, event.dest_path) if path]
         if event.event_type in _CHANGES and any(map(self._counts, paths)):
             self._last = time.monotonic()
             self._changed.set()
 
     def _counts(self, path: str) -> bool:
-        """Whether a path may be a photograph's or a folder's of photographs."""
+        """Whether a path may be that of a photograph or of a folder of photographs."""
         name = os.path.relpath(path, os.path.realpath(self.photos))
         own = os.path.relpath(os.path.realpath(self.folder), os.path.realpath(self.photos))
         return not any(map(is_left_out, Path(name).parts)) and name != own and not name.startswith(own + os.sep)
@@ -125,7 +126,7 @@ def _did_something(done: Summary) -> bool:
 
 
 def following(watch: Watch) -> None:
-    """Follows until it is interrupted."""
+    """Follows the folder until it is interrupted."""
     print(f"following {shown(watch.photos)} (Ctrl-C ends)", flush=True)
     try:
         watch.run()
@@ -135,14 +136,14 @@ def following(watch: Watch) -> None:
 
 @contextmanager
 def followed(watch: Watch) -> Iterator[None]:
-    """Follows beside what the block does."""
+    """Follows the folder in a thread, as long as the block runs."""
     thread = threading.Thread(target=watch.run, daemon=True)
     thread.start()
     try:
         yield
     finally:
         watch.stop()
-        # Nobody waits for photographs that are being described; their parts are kept.
+        # Do not wait for photographs that are being described; finished parts are kept.
         for child in multiprocessing.active_children():
             child.terminate()
-        thread.join(_ENDS_WITHIN)  # libraries at work in a thread would crash a process that ends
+        thread.join(_ENDS_WITHIN)  # a thread inside a library would crash a process that exits
