@@ -1,8 +1,8 @@
-"""Scores of a reranking method as probabilities that two images show the same object, and results in groups by them
-(docs/calibration.md).
+"""Turns the scores of a reranking method into probabilities that two images show the same object, and these into groups
+of results (docs/calibration.md).
 
-A calibration is fitted on pairs whose answer is known (tools/calibrate.py) and belongs to what gave the scores: the
-method with its settings, the descriptors, and the kind of pairs, which are the candidates that a search puts first.
+A calibration is fitted on pairs with known answers (tools/calibrate.py). It holds only for the same method with the
+same settings, the same descriptors, and the same kind of pairs: the first candidates of a search.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ from rrt.files.atomic import read_json, write_json
 _FORMAT = {"schema": "rrt-calibration", "version": 1}
 _REMEDY = "make it with tools/calibrate.py"
 GROUPS = ("same", "maybe", "similar")
-# Of a search, the best of its candidates, whose middle says how scores lie there that are not right.
+# Number of best candidates of a search whose median shows how high the scores of wrong results are in it.
 CANDIDATES = 100
-# Settings of descriptors that scores depend on, as far as a store or a describer names them.
+# Settings of descriptors on which scores depend, where a store or a describer names them.
 _OF_DESCRIPTORS = ("model_sha256", "image_size", "scales", "projection_sha256")
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """kind: ``platt``, sigmoid(slope * score + offset), or ``isotonic``, straight lines between ``probabilities`` at
-    the rising ``scores``, level beyond the first and the last.
+    """kind: ``platt`` is sigmoid(slope * score + offset); ``isotonic`` joins ``probabilities`` at the rising ``scores``
+    by straight lines, and is constant outside of them.
 
-    method: a dictionary for each member of the chain that scores, its name as ``method`` and its settings
-    (``rrt.rerankers.build.identity_of``), empty for global search, whose scores are the cosines; descriptors: as
-    ``descriptors_of`` has them; whitening: SHA-256 of that of the global descriptors; about: what it was fitted on and
-    how well it holds, plain values; thresholds: the least probabilities of the groups ``same`` and ``maybe``, and
-    ``uniformity``, above which a query's local descriptors (``rrt.store.linear.uniformity``) show nothing; empty: none
-    were chosen. in_search: what the thresholds are for in a search (``of_search``): ``weight``
-    and ``level`` of ``standing``, and ``slope`` and ``offset`` of a sigmoid over it; empty: those of single pairs.
+    method: a dictionary for each member of the chain that scores, with its name as ``method`` and its settings
+    (``rrt.rerankers.build.identity_of``), empty for global search, which scores by cosines; descriptors: as
+    ``descriptors_of`` gives them; whitening: SHA-256 of the whitening of the global descriptors; about: what it was
+    fitted on and how accurate it is, plain values.
+
+    thresholds: the least probabilities of the groups ``same`` and ``maybe``, and ``uniformity``, above which the local
+    descriptors of a query (``rrt.store.linear.uniformity``) show nothing; empty: not chosen. in_search: how thresholds
+    are applied in a search (``of_search``): ``weight`` and ``level`` of ``standing``, ``slope`` and ``offset`` of a
+    sigmoid of it; empty: as for single pairs. Raises ValueError for values that fit no calibration.
     """
 
     kind: Literal["platt", "isotonic"]
@@ -72,21 +74,21 @@ class Calibration:
                 raise ValueError("in_search must be finite numbers, a weight and a slope above 0")
 
     def __call__(self, scores) -> np.ndarray:
-        """Probabilities float64 of scores of any shape; NaN stays."""
+        """Probabilities float64 of scores of any shape; NaN stays NaN."""
         scores = np.asarray(scores, np.float64)
         if self.kind == "platt":
             return expit(self.slope * scores + self.offset)
         return np.interp(scores, self.scores, self.probabilities)
 
     def of_search(self, scores) -> np.ndarray:
-        """Probabilities float64 [n] of the candidates of one search; NaN stays. They rise with the scores [n]."""
+        """Probabilities float64 [n] of the candidates of one search, rising with their scores [n]; NaN stays NaN."""
         if not self.in_search:
             return self(scores)
         how = self.in_search
         return expit(how["slope"] * standing(scores, how["weight"], how["level"]) + how["offset"])
 
     def groups(self, probabilities: np.ndarray) -> list[str | None]:
-        """Of each probability one of GROUPS; None where it is NaN, or without thresholds."""
+        """For each probability [n] its group, one of GROUPS; None where it is NaN, and without thresholds."""
         if not self.thresholds:
             return [None] * len(probabilities)
         limits = -np.array([self.thresholds[name] for name in GROUPS[:2]])
@@ -96,8 +98,8 @@ class Calibration:
         ]
 
     def difference(self, method: list[dict], descriptors: dict | None = None, whitening: str | None = None) -> str:
-        """How scores of this method differ from those it was fitted on, in words; empty where they do not.
-        descriptors None: neither these nor the whitening are known."""
+        """How the given method, descriptors and whitening differ from those of this calibration, in words; empty where
+        they do not. descriptors None: descriptors and whitening are not known, and not compared."""
         if [each["method"] for each in self.method] != [each["method"] for each in method]:
             names = ("+".join(each["method"] for each in members) or "none" for members in (self.method, method))
             return "fitted on scores of {}, not of {}".format(*names)
@@ -118,30 +120,31 @@ class Calibration:
 
 
 def standing(scores, weight: float, level: float) -> np.ndarray:
-    """Of a search's scores [n], how high they are and how far above the middle m of the best CANDIDATES:
-    s + weight (s - min(m, level)), float64 [n]; NaN stays. Where nothing is right, all are about as high; m above
-    ``level`` says that most candidates are right."""
+    """How high the scores [n] of a search are, and how far above the median m of the best CANDIDATES: s + weight (s -
+    min(m, level)), float64 [n]; NaN stays NaN. In a search without right results all scores are about the same; m above
+    ``level`` means that most candidates are right."""
     scores = np.asarray(scores, np.float64)
     best = np.sort(scores[~np.isnan(scores)])[-CANDIDATES:]
     return scores + weight * (scores - (min(float(np.median(best)), level) if len(best) else level))
 
 
 def calibration_of(values: Any, where: str | Path) -> Calibration:
-    """The Calibration of ``as_dict()``; where: for the InputError that damaged values are."""
+    """The Calibration of the values of ``as_dict()``. Raises InputError, which names ``where`` they are from, for
+    damaged values."""
     try:
         given = dict(values)
         found = {name: given.pop(name, None) for name in _FORMAT}
         if found != _FORMAT:
             raise ValueError(f"its form is {found}, this program reads {_FORMAT}")
         calibration = Calibration(**given)
-        calibration.difference(calibration.method, calibration.descriptors)  # fails where they are no tables
+        calibration.difference(calibration.method, calibration.descriptors)  # fails where they are not dictionaries
         return calibration
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{where}: no calibration ({error}); {_REMEDY}") from None
 
 
 def read_calibration(path: str | Path) -> Calibration:
-    """Raises InputError for a file that is none."""
+    """The Calibration in a file. Raises InputError for a file that contains none."""
     values = read_json(Path(path))
     if values is None:
         raise InputError(f"{path}: no such file; {_REMEDY}")
@@ -149,15 +152,16 @@ def read_calibration(path: str | Path) -> Calibration:
 
 
 def write_calibration(path: str | Path, calibration: Calibration) -> Path:
-    """Write it as JSON, whole or not at all."""
+    """Writes it as JSON, as a whole or not at all; returns the path."""
     return write_json(Path(path), calibration.as_dict())
 
 
 def descriptors_of(identity: dict[str, Any]) -> dict[str, Any]:
-    """What calibrations compare of the settings of a store (``Store.config``) or of a describer (``identity``)."""
+    """The settings of a store (``Store.config``) or of a describer (``identity``) that calibrations compare."""
     return {name: identity[name] for name in _OF_DESCRIPTORS if name in identity}
 
 
 def fitting(calibrations: list[Calibration], *scored) -> Calibration | None:
-    """The first that was fitted on such scores; scored: as for ``Calibration.difference``."""
+    """The first calibration that was fitted on such scores, None without one. scored: arguments of
+    ``Calibration.difference``."""
     return next((each for each in calibrations if not each.difference(*scored)), None)

@@ -1,7 +1,8 @@
-"""Where the groups of results begin (*same*, *maybe*, *similar*), and how often they are right.
+"""Chooses the thresholds between the groups of results (*same*, *maybe*, *similar*), and measures how often they are
+right.
 
-Chosen and judged on a search whose answers are known, made twice: as it is, and by queries without an answer, which are
-the same queries in the gallery without the images that are right for them (docs/calibration.md 6).
+Two searches with known answers are used: the queries in the whole gallery, and the same queries in the gallery without
+the images that are right for them, so that they have no answer (docs/calibration.md 6).
 """
 
 from __future__ import annotations
@@ -25,31 +26,31 @@ from rrt.search.whitening import Whitening
 from rrt.store.linear import uniformity
 from rrt.store.store import Store
 
-WRONG = 0.05  # of the results called the same, and of the queries without an answer
-KEPT = 0.95  # of the right first results are at least maybe
+WRONG = 0.05  # at most, of the results called the same and of the queries without an answer
+KEPT = 0.95  # part of the right first results that are at least maybe
 _RIGHT = ("easy", "hard", "good", "ok")
-_WEIGHTS = (0.5, 1.0, 2.0, 4.0)  # of how far a score stands above the middle of its search
-_SPREAD = 2.0  # what no photograph comes near: times the largest uniformity of those known
+_WEIGHTS = (0.5, 1.0, 2.0, 4.0)  # of the height of a score above the middle of its search
+_SPREAD = 2.0  # times the largest uniformity of known queries: a limit that no photograph comes near
 
 
 @dataclass(frozen=True)
 class Answers:
-    """known: pairs of a search; unknown: of the same queries in the gallery without what is right for them; uniformity:
-    the largest of the queries (``rrt.store.linear.uniformity``)."""
+    """known: pairs of the search in the whole gallery; unknown: of the search without the right images; uniformity: the
+    largest of the queries (``rrt.store.linear.uniformity``)."""
 
     known: ScoredPairs
     unknown: ScoredPairs
     uniformity: float = 0.0
 
     def of_landmarks(self, labels: np.ndarray) -> Answers:
-        """Those of some landmarks."""
+        """The answers to the queries of some landmarks. labels: int64 [n]."""
         known, unknown = (part.part(np.isin(part.landmark, labels)) for part in (self.known, self.unknown))
         return Answers(known, unknown, self.uniformity)
 
 
 def every_right_image(images: RevisitedSet) -> RevisitedSet:
-    """The set with more queries: every gallery image that is right for a query asks, too, and what is right for that
-    query is right for it; a search leaves it out of its own results."""
+    """The set with more queries: each gallery image that is right for a query becomes a query, too, with the same right
+    images. A search leaves the query out of its own results."""
     query, gallery, truth = images.query, images.gallery, images.truth
     owner: dict[int, int] = {}
     for row, entry in enumerate(truth.gnd):
@@ -72,7 +73,7 @@ def answers_of(
     num: int | None = None,
     whitening: Whitening | None = None,
 ) -> Answers:
-    """Both searches; as ``score_pairs`` is called."""
+    """Runs both searches; the arguments are those of ``score_pairs``."""
     known, unknown = (score_pairs(images, store, method, num, whitening, unknown=each) for each in (False, True))
     queries = store.indices(images.query.names, images.query)
     spread = [uniformity(store.read(int(row)).descriptors) for row in queries]
@@ -80,26 +81,26 @@ def answers_of(
 
 
 def joined(parts: list[Answers]) -> Answers:
-    """The answers of several searches."""
+    """The answers of several pairs of searches as one."""
     known, unknown = joined_pairs([part.known for part in parts]), joined_pairs([part.unknown for part in parts])
     return Answers(known, unknown, max(part.uniformity for part in parts))
 
 
 def first_of(pairs: ScoredPairs) -> np.ndarray:
-    """The pair of each query that a search shows first: positions int64 [Q], by rising query."""
+    """Positions int64 [Q] of the pair with the highest score of each query, by rising query."""
     order = np.lexsort((-pairs.scores, pairs.query))
     return order[np.flatnonzero(np.diff(pairs.query[order], prepend=-1))]
 
 
 def of_searches(pairs: ScoredPairs, function: Callable[[np.ndarray], Any]) -> np.ndarray:
-    """``function`` of the scores of each query in turn, joined."""
+    """``function`` applied to the scores of each query, the results joined to one array."""
     queries = np.split(pairs.scores, np.flatnonzero(np.diff(pairs.query)) + 1)
     return np.concatenate([np.atleast_1d(function(scores)) for scores in queries])
 
 
 def choose_groups(calibration: Calibration, answers: Answers) -> Calibration:
-    """The calibration with the thresholds and the ``in_search`` (none, or one of _WEIGHTS) by which most right first
-    results are called the same. Raises InputError as ``choose_thresholds``."""
+    """The calibration with thresholds and ``in_search``, which is empty or has one of _WEIGHTS: the choice that calls
+    most right first results the same. Raises InputError as ``choose_thresholds``."""
     chosen = [
         replace(calibration, thresholds=choose_thresholds(replace(calibration, in_search={}), answers), in_search={})
     ]
@@ -115,9 +116,12 @@ def choose_groups(calibration: Calibration, answers: Answers) -> Calibration:
 
 
 def choose_thresholds(calibration: Calibration, answers: Answers) -> dict[str, float]:
-    """The thresholds of a calibration. same: the least probability at which at most WRONG of the results called the
-    same are wrong, and at most WRONG of the queries without an answer have a first result called so; maybe: what KEPT
-    of the right first results reach, at most same. Raises InputError where no probability does."""
+    """The thresholds of a calibration. same: the least probability for which at most WRONG of the results called the
+    same are wrong, and at most WRONG of the queries without an answer have a first result called the same. maybe: what
+    KEPT of the right first results reach, at most same. uniformity: above it a query shows nothing.
+
+    Raises InputError where no probability fulfils this.
+    """
     known, unknown = (of_searches(part, calibration.of_search) for part in (answers.known, answers.unknown))
     first = first_of(answers.known)
     kept = np.sort(known[first][answers.known.right[first]])
@@ -128,7 +132,7 @@ def choose_thresholds(calibration: Calibration, answers: Answers) -> dict[str, f
     good = (_reaching(wrong, tried) <= WRONG * amount) & (_reaching(beside, tried) <= WRONG * len(beside))
     if not good.any() or not len(kept) or kept[-1] < tried[good][0]:
         raise InputError("groups: no probability tells the right first results from wrong ones; give more queries")
-    # A little less, so that the result it was found at reaches it on any machine.
+    # Rounded down, so that the result that gave this threshold reaches it on any machine.
     same = math.floor(1e6 * tried[good][0]) / 1e6
     maybe = min(float(kept[int((1 - KEPT) * len(kept))]), same)
     return {"same": same, "maybe": maybe, "uniformity": round(_SPREAD * answers.uniformity, 4)}
@@ -140,13 +144,13 @@ def _reaching(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 
 
 def group_figures(calibration: Calibration, answers: Answers) -> dict[str, Any]:
-    """How often the groups of a calibration that has thresholds are right (``figures_of_groups``)."""
+    """How often the groups of a calibration with thresholds are right, as ``figures_of_groups`` gives it."""
     known, unknown = named(calibration, answers)
     return figures_of_groups(known, unknown, answers)
 
 
 def named(calibration: Calibration, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """The groups of the pairs, known and unknown: positions in GROUPS, int64."""
+    """The groups of the known and of the unknown pairs, as positions in GROUPS: int64, one for each pair."""
     parts = answers.known, answers.unknown
     found = (calibration.groups(of_searches(part, calibration.of_search)) for part in parts)
     known, unknown = (np.array([GROUPS.index(str(name)) for name in names], np.int64) for names in found)
@@ -154,9 +158,13 @@ def named(calibration: Calibration, answers: Answers) -> tuple[np.ndarray, np.nd
 
 
 def figures_of_groups(known: np.ndarray, unknown: np.ndarray, answers: Answers) -> dict[str, Any]:
-    """Shares. first_right: of the queries; right_first_same, right_first_found: of the right first results, those
-    called same, and at least maybe; wrong_same: of all results called same, in both searches together; unknown_same,
-    unknown_found: of the queries without an answer, those whose first result is called same, and at least maybe."""
+    """How often groups are right, as shares from 0 to 1. known, unknown: as ``named`` gives them.
+
+    first_right: right first results among the queries; right_first_same, right_first_found: of the right first results,
+    those called same, and at least maybe; wrong_same: wrong ones among all results called same, in both searches
+    together; unknown_same, unknown_found: queries without an answer whose first result is called same, and at least
+    maybe.
+    """
     pairs = answers.known
     first, beside = first_of(pairs), first_of(answers.unknown)
     right, other = known[first][pairs.right[first]], unknown[beside]
@@ -174,8 +182,8 @@ def figures_of_groups(known: np.ndarray, unknown: np.ndarray, answers: Answers) 
 
 
 def grouped(calibration: Calibration, answers: Answers) -> Calibration:
-    """The calibration with groups, and in ``about`` how often these are right: on what they were chosen on, and held
-    out, each landmark by groups that were chosen without it."""
+    """The calibration with groups. ``about`` says how often they are right: on the answers they were chosen on, and
+    held out, where the groups for each landmark are chosen without it. Raises InputError as ``choose_thresholds``."""
     chosen = choose_groups(calibration, answers)
     known, unknown = named(chosen, answers)
     about = {"chosen_on": figures_of_groups(known, unknown, answers)}
@@ -189,7 +197,7 @@ def grouped(calibration: Calibration, answers: Answers) -> Calibration:
 
 
 def told(figures: dict[str, Any], name: str) -> str:
-    """A line for people of such figures as of ``figures_of_groups``."""
+    """A line for people with the figures of ``figures_of_groups``."""
     shares = {name: "-" if share is None else f"{100 * share:.1f} %" for name, share in figures.items()}
     return (
         f"{name}: first result right for {shares['first_right']} of {figures['queries']} queries, of these"

@@ -1,8 +1,8 @@
 """Whether an image is a changed copy of another, and what was changed.
 
-Both are looked at small. A transform from one to the other, by their sizes alone or by SIFT (rrt/matching/sift.py),
-lays them over each other; then their pixels are compared in blocks. Details of two photographs of one thing match, too,
-but their pixels do not fall on each other.
+Small versions of both are compared. A transform from one to the other, from their sizes alone or from SIFT points
+(rrt/matching/sift.py), lays them over each other; then their pixels are compared in blocks. Two photographs of the same
+object also have matching details, but their pixels do not coincide.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ import numpy as np
 from rrt.matching.matches import match, verify
 from rrt.matching.sift import sift_points
 
-METHOD = 2  # of this comparison: what was found by another is found anew
-SIDE = 256  # pixels of the longest side of what is looked at
+METHOD = 2  # version of this comparison; results of another version are not used
+SIDE = 256  # pixels of the longest side of the small images
 CROPPED, RESIZED, MIRRORED, TURNED, FRAMED = "cropped", "resized", "mirrored", "turned", "framed"
 UNFRAMED, WIDER, GREY, TONES = "without a frame", "shows more", "grey", "other tones"
 RETOUCHED, SAVED = "retouched", "saved anew"
-_BLOCK = 16  # pixels a side of what is compared at a time
+_BLOCK = 16  # pixels a side of a block
 _FEATURES = 400
 _RESIDUAL = 2.0  # pixels
-# Sides of a copy may be scaled by different factors, and by no more than these.
+# Largest ratio of the factors by which the two sides of a copy are scaled, and largest factor.
 _ASPECT, _ZOOM = 1.3, 5.0
-_STRETCH = math.log(2)  # a picture may be stretched by in one direction, as logarithm
-# A block: grey levels of its details from which on it is compared; correlations from which on it is alike, and exact.
+_STRETCH = math.log(2)  # logarithm of the largest stretch of an image in one direction
+# A block is compared if its details reach _DETAIL grey levels; from these correlations on it is alike, and exact.
 _DETAIL, _NOISE, _ALIKE, _EXACT = 4.0, 1.5, 0.8, 0.95
-# A copy: the least share of its blocks that are alike, how many, which part of them is exact, and the part of one of
-# the two that the other covers.
+# A copy has at least this share and this number of alike blocks, this part of them is exact, and this part of one of
+# the two images is covered by the other.
 _SHARE, _BLOCKS, _PART, _COVERED = 0.5, 8, 0.65, 0.85
 _FLAT = 12.0  # grey levels between the darkest and the lightest of a frame
-_RETOUCHED = 0.05  # share of blocks that are others
-# Mirrored, a SIFT descriptor (4 x 4 cells of 8 directions) has its cells across in the other order, and so its angles.
+_RETOUCHED = 0.05  # share of blocks that are not alike
+# Mirroring reverses the horizontal order of the 4 x 4 cells of a SIFT descriptor, and the order of their 8 directions.
 _SIFT = np.arange(128).reshape(4, 4, 8)
 _MIRRORED_SIFT = _SIFT[::-1, :, [0, 7, 6, 5, 4, 3, 2, 1]].reshape(-1)
 _Y, _X = np.mgrid[:_BLOCK, :_BLOCK]
@@ -44,8 +44,8 @@ _PLANE = np.linalg.qr(np.stack([np.ones(_BLOCK**2), _X.ravel(), _Y.ravel()], 1))
 
 
 class Look:
-    """An image as it is compared. pixels: uint8 RGB [h, w, 3], upright, at most SIDE pixels a side; size: (width,
-    height) of the whole image."""
+    """The small version of an image that is compared. pixels: uint8 RGB [h, w, 3], upright, at most SIDE pixels a side;
+    size: (width, height) of the whole image."""
 
     def __init__(self, pixels: np.ndarray, size: tuple[int, int]):
         self.size = size
@@ -59,7 +59,7 @@ class Look:
 
     @property
     def mirrored(self) -> Look:
-        """Left and right exchanged."""
+        """The same image with left and right exchanged."""
         other = Look.__new__(Look)
         other.size, other.grey, other.colour = self.size, np.ascontiguousarray(self.grey[:, ::-1]), self.colour
         points, rows = self.features
@@ -72,11 +72,13 @@ class Look:
 
 
 class Overlay(NamedTuple):
-    """The first image laid over the second by ``transform`` [2, 3] (x, y in pixels of the small images). share: of
-    the blocks with details those that are alike; blocks: how many; exact: the part of them that is exact; first,
-    second: parts of the two that the other covers; gain, shift: second = gain * first + shift in grey levels;
-    first_rest, second_rest: grey levels between the darkest and the lightest of each where the other does not cover
-    it."""
+    """The first image laid over the second by ``transform`` [2, 3] (x, y in pixels of the small images).
+
+    share: part of the blocks with details that are alike; blocks: how many are alike; exact: part of these that are
+    exact; first, second: part of each image that the other covers; gain, shift: second = gain * first + shift in grey
+    levels; first_rest, second_rest: grey levels between the darkest and the lightest of each image where the other does
+    not cover it.
+    """
 
     transform: np.ndarray
     share: float
@@ -91,13 +93,13 @@ class Overlay(NamedTuple):
 
     @property
     def is_copy(self) -> bool:
-        """Whether one is a copy of the other."""
+        """Whether one of the images is a copy of the other."""
         enough = self.share >= _SHARE and self.blocks >= _BLOCKS and self.exact >= _PART
         return enough and max(self.first, self.second) >= _COVERED
 
 
 def compare(first: Look, second: Look) -> tuple[str, ...] | None:
-    """What was done to the first image that gave the second, words from above; None where they are no copies."""
+    """What was done to the first image to get the second, in the words above; None where they are not copies."""
     for mirrored in (False, True):
         other = second.mirrored if mirrored else second
         found = [laid for laid in _overlays(first, other) if laid.is_copy]
@@ -108,7 +110,8 @@ def compare(first: Look, second: Look) -> tuple[str, ...] | None:
 
 
 def _overlays(first: Look, second: Look) -> Iterator[Overlay]:
-    """By the sizes alone, as if one were stretched to the other; by matches, where those agree on a transform."""
+    """First by the sizes alone, as if one were stretched to the other; then by matches, if they agree on a
+    transform."""
     (height, width), (h, w) = first.grey.shape, second.grey.shape
     x, y = w / width, h / height
     if abs(math.log(x / y)) < _STRETCH:
@@ -126,10 +129,10 @@ def _overlays(first: Look, second: Look) -> Iterator[Overlay]:
 
 
 def overlay(first: Look, second: Look, transform: np.ndarray) -> Overlay:
-    """See Overlay. Each block is compared without the plane that fits its grey levels best, because skies resemble each
-    other."""
+    """The first image laid over the second. From each block the plane that fits its grey levels best is subtracted,
+    because skies resemble each other."""
     scale = math.sqrt(np.linalg.det(transform[:, :2]))
-    forth = scale <= 1  # it is the coarser one that the other is laid over
+    forth = scale <= 1  # the finer image is laid over the coarser one
     over, under = (first, second) if forth else (second, first)
     onto = transform if forth else cv2.invertAffineTransform(transform)
     warped, there = _warped(over.grey, onto, under.grey.shape)
@@ -156,7 +159,7 @@ def overlay(first: Look, second: Look, transform: np.ndarray) -> Overlay:
 
 
 def _warped(grey: np.ndarray, transform: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
-    """An image laid over one of ``shape``, and 255 where it lies."""
+    """An image warped to the size of one of ``shape``, and a mask that is 255 where it lies."""
     scale = math.sqrt(np.linalg.det(transform[:, :2]))
     if scale < 0.8:
         grey = cv2.GaussianBlur(grey, (0, 0), 0.45 / scale)
@@ -172,7 +175,7 @@ def _spread(grey: np.ndarray, covered: np.ndarray) -> float:
 
 
 def _blocks(image: np.ndarray) -> np.ndarray:
-    """Its blocks [n, _BLOCK ** 2], without what is left at two edges."""
+    """The blocks [n, _BLOCK ** 2] of an image, without what is left over at two edges."""
     rows, columns = (side // _BLOCK for side in image.shape)
     cut = image[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK)
     return cut.swapaxes(1, 2).reshape(-1, _BLOCK**2)

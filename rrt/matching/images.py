@@ -1,8 +1,8 @@
-"""Two images matched by their local descriptors and verified by a plane transform, and the options of commands that
-do so.
+"""Two images matched by their local descriptors and verified by a plane transform, and the options of commands that do
+so.
 
-The geometry itself is rrt/matching/matches.py; here is what the program for two images (docs/delg.md 7.1) adds to
-it: which features count, which defaults hold, and how large a residual may be in an image of some size.
+The geometry itself is in rrt/matching/matches.py. This module adds what the program for two images (docs/delg.md 7.1)
+needs: which features count, the defaults, and how large a residual may be in an image of a given size.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from rrt.errors import InputError
 from rrt.matching.matches import MODELS, MODES, Verification, match, verify
 
 MAX_FEATURES = 1000
-# Few of the matches of real photographs are right; ten times the trials of the reference take a few milliseconds.
+# Ten times the trials of the reference, because few matches of real photographs are right; they take milliseconds.
 MAX_TRIALS = 10_000
-# Of an image shrunk to 1,024 pixels the same part.
+# Pixels, and part of the longest side: 20 pixels are 2 % of an image shrunk to 1,024 pixels.
 RESIDUAL, RESIDUAL_PART = 20.0, 0.02
 # Near the border a network sees its own padding, which resembles the padding of any other image.
 BORDER = 0.05
 
 
 class ImageFeatures(NamedTuple):
-    """An image's name for messages, its size (width, height) in pixels, and its local features by falling attention:
-    points [n, 2] (x, y in its pixels) and descriptors [n, D]."""
+    """An image and its local features by falling attention. name: for messages; size: (width, height) in pixels;
+    points: [n, 2] (x, y in its pixels); descriptors: [n, D]."""
 
     name: str
     size: tuple[int, int]
@@ -35,8 +35,8 @@ class ImageFeatures(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """Rows of the first and the second image's features as int [k, 2], what verification found in them, and the
-    largest residual of an inlier in pixels of the second image."""
+    """pairs: rows of the first and of the second image's features, int [k, 2]; verification: of these pairs; residual:
+    the largest that an inlier may have, in pixels of the second image."""
 
     pairs: np.ndarray
     verification: Verification
@@ -44,15 +44,15 @@ class Matches(NamedTuple):
 
     @property
     def inliers(self) -> np.ndarray:
-        """Those of the pairs that verification kept."""
+        """The pairs that verification kept, int [i, 2]."""
         return self.pairs[self.verification.inliers]
 
 
 def strongest(
     name: str, size, local, max_features: int = MAX_FEATURES, score_threshold: float | None = None
 ) -> ImageFeatures:
-    """An image with the ``max_features`` of highest attention of a file or a store (descriptors, keypoints, attention)
-    that reach ``score_threshold``."""
+    """An image with those of its features whose attention is highest: at most ``max_features``, each at least
+    ``score_threshold``. local: descriptors, keypoints and attention as a file or a store has them."""
     order = np.argsort(-local.attention, kind="stable")
     if score_threshold is not None:
         order = order[local.attention[order] >= score_threshold]
@@ -62,14 +62,14 @@ def strongest(
 
 
 def inner(image: ImageFeatures, border: float) -> ImageFeatures:
-    """The image with the features at least ``border`` times its shorter side away from its border."""
+    """The image with only the features that are at least ``border`` times its shorter side away from its border."""
     keep = is_inner(image.points, image.size, border)
     return image._replace(points=image.points[keep], descriptors=image.descriptors[keep])
 
 
 def is_inner(points: np.ndarray, sizes: np.ndarray | tuple[int, int], border: float) -> np.ndarray:
-    """Which of the points [n, 2] lie at least ``border`` times the shorter side away from the border: bool [n]; all
-    where it is 0. ``sizes``: (width, height) of the image, or of each point's image [n, 2]."""
+    """Which of the points [n, 2] are at least ``border`` times the shorter side away from the image's border: bool [n],
+    all where ``border`` is 0. sizes: (width, height) of the image, or of each point's image [n, 2]."""
     sizes = np.asarray(sizes)
     if not border:
         return np.ones(len(points), bool)
@@ -87,11 +87,12 @@ def match_images(
     residual: float | None = None,
     seed: int = 0,
 ) -> Matches:
-    """Each feature of the second image with its nearest of the first (docs/delg.md 7.1), and the transform from first
-    to second.
+    """Matches each feature of the second image with its nearest of the first (docs/delg.md 7.1), and estimates the
+    transform from the first to the second.
 
-    ``residual``: pixels of the second image, None: RESIDUAL or, in large images, RESIDUAL_PART of the longest side.
-    Raises InputError when the two have descriptors of different length.
+    mode, max_distance, ratio: as in ``match``; geometry, seed: as in ``verify``; residual: pixels of the second image,
+    None = RESIDUAL or, in large images, RESIDUAL_PART of the longest side. Raises InputError when the descriptors of
+    the two have different dimensions.
     """
     if residual is None:
         residual = max(RESIDUAL, RESIDUAL_PART * max(second.size))
@@ -107,7 +108,7 @@ def match_images(
 
 
 def add_matching_options(p: argparse.ArgumentParser) -> None:
-    """Add the options that matching_settings() and check_matching_options() read."""
+    """Adds the options that matching_settings() and check_matching_options() read."""
     p.add_argument(
         "--border",
         type=float,
@@ -147,7 +148,7 @@ def add_matching_options(p: argparse.ArgumentParser) -> None:
 
 
 def check_matching_options(args: argparse.Namespace) -> None:
-    """InputError for values that no matching can work with."""
+    """Raises InputError for values that are out of range."""
     for name, value in (("--max_distance", args.max_distance), ("--ratio", args.ratio), ("--residual", args.residual)):
         if value is not None and not 0 < value < np.inf:
             raise InputError(f"{name} {value}: expected a number above 0")

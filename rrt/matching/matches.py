@@ -1,10 +1,10 @@
-"""Matches between the local descriptors of two images, and the plane geometry that verifies them; numpy and OpenCV
-alone.
+"""Matches between the local descriptors of two images, and the plane geometry that verifies them; uses only numpy and
+OpenCV.
 
 The rules are those of docs/delg.md 6.2 and 7.1: nearest neighbours by L2 distance, a distance or ratio test, and a
-transform with inliers counted by their residual in pixels. The transform is estimated by MAGSAC++ (Barath et al., CVPR
-2020, as in OpenCV) instead of plain RANSAC: its counts scatter far less over the seeds, and the same seed gives the
-same inliers.
+transform whose inliers are counted by their residual in pixels. The transform is estimated by MAGSAC++ (Barath et al.,
+CVPR 2020, as in OpenCV) instead of plain RANSAC, because its counts vary far less over the seeds, and the same seed
+gives the same inliers.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import cv2
 import numpy as np
 
 MODES = ("one_way", "mutual")
-# Estimator, and points that fix the transform exactly, so that matches no more than these agree with anything.
+# Estimator, and number of points that fix the transform: so few matches always agree with one.
 _ESTIMATORS = {"affine": (cv2.estimateAffine2D, 3), "homography": (cv2.findHomography, 4)}
 MODELS = tuple(_ESTIMATORS)
-_CELLS = 2**22  # of the product held at a time: 16 MiB
-_FLAT = 1e-3  # points whose spread across a line is less than this part of that along it do not fix a plane
+_CELLS = 2**22  # of the matrix product that is held at a time: 16 MiB
+_FLAT = 1e-3  # points are on a line when their spread across it is less than this part of the spread along it
 
 
 class Neighbours(NamedTuple):
-    """For each query row: indices int64 [n] of the nearest index row (-1: there is none), distances float32 [n] to it
-    and second_distances float32 [n] to the next one (infinite where there is none)."""
+    """For each of the n query rows: indices int64 [n] of the nearest index row (-1: there is none), distances float32
+    [n] to it, and second_distances float32 [n] to the second nearest (infinite where there is none)."""
 
     indices: np.ndarray
     distances: np.ndarray
@@ -32,19 +32,19 @@ class Neighbours(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """inliers bool [k]; transform from the first to the second image, float64 [2, 3] (affine) or [3, 3] (homography),
-    on x, y; None, with no inliers, when the matches fix none."""
+    """inliers: bool [k]; transform: from the first to the second image, float64 [2, 3] (affine) or [3, 3] (homography),
+    of (x, y). When the matches fix no transform it is None, and there are no inliers."""
 
     inliers: np.ndarray
     transform: np.ndarray | None
 
 
 def nearest(query: np.ndarray, index: np.ndarray) -> Neighbours:
-    """The nearest row of ``index`` [m, D] for every row of ``query`` [n, D] by L2 distance; of equally near ones the
-    first.
+    """The nearest row of ``index`` [m, D] for each row of ``query`` [n, D] by L2 distance; the first of equally near
+    ones.
 
-    Matrix products (in float32, in blocks that bound memory) say which rows may be nearest, their differences which one
-    is. Raises ValueError for tables of other shapes and for values that are not finite.
+    Matrix products (float32, in blocks that bound memory) find the rows that may be nearest; their exact distances
+    decide. Raises ValueError for tables of other shapes and for values that are not finite.
     """
     query, index = _table(query), _table(index)
     if query.shape[1] != index.shape[1]:
@@ -63,19 +63,19 @@ def nearest(query: np.ndarray, index: np.ndarray) -> Neighbours:
 def nearest_in(
     table, query: np.ndarray, index: np.ndarray, farthest: float | None = None, second: bool = True
 ) -> Neighbours:
-    """As ``nearest``, from products made before: ``table`` [m, n] is ``half_squares(index)[:, None] - index @
-    query.T``, as a numpy array or as a tensor on any device; what was added to a whole column does not matter where
-    ``farthest`` is None.
+    """As ``nearest``, with products that exist already: ``table`` [m, n] is ``half_squares(index)[:, None] - index @
+    query.T``, a numpy array or a tensor on any device. Without ``farthest``, any number may have been added to a whole
+    column.
 
-    The product rounds, and may round differently in a larger product or on another device; so all rows that may be the
-    nearest are compared by the differences, and the result is the same. Left out, as if there were no index row: rows
-    without one nearer than ``farthest``, and, without ``second``, the second distances.
+    The products are rounded, and perhaps differently in a larger product or on another device. Therefore the exact
+    distances of all rows that may be the nearest are compared, and the result is the same. A query row without an index
+    row nearer than ``farthest`` gets none; without ``second`` there are no second distances.
     """
     found = _nothing_near(len(query))
     if not len(index) or not len(query):
         return found
-    # |q - x|^2 / 2 = |q|^2 / 2 + table. Twice what rounding can do to a cell, or to the square of a difference's
-    # length.
+    # |q - x|^2 / 2 = |q|^2 / 2 + table. The margin is twice the largest rounding error of a cell, or of half the square
+    # of a distance.
     margin = 2 * rounding(query, index)
     limits = _least(table) + 2 * margin
     if farthest is not None:
@@ -86,7 +86,7 @@ def nearest_in(
         hidden = table[nearest_cells]
         table[nearest_cells] = np.inf
         limits = _least(table) + 2 * margin
-        # Nothing is next where there is one row alone.
+        # There is no second nearest row where there is only one row.
         limits[(found.indices < 0) | np.isinf(limits)] = -np.inf
         _settle(np.empty_like(found.indices), found.second_distances, table, limits, query, index)
         table[nearest_cells] = hidden
@@ -94,13 +94,13 @@ def nearest_in(
 
 
 def half_squares(rows: np.ndarray) -> np.ndarray:
-    """Half the squared length of each row [n, D]: [n]."""
+    """Half the squared length of each row of ``rows`` [n, D]: [n]."""
     return np.einsum("ij,ij->i", rows, rows) / 2
 
 
 def rounding(query: np.ndarray, index: np.ndarray) -> float:
-    """How far half a squared distance between rows of the two may be from what float32 products of any order give for
-    it."""
+    """The largest error of half a squared distance between rows of the two tables, when it comes from float32 products
+    that are summed in any order."""
     longest = sum(np.sqrt(2 * half_squares(rows).max(initial=0)) for rows in (query, index))
     return float((query.shape[1] + 4) * np.finfo(np.float32).eps * longest**2 / 2)
 
@@ -115,10 +115,10 @@ def match(
     """Pairs (row of a [n, D], row of b [m, D]) as int64 [k, 2], by rising row of a: each row of a with its nearest row
     of b.
 
-    Kept are pairs at an L2 distance < ``max_distance`` (unit vectors: 1.0 is a cosine of 0.5) and < ``ratio`` times the
-    distance to the second nearest row; None: no such test. "one_way": several rows of a may share a row of b; "mutual":
-    each is the nearest of the other. No rows on a side, no pairs. Raises ValueError for another mode and as ``nearest``
-    does.
+    Pairs are kept whose L2 distance is < ``max_distance`` (unit vectors: 1.0 is a cosine of 0.5) and < ``ratio`` times
+    the distance to the second nearest row; None: no such test. "one_way": several rows of a may have the same row of b;
+    "mutual": each of the two is the nearest of the other. A table without rows gives no pairs. Raises ValueError for
+    another mode and as ``nearest`` does.
     """
     if mode not in MODES:
         raise ValueError(f"matching mode {mode!r} is not one of {', '.join(MODES)}")
@@ -138,12 +138,12 @@ def match_in(
     max_distance: float | None = None,
     ratio: float | None = None,
 ) -> np.ndarray:
-    """As ``match``, from products made before: ``table`` [m, n] as in ``nearest_in``, with a as query and b as index.
-    Descriptors are float32 and finite."""
+    """As ``match``, with products that exist already: ``table`` [m, n] as in ``nearest_in``, where a is the query and b
+    the index. Descriptors are float32 and finite."""
     pairs = _kept(nearest_in(table, descriptors_a, descriptors_b, max_distance, ratio is not None), max_distance, ratio)
     if mode == "mutual" and len(pairs):
         rows = descriptors_b[pairs[:, 1]]
-        # The other way round the lengths of a count, which are the same within a column so far.
+        # In the other direction the lengths of the rows of a differ within a column, so they must be added.
         back = table[pairs[:, 1]]
         back += _beside(back, half_squares(descriptors_a))
         pairs = pairs[nearest_in(back.T, rows, descriptors_a, second=False).indices == pairs[:, 0]]
@@ -155,7 +155,8 @@ def _nothing_near(count: int) -> Neighbours:
 
 
 def _settle(indices, distances, table, limits, query, index) -> None:
-    """Writes for every column of ``table`` with cells up to its limit the nearest of their rows, and its distance."""
+    """Compares the exact distances of the cells of ``table`` that are not above the limits of their columns, and writes
+    the nearest row of each such column into ``indices`` and its distance into ``distances``."""
     rows, columns = _cells(table, limits)
     found = np.empty(len(rows), np.float32)
     step = max(1, _CELLS // query.shape[1])
@@ -167,7 +168,7 @@ def _settle(indices, distances, table, limits, query, index) -> None:
     indices[columns[best]], distances[columns[best]] = rows[best], found[best]
 
 
-# What differs between numpy's arrays and torch's tensors, which this module does not import.
+# These functions take numpy arrays and PyTorch tensors, without importing PyTorch.
 
 
 def _least(table) -> np.ndarray:
@@ -176,14 +177,14 @@ def _least(table) -> np.ndarray:
 
 
 def _cells(table, limits) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the cells up to the limit of their column."""
+    """Rows and columns of the cells that are not above the limit of their column."""
     below = table <= _beside(table, limits)
     flat = np.flatnonzero(below) if isinstance(table, np.ndarray) else below.flatten().nonzero()[:, 0].cpu().numpy()
     return np.divmod(flat, table.shape[1])
 
 
 def _beside(table, numbers: np.ndarray):
-    """The numbers where the table is."""
+    """The numbers as an array or tensor of the same kind, and on the same device, as the table."""
     return numbers if isinstance(table, np.ndarray) else table.new_tensor(numbers)
 
 
@@ -205,14 +206,14 @@ def verify(
     confidence: float = 0.9999,
     seed: int = 0,
 ) -> Verification:
-    """The transform from ``points_a`` [k, 2] to ``points_b`` [k, 2] (x, y) that most matches agree with, and those
+    """The transform from ``points_a`` [k, 2] to ``points_b`` [k, 2] (x, y) with which most matches agree, and these
     matches.
 
-    Inliers are all matches with a residual <= ``threshold`` pixels of the second image. No inliers and no transform
-    when no more different matches are given than fix the transform (3 for "affine", 4 for "homography"; the reference's
-    rule, docs/delg.md 6.2), or when those that agree lie on a line. Matches with a coordinate that is not finite are
-    outliers. The same ``seed`` gives the same inliers. Raises ValueError for another model and points that do not pair
-    up.
+    All matches with a residual <= ``threshold`` pixels of the second image are inliers. There are no inliers and no
+    transform when the number of different matches is not larger than what fixes the transform (3 for "affine", 4 for
+    "homography"; the reference's rule, docs/delg.md 6.2), or when the inliers lie on a line. Matches with a coordinate
+    that is not finite are outliers. The same ``seed`` gives the same inliers. Raises ValueError for another model and
+    for points that do not pair up.
     """
     if model not in MODELS:
         raise ValueError(f"geometry {model!r} is not one of {', '.join(MODELS)}")
@@ -236,10 +237,10 @@ def verify(
 
 
 def residuals(transform: np.ndarray, points_a: np.ndarray, points_b: np.ndarray) -> np.ndarray:
-    """Pixels of the second image [k] between the transformed ``points_a`` [k, 2] and ``points_b`` [k, 2].
+    """Distances [k], in pixels of the second image, between the transformed ``points_a`` [k, 2] and ``points_b`` [k,
+    2].
 
-    Infinite where there is no number: coordinates that are not finite, and points that a homography sends beyond the
-    horizon.
+    Infinite for coordinates that are not finite, and for points that a homography maps beyond the horizon.
     """
     with np.errstate(all="ignore"):
         mapped = points_a @ transform[:, :2].T + transform[:, 2]

@@ -1,7 +1,7 @@
 """Photometric changes and antialiased warps shared by the synthetic scenes and the self-made views.
 
 Images are uint8 [H, W, 3] in OpenCV's channel order (blue, green, red). Every random choice comes from the
-`numpy.random.Generator` passed in, so that an image depends on its own seed alone.
+`numpy.random.Generator` passed in, so that an image depends only on its own seed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def pyramid(image: np.ndarray, levels: int = 4, smallest: int = 12) -> list[np.n
 def warp_antialiased(levels, homography, size, border_mode=cv2.BORDER_CONSTANT, border_value=(0, 0, 0, 0)):
     """Warps an image (given as its `pyramid`) by a 3x3 homography from its pixels to those of the result.
 
-    The pyramid level whose pixels come nearest to the result's is used, so that shrinking does not alias.
-    `size` is (width, height) of the result. The shrink factor is the one at the middle of the image.
+    Of the pyramid it uses the level whose pixels are closest in size to those of the result, so that shrinking does not
+    alias; the middle of the image decides. `size` is (width, height) of the result.
     """
     height, width = levels[0].shape[:2]
     shrink = 1 / max(magnification(homography, width / 2, height / 2), 1e-6)
@@ -107,7 +107,8 @@ def motion_blur(rng: np.random.Generator, image: np.ndarray, length: int) -> np.
 
 
 def add_noise(rng: np.random.Generator, image: np.ndarray, sigma: float) -> np.ndarray:
-    """Adds Gaussian noise of standard deviation `sigma` grey levels, the same in the three channels up to a half."""
+    """Adds Gaussian noise with a standard deviation of about `sigma` grey levels, most of it the same in all
+    channels."""
     if sigma <= 0:
         return image
     noise = rng.standard_normal(image.shape, np.float32)
@@ -116,7 +117,7 @@ def add_noise(rng: np.random.Generator, image: np.ndarray, sigma: float) -> np.n
 
 
 def vignette(image: np.ndarray, depth: float) -> np.ndarray:
-    """Darkens towards the corners by `depth` (0..1) there."""
+    """Darkens the image towards its corners, where it loses the share `depth` (0..1)."""
     height, width = image.shape[:2]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] ** 2
     x = np.linspace(-1, 1, width, dtype=np.float32)[None] ** 2

@@ -1,6 +1,6 @@
-"""What stands around a synthetic building: light, sky, far hills and houses, ground, and occluders before it.
+"""The surroundings of a synthetic building: light, sky, far hills and houses, ground, and occluders in front of it.
 
-All of it is drawn anew for every image, so that nothing but the building tells two landmarks apart.
+They are drawn independently for each image, so that landmarks differ only by the building.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Light:
 
 
 def random_light(rng: np.random.Generator, strength: float) -> Light:
-    """A time of day; `strength` 0..1 makes dusk, hard sun and light from behind likelier."""
+    """A time of day. A higher `strength` (0..1) makes dusk, hard sun and light from behind more probable."""
     azimuth, height = rng.uniform(-1.4, 1.4) * (0.6 + 0.6 * strength), rng.uniform(0.25, 1.2)
     sun = np.array([np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)])
     chances = [0.5 - 0.1 * strength, 0.3, 0.15, 0.05 + 0.1 * strength]
@@ -151,7 +151,7 @@ def _ground_tile(rng):
 def ground_shadow(
     image: np.ndarray, camera: Camera, light: Light, half_width: float, half_depth: float, height: float
 ) -> None:
-    """Darkens the ground where the building's block keeps the sun away, in place."""
+    """Darkens, in place, the ground in the shadow of the building's block."""
     strength = float(np.clip(light.direct.mean(), 0, 0.6))
     length = np.minimum(1 / max(light.sun[1], 0.2), 3.0) * height * 0.8
     base = np.array([(x, 0, z) for x in (-half_width, half_width) for z in (-half_depth, half_depth)])
@@ -167,8 +167,8 @@ def ground_shadow(
 
 
 def occluders(rng: np.random.Generator, image: np.ndarray, box, count: int, light: Light) -> np.ndarray:
-    """Draws `count` trees, people, cars, poles or posters over the image, in place, mostly before `box`
-    (x0, y0, x1, y1 of the building). Returns the pixels they cover, bool [H, W]."""
+    """Draws `count` trees, people, cars, poles or posters into the image, in place, mostly in front of `box` (x0, y0,
+    x1, y1 of the building). Returns the pixels that they cover, bool [H, W]."""
     layer, mask = image.copy(), np.zeros(image.shape[:2], np.uint8)
     dim = np.clip(light.ambient + 0.7 * light.direct, 0, 1.2)
     x0, y0, x1, y1 = box

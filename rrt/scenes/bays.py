@@ -1,7 +1,7 @@
 """Styles of synthetic buildings, and what fills one bay of a wall: windows, niches, balconies, banners, ornaments.
 
-A `Style` is what a family of look-alikes shares (palette, masonry, window kind, layout); `Details` is what makes one
-building itself. Lengths in a style are in bays (1 bay = `PIXELS` pixels of a texture).
+A `Style` is what a family of look-alikes shares (palette, masonry, window kind, layout); `Details` are what only one
+building has. Lengths in a style are in bays (1 bay = `PIXELS` pixels of a texture).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FILLERS = ("medallion", "niche", "balcony", "mosaic", "banner", "plaque", "round
 
 @dataclass(frozen=True)
 class Style:
-    """What look-alikes share. Colours are (blue, green, red)."""
+    """What look-alikes have in common. Colours are (blue, green, red)."""
 
     material: str
     wall: tuple
@@ -35,7 +35,7 @@ class Style:
     floors: int
     floor_height: float
     depth: float
-    top: str  # shape of the building, see scene_buildings
+    top: str  # shape of the building, see rrt/scenes/buildings.py
     pilasters: bool
     painted: bool  # ornaments painted rather than carved
     motifs: tuple = field(default=())  # shared pool of motif codes
@@ -43,7 +43,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Details:
-    """What tells a building from its look-alikes."""
+    """What distinguishes a building from its look-alikes."""
 
     seed: tuple
     motifs: tuple
@@ -78,7 +78,7 @@ def random_style(rng: np.random.Generator, kinds) -> Style:
     ]
     roofs = [(62, 72, 140), (92, 88, 84), (110, 130, 84), (60, 80, 110), (70, 62, 60), (120, 150, 120), (84, 100, 150)]
     accents = rng.uniform(30, 225, (3, 3))
-    # Paints in the open fade towards grey and towards the wall's own colour.
+    # Paint outdoors fades towards grey and towards the colour of the wall.
     accents = 0.55 * accents + 0.3 * accents.mean(1, keepdims=True) + 0.15 * base
     accents[0] *= 0.5
     return Style(

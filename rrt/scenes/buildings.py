@@ -27,7 +27,8 @@ class Building:
 
 
 def make_building(seed: int, split: int, family: int, member: int, shared: float) -> Building:
-    """Member `member` of a family of look-alikes; the share `shared` of its motifs is the family's own pool."""
+    """Member `member` of a family of look-alikes. The share `shared` of its motifs comes from the pool of the
+    family."""
     style = random_style(np.random.default_rng([seed, split, family, 1]), SHAPES)
     rng = np.random.default_rng([seed, split, family, member, 2])
     count = 8
@@ -38,7 +39,7 @@ def make_building(seed: int, split: int, family: int, member: int, shared: float
         tuple(int(c) for c in np.concatenate([own, from_pool])),
         float(rng.uniform(0.3, 0.55)),
     )
-    # Look-alikes differ in proportion by a few percent only, as houses of one street do.
+    # The proportions of look-alikes differ by only a few percent, like those of houses in one street.
     style = replace(
         style,
         floor_height=style.floor_height * rng.uniform(0.96, 1.04),
@@ -49,7 +50,7 @@ def make_building(seed: int, split: int, family: int, member: int, shared: float
 
 
 class _Builder(Parts):
-    """A shape put together of parts."""
+    """A shape that is put together from parts."""
 
     def build(self) -> Building:
         style = self.style

@@ -23,7 +23,7 @@ class Camera:
     centre: tuple[float, float]
 
     def matrix(self) -> np.ndarray:
-        """K R, [3, 3]."""
+        """The matrix K R, [3, 3]."""
         k = np.array([[self.focal, 0, self.centre[0]], [0, self.focal, self.centre[1]], [0, 0, 1.0]])
         return k @ self.rotation
 
@@ -45,7 +45,8 @@ class Camera:
 
 
 def look_at(position, target, roll: float, focal: float, size, shift=(0.0, 0.0)) -> Camera:
-    """A camera at `position` that sees `target` `shift` pixels from its image's middle, rolled by `roll` radians."""
+    """A camera at `position` that shows `target` `shift` pixels from the middle of its image, rolled by `roll`
+    radians."""
     forward = np.asarray(target, float) - position
     forward /= np.linalg.norm(forward)
     right = np.cross(forward, (0, 1.0, 0))
@@ -69,7 +70,7 @@ def turned(face: Face, camera: Camera) -> Face:
 
 
 def visible_faces(building: Building, camera: Camera) -> list[Face]:
-    """Faces that look towards the camera and lie wholly before it."""
+    """The faces that look towards the camera and are completely in front of it."""
     result = []
     for face in building.faces:
         face = turned(face, camera)
@@ -119,11 +120,11 @@ def render(faces: list[Face], camera: Camera, sun: np.ndarray, ambient: np.ndarr
 
 
 def visible_share(faces: list[Face], camera: Camera, shown: np.ndarray) -> float:
-    """Share of the building's surface turned to the camera that the image shows.
+    """Share of the building's surface that looks towards the camera and is seen in the image.
 
-    A grid of points on each of the `visible_faces` counts with its projected area, also outside the image; `shown`
-    (bool [H, W]) says which pixels show the building, so points outside it or behind an occluder are lost. Parts of the
-    building that cover one another are counted as shown where any of them is.
+    Each point of a grid on each of the `visible_faces` counts with its projected area, also outside the image. `shown`
+    (bool [H, W]) says which pixels show the building; points outside the image or behind an occluder are not seen. A
+    part behind another part of the building counts as seen where the other part is seen.
     """
     total = seen = 0.0
     height, width = shown.shape

@@ -12,8 +12,8 @@ from rrt.scenes.bays import FILLERS, PIXELS, Details, Style, fill_bay, ornament,
 def draw_wall(style: Style, details: Details, width: float, floors: int, face: int, central: bool) -> np.ndarray:
     """Texture of one wall, uint8 [floors * floor_height * PIXELS, width * PIXELS, 3].
 
-    `face` names the wall (0 front, 1 right, 2 left, more for towers): each has its own details. With `central` the
-    middle bay of the ground floor holds the door and the axis above it a large ornament.
+    `face` is the number of the wall (0 front, 1 right, 2 left, more for towers); each wall has its own details. With
+    `central` the middle bay has a door in the ground floor and a large ornament above it.
     """
     rng = np.random.default_rng([*details.seed, face])
     storey = round(style.floor_height * PIXELS)
@@ -50,7 +50,7 @@ def draw_wall(style: Style, details: Details, width: float, floors: int, face: i
 
 
 def _course(image, style, rng, details, y, width):
-    """A string course between two floors: a moulding, or a frieze of motifs in an order of the building's own."""
+    """A string course between two floors: a moulding, or a frieze of motifs in an order that only this building has."""
     height = PIXELS * 0.15
     if rng.random() < 0.45:
         tx.rectangle(image, 0, y - height / 2, width, y + height / 2, tx.shade(style.trim, 0.95))

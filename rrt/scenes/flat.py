@@ -1,7 +1,7 @@
-"""Flat things photographed by phones (covers, posters, signs), as a data set: the gallery is the pictures themselves
-and others; each phone photographs each object once, on some ground, from the side, in its light.
+"""A data set of flat objects photographed by phones (covers, posters, signs). The gallery is the images of the objects,
+and other images; each phone photographs each object once, from the side, on some ground and in some light.
 
-Images are drawn whole or not at all, and those that are there are kept.
+Each image is written as a whole or not at all, and images that exist are kept.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from rrt.scenes.augment import (
 )
 from rrt.scenes.photo_views import read_photograph
 
-DRAWING = 1  # a version that draws other images has another number
+DRAWING = 1  # raised when the same seed no longer gives the same images
 
 
 @dataclass(frozen=True)
 class Phone:
-    """side: longer side of its photographs; blur: standard deviation, motion: length, in pixels; noise: grey levels;
-    reflections; tone: 0..1, of light and colour; tilt: largest shift of a corner, share of the side; quality: of
-    JPEG."""
+    """side: longer side of its photographs in pixels; blur: standard deviation in pixels; motion: length in pixels;
+    noise: grey levels; reflections: number of lamps or windows that the object reflects; tone: strength of changes of
+    light and colour, 0..1; tilt: largest shift of a corner, share of the side; quality: of JPEG."""
 
     side: int
     blur: float
@@ -62,7 +62,8 @@ PHONES = {
 
 @dataclass(frozen=True)
 class FlatSettings:
-    """objects: photographed; others: further pictures of the gallery; side: longer side of a picture in pixels."""
+    """objects: number of objects photographed; others: number of further images in the gallery; side: longer side of a
+    gallery image in pixels."""
 
     objects: int = 100
     others: int = 900
@@ -70,7 +71,7 @@ class FlatSettings:
     seed: int = 0
 
     def check(self) -> None:
-        """Raises InputError for what cannot be drawn."""
+        """Raises InputError for settings out of range."""
         for name, low in (("objects", 1), ("others", 0), ("side", 64)):
             if getattr(self, name) < low:
                 raise InputError(f"flat: {name} is {getattr(self, name)}; give a number of {low} or more")
@@ -78,8 +79,8 @@ class FlatSettings:
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture of the gallery: its number, the file it comes from (None: a drawn poster), the grounds of its
-    photographs, and where they and the picture go: {phone, "" = the picture: file}."""
+    """An image of the gallery: its number, the file it comes from (None: a drawn poster), the grounds of its
+    photographs, and the files to write: {phone, or "" for the image itself: file}."""
 
     number: int
     source: Path | None
@@ -91,10 +92,10 @@ class _Picture:
 def make_flat(
     out, settings: FlatSettings = FlatSettings(), train_txt=None, image_dir=None, num_workers: int | None = None
 ) -> Path:
-    """Draw `<out>/jpg/`, `test_query.txt`, `test_gallery.txt` and `gnd_flat.pkl`; returns the folder.
+    """Draws `<out>/jpg/`, `test_query.txt`, `test_gallery.txt` and `gnd_flat.pkl`; returns the folder.
 
-    train_txt: an image list whose images are the pictures, drawn at random, with names from image_dir (None: its
-    folder); None = posters are drawn. Raises InputError, also for images that cannot be read.
+    train_txt: an image list from which the gallery images are drawn at random, with names relative to image_dir (None:
+    the folder of the list); None = posters are drawn instead. Raises InputError, also for images that cannot be read.
     """
     settings.check()
     out, number = Path(out), settings.objects + settings.others
@@ -152,7 +153,7 @@ def _picture_of(source: Path | None, settings: FlatSettings, number: int) -> np.
 
 
 def _ground(rng: np.random.Generator, source: Path | None, settings: FlatSettings) -> np.ndarray:
-    """What the object lies on or hangs at: another picture out of focus, or a wall."""
+    """What is behind the object: another image out of focus, or a wall."""
     if source is not None and rng.random() < 0.5:
         return cv2.GaussianBlur(_picture_of(source, settings, 0), (0, 0), settings.side / 60)
     colour = rng.uniform(60, 220, 3)
@@ -161,7 +162,7 @@ def _ground(rng: np.random.Generator, source: Path | None, settings: FlatSetting
 
 
 def photograph(rng: np.random.Generator, image: np.ndarray, ground: np.ndarray, phone: Phone) -> bytes:
-    """An object uint8 [h, w, 3] on its ground as a phone sees it: the bytes of a JPEG."""
+    """An object uint8 [h, w, 3] on its ground, photographed by a phone: the bytes of a JPEG."""
     width, height = phone.side, round(phone.side * 0.75)
     if image.shape[0] > image.shape[1]:
         width, height = height, width
@@ -179,8 +180,8 @@ def photograph(rng: np.random.Generator, image: np.ndarray, ground: np.ndarray, 
 
 
 def place(rng: np.random.Generator, size: tuple[int, int], frame: tuple[int, int], tilt: float) -> np.ndarray:
-    """Homography [3, 3] from an object's pixels (width, height) to a frame's, of which it fills 55 to 95 percent
-    of the side, turned by up to 12 degrees, its corners shifted."""
+    """Homography [3, 3] from an object's pixels (width, height) to those of a frame. The object fills 55 to 95 percent
+    of the frame's side and is turned by up to 12 degrees, with shifted corners."""
     corners = np.array([(0, 0), (size[0], 0), size, (0, size[1])], float)
     turn = np.radians(rng.uniform(-12, 12))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -193,7 +194,7 @@ def place(rng: np.random.Generator, size: tuple[int, int], frame: tuple[int, int
 
 
 def _reflection(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A lamp or a window mirrored in the surface."""
+    """A lamp or a window that is reflected by the surface."""
     height, width = image.shape[:2]
     mask = np.zeros((height, width), np.uint8)
     centre = tuple(map(int, rng.uniform(0.25, 0.75, 2) * (width, height)))
@@ -204,7 +205,7 @@ def _reflection(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def draw_poster(rng: np.random.Generator, side: int) -> np.ndarray:
-    """A poster uint8 [H, W, 3] of lines of an invented script, emblems and bars on a ground of one or two colours."""
+    """A poster uint8 [H, W, 3]: lines of an invented script, emblems and bars on a ground of one or two colours."""
     width, height = (side, round(side * 0.72)) if rng.random() < 0.3 else (round(side * 0.72), side)
     colours = rng.uniform(20, 235, (6, 3))
     image = np.full((height, width, 3), colours[0].astype(np.uint8))

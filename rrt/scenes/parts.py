@@ -18,9 +18,9 @@ from rrt.scenes.facade import draw_wall
 
 @dataclass(frozen=True)
 class Face:
-    """A textured rectangle in space; texels of alpha under one half are not there.
+    """A textured rectangle in space; texels with an alpha below one half are transparent.
 
-    corner: the texture's left upper corner; right, down: its edges, world units [3]. levels: the texture's pyramid,
+    corner: left upper corner of the texture; right, down: its edges, world units [3]. levels: pyramid of the texture,
     uint8 [h, w, 4]. A billboard turns about its vertical middle line to face the camera.
     """
 
@@ -45,9 +45,9 @@ class Face:
 
 
 class Parts:
-    """Collects faces. `family_rng` decides what look-alikes share (towers, roofs), `rng` what is the building's own.
+    """Collects faces. `family_rng` decides what look-alikes share (towers, roofs), `rng` what only this building has.
 
-    Parts stand about the vertical line at (cx, cz), where they have one; x and z are half a width and half a depth.
+    Parts that have an axis stand at the vertical line (cx, cz); x and z are half a width and half a depth.
     """
 
     def __init__(self, style: Style, details: Details, family_rng, rng):
@@ -81,13 +81,13 @@ class Parts:
         return tx.roof(self.rng, shape, style.roof, style.roof_second, pattern, PIXELS * 0.055)
 
     def _cut(self, texture, corners):
-        """Keeps the polygon (in parts of the texture's width and height) and makes the rest transparent."""
+        """Keeps a polygon (in parts of the texture's width and height) and makes the rest transparent."""
         alpha = np.zeros(texture.shape[:2], np.uint8)
         tx.fill(alpha, np.asarray(corners) * (texture.shape[1], texture.shape[0]), 255)
         return np.dstack([texture, alpha])
 
     def _gable_roof(self, x, z, y, rise, out=0.0):
-        """Two slopes whose ridge runs from front to back; eaves and front reach 0.12 over the walls."""
+        """Two slopes with a ridge from front to back; the eaves and the front extend 0.12 beyond the walls."""
         over = 0.12
         length, drop = 2 * z + out + over, rise * (1 + over / x)
         texture = self._roof_texture(length, np.hypot(x, rise))
@@ -95,7 +95,7 @@ class Parts:
         self._add((0, y + rise, -z), (0, 0, length), (-x - over, -drop, 0), texture)
 
     def _hip(self, cx, cz, x, z, y, rise, ridge):
-        """Hipped roof; `ridge` = share of the width that the ridge takes (0 = pyramid)."""
+        """A hipped roof; `ridge` is the length of the ridge as a share of the width (0 = pyramid)."""
         inset = (1 - ridge) / 2
         front = self._roof_texture(2 * x, np.hypot(z, rise))
         self._add(
@@ -135,7 +135,7 @@ class Parts:
         self._add((-x, y + rise, z), (2 * x, 0, 0), (0, -rise, 0), self._cut(texture, corners))
 
     def _parapet(self, x, z, y, kind):
-        """A rim about a flat roof."""
+        """A rim around a flat roof."""
         height = 0.36
         flat = tx.shade(self._roof_texture(2 * x, 2 * z), 0.7).astype(np.uint8)
         self._add((-x, y, -z), (2 * x, 0, 0), (0, 0, 2 * z), flat)
@@ -177,7 +177,7 @@ class Parts:
             self._rims(cx, cz, half, half, top, 0.3, "battlement")
 
     def _dome(self, cx, cz, radius, y, kind):
-        """A dome is alike from all sides, so a billboard with ribs and a lantern stands for it."""
+        """A dome, drawn as a billboard with ribs and a lantern because it looks the same from all sides."""
         rise = radius * (1.15 if kind == "round" else 1.7)
         w, h = max(24, round(2 * radius * PIXELS)), max(24, round(rise * PIXELS))
         t = np.linspace(0, 1, 24)
@@ -192,7 +192,7 @@ class Parts:
             bend = np.cos(np.pi * k / ribs)
             line = np.stack([0.5 + bend * profile, heights], 1) * (w, h)
             tx.stroke(texture, line, self.style.roof_second, max(1, w * 0.025))
-        # Round bodies darken towards their edges; with no plane to shade, the texture carries it.
+        # Round bodies darken towards their edges. A billboard is not shaded, so its texture is.
         texture[:] = texture * (1 - 0.45 * np.abs(np.linspace(-1, 1, w)) ** 3)[None, :, None]
         edge = np.concatenate([np.stack([0.5 - profile, heights], 1), np.stack([0.5 + profile, heights], 1)[::-1]])
         cut = self._cut(texture, edge)
@@ -201,7 +201,8 @@ class Parts:
         self._add((cx - radius, y + rise, cz), (2 * radius, 0, 0), (0, -rise, 0), cut, billboard=True)
 
     def _columns(self, x, z, y, out):
-        """A row of columns before the front and the beam above; the wall behind shifts in their gaps."""
+        """A row of columns in front of the wall, with the beam above; the wall seen between them shifts with the
+        view."""
         style = self.style
         w, h = round(2 * x * PIXELS), round(y * PIXELS)
         texture = np.zeros((h, w, 4), np.uint8)

@@ -1,8 +1,8 @@
-"""Self-made views of real photographs: every photograph becomes a class of its own under strong changes.
+"""Self-made views of real photographs: under strong changes, every photograph becomes a class of its own.
 
 A view is a random crop seen through a perspective warp and a small rotation, with pieces of other photographs pasted
-over it, other light and colour, blur, noise and JPEG. So a training list of any kind gives as many identities as it has
-images. A view depends on the seed, the photograph's position in the list and the number of the view alone.
+over it, other light and colour, blur, noise and JPEG. Thus any training list gives as many identities as it has images.
+A view depends only on the seed, the photograph's position in the list and the number of the view.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SMALLEST_SIDE = 32  # pixels; a smaller photograph has nothing to crop
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """Everything that shapes the views.
+    """Everything that determines the views.
 
-    views: images of each photograph. size: longest side of a view in pixels. smallest_crop: least share of the
-    photograph's area in a view. perspective: largest shift of a corner, share of the side. rotation: degrees.
-    strength: 0..1, light, colour, blur and noise. patches: mean number of pieces of other photographs in a view.
+    views: number for each photograph. size: longest side of a view in pixels. smallest_crop: least share of the
+    photograph's area in a view. perspective: largest shift of a corner, share of the side. rotation: degrees. strength:
+    of changes of light, colour, blur and noise, 0..1. patches: mean number of pieces of other photographs in a view.
     """
 
     views: int = 4
@@ -64,7 +64,7 @@ class ViewSettings:
 
 @dataclass(frozen=True)
 class _Photograph:
-    """A photograph to make views of: where it is, and where pieces of others may be cut from."""
+    """A photograph to make views of: its file, and the photographs from which pieces may be cut."""
 
     source: Path
     index: int
@@ -82,14 +82,15 @@ def make_views(
     image_dir=None,
     keep_labels: bool = False,
 ) -> Path:
-    """Makes the views of every image of an image list under `out`, and `<out>/train.txt`; returns the list's path.
+    """Makes the views of every image of an image list under `out`, and `<out>/train.txt`; returns the path of that
+    list.
 
-    image_dir: where the list's names start from, None = the list's own folder.
+    image_dir: folder to which the names in the list are relative, None = the folder of the list.
 
     The label of a view is the position of its photograph in the list, or with ``keep_labels`` that photograph's label
     (further positives of a landmark); its name is `views/<thousands>/<position>_<stem>_v<number>.jpg`. Photographs that
-    cannot be read are left out, listed with their reason in `<out>/views.skipped.csv`, and raise InputError in the end
-    unless `allow_missing`.
+    cannot be read are left out and listed with their reason in `<out>/views.skipped.csv`; unless `allow_missing`,
+    InputError is raised at the end.
     """
     settings.check()
     train_txt, out = Path(train_txt), Path(out)
@@ -160,14 +161,14 @@ def _readable(paths) -> list[np.ndarray]:
         try:
             photographs.append(read_photograph(path))
         except InputError:
-            continue  # reported where it is a photograph of its own
+            continue  # reported when views of it are made
     return photographs
 
 
 def focus_point(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A random point (x, y in pixels) with detail, out of the photograph's outer fifths.
+    """A random point (x, y in pixels) with detail, outside of the photograph's outer fifths.
 
-    All its views show it, so that they overlap and none is bare sky.
+    All views of the photograph show it, so that they overlap and none shows only sky.
     """
     small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (64, 64), interpolation=cv2.INTER_AREA)
     small = small.astype(np.float32)
@@ -181,7 +182,7 @@ def focus_point(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 def draw_view(
     levels: list[np.ndarray], focus, others: list[np.ndarray], rng: np.random.Generator, settings: ViewSettings
 ) -> bytes:
-    """One view of the photograph whose `pyramid` and `focus_point` are given, as the bytes of a JPEG."""
+    """One view, as the bytes of a JPEG, of the photograph with this `pyramid` and `focus_point`."""
     size = _frame(rng, settings.size)
     homography = crop_homography(rng, levels[0].shape[1::-1], focus, size, settings)
     image = warp_antialiased(levels, homography, size, cv2.BORDER_REFLECT_101)
@@ -201,9 +202,10 @@ def _frame(rng, size) -> tuple[int, int]:
 def crop_homography(rng: np.random.Generator, source, focus, target, settings: ViewSettings) -> np.ndarray:
     """Homography [3, 3] from the photograph's pixels (width, height `source`) to the view's (`target`).
 
-    A rectangle of the view's proportions and a random area between smallest_crop and the whole, turned and with its
-    corners pulled inwards at random (the perspective), goes to the view's corners. The rectangle lies inside the
-    photograph and has `focus` (x, y) well inside where it can; turning may reach over the border, which is mirrored.
+    It maps a rectangle to the corners of the view. The rectangle has the view's proportions and a random area between
+    smallest_crop and the whole; it is turned, and its corners are moved inwards at random (the perspective). It lies
+    inside the photograph and contains `focus` (x, y), away from its border where possible; when it is turned it may
+    reach over the border, where the photograph is mirrored.
     """
     width, height = source
     aspect = target[0] / target[1] * 2.0 ** rng.uniform(-0.25, 0.25)
@@ -221,13 +223,14 @@ def crop_homography(rng: np.random.Generator, source, focus, target, settings: V
 
 
 def _start(rng, focus, length, whole):
-    """Where an interval of `length` starts inside 0..whole, such that `focus` stays out of its outer fifths."""
+    """Start of an interval of `length` inside 0..whole, such that `focus` is not in its outer fifths, where
+    possible."""
     low, high = (min(max(focus - part * length, 0), whole - length) for part in (0.8, 0.2))
     return rng.uniform(low, high)
 
 
 def _piece(rng, other, size) -> np.ndarray:
-    """A rectangle of another photograph, 15 to 45 percent of the view's sides large."""
+    """A rectangle of another photograph, with sides of 15 to 45 percent of the view's sides."""
     w, h = (max(8, int(side * rng.uniform(0.15, 0.45))) for side in size)
     height, width = other.shape[:2]
     scale = max(w / width, h / height, 0.2, rng.uniform(0.2, 1.0))

@@ -7,9 +7,9 @@ Training and test landmarks, and their families, are disjoint.
     <out>/scenes_train/  jpg/, geometry/, train.txt
     <out>/scenes_test/   jpg/, geometry/, test_query.txt, test_gallery.txt, gnd_scenes_test.pkl
 
-Easy and Hard: `scene_views.grade`. `geometry/<landmark>.json` keeps what is known about every image
-(`scene_views.View`) and marks a landmark as finished. Every image is drawn from the seed, its landmark and its view
-alone, so the result depends neither on the number of processes nor on interruptions.
+Easy and Hard: `views.grade`. `geometry/<landmark>.json` keeps what is known about every image
+(`views.View`) and marks a landmark as finished. Every image is drawn only from the seed, its landmark and its view, so
+that the result depends neither on the number of processes nor on interruptions.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ _SPLITS = {"train": 0, "test": 1, "stranger": 2}
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """Everything that shapes the images.
+    """Everything that determines the images.
 
-    num_train_landmarks landmarks with `views` images each; num_test_landmarks with test_views gallery images each,
-    of which all but the last of each family have `queries` query images besides; num_distractors further buildings
-    with distractor_views gallery images each. family: look-alikes in a family. size: longest side in pixels.
-    difficulty: 0..1, widens viewpoints, light and occlusion and the share of ornaments that look-alikes have in common.
+    num_train_landmarks: landmarks with `views` images each; num_test_landmarks: landmarks with `test_views` gallery
+    images each, and, except for the last of each family, also with `queries` query images; num_distractors: further
+    buildings with `distractor_views` gallery images each. family: look-alikes in a family. size: longest side in
+    pixels. difficulty: 0..1, widens viewpoints, light and occlusion and the share of ornaments that look-alikes have in
+    common.
     """
 
     num_train_landmarks: int = 60
@@ -78,7 +79,8 @@ class SceneSettings:
 
 @dataclass(frozen=True)
 class Landmark:
-    """One building to draw into `folder`: its index, which also says its family, and the kind of each of its images."""
+    """One building to draw into `folder`: its index, which also determines its family, and the kind of each of its
+    images."""
 
     folder: Path
     split: str
@@ -88,21 +90,21 @@ class Landmark:
 
     @property
     def name(self) -> str:
-        """Stem shared by its images and its geometry file."""
+        """The stem that its images and its geometry file share."""
         return f"{self.split}_{self.index:04d}"
 
     @property
     def geometry(self) -> Path:
-        """File that is there when all images are."""
+        """The file that exists when all images are drawn."""
         return self.folder / "geometry" / f"{self.name}.json"
 
     def image(self, view: int) -> str:
-        """Name of an image as it stands in the image lists."""
+        """The name of an image in the image lists."""
         return f"jpg/{self.name}_{self.kinds[view][0]}{view:02d}.jpg"
 
 
 def make_scenes(out, settings: SceneSettings = SceneSettings(), num_workers: int | None = None) -> tuple[Path, Path]:
-    """Makes both folders under `out` (or what is missing of them) and returns their paths.
+    """Makes both folders under `out` (or what is missing in them) and returns their paths.
 
     Raises InputError when a folder was made with other settings or cannot be written.
     """
@@ -132,7 +134,7 @@ def make_train_scenes(folder: Path, settings: SceneSettings, num_workers: int) -
 def make_test_scenes(folder: Path, settings: SceneSettings, num_workers: int) -> Path:
     """Images, query and gallery lists and ground truth of the test landmarks and distractors.
 
-    Labels: number of the landmark; distractors go on counting after the test landmarks.
+    The label of an image is the number of its landmark; distractors are numbered after the test landmarks.
     """
     used = _only(settings, "num_test_landmarks", "test_views", "queries", "num_distractors", "distractor_views")
     landmarks = []
@@ -159,7 +161,7 @@ def make_test_scenes(folder: Path, settings: SceneSettings, num_workers: int) ->
 
 
 def _only(settings: SceneSettings, *names) -> SceneSettings:
-    # What the other split needs is set to the default, so that it may change without touching this folder.
+    # Settings of the other split are set to their defaults, so that changing them does not affect this folder.
     counts = {
         "num_train_landmarks",
         "views",
@@ -187,7 +189,7 @@ def _box_size(view: View) -> tuple[int, int]:
 
 
 def _draw(folder: Path, landmarks: list[Landmark], settings: SceneSettings, num_workers: int) -> dict[str, list[View]]:
-    """Draws what is missing; returns the views of every landmark by its name."""
+    """Draws the images that are missing; returns the views of every landmark by its name."""
     guard_settings(folder / "scenes.json", {"drawing": DRAWING, **asdict(settings)})
     done = {landmark.name: views for landmark in landmarks if (views := _finished(landmark))}
     missing = [landmark for landmark in landmarks if landmark.name not in done]
@@ -196,7 +198,7 @@ def _draw(folder: Path, landmarks: list[Landmark], settings: SceneSettings, num_
 
 
 def _finished(landmark: Landmark) -> list[View] | None:
-    """The views of a landmark whose images are all there and as long as they should be, else None."""
+    """The views of a landmark if all its images exist with the right number of bytes, else None."""
     records = read_json(landmark.geometry)
     if records is None:
         return None
@@ -213,7 +215,7 @@ def _finished(landmark: Landmark) -> list[View] | None:
 
 
 def _view(record: dict[str, Any]) -> View:
-    """A View as JSON kept it, where tuples are lists."""
+    """The View of values from JSON, which has lists instead of tuples."""
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
     return View(**values)
 

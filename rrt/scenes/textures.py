@@ -18,7 +18,7 @@ _SHIFT = 4  # fractional bits of OpenCV's sub-pixel drawing
 
 
 def points(values) -> np.ndarray:
-    """Float pixel coordinates [N, 2] as the fixed-point array OpenCV draws with (shift 4)."""
+    """Pixel coordinates, float [N, 2], as the fixed-point array with which OpenCV draws (shift 4)."""
     return np.rint(np.asarray(values, np.float64) * (1 << _SHIFT)).astype(np.int32).reshape(-1, 1, 2)
 
 
@@ -49,12 +49,12 @@ def _colour(colour):
 
 
 def shade(colour, factor) -> np.ndarray:
-    """A colour made lighter (factor > 1) or darker, clipped."""
+    """A lighter (factor > 1) or darker colour, clipped."""
     return np.minimum(np.asarray(colour, np.float64) * factor, 255)
 
 
 def wall(rng: np.random.Generator, kind: str, shape: tuple[int, int], colour, unit: float) -> np.ndarray:
-    """A wall of `kind` (one of WALLS); `unit` = height of a course of stones in pixels; `rng` tints and stains it."""
+    """A wall of `kind`, one of WALLS. unit: height of a course of stones in pixels; rng: for its tint and stains."""
     if kind in ("plaster", "panel"):
         image = np.broadcast_to(np.asarray(colour, np.float32), (*shape, 3)).copy()
         image *= (1 + 0.05 * smooth_noise(rng, shape, 40, 2))[..., None]
@@ -153,7 +153,7 @@ def paint(image: np.ndarray, mask: np.ndarray, x: int, y: int, colours) -> None:
 
 @functools.lru_cache(maxsize=256)
 def motif(code: int, size: int) -> np.ndarray:
-    """The relief of motif `code`, uint8 [size, size]; it depends on the code alone. Kept, so not to be written to."""
+    """The relief of motif `code`, uint8 [size, size]; depends only on the code. It is cached: do not write to it."""
     rng = np.random.default_rng([7919, code])
     image = np.zeros((size, size), np.uint8)
     draw = _MOTIFS[int(rng.integers(len(_MOTIFS)))]

@@ -1,4 +1,5 @@
-"""One image of a synthetic building: the camera's position, light, surroundings, and what of the building is seen."""
+"""One image of a synthetic building: the camera's position, light, surroundings, and which part of the building is
+seen."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ class View:
 
     size: width, height in pixels. box: x1, y1, x2, y2 of the first and last columns and rows that show the building
     (before occluders). position: of the camera, from the building's middle (bays). pixels_per_bay: at that middle.
-    share: part of the building's surface turned to the camera that is in the image and not hidden. cover: part of
-    the image that shows the building.
+    share: part of the building's surface turned to the camera that is in the image and not hidden. cover: part of the
+    image that shows the building.
     """
 
     size: tuple
@@ -55,7 +56,7 @@ def viewing_angle(a: View, b: View) -> float:
 
 
 def scale_ratio(a: View, b: View) -> float:
-    """How many times larger the building appears in one image than in the other, at least 1."""
+    """How many times larger the building appears in one image than in the other: at least 1."""
     ratio = a.pixels_per_bay / b.pixels_per_bay
     return float(max(ratio, 1 / ratio))
 
@@ -63,10 +64,11 @@ def scale_ratio(a: View, b: View) -> float:
 def draw_view(
     building: Building, rng: np.random.Generator, kind: str, size: int, difficulty: float
 ) -> tuple[bytes, View]:
-    """Renders an image, longest side `size`, and returns the JPEG's bytes and what is known about it.
+    """Renders an image with longest side `size`, and returns the bytes of its JPEG and what is known about it.
 
-    kind: "query" (moderate view, whole building, little in the way), "view" (anything) or "gallery" (anything, and now
-    and then almost nothing of the building). difficulty 0..1 widens the range of viewpoints, light and occlusion.
+    kind: "query" (moderate view, whole building, little in front of it), "view" (anything) or "gallery" (anything,
+    sometimes almost nothing of the building). A higher difficulty (0..1) widens the range of viewpoints, light and
+    occlusion.
     """
     camera = _place_camera(building, rng, kind, size, difficulty)
     strength = difficulty * (0.8 if kind == "query" else 1.2)
@@ -108,14 +110,14 @@ def _place_camera(building: Building, rng, kind, size, difficulty) -> Camera:
     azimuth = rng.uniform(-widest, widest)
     reach = max(building.half_width, building.half_depth, building.height / 2) + building.half_depth
     fill, offset = _framing(rng, kind, difficulty)
-    # Small in the image means far away rather than wide-angled.
+    # A building that is small in the image is far away, not seen at a wide angle.
     distance = reach * 2.0 ** rng.uniform(0.6, 1.8) / min(1.0, fill / 0.5)
     street = rng.random() < 0.6
     rise = rng.uniform(0.3, 0.8) if street else distance * np.tan(np.radians(rng.uniform(4, 10 + 26 * difficulty)))
     position = np.array([np.sin(azimuth) * distance, max(rise, 0.3), np.cos(azimuth) * distance])
     roll = np.radians(rng.normal(0, 1 + 6 * difficulty))
     camera = look_at(position, (0, building.height / 2, 0), roll, size, frame)
-    # The focal length and the middle of the image follow from how large and where the building shall stand.
+    # The size and the position that the building shall have determine the focal length and the middle of the image.
     low, high = _extent(building, camera)
     focal = size * fill / max((high - low) / frame)
     camera = look_at(position, (0, building.height / 2, 0), roll, focal, frame)
@@ -126,7 +128,7 @@ def _place_camera(building: Building, rng, kind, size, difficulty) -> Camera:
 
 
 def _framing(rng, kind, difficulty):
-    """Share of the image's side that the building fills, and its position from -1 (left, top) to 1 (right, bottom)."""
+    """Share of the image's side that the building fills, and its position, -1 (left, top) to 1 (right, bottom)."""
     offset = rng.uniform(-0.8, 0.8, 2)
     if kind == "query":
         return rng.uniform(0.62, 0.9), offset * 0.8

@@ -1,7 +1,6 @@
-"""Two test workers that do not collect the same tests: the first has those that load PyTorch, the second those that
-load TensorFlow, and whoever has done its own takes what is left of the others. Each of pytest-xdist's own ways has
-every worker load everything first.
-"""
+"""Two test workers that do not collect the same tests: the first collects those that load PyTorch, the second those
+that load TensorFlow. A worker that has run its own tests takes tests that both collect. With the schedulers of
+pytest-xdist, each worker loads everything first."""
 
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from places import ROOT
 
 TESTS = ROOT / "tests"
-# {folder or file of tests: the worker that collects it, None = both}; the innermost counts.
+# {folder or file of tests: the worker that collects it, None = both}; the longest path counts.
 WORKERS = {
     "rrt": 0,
     "tools": 0,
@@ -25,7 +24,7 @@ WORKERS = {
 
 
 def worker_of(file: str) -> int | None:
-    """The worker that collects a file, named from tests/; None = both."""
+    """The worker that collects a file, given relative to tests/; None = both."""
     place = Path(file)
     while place.name and place.as_posix() not in WORKERS:
         place = place.parent
@@ -41,43 +40,50 @@ def collects(worker: int, path: Path) -> bool:
 
 
 def are_shared(config: pytest.Config) -> bool:
-    """Whether a run is shared so: the whole suite, by two workers, none of which is replaced when it dies."""
+    """Whether the tests of a run are shared in this way: the whole suite, two workers, and no new worker for one that
+    dies."""
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     return whole and config.getoption("numprocesses", 0) == 2 and config.getoption("maxworkerrestart", None) == "0"
 
 
 class Sharing:
-    """A scheduler of pytest-xdist: a file at a time, in the order in which the worker collected them, its own first."""
+    """A scheduler of pytest-xdist that gives a worker one file at a time, in the order in which the worker collected
+    them; files that only it collects come first."""
 
     collection_is_completed = True  # a worker begins as soon as it has collected
 
     def __init__(self, config: pytest.Config):
         self.config = config
         self.indices: list[dict[str, int]] = []  # {test: its index at the worker}, for each worker that has collected
-        self.of_node: dict = {}  # {node: its place in `indices`}
-        self.running: dict = {}  # {node: its tests that have not ended, in their order}
+        self.of_node: dict = {}  # {node: its position in `indices`}
+        self.running: dict = {}  # {node: its tests that have not ended, in order}
         self.files: dict = {}  # {node: {file: its tests}} that it may still be given
         self.given: set[str] = set()
 
     @property
     def nodes(self) -> list:
+        """The workers."""
         return list(self.running)
 
     @property
     def has_pending(self) -> bool:
+        """Whether tests are still to be given to a worker, or to end."""
         return any(self.files.values()) or any(self.running.values())
 
     @property
     def tests_finished(self) -> bool:
-        # A worker begins a test when it knows the one after it, or that there is none.
+        """Whether no more tests are to be given to a worker."""
+        # A worker begins a test only when it knows the next one, or that there is none.
         return (
             len(self.indices) == 2 and not any(self.files.values()) and all(len(t) < 2 for t in self.running.values())
         )
 
     def add_node(self, node) -> None:
+        """A worker has started."""
         self.running[node] = {}
 
     def add_node_collection(self, node, collection) -> None:
+        """A worker has collected these tests."""
         self.of_node[node] = len(self.indices)
         self.indices.append({test: index for index, test in enumerate(collection)})
         files: dict[str, list[str]] = {}
@@ -88,6 +94,7 @@ class Sharing:
         self.files[node] = {file: files[file] for file in order if file not in self.given}
 
     def schedule(self) -> None:
+        """Gives its first tests to each worker that has collected."""
         session = self.config.pluginmanager.get_plugin("session")
         if session:  # for the percentages
             session.testscollected = len({test for tests in self.indices for test in tests})
@@ -95,10 +102,12 @@ class Sharing:
             self._fill(node)
 
     def mark_test_complete(self, node, item_index: int, duration: float = 0) -> None:
+        """A worker has ended the test with this index in its collection."""
         del self.running[node][next(test for test in self.running[node] if self._index(node, test) == item_index)]
         self._fill(node)
 
     def remove_node(self, node) -> str | None:
+        """A worker has ended; returns the test that it was running, if any."""
         self.files.pop(node, None)
         return next(iter(self.running.pop(node)), None)
 
