@@ -38,6 +38,10 @@ def fastest_type(
     return best if rates[best] > worth * rates["float32"] else "float32"
 
 
+# Rows that are tried first, and how many seconds the whole product may then be expected to take.
+_FEW, _LONG = 32, 2.0
+
+
 def multiplication_rate(dtype, device, shape=(2048, 2048, 2048), repeats: int = 5, transposed: bool = False) -> float:
     """Operations a second of a matrix product [m, k] [k, n], the best of some, because other work on the machine may
     slow any one of them; 0 where the device cannot multiply the type.
@@ -47,15 +51,22 @@ def multiplication_rate(dtype, device, shape=(2048, 2048, 2048), repeats: int = 
     m, k, n = shape
     # PyTorch has no other product of int8 matrices.
     multiply = torch._int_mm if dtype == torch.int8 else torch.mm  # pyright: ignore[reportPrivateImportUsage]
-    best = float("inf")
     try:
         left = torch.ones(m, k, dtype=dtype, device=device)
         right = torch.ones((n, k) if transposed else (k, n), dtype=dtype, device=device)
-        for _ in range(repeats + 1):  # the first one warms up
+
+        def seconds(rows):
             start = time.perf_counter()
-            product = multiply(left, right.t() if transposed else right)
+            product = multiply(rows, right.t() if transposed else right)
             product[0, 0].item()  # waits for a GPU
-            best = min(best, time.perf_counter() - start)
+            return time.perf_counter() - start
+
+        # A type that the processor can only imitate would take minutes: a few rows say so.
+        few = left[:_FEW]
+        best = min(seconds(few) for _ in range(2))
+        if best * m / len(few) > _LONG:
+            return 2 * len(few) * k * n / best
+        best = min(seconds(left) for _ in range(repeats + 1))  # the first one warms up
     except (RuntimeError, AttributeError):
         return 0.0
     return 2 * m * k * n / best

@@ -42,3 +42,15 @@ def test_the_rate_of_multiplication_is_measured():
     for transposed in (False, True):
         assert multiplication_rate(torch.float32, "cpu", (64, 64, 64), 1, transposed) > 1e6
     assert multiplication_rate(torch.bool, "cpu", (8, 8, 8), 1) == 0
+
+
+def test_a_product_that_would_take_long_is_not_made(monkeypatch):
+    """As of a type that the processor only imitates."""
+    made = []
+    plain = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda left, right: made.append(len(left)) or plain(left, right))
+    monkeypatch.setattr(devices, "_LONG", 0.0)
+    assert multiplication_rate(torch.float32, "cpu", (640, 64, 64), 3) > 1e5 and made == [32, 32]
+    made.clear()
+    monkeypatch.setattr(devices, "_LONG", 1e9)
+    assert multiplication_rate(torch.float32, "cpu", (640, 64, 64), 3) > 1e5 and made == [32, 32, 640, 640, 640, 640]
