@@ -122,17 +122,18 @@ def test_who_called_rrt_is_told_of_rrt_and_who_called_a_file_of_files(monkeypatc
     assert as_called(text, "tools/x.py") == text
 
 
-def seconds_of_help(*arguments):
-    """Processor seconds that a help takes, which other work on the machine does not change much."""
+def seconds_of(work):
+    """Processor seconds that commands take, which other work on the machine does not change much."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert run(*arguments, "--help").returncode == 0
+    assert work().returncode == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_help_comes_at_once_and_loads_no_library_of_the_work():
-    assert min(seconds_of_help() for _ in range(2)) < 0.3
-    assert min(seconds_of_help("evaluate") for _ in range(2)) < 1
+    loading = seconds_of(lambda: subprocess.run([sys.executable, "-c", "import numpy"]))  # 0.1 to 0.2 by the machine
+    assert min(seconds_of(lambda: run("--help")) for _ in range(2)) < 0.3
+    assert min(seconds_of(lambda: run("evaluate", "--help")) for _ in range(2)) < max(1, 10 * loading)
 
 
 def test_no_door_loads_a_library_of_the_work_for_its_help():

@@ -156,6 +156,10 @@ def test_equal_similarities_rank_the_gallery_first(world, tmp_path):
     test = opened(world)
     records = list(records_in(test.store))
     copies = [replace(records[i], name=f"copy/{i}") for i in test.gallery_index[:6]]
+    vectors = np.asarray(test.store.global_descriptors)
+    queries, gallery = vectors[test.query_index], vectors[test.gallery_index]
+    if not np.array_equal(queries @ gallery[:6].T, (queries @ gallery.T)[:, :6]):
+        pytest.skip("the matrix product of this machine rounds equal descriptors differently")
     write_store(tmp_path / "copies.h5", copies, "toy", {})
     enlarged = add_distractors(test, tmp_path / "copies.h5", 1000)
     for row in enlarged.ranks:
