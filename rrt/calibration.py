@@ -124,8 +124,13 @@ def standing(scores, weight: float, level: float) -> np.ndarray:
     min(m, level)), float64 [n]; NaN stays NaN. In a search without right results all scores are about the same; m above
     ``level`` means that most candidates are right."""
     scores = np.asarray(scores, np.float64)
+    return scores + weight * (scores - np.fmin(middle(scores), level))
+
+
+def middle(scores: np.ndarray) -> float:
+    """Median of the best CANDIDATES of a search's scores [n], those that are NaN left out; NaN where there are none."""
     best = np.sort(scores[~np.isnan(scores)])[-CANDIDATES:]
-    return scores + weight * (scores - (min(float(np.median(best)), level) if len(best) else level))
+    return float(np.median(best)) if len(best) else np.nan
 
 
 def calibration_of(values: Any, where: str | Path) -> Calibration:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rrt.calibration import CANDIDATES, GROUPS, Calibration, standing
+from rrt.calibration import GROUPS, Calibration, middle, standing
 from rrt.errors import InputError
 from rrt.evaluation.calibrating import ScoredPairs, fit, folds_of, score_pairs
 from rrt.evaluation.calibrating import joined as joined_pairs
@@ -104,7 +104,7 @@ def choose_groups(calibration: Calibration, answers: Answers) -> Calibration:
     chosen = [
         replace(calibration, thresholds=choose_thresholds(replace(calibration, in_search={}), answers), in_search={})
     ]
-    level = float(of_searches(answers.unknown, lambda scores: np.median(np.sort(scores)[-CANDIDATES:])).max())
+    level = float(of_searches(answers.unknown, middle).max())
     for weight in _WEIGHTS:
         scores = of_searches(answers.known, partial(standing, weight=weight, level=level))
         with suppress(InputError):

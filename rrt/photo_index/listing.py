@@ -110,9 +110,6 @@ class Listing:
     def _fits(self, number: int, words: list[str]) -> bool:
         return any(all(word in text for word in words) for text in self._texts[number])
 
-    def _lies(self, number: int, below: str) -> bool:
-        return any(json_text(path).startswith(below) for path in self.index.entries[number].paths)
-
     @cached_property
     def _texts(self) -> list[list[str]]:
         return [[same_text(path).casefold() for path in entry.paths] for entry in self.index.entries]
