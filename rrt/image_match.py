@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from rrt.extraction.describer import LITE0, Describer
-from rrt.extraction.images import Picture, describe, describer_of, pixels_of
+from rrt.extraction.images import ImageLike, describe, describer_of, pixels_of
 from rrt.matching.images import BORDER, ImageFeatures, Matches, inner, match_images
 from rrt.rerankers.base import RerankMethod
 from rrt.rerankers.build import make_method
@@ -68,8 +68,8 @@ class Match:
 
 
 def match(
-    a: Picture,
-    b: Picture,
+    a: ImageLike,
+    b: ImageLike,
     model: str | Describer = "lite0",
     reranker: Reranker | RerankMethod | None = None,
     geometry: str = "affine",

@@ -3,11 +3,12 @@
 #   bash rrt_scripts/recipes.sh [DATA]
 # After rrt_scripts/quickstart.sh and, with DATA (its folder of photographs), BACKBONE=r50 rrt_scripts/real_photos.sh, whose stores it uses. Recipes
 # are compared on held-out training landmarks, and those of a teacher (recipes/landmarks_folds.txt, with lite0) by four folds over all of them,
-# when lite0 has described them (rrt_scripts/train_landmarks.sh DATA); TEST="NAME .." measures those recipes on the test set, too, once the choice is made.
+# when lite0 has described them (rrt_scripts/train_landmarks.sh DATA); so are those of LATE (recipes/late_folds.txt), on the images that
+# rrt_scripts/make_rerankers_lite0.sh joins, after that. TEST="NAME .." measures those recipes on the test set, too, once the choice is made.
 # SEEDS="0 1 2", JOBS=1 (runs at a time), FOLDS=4. Writes data/*_views, data/scenes_fit, data/scenes_val and logs/recipes_*; hours; goes on where it was.
 set -euo pipefail
 case ${1:-} in
-    -h|--help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+    -h|--help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
 esac
 if [ -n "${1:-}" ]; then
     source=$(cd "$1" 2>/dev/null && pwd) || { echo "error: $1: no such folder; give the one real_photos.sh was given" >&2; exit 1; }
@@ -47,18 +48,26 @@ if [ -n "${source:-}" ]; then
     compare landmarks
 fi
 compare scenes
-if [ -n "${source:-}" ] && [ -e data/landmarks_train_views/delg_lite0.h5 ]; then
-    stage "four folds over the training landmarks"
-    # The held-out landmarks of data/landmarks_val are not among them.
-    [ -e data/landmarks_fold_train_0/train.txt ] || "$py" tools/train_val_split.py data/landmarks_train/train.txt data/landmarks_fold_train \
-        data/landmarks_fold_val --folds "${FOLDS:-4}" --name fold --queries 8 --distractors 100 --link_stores \
-        --view_list data/landmarks_train_views/train.txt
+# by_folds LIST NAME RECIPES [OPTIONS]: data/NAME_fold_train_*, data/NAME_fold_val_* and the recipes compared on them.
+by_folds() {
+    local list=$1 name=$2 recipes=$3 fold
+    shift 3
+    stage "${FOLDS:-4} folds of $list"
+    [ -e "data/${name}_fold_train_0/train.txt" ] || "$py" tools/train_val_split.py "$list" "data/${name}_fold_train" "data/${name}_fold_val" \
+        --folds "${FOLDS:-4}" --name fold --distractors 100 --link_stores "$@"
     for fold in $(seq 0 $((${FOLDS:-4} - 1))); do
-        "$py" tools/prepare_topk_gldv2.py with data_dir="data/landmarks_fold_train_$fold" feature_name=lite0
-        "$py" tools/prepare_topk_revisited.py with data_dir="data/landmarks_fold_val_$fold" feature_name=lite0 gnd_name=gnd_fold.pkl
+        "$py" tools/prepare_topk_gldv2.py with data_dir="data/${name}_fold_train_$fold" feature_name=lite0
+        "$py" tools/prepare_topk_revisited.py with data_dir="data/${name}_fold_val_$fold" feature_name=lite0 gnd_name=gnd_fold.pkl
     done
     # shellcheck disable=SC2086
-    "$py" tools/compare_recipes.py rrt_scripts/recipes/landmarks_folds.txt --out logs/recipes_landmarks_folds --seeds ${SEEDS:-0 1 2} \
+    "$py" tools/compare_recipes.py "rrt_scripts/recipes/$recipes.txt" --out "logs/recipes_$recipes" --seeds ${SEEDS:-0 1 2} \
         --jobs ${JOBS:-1} --folds "${FOLDS:-4}"
+}
+# The six landmarks that are held out for choices are in neither list.
+if [ -n "${source:-}" ] && [ -e data/landmarks_train_views/delg_lite0.h5 ]; then
+    by_folds data/landmarks_train/train.txt landmarks landmarks_folds --queries 8 --view_list data/landmarks_train_views/train.txt
+fi
+if [ -e data/lite0_rerankers/delg_lite0.h5 ]; then
+    by_folds data/lite0_rerankers/train.txt rerankers late_folds --queries 4
 fi
 stage "done; tables in logs/recipes_*/recipes.json, pictures in logs/recipes_*/recipes.png"

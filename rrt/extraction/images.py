@@ -21,10 +21,10 @@ from rrt.files.names import shown
 from rrt.formats.image_jobs import read_query
 from rrt.store.records import ImageRecord
 
-Picture = str | Path | Image.Image | np.ndarray
+ImageLike = str | Path | Image.Image | np.ndarray
 
 
-def pixels_of(image: Picture) -> np.ndarray:
+def pixels_of(image: ImageLike) -> np.ndarray:
     """uint8 RGB [H, W, 3] of an image, upright. Raises InputError, which names the file."""
     if isinstance(image, str | Path):
         try:
@@ -62,11 +62,11 @@ def describer_of(model: str | Describer, **settings) -> Describer:
 
 
 @overload
-def describe(image: Picture, model: str | Describer = ..., **settings) -> ImageRecord: ...
+def describe(image: ImageLike, model: str | Describer = ..., **settings) -> ImageRecord: ...
 
 
 @overload
-def describe(image: Iterable[Picture], model: str | Describer = ..., **settings) -> list[ImageRecord]: ...
+def describe(image: Iterable[ImageLike], model: str | Describer = ..., **settings) -> list[ImageRecord]: ...
 
 
 def describe(image, model: str | Describer = "lite0", **settings):
@@ -77,7 +77,7 @@ def describe(image, model: str | Describer = "lite0", **settings):
     by EXIF. model: `lite0`, `onnx:FILE`, `transformers:NAME`, or a Describer, which is opened once; settings: of
     ``rrt.extraction.describer.open_describer``. Keypoints are in pixels of the upright image. Raises InputError.
     """
-    if not isinstance(image, Picture):
+    if not isinstance(image, ImageLike):
         return _described_each(list(image), model, settings)
     name = Path(image).name if isinstance(image, str | Path) else "image"
     try:
@@ -86,7 +86,7 @@ def describe(image, model: str | Describer = "lite0", **settings):
         raise InputError(f"{shown(name)}: {too_small}; give a larger image") from None
 
 
-def _described_each(images: list[Picture], model: str | Describer, settings: dict[str, Any]) -> list[ImageRecord]:
+def _described_each(images: list[ImageLike], model: str | Describer, settings: dict[str, Any]) -> list[ImageRecord]:
     workers = min(usable_cores(), len(images))
     if workers < 2 or not isinstance(model, str) or model.startswith("transformers:"):
         return [describe(each, model, **settings) for each in images]

@@ -42,9 +42,9 @@ def points_in_common(first: SiftPoints, second: SiftPoints) -> int:
     pairs = match(first.descriptors, second.descriptors, "mutual", None, _RATIO)
     points = first.points[pairs[:, 0]], second.points[pairs[:, 1]]
     inliers = verify(*points, "homography", _RESIDUAL).inliers
-    for places, picture in zip(points, (first, second)):
+    for places, image in zip(points, (first, second)):
         # For points spread over a rectangle the product is its area; quartiles ignore a few points outside of it.
-        limit = _EXTENT * picture.area
+        limit = _EXTENT * image.area
         if not inliers.any() or 4 * np.prod(np.ptp(np.percentile(places[inliers], (25, 75), axis=0), axis=0)) < limit:
             return 0
     return int(inliers.sum())

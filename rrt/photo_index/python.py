@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from rrt.errors import InputError, check_count
-from rrt.extraction.images import Picture, pixels_of
+from rrt.extraction.images import ImageLike, pixels_of
 from rrt.files.names import shown
 from rrt.photo_index import query as opened
 from rrt.photo_index.duplicates import Group, find_groups
@@ -64,7 +64,7 @@ class PhotoIndex(opened.PhotoIndex):
         return f"<{len(self):,} photographs of {shown(self.manifest.root)}, index {self.folder}>"
 
     def search(
-        self, query: int | ImageRecord | Picture, ranker: Ranker | str | None = None, k: int | None = 20
+        self, query: int | ImageRecord | ImageLike, ranker: Ranker | str | None = None, k: int | None = 20
     ) -> Hits:
         """The k photographs most like an image (None: all), the best first. Their ``found`` is False where nothing like
         the image is among them; each has a ``probability`` and a ``group`` where there is a calibration.
@@ -78,24 +78,24 @@ class PhotoIndex(opened.PhotoIndex):
             check_count("k", k)
         if not isinstance(ranker, Ranker):
             ranker = make_ranker(self.manifest, ranker, whitening=self.whitening)
-        picture = None
+        image = None  # for the second look
         if isinstance(query, str | Path):
-            number, picture = self.find(str(query)), Path(query)
+            number, image = self.find(str(query)), Path(query)
             query = self._described(query) if number is None else number
         elif isinstance(query, Image.Image | np.ndarray):
-            image, query = query, self._described(query)
-            picture = pixels_of(image)
+            described = self._described(query)  # first: it names what is wrong
+            image, query = pixels_of(query), described
         if not isinstance(query, ImageRecord):
-            picture = self.file_of(query)
+            image = self.file_of(query)
         hits = super().search(query, ranker, k and max(k, LOOKED_AT))
-        return look_again(self, hits, ranker, picture).first(k)
+        return look_again(self, hits, ranker, image).first(k)
 
     def duplicates(self) -> list[Group]:
         """Groups of files that are the same, or changed copies of one image: saved again, resized, cropped, mirrored,
         retouched and so on. Groups whose copies take most bytes come first. Nothing is deleted."""
         return find_groups(self)
 
-    def _described(self, image: Picture) -> ImageRecord:
+    def _described(self, image: ImageLike) -> ImageRecord:
         try:
             if isinstance(image, str | Path):
                 if not Path(image).exists():

@@ -28,12 +28,12 @@ def wants_second_look(hits: Hits, ranker: Ranker) -> bool:
 
 
 def look_again(
-    index: PhotoIndex, hits: Hits, ranker: Ranker, picture: Path | np.ndarray | None, box: Box | None = None
+    index: PhotoIndex, hits: Hits, ranker: Ranker, image: Path | np.ndarray | None, box: Box | None = None
 ) -> Hits:
     """The results. Where the first answer is unsure, those of the first LOOKED_AT that share at least ENOUGH points
-    with the query are called the same and come first. picture: file of the query or its pixels, uint8 [H, W, 3] in RGB,
+    with the query are called the same and come first. image: file of the query or its pixels, uint8 [H, W, 3] in RGB,
     None = there are none; box: of the upright pixels of a file, None = the whole."""
-    query = _points(picture, box) if wants_second_look(hits, ranker) else None
+    query = _points(image, box) if wants_second_look(hits, ranker) else None
     if query is None or len(query.points) < ENOUGH:
         return hits
 
@@ -51,14 +51,14 @@ def look_again(
     return Hits(sorted(looked, key=lambda hit: -(hit.probability or 0.0)))
 
 
-def _points(picture: Path | np.ndarray | None, box: Box | None = None) -> SiftPoints | None:
+def _points(image: Path | np.ndarray | None, box: Box | None = None) -> SiftPoints | None:
     """The SIFT points of an image made smaller; None where its file is missing or cannot be read."""
-    if not isinstance(picture, np.ndarray):
+    if not isinstance(image, np.ndarray):
         try:
-            picture = decode(io.BytesIO(small_jpeg(picture, SIDE, box, turned=True))).pixels if picture else None
+            image = decode(io.BytesIO(small_jpeg(image, SIDE, box, turned=True))).pixels if image else None
         except Unreadable:
             return None
-    if picture is None:
+    if image is None:
         return None
-    grey, scale = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), min(1.0, SIDE / max(picture.shape[:2]))
+    grey, scale = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), min(1.0, SIDE / max(image.shape[:2]))
     return sift_points(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))

@@ -28,15 +28,15 @@ class Answered(NamedTuple):
     note: str
 
 
-def answer_query(folder: str | Path, picture: str, box: Box | None, k: int, ranking) -> Answered:
-    """The photographs of an index most like ``picture``, one of the index or a file from anywhere. box: the part of it
+def answer_query(folder: str | Path, image: str, box: Box | None, k: int, ranking) -> Answered:
+    """The photographs of an index most like ``image``, one of the index or a file from anywhere. box: the part of it
     to search for, None = the whole; k: number of results; ranking: options for ``rrt.photo_index.ranking.ranker_of``.
     Raises InputError."""
     manifest = read_manifest(folder)
     with closing(open_describer(Path(folder), manifest.extraction)) as describer:
-        if box or not _is_photograph(manifest, picture):
-            if not Path(picture).exists() and not manifest.path_called(picture):
-                raise InputError(f"{picture}: neither a file nor a photograph of the index {folder}")
+        if box or not _is_photograph(manifest, image):
+            if not Path(image).exists() and not manifest.path_called(image):
+                raise InputError(f"{image}: neither a file nor a photograph of the index {folder}")
             describer.start()  # a DELG model loads while the next lines run
         from rrt.photo_index.query import PhotoIndex
         from rrt.photo_index.ranking import ranker_of
@@ -44,15 +44,15 @@ def answer_query(folder: str | Path, picture: str, box: Box | None, k: int, rank
 
         index = PhotoIndex(folder)
         ranker = ranker_of(index.manifest, ranking, index.whitening)
-        number, note = index.find(picture), ""
+        number, note = index.find(image), ""
         if number is None:
-            answer = answer_file(index, Path(picture), picture, ranker, describer, k, box)
+            answer = answer_file(index, Path(image), image, ranker, describer, k, box)
         else:
             answer = answer_photograph(index, number, ranker, describer, k, box)
-            if index.is_another_file(picture, number):
+            if index.is_another_file(image, number):
                 note = (
-                    f"searched for the photograph of the index; there is also a file {shown(picture)} here: give it as "
-                    f"{shown(os.path.join(os.curdir, picture))}"
+                    f"searched for the photograph of the index; there is also a file {shown(image)} here: give it as "
+                    f"{shown(os.path.join(os.curdir, image))}"
                 )
     return Answered(index, ranker, answer, note)
 
