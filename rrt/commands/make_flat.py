@@ -6,6 +6,9 @@ four phones each (clear, dim, glare, old), which are the queries.
     python tools/search.py build data/flat --list data/flat/test_gallery.txt --index data/flat.index
     python tools/search.py measure data/flat.index --query_list data/flat/test_query.txt \\
         --gallery_list data/flat/test_gallery.txt --ground_truth data/flat/gnd_flat.pkl --image_dir data/flat
+
+Of an image list there is also gnd_flat_places.pkl, which ignores other pictures of the same label: a print of a
+photograph of a building is rightly told to be the building of the others.
 """
 
 import argparse
@@ -26,7 +29,7 @@ HELP = {
 def main():
     """Draw what is missing and print where it is."""
     parser = CommandParser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="folder for jpg/, the lists and gnd_flat.pkl")
+    parser.add_argument("--out", required=True, help="folder for jpg/, the lists and the ground truth")
     parser.add_argument("--train_txt", help="image list of the pictures (default: posters are drawn)")
     parser.add_argument("--image_dir", help="folder its names start from (default: the list's own)")
     parser.add_fields(FlatSettings, HELP)

@@ -92,21 +92,26 @@ class _Picture:
 def make_flat(
     out, settings: FlatSettings = FlatSettings(), train_txt=None, image_dir=None, num_workers: int | None = None
 ) -> Path:
-    """Draws `<out>/jpg/`, `test_query.txt`, `test_gallery.txt` and `gnd_flat.pkl`; returns the folder.
+    """Draws `<out>/jpg/`, `test_query.txt`, `test_gallery.txt`, `gnd_flat.pkl` and, of a list, `gnd_flat_places.pkl`;
+    returns the folder.
 
     train_txt: an image list from which the gallery images are drawn at random, with names relative to image_dir (None:
-    the folder of the list); None = posters are drawn instead. Raises InputError, also for images that cannot be read.
+    the folder of the list); None = posters are drawn instead. In gnd_flat_places.pkl the other images of a query's
+    label are ignored, since they may well show the same thing. Raises InputError, also for images that cannot be read.
     """
     settings.check()
     out, number = Path(out), settings.objects + settings.others
     sources: list[Path | None] = [None] * number
+    places = None
     if train_txt:
-        names = read_image_list(train_txt).names
+        listed = read_image_list(train_txt)
+        names = listed.names
         if len(names) < number:
             raise InputError(f"{train_txt}: {len(names)} images, {number} are asked for; give fewer objects or others")
         chosen = np.random.default_rng(settings.seed).permutation(len(names))[:number]
         root = Path(image_dir) if image_dir else Path(train_txt).parent
         sources = [root / names[i] for i in chosen]
+        places = listed.labels[chosen]
     guard_settings(out / "flat.json", {"drawing": DRAWING, "pictures": [*map(str, sources)], **asdict(settings)})
     jobs = [_picture(out / "jpg", i, sources, settings) for i in range(number)]
     sizes = run_jobs(_draw, jobs, usable_cores() if num_workers is None else num_workers, "pictures")
@@ -119,7 +124,12 @@ def make_flat(
     write_image_list(out / "test_gallery.txt", *zip(*rows))
     write_image_list(out / "test_query.txt", *zip(*asked))
     gnd = [{"bbx": [0, 0, *map(float, size)], "easy": [label], "hard": [], "junk": []} for _, label, size in asked]
-    save_ground_truth(out / "gnd_flat.pkl", [Path(r[0]).stem for r in rows], [Path(a[0]).stem for a in asked], gnd)
+    stems = [Path(row[0]).stem for row in rows], [Path(row[0]).stem for row in asked]
+    save_ground_truth(out / "gnd_flat.pkl", *stems, gnd)
+    if places is not None:
+        for entry, (_, label, _) in zip(gnd, asked):
+            entry["junk"] = [int(i) for i in np.flatnonzero(places == places[label]) if i != label]
+        save_ground_truth(out / "gnd_flat_places.pkl", *stems, gnd)
     return out
 
 

@@ -47,8 +47,13 @@ def test_pictures_of_a_list_are_the_objects(tmp_path):
     for number, (width, height) in enumerate(sizes):
         cv2.imwrite(str(tmp_path / f"{number}.png"), draw_poster(np.random.default_rng(number), 90)[:height, :width])
     names = [f"{number}.png" for number in range(3)]
-    write_image_list(tmp_path / "train.txt", names, [0, 1, 2], sizes)
+    write_image_list(tmp_path / "train.txt", names, [7, 8, 7], sizes)
     out = make_flat(tmp_path / "out", replace(SMALL, objects=1, others=2), tmp_path / "train.txt", num_workers=1)
+    order = np.random.default_rng(SMALL.seed).permutation(3).tolist()
+    alike = [place for place, image in enumerate(order) if place and {image, order[0]} == {0, 2}]
+    for truth, ignored in (("gnd_flat", []), ("gnd_flat_places", alike)):
+        lists = load_revisited_set(out / "test_query.txt", out / "test_gallery.txt", out / f"{truth}.pkl")
+        assert [entry["junk"].tolist() for entry in lists.truth.gnd] == [ignored] * len(PHONES)
     longest = [max(read_photograph(out / "jpg" / f"picture_{number:05d}.jpg").shape) for number in range(3)]
     assert longest == [72, 72, 72]
     with pytest.raises(InputError, match="3 images, 4 are asked for"):
