@@ -102,7 +102,8 @@ def run(*command, log: Path, threads: int | None = None) -> None:
 
 
 def train(recipe: Recipe, seed: int, out: Path, threads: int | None = None, fold: int | None = None) -> Path:
-    """Train and tune the fusion of one run, as far as that is not done; returns its folder."""
+    """Train and tune the fusion of one run, as far as that is not done; returns its folder. The baselines of its
+    validation set are measured with the first run on it."""
     folder = out / (f"{recipe.name}-{seed}" if fold is None else f"{recipe.name}-{seed}-fold{fold}")
     recipe = recipe.of_fold(fold)
     recorded = folder / "recipe.json"
@@ -110,6 +111,10 @@ def train(recipe: Recipe, seed: int, out: Path, threads: int | None = None, fold
     if recorded.exists() and read_json(recorded) != wanted:
         raise InputError(f"{recorded}: trained by another recipe of this name; give another --out, or delete {folder}")
     write_json(recorded, wanted)
+    measured = _baselines(out, fold)
+    known = read_json(measured)
+    if known is not None and known["evaluation"] != wanted["evaluation"]:
+        raise InputError(f"{measured}: measured with other settings; give another --out, or delete it")
     if not (folder / "fusion.json").exists():
         run(
             "experiment.py",
@@ -128,12 +133,20 @@ def train(recipe: Recipe, seed: int, out: Path, threads: int | None = None, fold
             "with",
             f"temp_dir={folder}",
             f"resume={folder / 'best.pt'}",
-            "baselines=True",
+            f"baselines={known is None}",
             *recipe.evaluation,
             log=folder / "fusion.log",
             threads=threads,
         )
+    if known is None:
+        fusion = _read(folder / "fusion.json")
+        found = {f"val_{name}": fusion[f"{name}_M_map"] for name in BASELINES if f"{name}_M_map" in fusion}
+        write_json(measured, {"evaluation": wanted["evaluation"], "figures": found})
     return folder
+
+
+def _baselines(out: Path, fold: int | None) -> Path:
+    return out / ("baselines.json" if fold is None else f"baselines-fold{fold}.json")
 
 
 def test(recipe: Recipe, folder: Path, threads: int | None = None) -> None:
@@ -196,7 +209,11 @@ def compare_recipes(
     finally:
         # After a failure what has begun is finished, and nothing is begun.
         pool.shutdown(cancel_futures=True)
-    found = {name: [_mean(list(map(figures, each))) for each in runs.values()] for name, runs in folders.items()}
+    baselines = [_read(_baselines(out, fold))["figures"] for fold in parts]
+    found = {
+        name: [_mean([figures(folder) | of for folder, of in zip(each, baselines)]) for each in runs.values()]
+        for name, runs in folders.items()
+    }
     write_json(out / "recipes.json", found)
     draw({name: sum(runs.values(), []) for name, runs in folders.items()}, out / "recipes.png")
     return found
@@ -211,13 +228,12 @@ def _mean(found: list[dict]) -> dict:
 
 
 def figures(folder: Path) -> dict:
-    """Plain figures of one run, in percent: val (reranker alone), val_fused, val_global, those of the baselines and,
-    where measured, of the test set; the accuracy of pairs at the end, and after how many pairs it first was the
-    published one (None: never)."""
+    """Plain figures of one run, in percent: val (reranker alone), val_fused, val_global and, where measured, of the
+    test set; the accuracy of pairs at the end, and after how many pairs it first was the published one (None:
+    never)."""
     history = _read(folder / "history.json")
     fusion = _read(folder / "fusion.json")
     found = {"val": fusion["alone_M_map"], "val_fused": fusion["M_map"], "val_global": fusion["global_M_map"]}
-    found |= {f"val_{name}": fusion[f"{name}_M_map"] for name in BASELINES if f"{name}_M_map" in fusion}
     seen, accuracy, planted = curve(folder)
     labelled = seen > planted
     # Of planted pairs it says another thing; a recipe that mixes them in to the end is measured on the mixture.

@@ -62,6 +62,7 @@ def test_recipes_are_trained_tabulated_and_drawn_and_not_done_twice(recipes, tmp
     arguments = (recipes, "--out", tmp_path / "out", "--seeds", 0, 1)
     calls = run_main(monkeypatch, *arguments)
     assert [call[0] for call in calls] == ["experiment.py", "tools/tune_fusion.py"] * 4
+    assert ["baselines=True" in call for call in calls[1::2]] == [True, False, False, False]
     found = json.loads((tmp_path / "out/recipes.json").read_text())
     assert {name: len(runs) for name, runs in found.items()} == {"plain": 2, "planted": 2}
     assert "test_alone" not in found["plain"][0] and 0 < found["plain"][0]["val"] <= 100
@@ -92,6 +93,7 @@ def test_runs_side_by_side_share_the_cores_and_stand_in_the_same_order(recipes, 
     def train(recipe, seed, out, threads, fold):
         together.wait(timeout=60)  # passes when two run at a time
         begun.append((recipe.name, seed, threads))
+        (out / "baselines.json").write_text('{"figures": {}}')
         return out / f"{recipe.name}-{seed}"
 
     drawn = {}
