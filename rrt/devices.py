@@ -6,6 +6,10 @@ import torch
 
 from rrt.errors import InputError
 
+# Rows that are tried first, how many seconds the whole product may then be expected to take, and how many times slower
+# than float32 a type may be.
+_FEW, _LONG, _HOPELESS = 32, 2.0, 4.0
+
 
 def choose_device(device: str | None = None, setting: str = "setting device") -> str:
     """The device of a setting: as it is named (cpu, cuda, cuda:1), for None and ``auto`` a GPU where PyTorch can use
@@ -32,14 +36,16 @@ def fastest_type(
     transposed: bool = False,
 ) -> str:
     """The name of the type that multiplies fastest on a device, float32 unless another is ``worth`` times as fast.
-    types: {name: type}, float32 among them; the rest as for ``multiplication_rate``."""
+    types: {name: type}, float32 among them; the rest as for ``multiplication_rate``. A type that is many times slower
+    with a few rows is not tried with all of them: where the processor only imitates it, that takes seconds."""
+    few = (min(shape[0], _FEW), *shape[1:])
+    rates = {name: multiplication_rate(dtype, device, few, 2, transposed) for name, dtype in types.items()}
+    types = {name: dtype for name, dtype in types.items() if rates[name] > rates["float32"] / _HOPELESS}
+    if list(types) == ["float32"]:
+        return "float32"
     rates = {name: multiplication_rate(dtype, device, shape, repeats, transposed) for name, dtype in types.items()}
     best = max(rates, key=lambda name: rates[name])
     return best if rates[best] > worth * rates["float32"] else "float32"
-
-
-# Rows that are tried first, and how many seconds the whole product may then be expected to take.
-_FEW, _LONG = 32, 2.0
 
 
 def multiplication_rate(dtype, device, shape=(2048, 2048, 2048), repeats: int = 5, transposed: bool = False) -> float:

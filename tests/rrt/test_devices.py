@@ -38,6 +38,23 @@ def test_exactness_is_given_up_only_for_what_it_is_worth(monkeypatch, rates, tak
     assert fastest_type(TYPES, "cpu", (1, 1, 1), 1, worth=1.1) == taken
 
 
+def test_a_type_that_is_many_times_slower_with_a_few_rows_is_not_tried_with_all(monkeypatch):
+    measured = []
+
+    def rate(dtype, device, shape, *_):
+        measured.append((dtype, shape[0]))
+        return {torch.float32: 10, torch.bfloat16: 2.4, torch.int8: 2.6}[dtype] * (
+            1 if shape[0] <= 32 else 100 / shape[0]
+        )
+
+    monkeypatch.setattr(devices, "multiplication_rate", rate)
+    assert fastest_type(TYPES, "cpu", (640, 8, 8), 1, worth=1.1) == "float32"
+    assert [dtype for dtype, rows in measured if rows == 640] == [torch.float32, torch.int8]
+    measured.clear()
+    two = {name: TYPES[name] for name in ("float32", "bfloat16")}
+    assert fastest_type(two, "cpu", (640, 8, 8), 1, worth=1.1) == "float32" and {rows for _, rows in measured} == {32}
+
+
 def test_the_rate_of_multiplication_is_measured():
     for transposed in (False, True):
         assert multiplication_rate(torch.float32, "cpu", (64, 64, 64), 1, transposed) > 1e6
