@@ -10,6 +10,9 @@ from rrt.network.pairs import scale_index
 from rrt.store.checked import read_descriptors
 from rrt.store.values import as_float32
 
+# A network that tries a benchmark itself (--quick).
+QUICK = {"num_global_features": 16, "dim_feedforward": 64, "num_encoder_layers": 2}
+
 
 class PlainLayer(nn.Module):
     """A layer of the published network: nn.MultiheadAttention and a feed-forward part, post-norm."""

@@ -25,7 +25,7 @@ from rrt.store.records import ImageRecord
 from rrt.store.store import Store
 from rrt.store.writer import PartWriter
 from tools.benchmarks.common import SCALES, Row, best_device, usable_device
-from tools.benchmarks.plain_rrt import PlainRRT, plain_logits
+from tools.benchmarks.plain_rrt import QUICK, PlainRRT, plain_logits
 
 HELP = (
     "reranking 70 queries x 100 of 4,993 images: rrt.network.scorer against padded pairs through nn.MultiheadAttention"
@@ -67,11 +67,12 @@ def add_arguments(parser):
 def run(args):
     """Rows for both ways of the whole evaluation, and for the cost curve of ours."""
     check_count("plain_batches", args.plain_batches)
-    images, queries, locals_ = (300, 4, 30) if args.quick else (4993, 70, 500)
+    images, queries, locals_ = (300, 2, 12) if args.quick else (4993, 70, 500)
+    side = 256 if args.quick else 2048 if args.device == "cpu" else 8192
     curve = [(n, n) for n in ((5, 10) if args.quick else CURVE)] + [(10, 5) if args.quick else ASYMMETRIC]
     args.precisions = args.precisions or default_precisions(args.device)
     torch.manual_seed(args.seed)
-    model = sharpened(RRT(16, 128) if args.quick else RRT()).to(args.device)
+    model = sharpened(RRT(**QUICK if args.quick else {})).to(args.device)
     plain = PlainRRT(model.settings).to(args.device)
     plain.load_state_dict(model.state_dict())
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +80,6 @@ def run(args):
         shown = PlainWay(plain, test, locals_, args.device, args.plain_batches)
         rows, rates = [], {}
         for precision in dict.fromkeys(["float32", *args.precisions]):
-            side = 2048 if args.device == "cpu" else 8192
             rates[precision] = multiplication_rate(held_in(precision), torch.device(args.device), (side, side, side))
             if precision in DTYPES:
                 rows.append(Row(f"matrix products, {precision}", rates[precision] / 1e9, "GFLOP/s", f"{side} a side"))

@@ -18,7 +18,7 @@ from rrt.training.schedules import make_optimizer
 from rrt.training.settings import TrainSettings
 from rrt.training.step import GradientComputer
 from tools.benchmarks.common import Row, best_device, usable_device
-from tools.benchmarks.plain_rrt import PlainRRT
+from tools.benchmarks.plain_rrt import QUICK, PlainRRT
 
 HELP = (
     "a training step of 36 images x 500 descriptors (24 pairs): ours against padded pairs through nn.MultiheadAttention"
@@ -40,10 +40,10 @@ def add_arguments(parser):
 def run(args):
     """Rows for both ways, on full images and on ones of 100 to 500 descriptors, which only the plain way must pad."""
     check_count("repeats", args.repeats)
-    images, locals_, width = (6, 20, 16) if args.quick else (36, 500, 2048)
+    images, locals_, multiplied = (6, 20, 64) if args.quick else (36, 500, 2048)
     device = "cuda" if args.device.startswith("cuda") else "cpu"
     torch.manual_seed(0)
-    model = RRT(num_global_features=width)
+    model = RRT(**QUICK if args.quick else {})
     generator = np.random.default_rng(0)
     full = make_batch(generator, np.full(images, locals_), model.settings)
     mixed = make_batch(generator, generator.integers(locals_ // 5, locals_ + 1, images), model.settings)
@@ -52,8 +52,8 @@ def run(args):
         ways[f"ours, {precision}"] = OurWay(model, args.device, precision, args.compile)
     rows = []
     for precision in dict.fromkeys(["float32", *args.precisions]):
-        rate = multiplication_rate(DTYPES[precision], torch.device(args.device), (2048, 128, 1024))
-        rows.append(Row(f"matrix products, {precision}", rate / 1e9, "GFLOP/s", "2048 x 128 by 128 x 1024"))
+        rate = multiplication_rate(DTYPES[precision], torch.device(args.device), (multiplied, 128, 1024))
+        rows.append(Row(f"matrix products, {precision}", rate / 1e9, "GFLOP/s", f"{multiplied} x 128 by 128 x 1024"))
     for what, batch in (("full images", full), ("100 to 500 descriptors", mixed)):
         rows += measured(ways, batch, args.repeats, what, TARGETS[device] if batch is full else "", args.device)
     if device == "cpu":
