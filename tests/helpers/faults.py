@@ -97,8 +97,8 @@ def kill_everywhere(folder, work, state, step):
 
     status, total = forked(counting(work))
     assert status == 0, total
-    wanted = forked(state)
-    assert wanted[0] == 0, wanted[1]
+    status, wanted = forked(state)
+    assert status == 0, wanted
     places = list(range(min(3, step - 1), int(total), step))
     random.Random(0).shuffle(places)  # where the time does not suffice for all, some of every part
     end, killed = time.monotonic() + float(os.environ.get(_SECONDS, "inf")), 0
@@ -109,9 +109,9 @@ def kill_everywhere(folder, work, state, step):
         fresh()
         status, text = forked(counting(work, place))
         assert status == -signal.SIGKILL or "InputError" in text and "a worker process died" in text, (place, text)
-        status, text = forked(work)
+        status, text = forked(lambda: (work(), state())[1])
         assert status == 0, f"killed before operation {place} of {total}: {text}"
-        assert forked(state) == wanted, f"killed before operation {place} of {total}"
+        assert text == wanted, f"killed before operation {place} of {total}"
     print(f"killed at {killed} of {total} operations")
     return killed
 
