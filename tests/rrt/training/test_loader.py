@@ -4,10 +4,9 @@ behind."""
 import multiprocessing
 import os
 import pickle
+import select
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from places import ROOT
+from commands import started_tool
+from places import HELPERS
 from reranking import NETWORK, assert_same, batches, make_batch, make_dataset, make_source
+from warm_python import status_of
 
 from rrt.datasets.sets import store_path
 from rrt.errors import InputError
@@ -135,16 +136,17 @@ def test_a_killed_worker_ends_the_run_with_one_line(world):
 
 
 FOREVER = """
-import multiprocessing, sys, time
+import multiprocessing, os, sys, time
 from pathlib import Path
-sys.path.insert(0, "tests/helpers")
-from reranking import NETWORK, make_dataset, make_source
+sys.path.insert(0, sys.argv[1])
+from reranking import make_dataset, make_source
 from rrt.training.loader import load_batches
 
 if __name__ == "__main__":
-    source = make_source(make_dataset(Path(sys.argv[1])), batch_size=3)
+    source = make_source(make_dataset(Path(sys.argv[2])), batch_size=3)
     for batch in load_batches(source, source.plan(0, 1), num_workers=1):
-        print(multiprocessing.active_children()[0].pid, flush=True)
+        Path(sys.argv[2], "writing").write_text(f"{os.getpid()} {multiprocessing.active_children()[0].pid}")
+        Path(sys.argv[2], "writing").rename(Path(sys.argv[2], "running"))
         time.sleep(600)
 """
 
@@ -153,12 +155,13 @@ if __name__ == "__main__":
 def test_workers_end_when_the_run_is_killed(tmp_path):
     script = tmp_path / "forever.py"
     script.write_text(FOREVER)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, script, tmp_path]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as run:
-        worker = int(run.stdout.readline())
+    with started_tool(script, HELPERS, tmp_path) as ended:
+        while not (tmp_path / "running").exists():
+            assert not select.select([ended], [], [], 0.01)[0], "it ended without a batch"
+        run, worker = map(int, (tmp_path / "running").read_text().split())
         assert Path(f"/proc/{worker}").exists()
-        run.kill()
+        os.kill(run, signal.SIGKILL)  # it alone
+        assert status_of(ended) == 128 + signal.SIGKILL
     until = time.monotonic() + 20
     while Path(f"/proc/{worker}").exists() and time.monotonic() < until:
         time.sleep(0.1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import run_tool
+from commands import run_tool, warm_python
 from reranking import NETWORK, make_dataset
 from training_runs import RUN, assert_same_weights, run, stumbling_at, weights, with_validation
 
@@ -148,9 +148,10 @@ def torchrun(world, folder, *settings, processes=2):
     model = [f"model.{name}={value}" for name, value in NETWORK.items()]
     plain = {name: value for name, value in world.items() if isinstance(value, (str, int))}
     dataset = [f"dataset.{name}={value}" for name, value in plain.items()]
-    arguments = ["--standalone", "--nproc_per_node", processes, "experiment.py", "with", f"temp_dir={folder}", *dataset]
+    # Each process is a Python that has loaded its libraries.
+    start = ["--standalone", "--nproc_per_node", processes, "--no_python", warm_python("torch"), "experiment.py"]
     fixed = ["model.RRT", *model, "cpu=True", "min_positives=2", "curves=False"]
-    return run_tool(TORCHRUN, *arguments, *fixed, *settings)
+    return run_tool(TORCHRUN, *start, "with", f"temp_dir={folder}", *dataset, *fixed, *settings)
 
 
 TORCHRUN = Path(torch.__file__).parent / "distributed" / "run.py"
