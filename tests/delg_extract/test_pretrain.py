@@ -1,6 +1,7 @@
 """Self-supervised pretraining: the warps and their inverse look-up, the loss, the command."""
 
 import numpy as np
+import pytest
 from commands import error_of
 
 from delg_extract.network.model import Delg
@@ -52,6 +53,7 @@ def test_partners_are_found_better_after_some_steps():
     assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 1
 
 
+@pytest.mark.usefixtures("tiny")
 def test_pretraining_writes_weights_and_a_curve_and_does_not_start_again(pictures, monkeypatch, capsys):
     arguments = [
         str(word)

@@ -25,14 +25,14 @@ from rrt.command_line.parser import run_command
 _SERVER = Path(__file__).with_name("warm_python.py")
 
 
-def run_tool(*arguments, cwd=ROOT, forked=False):
+def run_tool(*arguments, cwd=ROOT, forked=False, tiny_delg=False):
     """`python arguments...` -> subprocess.CompletedProcess with text output; the script is named from the root.
 
     It starts with its libraries loaded (warm_python), which takes a tenth of the time, and so do the processes that it
-    starts where they are ``forked`` (forked.py).
+    starts where they are ``forked`` (forked.py). tiny_delg: see tiny_delg.py.
     """
     return subprocess.run(
-        _warm_command(arguments, forked),
+        _warm_command(arguments, forked, tiny_delg),
         cwd=cwd,
         env=_environment(),
         text=True,
@@ -97,20 +97,20 @@ def usage_error_of(main, arguments, monkeypatch, capsys):
 
 
 @contextmanager
-def started_tool(*arguments, cwd=ROOT, forked=False):
+def started_tool(*arguments, cwd=ROOT, forked=False, tiny_delg=False):
     """Starts the same without output -> a connection, for warm_python.status_of() and kill(); what is running yet at
     the end is killed."""
-    command = _command(arguments, forked)[1:]
+    command = _command(arguments, forked, tiny_delg)[1:]
     with open(os.devnull, "r+b") as nowhere, socket.socket(socket.AF_UNIX) as connection:
         path = _loaded("tensorflow" if _uses_tensorflow(arguments) else "torch")
         warm.start(connection, path, [nowhere.fileno()] * 3, command, cwd, _environment())
         yield connection
 
 
-def kill_tool_when(happened, *arguments, cwd=ROOT, patience=120):
+def kill_tool_when(happened, *arguments, cwd=ROOT, patience=120, tiny_delg=False):
     """Starts `python arguments...` and ends it with SIGKILL as soon as `happened()` is true, within `patience` seconds;
     it must still be running then."""
-    with started_tool(*arguments, cwd=cwd) as connection:
+    with started_tool(*arguments, cwd=cwd, tiny_delg=tiny_delg) as connection:
         deadline = time.monotonic() + patience
         try:
             while not happened():
@@ -122,15 +122,15 @@ def kill_tool_when(happened, *arguments, cwd=ROOT, patience=120):
     assert status == 128 + signal.SIGKILL, "the command ended before it could be killed"
 
 
-def _command(arguments, forked=False):
+def _command(arguments, forked=False, tiny_delg=False):
     script, *rest = (str(argument) for argument in arguments)
-    through = [str(_SERVER.with_name("forked.py"))] if forked else []
+    through = [str(_SERVER.with_name(name)) for name in ["forked.py"] * forked + ["tiny_delg.py"] * tiny_delg]
     return [sys.executable, *through, str(ROOT / script), *rest]
 
 
-def _warm_command(arguments, forked=False):
+def _warm_command(arguments, forked=False, tiny_delg=False):
     side = "tensorflow" if _uses_tensorflow(arguments) else "torch"
-    return [warm_python(side), *_command(arguments, forked)[1:]]
+    return [warm_python(side), *_command(arguments, forked, tiny_delg)[1:]]
 
 
 def _uses_tensorflow(arguments):
@@ -210,19 +210,21 @@ def stop_warm_pythons():
 
 
 @lru_cache
-def warm_python(*sides, tiny_delg=False):
+def warm_python(*sides, tiny_delg=False, forked=False):
     """A Python for scripts (RRT_PYTHON=) that has its libraries loaded (warm_python.py) -> its path.
 
     sides: "tensorflow" (for the commands of delg_extract), "torch" (for all others), in this order; what belongs to
-    neither is started anew. A side is loaded once for all tests of all processes. tiny_delg: see tiny_delg.py.
+    neither is started anew. A side is loaded once for all tests of all processes. tiny_delg, forked: of commands of
+    TensorFlow, see tiny_delg.py and forked.py.
     """
-    tiny = {"tensorflow": f"'{_SERVER.with_name('tiny_delg.py')}' "} if tiny_delg else {}
+    through = ["forked.py"] * forked + ["tiny_delg.py"] * tiny_delg
+    started = {"tensorflow": "".join(f"'{_SERVER.with_name(name)}' " for name in through)}
     serve = f"exec '{sys.executable}' -I -S '{_SERVER}' run"
     cases = [
         "-*) ;;",
-        *(f"{_SIDES[side][0]}) {serve} '{_loaded(side)}' {tiny.get(side, '')}\"$@\" ;;" for side in sides),
+        *(f"{_SIDES[side][0]}) {serve} '{_loaded(side)}' {started.get(side, '')}\"$@\" ;;" for side in sides),
     ]
-    run = Path(os.environ[_FOLDER], f"{os.getpid()}-{'-'.join(sides)}{'-tiny' * tiny_delg}")
+    run = Path(os.environ[_FOLDER], f"{os.getpid()}-{'-'.join(sides)}{'-tiny' * tiny_delg}{'-forked' * forked}")
     run.write_text(f"#!/bin/sh\ncase $1 in\n{chr(10).join(cases)}\nesac\nexec '{sys.executable}' \"$@\"\n")
     run.chmod(0o755)
     return run

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from functools import cache
 from unittest import mock
 
 import numpy as np
@@ -17,6 +18,7 @@ GOLDEN = GOLDEN_FILES / "delg"
 SEED = 1
 
 
+@cache
 def rule_value(name, shape, kind, attn_out_bias):
     normal = np.random.default_rng(zlib.crc32(name.encode()) ^ SEED).standard_normal(shape)
     fan_in = np.prod(shape[:-1])

@@ -1,5 +1,5 @@
-"""Run by tests/delg_extract/training/test_distribution.py with DELG_CPU_REPLICAS=2: gradients and a step on two
-replicas, and on one with the joined batch.
+"""Run by tests/delg_extract/training/test_distribution.py with DELG_CPU_REPLICAS=2: a step on two replicas, and on one
+with the joined batch, whose gradients are what the momenta of a first step are.
 
 Both halves of the batch show the same images under different labels, because batch norms take the statistics of a
 replica's half.
@@ -14,7 +14,7 @@ from delg_extract.network.tensorflow import tf
 from delg_extract.training.distribution import make_strategy, share_of_each
 from delg_extract.training.flags import parse
 from delg_extract.training.losses import add_classifiers
-from delg_extract.training.step import Trainer
+from delg_extract.training.step import CLIP_NORM, Trainer
 
 args = parse(
     "", ["--train_list", "x", "--image_dir", "x", "--backbone", "small", "--delg_global_features", "--max_iters", "10"]
@@ -31,20 +31,6 @@ def trainer_on(strategy, values=None):
     return Trainer(model, args, strategy)
 
 
-def loss_and_gradients(trainer, batch):
-    def of_replica(images, labels):
-        losses, _, gradients = trainer.gradients(images, labels)
-        return losses.total, gradients
-
-    @tf.function(autograph=False)
-    def run(images, labels):
-        return trainer.strategy.run(of_replica, args=(images, labels))
-
-    total, gradients = run(*batch)
-    total = sum(float(x) for x in trainer.strategy.experimental_local_results(total))
-    return total, [trainer.strategy.experimental_local_results(gradient)[0].numpy() for gradient in gradients]
-
-
 strategy = make_strategy()
 assert strategy.num_replicas_in_sync == 2
 one = trainer_on(tf.distribute.get_strategy())
@@ -52,9 +38,9 @@ two = trainer_on(strategy, {name: variable.numpy() for name, variable in one.mod
 results = {}
 joined = tf.constant(images), tf.constant(labels)
 for name, trainer, batch in (("one", one, joined), ("two", two, share_of_each(strategy, images, labels))):
-    total, gradients = loss_and_gradients(trainer, batch)
     step = trainer.train_step(*batch)
-    results |= {f"{name}/total": total, f"{name}/step": np.array([float(x) for x in step])}
-    results |= {f"{name}/gradient/{i}": gradient for i, gradient in enumerate(gradients)}
+    clipped_rate = args.initial_lr * min(1, CLIP_NORM / float(step.gradient_norm))
+    results |= {f"{name}/step": np.array([float(x) for x in step])}
+    results |= {f"{name}/gradient/{i}": m.numpy() / -clipped_rate for i, m in enumerate(trainer.optimizer.momenta)}
     results |= {f"{name}/after/{key}": v.numpy() for key, v in trainer.model.variables_by_name.items() if v.trainable}
 np.savez(sys.argv[1], **results)

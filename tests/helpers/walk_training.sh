@@ -33,7 +33,7 @@ find "$DATA/gldv2/index" -name '*.jpg' | sort | head -4 > "$work/pictures.txt"
 mkdir "$work/mine"; xargs -a "$work/pictures.txt" cp -t "$work/mine"
 (cd "$work/mine" && ls ./*.jpg | cut -c3-) | sed 's/$/,0,1,1/' > "$work/mine/list.txt"
 "$RRT_PYTHON" delg_extract/extract.py --model "$log/local_and_global" --image_dir "$work/mine" --list "$work/mine/list.txt" \
-    --output "$work/mine/delg_small.h5" --max_features 200
+    --output "$work/mine/delg_small.h5" --max_features 200 --num_workers 1
 "$RRT_PYTHON" tools/check_store.py "$work/mine/delg_small.h5"
 
 echo "== matches of two images"

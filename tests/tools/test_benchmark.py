@@ -119,6 +119,7 @@ def test_the_extraction_benchmark_compares_every_precision_with_the_plain_way(tm
         "--json",
         tmp_path / "x.json",
         forked=True,
+        tiny_delg=True,
     )
     assert (finished.returncode, finished.stderr) == (0, "")
     rows = {row["label"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
@@ -145,6 +146,7 @@ def test_the_training_benchmark_compares_every_precision_with_the_plain_way(tmp_
         "--json",
         tmp_path / "x.json",
         forked=True,
+        tiny_delg=True,
     )
     assert (finished.returncode, finished.stderr) == (0, "")
     rows = {row["label"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
@@ -171,7 +173,7 @@ def test_the_reranking_benchmark_measures_both_ways_and_they_agree(tmp_path):
 
 @pytest.mark.slow
 def test_the_loading_benchmark_measures_every_target(tmp_path):
-    options = ("--quiet", "--quick", "--rounds", "1", "--steps", "2", "--device", "cpu")
+    options = ("--quiet", "--quick", "--rounds", "1", "--steps", "2", "--num_workers", "1", "--device", "cpu")
     finished = run_tool(TOOL, "loader", *options, "--dir", tmp_path, "--json", tmp_path / "x.json")
     assert (finished.returncode, finished.stderr) == (0, "")
     assert files_below(tmp_path) == ["x.json"]
@@ -183,7 +185,7 @@ def test_the_loading_benchmark_measures_every_target(tmp_path):
 @pytest.mark.slow
 def test_the_input_benchmark_measures_every_target(tmp_path):
     pytest.importorskip("tensorflow")
-    finished = run_tool(TOOL, "input", "--quiet", "--quick", "--json", tmp_path / "x.json")
+    finished = run_tool(TOOL, "input", "--quiet", "--quick", "--json", tmp_path / "x.json", tiny_delg=True)
     assert (finished.returncode, finished.stderr) == (0, "")
     rows = json.loads((tmp_path / "x.json").read_text())["rows"]
     assert [row["target"] for row in rows if row["target"]] == [">= 1.5", "<= 0.1", "<= 0.05", "<= 0.05", ">= 2"]
