@@ -51,7 +51,7 @@ def assert_measured(printed, *rows):
 
 @pytest.fixture(scope="module")
 def python():
-    return warm_python("tensorflow", "torch")
+    return warm_python("tensorflow", "torch", forked=True)
 
 
 SCENES = (

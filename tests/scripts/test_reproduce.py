@@ -76,7 +76,7 @@ def mirror(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_a_row_is_reproduced_from_nothing_and_a_second_run_only_measures(mirror, tmp_path):
     environment = os.environ | {
-        "RRT_PYTHON": str(warm_python("tensorflow", "torch")),
+        "RRT_PYTHON": str(warm_python("tensorflow", "torch", forked=True)),
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "DATA": str(tmp_path / "data"),
