@@ -125,12 +125,12 @@ def test_an_evaluation_and_a_comparison(address, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind, message", [("bad", "^3 is bad$"), ("lost", "^part 3 after 3: 3: Input/output error$")])
-def test_what_a_task_raises_ends_the_run(address, kind, message):
+def test_what_a_task_raises_ends_the_run(two_workers, kind, message):
     def gave_up(part, reason):
         return InputError(f"part {part} after {cluster.ATTEMPTS}: {reason}")
 
     with pytest.raises(InputError, match=message):
-        cluster.run_on_ray(ray_tasks.open_failing, kind, ["3"], address, print, gave_up)
+        cluster.run_on_ray(ray_tasks.open_failing, kind, ["3"], two_workers[0], print, gave_up)
 
 
 def test_an_extraction_with_delg(address, jobs, tmp_path):
@@ -140,7 +140,7 @@ def test_an_extraction_with_delg(address, jobs, tmp_path):
     ray.shutdown()
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     one = delg_parts.Plan(
-        str(tmp_path / "small.h5"), ExtractionSettings(), jobs, str(tmp_path / "one.h5"), {"a": 1}, block=3
+        str(tmp_path / "small.h5"), ExtractionSettings(), jobs, str(tmp_path / "one.h5"), {"a": 1}, block=5
     )
     cluster.run_on_ray(ray_tasks.open_delg, one, [0], address, print, lambda part, reason: InputError(reason))
     output = tmp_path / "ray.h5"
