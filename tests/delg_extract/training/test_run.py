@@ -3,6 +3,7 @@ line."""
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(pictures,
     )
     assert not (pictures / "killed/weights.h5").exists()
     killed = load_weights(train_here(pictures, "--logdir", pictures / "killed", *steps)).variables_by_name
-    assert "continues at step" in capsys.readouterr().out
+    assert re.search("continues at step [2468]", capsys.readouterr().out)
     undisturbed = load_weights(train_here(pictures, *steps)).variables_by_name
     for name, variable in killed.items():
         np.testing.assert_allclose(variable, undisturbed[name], atol=2e-5, err_msg=name)
