@@ -1,6 +1,8 @@
 """The reranking transformer the plain way, for tests and benchmarks of the fast one: nn.MultiheadAttention that returns
 its weights, every image padded, every row of every layer computed."""
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from rrt.store.checked import read_descriptors
 from rrt.store.values import as_float32
 
 # A network that tries a benchmark itself (--quick).
-QUICK = {"num_global_features": 16, "dim_feedforward": 64, "num_encoder_layers": 2}
+QUICK: dict[str, Any] = {"num_global_features": 16, "dim_feedforward": 64, "num_encoder_layers": 2}
 
 
 class PlainLayer(nn.Module):
