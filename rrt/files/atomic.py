@@ -184,7 +184,7 @@ def read_json(path: Path):
 def guard_settings(path: Path, settings: dict) -> None:
     """Writes `settings` to `path`, or checks that what is there is the same, so that a folder never mixes settings.
 
-    Raises InputError naming the first setting that differs.
+    Raises InputError naming the first setting that differs, and of a list its first entry.
     """
     there = read_json(path)
     settings = json.loads(json.dumps(settings))
@@ -194,8 +194,17 @@ def guard_settings(path: Path, settings: dict) -> None:
     if not isinstance(there, dict):
         raise InputError(f"{path}: not a table of settings; delete the folder or choose another one")
     for key in sorted(settings.keys() | there.keys()):
-        if settings.get(key) != there.get(key):
-            raise InputError(
-                f"{path}: the folder was made with {key} = {there.get(key)!r}, now it is "
-                f"{settings.get(key)!r}; use the same settings, delete the folder or choose another one"
+        before, now = there.get(key), settings.get(key)
+        if before == now:
+            continue
+        if isinstance(before, list) and isinstance(now, list):  # may hold thousands of names
+            place = next((i for i, (a, b) in enumerate(zip(before, now)) if a != b), None)
+            key, before, now = (
+                (f"number of {key}", len(before), len(now))
+                if place is None
+                else (f"{key}[{place}]", before[place], now[place])
             )
+        raise InputError(
+            f"{path}: the folder was made with {key} = {before!r}, now it is {now!r}; use the same settings, delete "
+            "the folder or choose another one"
+        )

@@ -109,7 +109,7 @@ def make_flat(
         if len(names) < number:
             raise InputError(f"{train_txt}: {len(names)} images, {number} are asked for; give fewer objects or others")
         chosen = np.random.default_rng(settings.seed).permutation(len(names))[:number]
-        root = Path(image_dir) if image_dir else Path(train_txt).parent
+        root = (Path(image_dir) if image_dir else Path(train_txt).parent).resolve()
         sources = [root / names[i] for i in chosen]
         places = listed.labels[chosen]
     guard_settings(out / "flat.json", {"drawing": DRAWING, "pictures": [*map(str, sources)], **asdict(settings)})
