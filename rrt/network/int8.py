@@ -101,7 +101,7 @@ def multiplies_exactly() -> bool:
     weight = torch.tensor([[1.0] * 64, [-1.0] * 64])
     try:
         found = Int8Product(weight, torch.zeros(2), 1.0, 0)(torch.full((1, 64), _UINT8, dtype=torch.uint8))
-    except (RuntimeError, AttributeError, NotImplementedError):
+    except (RuntimeError, AttributeError):
         return False
     return bool(torch.allclose(found, weight.sum(1) * _UINT8))
 

@@ -149,9 +149,12 @@ def read_photograph(path: Path) -> np.ndarray:
     try:
         image = np.ascontiguousarray(decode(path, turned=True).pixels[..., ::-1])
     except Unreadable as reason:
-        raise InputError(f"{path}: not a readable image ({reason})") from None
+        raise InputError(f"{path}: not a readable image ({reason}); leave it out of the list") from None
     if min(image.shape[:2]) < SMALLEST_SIDE:
-        raise InputError(f"{path}: {image.shape[1]} x {image.shape[0]} pixels, less than {SMALLEST_SIDE} on a side")
+        raise InputError(
+            f"{path}: {image.shape[1]} x {image.shape[0]} pixels, less than {SMALLEST_SIDE} on a side; leave it out of "
+            "the list"
+        )
     return image
 
 

@@ -111,10 +111,6 @@ def train(recipe: Recipe, seed: int, out: Path, threads: int | None = None, fold
     if recorded.exists() and read_json(recorded) != wanted:
         raise InputError(f"{recorded}: trained by another recipe of this name; give another --out, or delete {folder}")
     write_json(recorded, wanted)
-    measured = _baselines(out, fold)
-    known = read_json(measured)
-    if known is not None and known["evaluation"] != wanted["evaluation"]:
-        raise InputError(f"{measured}: measured with other settings; give another --out, or delete it")
     if not (folder / "fusion.json").exists():
         run(
             "experiment.py",
@@ -133,20 +129,22 @@ def train(recipe: Recipe, seed: int, out: Path, threads: int | None = None, fold
             "with",
             f"temp_dir={folder}",
             f"resume={folder / 'best.pt'}",
-            f"baselines={known is None}",
+            f"baselines={not _baselines(out, recipe)}",
             *recipe.evaluation,
             log=folder / "fusion.log",
             threads=threads,
         )
-    if known is None:
-        fusion = _read(folder / "fusion.json")
-        found = {f"val_{name}": fusion[f"{name}_M_map"] for name in BASELINES if f"{name}_M_map" in fusion}
-        write_json(measured, {"evaluation": wanted["evaluation"], "figures": found})
     return folder
 
 
-def _baselines(out: Path, fold: int | None) -> Path:
-    return out / ("baselines.json" if fold is None else f"baselines-fold{fold}.json")
+def _baselines(out: Path, recipe: Recipe) -> dict:
+    """{val_NAME: Medium mAP} as measured with a run of the same evaluation; empty where none has been."""
+    for recorded in sorted(out.glob("*/recipe.json")):
+        fusion = read_json(recorded.with_name("fusion.json")) or {}
+        found = {f"val_{name}": fusion[f"{name}_M_map"] for name in BASELINES if f"{name}_M_map" in fusion}
+        if found and read_json(recorded)["evaluation"] == list(recipe.evaluation):
+            return found
+    return {}
 
 
 def test(recipe: Recipe, folder: Path, threads: int | None = None) -> None:
@@ -209,7 +207,7 @@ def compare_recipes(
     finally:
         # After a failure what has begun is finished, and nothing is begun.
         pool.shutdown(cancel_futures=True)
-    baselines = [_read(_baselines(out, fold))["figures"] for fold in parts]
+    baselines = [_baselines(out, recipes[names[0]].of_fold(fold)) for fold in parts]  # evaluated alike, all of them
     found = {
         name: [_mean([figures(folder) | of for folder, of in zip(each, baselines)]) for each in runs.values()]
         for name, runs in folders.items()

@@ -93,7 +93,6 @@ def test_runs_side_by_side_share_the_cores_and_stand_in_the_same_order(recipes, 
     def train(recipe, seed, out, threads, fold):
         together.wait(timeout=60)  # passes when two run at a time
         begun.append((recipe.name, seed, threads))
-        (out / "baselines.json").write_text('{"figures": {}}')
         return out / f"{recipe.name}-{seed}"
 
     drawn = {}
@@ -125,6 +124,7 @@ def test_folds_are_trained_apart_and_averaged(recipes, tmp_path, monkeypatch):
     for fold, call in enumerate(calls[::2]):
         assert f"dataset.train_data_dir={tmp_path}/t_{fold}" in call
         assert f"temp_dir={tmp_path}/out/planted-0-fold{fold}" in call
+        assert "baselines=True" in calls[2 * fold + 1]  # each fold has a validation set of its own
     (found,) = json.loads((tmp_path / "out/recipes.json").read_text())["planted"]
     parts = [figures(tmp_path / f"out/planted-0-fold{fold}") for fold in range(2)]
     assert found["val"] == pytest.approx(np.mean([part["val"] for part in parts]), abs=0.01)
