@@ -142,7 +142,7 @@ def _baselines(out: Path, recipe: Recipe) -> dict:
     for recorded in sorted(out.glob("*/recipe.json")):
         fusion = read_json(recorded.with_name("fusion.json")) or {}
         found = {f"val_{name}": fusion[f"{name}_M_map"] for name in BASELINES if f"{name}_M_map" in fusion}
-        if found and read_json(recorded)["evaluation"] == list(recipe.evaluation):
+        if found and _read(recorded)["evaluation"] == list(recipe.evaluation):
             return found
     return {}
 
