@@ -38,6 +38,11 @@ def main():
         "--view_list",
         help="made views of the list's photographs: those of the training part go to OUT_TRAIN_views/train.txt",
     )
+    parser.add_argument(
+        "--join_views",
+        action="store_true",
+        help="and, as further images of their landmarks, with the training part to OUT_TRAIN_joined/train.txt",
+    )
     parser.add_argument("--queries", type=int, default=1, help="queries a held-out landmark (default 1)")
     parser.add_argument("--distractors", type=int, default=0, help="training images added to the gallery (default 0)")
     parser.add_argument("--seed", type=int, default=0)

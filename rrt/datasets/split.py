@@ -42,6 +42,7 @@ def train_val_split(
     link_stores=False,
     query_seed=None,
     view_list=None,
+    join_views=False,
     held_out=None,
     store=None,
 ):
@@ -53,12 +54,16 @@ def train_val_split(
     distractors for the same labels. link_stores: link every delg_*.h5 beside the list into both folders. store: link
     this one into both folders, and leave out images that it does not hold (they could not be described). view_list:
     made views of the list's photographs (tools/make_views.py); those of the training part are listed in
-    `<out_train>_views/train.txt`, by their position in the part's list. held_out: the labels themselves, instead of
-    their number. Raises InputError before anything is written.
+    `<out_train>_views/train.txt`, by their position in the part's list. join_views: and, as further images of their
+    photographs' landmarks, behind the part's own images in `<out_train>_joined/train.txt`; its stores are folders of
+    the two that lie beside the lists. held_out: the labels themselves, instead of their number. Raises InputError
+    before anything is written.
     """
     list_path, out_train, out_val = Path(list_path), Path(out_train), Path(out_val)
     images, places, num_left_out = _read_described(list_path, store)
     _check_folders(list_path, out_train, out_val)
+    if join_views and view_list is None:
+        raise InputError(f"{list_path}: no list of made views to join with; name the one of tools/make_views.py")
     generator = np.random.default_rng(seed)
     if held_out is None:
         held_out = _draw_labels(images, landmarks, fraction, queries, generator)
@@ -91,7 +96,10 @@ def train_val_split(
         rows = np.flatnonzero(np.isin(views.labels, places[train]))
         # Of which photograph of the part's own list they are.
         labels = np.searchsorted(places[train], views.labels[rows])
-        write_image_list(views_folder / "train.txt", _names(views, rows), labels, views.sizes[rows])
+        of_train = ImageList(views_folder / "train.txt", _names(views, rows), labels, views.sizes[rows])
+        write_image_list(of_train.path, of_train.names, of_train.labels, of_train.sizes)
+        if join_views:
+            links += _join(out_train.with_name(f"{out_train.name}_joined"), images, train, of_train, stores, view_list)
     split = Split(
         out_train / "train.txt",
         out_val / "test_query.txt",
@@ -165,6 +173,23 @@ def _read_views(view_list, list_path, num_photographs):
     return views
 
 
+def _join(folder, images, train, views, stores, view_list):
+    """Write the list of the images ``train`` and their views, and link the stores of both -> links."""
+    labels = images.labels[train]
+    write_image_list(
+        folder / "train.txt",
+        _names(images, train) + views.names,
+        np.concatenate([labels, labels[views.labels]]),
+        np.concatenate([images.sizes[train], views.sizes]),
+    )
+    links = []
+    for store in stores:
+        of_views = Path(view_list).parent / store.name
+        if of_views.exists():
+            links += _link({folder / store.name / "photographs.h5": store, folder / store.name / "views.h5": of_views})
+    return links
+
+
 def _names(images, rows):
     return [images.names[row] for row in rows]
 
@@ -206,12 +231,15 @@ def _draw_labels(images, landmarks, fraction, queries, generator):
 
 
 def _link_stores(stores, folders):
-    wanted = [(store, folder / store.name) for store in stores for folder in folders]
-    wanted = [(store, link) for store, link in wanted if link.resolve() != store.resolve()]
-    for store, link in wanted:
+    return _link({folder / store.name: store for store in stores for folder in folders})
+
+
+def _link(wanted):
+    wanted = {link: store for link, store in wanted.items() if link.resolve() != store.resolve()}
+    for link, store in wanted.items():
         if os.path.lexists(link):
             raise InputError(f"{link}: stands in the way of a link to {store}; remove it or name another folder")
-    for store, link in wanted:
+    for link, store in wanted.items():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(os.path.relpath(store.resolve(), link.parent.resolve()))
-    return [link for _, link in wanted]
+    return list(wanted)

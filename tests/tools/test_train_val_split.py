@@ -80,6 +80,31 @@ def test_folds_hold_out_every_landmark_once_and_views_go_with_their_photographs(
     assert not (tmp_path / "a").exists()
 
 
+def test_joined_views_are_further_images_of_their_landmark_and_of_no_landmark_held_out(tmp_path):
+    images = write_train(tmp_path, [6] * 5)
+    make_store(tmp_path, names=images.names)
+    views = {f"v/{i}.jpg": i for i in range(len(images))}
+    write_image_list(tmp_path / "views/train.txt", list(views), list(views.values()), [(9, 9)] * len(views))
+    make_store(tmp_path / "views", names=list(views))
+    command = [TOOL, tmp_path / "train.txt", tmp_path / "t", tmp_path / "v", "--folds", 2, "--queries", 2]
+    command += ["--distractors", 5, "--join_views", "--link_stores"]
+    assert_one_line_error(run_tool(*command), "no list of made views to join")
+    finished = run_tool(*command, "--view_list", tmp_path / "views/train.txt")
+    assert finished.returncode == 0, finished.stderr
+    labels = dict(zip(images.names, images.labels)) | {name: images.labels[of] for name, of in views.items()}
+    for fold in range(2):
+        train = read_image_list(tmp_path / f"t_{fold}/train.txt")
+        joined = read_image_list(tmp_path / f"t_{fold}_joined/train.txt")
+        shown = [name for name, of in views.items() if images.names[of] in train.names]
+        assert joined.names == train.names + shown and len(shown) == len(train) < len(images)
+        assert joined.labels.tolist() == [labels[name] for name in joined.names]
+        assert joined.sizes.tolist() == train.sizes.tolist() + [[9, 9]] * len(shown)
+        with Store(tmp_path / f"t_{fold}_joined/delg_test.h5") as store:
+            assert [store.names[row] for row in store.indices(joined.names, joined)] == joined.names
+        query, gallery = (read_image_list(tmp_path / f"v_{fold}/test_{part}.txt") for part in ("query", "gallery"))
+        assert set(query.labels).isdisjoint(joined.labels) and views.keys().isdisjoint(query.names + gallery.names)
+
+
 def test_another_query_seed_draws_other_queries_of_the_same_landmarks(tmp_path):
     write_train(tmp_path, [9] * 8)
     drawn = [
