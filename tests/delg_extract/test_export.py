@@ -74,12 +74,10 @@ DELF, PLAIN, DENSE = {"use_global": False}, {"local_dim": None}, {"block3_stride
 @pytest.mark.parametrize(
     "form, network, flags",
     [
-        ("local", {}, []),
         ("local", {**DELF, **PLAIN}, []),
         ("local", {}, ["--no-block3_strides"]),
         ("local_and_global", {}, []),
         ("local_and_global", {**DELF, **DENSE}, []),
-        ("global", {}, []),
         ("global", {**DELF, **PLAIN}, []),
         ("global", DENSE, ["--normalize_global_descriptor"]),
         ("pooled", {}, ["--multi_scale_pool_type", "average"]),
