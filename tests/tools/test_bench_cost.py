@@ -51,9 +51,8 @@ def test_the_error_is_that_of_points_the_law_has_not_seen():
 
 
 def test_the_head_of_the_rows_is_that_of_any_number_of_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(cost, "_CHUNK", 300)
-    settings = {"dimensions": 16, "queries": 7, "seed": 3, "first": 500}
-    queries = [cost.write_growing(tmp_path / f"{n}.npy", n, settings) for n in (500, 1400)]
+    monkeypatch.setattr(scale, "_CHUNK", 300)
+    queries = [scale.write_rows(tmp_path / f"{n}.npy", n, 16, 7, 0.75, 3, first=500) for n in (500, 1400)]
     few, many = (np.load(tmp_path / f"{n}.npy") for n in (500, 1400))
     np.testing.assert_array_equal(few, many[:500])
     np.testing.assert_array_equal(*queries)
@@ -64,16 +63,10 @@ def test_the_head_of_the_rows_is_that_of_any_number_of_them(tmp_path, monkeypatc
 
 def test_rows_of_any_number_are_written_in_the_memory_of_a_chunk(tmp_path, monkeypatch):
     chunk, width, chunks = 200, 64, 50
-    monkeypatch.setattr(cost, "_CHUNK", chunk)
     monkeypatch.setattr(scale, "_CHUNK", chunk)
-    for write in (
-        lambda path: cost.write_growing(
-            path, chunks * chunk, {"dimensions": width, "queries": 8, "seed": 0, "first": 400}
-        ),
-        lambda path: scale.write_rows(path, chunks * chunk, width, 8, 0.75, 0),
-    ):
+    for first in (None, 400):
         tracemalloc.start()
-        write(tmp_path / "rows.npy")
+        scale.write_rows(tmp_path / "rows.npy", chunks * chunk, width, 8, 0.75, 0, first)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 10 * 4 * chunk * width
@@ -81,7 +74,7 @@ def test_rows_of_any_number_are_written_in_the_memory_of_a_chunk(tmp_path, monke
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    monkeypatch.setattr(cost, "_in_new_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(cost, "in_new_process", lambda function, *arguments: function(*arguments))
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     yield

@@ -1,19 +1,22 @@
-"""What the benchmarks of tools/benchmark.py share: timing, memory, made-up rows, tables, and the machine measured
-on."""
+"""What the benchmarks of tools/benchmark.py share: options, timing, memory, made-up rows, tables, and the machine
+measured on."""
 
 import argparse
+import multiprocessing
 import operator
 import os
 import platform
+import resource
 import statistics
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from rrt.errors import InputError
+from rrt.errors import InputError, check_count
 from rrt.progress import bar
 
 # Of local descriptors, 1 / image scale as DELG stores it.
@@ -37,6 +40,29 @@ class Row(NamedTuple):
             return None
         comparison, number = self.target.split()
         return _COMPARISONS[comparison](self.value, float(number))
+
+
+def add_options(parser, *names, quick):
+    """Those of device, dir and seed that a benchmark has, and --quick. quick: what it then measures."""
+    if "dir" in names:
+        parser.add_argument("--dir", help="folder for what is written and removed (default: the system's)")
+    if "device" in names:
+        parser.add_argument("--device", type=usable_device, default=best_device())
+    if "seed" in names:
+        parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help=f"{quick}, to see that it works; the figures mean nothing")
+
+
+def check_counts(args, *names):
+    """InputError unless each of these options is an integer of at least 1."""
+    for name in names:
+        check_count(name, getattr(args, name))
+
+
+def in_new_process(function, *arguments):
+    """What a function of a module returns that a process of its own calls, whose memory is that of the call alone."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def median_seconds(functions, arguments):
@@ -94,10 +120,25 @@ class PeakMemory:
             self.peak = self.total - self._before
 
 
+def peak_memory():
+    """The most that this process has held so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def anonymous_bytes(process="self"):
     """What a process holds beside what the page cache could drop: its own memory and what it shares."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+
+
+def unit_rows(generator, count, width):
+    """Random unit rows float32 [count, width]."""
+    return unit(generator.standard_normal((count, width), np.float32))
+
+
+def unit(rows):
+    """The rows, none of them zero, divided by their length."""
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def clustered_rows(generator, count, width, decay):
@@ -109,9 +150,17 @@ def clustered_rows(generator, count, width, decay):
     rows = np.empty((count, width), np.float32)
     for start in range(0, count, 4096):
         own = landmark[start : start + 4096]
-        part = (centres[own] + 0.8 * generator.standard_normal((len(own), width), np.float32)) * scale
-        rows[start : start + 4096] = part / np.linalg.norm(part, axis=1, keepdims=True)
+        rows[start : start + 4096] = unit(
+            (centres[own] + 0.8 * generator.standard_normal((len(own), width), np.float32)) * scale
+        )
     return rows
+
+
+def exact_products(table, query):
+    """float64 [N]: products of all rows of a table, read in blocks, with a query."""
+    query = query.astype(np.float64)
+    blocks = (table[start : start + 4096].astype(np.float64) for start in range(0, len(table), 4096))
+    return np.concatenate([np.vecdot(block, query) for block in blocks])
 
 
 def format_rows(rows):

@@ -11,16 +11,15 @@ import faiss
 import numpy as np
 from scipy.optimize import nnls
 
-from rrt.errors import InputError, check_count
+from rrt.errors import InputError
 from rrt.files.atomic import read_json, write_json
 from rrt.search.exact import search
-from tools.benchmarks.common import PeakMemory, Row, clustered_rows, format_figures
-from tools.benchmarks.scale import _in_new_process, _size, build, recall, search_again
+from tools.benchmarks.common import PeakMemory, Row, add_options, check_counts, format_figures, in_new_process
+from tools.benchmarks.scale import build, recall, search_again, size_of, write_rows
 
 HELP = "memory, build, query and recall of IVF-PQ and HNSW at several sizes, and laws that say them for 100 M and 1 B"
 AGAIN = (100, 1000)
 FOUND = 10  # of the exact neighbours, whose share is the recall
-_CHUNK = 20_000
 
 format_rows = format_figures
 
@@ -64,19 +63,14 @@ def add_arguments(parser):
     parser.add_argument(
         "--points", type=Path, help="JSON with the points measured so far; a run that was stopped goes on with it"
     )
-    parser.add_argument("--dir", help="folder for the file that is written and removed (default: the system's)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--quick", action="store_true", help="few short rows, to see that it works; the figures mean nothing"
-    )
+    add_options(parser, "dir", "seed", quick="few short rows")
 
 
 def run(args):
     """Rows `index, images: figure`, measured and by the laws. Raises InputError for points of other settings."""
     if args.quick:
         args.sizes, args.dimensions, args.queries = [2000, 3000, 5000], 32, 8
-    for name in ("dimensions", "queries"):
-        check_count(name, getattr(args, name))
+    check_counts(args, "dimensions", "queries")
     if min(args.sizes) < max(AGAIN):
         raise InputError(f"--sizes {min(args.sizes)}: at least {max(AGAIN)} images are needed")
     settings = {"dimensions": args.dimensions, "queries": args.queries, "seed": args.seed, "first": min(args.sizes)}
@@ -85,9 +79,10 @@ def run(args):
     if todo:
         with tempfile.TemporaryDirectory(dir=args.dir) as folder:
             path = Path(folder) / "rows.npy"
-            queries = write_growing(path, max(size for size, _ in todo), settings)
+            most = max(size for size, _ in todo)
+            queries = write_rows(path, most, args.dimensions, args.queries, 0.75, args.seed, settings["first"])
             for size, kind in todo:
-                points.append(_in_new_process(measure_point, path, queries, size, kind))
+                points.append(in_new_process(measure_point, path, queries, size, kind))
                 if args.points:
                     write_json(args.points, {"settings": settings, "points": points})
     return [row for kind in args.indexes for row in _rows(args, kind, [p for p in points if p["index"] == kind])]
@@ -105,25 +100,6 @@ def read_points(path, settings) -> list[dict]:
 
 def _of(points, kind, size):
     return next((point for point in points if (point["index"], point["images"]) == (kind, size)), None)
-
-
-def write_growing(path, count, settings) -> np.ndarray:
-    """Unit rows float16 [count, D] to a .npy, whose head is that of any other count -> queries float32 [Q, D], further
-    images of landmarks among the ``first`` rows."""
-    width, wanted = settings["dimensions"], settings["queries"]
-    table = np.lib.format.open_memmap(path, "w+", np.float16, (count, width))
-    heads = range(0, settings["first"], _CHUNK)
-    queries = []
-    for number, start in enumerate(range(0, count, _CHUNK)):
-        own = wanted * (number + 1) // len(heads) - wanted * number // len(heads) if number < len(heads) else 0
-        # The last of the first rows may share a chunk with later ones: landmarks are drawn for all of it.
-        rows = clustered_rows(np.random.default_rng([settings["seed"], number]), _CHUNK + own, width, 0.75)
-        size = min(_CHUNK, count - start)
-        table[start : start + size] = rows[own:][:size]
-        # A view would keep all rows.
-        queries.append(rows[:own].copy())
-    table.flush()
-    return np.concatenate(queries)
 
 
 def factory_of(kind, count, width) -> tuple[str, str]:
@@ -160,7 +136,7 @@ def measure_point(path, queries, size, kind) -> dict:
             point[f"query {again}"] = 1e3 * (time.process_time() - began) / len(queries)
             point[f"recall {again}"] = recall(found, exact, FOUND)
     # While it is built the sample that it is trained on counts, too, whatever the size.
-    return point | {"memory": _size(index) / 1e6, "peak memory": memory.total, "factory": factory}
+    return point | {"memory": size_of(index) / 1e6, "peak memory": memory.total, "factory": factory}
 
 
 def fit(sizes, values, terms) -> Callable[[float], float]:

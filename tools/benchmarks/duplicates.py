@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from rrt.errors import InputError, check_count
+from rrt.errors import InputError
 from rrt.files.images import SUFFIXES, decode, size_of
 from rrt.photo_index.duplicates import find_groups
 from rrt.photo_index.query import PhotoIndex
 from rrt.photo_index.update import BuildSettings, update
 from rrt.progress import bar
-from tools.benchmarks.common import Row
+from tools.benchmarks.common import Row, check_counts
 
 HELP = "near-duplicates: precision and recall on copies made of one's own photographs by ten kinds of change"
 
@@ -36,8 +36,7 @@ def add_arguments(parser):
 
 def run(args):
     """Rows of figures. Raises InputError for a folder with too few photographs."""
-    for name in ("sources", "others"):
-        check_count(name, getattr(args, name))
+    check_counts(args, "sources", "others")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.dir or temporary)
         source_of = make_copies(Path(args.image_dir), folder / "photographs", args.sources, args.others, args.seed)

@@ -7,7 +7,6 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
@@ -17,11 +16,13 @@ from delg_extract.extraction.parts import Plan
 from delg_extract.extraction.pyramid import level_size, receptive_boxes
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.extraction.workers import LocalWorkers, default_workers
-from rrt.errors import InputError, check_count
+from rrt.errors import InputError
 from rrt.formats.image_jobs import Job, read_image
 from rrt.store.store import Store
+from tools.benchmarks.common import add_options, check_counts, in_new_process, peak_memory
 
 HELP = "extraction of 1024x768 images: speed, memory and agreement with the plain way (TensorFlow)"
+TARGETS = {"float32": ">= 1.3", "bfloat16": ">= 2.5"}
 _plain = {}
 
 
@@ -42,43 +43,34 @@ def add_arguments(parser):
     parser.add_argument(
         "--precision",
         nargs="+",
-        default=["float32", "bfloat16"],
-        choices=["float32", "bfloat16"],
+        default=list(TARGETS),
+        choices=list(TARGETS),
         help="precisions of extract.py to measure (default both)",
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="the small network and images of 256x192: tries the benchmark itself"
-    )
+    add_options(parser, quick="the small network and images of 256x192")
 
 
 def run(args):
     """Rows of the benchmark."""
-    for name in ("rounds", "pictures", "max_features"):
-        check_count(name, getattr(args, name))
+    check_counts(args, "rounds", "pictures", "max_features")
     size = (256, 192) if args.quick else (1024, 768)
     settings = ExtractionSettings(max_features=args.max_features)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         needed = args.pictures * (args.rounds + 1)
         jobs = _found(args.images, size, needed) if args.images else _made_up(folder, size, needed)
-        model = args.model or _made_up_weights(folder / "weights.h5", "small" if args.quick else "resnet50")
+        # In a process of its own, so that this one never loads TensorFlow.
+        made_up = _write_weights, folder / "weights.h5", "small" if args.quick else "resnet50"
+        model = args.model or in_new_process(*made_up)
         num_workers = args.num_workers or default_workers()
         return _rows(folder, model, settings, jobs, args, num_workers)
 
 
 def _rows(folder, model, settings, jobs, args, num_workers):
     block = -(-args.pictures // num_workers)
+    how = {"block": block, "layout": {"local_dtype": "float32"}}
     plans = {
-        precision: Plan(
-            str(model),
-            settings,
-            jobs,
-            str(folder / f"{precision}.h5"),
-            {},
-            precision=precision,
-            block=block,
-            layout={"local_dtype": "float32"},
-        )
+        precision: Plan(str(model), settings, jobs, str(folder / f"{precision}.h5"), {}, precision=precision, **how)
         for precision in args.precision
     }
     turns = [range(first, min(first + args.pictures, len(jobs))) for first in range(0, len(jobs), args.pictures)]
@@ -94,30 +86,22 @@ def _rows(folder, model, settings, jobs, args, num_workers):
             began = time.perf_counter()
             plain += reference.submit(extract_plainly, str(model), settings, [jobs[index] for index in turn]).result()
             seconds["plain"].append(time.perf_counter() - began)
-            memory["plain"] = _peak_memory(reference)
+            memory["plain"] = reference.submit(peak_memory).result()
             for precision, pool in pools.items():
                 began = time.perf_counter()
                 pool.run(parts, lambda count: None)
                 seconds[precision].append(time.perf_counter() - began)
-                memory[precision] = max(map(_peak_memory, pool.executors))
+                memory[precision] = max(each.submit(peak_memory).result() for each in pool.executors)
         for pool in pools.values():
             pool.__exit__(None)
     seconds = {name: [took / args.pictures for took in turns[1:]] for name, turns in seconds.items()}
-    rows: list[tuple] = [
-        ("plain way", statistics.median(seconds["plain"]), "s an image", f"{memory['plain']:.0f} MB at most")
-    ]
+    most = f"{memory['plain']:.0f} MB at most"
+    rows: list[tuple] = [("plain way", statistics.median(seconds["plain"]), "s an image", most)]
     for precision, plan in plans.items():
         took = statistics.median(seconds[precision])
         ratio = statistics.median(slow / fast for slow, fast in zip(seconds["plain"], seconds[precision]))
-        rows.append(
-            (
-                f"extract.py, {precision}",
-                ratio,
-                "times as fast",
-                f"{took:.2f} s an image, {num_workers} workers of at most {memory[precision]:.0f} MB",
-                {"float32": ">= 1.3", "bfloat16": ">= 2.5"}[precision],
-            )
-        )
+        note = f"{took:.2f} s an image, {num_workers} workers of at most {memory[precision]:.0f} MB"
+        rows.append((f"extract.py, {precision}", ratio, "times as fast", note, TARGETS[precision]))
         plan.writer().merge()
         rows += _agreement(precision, plain, plan.output)
     return rows
@@ -135,36 +119,19 @@ def _agreement(precision, plain, store_path):
             both = [(row, ours[point]) for row, point in enumerate(points) if point in ours]
             shares.append(len(both) / max(1, len(points)))
             local_cosines += [float(exact.descriptors[a] @ local.descriptors[b]) for a, b in both]
-    return [
-        (f"{precision}: same keypoints", float(np.mean(shares)), "share", f"worst image {min(shares):.4f}", ">= 0.98"),
-        (
-            f"{precision}: cosine of global descriptors",
-            min(global_cosines),
-            "worst",
-            f"{len(plain)} images",
-            ">= 0.999",
-        ),
-        (
-            f"{precision}: cosine of local descriptors",
-            float(np.mean(local_cosines)),
-            "mean",
-            f"worst of {len(local_cosines)}: {min(local_cosines):.5f}",
-            ">= 0.999",
-        ),
+    worst = f"worst of {len(local_cosines)}: {min(local_cosines):.5f}"
+    found = [
+        ("same keypoints", float(np.mean(shares)), "share", f"worst image {min(shares):.4f}", ">= 0.98"),
+        ("cosine of global descriptors", min(global_cosines), "worst", f"{len(plain)} images", ">= 0.999"),
+        ("cosine of local descriptors", float(np.mean(local_cosines)), "mean", worst, ">= 0.999"),
     ]
+    return [(f"{precision}: {what}", *figures) for what, *figures in found]
 
 
 def _points(keypoints, scales):
     return [
         (round(float(x), 1), round(float(y), 1), round(float(scale), 3)) for (x, y), scale in zip(keypoints, scales)
     ]
-
-
-def _peak_memory(executor):
-    """MB (most so far) of an executor's one process."""
-    (process,) = executor._processes.values()
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 # ---- the plain way ---------------------------------------------------------------------------------------------------
@@ -197,23 +164,15 @@ class _PlainNetwork:
             size = [level_size(side, scale) for side in image.shape[:2]]
             attention, descriptors, embedding = (x.numpy() for x in self.level(image, size))
             height, width = attention.shape
-            levels.append(
-                SimpleNamespace(
-                    boxes=receptive_boxes(height, width, self.model.stride) / scale,
-                    scores=attention.ravel(),
-                    features=descriptors.reshape(attention.size, -1),
-                    embedding=embedding,
-                    scales=np.full(attention.size, 1 / scale, np.float32),
-                )
-            )
-        scores = np.concatenate([level.scores for level in levels])
+            boxes = receptive_boxes(height, width, self.model.stride) / scale
+            features = descriptors.reshape(attention.size, -1)
+            scales = np.full(attention.size, 1 / scale, np.float32)
+            levels.append((boxes, features, scales, attention.ravel(), embedding))
+        *local, embeddings = zip(*levels)
+        boxes, features, scales, scores = map(np.concatenate, local)
         best = np.argsort(-scores, kind="stable")[: settings.max_features]
-        boxes, features, scales = (
-            np.concatenate([getattr(level, name) for level in levels])[best] for name in ("boxes", "features", "scales")
-        )
-        return LocalAndGlobal(
-            boxes, features, scales, scores[best], np.array([levels[i].embedding for i in settings.global_positions])
-        )
+        chosen = np.array([embeddings[i] for i in settings.global_positions])
+        return LocalAndGlobal(boxes[best], features[best], scales[best], scores[best], chosen)
 
 
 def extract_plainly(weights, settings, jobs):
@@ -251,23 +210,12 @@ def _found(folder, size, count):
 def _made_up(folder, size, count):
     rng, jobs = np.random.default_rng(0), []
     for i in range(count):
-        layers = [
-            np.asarray(
-                Image.fromarray(rng.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC),
-                float,
-            )
-            for n in (6, 24, 96)
-        ]
+        patches = [Image.fromarray(rng.integers(0, 256, (n, n, 3), dtype=np.uint8)) for n in (6, 24, 96)]
+        layers = [np.asarray(each.resize(size, Image.Resampling.BICUBIC), float) for each in patches]
         path = folder / f"{i}.jpg"
         Image.fromarray(np.mean(layers, axis=0).astype(np.uint8)).save(path, quality=90)
         jobs.append(Job(path.name, path))
     return tuple(jobs)
-
-
-def _made_up_weights(path, backbone):
-    # In a process of its own, so that this one never loads TensorFlow.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_write_weights, path, backbone).result()
 
 
 def _write_weights(path, backbone):

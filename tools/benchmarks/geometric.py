@@ -7,12 +7,12 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 
-from rrt.errors import InputError, check_count
+from rrt.errors import InputError
 from rrt.rerankers.base import SearchSpace, Shortlist
 from rrt.rerankers.geometric import Geometric
 from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord
-from tools.benchmarks.common import Row, best_device, usable_device
+from tools.benchmarks.common import Row, add_options, check_counts, unit
 
 HELP = "milliseconds a pair of geometric verification, against scipy's KD-tree and scikit-image's RANSAC"
 SIZE = (1024, 768)
@@ -31,18 +31,13 @@ def add_arguments(parser):
     parser.add_argument(
         "--plain_pairs", type=int, default=6, help="of them that the plain way verifies (default %(default)s)"
     )
-    parser.add_argument("--device", type=usable_device, default=best_device())
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--quick", action="store_true", help="few small pairs, to see that it works; the figures mean nothing"
-    )
+    add_options(parser, "device", "seed", quick="few small pairs")
 
 
 def run(args):
     """Rows of milliseconds a pair; without scikit-image of ours alone. Raises InputError for a way that misses the
     plant."""
-    for name in ("dimensions", "pairs", "plain_pairs"):
-        check_count(name, getattr(args, name))
+    check_counts(args, "dimensions", "pairs", "plain_pairs")
     if args.quick:
         args.descriptors, args.pairs, args.plain_pairs = [150], 6, 2
     if min(args.descriptors) < 50:
@@ -56,23 +51,15 @@ def _measure(args, count):
     space = SearchSpace(store, np.array([0]), np.arange(1, args.pairs + 1))
     candidates = np.arange(args.pairs)
     shortlist = Shortlist(0, candidates, np.zeros(args.pairs, np.float32))
-    geometric = partial(
-        Geometric,
-        mode="one_way",
-        max_distance=MAX_DISTANCE,
-        threshold=THRESHOLD,
-        max_trials=TRIALS,
-        max_local=None,
-        border=0,
-        seed=args.seed,
-    )
+    limits = {"max_distance": MAX_DISTANCE, "threshold": THRESHOLD, "max_trials": TRIALS}
+    geometric = partial(Geometric, mode="one_way", max_local=None, border=0, seed=args.seed, **limits)
     plain = candidates[: args.plain_pairs]
     images = [store.read(index) for index in range(len(plain) + 1)]
     threads = torch.get_num_threads()
     seconds, inliers = {}, {}
     # The plain way between two runs of ours, so that both meet the same disturbances of a busy machine.
     ways = [("before", args.device, None), ("plain", None, None), ("after", args.device, None)]
-    lacking = [name for name in ("scipy", "skimage") if find_spec(name) is None]
+    lacking = find_spec("skimage") is None
     if lacking:
         ways.remove(("plain", None, None))
     ways += [("one thread", "cpu", 1)] + [("cpu", "cpu", None)] * (args.device != "cpu")
@@ -92,25 +79,16 @@ def _measure(args, count):
     label = f"{count} descriptors"
     note = f"scipy and scikit-image, {TRIALS} trials"
     if lacking:
-        note = f"not measured: {lacking[0]} is not installed"
+        note = "not measured: skimage is not installed"
     else:
         note += f"; median {np.median(inliers['plain']):g} inliers of {len(plain)} pairs"
     slow = None if lacking else seconds["plain"]
+    own, against = f"{label}: geometric, {where}", note if lacking else ""
+    inner = f"{threads} threads; median {np.median(inliers['before']):g} inliers of {args.pairs} pairs"
     rows = [
         Row(f"{label}: KD-tree and RANSAC", slow and 1e3 * slow, "ms a pair", note),
-        Row(
-            f"{label}: geometric, {where}",
-            1e3 * ours,
-            "ms a pair",
-            f"{threads} threads; median {np.median(inliers['before']):g} inliers of {args.pairs} pairs",
-        ),
-        Row(
-            f"{label}: geometric, {where}, against it",
-            slow and slow / ours,
-            "times as fast",
-            note if lacking else "",
-            ">= 10",
-        ),
+        Row(own, 1e3 * ours, "ms a pair", inner),
+        Row(f"{own}, against it", slow and slow / ours, "times as fast", against, ">= 10"),
         Row(f"{label}: geometric, one thread", 1e3 * seconds["one thread"], "ms a pair"),
     ]
     if "cpu" in seconds:
@@ -122,12 +100,12 @@ def planted_pairs(rng, pairs, count, dimensions) -> MemoryStore:
     """A query and ``pairs`` images of ``count`` features each: SHARED of them are the query's, moved by an affine map
     of the image's own, with noise; as many resemble features of the query and lie anywhere; others are foreign."""
     part = int(SHARED * count)
-    query, query_points = _unit(rng.standard_normal((count, dimensions))), rng.uniform(0, SIZE, (count, 2))
+    query, query_points = unit(rng.standard_normal((count, dimensions))), rng.uniform(0, SIZE, (count, 2))
     records = [_record("query", query, query_points)]
     for pair in range(pairs):
-        descriptors, points = _unit(rng.standard_normal((count, dimensions))), rng.uniform(0, SIZE, (count, 2))
+        descriptors, points = unit(rng.standard_normal((count, dimensions))), rng.uniform(0, SIZE, (count, 2))
         alike = rng.permutation(count)[: 2 * part]
-        descriptors[: 2 * part] = _unit(query[alike] + 0.3 * descriptors[: 2 * part])
+        descriptors[: 2 * part] = unit(query[alike] + 0.3 * descriptors[: 2 * part])
         matrix, shift = np.eye(2) + rng.uniform(-0.2, 0.2, (2, 2)), rng.uniform(-50, 50, 2)
         # From the image to the query, as residuals count in pixels of the query.
         points[:part] = (query_points[alike[:part]] + rng.normal(0, 3, (part, 2)) - shift) @ np.linalg.inv(matrix)
@@ -152,10 +130,6 @@ def plain_inliers(query, image, seed) -> int:
     chosen = {"min_samples": 3, "residual_threshold": THRESHOLD, "max_trials": TRIALS, "rng": seed}
     _, inliers = ransac(points, AffineTransform, **chosen)
     return 0 if inliers is None else int(np.count_nonzero(inliers))
-
-
-def _unit(rows):
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _record(name, descriptors, points):

@@ -14,8 +14,7 @@ import numpy as np
 from delg_extract.data.batches import AREA, draw_box, random_crop, training_batches
 from delg_extract.data.records import FEATURES, read_record_images
 from delg_extract.network.tensorflow import tf
-from rrt.errors import check_count
-from tools.benchmarks.common import Row, median_seconds
+from tools.benchmarks.common import Row, add_options, check_counts, median_seconds
 
 HELP = "images a second of the training input, alone and with the network training (TensorFlow)"
 NUM_CLASSES = 100
@@ -32,47 +31,30 @@ def add_arguments(parser):
     parser.add_argument("--batch_size", type=int, default=4, help="images a step (default %(default)s)")
     parser.add_argument("--image_size", type=int, default=321, help="side of the crops, pixels (default %(default)s)")
     parser.add_argument("--backbone", default="resnet50", help="trunk of the network (default %(default)s)")
-    parser.add_argument(
-        "--quick", action="store_true", help="a few small images and the small network: tries the benchmark itself"
-    )
+    add_options(parser, quick="a few small images and the small network")
 
 
 def run(args):
     """Rows of the benchmark."""
     if args.quick:
         args.pictures, args.rounds, args.steps, args.image_size, args.backbone = 12, 1, 1, 96, "small"
-    for name in ("pictures", "rounds", "steps", "batch_size", "image_size"):
-        check_count(name, getattr(args, name))
+    check_counts(args, "pictures", "rounds", "steps", "batch_size", "image_size")
     with tempfile.TemporaryDirectory() as folder:
-        pictures = _made_up((200, 150) if args.quick else (800, 600), args.pictures)
-        _write_shards(Path(folder), pictures)
+        files = _made_up((200, 150) if args.quick else (800, 600), args.pictures)
+        _write_shards(Path(folder), files)
         source = read_record_images(f"{folder}/train*", NUM_CLASSES)
         ways = {
             "plain": lambda seed: plain_batches(source.shards, args.batch_size, args.image_size, seed),
             "ours": lambda seed: training_batches(source, args.batch_size, args.image_size, seed),
         }
         alone = _alone(ways, args)
-        rows = [
-            Row(
-                "plain way, alone",
-                alone["plain"].speed,
-                "pictures/s",
-                f"{1e3 * alone['plain'].processor:.1f} ms of processor time an image",
-            ),
-            Row(
-                "data.py, alone",
-                alone["ours"].speed,
-                "pictures/s",
-                f"{1e3 * alone['ours'].processor:.1f} ms of processor time an image",
-            ),
-            Row(
-                "data.py against the plain way",
-                alone["ours"].speed / alone["plain"].speed,
-                "times as fast",
-                target=">= 1.5",
-            ),
-            _gain_of_cropping_first(pictures, args),
-        ]
+        rows = []
+        for way, name in (("plain", "plain way"), ("ours", "data.py")):
+            note = f"{1e3 * alone[way].processor:.1f} ms of processor time an image"
+            rows.append(Row(f"{name}, alone", alone[way].speed, "images/s", note))
+        ratio = alone["ours"].speed / alone["plain"].speed
+        rows.append(Row("data.py against the plain way", ratio, "times as fast", target=">= 1.5"))
+        rows.append(_gain_of_cropping_first(files, args))
         return rows + _with_network(ways, alone["ours"], args)
 
 
@@ -122,7 +104,7 @@ def _alone(ways, args):
     return {way: _Alone(*map(statistics.median, zip(*found))) for way, found in turns.items()}
 
 
-def _gain_of_cropping_first(pictures, args):
+def _gain_of_cropping_first(files, args):
     """Row: one thread decoding a JPEG's crop alone against decoding it whole and then cropping."""
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string), tf.TensorSpec((2,), tf.int64)], autograph=False)
@@ -136,7 +118,7 @@ def _gain_of_cropping_first(pictures, args):
     def crop_first(encoded, seed):
         return random_crop(encoded, args.image_size, seed)
 
-    arguments = [(tf.constant(encoded), tf.constant([0, i], tf.int64)) for i, encoded in enumerate(pictures[:100])]
+    arguments = [(tf.constant(encoded), tf.constant([0, i], tf.int64)) for i, encoded in enumerate(files[:100])]
     for way in (whole_first, crop_first):
         way(*arguments[0])
     seconds = median_seconds({"whole": lambda x: whole_first(*x), "crop": lambda x: crop_first(*x)}, arguments)
@@ -165,30 +147,15 @@ def _with_network(ways, alone, args):
         lost[way] = statistics.median(1 - without[0] / with_[0] for without, with_ in zip(turns["memory"], turns[way]))
         waiting[way] = statistics.median(wait / step for step, wait, _ in turns[way])
     processor = statistics.median(used for _, _, used in turns["ours"])
+    reading, idle = alone.processor * args.batch_size, f"{waiting['plain']:.1%}"
+    longer = lost["ours"], "share", f"plain way {lost['plain']:.3f}", "<= 0.1"
     return [
-        Row("training step, batch in memory", took["memory"], "s", f"{speed['memory']:.1f} pictures/s; {name}"),
-        Row(
-            "training step, plain way",
-            took["plain"],
-            "s",
-            f"{speed['plain']:.1f} pictures/s, {waiting['plain']:.1%} of it waiting",
-        ),
-        Row("training step, data.py", took["ours"], "s", f"{speed['ours']:.1f} pictures/s"),
-        Row(
-            "share of it longer than with the batch in memory",
-            lost["ours"],
-            "share",
-            f"plain way {lost['plain']:.3f}",
-            "<= 0.1",
-        ),
+        Row("training step, batch in memory", took["memory"], "s", f"{speed['memory']:.1f} images/s; {name}"),
+        Row("training step, plain way", took["plain"], "s", f"{speed['plain']:.1f} images/s, {idle} of it waiting"),
+        Row("training step, data.py", took["ours"], "s", f"{speed['ours']:.1f} images/s"),
+        Row("share of it longer than with the batch in memory", *longer),
         Row("share of it waiting for images", waiting["ours"], "share", "", "<= 0.05"),
-        Row(
-            "share of its processor time that reads images",
-            alone.processor * args.batch_size / processor,
-            "share",
-            "",
-            "<= 0.05",
-        ),
+        Row("share of its processor time that reads images", reading / processor, "share", "", "<= 0.05"),
         Row("data.py alone against the need of the network", alone.speed / speed["memory"], "times", "", ">= 2"),
     ]
 
@@ -230,11 +197,11 @@ def _made_up(size, count):
     return files
 
 
-def _write_shards(folder, pictures, count=4):
+def _write_shards(folder, files):
     rng = np.random.default_rng(1)
-    for shard in range(count):
-        with tf.io.TFRecordWriter(str(folder / f"train-{shard:05d}-of-{count:05d}")) as writer:
-            for encoded in pictures[shard::count]:
+    for shard in range(4):
+        with tf.io.TFRecordWriter(str(folder / f"train-{shard:05d}-of-00004")) as writer:
+            for encoded in files[shard::4]:
                 label = tf.train.Int64List(value=[int(rng.integers(NUM_CLASSES))])
                 features = {
                     "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),

@@ -13,7 +13,7 @@ from rrt.network.late import LATE
 from rrt.network.model import RRT
 from rrt.network.networks import make_scorer
 from rrt.network.precision import DTYPES, ScoringSettings
-from tools.benchmarks.common import Row, best_device, usable_device
+from tools.benchmarks.common import Row, add_options
 from tools.benchmarks.rerank import make_test_set, sharpened
 
 HELP = "shortlists of 100 and 1,000 by model.LATE, and of 100 by model.RRT"
@@ -28,11 +28,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--pairs", type=int, default=20, help="pairs of the RRT that are measured (default %(default)s)"
     )
-    parser.add_argument("--device", type=usable_device, default=best_device())
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--quick", action="store_true", help="a tiny set, to see that it works; the figures mean nothing"
-    )
+    add_options(parser, "device", "seed", quick="a tiny set")
 
 
 def run(args):
@@ -55,38 +51,16 @@ def run(args):
             late.score(QUERY, [gallery])
             encoding = 1000 * (time.perf_counter() - start) / len(gallery)
             fast, thousand = (_query_seconds(late, gallery[:number]) for number in (100, 1000))
-            rows += [
-                Row(
-                    f"RRT, {precision}: 100 candidates",
-                    slow[0],
-                    "s",
-                    f"{slow[1]:.2f} s of processors, from {pairs} pairs",
-                ),
-                Row(f"LATE, {precision}: an image encoded", encoding, "ms", "once, with its first comparison"),
-                Row(
-                    f"LATE, {precision}: 100 candidates",
-                    fast[0],
-                    "s",
-                    f"{fast[1]:.3f} s of processors, query encoded anew",
-                ),
-                Row(
-                    f"LATE, {precision}: 100 candidates",
-                    slow[0] / fast[0],
-                    "times as fast",
-                    "by the clock",
-                    TARGETS["times"],
-                ),
-                Row(
-                    f"LATE, {precision}: 100 candidates", slow[1] / fast[1], "times as fast", "in seconds of processors"
-                ),
-                Row(
-                    f"LATE, {precision}: 1,000 candidates",
-                    thousand[0],
-                    "s",
-                    f"{thousand[1]:.2f} s of processors",
-                    TARGETS["thousand"],
-                ),
+            found = [
+                ("100 candidates", fast[0], "s", f"{fast[1]:.3f} s of processors, query encoded anew"),
+                ("100 candidates", slow[0] / fast[0], "times as fast", "by the clock", TARGETS["times"]),
+                ("100 candidates", slow[1] / fast[1], "times as fast", "in seconds of processors"),
+                ("1,000 candidates", thousand[0], "s", f"{thousand[1]:.2f} s of processors", TARGETS["thousand"]),
             ]
+            note = f"{slow[1]:.2f} s of processors, from {pairs} pairs"
+            rows.append(Row(f"RRT, {precision}: 100 candidates", slow[0], "s", note))
+            rows.append(Row(f"LATE, {precision}: an image encoded", encoding, "ms", "once, with its first comparison"))
+            rows += [Row(f"LATE, {precision}: {what}", *figures) for what, *figures in found]
             for number in curve:
                 scorer = make_scorer(networks[1], test.store, number, device=args.device, settings=settings)
                 scorer.score(QUERY, [gallery[:100]])

@@ -12,7 +12,7 @@ from rrt.extraction.describer import open_describer
 from rrt.files.jobs import in_order_ahead
 from rrt.files.machine import usable_cores
 from rrt.formats.image_jobs import Job, read_image
-from tools.benchmarks.common import Row
+from tools.benchmarks.common import Row, add_options
 
 HELP = "extraction with lite0, which ONNX Runtime computes on the processor: images a second"
 
@@ -21,7 +21,7 @@ def add_arguments(parser):
     """The benchmark's own options."""
     parser.add_argument("--images", type=int, default=60, help="made up, 1024 x 768 (default %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="of one worker (default: one a usable core)")
-    parser.add_argument("--quick", action="store_true", help="a few images, to see that it works")
+    add_options(parser, quick="a few images")
 
 
 def run(args):

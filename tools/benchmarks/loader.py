@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from rrt.datasets.sets import TrainSet
-from rrt.errors import InputError, check_count
+from rrt.errors import InputError
 from rrt.formats.lists import ImageList
 from rrt.network.model import RRT
 from rrt.network.pairs import scale_index
@@ -24,7 +24,7 @@ from rrt.store.store import Store
 from rrt.training.batches import BatchSource
 from rrt.training.loader import load_batches
 from rrt.training.sampler import TripletSampler
-from tools.benchmarks.common import SCALES, Row, anonymous_bytes, best_device, usable_device
+from tools.benchmarks.common import SCALES, Row, add_options, anonymous_bytes, check_counts, unit_rows
 
 HELP = "reading of training batches: images a second, waiting of the training step, memory over an epoch"
 IMAGES_OF_A_LANDMARK = 20
@@ -33,7 +33,6 @@ _BLOCK = 1000
 
 def add_arguments(parser):
     """The benchmark's own options."""
-    parser.add_argument("--dir", help="folder for the store that is written and removed (default: the system's)")
     parser.add_argument("--images", type=int, default=3000, help="images in the store (default %(default)s)")
     parser.add_argument("--num_local", type=int, default=500, help="local descriptors an image (default %(default)s)")
     parser.add_argument("--num_workers", type=int, default=2, help="processes that read (default %(default)s)")
@@ -41,15 +40,12 @@ def add_arguments(parser):
     parser.add_argument(
         "--steps", type=int, default=5, help="training steps whose waiting is measured, 0 = none (default %(default)s)"
     )
-    parser.add_argument("--device", type=usable_device, default=best_device())
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="a tiny store, to see that it works; figures mean nothing")
+    add_options(parser, "dir", "device", "seed", quick="a tiny store")
 
 
 def run(args):
     """Rows of every figure; descriptors are drawn at random, the store is in the page cache. Raises InputError."""
-    for setting in ("images", "num_local", "num_workers", "rounds"):
-        check_count(setting, getattr(args, setting))
+    check_counts(args, "images", "num_local", "num_workers", "rounds")
     images, num_local, sizes = (200, 10, (16, 128)) if args.quick else (args.images, args.num_local, (2048, 128))
     if images < 2 * IMAGES_OF_A_LANDMARK:
         raise InputError(f"--images {images}: expected at least {2 * IMAGES_OF_A_LANDMARK}, two landmarks")
@@ -66,7 +62,7 @@ def run(args):
 def make_store(path, images, num_local, global_dim, local_dim, seed=0) -> Store:
     """A store of random descriptors, written in blocks: rows of a small pool, drawn again and again."""
     generator = np.random.default_rng(seed)
-    pools = [_unit_rows(generator, 4096, local_dim).astype(np.float16), _unit_rows(generator, 512, global_dim)]
+    pools = [unit_rows(generator, 4096, local_dim).astype(np.float16), unit_rows(generator, 512, global_dim)]
 
     def blocks():
         for start in range(0, images, _BLOCK):
@@ -234,8 +230,3 @@ def _waiting(source, model, args, workers):
     way = f"{workers} processes" if workers else "a thread"
     note = f"{1000 * waited / steps:.2f} of {1000 * seconds / (steps + 1):.0f} ms a step, {args.device}"
     return Row(f"a training step waits for {way}", waited / seconds, "of its time", note, "<= 0.02")
-
-
-def _unit_rows(generator, count, width):
-    rows = generator.standard_normal((count, width), np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

@@ -3,17 +3,22 @@
 import json
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from rrt.errors import check_count
 from rrt.photo_index import extraction, update
 from rrt.store.records import ImageRecord
 from rrt.store.writer import write_store
-from tools.benchmarks.common import PeakMemory, Row, clustered_rows
+from tools.benchmarks.common import (
+    PeakMemory,
+    Row,
+    add_options,
+    check_counts,
+    clustered_rows,
+    in_new_process,
+    unit_rows,
+)
 
 _WITHOUT = "without describing"
 HELP = "an index of 10,000 photographs: update, opening, queries, memory, bytes (the network aside: benchmark extract)"
@@ -32,25 +37,16 @@ def add_arguments(parser):
     )
     parser.add_argument("--queries", type=int, default=20)
     parser.add_argument("--reranker", help="checkpoint that fits the dimensions: time of reranking 100, too")
-    parser.add_argument("--dir", help="folder for what is written and removed (default: the system's)")
-    parser.add_argument(
-        "--quick", action="store_true", help="few photographs, to see that it works; the figures mean nothing"
-    )
+    add_options(parser, "dir", quick="few photographs")
 
 
 def run(args):
     """Rows of figures. Raises InputError for counts below 1."""
     if args.quick:
         args.photographs, args.queries, args.num_local = 60, 3, 5
-    for name in ("photographs", "global_dim", "local_dim", "num_local", "file_bytes", "queries"):
-        check_count(name, getattr(args, name))
+    check_counts(args, "photographs", "global_dim", "local_dim", "num_local", "file_bytes", "queries")
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-        # A process for each, so that its memory is its own.
-        rows = []
-        for step in (_build, _change, _search):
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                rows += pool.submit(step, args, folder).result()
-        return rows
+        return [row for step in (_build, _change, _search) for row in in_new_process(step, args, folder)]
 
 
 def write_photographs(folder, count, size, start=0):
@@ -69,8 +65,7 @@ def _made_up(args, flags, table, output, count, num_workers, lock):
     scales = np.full(args.num_local, 2, np.float32)
     attention = np.linspace(2, 1, args.num_local, dtype=np.float32)
     keypoints = generator.uniform(0, 480, (args.num_local, 2)).astype(np.float32)
-    pool = generator.standard_normal((4096 + args.num_local, args.local_dim), np.float32)
-    pool = (pool / np.linalg.norm(pool, axis=1, keepdims=True)).astype(np.float16)
+    pool = unit_rows(generator, 4096 + args.num_local, args.local_dim).astype(np.float16)
     records = [  # parts of one pool, so that many take no memory
         ImageRecord(name, (640, 480), row, pool[start : start + args.num_local], keypoints, scales, attention)
         for name, row, start in zip(names, globals_, generator.integers(0, 4096, len(names)).tolist())

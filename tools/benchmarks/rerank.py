@@ -1,6 +1,5 @@
 """Reranking of a test set of ROxford's shape, ours against the plain way (tools/benchmark.py rerank)."""
 
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ from rrt.network.settings import ScoringPrecision
 from rrt.store.records import ImageRecord
 from rrt.store.store import Store
 from rrt.store.writer import PartWriter
-from tools.benchmarks.common import SCALES, Row, best_device, usable_device
+from tools.benchmarks.common import SCALES, Row, add_options, peak_memory, unit_rows
 from tools.benchmarks.plain_rrt import QUICK, PlainRRT, plain_logits
 
 HELP = (
@@ -57,11 +56,7 @@ def add_arguments(parser):
         " the plain way that are measured, of 200; its whole time follows (default %(default)s)",
     )
     parser.add_argument("--compile", action="store_true", help="torch.compile in ours")
-    parser.add_argument("--device", type=usable_device, default=best_device())
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--quick", action="store_true", help="a tiny set, to see that it works; the figures mean nothing"
-    )
+    add_options(parser, "device", "seed", quick="a tiny set")
 
 
 def run(args):
@@ -94,8 +89,7 @@ def run(args):
         for precision, scored, seconds in ours:
             rows += our_rows(args.device, precision, scored, seconds, shown, rates, model.settings, locals_)
         rows += curve_rows(args, model, test, curve, rates, shown)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        rows.append(Row("peak memory", peak, "GiB", "both ways, in one process"))
+        rows.append(Row("peak memory", peak_memory() / 1024, "GiB", "both ways, in one process"))
     if args.device == "cpu":
         rows.append(
             Row("one GPU: ours against plain", None, "times as fast", "no GPU at hand", TARGETS["cuda"]["bfloat16"])
@@ -120,21 +114,10 @@ def make_test_set(folder, images, queries, locals_, global_dim, seed) -> TestSet
     generator = np.random.default_rng(seed)
     names = [f"q{i}" for i in range(queries)] + [f"g{i}" for i in range(images)]
 
-    def unit(*shape):
-        rows = generator.standard_normal(shape, dtype=np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
     def record(name):
-        attention = np.linspace(9, 1, locals_)
-        return ImageRecord(
-            name,
-            (1024, 768),
-            unit(1, global_dim)[0],
-            unit(locals_, 128),
-            np.zeros((locals_, 2)),
-            generator.choice(SCALES, locals_),
-            attention,
-        )
+        global_, local = unit_rows(generator, 1, global_dim)[0], unit_rows(generator, locals_, 128)
+        scales, attention = generator.choice(SCALES, locals_), np.linspace(9, 1, locals_)
+        return ImageRecord(name, (1024, 768), global_, local, np.zeros((locals_, 2)), scales, attention)
 
     path = folder / "delg_made_up.h5"
     writer = PartWriter(path, names, {}, block=256)
@@ -198,14 +181,10 @@ class PlainWay:
         note = f"{len(self.seconds)} batches of {len(self.test.query_index)} pairs, {min(self.seconds):.2f} to"
         note += f" {max(self.seconds):.2f} s each"
         whole = "measured whole" if len(self.seconds) == len(self.all) else "from the time a pair"
+        seconds, pairs = self.pair_seconds * self.num_pairs, f"{self.num_pairs} pairs, {whole}"
         return [
             Row("plain way", 1000 * self.pair_seconds, "ms a pair", note),
-            Row(
-                "plain way, whole evaluation",
-                self.pair_seconds * self.num_pairs,
-                "s",
-                f"{self.num_pairs} pairs, {whole}",
-            ),
+            Row("plain way, whole evaluation", seconds, "s", pairs),
         ]
 
 
@@ -230,32 +209,19 @@ def our_rows(device, precision, scored, seconds, plain, rates, settings, locals_
     ours = np.array([[measured[row, int(c)] for row, c in enumerate(batch)] for batch in plain.batches])
     difference = float(np.abs(ours - np.stack(plain.logits)).max() / np.ptp(plain.logits))
     medium = evaluate(plain.test.ranks, plain.test.gnd, (1,))["medium"].map
-    return [
-        Row(
-            f"{name}, whole evaluation",
-            seconds,
-            "s",
-            f"{pairs} pairs, each once (global Medium mAP {100 * medium:.0f})",
-        ),
-        Row(f"{name}, whole evaluation", plain.pair_seconds * plain.num_pairs / seconds, "times as fast", "", target),
-        Row(
-            f"{name}, a pair", plain.pair_seconds * pairs / seconds, "times as fast", f"{1000 * seconds / pairs:.1f} ms"
-        ),
-        Row(f"{name}, speed", pairs / seconds, "pairs/s", f"{work / 1e9:.0f} GFLOP/s"),
-        Row(
-            f"{name}, work",
-            work / rates[precision],
-            "of matrix products",
-            f"those of {precision if precision in DTYPES else 'bfloat16'}",
-        ),
-        Row(
-            f"{name}, logits",
-            difference,
-            "of their spread",
-            "largest difference to the plain way's",
-            "<= 0.0001" if precision == "float32" else "",
-        ),
+    once = f"{pairs} pairs, each once (global Medium mAP {100 * medium:.0f})"
+    products = f"those of {precision if precision in DTYPES else 'bfloat16'}"
+    exact = "<= 0.0001" if precision == "float32" else ""
+    faster = plain.pair_seconds / seconds
+    found = [
+        ("whole evaluation", seconds, "s", once),
+        ("whole evaluation", faster * plain.num_pairs, "times as fast", "", target),
+        ("a pair", faster * pairs, "times as fast", f"{1000 * seconds / pairs:.1f} ms"),
+        ("speed", pairs / seconds, "pairs/s", f"{work / 1e9:.0f} GFLOP/s"),
+        ("work", work / rates[precision], "of matrix products", products),
+        ("logits", difference, "of their spread", "largest difference to the plain way's", exact),
     ]
+    return [Row(f"{name}, {what}", *figures) for what, *figures in found]
 
 
 def default_precisions(device) -> list[ScoringPrecision]:
@@ -296,16 +262,9 @@ def curve_rows(args, model, test, curve, rates, plain):
             pairs = 100 * done
             work = pair_operations(model.settings, query_local, gallery_local) * pairs / seconds
             numbers = query_local if query_local == gallery_local else f"{query_local} x {gallery_local}"
-            faster = plain.pair_seconds * pairs / seconds
-            rows.append(
-                Row(
-                    f"ours, {precision}, {numbers} descriptors",
-                    pairs / seconds,
-                    "pairs/s",
-                    f"{100 * seconds / pairs * 1000:.0f} ms for 100, {work / rates[precision]:.2f} of matrix products,"
-                    f" {faster:.1f} times the plain way's pairs with all",
-                )
-            )
+            note = f"{100 * seconds / pairs * 1000:.0f} ms for 100, {work / rates[precision]:.2f} of matrix products,"
+            note += f" {plain.pair_seconds * pairs / seconds:.1f} times the plain way's pairs with all"
+            rows.append(Row(f"ours, {precision}, {numbers} descriptors", pairs / seconds, "pairs/s", note))
     return rows
 
 
@@ -318,10 +277,6 @@ def linear_row(model, test, locals_, rate):
         scorer.score(*work)
     products = [event for event in profile.key_averages() if event.key in ("aten::addmm", "aten::mm")]
     seconds = sum(event.device_time_total for event in products) / 1e6
-    return Row(
-        "one GPU: linear layers",
-        sum(event.flops for event in products) / seconds / rate,
-        "of matrix products",
-        "aten::addmm and aten::mm of two queries",
-        ">= 0.4",
-    )
+    share = sum(event.flops for event in products) / seconds / rate
+    note = "aten::addmm and aten::mm of two queries"
+    return Row("one GPU: linear layers", share, "of matrix products", note, ">= 0.4")

@@ -1,19 +1,27 @@
 """Search in a million images: exact, streaming from the file, and approximate by faiss with its recall against
 exact."""
 
-import multiprocessing
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
-from rrt.errors import InputError, check_count
+from rrt.errors import InputError
 from rrt.search.exact import search
-from tools.benchmarks.common import PeakMemory, Row, clustered_rows, format_figures, median_seconds
+from tools.benchmarks.common import (
+    PeakMemory,
+    Row,
+    add_options,
+    check_counts,
+    clustered_rows,
+    exact_products,
+    format_figures,
+    in_new_process,
+    median_seconds,
+)
 
 HELP = "a million images on disk: exact search in blocks, and faiss indexes with recall, build time and memory"
 MOST_MEMORY_MB = 3000
@@ -52,11 +60,7 @@ def add_arguments(parser):
         "--decay", type=float, default=0.75, help="the d-th principal variance falls as d**-decay (default %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="the median counts (default %(default)s)")
-    parser.add_argument("--dir", help="folder for the file that is written and removed (default: the system's)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--quick", action="store_true", help="few short rows, to see that it works; the figures mean nothing"
-    )
+    add_options(parser, "dir", "seed", quick="few short rows")
 
 
 def default_indexes(count, width):
@@ -73,8 +77,7 @@ def default_indexes(count, width):
 
 def run(args):
     """Rows `way: figure`. Raises InputError for settings that cannot be, and when exact search is not exact."""
-    for name in ("images", "dimensions", "queries", "k", "training_images", "rounds"):
-        check_count(name, getattr(args, name))
+    check_counts(args, "images", "dimensions", "queries", "k", "training_images", "rounds")
     if args.quick:
         args.images, args.dimensions, args.queries, args.rounds = 3000, 64, 10, 1
         args.k, args.again, args.training_images = min(args.k, 100), min(args.again, 400), 2000
@@ -88,36 +91,32 @@ def run(args):
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         path = Path(folder) / "rows.npy"
         queries = write_rows(path, args.images, args.dimensions, args.queries, args.decay, args.seed)
-        exact, rows = _in_new_process(_exact, path, queries, args.k, args.rounds)
+        exact, rows = in_new_process(_exact, path, queries, args.k, args.rounds)
         for text in indexes:
-            rows += _in_new_process(
+            rows += in_new_process(
                 _approximate, path, queries, exact, text, args.training_images, args.again, args.rounds
             )
     return rows
 
 
-def write_rows(path, count, width, num_queries, decay, seed):
-    """Write unit rows float16 [count, width] to a .npy -> queries float32 [num_queries, width], further images of the
-    same landmarks. The rows come in chunks of landmarks of their own, so that memory does not grow with them."""
-    generator = np.random.default_rng(seed)
+def write_rows(path, count, width, num_queries, decay, seed, first=None):
+    """Write unit rows float16 [count, width] to a .npy -> queries float32 [num_queries, width], further images of
+    landmarks among the ``first`` rows (None: among all), whose number alone then decides about them and about the head
+    of the file. The rows come in chunks of landmarks of their own, so that memory does not grow with them."""
     table = np.lib.format.open_memmap(path, "w+", np.float16, (count, width))
-    queries, starts = [], range(0, count, _CHUNK)
-    for number, start in enumerate(starts):
+    queries, heads = [], len(range(0, first or count, _CHUNK))
+    for number, start in enumerate(range(0, count, _CHUNK)):
         size = min(_CHUNK, count - start)
         # Spread evenly over the chunks.
-        own = num_queries * (number + 1) // len(starts) - num_queries * number // len(starts)
-        rows = clustered_rows(generator, size + own, width, decay)
-        table[start : start + size] = rows[:size]
+        own = num_queries * (number + 1) // heads - num_queries * number // heads if number < heads else 0
+        # The last of the first rows may share a chunk with later ones: landmarks are drawn for all of it.
+        drawn = own + (_CHUNK if first else size)
+        rows = clustered_rows(np.random.default_rng([seed, number]), drawn, width, decay)
+        table[start : start + size] = rows[own:][:size]
         # A view would keep all rows.
-        queries.append(rows[size:].copy())
+        queries.append(rows[:own].copy())
     table.flush()
     return np.concatenate(queries)
-
-
-def _in_new_process(function, *arguments):
-    """Its memory is that of one way alone."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def _exact(path, queries, k, rounds):
@@ -145,10 +144,8 @@ def _exact(path, queries, k, rounds):
 
 
 def _check_exact(table, queries, found):
-    for query, own in zip(queries[:CHECKED].astype(np.float64), found):
-        products = np.concatenate(
-            [table[start : start + 4096].astype(np.float64) @ query for start in range(0, len(table), 4096)]
-        )
+    for query, own in zip(queries[:CHECKED], found):
+        products = exact_products(table, query)
         best = np.sort(products)[::-1][: len(own)]
         if np.abs(products[own] - best).max() > 1e-5:
             raise InputError("exact search gives other neighbours than float64 products; do not use it here")
@@ -219,7 +216,7 @@ def _approximate(path, queries, exact, text, training_images, again, rounds):
             way = f"{factory} {setting}".strip() + name
             rows += [
                 Row(f"{way}: build", seconds, "s"),
-                Row(f"{way}: index", _size(index) / 1e6, "MB"),
+                Row(f"{way}: index", size_of(index) / 1e6, "MB"),
                 Row(f"{way}: peak memory", memory.total, "MB"),
                 Row(f"{way}: time", 1e3 * taken[name] / len(queries), "ms a query"),
             ]
@@ -227,7 +224,7 @@ def _approximate(path, queries, exact, text, training_images, again, rounds):
     return rows
 
 
-def _size(index):
+def size_of(index):
     """Bytes of the index in a file, which is not written."""
     sizes = []
     writer = faiss.PyCallbackIOWriter(lambda block: sizes.append(len(block)))  # pyright: ignore[reportAttributeAccessIssue]

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.errors import check_count
 from rrt.formats.delf import LocalFeatures, parse_feature_messages, read_features, serialize_datum, serialize_features
 from rrt.store.finished import remove_store
 from rrt.store.records import ImageRecord
-from rrt.store.schema import LOCAL_DTYPES
 from rrt.store.store import Store
 from rrt.store.writer import PartWriter, write_store
-from tools.benchmarks.common import SCALES, Row, median_seconds
+from tools.benchmarks.common import SCALES, Row, add_options, check_counts, median_seconds, unit_rows
 
 HELP = "feature files and descriptor store: reading, size on disk, writing"
 LOCAL_DIM, GLOBAL_DIM, SIZE = 128, 2048, (1024, 768)
@@ -25,19 +23,14 @@ MAX_LOCAL = 500  # local descriptors of an image that the reranker takes
 
 def add_arguments(parser):
     """The benchmark's own options."""
-    parser.add_argument("--dir", help="folder for the files that are written and removed (default: the system's)")
     parser.add_argument("--images", type=int, default=200, help="images in the store (default %(default)s)")
     parser.add_argument("--num_local", type=int, default=650, help="local descriptors an image (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--quick", action="store_true", help="a few small images, to see that it works; the figures mean nothing"
-    )
+    add_options(parser, "dir", "seed", quick="a few small images")
 
 
 def run(args):
     """Rows of every figure; descriptors are drawn at random, files are in the page cache. Raises InputError."""
-    check_count("images", args.images)
-    check_count("num_local", args.num_local)
+    check_counts(args, "images", "num_local")
     images, num_local, readings, writings = (6, 40, 5, 2) if args.quick else (args.images, args.num_local, 60, 7)
     generator = np.random.default_rng(args.seed)
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
@@ -56,44 +49,29 @@ def read_by_messages(path):
     """descriptors [n, D], keypoints, scales, attention of a feature file: an object a feature, its values read in
     turn."""
     features = parse_feature_messages(path.read_bytes())
-    descriptors = np.array(
-        [
-            np.array(feature.descriptor.float_list.value, np.float32).reshape(feature.descriptor.shape.dim)
-            for feature in features
-        ]
-    )
-    keypoints = np.array([(feature.x, feature.y) for feature in features], np.float32)
-    return (
-        descriptors,
-        keypoints,
-        np.array([feature.scale for feature in features], np.float32),
-        np.array([feature.strength for feature in features], np.float32),
-    )
+    descriptors = [feature.descriptor for feature in features]
+    found = [np.array(each.float_list.value, np.float32).reshape(each.shape.dim) for each in descriptors]
+    more = [(x.x, x.y) for x in features], [x.scale for x in features], [x.strength for x in features]
+    return np.array(found), *(np.array(values, np.float32) for values in more)
 
 
 def _reading(folder, records, paths, generator, repeats):
     files = [paths[i] for i in generator.integers(len(paths), size=repeats)]
-    pictures = generator.integers(len(records), size=20 * repeats)
+    images = generator.integers(len(records), size=20 * repeats)
     # One after the other: what a reader finds in the processor's caches is what its own last image left there.
     seconds = median_seconds({"messages": read_by_messages}, files)
     seconds |= median_seconds({"fast": read_features}, files * 5)
     with Store(write_store(folder / "read.h5", records)) as store:
-        seconds |= median_seconds({"packed": lambda i: store.read_packed([i], MAX_LOCAL)}, pictures)
-        seconds |= median_seconds({"float32": lambda i: store.read(i, MAX_LOCAL)}, pictures)
+        seconds |= median_seconds({"packed": lambda i: store.read_packed([i], MAX_LOCAL)}, images)
+        seconds |= median_seconds({"float32": lambda i: store.read(i, MAX_LOCAL)}, images)
     name = f"{len(records[0].attention)} features of {LOCAL_DIM} dimensions"
     ratio = {way: seconds["messages"] / time for way, time in seconds.items()}
+    compared, packed = "the reading all others are compared with", "read_packed: half floats, as training reads them"
     return [
-        Row(
-            f"{name}: an object a feature", 1e3 * seconds["messages"], "ms", "the reading all others are compared with"
-        ),
+        Row(f"{name}: an object a feature", 1e3 * seconds["messages"], "ms", compared),
         Row(f"{name}: rrt.formats.delf", 1e3 * seconds["fast"], "ms"),
         Row("rrt.formats.delf against objects", ratio["fast"], "times as fast", "", ">= 10"),
-        Row(
-            f"an image's {MAX_LOCAL} from the store",
-            1e3 * seconds["packed"],
-            "ms",
-            "read_packed: half floats, as training reads them",
-        ),
+        Row(f"an image's {MAX_LOCAL} from the store", 1e3 * seconds["packed"], "ms", packed),
         Row("store against objects", ratio["packed"], "times as fast", "read_packed", ">= 50"),
         Row("store against objects, float32", ratio["float32"], "times as fast", "read: half floats converted"),
     ]
@@ -107,19 +85,11 @@ def _sizes(folder, records, locals_, globals_):
     global_bytes = 4 * GLOBAL_DIM * len(records)
     rows = []
     for dtype, target in (("float16", "<= 0.52"), ("int8", "<= 0.28")):
-        if dtype not in LOCAL_DTYPES:
-            rows.append(Row(f"store of {dtype}, size", None, "of .delg_local", "not supported", target))
-            continue
         size = write_store(folder / "size.h5", records, local_dtype=dtype).stat().st_size
+        name, share = f"store of {dtype}, size", (size - global_bytes) / files["local"]
         rows += [
-            Row(
-                f"store of {dtype}, size",
-                (size - global_bytes) / files["local"],
-                "of .delg_local",
-                "without global descriptors on both sides",
-                target,
-            ),
-            Row(f"store of {dtype}, size", size / sum(files.values()), "of all files", "with them on both sides"),
+            Row(name, share, "of .delg_local", "without global descriptors on both sides", target),
+            Row(name, size / sum(files.values()), "of all files", "with them on both sides"),
         ]
     return rows
 
@@ -154,23 +124,13 @@ def _writing(folder, records, repeats):
         range(repeats),
     )
     speed = {way: len(content) / time / 1e6 for way, time in seconds.items()}
+    whole, parts = (speed[way] / speed["save"] for way in ("store", "parts"))
     return [
         Row("numpy.save, flushed to disk", speed["save"], "MB/s", "as the store is"),
         Row("numpy.save, not flushed", speed["unsafe"], "MB/s"),
         Row("write_store", speed["store"], "MB/s"),
-        Row(
-            "write_store against numpy.save",
-            speed["store"] / speed["save"],
-            "times as fast",
-            "both flushed to disk",
-            ">= 0.5",
-        ),
-        Row(
-            "parts and merge against numpy.save",
-            speed["parts"] / speed["save"],
-            "times as fast",
-            "writes everything twice",
-        ),
+        Row("write_store against numpy.save", whole, "times as fast", "both flushed to disk", ">= 0.5"),
+        Row("parts and merge against numpy.save", parts, "times as fast", "writes everything twice"),
     ]
 
 
@@ -192,20 +152,8 @@ def _opening(folder, parts):
 def _random_record(name, num_local, generator):
     keypoints = generator.uniform(0, SIZE, (num_local, 2)).astype(np.float32)
     attention = np.sort(generator.exponential(100, num_local).astype(np.float32))[::-1]
-    return ImageRecord(
-        name,
-        SIZE,
-        _unit_rows(generator, 1, GLOBAL_DIM)[0],
-        _unit_rows(generator, num_local, LOCAL_DIM),
-        keypoints,
-        generator.choice(SCALES, num_local),
-        attention,
-    )
-
-
-def _unit_rows(generator, count, width):
-    rows = generator.standard_normal((count, width), np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    global_, local = unit_rows(generator, 1, GLOBAL_DIM)[0], unit_rows(generator, num_local, LOCAL_DIM)
+    return ImageRecord(name, SIZE, global_, local, keypoints, generator.choice(SCALES, num_local), attention)
 
 
 def _write_files(folder, records):

@@ -6,11 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.errors import InputError, check_count
+from rrt.errors import InputError
 from rrt.search.first_pass import KINDS
 from rrt.search.rows import DescriptorRows, summarize_rows
 from rrt.search.self_search import SelfSearch
-from tools.benchmarks.common import PeakMemory, Row, clustered_rows, median_seconds, usable_device
+from tools.benchmarks.common import (
+    PeakMemory,
+    Row,
+    add_options,
+    check_counts,
+    clustered_rows,
+    exact_products,
+    median_seconds,
+    usable_device,
+)
 
 HELP = "neighbours of every image among all: a fast first pass, exact at the end, against NumPy's product and argsort"
 EXTRAPOLATED = (322_000, 1_580_470)  # images of GLDv2 clean that the published training list names, and all of it
@@ -38,17 +47,12 @@ def add_arguments(parser):
     parser.add_argument("--device", type=usable_device, default="cpu", help="of the first passes")
     parser.add_argument("--rounds", type=int, default=5, help="turns; the median counts (default %(default)s)")
     parser.add_argument("--memory_mb", type=int, default=2000)
-    parser.add_argument("--dir", help="folder for the files that are written and removed (default: the system's)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--quick", action="store_true", help="few short rows, to see that it works; the figures mean nothing"
-    )
+    add_options(parser, "dir", "seed", quick="few short rows")
 
 
 def run(args):
     """Rows of milliseconds an image. Raises InputError when a way gives other neighbours than float64 products."""
-    for name in ("images", "dimensions", "k", "rounds", "memory_mb"):
-        check_count(name, getattr(args, name))
+    check_counts(args, "images", "dimensions", "k", "rounds", "memory_mb")
     if args.quick:
         args.images, args.dimensions, args.rounds, args.k = 1600, 64, 2, 10
     if args.images < 400:
@@ -133,10 +137,7 @@ def exact_neighbours(table, own, k):
     """[n, k] by float64 products with every row, equal ones by index."""
     found = []
     for row in own:
-        query = table[row].astype(np.float64)
-        similarities = np.concatenate(
-            [np.vecdot(table[start : start + 4096].astype(np.float64), query) for start in range(0, len(table), 4096)]
-        )
+        similarities = exact_products(table, table[row])
         similarities[row] = -np.inf
         found.append(np.argsort(-similarities, kind="stable")[:k])
     return np.array(found)
@@ -146,22 +147,13 @@ def _rows_of(size, measured, last):
     rows = [Row(f"{size} images: NumPy, product and argsort", 1e3 * measured["plain"], "ms an image")]
     for way, target in (("float32", ">= 2.5"), ("fast", ">= 5")):
         found = measured[way]
-        name = f"{size} images: first pass {found.name}"
+        name, ratio = f"{size} images: first pass {found.name}", measured["plain"] / found.seconds
+        note = f"{found.again:.0f} candidates computed again, {found.search.searched_again} rows searched again,"
+        note += f" preparation {found.preparation:.1f} s in it"
+        exact = f"0 differences from float64 in {CHECKED} rows"
         rows += [
-            Row(
-                name,
-                1e3 * found.seconds,
-                "ms an image",
-                f"{found.again:.0f} candidates computed again, {found.search.searched_again} rows searched again,"
-                f" preparation {found.preparation:.1f} s in it",
-            ),
-            Row(
-                f"{name}, against NumPy",
-                measured["plain"] / found.seconds,
-                "times as fast",
-                f"0 differences from float64 in {CHECKED} rows",
-                target if last else "",
-            ),
+            Row(name, 1e3 * found.seconds, "ms an image", note),
+            Row(f"{name}, against NumPy", ratio, "times as fast", exact, target if last else ""),
             Row(f"{name}, memory", found.memory.peak, "MB", "without page cache"),
         ]
     return rows
@@ -171,24 +163,11 @@ def _extrapolate(name, sizes, ways, k):
     """Rows for all of GLDv2 from a straight line through (images, seconds an image) and (images, MB)."""
     slope, start = np.polyfit(sizes, [way.seconds for way in ways], 1)
     rows = []
+    line = "extrapolated from a straight line through the milliseconds an image above"
+    # 32 bytes an image in the search's summaries; the finished table is put together in memory.
+    grown = f"extrapolated: the search above and {32 + 8 * k} bytes an image, of which {8 * k} for the finished table"
     for size in EXTRAPOLATED:
-        rows.append(
-            Row(
-                f"{size} images: first pass {name}",
-                size * (start + slope * size) / 3600,
-                "hours",
-                "extrapolated from a straight line through the milliseconds an image above",
-            )
-        )
-        # 32 bytes an image in the search's summaries; the finished table is put together in memory.
+        rows.append(Row(f"{size} images: first pass {name}", size * (start + slope * size) / 3600, "hours", line))
         memory = ways[0].memory.peak + (32 + 8 * k) * size / 1e6
-        rows.append(
-            Row(
-                f"{size} images: memory of {name}",
-                memory,
-                "MB",
-                f"extrapolated: the search above and {32 + 8 * k} bytes an image, of which {8 * k} for the"
-                " finished table",
-            )
-        )
+        rows.append(Row(f"{size} images: memory of {name}", memory, "MB", grown))
     return rows

@@ -4,13 +4,12 @@ take turns from the same weights over the same images of one run, each in a proc
 
 import math
 import multiprocessing
-import resource
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from rrt.errors import InputError, check_count
-from tools.benchmarks.common import median_seconds
+from rrt.errors import InputError
+from tools.benchmarks.common import add_options, check_counts, median_seconds, peak_memory
 
 HELP = "a training step of DELG, images in memory: speed, memory and agreement with the plain way (TensorFlow)"
 # A way's target for its speed, and for how far its first loss may be from the plain way's.
@@ -38,15 +37,12 @@ def add_arguments(parser):
         choices=list(TARGETS),
         help="precisions of train.py to measure (default both)",
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="the small network and two images of 97 pixels: tries the benchmark itself"
-    )
+    add_options(parser, quick="the small network and two images of 97 pixels")
 
 
 def run(args):
     """Rows of the benchmark."""
-    for name in ("batch_size", "image_size", "num_classes", "rounds", "steps"):
-        check_count(name, getattr(args, name))
+    check_counts(args, "batch_size", "image_size", "num_classes", "rounds", "steps")
     if args.image_size < SMALLEST_IMAGE:
         raise InputError(f"image_size={args.image_size}: give at least {SMALLEST_IMAGE}")
     if args.quick:
@@ -57,12 +53,11 @@ def run(args):
         first = {way: pool.submit(_prepare, ways[way], args, way).result() for way, pool in pools.items()}
         turns = {way: lambda count, pool=pool: pool.submit(_take_steps, count).result() for way, pool in pools.items()}
         seconds = {way: took / args.steps for way, took in median_seconds(turns, [args.steps] * args.rounds).items()}
-        memory = {way: pool.submit(_peak_memory).result() for way, pool in pools.items()}
+        memory = {way: pool.submit(peak_memory).result() for way, pool in pools.items()}
     except BrokenProcessPool:
         raise InputError(
             "a process of the benchmark was killed, most likely for want of memory; give fewer --num_classes, a "
-            "smaller "
-            "--batch_size, or one --precision"
+            "smaller --batch_size, or one --precision"
         ) from None
     finally:
         for pool in pools.values():
@@ -70,22 +65,11 @@ def run(args):
     rows = [("plain way", seconds["plain"], "s a step", f"{memory['plain']:.0f} MB at most")]
     for way in list(ways)[1:]:
         speed_target, loss_target = TARGETS[way]
-        rows += [
-            (
-                f"train.py, {way}",
-                seconds["plain"] / seconds[way],
-                "times as fast",
-                f"{seconds[way]:.3g} s a step, {memory[way]:.0f} MB at most",
-                speed_target,
-            ),
-            (
-                f"{way}: first loss",
-                abs(first[way] / first["plain"] - 1),
-                "off",
-                f"{first[way]:.6g}, plain {first['plain']:.6g}",
-                loss_target,
-            ),
-        ]
+        speed, off = seconds["plain"] / seconds[way], abs(first[way] / first["plain"] - 1)
+        note = f"{seconds[way]:.3g} s a step, {memory[way]:.0f} MB at most"
+        losses = f"{first[way]:.6g}, plain {first['plain']:.6g}"
+        rows.append((f"train.py, {way}", speed, "times as fast", note, speed_target))
+        rows.append((f"{way}: first loss", off, "off", losses, loss_target))
     return rows
 
 
@@ -109,11 +93,6 @@ def _prepare(make, args, way):
 def _take_steps(count):
     for _ in range(count):
         _way["step"]()
-
-
-def _peak_memory():
-    """MB (most so far) of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _model(args, compute_dtype="float32"):

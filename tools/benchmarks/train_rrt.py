@@ -1,6 +1,5 @@
 """A step of training, ours against the plain way (tools/benchmark.py train_rrt)."""
 
-import resource
 import statistics
 import time
 
@@ -17,7 +16,7 @@ from rrt.training.batches import PairBatch
 from rrt.training.schedules import make_optimizer
 from rrt.training.settings import TrainSettings
 from rrt.training.step import GradientComputer
-from tools.benchmarks.common import Row, best_device, usable_device
+from tools.benchmarks.common import Row, add_options, peak_memory
 from tools.benchmarks.plain_rrt import QUICK, PlainRRT
 
 HELP = (
@@ -31,10 +30,7 @@ def add_arguments(parser):
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=list(DTYPES))
     parser.add_argument("--compile", action="store_true", help="torch.compile in ours")
     parser.add_argument("--repeats", type=int, default=3, help="steps of each way, taking turns (default %(default)s)")
-    parser.add_argument("--device", type=usable_device, default=best_device())
-    parser.add_argument(
-        "--quick", action="store_true", help="tiny steps, to see that it works; the figures mean nothing"
-    )
+    add_options(parser, "device", quick="tiny steps")
 
 
 def run(args):
@@ -58,7 +54,7 @@ def run(args):
         rows += measured(ways, batch, args.repeats, what, TARGETS[device] if batch is full else "", args.device)
     if device == "cpu":
         rows.append(Row("one GPU: ours against plain", None, "times as fast", "no GPU at hand", TARGETS["cuda"]))
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        memory = peak_memory() / 1024
     else:
         memory = torch.cuda.max_memory_allocated() / 2**30
     rows.append(Row("peak memory", memory, "GiB", "both ways, in one process"))
@@ -88,16 +84,9 @@ def measured(ways, batch, repeats, what, target, device):
             note += f"; {busy[name]:.2f} s of processor time"
         rows.append(Row(f"{what}: {name}", median, "s a step", note))
         if name != "plain":
-            difference = abs(losses[name] - losses["plain"])
-            rows.append(
-                Row(
-                    f"{what}: {name}",
-                    medians["plain"] / median,
-                    "times as fast",
-                    f"first loss {difference:.1g} from the plain way's",
-                    target if name == best else "",
-                )
-            )
+            note = f"first loss {abs(losses[name] - losses['plain']):.1g} from the plain way's"
+            ratio = medians["plain"] / median
+            rows.append(Row(f"{what}: {name}", ratio, "times as fast", note, target if name == best else ""))
     return rows
 
 
@@ -160,9 +149,6 @@ class PlainWay:
         for i, image in enumerate(which):
             rows = slice(images.offsets[image], images.offsets[image + 1])
             count = images.counts[image]
-            local[i, :count], scales[i, :count], padding[i, :count] = (
-                images.descriptors[rows],
-                images.scales[rows],
-                False,
-            )
+            local[i, :count], scales[i, :count] = images.descriptors[rows], images.scales[rows]
+            padding[i, :count] = False
         return [torch.from_numpy(array).to(self.device) for array in (images.global_[which], local, scales, padding)]
