@@ -4,14 +4,15 @@
 for example ``dataset.max_sequence_len=200``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, TypeVar
 
-from rrt.command_line.sacred import Ingredient, add_settings, plain_config
+from rrt.command_line.sacred import Command, Ingredient
 from rrt.command_line.settings import described
 from rrt.datasets.settings import AUTO, DatasetSettings
 from rrt.network.settings import ModelSettings
-from rrt.rerankers.build import METHODS
+from rrt.rerankers.build import METHODS, all_default_settings
 
 Kind = TypeVar("Kind")
 
@@ -28,9 +29,24 @@ UNUSED: dict[str, dict[str, tuple[Any, str]]] = {
 }
 
 
-def unused(*names: str) -> dict[str, tuple[Any, str]]:
-    """These of the command's own unused settings, for ``add_settings``."""
-    return {name: UNUSED[""][name] for name in names}
+def make_command(
+    module: dict[str, Any],
+    name: str,
+    kind: type,
+    unused: Sequence[str] = ("seed",),
+    methods: bool = True,
+    uses: Sequence[str] = (),
+) -> Command:
+    """A command with a data set, a network and the settings of a kind. module, uses: as ``Command`` has them; unused:
+    those of its own in UNUSED; methods: whether it takes the settings of the reranking methods but ``rrt``, whose
+    settings are those of the command."""
+    parts = [_ingredient("dataset", DatasetSettings, dataset_configs())]
+    parts.append(_ingredient("model", ModelSettings, MODEL_CONFIGS))
+    command = Command(name, parts, module, uses)
+    command.add_settings(described(kind) | {each: UNUSED[""][each] for each in unused})
+    if methods:
+        command.add_config(all_default_settings)
+    return command
 
 
 def read_settings(kind: type[Kind], config: Mapping[str, Any]) -> Kind:
@@ -39,7 +55,7 @@ def read_settings(kind: type[Kind], config: Mapping[str, Any]) -> Kind:
     Unused settings are left out; those of reranking methods, {method: {setting: value}}, become ``rerankers`` where the
     kind has it. Raises InputError.
     """
-    given = plain_config(dict(config))
+    given = deepcopy(dict(config))  # Sacred's is read-only
     known = kind.__dataclass_fields__  # pyright: ignore[reportAttributeAccessIssue]
     for part, names in UNUSED.items():
         entries = given.get(part) if part else given
@@ -91,17 +107,7 @@ MODEL_CONFIGS = {
 
 def _ingredient(name: str, kind: type, configs: dict[str, dict]) -> Ingredient:
     ingredient = Ingredient(name)
-    add_settings(ingredient, described(kind) | UNUSED[name])
+    ingredient.add_settings(described(kind) | UNUSED[name])
     for config_name, entries in configs.items():
         ingredient.add_named_config(config_name, entries)
     return ingredient
-
-
-def dataset_ingredient() -> Ingredient:
-    """``dataset`` on the command lines: DatasetSettings and their named configurations."""
-    return _ingredient("dataset", DatasetSettings, dataset_configs())
-
-
-def model_ingredient() -> Ingredient:
-    """``model`` on the command lines: ModelSettings and their named configurations."""
-    return _ingredient("model", ModelSettings, MODEL_CONFIGS)

@@ -1,18 +1,16 @@
 """Runs of commands of settings where Sacred is not installed: the same settings and errors, without a record."""
 
-import difflib
 import inspect
 import sys
 from typing import Any
 
 from rrt.command_line.parser import run_command
-from rrt.command_line.plain_settings import SUFFIXES, plain_literal, read_settings_file
+from rrt.command_line.plain_settings import SUFFIXES, plain_literal, read_settings_file, suggest, wrong_kind
 from rrt.command_line.sacred import Command, Entries
 from rrt.errors import InputError
 from rrt.extras import pip_line
 from rrt.progress import set_quiet
 
-_KINDS = {bool: "True or False", int: "an integer", float: "a number", str: "a text", dict: "a dict", list: "a list"}
 _QUIET, _UNRECORDED, _PRINTED, _DEBUG = ("-Q", "--quiet"), ("-u", "--unobserved"), ("-p", "--print-config"), "-d"
 
 
@@ -104,7 +102,9 @@ def settings_of(command: Command, updates: list[str]) -> Entries:
         part = next((part for part in command.ingredients if part.path == owner and last in part.named), None)
         if part is None:
             known = [f"{part.path}.{name}" for part in command.ingredients for name in part.named]
-            raise InputError(f"unknown named configuration {name!r} (a setting needs name=value); {_near(name, known)}")
+            raise InputError(
+                f"unknown named configuration {name!r} (a setting needs name=value); {suggest(name, known)}"
+            )
         for key, value in part.named[last].items():
             config[owner][key] = value
     for name, value in given:
@@ -135,13 +135,11 @@ def _set(config: Entries, name: str, value: Any, parts: list[str]) -> None:
         known = [each for each, _ in _flat(config) if each.startswith(prefix)]
         if not prefix:
             known = [each for each in known if each.partition(".")[0] not in parts]
-        raise InputError(f"unknown setting {name!r}; {_near(name, known)}")
+        raise InputError(f"unknown setting {name!r}; {suggest(name, known)}")
     default = place[last]
     if None not in (default, value) and type(default) is not type(value):
         if {type(default), type(value)} not in ({int, float}, {list, tuple}):
-            remedy = f"; in quotes it is one: \"{name}='{value}'\"" if isinstance(default, str) else ""
-            kind = _KINDS.get(type(default), type(default).__name__)
-            raise InputError(f"setting {name}={value!r}: expected {kind}{remedy}")
+            raise wrong_kind(name, value, type(default))
     place[last] = default | value if isinstance(default, dict) and isinstance(value, dict) else value
 
 
@@ -153,12 +151,6 @@ def _flat(config: Entries, prefix: str = "") -> list[tuple[str, Any]]:
         else:
             found.append((prefix + name, value))
     return found
-
-
-def _near(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    listing = ", ".join(sorted(known)) or "none"
-    return f"did you mean {close[0]!r}? known: {listing}" if close else f"known: {listing}"
 
 
 def _exit(message: str) -> None:

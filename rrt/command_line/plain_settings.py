@@ -8,10 +8,12 @@ functions of this module instead.
 from __future__ import annotations
 
 import ast
+import difflib
 import json
 import os
 import re
 import warnings
+from collections.abc import Iterable
 from typing import IO, Any
 
 import yaml
@@ -21,6 +23,7 @@ from rrt.errors import InputError, first_line
 SUFFIXES = (".json", ".yaml", ".yml")
 _PLAIN = (str, int, float, bool, type(None))
 _DEEPEST = 50
+_KINDS = {bool: "True or False", int: "an integer", float: "a number", str: "a text", dict: "a dict", list: "a list"}
 
 
 def keep_sacred_plain() -> None:
@@ -59,6 +62,19 @@ def read_settings_file(file: IO[bytes]) -> dict[str, Any]:
     return check_settings(values, path)
 
 
+def wrong_kind(name: str, value: Any, expected: type) -> InputError:
+    """The error of a setting of another kind than its default."""
+    remedy = f"; in quotes it is one: \"{name}='{value}'\"" if expected is str else ""
+    return InputError(f"setting {name}={value!r}: expected {_KINDS.get(expected, expected.__name__)}{remedy}")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """What may have been meant by a name that is unknown, and what is known."""
+    listing = sorted(known)
+    close = difflib.get_close_matches(name, listing, n=1)
+    return f"did you mean {close[0]!r}? " * bool(close) + f"known: {', '.join(listing) or 'none'}"
+
+
 def plain_literal(text: str) -> Any:
     """The value of `name=text`: a literal of Python, or the text itself; `~/` is the user's folder."""
     try:
@@ -67,13 +83,7 @@ def plain_literal(text: str) -> Any:
         value = text
     except (MemoryError, RecursionError):
         raise InputError(f"{text[:40]}...: nested too deeply for a setting; at most {_DEEPEST} levels") from None
-    return _plain(value, text if len(text) < 80 else text[:80] + "...")
-
-
-def check_settings(values: dict, where: str) -> dict:
-    """The settings with `~/` as the user's folder and tuples as lists; InputError naming ``where`` and what Sacred has
-    no place for."""
-    return _plain(values, where)
+    return check_settings(value, text if len(text) < 80 else text[:80] + "...")
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -86,16 +96,18 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _plain(value: Any, where: str, name: str = "", depth: int = 0) -> Any:
-    """The value if nothing but plain ones is in it, tuples as lists; InputError naming where it stands."""
+def check_settings(value: Any, where: str, name: str = "", depth: int = 0) -> Any:
+    """A value of settings, or all of them, with `~/` as the user's folder and tuples as lists; InputError naming
+    ``where``, and what is not plain or Sacred has no place for."""
     if depth > _DEEPEST:
         raise InputError(f"{where}: nested too deeply for a setting; at most {_DEEPEST} levels")
     if name == "seed" and not isinstance(value, int | None):
         raise InputError(f"setting seed={value!r}: expected an integer")
     if isinstance(value, dict):
-        return {key: _plain(each, where, key, depth + 1) for key, each in value.items() if _checked_name(key, where)}
+        checked = [(key, each) for key, each in value.items() if _checked_name(key, where)]
+        return {key: check_settings(each, where, key, depth + 1) for key, each in checked}
     if isinstance(value, list | tuple):
-        return [_plain(each, where, "", depth + 1) for each in value]
+        return [check_settings(each, where, "", depth + 1) for each in value]
     if not isinstance(value, _PLAIN):
         raise InputError(
             f"{where}: a setting cannot be of type {type(value).__name__}; give a number, a list, a dict, or a text "

@@ -50,26 +50,13 @@ class _Record(RunObserver):
     def _tell(self, method, event):
         getattr(self._observer, method)(**event)
 
-    def heartbeat_event(self, **event):
-        self._tell("heartbeat_event", event)
 
-    def completed_event(self, **event):
-        self._tell("completed_event", event)
+def _handing_on(method):
+    return lambda self, **event: self._tell(method, event)
 
-    def interrupted_event(self, **event):
-        self._tell("interrupted_event", event)
 
-    def failed_event(self, **event):
-        self._tell("failed_event", event)
-
-    def resource_event(self, **event):
-        self._tell("resource_event", event)
-
-    def artifact_event(self, **event):
-        self._tell("artifact_event", event)
-
-    def log_metrics(self, **event):
-        self._tell("log_metrics", event)
+for _method in ("heartbeat_event", "completed_event", "interrupted_event", "failed_event", *_ADDING):
+    setattr(_Record, _method, _handing_on(_method))
 
 
 class DefaultRecord(_Record):

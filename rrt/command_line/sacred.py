@@ -4,7 +4,6 @@ A run is Sacred's (`rrt.command_line.sacred_runs`), which records it; where Sacr
 (`rrt.command_line.plain_runs`), which does not. Help needs neither.
 """
 
-import copy
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +55,8 @@ class Ingredient:
         self._configs.append(entries if callable(entries) else Described({k: (v, "") for k, v in entries.items()}))
 
     def add_settings(self, described: dict[str, tuple]) -> None:
-        """See ``add_settings``."""
+        """More settings {name: (default, meaning)}. A default that follows from others is a function of {name: value},
+        which holds what the user gave."""
         self._configs.append(Described(described))
 
     def add_named_config(self, name: str, entries: Entries) -> None:
@@ -142,17 +142,6 @@ def make_experiment(name: str, ingredients: Sequence[Ingredient] = (), uses: Seq
     comes and records nothing.
     """
     return Command(name, ingredients, sys._getframe(1).f_globals, uses)
-
-
-def add_settings(ingredient: Ingredient, described: dict[str, tuple]) -> None:
-    """Add settings {name: (default, meaning)} to a command or ingredient. A default that follows from others is a
-    function of {name: value}, which holds what the user gave."""
-    ingredient.add_settings(described)
-
-
-def plain_config(config):
-    """Sacred's read-only settings as plain dicts and lists, which can be changed, pickled and put into checkpoints."""
-    return copy.deepcopy(config)
 
 
 def run_sacred(command: Command, argv=None):

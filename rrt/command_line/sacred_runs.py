@@ -1,6 +1,5 @@
 """Runs of Sacred with one-line errors: `python tools/NAME.py [-F logs/NAME] with setting=value`."""
 
-import difflib
 import importlib.util
 import logging
 import sys
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from docopt import DocoptExit, docopt
 
 from rrt.command_line.parser import QUIET_HELP, as_called, called_as
-from rrt.command_line.plain_settings import SUFFIXES, check_settings, keep_sacred_plain
+from rrt.command_line.plain_settings import SUFFIXES, check_settings, keep_sacred_plain, suggest, wrong_kind
 from rrt.command_line.records import DefaultRecord, is_mongo_address, mongo_record
 from rrt.command_line.sacred import ROOT, Described, is_first_process
 from rrt.errors import InputError, check_choice, describe_error
@@ -60,8 +59,6 @@ _RECORDS = ("file_storage", "mongo_db", "sql", "s3", "gcs", "tiny_db", "unobserv
 
 # What Sacred needs for an option and does not bring along.
 _NEEDED = {"sql": "sqlalchemy", "s3": "boto3", "gcs": "google.cloud.storage", "tiny_db": "hashfs"}
-
-_KINDS = {bool: "True or False", int: "an integer", float: "a number", str: "a text", dict: "a dict", list: "a list"}
 
 
 class _Console(logging.Handler):
@@ -167,9 +164,7 @@ def _check_types(_run):
     """InputError for a setting of another kind than its default: a word for a number, a number for a dict."""
     for name, (expected, found) in sorted(_run.config_modifications.typechanged.items()):
         if {expected, found} != {int, float}:
-            value = get_by_dotted_path(_run.config, name)
-            remedy = f"; in quotes it is one: \"{name}='{value}'\"" if expected is str else ""
-            raise InputError(f"setting {name}={value!r}: expected {_KINDS.get(expected, expected.__name__)}{remedy}")
+            raise wrong_kind(name, get_by_dotted_path(_run.config, name), expected)
 
 
 def run_recorded(experiment, argv):
@@ -220,7 +215,7 @@ def _check_command_line(experiment, argv):
     commands = [name for name, _ in experiment.gather_commands()]
     if args["COMMAND"] and args["COMMAND"] not in commands:
         hint = f"settings come after the word with: {argv[0]} with {args['COMMAND']}" if "=" in args["COMMAND"] else ""
-        _exit(f"unknown command {args['COMMAND']!r}; {hint or _suggest(args['COMMAND'], commands)}")
+        _exit(f"unknown command {args['COMMAND']!r}; {hint or suggest(args['COMMAND'], commands)}")
     if args["--help"] or args["help"]:
         return
     try:
@@ -245,7 +240,7 @@ def _check_settings_given(experiment, words):
             raise InputError(f"{name}: settings are read from files of plain {', '.join(SUFFIXES)} alone")
         if not is_there and name not in known:
             missing = f"{name}: no such file of settings" if name.endswith(SUFFIXES) else ""
-            unknown = f"unknown named configuration {name!r} (a setting needs name=value); {_suggest(name, known)}"
+            unknown = f"unknown named configuration {name!r} (a setting needs name=value); {suggest(name, known)}"
             raise InputError(missing or unknown)
 
 
@@ -296,10 +291,4 @@ def _unknown_setting(experiment, error):
     owner = next((path for path in paths if wrong == path or wrong.startswith(path + ".")), "")
     # The settings of that experiment or ingredient, the wrong one already among them.
     known = [join_paths(owner, name) for name, _ in iterate_flattened(error.__config__) if name]
-    return f"unknown setting {wrong!r}; {_suggest(wrong, [name for name in known if name != wrong])}"
-
-
-def _suggest(name, known):
-    close = difflib.get_close_matches(name, known, n=1)
-    listing = ", ".join(sorted(known)) or "none"
-    return f"did you mean {close[0]!r}? known: {listing}" if close else f"known: {listing}"
+    return f"unknown setting {wrong!r}; {suggest(wrong, [name for name in known if name != wrong])}"

@@ -12,18 +12,11 @@ same candidates and descriptors; gains and p are over the method of against=. Wr
 
 from pathlib import Path
 
-from rrt.command_line.sacred import add_settings, make_experiment
-from rrt.command_line.settings import described
-from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
+from rrt.configs import make_command, read_settings
 from rrt.evaluation.comparison import CompareSettings, as_markdown, compare, write_comparison
 from rrt.files.locks import owned
-from rrt.rerankers.build import all_default_settings
 
-dataset = dataset_ingredient()
-model = model_ingredient()
-ex = make_experiment("compare", ingredients=[dataset, model])
-add_settings(ex, described(CompareSettings) | unused("seed"))
-ex.add_config(all_default_settings)
+ex = make_command(globals(), "compare", CompareSettings)
 
 
 @ex.main

@@ -14,18 +14,11 @@ stores.md, stores.csv and stores.json into temp_dir, and the stores, each in a f
 
 from pathlib import Path
 
-from rrt.command_line.sacred import add_settings, make_experiment
-from rrt.command_line.settings import described
-from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
+from rrt.configs import make_command, read_settings
 from rrt.evaluation.store_comparison import CompareStoresSettings, as_markdown, compare_stores, write_store_comparison
 from rrt.files.locks import owned
-from rrt.rerankers.build import all_default_settings
 
-dataset = dataset_ingredient()
-model = model_ingredient()
-ex = make_experiment("compare_stores", ingredients=[dataset, model])
-add_settings(ex, described(CompareStoresSettings) | unused("seed"))
-ex.add_config(all_default_settings)
+ex = make_command(globals(), "compare_stores", CompareStoresSettings)
 
 
 @ex.main

@@ -11,25 +11,20 @@ rankings.npz (for tools/report.py) into temp_dir.
 
 from pathlib import Path
 
-from rrt.command_line.sacred import add_settings, make_experiment
-from rrt.command_line.settings import described
-from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
+from rrt.configs import make_command, read_settings
 from rrt.evaluation.comparison import as_markdown
 from rrt.evaluation.token_costs import TokenSettings, compare_tokens
-from rrt.rerankers.build import all_default_settings
+from rrt.files.locks import owned
 
-dataset = dataset_ingredient()
-model = model_ingredient()
-ex = make_experiment("compare_tokens", ingredients=[dataset, model])
-add_settings(ex, described(TokenSettings) | unused("seed"))
-ex.add_config(all_default_settings())
+ex = make_command(globals(), "compare_tokens", TokenSettings)
 
 
 @ex.main
 def main(_config):
     """Print the table, write it and the image."""
     settings = read_settings(TokenSettings, _config)
-    found = compare_tokens(settings)
+    with owned(settings.temp_dir, "comparing there"):
+        found = compare_tokens(settings)
     print(as_markdown(found["rows"]), end="")
     print(f"wrote tokens.json, tokens.png and rankings.npz in {Path(settings.temp_dir)}")
     return {row["method"]: row["map"] for row in found["rows"]}

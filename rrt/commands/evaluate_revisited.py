@@ -9,19 +9,13 @@ dataset.test_data_dir; resume=None measures global search alone. Writes results.
 the run's record, where neither -F, -m nor -u says otherwise.
 """
 
-from rrt.command_line.sacred import add_settings, make_experiment
-from rrt.command_line.settings import described
-from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
+from rrt.configs import make_command, read_settings
 from rrt.evaluation.settings import EvaluationSettings
 from rrt.files.locks import owned
-from rrt.rerankers.build import all_default_settings
 
-dataset = dataset_ingredient()
-model = model_ingredient()
-ex = make_experiment("rrt_evaluation", [dataset, model], uses=["rrt.evaluation.run"])
-add_settings(ex, described(EvaluationSettings) | unused("visdom_port", "seed"))
-# Those of rrt are the evaluation's own.
-ex.add_config(all_default_settings)
+ex = make_command(
+    globals(), "rrt_evaluation", EvaluationSettings, unused=("visdom_port", "seed"), uses=["rrt.evaluation.run"]
+)
 
 
 @ex.main

@@ -11,17 +11,14 @@ history.json and curves.png into temp_dir, and the run's record, where neither -
 
 from dataclasses import asdict
 
-from rrt.command_line.sacred import add_settings, is_first_process, make_experiment
-from rrt.command_line.settings import described
-from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
+from rrt.command_line.sacred import is_first_process
+from rrt.configs import make_command, read_settings
 from rrt.training.distillation import DistilSettings
 from rrt.training.planted import PlantedSettings
 from rrt.training.settings import ExperimentSettings
 
-dataset = dataset_ingredient()
-model = model_ingredient()
-ex = make_experiment("rrt_training", [dataset, model], uses=["rrt.training.run"])
-add_settings(ex, described(ExperimentSettings) | unused("visdom_port", "visdom_freq"))
+_UNUSED = "visdom_port", "visdom_freq"
+ex = make_command(globals(), "rrt_training", ExperimentSettings, _UNUSED, methods=False, uses=["rrt.training.run"])
 ex.add_config({"planted": asdict(PlantedSettings()), "distil": asdict(DistilSettings())})
 
 

@@ -7,14 +7,13 @@ float32 store every bit. A run that was stopped goes on where it was.
     python tools/export_delg.py with data_dir=data/oxford5k feature_name=r50_gldv2
 """
 
-from rrt.command_line.sacred import add_settings, make_experiment
+from rrt.command_line.sacred import make_experiment
 from rrt.store.export import export_delg
 
 ex = make_experiment("export_delg")
 
 
-add_settings(
-    ex,
+ex.add_settings(
     {
         "data_dir": ("data/oxford5k", ""),
         "feature_name": ("r50_gldv1", "names the descriptor store: delg_<feature_name>.h5"),
@@ -24,7 +23,7 @@ add_settings(
         "global_suffix": (".delg_global", "empty: no global descriptors"),
         "max_local": (None, "local descriptors an image at most; None: all"),
         "overwrite": (False, "replace files that stand there with other content"),
-    },
+    }
 )
 
 

@@ -9,12 +9,13 @@ where it was. Rows that are not of unit length, which DELG's own are, are scaled
     python tools/import_delg.py with data_dir=data/oxford5k feature_name=delf local_suffix=.delf global_suffix=
 """
 
-from rrt.command_line.sacred import add_settings, make_experiment, plain_config
+from copy import deepcopy
+
+from rrt.command_line.sacred import make_experiment
 from rrt.store.importing_delg import import_delg
 
 ex = make_experiment("import_delg")
-add_settings(
-    ex,
+ex.add_settings(
     {
         "data_dir": ("data/oxford5k", ""),
         "feature_name": ("r50_gldv1", "names the descriptor store: delg_<feature_name>.h5"),
@@ -33,14 +34,14 @@ add_settings(
         "max_local": (None, "local descriptors an image at most; None: all"),
         "allow_missing": (False, "list images without usable files in <output>.skipped.csv instead of stopping"),
         "overwrite": (False, "delete an existing store and its parts first"),
-    },
+    }
 )
 
 
 @ex.main
 def main(_config):
     """Turn DELG feature files and image lists into a descriptor store."""
-    settings = plain_config(_config)
+    settings = deepcopy(_config)
     settings.pop("seed", None)  # Sacred's own
     imported = import_delg(**settings)
     print(

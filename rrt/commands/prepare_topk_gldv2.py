@@ -8,12 +8,11 @@ The table is exact whatever the settings of speed and memory, which may change b
     python tools/prepare_topk_gldv2.py with feature_name=r50_gldv2
 """
 
-from rrt.command_line.sacred import add_settings, make_experiment
+from rrt.command_line.sacred import make_experiment
 
 ex = make_experiment("prepare_topk_gldv2", uses=["rrt.search.neighbors"])
 
-add_settings(
-    ex,
+ex.add_settings(
     {
         "feature_name": ("r50_gldv1", "names the descriptor store: delg_<feature_name>.h5"),
         "data_dir": ("data/gldv2", ""),
@@ -28,7 +27,7 @@ add_settings(
         "device": ("auto", "of the first pass: auto, cpu or cuda"),
         "memory_mb": (2000, "of the search's arrays, in millions of bytes"),
         "ray_address": (None, "search on a Ray cluster: its address, auto for the one of this machine, local"),
-    },
+    }
 )
 
 

@@ -8,14 +8,13 @@ delg_<feature_name>_queries.h5, which is read where it is there.
     python tools/prepare_topk_revisited.py with dataset_name=oxford5k feature_name=r50_gldv2 gnd_name=gnd_roxford5k.pkl
 """
 
-from rrt.command_line.sacred import add_settings, make_experiment
+from rrt.command_line.sacred import make_experiment
 from rrt.evaluation.global_search import prepare_topk_revisited
 from rrt.evaluation.metrics import format_table
 
 ex = make_experiment("prepare_topk_revisited")
 
-add_settings(
-    ex,
+ex.add_settings(
     {
         "dataset_name": ("oxford5k", ""),
         "feature_name": ("r50_gldv1", "names the descriptor store: delg_<feature_name>.h5"),
@@ -25,7 +24,7 @@ add_settings(
         "save_nn_inds": (True, ""),
         "data_dir": (lambda given: f"data/{given['dataset_name']}", ""),
         "whitening": (None, "an .npz of tools/learn_whitening.py"),
-    },
+    }
 )
 
 

@@ -6,16 +6,11 @@ Reads the validation set of the dataset (val_data_dir, val_gnd_file). The best M
 global. Writes fusion.json into temp_dir, for evaluate_revisited.py with fusion=PATH.
 """
 
-from rrt.command_line.sacred import add_settings, make_experiment
-from rrt.command_line.settings import described
-from rrt.configs import dataset_ingredient, model_ingredient, read_settings, unused
+from rrt.configs import make_command, read_settings
 from rrt.evaluation.fusion_tuning import TuneSettings, tune_checkpoint
 from rrt.evaluation.metrics import percent
 
-dataset = dataset_ingredient()
-model = model_ingredient()
-ex = make_experiment("tune_fusion", ingredients=[dataset, model])
-add_settings(ex, described(TuneSettings) | unused("seed"))
+ex = make_command(globals(), "tune_fusion", TuneSettings, methods=False)
 
 
 @ex.main

@@ -4,8 +4,9 @@ Its second paragraph.
 """
 
 import sys
+from copy import deepcopy
 
-from rrt.command_line.sacred import Ingredient, add_settings, make_experiment, plain_config, run_sacred
+from rrt.command_line.sacred import Ingredient, make_experiment, run_sacred
 from rrt.errors import InputError
 
 dataset = Ingredient("dataset")
@@ -13,22 +14,21 @@ dataset.add_config({"name": "oxford", "size": 3})
 dataset.add_named_config("paris", {"name": "paris"})
 
 ex = make_experiment("example_command", [dataset])
-add_settings(
-    ex,
+ex.add_settings(
     {
         "rate": (0.5, "how often"),
         "double": (lambda given: 2 * given["rate"], ""),
         "params": ({"k": 2}, ""),
         "flag": (False, ""),
         "fail": (None, ""),
-    },
+    }
 )
 
 
 @ex.main
 def main(dataset, rate, params, flag, fail, _config):
     """Print the settings, or fail as told."""
-    changed = plain_config(_config)
+    changed = deepcopy(_config)
     changed["params"]["k"] += 1
     print(dataset["name"], rate, params["k"], changed["params"]["k"], flag)
     print("to standard error", file=sys.stderr)
