@@ -40,12 +40,11 @@ from delg_extract.extraction.run import extract
 from delg_extract.extraction.workers import default_batch
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError, check_count
-from rrt.formats.image_jobs import collect_jobs, read_table
+from rrt.formats.image_jobs import add_job_options, asked_jobs, check_job_options
 from rrt.progress import bar, warn
 from rrt.store.export import export_delg
-from rrt.store.finished import is_complete, remove_store, writing
+from rrt.store.finished import add_part_options, is_complete, refuse_skipped, remove_store, writing
 from rrt.store.local_counts import tell_of_extraction
-from rrt.store.schema import COMPRESSIONS
 from rrt.store.values import LOCAL_DTYPES
 
 
@@ -53,26 +52,7 @@ def parser() -> argparse.ArgumentParser:
     """The options of the command."""
     p = CommandParser(__doc__)
     add_model_option(p)
-    p.add_argument("--image_dir", help="the folder the names of the lists are relative to")
-    p.add_argument(
-        "--list", action="append", default=[], help="image list, extracted whole; may be given several times"
-    )
-    p.add_argument("--query_list", action="append", default=[], help="image list of queries, cropped to their box")
-    p.add_argument(
-        "--table", help="instead of lists, images from anywhere under any name: JSON of the form {name: path}"
-    )
-    p.add_argument(
-        "--exif_rotation",
-        action="store_true",
-        help="turn images as their EXIF orientation says (default: as stored, the reference's way)",
-    )
-    p.add_argument("--ground_truth", help="Revisited ground truth (.pkl, .json, .mat) with the boxes of the queries")
-    p.add_argument(
-        "--crop_queries",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="crop queries (default) or take them whole",
-    )
+    add_job_options(p)
     p.add_argument("--output", required=True, help="the store to write, data/<dataset>/delg_<desc_name>.h5")
     what = add_settings_options(p)
     what.add_argument(
@@ -93,12 +73,8 @@ def parser() -> argparse.ArgumentParser:
         ),
     )
     how.add_argument(
-        "--ray_address", help="work on a Ray cluster: its address, auto for the one of this machine, local to start one"
-    )
-    how.add_argument(
         "--batch_size", type=int, help="images of one size that go through the network together (default 1, on a GPU 8)"
     )
-    how.add_argument("--block", type=int, default=64, help="images a part: what a kill can cost (default %(default)s)")
     how.add_argument(
         "--format",
         choices=("store", "delf"),
@@ -109,35 +85,17 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--local_dtype", choices=LOCAL_DTYPES, help="type of the stored local descriptors (default float16)"
     )
-    how.add_argument(
-        "--compression",
-        choices=COMPRESSIONS,
-        help="compress the local descriptors: smaller, slower to read (default: not)",
-    )
-    how.add_argument(
-        "--keep_parts",
-        action="store_true",
-        help="leave the store a folder of its parts, which every command reads: nothing is copied to one file",
-    )
-    how.add_argument(
-        "--allow_missing", action="store_true", help="exit status 0 although some images could not be read"
-    )
+    add_part_options(how)
     how.add_argument(
         "--end_with_stdin", action="store_true", help="end when standard input does: for programs that start this one"
     )
-    how.add_argument("--overwrite", action="store_true", help="delete an existing store and its parts first")
     return p
 
 
 def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
     """(what to extract and how, SHA-256 of the model) of the command line; a calibration of the threshold happens
     here."""
-    if args.table and (args.list or args.query_list):
-        raise InputError("--table stands instead of lists; give one or the other")
-    if not args.table and not args.list and not args.query_list:
-        raise InputError("nothing to extract; give --list, --query_list or --table")
-    if not args.table and not args.image_dir:
-        raise InputError("lists name images relative to a folder; give --image_dir")
+    check_job_options(args)
     for name in ("block", "calibration_images", "batch_size", "calibrate_threshold"):
         if getattr(args, name) is not None:
             check_count(name, getattr(args, name))
@@ -146,18 +104,13 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, str]:
     asked = requested_extraction(args)
     if asked.left_out:
         warn(asked.left_out)
-    jobs = (
-        read_table(args.table)
-        if args.table
-        else collect_jobs(args.list, args.query_list, args.ground_truth, args.image_dir, args.crop_queries)
-    )
     identity = {**asked.identity, "crop_queries": args.crop_queries}
     if args.exif_rotation:  # stores of before know no such setting
-        jobs, identity = [replace(job, upright=True) for job in jobs], identity | {"exif_rotation": True}
+        identity["exif_rotation"] = True
     plan = Plan(
         asked.model,
         asked.settings,
-        tuple(jobs),
+        asked_jobs(args),
         args.output,
         identity,
         asked.override,
@@ -243,11 +196,8 @@ def main() -> int:
             suffix = ".delg_local" if plan.settings.use_global else ".delf"
             written, present = export_delg(plan.output, folder, suffix, overwrite=args.overwrite)
             print(f"wrote {written} files to {folder}" + f", {present} were there" * bool(present))
-    if skipped and not args.allow_missing:
-        raise InputError(
-            f"{plan.output}.skipped.csv: {len(skipped)} of {len(names)} images have no descriptors, first "
-            f"{skipped[0].name!r} ({skipped[0].reason}); mend them and use --overwrite, or accept with --allow_missing"
-        )
+    if not args.allow_missing:
+        refuse_skipped(plan.output, skipped, len(names))
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from rrt.extraction.levels import TooSmall
 from rrt.files.cluster import ATTEMPTS, run_on_ray
 from rrt.files.jobs import in_order_ahead
 from rrt.files.machine import begin_worker, usable_cores
-from rrt.formats.image_jobs import Job, ReadImage, read_image
+from rrt.formats.image_jobs import Job, read_image
 from rrt.progress import bar
 from rrt.store.records import ImageRecord, Skipped
 from rrt.store.writer import PartWriter
@@ -56,19 +56,23 @@ class PartExtractor:
         """Extract and write a part; returns how many images it has. on_image: called after each."""
         jobs = [self._jobs[name] for name in self.writer.block_names(part)]
         records = []
-        for image in in_order_ahead(read_image, jobs, ahead=3, threads=1):
-            records.append(self._record(image))
+        for record in described(self.describer, jobs):
+            records.append(record)
             on_image()
         self.writer.write_part(part, records)
         return len(jobs)
 
-    def _record(self, image: ReadImage) -> ImageRecord | Skipped:
+
+def described(describer: Describer, jobs: Iterable[Job]) -> Iterator[ImageRecord | Skipped]:
+    """What a store keeps of each image, in order; the next ones are decoded ahead."""
+    for image in in_order_ahead(read_image, jobs, ahead=3, threads=1):
         if image.pixels is None:
-            return Skipped(image.job.name, image.reason)
+            yield Skipped(image.job.name, image.reason)
+            continue
         try:
-            return self.describer.describe(image.pixels, image.job.name, image.resize_factor)
+            yield describer.describe(image.pixels, image.job.name, image.resize_factor)
         except TooSmall as too_small:
-            return Skipped(image.job.name, str(too_small))
+            yield Skipped(image.job.name, str(too_small))
 
 
 def extract(

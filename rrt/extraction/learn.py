@@ -10,13 +10,12 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.extraction.attention import fit_attention, gains
 from rrt.extraction.describer import Describer
-from rrt.extraction.levels import TooSmall
+from rrt.extraction.extract import described
 from rrt.extraction.lite0.learning import fit_projection
 from rrt.extraction.projections import Projections, project
-from rrt.files.jobs import in_order_ahead
-from rrt.formats.image_jobs import Job, read_image
+from rrt.formats.image_jobs import Job
 from rrt.progress import bar, waiting
-from rrt.store.records import ImageRecord, Skipped
+from rrt.store.records import Skipped
 
 # Local descriptors that are learned from, of an image and of all together.
 PER_IMAGE, IN_ALL = 200, 400_000
@@ -46,8 +45,7 @@ def learn_projection(
     generator = np.random.default_rng(seed)
     limit = max(1, min(PER_IMAGE, IN_ALL // max(1, len(jobs))))
     records, known, skipped = [], [], []
-    described = (_describe(describer, image) for image in in_order_ahead(read_image, list(jobs), ahead=3, threads=1))
-    for position, record in enumerate(bar(described, "describing", "image", total=len(jobs))):
+    for position, record in enumerate(bar(described(describer, jobs), "describing", "image", total=len(jobs))):
         if isinstance(record, Skipped):
             skipped.append(record)
             continue
@@ -77,12 +75,3 @@ def learn_projection(
     learned = Projections(local, global_, attention)
     learned.save(output)
     return learned, skipped
-
-
-def _describe(describer, image) -> ImageRecord | Skipped:
-    if image.pixels is None:
-        return Skipped(image.job.name, image.reason)
-    try:
-        return describer.describe(image.pixels, image.job.name)
-    except TooSmall as too_small:
-        return Skipped(image.job.name, str(too_small))

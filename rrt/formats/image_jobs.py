@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,42 @@ def read_table(path: str | Path) -> list[Job]:
             f"{path}: not a table of images ({reason}); expected JSON of the form {{name: path}}"
         ) from None
     return [Job(name, Path(file)) for name, file in table.items()]
+
+
+def add_job_options(p: argparse.ArgumentParser) -> None:
+    """The options that say which images a command extracts, for ``asked_jobs``."""
+    p.add_argument("--image_dir", help="the folder the names of the lists are relative to")
+    p.add_argument("--list", action="append", default=[], help="image list; may be given several times")
+    p.add_argument("--query_list", action="append", default=[], help="image list of queries, cropped to their box")
+    p.add_argument("--table", help="instead of lists, images from anywhere: JSON of the form {name: path}")
+    p.add_argument("--exif_rotation", action="store_true", help="turn images as their EXIF says (default: as stored)")
+    p.add_argument("--ground_truth", help="Revisited ground truth (.pkl, .json, .mat) with the boxes of the queries")
+    p.add_argument(
+        "--crop_queries",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="crop queries (default) or take them whole",
+    )
+
+
+def check_job_options(args: argparse.Namespace) -> None:
+    """InputError, before any file is read, for options that contradict each other."""
+    if args.table and (args.list or args.query_list):
+        raise InputError("--table stands instead of lists; give one or the other")
+    if not args.table and not args.list and not args.query_list:
+        raise InputError("nothing to extract; give --list, --query_list or --table")
+    if not args.table and not args.image_dir:
+        raise InputError("lists name images relative to a folder; give --image_dir")
+
+
+def asked_jobs(args: argparse.Namespace) -> tuple[Job, ...]:
+    """The images of the options. Raises InputError."""
+    jobs = (
+        read_table(args.table)
+        if args.table
+        else collect_jobs(args.list, args.query_list, args.ground_truth, args.image_dir, args.crop_queries)
+    )
+    return tuple(replace(job, upright=args.exif_rotation) for job in jobs)
 
 
 def collect_jobs(

@@ -1,5 +1,6 @@
 """What is at the path of a store before a run writes it: looked at, held, removed."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -8,10 +9,38 @@ from rrt.files.atomic import remove_leftovers
 from rrt.files.locks import owned
 from rrt.store.file import remove_parts
 from rrt.store.folder import INDEX, MANIFEST, PART_NAME
-from rrt.store.schema import canonical_settings, first_difference
+from rrt.store.records import Skipped
+from rrt.store.schema import COMPRESSIONS, canonical_settings, first_difference
 from rrt.store.skipped import read_skipped, skipped_path
 from rrt.store.store import Store
 from rrt.store.writer import with_limit
+
+COMPRESSION_HELP = "compress the local descriptors: smaller, slower to read (default: not)"
+
+
+def add_part_options(how: argparse._ActionsContainer) -> None:
+    """The options of commands that write a store in parts."""
+    how.add_argument(
+        "--ray_address", help="work on a Ray cluster: its address, auto for the one of this machine, local to start one"
+    )
+    how.add_argument("--block", type=int, default=64, help="images a part: what a kill can cost (default %(default)s)")
+    how.add_argument("--compression", choices=COMPRESSIONS, help=COMPRESSION_HELP)
+    how.add_argument(
+        "--keep_parts",
+        action="store_true",
+        help="leave the store a folder of its parts, which every command reads: nothing is copied to one file",
+    )
+    how.add_argument("--allow_missing", action="store_true", help="exit status 0 although images could not be read")
+    how.add_argument("--overwrite", action="store_true", help="delete an existing store and its parts first")
+
+
+def refuse_skipped(store_path, skipped: list[Skipped], count: int) -> None:
+    """InputError naming the first of the images, of ``count`` asked for, that were left out of a store."""
+    if skipped:
+        raise InputError(
+            f"{store_path}.skipped.csv: {len(skipped)} of {count} images have no descriptors, first "
+            f"{skipped[0].name!r} ({skipped[0].reason}); mend them and use --overwrite, or accept with --allow_missing"
+        )
 
 
 def is_complete(store_path, names, settings, local_dtype=None, max_local=None, compression=None):

@@ -7,7 +7,7 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.progress import bar
-from rrt.store.finished import is_complete, remove_store, writing
+from rrt.store.finished import COMPRESSION_HELP, is_complete, remove_store, writing
 from rrt.store.records import Skipped
 from rrt.store.schema import COMPRESSIONS
 from rrt.store.skipped import read_skipped
@@ -40,11 +40,7 @@ def add_arguments(parser):
         help="type of the stored local descriptors (default %(default)s)",
     )
     parser.add_argument("--max_local", type=int, help="local descriptors of an image at most (default: all)")
-    parser.add_argument(
-        "--compression",
-        choices=COMPRESSIONS,
-        help="compress the local descriptors: smaller, slower to read (default: not)",
-    )
+    parser.add_argument("--compression", choices=COMPRESSIONS, help=COMPRESSION_HELP)
     parser.add_argument(
         "--allow_missing",
         action="store_true",
