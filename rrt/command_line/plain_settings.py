@@ -71,8 +71,8 @@ def wrong_kind(name: str, value: Any, expected: type) -> InputError:
 def suggest(name: str, known: Iterable[str]) -> str:
     """What may have been meant by a name that is unknown, and what is known."""
     listing = sorted(known)
-    close = difflib.get_close_matches(name, listing, n=1)
-    return f"did you mean {close[0]!r}? " * bool(close) + f"known: {', '.join(listing) or 'none'}"
+    meant = "".join(f"did you mean {close!r}? " for close in difflib.get_close_matches(name, listing, n=1))
+    return meant + f"known: {', '.join(listing) or 'none'}"
 
 
 def plain_literal(text: str) -> Any:
