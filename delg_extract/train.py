@@ -26,9 +26,8 @@ from rrt.files.locks import owned
 def main() -> None:
     """The command."""
     args = parse(__doc__)
-    from delg_extract.training.run import (
-        train,
-    )  # TensorFlow takes seconds to load: --help and wrong flags answer before
+    # TensorFlow takes seconds to load: --help and wrong flags answer before.
+    from delg_extract.training.run import train
 
     # Of several machines each runs the same command.
     with nullcontext() if "TF_CONFIG" in os.environ else owned(args.logdir, "training there"):

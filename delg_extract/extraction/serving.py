@@ -37,7 +37,7 @@ SPECS = {
     THRESHOLD: tf.TensorSpec([], tf.float32, THRESHOLD),
     POSITIONS: tf.TensorSpec([None], tf.int32, POSITIONS),
 }
-SUM, AVERAGE = POOLINGS = ("sum", "average")
+SUM = "sum"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Form:
 
     local, global_: which descriptors. iou: overlap of two receptive fields from which the weaker local feature is left
     out (1: never). scales: those fixed at the export, each of which feeds the global descriptor; None: the scales are
-    an input. pooling: how the global descriptors of the scales become one, of POOLINGS; None: a row for each scale.
+    an input. pooling: how the global descriptors of the scales become one, sum or average; None: a row for each scale.
     normalize: whether global descriptors get unit length, after the pooling.
     """
 

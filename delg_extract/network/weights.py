@@ -155,8 +155,8 @@ def _by_stage(names: list[str]) -> dict[str, list[str]]:
     return stages
 
 
-def _first(names: list[str], count: int = 3) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
 
 def load_keras_notop(path: str | Path, model: Delg, partial: bool = False) -> LoadReport:

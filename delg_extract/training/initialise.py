@@ -25,6 +25,10 @@ from delg_extract.network.tensorflow import tf
 from rrt.progress import bar
 from rrt.store.linear import l2_normalize
 
+_CELLS_OF_AN_IMAGE = 16
+# Components of the embedding weaker than this one are damped instead of blown up to unit variance.
+_WHITENING_RANK = 256
+
 
 def identity_conv5(model: Delg, seed: int = 0) -> None:
     """block4[..., :C] = conv4, block4[..., C:] = random non-negative mixtures of conv4, C = local_channels."""
@@ -40,7 +44,7 @@ def identity_conv5(model: Delg, seed: int = 0) -> None:
         v[f"bn{block}_branch2c/gamma"].assign(np.zeros(model.sizes.global_channels, np.float32))
 
 
-def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, batch_statistics: bool, cells_per_image: int, seed: int):
+def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, batch_statistics: bool, seed: int):
     """Samples of conv4 cells [M, C], GeM vectors [N, G], attention-pooled conv4 [N, C] and labels [N] of ``steps``
     batches."""
 
@@ -56,7 +60,7 @@ def _pass_over(data: tf.data.Dataset, model: Delg, steps: int, batch_statistics:
     for images, batch_labels in bar(data.take(steps), "initialise", "step", steps):
         block3, *vectors = (x.numpy() for x in forward(images))
         flat = block3.reshape(len(block3), -1, block3.shape[-1])
-        cells.append(flat[:, rng.integers(0, flat.shape[1], cells_per_image)].reshape(-1, flat.shape[-1]))
+        cells.append(flat[:, rng.integers(0, flat.shape[1], _CELLS_OF_AN_IMAGE)].reshape(-1, flat.shape[-1]))
         for column, values in zip(columns, (*vectors, batch_labels.numpy())):
             column.append(values)
     return np.concatenate(cells), *(np.concatenate(column) for column in columns)
@@ -87,23 +91,21 @@ def initialise_heads(
     steps: int,
     classifier_only: bool = False,
     batch_statistics: bool = False,
-    whitening_rank: int = 256,
     seed: int = 0,
 ) -> None:
     """Sets embedding, autoencoder and cosine weights from ``steps`` batches of (images, labels); see the module's text.
 
     ``classifier_only``: only the cosine weights (the network comes from a weight file). ``batch_statistics``: batch
     norms work as in training (for a trunk that starts from noise, whose moving averages mean nothing yet).
-    ``whitening_rank``: components weaker than this one are damped instead of blown up to unit variance.
     """
-    cells, pooled, pooled_local, labels = _pass_over(data, model, steps, batch_statistics, 16, seed)
+    cells, pooled, pooled_local, labels = _pass_over(data, model, steps, batch_statistics, seed)
     if not classifier_only:
         set_autoencoder(model, cells)
         set_attention(model, cells)
         if not model.variables_by_name["bn5a_branch2c/gamma"].numpy().any():
             _calibrate_shortcut(model, cells)
         if model.use_global:
-            _set_embedding(model, pooled, whitening_rank)
+            _set_embedding(model, pooled)
     if "cosine_weights" in model.variables_by_name:
         _imprint(model, pooled, labels)
     if "att_fc/kernel" in model.variables_by_name:
@@ -143,10 +145,10 @@ def set_attention(model: Delg, cells: np.ndarray) -> None:
     v["attn_conv2/bias"].assign(np.array([-mean_unit.mean() / mean_unit.std()], np.float32))
 
 
-def _set_embedding(model: Delg, pooled: np.ndarray, whitening_rank: int) -> None:
+def _set_embedding(model: Delg, pooled: np.ndarray) -> None:
     v = model.variables_by_name
     mean, values, vectors = _components_of(pooled)
-    damping = values[min(whitening_rank, len(values)) - 1]
+    damping = values[min(_WHITENING_RANK, len(values)) - 1]
     projection = (vectors / np.sqrt(values + damping))[:, : model.embedding_dim].astype(np.float32)
     v["embedding_layer/kernel"].assign(projection)
     v["embedding_layer/bias"].assign((-mean @ projection).astype(np.float32))

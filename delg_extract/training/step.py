@@ -20,7 +20,6 @@ from delg_extract.network.tensorflow import tf
 from delg_extract.training.losses import global_logits, joint_loss, local_logits
 
 CLIP_NORM = 10.0
-MOMENTUM = 0.9
 CONV4 = ("conv1/", "bn_conv1/", "res2", "res3", "res4", "bn2", "bn3", "bn4")
 LOCAL_HEAD = ("attn_", "autoenc_", "att_fc/")
 FROZEN = {"none": (), "conv4": CONV4, "trunk": (*CONV4, "res5", "bn5", "embedding_layer/")}
@@ -55,7 +54,7 @@ class Trainer:
         self.strategy = strategy or tf.distribute.get_strategy()
         trained = [v for name, v in model.trained_variables(FROZEN[args.freeze]) if is_of_stage(name, args.stage)]
         with self.strategy.scope():
-            self.optimizer = ClippedMomentum(trained, MOMENTUM, CLIP_NORM)
+            self.optimizer = ClippedMomentum(trained)
             self.step_count = tf.Variable(
                 tf.constant(0, tf.int64), trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
             )
@@ -195,7 +194,7 @@ class ClippedMomentum:
     ``momenta`` is the state that a checkpoint keeps, in the order of ``variables``.
     """
 
-    def __init__(self, variables: Sequence[tf.Variable], momentum: float = 0.9, clip_norm: float = 10.0):
+    def __init__(self, variables: Sequence[tf.Variable], momentum: float = 0.9, clip_norm: float = CLIP_NORM):
         self.variables, self.momentum, self.clip_norm = list(variables), momentum, clip_norm
         self.momenta = [tf.Variable(tf.zeros(variable.shape), trainable=False) for variable in self.variables]
 

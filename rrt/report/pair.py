@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rrt.files.images import Box
-from rrt.formats.ground_truth import GroundTruth
-from rrt.network.reranker import Reranker
-from rrt.report.explanation import DEFAULT_VIEW, AttentionPanel, AttentionView, Pair, describe_numbers, explain_pair
-from rrt.rerankers.geometric import Geometric
+from rrt.report.explanation import AttentionPanel, Pair, describe_numbers, explain_pair
 from rrt.store.store import Store
 from rrt.viz.style import save_figure
 from rrt.viz.two_images import add_colour_bar, add_legend, connect, draw_images, draw_matches, rim, two_image_figure
@@ -108,28 +104,20 @@ def draw_pair(pair: Pair, parts=tuple(_PANELS)) -> Figure:
 def write_pair(
     folder: str | Path,
     store: Store | str | Path,
-    query: str | int,
-    candidate: str | int,
-    image_dir: str | Path,
-    reranker: Reranker | None = None,
-    geometric: bool | Geometric = True,
-    *,
-    box: Box | None = None,
-    ground_truth: GroundTruth | str | Path | None = None,
-    view: AttentionView = DEFAULT_VIEW,
+    *shown,
     prefix: str | None = None,
     query_store: Store | None = None,
+    **options,
 ) -> dict:
     """Write a PNG for each panel of a pair into the folder and return what a page needs of them:
 
         {"pictures": [{"file": name in the folder, "title": text, "caption": text}], "numbers": {name: number or text}}
 
-    The arguments of ``explain_pair``; prefix: of the files' names, None = from the indices of the two in their stores.
+    store, query_store, shown, options: the arguments of ``explain_pair``; prefix: of the files' names, None = from the
+    indices of the two in their stores.
     """
     with Store(store) if isinstance(store, str | Path) else nullcontext(store) as opened:
-        pair = explain_pair(
-            opened, query, candidate, image_dir, reranker, geometric, box, ground_truth, view, query_store
-        )
+        pair = explain_pair(opened, *shown, query_store=query_store, **options)
         stores = query_store if query_store and pair.names[0] in query_store else opened, opened
         prefix = prefix or "pair_{}_{}".format(*(each.index(name) for each, name in zip(stores, pair.names)))
     images = []
