@@ -27,7 +27,6 @@ refused.
 """
 
 import argparse
-import csv
 import os
 import re
 from pathlib import Path
@@ -45,7 +44,7 @@ from delg_extract.data.dataset_plan import (
 )
 from rrt.command_line.parser import CommandParser, run_command
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path, guard_settings
+from rrt.files.atomic import guard_settings, write_csv
 from rrt.files.locks import owned
 from rrt.files.machine import usable_cores
 
@@ -121,7 +120,8 @@ class Build:
         self._guard()
         landmarks = self.part.landmarks
         if landmarks is not None:
-            _write_csv(self.output / "relabeling.csv", ("new_label", "old_label"), enumerate(landmarks.tolist()))
+            rows = [("new_label", "old_label"), *enumerate(landmarks.tolist())]
+            write_csv(self.output / "relabeling.csv", rows)
         from delg_extract.data.shards import ShardWriter
 
         writer, left_out = ShardWriter(self.part.images, self.output, self.output / "build"), []
@@ -158,21 +158,10 @@ class Build:
     def _list(self, left_out):
         left_out = [(image, "no label in the CSV file") for image in self.part.unlabelled] + left_out
         if left_out:
-            _write_csv(self.missing_csv, ("id", "reason"), left_out)
+            write_csv(self.missing_csv, [("id", "reason"), *left_out], "surrogateescape")
         else:
             self.missing_csv.unlink(missing_ok=True)
         return left_out
-
-
-def _write_csv(path: Path, header, rows) -> None:
-    # csv ends lines with CR LF, as the reference's relabeling.csv has them.
-    with (
-        atomic_path(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def _check_left_out(builds: list[Build], left_out: list[list[tuple[str, str]]], rest: str, allow_missing: bool) -> None:

@@ -16,7 +16,7 @@ from rrt.command_line.parser import CommandParser
 from rrt.datasets.sets import add_test_lists
 from rrt.errors import InputError
 from rrt.evaluation.classic_table import FORMATS, classic_precisions, format_landmarks, landmark_table
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import write_bytes
 from rrt.formats.lists import read_image_list
 
 
@@ -49,8 +49,7 @@ def main():
     }
     text = format_landmarks(tables, form)
     if args.out:
-        with atomic_path(args.out) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_bytes(Path(args.out), text.encode())
         print(f"wrote {args.out}")
     else:
         print(text, end="")

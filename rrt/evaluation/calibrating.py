@@ -18,7 +18,7 @@ from scipy.special import expit
 
 from rrt.calibration import Calibration, descriptors_of
 from rrt.errors import InputError
-from rrt.formats.ground_truth import POSITIVE_GRADES, ignored_positions, protocols_of
+from rrt.formats.ground_truth import POSITIVE_GRADES, chosen_protocol, ignored_positions, protocols_of
 from rrt.formats.revisited import RevisitedSet
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
 from rrt.rerankers.build import identity_of
@@ -29,6 +29,7 @@ from rrt.store.store import Store
 from rrt.viz.style import LINE_STYLES, MARKERS, save_figure
 
 BINS = 15
+FOLDS = 5
 KINDS = ("platt", "isotonic")
 LEAST = 10  # pairs of each answer
 GLOBAL = 100  # candidates of global search
@@ -74,7 +75,7 @@ def score_pairs(
     if method:
         method.prepare(space)
     depths = [most for _, most in stages] + [own if num is None else num]
-    protocol = "medium" if "medium" in protocols_of(images.truth.gnd) else "classic"
+    protocol = chosen_protocol(protocols_of(images.truth.gnd))
     positive = [np.concatenate([entry[g] for g in POSITIVE_GRADES[protocol]]) for entry in images.truth.gnd]
     ignored = [ignored_positions(entry, protocol) for entry in images.truth.gnd]
     if unknown:
@@ -152,23 +153,23 @@ def _isotonic(scores, right) -> Calibration | None:
     return Calibration("isotonic", scores=knots.tolist(), probabilities=heights.tolist())
 
 
-def held_out(pairs: ScoredPairs, kind: str, folds: int = 5) -> np.ndarray:
+def held_out(pairs: ScoredPairs, kind: str) -> np.ndarray:
     """Probabilities [P] of calibrations fitted without the landmark of the pair: in turn on all folds but its own.
     Raises InputError for pairs of a single landmark."""
     found = np.empty(len(pairs.scores))
-    for labels in folds_of(pairs.landmark, folds):
+    for labels in folds_of(pairs.landmark):
         own = np.isin(pairs.landmark, labels)
         found[own] = fit(pairs.part(~own), kind)(pairs.scores[own])
     return found
 
 
-def folds_of(landmarks: np.ndarray, folds: int = 5) -> list[np.ndarray]:
-    """Labels dealt into folds, as many as there are labels at most. Raises InputError for a single landmark."""
+def folds_of(landmarks: np.ndarray) -> list[np.ndarray]:
+    """Labels dealt into FOLDS, as many as there are labels at most. Raises InputError for a single landmark."""
     labels = np.unique(landmarks)
     if len(labels) < 2:
         raise InputError("calibration: all queries have one label, so that nothing is held out; give more landmarks")
     # Shuffled, because lists have an order of their own.
-    fold = np.random.default_rng(0).permutation(len(labels)) % min(folds, len(labels))
+    fold = np.random.default_rng(0).permutation(len(labels)) % min(FOLDS, len(labels))
     return [labels[fold == each] for each in range(fold.max() + 1)]
 
 

@@ -1,13 +1,12 @@
 """Average precision of every query of the classic Oxford5k or Paris6k, as a table with a row a landmark."""
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
 
 from rrt.errors import InputError
 from rrt.evaluation.metrics import evaluate, percent
+from rrt.evaluation.tables import csv_text, padded
 from rrt.evaluation.trec import read_run, run_positions
 from rrt.files.names import ImageNames
 from rrt.formats.ground_truth_classic import read_classic
@@ -86,25 +85,11 @@ def _mean(values):
 def format_landmarks(tables, form):
     """{method: rows of landmark_table} as text in one of the FORMATS."""
     if form == "csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        for number, (method, rows) in enumerate(tables.items()):
-            writer.writerows([["method", *rows[0]]] * (number == 0) + [[method, *row] for row in rows[1:]])
-        return text.getvalue()
-    return "\n".join((_latex if form == "latex" else _markdown)(method, rows) for method, rows in tables.items())
-
-
-def _markdown(method, rows):
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    lines = (
-        " | ".join(
-            cell.ljust(width) if not column else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
-        )
-        for row in rows
-    )
-    return f"{method}\n\n" + "".join(f"| {line} |\n" for line in lines)
+        header = ["method", *next(iter(tables.values()))[0]]
+        return csv_text([header, *([method, *row] for method, rows in tables.items() for row in rows[1:])])
+    if form == "latex":
+        return "\n".join(_latex(method, rows) for method, rows in tables.items())
+    return "\n".join(f"{method}\n\n{padded(rows)}\n" for method, rows in tables.items())
 
 
 def _latex(method, rows):

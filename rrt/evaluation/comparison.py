@@ -1,7 +1,5 @@
 """Reranking methods compared on one test set: figures, costs, tables and charts."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,9 @@ from rrt.evaluation.reranking import evaluate_global, summary
 from rrt.evaluation.run import method_details, protocol_of_reranking, protocol_of_search
 from rrt.evaluation.settings import FusedSettings
 from rrt.evaluation.significance import baselines, gain_text, p_text, paired_gains
-from rrt.files.atomic import atomic_path, write_json
+from rrt.evaluation.tables import as_lines, csv_text
+from rrt.files.atomic import write_bytes, write_json
+from rrt.formats.ground_truth import chosen_protocol
 from rrt.progress import bar
 from rrt.rerankers.base import SearchSpace
 from rrt.rerankers.build import METHODS, ConfiguredMethod, configure
@@ -81,7 +81,7 @@ def compare(settings: CompareSettings) -> list[dict[str, Any]]:
     for each in bar(configured, "compare", "method"):
         method = each.method(transformer)
         measured = measure_method(test, method, whitening, ray_address=settings.ray_address)
-        details = method_details(each, measured, len(test.query_index))
+        details = method_details(each, measured)
         cost = {
             "ms_per_query": details["ms_per_query"],
             "prepare_seconds": round(measured.prepare_seconds, 2),
@@ -147,24 +147,21 @@ def cells(row: dict) -> list[str]:
 def as_markdown(rows: list[dict]) -> str:
     """A Markdown table."""
     titles = header(rows)
-    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1), *map(cells, rows)]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return as_lines([titles, ["---"] + ["---:"] * (len(titles) - 1), *map(cells, rows)])
 
 
 def as_csv(rows: list[dict]) -> str:
     """Plain numbers, a column for each end of an interval."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
     maps = [f"{name}_{what}" for name in rows[0]["map"] for what in ("map", "low", "high")]
     costs = ["ms_per_query", "prepare_seconds", "bytes_per_image"]
-    writer.writerow(["method", "candidates", *maps, "gain", "gain_low", "gain_high", "p", "p_holm", *costs])
+    lines = [["method", "candidates", *maps, "gain", "gain_low", "gain_high", "p", "p_holm", *costs]]
     for row in rows:
         numbers = []
         for name, value in row["map"].items():
             numbers += [value, *row["interval"][name]]
         gains = [row["gain"], *(row["gain_interval"] or (None, None)), row["p"], row["p_holm"]]
-        writer.writerow([row["method"], row["candidates"], *numbers, *gains, *(row[name] for name in costs)])
-    return file.getvalue()
+        lines.append([row["method"], row["candidates"], *numbers, *gains, *(row[name] for name in costs)])
+    return csv_text(lines)
 
 
 def as_latex(rows: list[dict]) -> str:
@@ -191,7 +188,7 @@ def draw(rows: list[dict], path: Path, key: str, label: str) -> None:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
-    protocol = "medium" if "medium" in rows[0]["map"] else next(iter(rows[0]["map"]))
+    protocol = chosen_protocol(rows[0]["map"])
     shown = [row for row in rows if row["map"].get(protocol) is not None and row[key] > 0]
     for number, row in enumerate(shown):
         value, (low, high) = row["map"][protocol], row["interval"][protocol]
@@ -214,12 +211,9 @@ def draw(rows: list[dict], path: Path, key: str, label: str) -> None:
 def write_comparison(folder: Path, rows: list[dict[str, Any]], settings: CompareSettings) -> None:
     """comparison.md, .csv, .tex and .json, accuracy_time.png and accuracy_memory.png."""
     for suffix, text in (("md", as_markdown(rows)), ("csv", as_csv(rows)), ("tex", as_latex(rows))):
-        with atomic_path(folder / f"comparison.{suffix}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    files = {
-        name: str(path) if path else None
-        for name, path in (("whitening", settings.whitening), ("resume", settings.resume))
-    }
+        write_bytes(folder / f"comparison.{suffix}", text.encode())
+    named = {name: getattr(settings, name) for name in ("whitening", "resume")}
+    files = {name: path and str(path) for name, path in named.items()}
     write_json(folder / "comparison.json", {"rows": rows, "against": settings.against} | files)
     draw(rows, folder / "accuracy_time.png", "ms_per_query", "milliseconds a query, search not counted")
     draw(rows, folder / "accuracy_memory.png", "bytes_per_image", "bytes held of a gallery image")

@@ -28,6 +28,11 @@ class Measured:
     num_rerank: int | None
     remark: str = ""
 
+    @property
+    def ms_per_query(self) -> float:
+        """Milliseconds of scoring a query."""
+        return round(1000 * self.seconds / len(next(iter(self.results.values())).aps), 2)
+
 
 def measure_method(
     test: TestSet,

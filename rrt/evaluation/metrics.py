@@ -1,4 +1,4 @@
-"""Measures of rankings: Revisited Oxford and Paris, classic Oxford5k and Paris6k, Google Landmarks v2, recall@k.
+"""Measures of rankings: Revisited Oxford and Paris, classic Oxford5k and Paris6k, Google Landmarks v2.
 
 Rankings are integers [queries, ranked], gallery positions by falling similarity. They may be cut: what is not listed
 counts as not found. A row may be filled up with -1 at its end. A row that repeats a position, leaves the gallery or has
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.evaluation.tables import padded
 from rrt.formats.ground_truth import IGNORED_GRADES, POSITIVE_GRADES, grades_of, protocols_of
 
 # Tables over all positions are kept; without num_gallery a ranking could name any number.
@@ -128,19 +129,6 @@ def mean_average_precision_at_k(ranks, positives, k=100, num_gallery=None):
     with np.errstate(invalid="ignore"):
         aps = np.sum(precision * hits, axis=1) / np.minimum(num_positive, k)
     return _mean(aps), aps
-
-
-def recall_at_k(ranks, positives, ks=(1, 5, 10), num_gallery=None):
-    """The share of queries with at least one right image among their first k -> float64 [len(ks)] (recall@k of metric
-    learning; ProtocolResult.mr is the share of right images that were found).
-
-    positives: gallery positions, a list per query; queries without any are left out. Only the first max(ks) columns of
-    ranks [Q, R] count and are checked.
-    """
-    ks = _checked_ks(ks)
-    hits, num_positive = _hits(ranks, positives, max(ks), num_gallery)
-    hits = hits[num_positive > 0]
-    return np.array([_mean(hits[:, :k].any(axis=1)) for k in ks])
 
 
 def global_average_precision(predicted, confidence, truth):
@@ -295,19 +283,9 @@ def format_table(results, intervals=False):
     for method, by_protocol in results.items():
         for protocol, result in by_protocol.items():
             interval = [interval_text(result.aps)] if intervals else []
-            rows.append(
-                [
-                    method,
-                    protocol.capitalize(),
-                    percent(result.map),
-                    *interval,
-                    *map(percent, result.mp),
-                    *map(percent, result.mr),
-                ]
-            )
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(_table_line(line, widths) for line in lines)
+            at_k = map(percent, [*result.mp, *result.mr])
+            rows.append([method, protocol.capitalize(), percent(result.map), *interval, *at_k])
+    return padded([header, *rows], 2)
 
 
 def interval_text(aps):
@@ -319,11 +297,3 @@ def interval_text(aps):
 def percent(fraction):
     """0.6971 as `69.71`; a measure without any query as `-`."""
     return "-" if np.isnan(fraction) else f"{100 * fraction:.2f}"
-
-
-def _table_line(cells, widths):
-    padded = [
-        cell.ljust(width) if column < 2 else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths))
-    ]
-    return f"| {' | '.join(padded)} |"

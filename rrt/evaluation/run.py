@@ -1,6 +1,5 @@
 """What the command ``evaluate_revisited.py`` does, as functions of its settings; what other commands share of it."""
 
-import csv
 import resource
 import sys
 import time
@@ -24,7 +23,7 @@ from rrt.evaluation.reranking import evaluate_global, summary
 from rrt.evaluation.settings import EvaluationSettings
 from rrt.evaluation.significance import baselines, paired_gains
 from rrt.evaluation.trec import write_qrels, write_run
-from rrt.files.atomic import atomic_path, sha256_of_file, write_json
+from rrt.files.atomic import sha256_of_file, write_csv, write_json
 from rrt.formats.ground_truth import IGNORED_GRADES, ignored_positions, protocols_of
 from rrt.progress import bar
 from rrt.rerankers.build import ConfiguredMethod, configure
@@ -87,13 +86,13 @@ def evaluate_run(settings: EvaluationSettings) -> EvaluationReport:
             test, method, whitening, settings.num_rerank, settings.dataset.recalls, settings.ray_address
         )
         of_rrt = protocol_of_reranking(transformer, test.store) if transformer else {}
-        numbers |= _numbers_of(configured, measured, searched, len(test.query_index))
+        numbers |= _numbers_of(configured, measured, searched)
         protocol |= {"num_rerank": measured.num_rerank or len(test.gallery_index)} | of_rrt
         if measured.remark:
             protocol["remark"] = measured.remark
         if configured.settings:
             protocol |= {"reranker": configured.label, "reranker_settings": configured.settings}
-        details = method_details(configured, measured, len(test.query_index)) | of_rrt
+        details = method_details(configured, measured) | of_rrt
         methods.append(RankedMethod(configured.label, measured.results, measured.rankings, details))
     if settings.baselines:
         beside = _measured_baselines(settings, test, transformer, whitening, configured)
@@ -118,7 +117,7 @@ def _measured_baselines(settings: EvaluationSettings, test, transformer, whiteni
         measured = measure_method(
             test, each.method(transformer), whitening, ks=settings.dataset.recalls, ray_address=settings.ray_address
         )
-        details = method_details(each, measured, len(test.query_index))
+        details = method_details(each, measured)
         found.append(RankedMethod(each.label, measured.results, measured.rankings, details))
     return found
 
@@ -145,14 +144,14 @@ def _configured(settings: EvaluationSettings) -> ConfiguredMethod | None:
     return configured
 
 
-def _numbers_of(configured: ConfiguredMethod, measured: Measured, before: dict, num_queries: int) -> dict[str, Any]:
+def _numbers_of(configured: ConfiguredMethod, measured: Measured, before: dict) -> dict[str, Any]:
     """The figures and times of a method for results.json."""
     numbers: dict[str, Any] = {configured.label: summary(measured.results, before)}
     if configured.settings:
         numbers["prepare_seconds"] = round(measured.prepare_seconds, 3)
     return numbers | {
         "seconds": round(measured.seconds, 3),
-        "ms_per_query": round(1000 * measured.seconds / num_queries, 2),
+        "ms_per_query": measured.ms_per_query,
         "pairs_per_second": round(measured.num_scored / max(measured.seconds, 1e-9), 1),
     }
 
@@ -225,12 +224,12 @@ def protocol_of_reranking(transformer: Transformer, store) -> dict[str, Any]:
     }
 
 
-def method_details(configured: ConfiguredMethod, measured: Measured, num_queries: int) -> dict[str, Any]:
+def method_details(configured: ConfiguredMethod, measured: Measured) -> dict[str, Any]:
     """A method's settings and times for the record of its rankings."""
     return {
         "num_rerank": measured.num_rerank,
         "settings": configured.settings,
-        "ms_per_query": round(1000 * measured.seconds / num_queries, 2),
+        "ms_per_query": measured.ms_per_query,
         "prepare_seconds": round(measured.prepare_seconds, 3),
     }
 
@@ -264,13 +263,11 @@ def protocol_text(numbers: Mapping[str, Any]) -> str:
 def _write_queries(path: Path, test: TestSet, results: dict) -> Path:
     """One row a query: its name and the average precision of every method and protocol (empty without positives)."""
     columns = [(method, protocol) for method, by_protocol in results.items() for protocol in by_protocol]
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["query", *(f"{method}_{protocol}_ap" for method, protocol in columns)])
-        for row, name in enumerate(test.images.query.names):
-            aps = [results[method][protocol].aps[row] for method, protocol in columns]
-            writer.writerow([name, *("" if ap != ap else f"{ap:.6f}" for ap in aps)])
-    return path
+    rows = [["query", *(f"{method}_{protocol}_ap" for method, protocol in columns)]]
+    for row, name in enumerate(test.images.query.names):
+        aps = [results[method][protocol].aps[row] for method, protocol in columns]
+        rows.append([name, *("" if ap != ap else f"{ap:.6f}" for ap in aps)])
+    return write_csv(path, rows)
 
 
 def _write_trec(folder: Path, test: TestSet, methods: list[RankedMethod]) -> list[Path]:

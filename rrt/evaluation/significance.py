@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rrt.evaluation.metrics import ProtocolResult, bootstrap_interval
+from rrt.formats.ground_truth import chosen_protocol
 from rrt.rerankers.fusion import Fusion
 from rrt.rerankers.shipped import SETTINGS
 
@@ -32,7 +33,7 @@ def baselines(local: int | None, fusion: Fusion | None = None, num: int | None =
 def paired_gains(results: Sequence[dict[str, ProtocolResult]], against: int) -> list[dict[str, Any]]:
     """Of each method over the one of index ``against``, by Medium where there is one: {"gain", "gain_interval"} in
     percent, "p", and "p_holm" for as many tests as there are; None in the row of that one itself."""
-    protocol = "medium" if "medium" in results[0] else next(iter(results[0]))
+    protocol = chosen_protocol(results[0])
     aps = [found[protocol].aps for found in results]
     rows: list[dict[str, Any]] = []
     for index, own in enumerate(aps):

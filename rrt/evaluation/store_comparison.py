@@ -1,7 +1,5 @@
 """Rerankers on a test set whose store is cut, rounded or coded: figures, costs and tables."""
 
-import csv
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,9 @@ from rrt.errors import InputError
 from rrt.evaluation.comparison import CompareSettings
 from rrt.evaluation.methods import measure_method
 from rrt.evaluation.reranking import evaluate_global, summary
-from rrt.files.atomic import atomic_path, write_json
+from rrt.evaluation.tables import as_lines, csv_text
+from rrt.files.atomic import write_bytes, write_json
+from rrt.formats.ground_truth import chosen_protocol
 from rrt.rerankers.base import SearchSpace
 from rrt.search.table import origin_path
 from rrt.store.compress import compress_store, make_codes
@@ -91,7 +91,7 @@ def compare_stores(settings: CompareStoresSettings) -> list[dict[str, Any]]:
                 | {
                     "file_bytes": round(sum(path.stat().st_size for path in paths) / len(test.store)),
                     "held_bytes": round(method.bytes_per_image(space)),
-                    "ms_per_query": round(1000 * measured.seconds / len(test.query_index), 2),
+                    "ms_per_query": measured.ms_per_query,
                 }
             )
     return rows
@@ -135,18 +135,8 @@ def _figures(results, before) -> dict:
 def as_markdown(rows: list[dict]) -> str:
     """The change is that of Medium (classic: of all) against the first store, with its interval."""
     protocols = list(rows[0]["map"])
-    told = "medium" if "medium" in protocols else protocols[0]
-    lines = [
-        [
-            "store",
-            "bytes an image in the file",
-            "method",
-            "held",
-            *map(str.capitalize, protocols),
-            "change",
-            "ms a query",
-        ]
-    ]
+    told, maps = chosen_protocol(protocols), map(str.capitalize, protocols)
+    lines = [["store", "bytes an image in the file", "method", "held", *maps, "change", "ms a query"]]
     lines.append(["---", "---:", "---", *["---:"] * (len(protocols) + 3)])
     for row in rows:
         change = ""
@@ -158,28 +148,24 @@ def as_markdown(rows: list[dict]) -> str:
         lines.append(
             [row["store"], size, row["method"], f"{row['held_bytes']:,}", *maps, change, f"{row['ms_per_query']:.1f}"]
         )
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return as_lines(lines)
 
 
 def as_csv(rows: list[dict]) -> str:
     """Plain numbers, a column for each end of an interval."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
     protocols = list(rows[0]["map"])
     columns = [f"{name}_{what}" for name in protocols for what in ("map", "gain", "gain_low", "gain_high")]
-    writer.writerow(["store", "method", *columns, "file_bytes", "held_bytes", "ms_per_query"])
+    costs = ["file_bytes", "held_bytes", "ms_per_query"]
+    lines = [["store", "method", *columns, *costs]]
     for row in rows:
         numbers = [v for name in protocols for v in (row["map"][name], row["gain"][name], *row["gain_interval"][name])]
-        writer.writerow(
-            [row["store"], row["method"], *numbers, row["file_bytes"], row["held_bytes"], row["ms_per_query"]]
-        )
-    return file.getvalue()
+        lines.append([row["store"], row["method"], *numbers, *(row[name] for name in costs)])
+    return csv_text(lines)
 
 
 def write_store_comparison(folder: Path, rows: list[dict[str, Any]], settings: CompareStoresSettings) -> None:
     """stores.md, stores.csv and stores.json."""
     for suffix, text in (("md", as_markdown(rows)), ("csv", as_csv(rows))):
-        with atomic_path(folder / f"stores.{suffix}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_bytes(folder / f"stores.{suffix}", text.encode())
     named = {name: getattr(settings, name) for name in ("whitening", "resume", "codes_from")}
     write_json(folder / "stores.json", {"rows": rows} | {name: path and str(path) for name, path in named.items()})

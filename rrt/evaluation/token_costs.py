@@ -13,6 +13,7 @@ from rrt.command_line.settings import Expected, FilePath, setting, settings
 from rrt.errors import InputError
 from rrt.evaluation.comparison import CompareSettings, compare
 from rrt.files.atomic import write_json
+from rrt.formats.ground_truth import chosen_protocol
 from rrt.viz.style import LINE_STYLES, MARKERS, save_figure
 
 _Counts = Annotated[
@@ -76,7 +77,7 @@ def draw_tokens(found: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(9, 6), layout="constrained")
     axis = figure.subplots()
     rows = {row["method"]: row for row in found["rows"]}
-    protocol = "medium" if "medium" in found["rows"][0]["map"] else next(iter(found["rows"][0]["map"]))
+    protocol = chosen_protocol(found["rows"][0]["map"])
     for number, (family, methods) in enumerate(found["families"].items()):
         points = [(rows[method]["ms_per_query"], rows[method]["map"][protocol]) for method in methods.values()]
         style = {"marker": MARKERS[number], "linestyle": LINE_STYLES[number % len(LINE_STYLES)], "markersize": 5}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -11,6 +13,7 @@ import shutil
 import socket
 import time
 import zlib
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -143,9 +146,14 @@ def flush_to_disk(path):
 
 def sha256_of_file(path):
     """SHA-256 of a file's bytes as hexadecimal text."""
-    digest = hashlib.sha256()
+    return digest_of_file(path, "sha256")
+
+
+def digest_of_file(path, kind, shown=True):
+    """The same by another function of hashlib. shown: False where the caller has a bar."""
+    digest = hashlib.new(kind)
     with open(path, "rb") as file:
-        for data in read_shown(file, f"sha256 of {Path(path).name}"):
+        for data in read_shown(file, f"{kind} of {Path(path).name}", shown):
             digest.update(data)
     return digest.hexdigest()
 
@@ -154,6 +162,15 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file that is there whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_csv(path: Path, rows: Iterable[Sequence], errors: str = "strict") -> Path:
+    """Writes lines of CSV, which end with CR LF, that are there whole or not at all -> path. errors: as of
+    ``str.encode``."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    write_bytes(path, text.getvalue().encode("utf-8", errors))
+    return path
 
 
 def write_json(path: Path, value) -> Path:

@@ -7,8 +7,6 @@ HTTP is the library requests'; what it lacks, continuing a broken answer by Rang
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import re
 import ssl
@@ -21,10 +19,10 @@ from urllib3 import Retry
 from urllib3.exceptions import HTTPError, InvalidHeader, ProtocolError
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path, flush_to_disk, parse_json
+from rrt.files.atomic import digest_of_file, flush_to_disk, parse_json, write_json
 from rrt.files.locks import locked
 from rrt.files.mirrors import MIRROR, check_address, checked_sums
-from rrt.progress import bar, read_shown
+from rrt.progress import bar
 from rrt.version import __version__
 
 _CHUNK = 1 << 20
@@ -144,8 +142,7 @@ class _Transfer:
         tag = headers.get("ETag", "")
         # A weak ETag promises the same meaning, not the same bytes.
         validator = tag if tag.startswith('"') else headers.get("Last-Modified")
-        with atomic_path(self.source) as temporary:
-            temporary.write_text(json.dumps({"url": self.url, "size": total, "validator": validator}))
+        write_json(self.source, {"url": self.url, "size": total, "validator": validator})
         return total
 
     def _append(self, raw, total):
@@ -241,11 +238,7 @@ def _difference(path, sums, size, shown):
     if size is not None and length != size:
         return f"{length} bytes came, expected {size}"
     for kind, expected in sums.items():
-        digest = hashlib.new(kind)
-        with open(path, "rb") as file:
-            for data in read_shown(file, f"{kind} of {Path(path).name}", shown):
-                digest.update(data)
-        found = digest.hexdigest()
+        found = digest_of_file(path, kind, shown)
         if found != expected:
             return f"{kind} is {found}, expected {expected}"
     return ""

@@ -16,7 +16,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import write_bytes
 from rrt.formats.protobuf import message_classes
 
 # As message_classes() takes them.
@@ -73,8 +73,7 @@ def read_datum(path):
 
 def write_datum(path, array):
     """Write an array as a `.delg_global` or `.datum` file, whole or not at all; types as in serialize_datum()."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(serialize_datum(array))
+    write_bytes(path, serialize_datum(array))
 
 
 def _read(path, parse):

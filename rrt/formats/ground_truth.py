@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path, parse_json
+from rrt.files.atomic import atomic_path, parse_json, write_bytes
 from rrt.files.safe_pickle import safe_load_pickle
 from rrt.formats.ground_truth_mat import load_mat, save_mat
 
@@ -88,8 +88,7 @@ def _load_json(path):
 
 
 def _save_json(path, content):
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_bytes(path, (json.dumps(content, ensure_ascii=False) + "\n").encode())
 
 
 def _format_of(path):
@@ -181,6 +180,11 @@ def protocols_of(gnd):
             "ground truth: some queries are graded easy and hard, others good and ok; keep to one of the two"
         )
     return ("classic",) if "good" in (grades.pop() if grades else ()) else PROTOCOLS
+
+
+def chosen_protocol(protocols):
+    """The name, of several protocols, of the one that choices are made by: medium where it is among them."""
+    return "medium" if "medium" in protocols else next(iter(protocols))
 
 
 def ignored_positions(entry, protocol):

@@ -3,7 +3,6 @@
 Sizes are read from the headers of the images without decoding them.
 """
 
-import csv
 import os
 import re
 from collections import Counter
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import write_csv
 from rrt.files.images import NO_HEIF, SUFFIXES, Unreadable, size_of
 from rrt.files.jobs import run_jobs
 from rrt.files.machine import usable_cores
@@ -314,9 +313,5 @@ def _write_list(written, path, names, labels, rows, sizes, skipped):
     # That of an earlier run would tell of images that are there by now.
     reasons.unlink(missing_ok=True)
     if skipped:
-        with (
-            atomic_path(reasons) as temporary,
-            open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-        ):
-            csv.writer(file).writerows([("name", "reason"), *skipped.items()])
+        write_csv(reasons, [("name", "reason"), *skipped.items()], "backslashreplace")
         written.notes.append(f"skipped {len(skipped)} images, listed in {reasons}")

@@ -13,7 +13,7 @@ from rrt.errors import InputError
 from rrt.evaluation.grouping import told
 from rrt.evaluation.metrics import ProtocolResult, evaluate, format_table
 from rrt.files.atomic import write_json
-from rrt.formats.ground_truth import POSITIVE_GRADES, ignored_positions, protocols_of
+from rrt.formats.ground_truth import POSITIVE_GRADES, chosen_protocol, ignored_positions, protocols_of
 from rrt.formats.revisited import RevisitedSet, load_revisited_set
 from rrt.photo_index.extraction import describe_queries
 from rrt.photo_index.query import PhotoIndex
@@ -72,7 +72,7 @@ def measure_answers(
     first: dict[bool, list[tuple[str, bool]]] = {False: [], True: []}
     same: list[bool] = []
     numbers = np.array([index.numbers[name] for name in images.gallery.names])
-    protocol = "medium" if "medium" in protocols_of(images.truth.gnd) else "classic"
+    protocol = chosen_protocol(protocols_of(images.truth.gnd))
     rows = queries.indices(images.query.names, images.query)
     for row, name, entry in zip(bar(rows, "measuring answers", "query"), images.query.names, images.truth.gnd):
         record = queries[int(row)].record()

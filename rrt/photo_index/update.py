@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path, parse_json
+from rrt.files.atomic import parse_json, write_bytes
 from rrt.files.locks import owned
 from rrt.files.machine import usable_cores
 from rrt.files.names import shown
@@ -159,8 +159,7 @@ def _describe(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
         "table": {sha256: os.path.join(manifest.root, path) for sha256, path in todo.items()},
         "seen": {sha256: manifest.photographs[path][:2] for sha256, path in todo.items()},
     }
-    with atomic_path(folder / PENDING) as temporary:
-        temporary.write_text(json.dumps(pending), encoding="ascii")
+    write_bytes(folder / PENDING, json.dumps(pending).encode())
     return _take_pending(folder, manifest, settings, lock)
 
 
@@ -180,8 +179,7 @@ def _take_pending(folder: Path, manifest: Manifest, settings, lock) -> Manifest:
     if name in manifest.segments:  # killed after the manifest was written
         path.unlink()
         return manifest
-    with atomic_path(folder / TABLE) as temporary:
-        temporary.write_text(json.dumps(table), encoding="ascii")
+    write_bytes(folder / TABLE, json.dumps(table).encode())
     try:
         extraction.extract(manifest.extraction["flags"], folder / TABLE, output, len(table), settings.num_workers, lock)
     except InputError:

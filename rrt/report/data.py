@@ -14,7 +14,7 @@ from rrt.errors import InputError
 from rrt.evaluation.metrics import bootstrap_interval
 from rrt.evaluation.rankings import SavedMethod, SavedRankings
 from rrt.evaluation.significance import holm, randomisation_p
-from rrt.formats.ground_truth import POSITIVE_GRADES, grades_of, ignored_positions
+from rrt.formats.ground_truth import POSITIVE_GRADES, chosen_protocol, grades_of, ignored_positions
 
 SHOWN = 100
 NEGATIVE = "negative"
@@ -253,7 +253,7 @@ def image_folder(evaluation: SavedRankings, given=None) -> Path:
 
 def summary_lines(comparison: Comparison, summary: dict) -> list[str]:
     """mAP of every method, and the queries that gained and lost most over the search before, as text."""
-    protocol = "medium" if "medium" in comparison.protocols else comparison.protocols[0]
+    protocol = chosen_protocol(comparison.protocols)
     found = []
     for method, figures in zip(comparison.methods, summary["methods"]):
         maps = ", ".join(f"{p} {100 * value:.2f}" for p, value in figures["map"].items() if value is not None)

@@ -1,6 +1,5 @@
 """The table of nearest neighbours of every training image, made in blocks that a later run goes on with."""
 
-import json
 import os
 import shutil
 import socket
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError, check_count
-from rrt.files.atomic import atomic_path, parse_json
+from rrt.files.atomic import atomic_path, parse_json, write_json
 from rrt.files.cluster import ATTEMPTS, run_on_ray
 from rrt.files.locks import owned
 from rrt.formats.lists import read_image_list
@@ -174,8 +173,7 @@ class _Blocks:
                     f"{self.folder}: its blocks were made with {name} = {old}, this run has {new}; {remedy}"
                 )
         else:
-            with atomic_path(manifest) as temporary:
-                temporary.write_text(json.dumps(settings), encoding="utf-8")
+            write_json(manifest, settings)
 
     def load(self, number, rows):
         """The block's neighbours, or None when it is not there whole."""

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from rrt.errors import InputError
-from rrt.files.atomic import atomic_path
+from rrt.files.atomic import write_csv
 from rrt.store.records import Skipped
 
 
@@ -38,7 +38,4 @@ def write_skipped(store_path, skipped):
     if not skipped:
         path.unlink(missing_ok=True)
         return
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "reason"])
-        writer.writerows([entry.name, entry.reason] for entry in skipped)
+    write_csv(path, [("name", "reason"), *((entry.name, entry.reason) for entry in skipped)])

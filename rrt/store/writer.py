@@ -139,9 +139,12 @@ class PartWriter:
         """Make the folder of all parts the store itself (rrt.store.folder), and return its path: nothing is copied."""
         self.check_keeping()
         self._check_all_there()
-        self.skipped = [skipped for part in range(self.num_parts) for skipped in self._skipped_in(part)]
+        self.skipped = []
+        for part in range(self.num_parts):
+            with self._open_part(part) as file:
+                self.skipped += _skipped_in(file)
         attributes = {"desc_name": desc_name, "model_sha256": model_sha256, "software": f"rrt {__version__}"}
-        write_json(self.folder / MANIFEST, json.loads(self._manifest()) | {"attributes": attributes})
+        write_json(self.folder / MANIFEST, self._manifest() | {"attributes": attributes})
         if not len(StoreFolder(self.folder).column("names")):
             refuse_nothing(self.path, self.skipped)
         write_skipped(self.path, self.skipped)
@@ -162,10 +165,6 @@ class PartWriter:
                 f"{self._part_path(missing[0]).name}); run the extraction again"
             )
 
-    def _skipped_in(self, part):
-        with self._open_part(part) as file:
-            return [Skipped(*entry) for entry in parse_json(read_text(file, "skipped"))]
-
     def _part_path(self, part):
         return self.folder / f"part-{part:05d}.h5"
 
@@ -174,7 +173,7 @@ class PartWriter:
 
     def _manifest(self):
         """What the folder keeps of the run that makes its parts."""
-        return json.dumps({"settings": self.settings, **self._identity, "parts": self.num_parts})
+        return {"settings": self.settings, **self._identity, "parts": self.num_parts}
 
     def _claim_folder(self):
         """Compare with the parts that are there, or leave a note of what this run's parts are made with."""
@@ -185,8 +184,7 @@ class PartWriter:
         if not manifest.exists():
             if has_parts:
                 raise InputError(f"{self.folder}: parts without their {MANIFEST}; {remedy}")
-            with atomic_path(manifest) as temporary:
-                temporary.write_text(self._manifest(), encoding="utf-8")
+            write_json(manifest, self._manifest())
             return
         try:
             known = parse_json(manifest.read_bytes())
@@ -226,7 +224,7 @@ class PartWriter:
             path = self._part_path(part)
             with self._open_part(part) as file:
                 sizes.names += read_names(path, file)
-                self.skipped += [Skipped(*entry) for entry in parse_json(read_text(file, "skipped"))]
+                self.skipped += _skipped_in(file)
                 sizes.num_local += len(dataset(file, "local/descriptors"))
                 sizes.global_dim = _agreed(path, "global", sizes.global_dim, dataset(file, "global").shape[1])
                 sizes.local_dim = _agreed(path, "local", sizes.local_dim, dataset(file, "local/descriptors").shape[1])
@@ -237,6 +235,10 @@ class PartWriter:
             # Checked by the survey a moment ago.
             with open_hdf5(self._part_path(part)) as file:
                 yield {name: dataset(file, name)[:] for name in COLUMNS if name != "names"}
+
+
+def _skipped_in(file):
+    return [Skipped(*entry) for entry in parse_json(read_text(file, "skipped"))]
 
 
 def _agreed(path, kind, known, found):

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rrt.errors import InputError, check_count
+from rrt.evaluation.tables import padded
 from rrt.progress import bar
 
 # Of local descriptors, 1 / image scale as DELG stores it.
@@ -177,7 +178,7 @@ def format_rows(rows):
         )
         for row in rows
     ]
-    return _markdown(cells)
+    return padded(cells, len(cells[0]))
 
 
 def format_figures(rows):
@@ -191,19 +192,12 @@ def format_figures(rows):
         line = [found.get(f"{way}: {figure}") for figure in figures]
         cells.append((way, *("" if row is None else _figure(row) for row in line)))
     notes = [f"{row.label}: {row.note}" for row in rows if row.note]
-    return "\n".join([_markdown(cells), *notes])
+    return "\n".join([padded(cells, len(cells[0])), *notes])
 
 
 def _figure(row):
     value = "-" if row.value is None else f"{row.value:.4g}"
     return value if row.met is None else f"{value} ({row.target}: {'yes' if row.met else 'no'})"
-
-
-def _markdown(cells):
-    """A header and lines of text, equally many each, as a table."""
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    cells = [cells[0], tuple("-" * width for width in widths), *cells[1:]]
-    return "\n".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells)
 
 
 def machine():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrt.errors import InputError
-from rrt.evaluation.metrics import global_average_precision, mean_average_precision_at_k, recall_at_k
+from rrt.evaluation.metrics import global_average_precision, mean_average_precision_at_k
 
 
 @st.composite
@@ -83,29 +83,8 @@ class TestMeanAveragePrecision:
         ],
     )
     def test_what_does_not_fit_is_refused(self, ranks, positives, gallery, message):
-        for measure in (mean_average_precision_at_k, recall_at_k):
-            with pytest.raises(InputError, match=message):
-                measure(ranks, positives, num_gallery=gallery)
-
-
-class TestRecall:
-    @given(searches(), st.lists(st.integers(1, 25), min_size=1, max_size=3))
-    def test_it_equals_the_obvious_one(self, case, ks):
-        ranks, positives, size = case
-        asked = [(row.tolist(), right) for row, right in zip(ranks, positives) if right]
-        expected = [
-            sum(any(image in right for image in row[:k]) for row, right in asked) / len(asked) if asked else math.nan
-            for k in ks
-        ]
-        np.testing.assert_allclose(recall_at_k(ranks, positives, ks, size), expected, rtol=0, atol=1e-12)
-
-    @given(searches())
-    def test_it_rises_with_k(self, case):
-        recalls = recall_at_k(case[0], case[1], range(1, 10))
-        assert np.isnan(recalls).all() or (np.diff(recalls) >= 0).all()
-
-    def test_queries_without_positives_are_left_out(self):
-        assert recall_at_k([[0, 1], [1, 0], [0, 1]], [[0], [], [1]], (1, 2)).tolist() == [0.5, 1.0]
+        with pytest.raises(InputError, match=message):
+            mean_average_precision_at_k(ranks, positives, num_gallery=gallery)
 
 
 @st.composite
