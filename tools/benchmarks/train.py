@@ -62,7 +62,7 @@ def run(args):
     finally:
         for pool in pools.values():
             pool.shutdown()
-    rows = [("plain way", seconds["plain"], "s a step", f"{memory['plain']:.0f} MB at most")]
+    rows: list[tuple] = [("plain way", seconds["plain"], "s a step", f"{memory['plain']:.0f} MB at most")]
     for way in list(ways)[1:]:
         speed_target, loss_target = TARGETS[way]
         speed, off = seconds["plain"] / seconds[way], abs(first[way] / first["plain"] - 1)
