@@ -29,11 +29,17 @@ def check_count(name: str, value) -> int:
     return value
 
 
-def check_number(name, value, least=0.0, most=float("inf")):
-    """InputError unless the setting is a finite number in least..most that float32 can hold."""
+def check_least(name: str, value, least: int = 1) -> None:
+    """InputError unless the value of an option, ``--NAME`` as a rule, is at least so much, or None."""
+    if value is not None and value < least:
+        raise InputError(f"{name} {value}: expected {least} or more")
+
+
+def check_number(name, value, most=float("inf")):
+    """InputError unless the setting is a finite number in 0..most that float32 can hold."""
     number: Any = value
-    if not isinstance(value, Real) or isinstance(value, bool) or not least <= number <= min(most, LARGEST_NUMBER):
-        bounds = f"of at least {least:g}" if most == float("inf") else f"in {least:g}..{most:g}"
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= number <= min(most, LARGEST_NUMBER):
+        bounds = "of at least 0" if most == float("inf") else f"in 0..{most:g}"
         raise InputError(f"setting {name}={value!r}: expected a number {bounds}")
 
 

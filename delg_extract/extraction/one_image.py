@@ -12,7 +12,7 @@ from delg_extract.extraction.open import is_saved_model, open_network
 from delg_extract.extraction.pyramid import SCALES
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.network.weight_file import read_settings
-from rrt.errors import InputError
+from rrt.errors import InputError, check_least
 from rrt.formats.image_jobs import Job, read_image
 from rrt.matching.images import MAX_FEATURES
 from rrt.progress import waiting
@@ -50,8 +50,7 @@ def add_options(parser: argparse.ArgumentParser, output: str) -> None:
 def check_options(args: argparse.Namespace) -> None:
     """InputError for values that no extraction can work with, before any work is done."""
     check_figure_path(args.output)
-    if args.max_features < 1:
-        raise InputError(f"--max_features {args.max_features}: expected 1 or more")
+    check_least("--max_features", args.max_features)
     if not all(0 < scale < np.inf for scale in args.scales):
         raise InputError(f"--scales {' '.join(map(str, args.scales))}: expected numbers above 0")
     if args.max_image_size == 0 or args.max_image_size < -1:

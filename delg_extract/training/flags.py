@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError
+from rrt.errors import InputError, check_least
 
 BACKBONES = ("resnet50", "resnet101", "small")
 DATASET_CLASSES = {"gld_v1": 14951, "gld_v2": 203094, "gld_v2_clean": 81313}
@@ -204,11 +204,9 @@ def parse(description: str | None, arguments: list[str] | None = None) -> argpar
             "--validation_file_pattern goes with --train_file_pattern; of image lists --validation_fraction is held out"
         )
     for name in ("batch_size", "image_size", "report_interval", "eval_interval", "eval_images", "save_interval"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name} {getattr(args, name)}: expected 1 or more")
+        check_least(f"--{name}", getattr(args, name))
     for name in ("max_iters", "summary_interval", "init_heads_steps"):
-        if getattr(args, name) < 0:
-            raise InputError(f"--{name} {getattr(args, name)}: expected 0 or more")
+        check_least(f"--{name}", getattr(args, name), 0)
     if args.image_size < 33:
         raise InputError(
             f"--image_size {args.image_size}: expected at least 33 pixels, one cell of the local feature map"

@@ -59,7 +59,7 @@ def draw_curves(csv_path: str | Path, png_path: str | Path) -> Path:
     missing or empty, as those of a head that is not trained, are left out.
     """
     table = pd.read_csv(csv_path)
-    figure, (left, right) = figure_over_steps(4.6, 1, 2)
+    figure, (left, right) = figure_over_steps(4.6, 1)
     for number, column in enumerate(LOSSES):
         _draw_noisy(left, table, column, f"C{number}", LINE_STYLES[number], column)
     left.set(ylabel="loss (no unit; logarithmic)", yscale="log", title="Training loss")

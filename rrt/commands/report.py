@@ -11,7 +11,7 @@ without a server or a network. Thumbnails that are there already are kept. Missi
 from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError
+from rrt.errors import check_least
 from rrt.files.locks import owned
 from rrt.files.machine import usable_cores
 from rrt.report.data import summary_lines
@@ -43,8 +43,7 @@ def parser() -> CommandParser:
 def main() -> None:
     """Write the pages and print the mAP of every method."""
     args = parser().parse_args()
-    if args.num_workers < 1:
-        raise InputError(f"--num_workers {args.num_workers}: expected 1 or more")
+    check_least("--num_workers", args.num_workers)
     with owned(args.out, "writing this report"):
         comparison, summary, missing = make_report(
             args.evaluations, args.out, args.image_dir, args.pairs, args.resume, args.num_workers

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from rrt.command_line.parser import CommandParser
-from rrt.errors import InputError, check_count
+from rrt.errors import check_count, check_least
 from rrt.files.atomic import write_bytes
 from rrt.files.images import parse_box
 
@@ -179,8 +179,7 @@ def build(args):
     from rrt.photo_index.update import BuildSettings, update
 
     for name, least in (("num_workers", 0), ("whiten", 1), ("power", 0)):
-        if getattr(args, name) is not None and getattr(args, name) < least:
-            raise InputError(f"--{name} {getattr(args, name)}: expected {least} or more")
+        check_least(f"--{name}", getattr(args, name), least)
     settings = BuildSettings(
         flags=tuple(flags_of(args)),
         whitening=args.whitening,

@@ -17,7 +17,7 @@ import argparse
 
 from rrt.command_line.parser import CommandParser
 from rrt.datasets.sets import add_query_store, open_stores
-from rrt.errors import InputError
+from rrt.errors import InputError, check_least
 from rrt.evaluation.verified_pairs import count_matches, draw_pairs, report
 from rrt.files.atomic import atomic_path
 from rrt.files.machine import usable_cores
@@ -61,9 +61,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.pairs < 2 or args.pairs % 2:
         raise InputError(f"--pairs {args.pairs}: expected an even number of 2 or more, half of each kind")
     for name, least in (("seed", 0), ("max_features", 1), ("num_workers", 1)):
-        value = getattr(args, name)
-        if value < least:
-            raise InputError(f"--{name} {value}: expected {least} or more")
+        check_least(f"--{name}", getattr(args, name), least)
 
 
 def main() -> int:

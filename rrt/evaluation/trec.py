@@ -115,12 +115,12 @@ def _word(text):
     return _ENCODED.sub(lambda match: quote(match[0], safe=""), text)
 
 
-def measure_run(path, images, distractors=False, ks=(1, 5, 10)):
+def measure_run(path, images, distractors=False):
     """(tag, {protocol: ProtocolResult}, queries the run does not name) of one run. images: RevisitedSet; distractors:
     documents that are not in the gallery are wrong ones rather than an error. Raises InputError."""
     run, tag = read_run(path)
     queries = images.query.names
     ranks, num_gallery = run_positions(path, run, queries, images.gallery.names, distractors)
-    results = evaluate(ranks, images.truth.gnd, ks, num_gallery)
+    results = evaluate(ranks, images.truth.gnd, num_gallery=num_gallery)
     protocol = tag.rpartition("_")[2]
     return tag, {protocol: results[protocol]} if protocol in results else results, len(set(queries) - run.keys())

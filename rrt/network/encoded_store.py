@@ -75,10 +75,10 @@ def open_encoded(path, network: Any, max_local: int | None, binning: str) -> Enc
     return EncodedGallery(store)
 
 
-def encode_store(scorer: LateScorer, out, overwrite: bool = False, local_dtype: str = "float16") -> Path:
+def encode_store(scorer: LateScorer, out, overwrite: bool = False) -> Path:
     """Encode all images of the scorer's store, in parts, so that a run that was stopped goes on -> ``out``.
 
-    local_dtype: of the vectors. A finished file of the same is left as it is. Raises InputError.
+    A finished file of the same is left as it is. Raises InputError.
     """
     out, store = Path(out), scorer.store
     if out.resolve() == Path(store.path).resolve():
@@ -88,9 +88,9 @@ def encode_store(scorer: LateScorer, out, overwrite: bool = False, local_dtype: 
     settings = {**store.config, "encoded": made}
     if overwrite:
         remove_store(out)
-    if is_complete(out, store.names, settings, local_dtype):
+    if is_complete(out, store.names, settings, "float16"):
         return out
-    writer = PartWriter(out, store.names, settings, _BLOCK, local_dtype)
+    writer = PartWriter(out, store.names, settings, _BLOCK, "float16")
     missing = writer.missing_parts()
     left = sum(len(writer.block_names(part)) for part in missing)
     with bar(what="encode", unit="image", total=len(store), initial=len(store) - left) as shown:

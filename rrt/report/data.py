@@ -142,7 +142,7 @@ def measured_ranks(ranking: np.ndarray, ignored: np.ndarray) -> np.ndarray:
 
 
 def results(ranking: np.ndarray, before: np.ndarray, ignored: np.ndarray, shown: int = SHOWN) -> dict[str, list[int]]:
-    """The first ``shown`` ranked images, and the ignored ones between them: {"pictures", "ranks", "before"}, lists of
+    """The first ``shown`` ranked images, and the ignored ones between them: {"images", "ranks", "before"}, lists of
     one length. before: the rank in the ranking before, 0 where it does not list the image; both are 0 for ignored
     ones."""
     ranks, ranks_before = measured_ranks(ranking, ignored), measured_ranks(before, ignored)
@@ -151,7 +151,7 @@ def results(ranking: np.ndarray, before: np.ndarray, ignored: np.ndarray, shown:
     was = dict(zip(before.tolist(), ranks_before.tolist()))
     images, shown_ranks = ranking[:end][head].tolist(), ranks[:end][head].tolist()
     ranks_were = [was.get(image, 0) if rank else 0 for image, rank in zip(images, shown_ranks)]
-    return {"pictures": images, "ranks": shown_ranks, "before": ranks_were}
+    return {"images": images, "ranks": shown_ranks, "before": ranks_were}
 
 
 def query_data(comparison: Comparison, row: int, shown: int = SHOWN) -> dict:
@@ -173,7 +173,7 @@ def query_data(comparison: Comparison, row: int, shown: int = SHOWN) -> dict:
             found[-1][protocol] = results(ranking, before[protocol][row], ignored, shown)
             rank_of = dict(zip(ranking.tolist(), measured_ranks(ranking, ignored).tolist()))
             ranks[-1][protocol] = [rank_of.get(image, 0) for image in positives[protocol]]
-            seen.update(found[-1][protocol]["pictures"])
+            seen.update(found[-1][protocol]["images"])
     graded = frames(entry)
     return {
         "names": {image: comparison.names[image] for image in sorted(seen)},

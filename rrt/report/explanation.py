@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import expit
 
 from rrt.calibration import fitting
-from rrt.errors import InputError
+from rrt.errors import InputError, check_least
 from rrt.files.images import Box
 from rrt.files.names import ImageNames
 from rrt.formats.ground_truth import GroundTruth, grades_of, load_ground_truth, pixel_box
@@ -59,8 +59,7 @@ class AttentionView:
         if self.attention not in ATTENTIONS:
             raise InputError(f"attention {self.attention!r}: choose one of {', '.join(ATTENTIONS)}")
         for name, value, least in (("links", self.links, 0), ("max_local", self.max_local, 1)):
-            if value is not None and value < least:
-                raise InputError(f"{name} {value}: give {least} or more")
+            check_least(name, value, least)
 
 
 DEFAULT_VIEW = AttentionView()

@@ -93,7 +93,7 @@ def make_report(
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": command_line(),
             "software": software(),
-            "pictures": str(folder),
+            "images": str(folder),
         },
     }
     texts = {f"q{row:05d}.js": _script("query", page, row) for row, page in enumerate(pages)}

@@ -111,7 +111,7 @@ def write_pair(
 ) -> dict:
     """Write a PNG for each panel of a pair into the folder and return what a page needs of them:
 
-        {"pictures": [{"file": name in the folder, "title": text, "caption": text}], "numbers": {name: number or text}}
+        {"images": [{"file": name in the folder, "title": text, "caption": text}], "numbers": {name: number or text}}
 
     store, query_store, shown, options: the arguments of ``explain_pair``; prefix: of the files' names, None = from the
     indices of the two in their stores.
@@ -125,7 +125,7 @@ def write_pair(
         if has_panel(pair, part):
             file = save_figure(draw_pair(pair, [part]), Path(folder) / f"{prefix}_{part}.png")
             images.append({"file": file.name, "title": title(pair), "caption": caption(pair, part)})
-    return {"pictures": images, "numbers": pair.numbers}
+    return {"images": images, "numbers": pair.numbers}
 
 
 def caption(pair: Pair, part: str) -> str:

@@ -47,7 +47,7 @@ def folder_of(query: int, image: int, comparison: Comparison) -> str:
 
 
 def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, image_dir, resume=None) -> list[dict]:
-    """For each pair {"query", "picture", "name", "pictures": [{"file", "title", "caption"}], "numbers"}; files are
+    """For each pair {"query", "image", "name", "images": [{"file", "title", "caption"}], "numbers"}; files are
     written to ``folder`` and named from there."""
     if not pairs:
         return []
@@ -64,9 +64,9 @@ def draw_pairs(folder, pairs: list[tuple[int, int]], comparison: Comparison, ima
             names = comparison.queries[query], comparison.names[image]
             options = {"reranker": reranker, "ground_truth": truth, "query_store": query_store}
             made = write_pair(inside, store, *names, image_dir, **options)
-            images = [each | {"file": f"{inside.name}/{each['file']}"} for each in made["pictures"]]
+            images = [each | {"file": f"{inside.name}/{each['file']}"} for each in made["images"]]
             drawn.append(
-                {"query": query, "picture": image, "name": names[1], "pictures": images, "numbers": made["numbers"]}
+                {"query": query, "image": image, "name": names[1], "images": images, "numbers": made["numbers"]}
             )
     return drawn
 

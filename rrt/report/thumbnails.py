@@ -33,8 +33,8 @@ class Thumbnail:
     size: tuple[int, int]
 
 
-def make_thumbnails(folder, jobs: list[Job], num_workers: int = 1, edge: int = EDGE) -> dict[Job, Thumbnail]:
-    """A JPEG of at most ``edge`` pixels a side for every job, except where the file is missing or no image.
+def make_thumbnails(folder, jobs: list[Job], num_workers: int = 1) -> dict[Job, Thumbnail]:
+    """A JPEG of at most EDGE pixels a side for every job, except where the file is missing or no image.
 
     What the folder holds already is taken as it is: a second run, or one after a kill, makes what is missing or was
     made of another file. EXIF orientation is ignored, as in the extraction, whose boxes it would turn.
@@ -42,8 +42,8 @@ def make_thumbnails(folder, jobs: list[Job], num_workers: int = 1, edge: int = E
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     there = _by_key(file.name for file in folder.iterdir())
-    keys = {job: key for job in dict.fromkeys(jobs) if (key := _key(job, edge))}
-    missing = [(job, folder, key, edge) for job, key in keys.items() if key not in there]
+    keys = {job: key for job in dict.fromkeys(jobs) if (key := _key(job))}
+    missing = [(job, folder, key) for job, key in keys.items() if key not in there]
     if missing:
         made = run_jobs(_make, missing, num_workers if len(missing) >= _FEW else 1, "thumbnails")
         there |= _by_key(filter(None, made))
@@ -63,22 +63,22 @@ def remove_others(folder, kept) -> None:
             file.unlink()
 
 
-def _key(job, edge):
+def _key(job):
     """None for what is no file."""
     try:
         status = job.file.stat()
     except (OSError, ValueError):
         return None
-    told = f"{job.file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0{job.box}\0{edge}"
+    told = f"{job.file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0{job.box}\0{EDGE}"
     return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def _make(task) -> str | None:
     """Write one thumbnail; its name, or None when the file is no image that can be read."""
-    job, folder, key, edge = task
+    job, folder, key = task
     try:
         size = size_of(job.file)
-        jpeg = small_jpeg(job.file, edge, job.box)
+        jpeg = small_jpeg(job.file, EDGE, job.box)
     except Unreadable:
         return None
     name = f"{key}_{size[0]}x{size[1]}.jpg"

@@ -30,7 +30,7 @@ def pyramid(image: np.ndarray, levels: int = 4, smallest: int = 12) -> list[np.n
     return result
 
 
-def warp_antialiased(levels, homography, size, border_mode=cv2.BORDER_CONSTANT, border_value=(0, 0, 0, 0)):
+def warp_antialiased(levels, homography, size, border_mode=cv2.BORDER_CONSTANT):
     """Warps an image (given as its `pyramid`) by a 3x3 homography from its pixels to those of the result.
 
     Of the pyramid it uses the level whose pixels are closest in size to those of the result, so that shrinking does not
@@ -41,9 +41,7 @@ def warp_antialiased(levels, homography, size, border_mode=cv2.BORDER_CONSTANT, 
     level = int(np.clip(np.floor(np.log2(max(shrink, 1e-6)) + 0.4), 0, len(levels) - 1))
     source = levels[level]
     to_full = np.diag([width / source.shape[1], height / source.shape[0], 1.0])
-    return cv2.warpPerspective(
-        source, homography @ to_full, size, flags=cv2.INTER_LINEAR, borderMode=border_mode, borderValue=border_value
-    )
+    return cv2.warpPerspective(source, homography @ to_full, size, flags=cv2.INTER_LINEAR, borderMode=border_mode)
 
 
 def magnification(homography: np.ndarray, x, y):
@@ -80,7 +78,7 @@ def apply_tone(rng: np.random.Generator, image: np.ndarray, strength: float) -> 
     return cv2.LUT(image, table[None])
 
 
-def cast_shadow(rng: np.random.Generator, image: np.ndarray, depth: float = 0.5) -> np.ndarray:
+def cast_shadow(rng: np.random.Generator, image: np.ndarray, depth: float) -> np.ndarray:
     """Darkens a random soft-edged polygon, as the shadow of something outside the image."""
     height, width = image.shape[:2]
     centre = rng.uniform((-0.1, -0.1), (1.1, 1.1)) * (width, height)

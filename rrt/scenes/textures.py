@@ -59,7 +59,7 @@ def wall(rng: np.random.Generator, kind: str, shape: tuple[int, int], colour, un
         image = np.broadcast_to(np.asarray(colour, np.float32), (*shape, 3)).copy()
         image *= (1 + 0.05 * smooth_noise(rng, shape, 40, 2))[..., None]
         if kind == "panel":
-            image = _joints(image, unit * 2.6, unit * 2.0, 0.0, 0.8)
+            image = _joints(image, max(int(unit * 2.6), 3), max(int(unit * 2.0), 3))
     else:
         image = _masonry(rng, kind, shape, np.asarray(colour, np.float32), unit)
     # Weather: large stains and streaks running down, different on each building.
@@ -98,10 +98,9 @@ def _masonry(rng, kind, shape, colour, unit):
     return image
 
 
-def _joints(image, width, height, bond, darkness):
+def _joints(image, width, height):
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
-    mask = (y % max(int(height), 3) < 1.5) | ((x + bond * (y // max(int(height), 3))) % max(int(width), 3) < 1.5)
-    image[mask] *= darkness
+    image[(y % height < 1.5) | (x % width < 1.5)] *= 0.8
     return image
 
 
@@ -125,7 +124,7 @@ def roof(rng: np.random.Generator, shape: tuple[int, int], colour, second, patte
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def carve(image: np.ndarray, height_map: np.ndarray, x: int, y: int, depth: float = 1.0) -> None:
+def carve(image: np.ndarray, height_map: np.ndarray, x: int, y: int) -> None:
     """Presses a relief (uint8 [h, w], 255 = raised) into the texture at (x, y), lit from the upper left, in place."""
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = min(x + height_map.shape[1], image.shape[1]), min(y + height_map.shape[0], image.shape[0])
@@ -134,7 +133,7 @@ def carve(image: np.ndarray, height_map: np.ndarray, x: int, y: int, depth: floa
     relief = height_map[y0 - y : y1 - y, x0 - x : x1 - x].astype(np.float32) / 255
     soft = cv2.GaussianBlur(relief, (0, 0), max(0.6, height_map.shape[0] / 70))
     slope = cv2.Sobel(soft, cv2.CV_32F, 1, 0, ksize=3) + cv2.Sobel(soft, cv2.CV_32F, 0, 1, ksize=3)
-    factor = 1 - depth * 0.34 * (1 - soft) + depth * 0.16 * soft + depth * 0.38 * slope
+    factor = 1 - 0.34 * (1 - soft) + 0.16 * soft + 0.38 * slope
     patch = image[y0:y1, x0:x1]
     patch[:] = np.clip(patch * factor[..., None], 0, 255).astype(np.uint8)
 

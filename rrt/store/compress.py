@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rrt.errors import InputError
+from rrt.errors import InputError, check_least
 from rrt.formats.lists import read_image_list
 from rrt.progress import bar
 from rrt.store.binary_codes import BinaryCodes, learn_codes, random_codes
@@ -144,8 +144,7 @@ def make_store(source, out, local_dtype=None, max_local=None, global_dtype=None,
     out = Path(out)
     if out.exists() and not overwrite:
         raise InputError(f"{out}: exists; give another name or --overwrite")
-    if max_local is not None and max_local < 0:
-        raise InputError(f"--max_local {max_local}: give 0 or more")
+    check_least("--max_local", max_local, 0)
     if local_dtype != "bits" and (coding.get("train") or coding.get("train_list")):
         raise InputError("--train is for --local_dtype bits alone; leave it out, or give that, too")
     if coding.get("train_list") and not coding.get("train"):

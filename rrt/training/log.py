@@ -105,7 +105,7 @@ def draw_curves(path, curve: list, history: list) -> Path:
         points = [(figures["step"], figures[name]) for figures in history if name in figures]
         if points:
             mean_ap[part, protocol] = points
-    figure, axes = figure_over_steps(7, 2, 2)
+    figure, axes = figure_over_steps(7, 2)
     # Short runs have no row of the curve; their stages' means do then.
     rows = curve or [[f["step"], f["loss"], f["accuracy"], f["lr"]] for f in history if "loss" in f]
     steps = [row[0] for row in rows]

@@ -28,12 +28,12 @@ def label_pixels(axis, width: int, height: int, fontsize: float = 10) -> None:
     axis.locator_params(nbins=6)
 
 
-def figure_over_steps(height: float, rows: int, columns: int):
-    """A figure 11 inches wide, and its rows * columns axes, for curves over the steps of a training."""
+def figure_over_steps(height: float, rows: int):
+    """A figure 11 inches wide, and its axes, two in each row, for curves over the steps of a training."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, height), layout="constrained")
-    axes = figure.subplots(rows, columns).ravel()
+    axes = figure.subplots(rows, 2).ravel()
     for axis in axes:
         axis.set_xlabel("optimiser step")
         axis.grid(alpha=0.3)

@@ -87,7 +87,7 @@ def make_hostile_report(root):
     def write_pair(folder, *args, **kwargs):
         Image.new("RGB", (60, 20), "navy").save(folder / "matches #1.png")
         picture = {"file": "matches #1.png", "title": "Matches", "caption": "12 <of> 40"}
-        return {"pictures": [picture], "numbers": {"inliers": 12, "logit": 1.2345678}}
+        return {"images": [picture], "numbers": {"inliers": 12, "logit": 1.2345678}}
 
     best = int(rankings["RRT"][0, 0])
     with pytest.MonkeyPatch.context() as patch:

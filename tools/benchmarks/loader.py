@@ -192,12 +192,12 @@ def _memory(source, args):
     ]
 
 
-def memory_over_epoch(source, plan, num_workers, readings=50):
+def memory_over_epoch(source, plan, num_workers):
     """([MiB of anonymous and shared memory of this process and its workers] over an epoch, images read)."""
     used, images = [], 0
     for step, batch in enumerate(load_batches(source, plan, num_workers=num_workers)):
         images += len(batch.images.global_)
-        if step % max(1, len(plan) // readings) == 0:
+        if step % max(1, len(plan) // 50) == 0:
             processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
             used.append(sum(map(anonymous_bytes, processes)) / 2**20)
     return used, images

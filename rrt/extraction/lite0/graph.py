@@ -14,6 +14,7 @@ from rrt.extraction.lite0.learning import Learned
 from rrt.extraction.lite0.network import LAST_OF_STRIDE_16, MEAN, STD, blocks
 
 OPSET = 17
+PIXELS = "pixels"  # the name of the input
 GEM = 3.0
 
 
@@ -77,10 +78,10 @@ class Graph:
         return self.add("Div", x, self.add("Max", length, self.constant(1e-12)))
 
 
-def add_network(graph: Graph, pixels: str, weights: Mapping[str, np.ndarray]) -> tuple[str, str, str]:
-    """The network on uint8 [B, H, W, 3] -> maps [B, channels, h, w]: of the last block of stride 16 (112), the
+def add_network(graph: Graph, weights: Mapping[str, np.ndarray]) -> tuple[str, str, str]:
+    """The network on the input, uint8 [B, H, W, 3] -> maps [B, C, h, w]: of the last block of stride 16 (112), the
     expansion of the next block after ReLU6 (672), and the head of stride 32 after ReLU6 (1,280)."""
-    x = graph.add("Transpose", graph.add("Cast", pixels, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+    x = graph.add("Transpose", graph.add("Cast", PIXELS, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
     x = graph.add("Mul", graph.add("Sub", x, graph.constant(MEAN)), graph.constant(1 / STD))
     x = graph.relu6(graph.convolution(x, weights, "stem", 2))
     stride16 = expanded = x
@@ -125,13 +126,13 @@ def add_heads(graph: Graph, head: str, expanded: str, learned: Learned) -> dict[
     }
 
 
-def finished_model(graph: Graph, pixels: str, outputs: Mapping[str, tuple[str, list]], metadata: Mapping[str, str]):
+def finished_model(graph: Graph, outputs: Mapping[str, tuple[str, list]], metadata: Mapping[str, str]):
     """The checked ONNX model. outputs: {name: (tensor, shape, with texts for what is free)}."""
     nodes = [helper.make_node("Identity", [tensor], [name]) for name, (tensor, _) in outputs.items()]
     made = helper.make_graph(
         graph.nodes + nodes,
         "lite0",
-        [helper.make_tensor_value_info(pixels, TensorProto.UINT8, ["batch", "height", "width", 3])],
+        [helper.make_tensor_value_info(PIXELS, TensorProto.UINT8, ["batch", "height", "width", 3])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, (_, shape) in outputs.items()],
         graph.initializers,
     )

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from rrt.errors import InputError
-from rrt.extraction.lite0.graph import Graph, add_cells, add_heads, add_network, add_pooled, finished_model
+from rrt.extraction.lite0.graph import PIXELS, Graph, add_cells, add_heads, add_network, add_pooled, finished_model
 from rrt.extraction.lite0.learning import Learned, fit_projection
 from rrt.extraction.lite0.network import fold_batch_norms, read_published
 from rrt.extraction.onnx_file import open_onnx
@@ -34,7 +34,7 @@ LICENCE = "Apache-2.0"
 def lite0_model(weights: dict[str, np.ndarray], learned: Learned, sources: dict[str, str], half: bool = True):
     """The ONNX model of one scale. weights: of fold_batch_norms. sources: {file: SHA-256} of what it is made of."""
     graph = Graph(half)
-    _, expanded, head = add_network(graph, "pixels", weights)
+    _, expanded, head = add_network(graph, weights)
     heads = add_heads(graph, head, expanded, learned)
     local_dim = learned.local.axes.shape[1]
     shapes = {
@@ -43,18 +43,18 @@ def lite0_model(weights: dict[str, np.ndarray], learned: Learned, sources: dict[
         "attention": ["batch", "rows", "columns"],
     }
     metadata = {"rrt": SETTINGS.model_dump_json(), "sources": json.dumps(sources), "licence": LICENCE}
-    return finished_model(graph, "pixels", {name: (heads[name], shape) for name, shape in shapes.items()}, metadata)
+    return finished_model(graph, {name: (heads[name], shape) for name, shape in shapes.items()}, metadata)
 
 
 def feature_model(weights: dict[str, np.ndarray]):
     """The same before anything is learned: `global` and `cells` as the projections take them."""
     graph = Graph()
-    _, expanded, head = add_network(graph, "pixels", weights)
+    _, expanded, head = add_network(graph, weights)
     outputs = {
         "global": (add_pooled(graph, head), ["batch", None]),
         "cells": (add_cells(graph, expanded), ["batch", "rows", "columns", None]),
     }
-    return finished_model(graph, "pixels", outputs, {})
+    return finished_model(graph, outputs, {})
 
 
 def make_lite0(weights: str | Path, images: list[Path], output: str | Path, num_workers: int = 1) -> int:
@@ -81,7 +81,7 @@ def _features(job: tuple[Path, Path]) -> tuple[np.ndarray, np.ndarray]:
     globals_, cells = [], []
     for scale in SETTINGS.scales:
         level = np.asarray(whole.resize(SETTINGS.level_size(size, scale), Image.Resampling.BILINEAR))
-        global_, local = map(np.asarray, _session(model).run(["global", "cells"], {"pixels": level[None]}))
+        global_, local = map(np.asarray, _session(model).run(["global", "cells"], {PIXELS: level[None]}))
         globals_.append(global_[0])
         cells.append(local.reshape(-1, local.shape[3]))
     strongest = np.concatenate(cells)

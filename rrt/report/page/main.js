@@ -102,7 +102,7 @@ function markSame(event) {
   const result = event.target.closest?.(".tiles .result");
   document.querySelectorAll(".result.twin").forEach((each) => each.classList.remove("twin"));
   if (result)
-    document.querySelectorAll(`.tiles .result[data-picture="${result.dataset.picture}"]`).forEach((each) => each.classList.add("twin"));
+    document.querySelectorAll(`.tiles .result[data-image="${result.dataset.image}"]`).forEach((each) => each.classList.add("twin"));
 }
 
 // ---- keys ----

@@ -4,13 +4,13 @@
 function openResult(row, page, method, i, why = false) {
   const { meta } = RRT,
     found = page.results[method][state.p],
-    id = found.pictures[i],
+    id = found.images[i],
     grade = page.grades[id];
   const query = meta.queries[row],
     name = page.names[id],
-    pair = meta.pairs.find((each) => each.query === row && each.picture === id);
+    pair = meta.pairs.find((each) => each.query === row && each.image === id);
   const ranks = meta.methods.map((other, place) => {
-    const at = page.results[place][state.p].pictures.indexOf(id),
+    const at = page.results[place][state.p].images.indexOf(id),
       right = page.positives[state.p].indexOf(id);
     const rank = at >= 0 ? page.results[place][state.p].ranks[at] : right >= 0 ? page.places[place][state.p][right] : 0;
     return el(

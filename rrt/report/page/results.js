@@ -24,7 +24,7 @@ function listed(page, method) {
   const found = page.results[method][state.p],
     wanted = Number(state.n),
     kept = [];
-  for (let i = 0; i < found.pictures.length && (found.ranks[i] || 0) <= wanted; i++) if (found.ranks[i] || state.junk === "1") kept.push(i);
+  for (let i = 0; i < found.images.length && (found.ranks[i] || 0) <= wanted; i++) if (found.ranks[i] || state.junk === "1") kept.push(i);
   const last = kept.findLastIndex((i) => found.ranks[i]);
   return kept.slice(0, Math.max(last + 1, 0));
 }
@@ -41,11 +41,11 @@ function tiles(row, page, method) {
 
 function tile(row, page, method, i, number) {
   const found = page.results[method][state.p],
-    id = found.pictures[i],
+    id = found.images[i],
     rank = found.ranks[i],
     grade = page.grades[id],
     name = page.names[id];
-  const pair = RRT.meta.pairs.find((each) => each.query === row && each.picture === id);
+  const pair = RRT.meta.pairs.find((each) => each.query === row && each.image === id);
   return el(
     "li",
     { class: rank ? null : "uncounted" },
@@ -56,7 +56,7 @@ function tile(row, page, method, i, number) {
         class: `result ${FRAME[grade] || grade}`,
         title: name,
         tabindex: number ? -1 : 0,
-        "data-picture": id,
+        "data-image": id,
         "data-place": i,
         onclick: () => openResult(row, page, method, i),
       },

@@ -23,7 +23,7 @@ function pairsSection() {
 function pairImages(pair) {
   const numbers = Object.entries(pair.numbers);
   return [
-    pair.pictures.map((each) =>
+    pair.images.map((each) =>
       el(
         "figure",
         {},
@@ -84,7 +84,7 @@ function settingsSection() {
       facts({
         made: day(meta.report.date),
         command: meta.report.command,
-        images: meta.report.pictures,
+        images: meta.report.images,
         software: versions(meta.report.software),
       }),
     ),

@@ -28,9 +28,9 @@ def weights():
 
 def maps_of_graph(weights, half, image):
     graph = Graph(half)
-    tensors = add_network(graph, "pixels", weights)
+    tensors = add_network(graph, weights)
     outputs = {name: (tensor, ["batch", None, None, None]) for name, tensor in zip(NAMES, tensors)}
-    model = finished_model(graph, "pixels", outputs, {})
+    model = finished_model(graph, outputs, {})
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return {name: found[0].transpose(1, 2, 0) for name, found in zip(NAMES, session.run(None, {"pixels": image[None]}))}
 

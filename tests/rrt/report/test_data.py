@@ -73,7 +73,7 @@ def test_ranks_and_changes_are_those_of_walking_down_the_lists(tmp_path, protoco
 def test_a_picture_that_global_search_does_not_list_is_new():
     ranking, before = np.array([5, 1, 7, -1, -1]), np.array([1, 9, 7, 2, -1])
     found = report_data.results(ranking, before, np.array([9]))
-    assert found == {"pictures": [5, 1, 7], "ranks": [1, 2, 3], "before": [0, 1, 2]}
+    assert found == {"images": [5, 1, 7], "ranks": [1, 2, 3], "before": [0, 1, 2]}
 
 
 def test_every_right_picture_has_its_rank_in_every_method(tmp_path):
@@ -270,7 +270,7 @@ def stub(monkeypatch, calls):
         calls.append((query_name, candidate_name, str(image_dir), reranker))
         Image.new("RGB", (60, 20), "navy").save(folder / "matches 1.png")
         picture = {"file": "matches 1.png", "title": "Matches", "caption": "12 inliers <of> 40"}
-        return {"pictures": [picture], "numbers": {"inliers": 12, "logit": 1.25}}
+        return {"images": [picture], "numbers": {"inliers": 12, "logit": 1.25}}
 
     monkeypatch.setitem(sys.modules, "rrt.report.pair", SimpleNamespace(write_pair=write_pair))
 
@@ -288,8 +288,8 @@ def test_pairs_are_drawn_with_the_checkpoint_of_the_evaluation(tmp_path, monkeyp
     assert calls == [(*pair, str(tmp_path / "a/data"), f"reranker of {checkpoint}") for pair in expected]
     (data,) = (tmp_path / "out").glob("data-*")
     pairs = received(data / "meta.js")[1]["pairs"]
-    assert [(pair["query"], pair["picture"], pair["numbers"]["inliers"]) for pair in pairs] == [(1, 7, 12), (2, 1, 12)]
-    assert all((tmp_path / "out/pairs" / pair["pictures"][0]["file"]).is_file() for pair in pairs)
+    assert [(pair["query"], pair["image"], pair["numbers"]["inliers"]) for pair in pairs] == [(1, 7, 12), (2, 1, 12)]
+    assert all((tmp_path / "out/pairs" / pair["images"][0]["file"]).is_file() for pair in pairs)
     report.make_report([tmp_path / "a"], tmp_path / "out")
     assert not files_below(tmp_path / "out/pairs")
 

@@ -58,7 +58,7 @@ def test_a_pair_is_drawn_with_its_weights_and_matches(folder, tmp_path):
     assert pair.panel is not None and pair.panel.links.shape == (3, 2) and pair.colours.startswith("weight")
     assert (np.diff(pair.panel.strengths) <= 0).all() and len(pair.panel.values[0]) == 8
     told = write_pair(tmp_path, path, 0, 1, folder, reranker, geometric=False)
-    (picture,) = told["pictures"]
+    (picture,) = told["images"]
     assert picture["title"] == "What the late-interaction transformer matches" and (tmp_path / picture["file"]).exists()
     assert "strongest matches" in picture["caption"] and "attend" not in picture["caption"]
 

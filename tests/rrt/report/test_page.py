@@ -150,11 +150,11 @@ def test_results_have_the_frames_ranks_and_changes_that_were_computed(page, made
             end = found["ranks"].index(10) + 1
             tiles = page.run(
                 """return [...document.querySelectorAll(`.tiles[data-method='${arguments[0]}'] li`)].map((li) => [
-                Number(li.querySelector('button').dataset.picture), li.querySelector('.letter').textContent,
+                Number(li.querySelector('button').dataset.image), li.querySelector('.letter').textContent,
                 li.querySelector('.rank').textContent.trim()])""",
                 method,
             )
-            assert [tile[0] for tile in tiles] == found["pictures"][:end]
+            assert [tile[0] for tile in tiles] == found["images"][:end]
             for (picture, letter, text), rank, before in zip(tiles, found["ranks"], found["before"]):
                 change = " =" if rank == before else f" ▲{before - rank}" if rank < before else f" ▼{rank - before}"
                 shown = f"{rank or '–'}{change if method and rank else ''}"
@@ -201,9 +201,9 @@ def test_a_missing_picture_is_a_place_with_its_name(page, made):
         page.query(made.queries[row])
         page.run("change({ n: '100' })")
         page.wait("return document.querySelectorAll('.tiles').length === 3")
-        if page.count(f'.tiles [data-picture="{last}"]'):
+        if page.count(f'.tiles [data-image="{last}"]'):
             break
-    assert made.gallery[last] in page.all(f'.tiles [data-picture="{last}"] .missing')
+    assert made.gallery[last] in page.all(f'.tiles [data-image="{last}"] .missing')
 
 
 def test_the_address_leads_to_the_same_view(page, made):
@@ -223,7 +223,7 @@ def test_the_address_leads_to_the_same_view(page, made):
 
 def test_a_pair_says_why_below_its_result_and_in_a_section(page, made):
     assert page.all("#pairs h3") == [
-        f"{made.queries[0]} and {made.comparison.names[page.run('return RRT.meta.pairs[0].picture')]}"
+        f"{made.queries[0]} and {made.comparison.names[page.run('return RRT.meta.pairs[0].image')]}"
     ]
     page.query(made.queries[0])
     page.click('.tiles[data-method="1"] .why')
@@ -236,16 +236,16 @@ def test_a_pair_says_why_below_its_result_and_in_a_section(page, made):
 
 def test_a_result_is_shown_beside_the_query_with_its_rank_in_every_method(page, made):
     page.query(made.queries[1])
-    picture = page.run("return Number(document.querySelector('.tiles[data-method=\"1\"] .result').dataset.picture)")
+    picture = page.run("return Number(document.querySelector('.tiles[data-method=\"1\"] .result').dataset.image)")
     page.click('.tiles[data-method="1"] .result')
     page.wait_for(lambda: page.all("dialog .ranks dt"), ["global", "RRT", "aqe"])
     ranks = page.all("dialog .ranks dd")
     data = query_data(made.comparison, 1)["results"]
     for text, found in zip(ranks, data):
-        listed = dict(zip(found["medium"]["pictures"], found["medium"]["ranks"]))
+        listed = dict(zip(found["medium"]["images"], found["medium"]["ranks"]))
         assert text == (str(listed[picture]) if listed.get(picture) else "not counted" if picture in listed else text)
     page.press("\ue014")
-    page.wait_for(lambda: page.all("dialog h2"), [made.comparison.names[data[1]["medium"]["pictures"][1]]])
+    page.wait_for(lambda: page.all("dialog h2"), [made.comparison.names[data[1]["medium"]["images"][1]]])
     page.press("\ue00c")
     page.wait_for(lambda: page.count("dialog"), 0)
     page.wait_for(lambda: page.run("return document.activeElement.dataset.place"), "1")

@@ -183,14 +183,14 @@ def test_links_that_follow_the_transform_are_solid_and_others_dotted(world, rera
 def test_write_pair_writes_a_picture_for_each_panel_and_says_what_it_shows(world, reranker, tmp_path):
     with Store(world / "delg_x.h5") as store:
         written = write_pair(tmp_path / "page", store, "query", "same", world, reranker, ground_truth=world / "gnd.pkl")
-    assert [picture["title"].split()[0] for picture in written["pictures"]] == ["What", "Matches"]
-    assert "24 of 24 matches" in written["pictures"][1]["caption"] and written["numbers"]["inliers"] == 24
-    assert files_below(tmp_path / "page") == sorted(picture["file"] for picture in written["pictures"])
-    for picture in written["pictures"]:
+    assert [picture["title"].split()[0] for picture in written["images"]] == ["What", "Matches"]
+    assert "24 of 24 matches" in written["images"][1]["caption"] and written["numbers"]["inliers"] == 24
+    assert files_below(tmp_path / "page") == sorted(picture["file"] for picture in written["images"])
+    for picture in written["images"]:
         with Image.open(tmp_path / "page" / picture["file"]) as image:
             assert image.format == "PNG" and image.size[0] > 900 and np.asarray(image.convert("L")).std() > 10
     alone = write_pair(tmp_path / "alone", world / "delg_x.h5", 0, 1, world, box=BOX)
-    assert [picture["file"] for picture in alone["pictures"]] == ["pair_0_1_geometry.png"] and "logit" not in alone[
+    assert [picture["file"] for picture in alone["images"]] == ["pair_0_1_geometry.png"] and "logit" not in alone[
         "numbers"
     ]
 
@@ -203,7 +203,7 @@ def test_pairs_without_descriptors_or_matches_are_an_answer(world, reranker, que
         tmp_path, world / "delg_x.h5", query, candidate, world, reranker, ground_truth=world / "gnd.pkl"
     )
     assert written["numbers"]["inliers"] == 0 and "links" not in written["numbers"]
-    assert files_below(tmp_path) == sorted(picture["file"] for picture in written["pictures"])
+    assert files_below(tmp_path) == sorted(picture["file"] for picture in written["images"])
     pair = explain(world, query, candidate, reranker)
     texts = [text.get_text() for text in draw_pair(pair).findobj(lambda artist: hasattr(artist, "get_text"))]
     assert texts.count("no local descriptors") == (query == "empty") + (candidate == "empty")
@@ -312,7 +312,7 @@ def test_a_query_may_lie_in_a_store_of_its_own_under_the_name_of_its_whole_image
     pair = explain_pair(gallery, query.name, others[0].name, **shown)
     assert pair.numbers == expected.numbers and np.array_equal(pair.pixels[0], expected.pixels[0])
     written = write_pair(tmp_path / "drawn", gallery, query.name, others[0].name, **shown)
-    assert written["numbers"] == expected.numbers and written["pictures"][0]["file"] == "pair_0_0_geometry.png"
+    assert written["numbers"] == expected.numbers and written["images"][0]["file"] == "pair_0_0_geometry.png"
     arguments = ["query", "same", "--store", gallery, "--image_dir", world, "--gnd", world / "gnd.pkl"]
     monkeypatch.setattr("sys.argv", ["show_pair.py", *map(str, arguments), "--output", str(tmp_path / "pair.png")])
     main()  # finds the store of the queries by its name
@@ -331,7 +331,7 @@ def test_pairs_of_a_report_are_of_the_stores_that_its_evaluation_names(tmp_path,
 
     def write_pair(folder, store, query, candidate, *arguments, query_store, **options):
         drawn.append((query, candidate, store.path, query_store.path))
-        return {"pictures": [], "numbers": {}}
+        return {"images": [], "numbers": {}}
 
     monkeypatch.setattr("rrt.report.pair.write_pair", write_pair)
     draw_pairs(tmp_path, [(0, 0)], comparison, tmp_path)
