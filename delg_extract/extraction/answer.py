@@ -6,7 +6,6 @@ alone, and no exception of TensorFlow leaves it: to unpickle one, the program wo
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 from contextlib import suppress
@@ -15,13 +14,7 @@ from pathlib import Path
 
 from delg_extract.extraction.extractor import Extractor
 from delg_extract.extraction.open import open_network
-from delg_extract.extraction.options import (
-    Extraction,
-    add_model_option,
-    add_pca_options,
-    add_settings_options,
-    requested_extraction,
-)
+from delg_extract.extraction.options import extraction_of
 from delg_extract.extraction.parts import to_record
 from rrt.errors import InputError, describe_error
 from rrt.files.images import Box
@@ -64,16 +57,13 @@ def describe_image(words: tuple[str, ...], path: str, box: Box | None = None) ->
 
 
 @lru_cache(maxsize=1)
-def _opened(words: tuple[str, ...]) -> tuple[Extractor, Extraction]:
-    parser = argparse.ArgumentParser()
-    add_model_option(parser)
-    add_pca_options(add_settings_options(parser))
-    asked = requested_extraction(parser.parse_args(words))
-    return Extractor(open_network(asked.model, asked.precision, **asked.override), asked.settings), asked
+def _opened(words: tuple[str, ...]) -> Extractor:
+    asked = extraction_of(words)
+    return Extractor(open_network(asked.model, asked.precision, **asked.override), asked.settings)
 
 
 def _described(words, path, box) -> ImageRecord:
-    extractor, _ = _opened(words)
+    extractor = _opened(words)
     # A box is an image of its own: the reference's factor for crops would leave a small object of a large photograph
     # few pixels.
     pixels = read_query(path, box)

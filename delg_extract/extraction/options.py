@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -162,6 +163,14 @@ def requested_extraction(args: argparse.Namespace) -> Extraction:
     precision = in_another_process(fastest_precision) if args.precision == "auto" else args.precision
     identity = {"model": facts, "model_sha256": sha256, "precision": precision}
     return Extraction(model, settings, override, precision, identity, sha256, left_out)
+
+
+def extraction_of(words: Iterable[str]) -> Extraction:
+    """What the options in a list of words ask for, as another program hands them on. Raises InputError."""
+    parser = argparse.ArgumentParser()
+    add_model_option(parser)
+    add_pca_options(add_settings_options(parser))
+    return requested_extraction(parser.parse_args([*words]))
 
 
 def requested_settings(args: argparse.Namespace) -> tuple[str, ExtractionSettings, bool]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rrt.datasets.sets import TestSet
+from rrt.datasets.sets import TestSet, check_same_network
 from rrt.errors import InputError
 from rrt.formats.ground_truth import grades_of
 from rrt.progress import bar
@@ -44,9 +44,7 @@ def add_distractors(
         raise InputError(
             f"{store.path}: the distractor '{min(listed)}' is an image of the test set {test.folder}; take it out"
         )
-    models = [opened.attributes["model_sha256"] for opened in (test.store, store)]
-    if all(models) and models[0] != models[1]:
-        raise InputError(f"{store.path}: made by another network than {test.store.path}; use one for both")
+    check_same_network(store, test.store)
     block = block or max(1, _BLOCK_BYTES // (4 * store.global_dim))
     prepare = whitening.apply if whitening is not None else np.asarray
     queries = prepare(test.store.global_descriptors[test.query_index])

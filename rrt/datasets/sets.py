@@ -98,11 +98,16 @@ def open_stores(store, queries=None) -> tuple[Store, Store]:
     if path == Path(store) or not queries and not path.exists():
         return opened, opened
     of_queries = Store(path)
-    models = [each.attributes["model_sha256"] for each in (opened, of_queries)]
-    if all(models) and models[0] != models[1]:
-        raise InputError(f"{path}: made by another network than {store}; extract both with one")
+    check_same_network(of_queries, opened)
     JoinedStore(opened, of_queries, same_names=True)  # refuses descriptors of other sizes
     return opened, of_queries
+
+
+def check_same_network(store, other) -> None:
+    """InputError where two stores say that their descriptors were made by different networks."""
+    models = [each.attributes["model_sha256"] for each in (store, other)]
+    if all(models) and models[0] != models[1]:
+        raise InputError(f"{store.path}: made by another network than {other.path}; extract both with one")
 
 
 def add_query_store(parser) -> None:

@@ -65,7 +65,8 @@ def score_pairs(
     itself, makes no pair. unknown: what is right makes none, either, as if the gallery did not have it. Raises
     InputError for a method whose score of a pair depends on the other candidates.
     """
-    *stages, (last, own) = _stages(method)
+    stages = stages_of(method) if method else []
+    last, own = stages.pop() if stages else (None, GLOBAL)
     if method and last and not last.pairwise:
         name = identity_of(method)[-1]["method"]
         raise InputError(f"reranker '{name}': its scores depend on all candidates, so that a pair has no probability")
@@ -87,20 +88,15 @@ def score_pairs(
     for row, left_out in enumerate(ignored):
         keep = ~np.isin(found[row], left_out)
         keep &= gallery_index[found[row]] != query_index[row]
-        lists.append(Shortlist(row, found[row][keep], similarities[row][keep]))
+        lists.append(Shortlist(row, found[row], similarities[row])[keep])
     for stage, most in stages:
-        assert stage  # global search is no member of a chain
         lists = reorder(space, stage, lists, most)
-    heads = [Shortlist(each.query, each.candidates[: depths[-1]], each.similarities[: depths[-1]]) for each in lists]
+    heads = [each[: depths[-1]] for each in lists]
     scores = last.scores(space, heads) if last else [each.similarities for each in heads]
     right = [np.isin(each.candidates, positive[each.query]) for each in heads]
     query = np.repeat(np.arange(len(heads)), [len(each.candidates) for each in heads])
     labels = np.asarray(images.query.labels)
     return ScoredPairs(np.concatenate(scores).astype(np.float64), np.concatenate(right), query, labels[query])
-
-
-def _stages(method: RerankMethod | None) -> list[tuple[RerankMethod | None, int | None]]:
-    return [*stages_of(method)] if method else [(None, GLOBAL)]
 
 
 def joined(parts: list[ScoredPairs]) -> ScoredPairs:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from rrt.errors import InputError
 from rrt.extraction.describer import Describer
 from rrt.extraction.levels import TooSmall
 from rrt.files.cluster import ATTEMPTS, run_on_ray
-from rrt.files.jobs import in_order_ahead
+from rrt.files.jobs import in_order_ahead, worker_processes
 from rrt.files.machine import begin_worker, usable_cores
 from rrt.formats.image_jobs import Job, read_image
 from rrt.progress import bar
@@ -129,21 +127,10 @@ def _gave_up(plan, part, reason):
 
 def _run_workers(plan, parts, num_workers, on_images):
     threads = max(1, usable_cores() // num_workers)
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_workers, context, _start, (plan, threads))
-    try:
+    died = f"{plan.output}: a worker process died (out of memory?); whole parts are kept, run again with fewer workers"
+    with worker_processes(num_workers, _start, (plan, threads), died) as pool:
         for done in as_completed([pool.submit(_extract, part) for part in parts]):
             on_images(done.result())
-    except BrokenProcessPool:
-        raise InputError(
-            f"{plan.output}: a worker process died (out of memory?); whole parts are kept, run again with fewer workers"
-        ) from None
-    except BaseException:  # do not wait for parts that nobody wants any more
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _start(plan, threads):

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 import cv2
 
@@ -25,36 +26,43 @@ def run_jobs(function, jobs: list, num_workers: int, label: str, unit: str = "im
     if num_workers < 1:
         raise InputError(f"num_workers is {num_workers}; give 1 or more")
     results = [None] * len(jobs)
-    shown = bar(what=label, unit=unit, total=len(jobs))
-    if num_workers == 1 or len(jobs) <= 1:
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
-            for i, job in enumerate(jobs):
-                results[i] = function(job)
-                shown.update()
-        finally:
-            cv2.setNumThreads(threads)
-            shown.close()
-        return results
-    pool = ProcessPoolExecutor(min(num_workers, len(jobs)), multiprocessing.get_context("spawn"), _start_worker)
-    try:
-        futures = {pool.submit(function, job): i for i, job in enumerate(jobs)}
-        for future in as_completed(futures):
-            results[futures[future]] = future.result()
-            shown.update()
-    except BrokenProcessPool:
-        raise InputError(
+    with bar(what=label, unit=unit, total=len(jobs)) as shown:
+        if num_workers == 1 or len(jobs) <= 1:
+            threads = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+            try:
+                for i, job in enumerate(jobs):
+                    results[i] = function(job)
+                    shown.update()
+            finally:
+                cv2.setNumThreads(threads)
+            return results
+        died = (
             f"{label}: a worker process died (out of memory?); run again with fewer workers, finished images are kept"
-        ) from None
-    except BaseException:  # do not wait for jobs that nobody wants any more
+        )
+        with worker_processes(min(num_workers, len(jobs)), _start_worker, (), died) as pool:
+            futures = {pool.submit(function, job): i for i, job in enumerate(jobs)}
+            for future in as_completed(futures):
+                results[futures[future]] = future.result()
+                shown.update()
+    return results
+
+
+@contextmanager
+def worker_processes(count: int, start: Callable, arguments: tuple, died: str) -> Iterator[ProcessPoolExecutor]:
+    """An executor of ``count`` spawned processes, each begun by start(*arguments). InputError ``died`` where one dies;
+    any other error does not wait for the work that nobody wants any more."""
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), start, arguments)
+    try:
+        yield pool
+    except BrokenProcessPool:
+        raise InputError(died) from None
+    except BaseException:
         for child in multiprocessing.active_children():
             child.terminate()
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        shown.close()
-    return results
+        pool.shutdown(cancel_futures=True)
 
 
 def _start_worker():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import subprocess
@@ -18,12 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from delg_extract.extraction.answer import describe_image, load, start_worker
-from delg_extract.extraction.options import (
-    add_model_option,
-    add_pca_options,
-    add_settings_options,
-    requested_extraction,
-)
+from delg_extract.extraction.options import extraction_of
 from rrt.errors import InputError
 from rrt.files.images import Box
 from rrt.progress import bar, warn
@@ -42,10 +36,7 @@ def command_line(flags: Flags) -> list[str]:
 def identity(flags: Flags) -> tuple[dict, str]:
     """(All settings that determine the descriptors, as JSON; SHA-256 of the model). Raises InputError for invalid flags
     and for a model that does not exist."""
-    parser = argparse.ArgumentParser()
-    add_model_option(parser)
-    add_pca_options(add_settings_options(parser))
-    asked = requested_extraction(parser.parse_args(command_line(flags)))
+    asked = extraction_of(command_line(flags))
     if asked.left_out:
         warn(asked.left_out)
     return {**asked.identity, **asked.settings.as_json()}, asked.model_sha256

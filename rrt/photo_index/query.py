@@ -18,13 +18,11 @@ from rrt.photo_index.manifest import read_manifest
 from rrt.photo_index.ranking import Ranker
 from rrt.photo_index.scan import inside
 from rrt.photo_index.segments import alive_rows, open_segments
-from rrt.rerankers.base import SearchSpace, Shortlist
-from rrt.rerankers.chain import reorder
+from rrt.rerankers.base import SearchSpace, Shortlist, unit_globals
+from rrt.rerankers.chain import reorder_scored
 from rrt.search.exact import search
 from rrt.search.whitening import load_whitening
-from rrt.store.checked import read_globals
 from rrt.store.joined import JoinedStore
-from rrt.store.linear import l2_normalize
 from rrt.store.memory import MemoryStore
 from rrt.store.records import ImageRecord
 from rrt.store.store import Store
@@ -137,7 +135,7 @@ class PhotoIndex:
     @cached_property
     def gallery(self) -> np.ndarray:
         """Global descriptors of the entries, float32 [N, D] of unit length, whitened."""
-        return self._globals(self.store, self.rows)
+        return unit_globals(self.store, self.rows, self.whitening)
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -256,7 +254,7 @@ class PhotoIndex:
         gallery = self.gallery if among is None else self.gallery[among]
         depth = ranker.candidates
         wanted = None if k is None or depth is None else max(k, depth) + (own >= 0)
-        similarities, found = search(gallery, self._globals(store, np.array([row])), wanted)
+        similarities, found = search(gallery, unit_globals(store, np.array([row]), self.whitening), wanted)
         found = found[0] if among is None else np.asarray(among)[found[0]]
         keep = found != own
         candidates, similarities = found[keep], similarities[0][keep]
@@ -265,20 +263,10 @@ class PhotoIndex:
         if ranker.method:
             space = SearchSpace(store, np.array([row]), self.rows, self.whitening)
             vars(space)["gallery"] = self.gallery  # computed already
-            *before, (last, most) = ranker.stages
-            for method, depth in before:
-                (listed,) = reorder(space, method, [listed], depth)
-            head = Shortlist(0, listed.candidates[:most], listed.similarities[:most])
-            (found,) = last.scores(space, [head])
-            order = np.arange(len(candidates))
-            order[: len(found)] = np.argsort(-np.asarray(found), kind="stable")
-            scores[: len(found)] = np.asarray(found)[order[: len(found)]]
-            listed = Shortlist(0, listed.candidates[order], listed.similarities[order])
+            for method, depth in ranker.stages:
+                ((listed, found),) = reorder_scored(space, method, [listed], depth)
+            scores[: len(found)] = found
         return listed, scores
-
-    def _globals(self, store, rows) -> np.ndarray:
-        vectors = l2_normalize(read_globals(store, rows))
-        return self.whitening.apply(vectors) if self.whitening else vectors
 
 
 def _known(value: float) -> float | None:

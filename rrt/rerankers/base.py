@@ -33,16 +33,19 @@ class SearchSpace:
     @cached_property
     def queries(self) -> np.ndarray:
         """Global descriptors of the queries, float32 [Q, D] of unit length, whitened."""
-        return self._globals(self.query_index)
+        return unit_globals(self.store, self.query_index, self.whitening)
 
     @cached_property
     def gallery(self) -> np.ndarray:
         """Global descriptors of the whole gallery, float32 [N, D] of unit length, whitened."""
-        return self._globals(self.gallery_index)
+        return unit_globals(self.store, self.gallery_index, self.whitening)
 
-    def _globals(self, index):
-        rows = l2_normalize(read_globals(self.store, index))
-        return self.whitening.apply(rows) if self.whitening else rows
+
+def unit_globals(store, index: np.ndarray, whitening: Whitening | None) -> np.ndarray:
+    """Global descriptors of the images ``index`` of a store, float32 [n, D] of unit length, whitened where there is a
+    whitening."""
+    rows = l2_normalize(read_globals(store, index))
+    return whitening.apply(rows) if whitening else rows
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class Shortlist:
     query: int
     candidates: np.ndarray
     similarities: np.ndarray
+
+    def __getitem__(self, rows) -> "Shortlist":
+        """The candidates of a slice, or of positions [n] in their order."""
+        return Shortlist(self.query, self.candidates[rows], self.similarities[rows])
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,17 @@ def reorder(
 ) -> list[Shortlist]:
     """The shortlists with their first ``depth`` candidates (None: the method's own number, which may be all) by falling
     score, equal ones as they were, and the rest behind them."""
+    return [ordered for ordered, _ in reorder_scored(space, method, shortlists, depth)]
+
+
+def reorder_scored(
+    space: SearchSpace, method: RerankMethod, shortlists: list[Shortlist], depth: int | None = None
+) -> list[tuple[Shortlist, np.ndarray]]:
+    """As reorder(), each shortlist with the scores of its first candidates, falling."""
     depth = method.depth if depth is None else depth
-    heads = [Shortlist(each.query, each.candidates[:depth], each.similarities[:depth]) for each in shortlists]
     lists = []
-    for each, found in zip(shortlists, method.scores(space, heads)):
+    for each, found in zip(shortlists, method.scores(space, [each[:depth] for each in shortlists])):
         order = np.arange(len(each.candidates))
-        order[: len(found)] = np.argsort(-np.asarray(found), kind="stable")
-        lists.append(Shortlist(each.query, each.candidates[order], each.similarities[order]))
+        order[: len(found)] = best = np.argsort(-np.asarray(found), kind="stable")
+        lists.append((each[order], np.asarray(found)[best]))
     return lists
