@@ -7,7 +7,6 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.files.arrays import is_npz, load_npy, load_npz
-from rrt.files.atomic import sha256_of_file
 from rrt.formats.lists import read_image_list
 from rrt.store.importing import image_sizes, import_records, refuse_zero_global, size_of
 from rrt.store.records import ImageRecord
@@ -29,14 +28,11 @@ def import_arrays(arrays, output, names_path=None, list_path=None, image_size=No
     arrays, files = open_arrays(path)
     row_of, wanted = _names(path, arrays, names_path, list_path)
     sizes = image_sizes(wanted, list_path, image_size)
-    settings = {
-        "imported": "arrays",
-        "image_size": image_size and list(image_size),
-        "files": [{"name": file.name, "sha256": sha256_of_file(file)} for file in files],
-    }
-    return import_records(
-        output, wanted, lambda name: _record(path, arrays, name, row_of[name], sizes.get(name)), settings, **options
-    )
+
+    def read(name):
+        return _record(path, arrays, name, row_of[name], sizes.get(name))
+
+    return import_records(output, wanted, read, "arrays", files, image_size, **options)
 
 
 def open_arrays(path):

@@ -7,7 +7,6 @@ import h5py
 import numpy as np
 
 from rrt.errors import InputError
-from rrt.files.atomic import sha256_of_file
 from rrt.files.hdf5 import damage_named, find_item, fits_file, open_hdf5
 from rrt.formats.lists import read_image_list
 from rrt.progress import bar
@@ -34,16 +33,11 @@ def import_hloc(features, output, global_features=None, list_path=None, image_si
         names = read_image_list(list_path).names if list_path else image_names(local_file)
         sizes = image_sizes(names, list_path, image_size)
         kinds = {} if _has_local(local_file, names) else {"has_local": False}
-        settings = {
-            "imported": "hloc",
-            "image_size": image_size and list(image_size),
-            "files": [{"name": path.name, "sha256": sha256_of_file(path)} for path in dict.fromkeys(paths)],
-        }
 
         def read(name):
             return read_image(local_file, global_file, name, sizes.get(name), **kinds)
 
-        return import_records(output, names, read, settings, **options)
+        return import_records(output, names, read, "hloc", dict.fromkeys(paths), image_size, **options)
 
 
 def image_names(file):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.files.atomic import sha256_of_file
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.progress import bar
 from rrt.store.finished import COMPRESSION_HELP, is_complete, remove_store, writing
@@ -58,41 +59,61 @@ def image_sizes(names, list_path, image_size):
 
 
 def import_records(
-    output, names, read_record, settings, write_list=None, overwrite=False, allow_missing=False, **layout
+    output, names, read_record, kind, files, image_size, write_list=None, overwrite=False, allow_missing=False, **layout
 ):
     """Write the store `output` of the images `names`, read_record(name) -> ImageRecord -> the opened Store.
 
-    settings: what shaped the numbers, so that a run that was stopped goes on only with the same. layout: local_dtype,
-    max_local, compression of PartWriter. allow_missing: images whose record cannot be read are listed in
-    <output>.skipped.csv instead of stopping. A finished store is left as it is. The image list is written last.
+    kind, files, image_size: what shaped the numbers, the files by their content, so that a run that was stopped goes on
+    only with the same. layout: local_dtype, max_local, compression of PartWriter. allow_missing: images whose record
+    cannot be read are listed in <output>.skipped.csv instead of stopping. A finished store is left as it is. The image
+    list is written last.
     """
     output = Path(output)
-    with writing(output):
-        if overwrite:
-            remove_store(output)
-        if not is_complete(output, names, settings, **layout):
-            writer = PartWriter(output, names, settings, BLOCK, **layout)
-            write_missing_parts(writer, names, lambda name: _record_or_skipped(read_record, name, allow_missing))
-            writer.merge(desc_name=output.stem.removeprefix("delg_"))
-    skipped = read_skipped(output)
-    if skipped and not allow_missing:
-        raise InputError(
-            f"{output}: an earlier run left out {len(skipped)} images, first '{skipped[0].name}' "
-            f"({skipped[0].reason}); import again with --overwrite, or accept it with --allow_missing"
-        )
+    name = output.stem.removeprefix("delg_")
+    settings = {
+        "imported": kind,
+        "image_size": image_size and list(image_size),
+        "files": [{"name": path.name, "sha256": sha256_of_file(path)} for path in files],
+    }
+    write_store(output, names, read_record, settings, name, overwrite, allow_missing, "--{}", **layout)
     store = Store(output)
     if write_list:
         write_image_list(Path(write_list), store.names, np.full(len(store), UNKNOWN_LABEL), store.image_size)
     return store
 
 
-def _record_or_skipped(read_record, name, allow_missing):
-    try:
-        return read_record(name)
-    except InputError as error:
-        if not allow_missing:
-            raise InputError(f"{error}, or leave such images out with --allow_missing") from None
-        return Skipped(name, str(error))
+def write_store(
+    output: Path, names, read_record, settings, desc_name, overwrite: bool, allow_missing: bool, given: str, **layout
+) -> bool:
+    """What import_records does for the store alone -> whether it was there, finished.
+
+    read_record may return Skipped, too. given: how the user gives a setting ``{}`` that is to be on.
+    """
+    left_out = given.format("allow_missing")
+
+    def read(name):
+        try:
+            return read_record(name)
+        except InputError as error:
+            if not allow_missing:
+                raise InputError(f"{error}, or leave such images out with {left_out}") from None
+            return Skipped(name, str(error))
+
+    with writing(output):
+        if overwrite:
+            remove_store(output)
+        was_there = is_complete(output, names, settings, **layout)
+        if not was_there:
+            writer = PartWriter(output, names, settings, BLOCK, **layout)
+            _write_missing_parts(writer, read)
+            writer.merge(desc_name=desc_name)
+    skipped = read_skipped(output)
+    if skipped and not allow_missing:
+        raise InputError(
+            f"{output}: an earlier run left out {len(skipped)} of {len(names)} images, first '{skipped[0].name}' "
+            f"({skipped[0].reason}); import again with {given.format('overwrite')}, or accept it with {left_out}"
+        )
+    return was_there
 
 
 def refuse_zero_global(where, global_):
@@ -103,12 +124,10 @@ def refuse_zero_global(where, global_):
         )
 
 
-def write_missing_parts(writer, names, read_record):
-    """Write what the PartWriter of the images `names` lacks, read_record(name) -> ImageRecord or Skipped, with a
-    progress bar."""
-    missing = writer.missing_parts()
+def _write_missing_parts(writer, read_record):
+    missing, count = writer.missing_parts(), len(writer.names)
     left = sum(len(writer.block_names(part)) for part in missing)
-    with bar(what="import", unit="image", total=len(names), initial=len(names) - left) as shown:
+    with bar(what="import", unit="image", total=count, initial=count - left) as shown:
         for part in missing:
             records = []
             for name in writer.block_names(part):

@@ -10,15 +10,11 @@ from rrt.errors import InputError, check_count, check_path
 from rrt.files.names import stem_of
 from rrt.formats.delf import LocalFeatures, read_datum, read_features
 from rrt.formats.lists import read_image_list
-from rrt.store.finished import is_complete, remove_store, writing
-from rrt.store.importing import refuse_zero_global, write_missing_parts
+from rrt.store.importing import refuse_zero_global, write_store
 from rrt.store.records import ImageRecord, Skipped
 from rrt.store.skipped import read_skipped
-from rrt.store.writer import PartWriter
 
 LISTS = ("train.txt", "test_query.txt", "test_gallery.txt")
-BLOCK = 256  # images a part
-LEAVE_OUT = "or leave such images out with allow_missing=True"
 
 
 @dataclass(frozen=True)
@@ -84,27 +80,24 @@ def import_delg(
         image, file = next(iter(missing.items()))
         raise InputError(
             f"{file}: no such file, needed for '{image.name}' ({image.where}); {len(missing)} of "
-            f"{len(listed)} images lack a file; add them, {LEAVE_OUT}"
+            f"{len(listed)} images lack a file; add them, or leave such images out with allow_missing=True"
         )
-    names = [image.name for image in listed]
+    by_name = {image.name: image for image in listed}
+
+    def read(name):
+        image = by_name[name]
+        return Skipped(name, f"no {missing[image].name}") if image in missing else read_image(image, max_local)
+
     settings = {
         "imported": [suffix for suffix in (global_suffix, local_suffix) if suffix],
         "local_dtype": local_dtype,
         "max_local": max_local,
     }
-    with writing(output):
-        if overwrite:
-            remove_store(output)
-        was_there = is_complete(output, names, settings)
-        if not was_there:
-            _write_store(output, listed, missing, settings, allow_missing, feature_name)
+    was_there = write_store(
+        output, [*by_name], read, settings, feature_name, overwrite, allow_missing, "{}=True", local_dtype=local_dtype
+    )
     skipped = read_skipped(output)
-    if skipped and not allow_missing:
-        raise InputError(
-            f"{output}: an earlier run left out {len(skipped)} of {len(names)} images, first '{skipped[0].name}' "
-            f"({skipped[0].reason}); import again with overwrite=True, or accept it with allow_missing=True"
-        )
-    return Imported(output, len(names) - len(skipped), skipped, was_there)
+    return Imported(output, len(by_name) - len(skipped), skipped, was_there)
 
 
 def list_images(list_paths, features_dir, local_suffix, global_suffix):
@@ -180,27 +173,6 @@ def _missing_files(features_dir, listed):
         for image in listed
     }
     return {image: files[0] for image, files in absent.items() if files}
-
-
-def _write_store(output, listed, missing, settings, allow_missing, feature_name):
-    by_name = {image.name: image for image in listed}
-    writer = PartWriter(output, list(by_name), settings, BLOCK, settings["local_dtype"])
-    write_missing_parts(
-        writer, list(by_name), lambda name: _record(by_name[name], missing, settings["max_local"], allow_missing)
-    )
-    writer.merge(desc_name=feature_name)
-
-
-def _record(image, missing, max_local, allow_missing):
-    """The ImageRecord of an image, or Skipped with the reason."""
-    if image in missing:
-        return Skipped(image.name, f"no {missing[image].name}")
-    try:
-        return read_image(image, max_local)
-    except InputError as error:
-        if not allow_missing:
-            raise InputError(f"{error}, {LEAVE_OUT}") from None
-        return Skipped(image.name, str(error))
 
 
 def read_image(image, max_local=None):
