@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from delg_extract.extraction.parts import PartExtractor, Plan
-from delg_extract.extraction.workers import LocalWorkers, default_workers, gave_up, open_for_one
-from rrt.files.cluster import run_on_ray
-from rrt.progress import bar
+from delg_extract.extraction.workers import LocalWorkers, default_workers, open_for_one
+from rrt.files.cluster import extract_on_ray
 from rrt.store.records import Skipped
 
 
@@ -27,26 +26,13 @@ def extract(
     writer = plan.writer()
     if keep_parts:
         writer.check_keeping()
-    missing = writer.missing_parts()
-    todo = sum(len(writer.block_names(part)) for part in missing)
-    num_workers = min(num_workers or default_workers(), max(1, len(missing)))
-    with bar(
-        what=f"extract {Path(plan.output).name}", unit="image", total=len(plan.jobs), initial=len(plan.jobs) - todo
-    ) as shown:
-        if not missing:
-            pass
-        elif ray_address:
-            run_on_ray(
-                open_for_one,
-                plan,
-                missing,
-                ray_address,
-                lambda part, count: shown.update(count),
-                lambda part, reason: gave_up(plan, part, reason),
-            )
-        elif num_workers == 1:
+    with writer.progress(f"extract {Path(plan.output).name}") as (missing, shown):
+        num_workers = min(num_workers or default_workers(), max(1, len(missing)))
+        if ray_address and missing:
+            extract_on_ray(open_for_one, plan, missing, ray_address, shown.update)
+        elif num_workers == 1 and missing:
             PartExtractor(plan).run(missing, shown.update)
-        else:
+        elif missing:
             with LocalWorkers(plan, num_workers) as workers:
                 workers.run(missing, shown.update)
     (writer.keep_parts if keep_parts else writer.merge)(model_sha256=model_sha256, desc_name=desc_name)

@@ -15,8 +15,8 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
 from delg_extract.extraction.parts import PartExtractor, Plan
-from rrt.errors import InputError, describe_error
-from rrt.files.cluster import ATTEMPTS
+from rrt.errors import describe_error
+from rrt.files.cluster import ATTEMPTS, gave_up
 from rrt.files.machine import begin_worker, free_memory, usable_cores, visible_gpus
 
 state: dict = {}
@@ -125,12 +125,3 @@ class LocalWorkers:
                 child.terminate()
         for executor in self.executors:
             executor.shutdown(cancel_futures=True)
-
-
-def gave_up(plan: Plan, part: int, reason: str) -> InputError:
-    """The error that ends a run when a part cannot be done."""
-    first = plan.jobs[part * plan.block].name
-    return InputError(
-        f"{plan.output}: part {part} (from {first!r}) failed {ATTEMPTS} times: {reason}; whole parts are kept, run "
-        "again"
-    )

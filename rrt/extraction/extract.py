@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rrt.errors import InputError
 from rrt.extraction.describer import Describer
 from rrt.extraction.levels import TooSmall
-from rrt.files.cluster import ATTEMPTS, run_on_ray
+from rrt.files.cluster import extract_on_ray
 from rrt.files.jobs import in_order_ahead, worker_processes
 from rrt.files.machine import begin_worker, usable_cores
 from rrt.formats.image_jobs import Job, read_image
-from rrt.progress import bar
 from rrt.store.records import ImageRecord, Skipped
 from rrt.store.writer import PartWriter
 
@@ -92,21 +90,10 @@ def extract(
     writer = plan.writer()
     if keep_parts:
         writer.check_keeping()
-    missing = writer.missing_parts()
-    todo = sum(len(writer.block_names(part)) for part in missing)
-    num_workers = min(num_workers or usable_cores(), max(1, len(missing)))
-    what = f"extract {Path(plan.output).name}"
-    with bar(what=what, unit="image", total=len(plan.jobs), initial=len(plan.jobs) - todo) as shown:
+    with writer.progress(f"extract {Path(plan.output).name}") as (missing, shown):
+        num_workers = min(num_workers or usable_cores(), max(1, len(missing)))
         if ray_address and missing:
-            run_on_ray(
-                _open_for_one,
-                plan,
-                missing,
-                ray_address,
-                lambda part, count: shown.update(count),
-                lambda part, reason: _gave_up(plan, part, reason),
-                gpu,
-            )
+            extract_on_ray(_open_for_one, plan, missing, ray_address, shown.update, gpu)
         elif num_workers == 1 and missing:
             extractor = PartExtractor(plan, usable_cores())
             for part in missing:
@@ -119,10 +106,6 @@ def extract(
 
 def _open_for_one(plan):
     return PartExtractor(plan, threads=1).run
-
-
-def _gave_up(plan, part, reason):
-    return InputError(f"{plan.output}: part {part} failed {ATTEMPTS} times: {reason}; whole parts are kept, run again")
 
 
 def _run_workers(plan, parts, num_workers, on_images):

@@ -64,6 +64,28 @@ def run_on_ray(
                 raise gave_up(part, describe_error(error)) from None
 
 
+def extract_on_ray(opener, plan, parts: list[int], address: str, on_images, gpu: bool = True) -> None:
+    """run_on_ray() for parts of the store of an extraction's ``plan``; on_images is told how many images a part has."""
+    run_on_ray(
+        opener,
+        plan,
+        parts,
+        address,
+        lambda part, count: on_images(count),
+        lambda part, reason: gave_up(plan, part, reason),
+        gpu,
+    )
+
+
+def gave_up(plan, part: int, reason: str) -> InputError:
+    """The error that ends an extraction when a part cannot be done."""
+    first = plan.jobs[part * plan.block].name
+    return InputError(
+        f"{plan.output}: part {part} (from {first!r}) failed {ATTEMPTS} times: {reason}; whole parts are kept, run "
+        "again"
+    )
+
+
 def _work(run, opener, shared, part):
     if _opened.get("run") != run:
         _opened.clear()

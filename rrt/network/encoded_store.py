@@ -17,7 +17,6 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.network.late import LATE
-from rrt.progress import bar
 from rrt.store.finished import is_complete, remove_store
 from rrt.store.joined import JoinedStore
 from rrt.store.memory import MemoryStore
@@ -91,9 +90,7 @@ def encode_store(scorer: LateScorer, out, overwrite: bool = False) -> Path:
     if is_complete(out, store.names, settings, "float16"):
         return out
     writer = PartWriter(out, store.names, settings, _BLOCK, "float16")
-    missing = writer.missing_parts()
-    left = sum(len(writer.block_names(part)) for part in missing)
-    with bar(what="encode", unit="image", total=len(store), initial=len(store) - left) as shown:
+    with writer.progress("encode") as (missing, shown):
         for part in missing:
             images = np.arange(part * _BLOCK, min((part + 1) * _BLOCK, len(store)))
             writer.write_part(part, _records(scorer, images))

@@ -7,7 +7,6 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
 from rrt.formats.lists import read_image_list, write_image_list
-from rrt.progress import bar
 from rrt.store.finished import COMPRESSION_HELP, is_complete, remove_store, writing
 from rrt.store.records import Skipped
 from rrt.store.schema import COMPRESSIONS
@@ -105,7 +104,13 @@ def write_store(
         was_there = is_complete(output, names, settings, **layout)
         if not was_there:
             writer = PartWriter(output, names, settings, BLOCK, **layout)
-            _write_missing_parts(writer, read)
+            with writer.progress("import") as (missing, shown):
+                for part in missing:
+                    records = []
+                    for name in writer.block_names(part):
+                        records.append(read(name))
+                        shown.update()
+                    writer.write_part(part, records)
             writer.merge(desc_name=desc_name)
     skipped = read_skipped(output)
     if skipped and not allow_missing:
@@ -122,18 +127,6 @@ def refuse_zero_global(where, global_):
         raise InputError(
             f"{where} has a global descriptor of zeros; describe the image again or take it out of the list"
         )
-
-
-def _write_missing_parts(writer, read_record):
-    missing, count = writer.missing_parts(), len(writer.names)
-    left = sum(len(writer.block_names(part)) for part in missing)
-    with bar(what="import", unit="image", total=count, initial=count - left) as shown:
-        for part in missing:
-            records = []
-            for name in writer.block_names(part):
-                records.append(read_record(name))
-                shown.update()
-            writer.write_part(part, records)
 
 
 def size_of(where, stored, known):

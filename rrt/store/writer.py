@@ -6,6 +6,7 @@ loses at most the part it was writing. The merge copies part after part, so that
 
 import hashlib
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 from rrt.errors import InputError
@@ -90,6 +91,14 @@ class PartWriter:
             if match
         }
         return [part for part in range(self.num_parts) if part not in present]
+
+    @contextmanager
+    def progress(self, what):
+        """(Numbers of the parts that are missing, a progress bar of all images that begins where they do)"""
+        missing, count = self.missing_parts(), len(self.names)
+        left = sum(len(self.block_names(part)) for part in missing)
+        with bar(what=what, unit="image", total=count, initial=count - left) as shown:
+            yield missing, shown
 
     def write_part(self, part, records):
         """Write one part: an ImageRecord, an image of a store, or Skipped for each image of the block, in any order.
