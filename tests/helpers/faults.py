@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 
+import cv2
 import pytest
 from places import ROOT
 
@@ -32,6 +33,7 @@ def every(operations):
 
 def fork_workers(monkeypatch):
     """Have pools of worker processes fork, so that they start at once and their operations are counted, too."""
+    cv2.setNumThreads(1)  # a fork has none of the threads that earlier tests made OpenCV start, and waits for them
     fork = multiprocessing.get_context("fork")
     monkeypatch.setattr(multiprocessing, "get_context", lambda _kind: fork)
 
