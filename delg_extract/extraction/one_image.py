@@ -16,15 +16,13 @@ from rrt.errors import InputError, check_least
 from rrt.formats.image_jobs import Job, read_image
 from rrt.matching.images import MAX_FEATURES
 from rrt.progress import waiting
-from rrt.viz.style import check_figure_path
+from rrt.viz.style import add_figure_output, check_figure_path
 
 
 def add_options(parser: argparse.ArgumentParser, output: str) -> None:
     """The options of both commands; ``output``: the default file."""
     parser.add_argument("--model", help="weight file (.h5) of delg_extract/train.py, or folder of a SavedModel")
-    parser.add_argument(
-        "--output", default=output, help="the image to write: .png, .jpg, .svg or .pdf (default %(default)s)"
-    )
+    add_figure_output(parser, output)
     parser.add_argument(
         "--max_features",
         type=int,

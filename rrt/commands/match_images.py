@@ -26,7 +26,7 @@ from rrt.matching.images import (
     matching_settings,
 )
 from rrt.rerankers.shipped import probability_of_pair
-from rrt.viz.style import check_figure_path
+from rrt.viz.style import add_figure_output, check_figure_path
 from rrt.viz.two_images import save_matches
 
 
@@ -37,9 +37,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("image2", help="second image")
     p.add_argument("--model", default="lite0", help=MODELS)
     add_describer_options(p.add_argument_group("what is computed", "the defaults are the model's own"))
-    p.add_argument(
-        "--output", default="match.png", help="the image to write: .png, .jpg, .svg or .pdf (default %(default)s)"
-    )
+    add_figure_output(p, "match.png")
     add_matching_options(p)
     p.add_argument("--seed", type=int, default=0, help="of the random trials (default %(default)s)")
     return p

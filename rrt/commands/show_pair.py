@@ -19,7 +19,7 @@ from rrt.errors import InputError
 from rrt.network.reranker import Reranker
 from rrt.report.explanation import ATTENTIONS, AttentionView, describe_numbers, explain_pair
 from rrt.report.pair import draw_pair
-from rrt.viz.style import check_figure_path, save_figure
+from rrt.viz.style import add_figure_output, check_figure_path, save_figure
 
 
 def parser() -> CommandParser:
@@ -39,9 +39,7 @@ def parser() -> CommandParser:
         metavar=("X1", "Y1", "X2", "Y2"),
         help="pixels of the query's image that it was cropped to, where no ground truth says so",
     )
-    p.add_argument(
-        "--output", default="pair.png", help="the image to write: .png, .jpg, .svg or .pdf (default %(default)s)"
-    )
+    add_figure_output(p, "pair.png")
     p.add_argument("--no-geometric", dest="geometric", action="store_false", help="leave the verified matches out")
     p.add_argument(
         "--attention",

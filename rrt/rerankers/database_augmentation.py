@@ -22,7 +22,7 @@ from scipy.sparse import csr_array, vstack
 from rrt.command_line.settings import Count, NotNegative, settings
 from rrt.rerankers.aqe import expanded_queries
 from rrt.rerankers.base import RerankMethod, SearchSpace
-from rrt.rerankers.gallery import check_globals, gallery_neighbours, is_kept, kept, sparse_rows
+from rrt.rerankers.gallery import check_globals, gallery_neighbours, kept, kept_rows, sparse_rows
 
 _ROWS = 4096
 _CELLS = 2**25
@@ -47,14 +47,10 @@ class DatabaseAugmentation(RerankMethod):
     def scores(self, space, shortlists):
         """Inner products of the (expanded) query with the augmented candidates."""
         check_globals(space)
-        if not sum(len(shortlist.candidates) for shortlist in shortlists):
-            return [np.empty(0, np.float32) for _ in shortlists]
-        rows = np.unique(np.concatenate([shortlist.candidates for shortlist in shortlists]))
-        if is_kept(space, self) or 2 * len(rows) > len(space.gallery):
-            self.prepare(space)
-            rows, weights = np.arange(len(space.gallery)), kept(space, self, None)
-        else:
-            weights = self._weights(space, rows)
+        lists = [shortlist.candidates for shortlist in shortlists]
+        if not sum(map(len, lists)):
+            return [np.empty(0, np.float32) for _ in lists]
+        rows, weights = kept_rows(space, self, lists, self._weights)
         vectors = space.queries[[shortlist.query for shortlist in shortlists]]
         if self.query_k:
 

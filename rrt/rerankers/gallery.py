@@ -4,6 +4,7 @@ images among themselves, found once for a search space.
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -33,6 +34,16 @@ def kept(space: SearchSpace, key, make):
     if key not in everything:
         everything[key] = make()
     return everything[key]
+
+
+def kept_rows(space: SearchSpace, method, lists: list[np.ndarray], make) -> tuple[np.ndarray, Any]:
+    """(Rising gallery positions [n] with all candidates of the lists, make(space, positions)): the whole gallery where
+    the ``method`` has prepared that or the candidates are most of it."""
+    rows = np.unique(np.concatenate(lists))
+    if is_kept(space, method) or 2 * len(rows) > len(space.gallery):
+        method.prepare(space)
+        return np.arange(len(space.gallery)), kept(space, method, None)
+    return rows, make(space, rows)
 
 
 def is_kept(space: SearchSpace, key) -> bool:

@@ -25,6 +25,7 @@ from rrt.rerankers.gallery import (
     gallery_neighbours,
     is_kept,
     kept,
+    kept_rows,
     pair_similarities,
     similarities,
     sparse_rows,
@@ -55,12 +56,7 @@ class KReciprocal(RerankMethod):
         if not sum(map(len, lists)):
             return [np.empty(0) for _ in lists]
         queries = space.queries[[shortlist.query for shortlist in shortlists]]
-        rows = np.unique(np.concatenate(lists))
-        if is_kept(space, self) or 2 * len(rows) > len(space.gallery):
-            self.prepare(space)
-            rows, encoded = np.arange(len(space.gallery)), kept(space, self, None)
-        else:
-            encoded = self._encode(space, rows)
+        rows, encoded = kept_rows(space, self, lists, self._encode)
         first = np.unique(np.concatenate([candidates[: self.k2] for candidates in lists]))
         plain = self._plain(space, first)
         sums, columns = encoded.sum(axis=1), encoded.tocsc()

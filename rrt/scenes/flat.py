@@ -78,7 +78,7 @@ class FlatSettings:
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _Image:
     """An image of the gallery: its number, the file it comes from (None: a drawn poster), the grounds of its
     photographs, and the files to write: {phone, or "" for the image itself: file}."""
 
@@ -113,7 +113,7 @@ def make_flat(
         sources = [root / names[i] for i in chosen]
         places = listed.labels[chosen]
     guard_settings(out / "flat.json", {"drawing": DRAWING, "pictures": [*map(str, sources)], **asdict(settings)})
-    jobs = [_picture(out / "jpg", i, sources, settings) for i in range(number)]
+    jobs = [_image_of(out / "jpg", i, sources, settings) for i in range(number)]
     sizes = run_jobs(_draw, jobs, usable_cores() if num_workers is None else num_workers, "pictures")
     rows = [(f"jpg/{job.targets[''].name}", job.number, size[""]) for job, size in zip(jobs, sizes)]
     asked = [
@@ -133,16 +133,16 @@ def make_flat(
     return out
 
 
-def _picture(folder: Path, number: int, sources: list[Path | None], settings: FlatSettings) -> _Picture:
+def _image_of(folder: Path, number: int, sources: list[Path | None], settings: FlatSettings) -> _Image:
     targets = {"": folder / f"picture_{number:05d}.jpg"}
     if number < settings.objects:
         targets |= {phone: folder / f"query_{number:05d}_{phone}.jpg" for phone in PHONES}
-    return _Picture(number, sources[number], sources[(number * 7 + 1) % len(sources)], targets, settings)
+    return _Image(number, sources[number], sources[(number * 7 + 1) % len(sources)], targets, settings)
 
 
-def _draw(job: _Picture) -> dict[str, tuple[int, int]]:
+def _draw(job: _Image) -> dict[str, tuple[int, int]]:
     if not all(target.is_file() for target in job.targets.values()):
-        image = _picture_of(job.source, job.settings, job.number)
+        image = _pixels_of(job.source, job.settings, job.number)
         for place, (phone, target) in enumerate(job.targets.items()):
             rng = np.random.default_rng([job.settings.seed, job.number, place, 2])
             if phone:
@@ -153,7 +153,7 @@ def _draw(job: _Picture) -> dict[str, tuple[int, int]]:
     return {phone: size_of(target) for phone, target in job.targets.items()}
 
 
-def _picture_of(source: Path | None, settings: FlatSettings, number: int) -> np.ndarray:
+def _pixels_of(source: Path | None, settings: FlatSettings, number: int) -> np.ndarray:
     if source is None:
         return draw_poster(np.random.default_rng([settings.seed, number, 1]), settings.side)
     image = read_photograph(source)
@@ -165,7 +165,7 @@ def _picture_of(source: Path | None, settings: FlatSettings, number: int) -> np.
 def _ground(rng: np.random.Generator, source: Path | None, settings: FlatSettings) -> np.ndarray:
     """What is behind the object: another image out of focus, or a wall."""
     if source is not None and rng.random() < 0.5:
-        return cv2.GaussianBlur(_picture_of(source, settings, 0), (0, 0), settings.side / 60)
+        return cv2.GaussianBlur(_pixels_of(source, settings, 0), (0, 0), settings.side / 60)
     colour = rng.uniform(60, 220, 3)
     kind = str(rng.choice(["plaster", "brick", "panel"]))
     return textures.wall(rng, kind, (settings.side, settings.side), colour, settings.side / 16)

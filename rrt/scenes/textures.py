@@ -126,28 +126,29 @@ def roof(rng: np.random.Generator, shape: tuple[int, int], colour, second, patte
 
 def carve(image: np.ndarray, height_map: np.ndarray, x: int, y: int) -> None:
     """Presses a relief (uint8 [h, w], 255 = raised) into the texture at (x, y), lit from the upper left, in place."""
-    x0, y0 = max(x, 0), max(y, 0)
-    x1, y1 = min(x + height_map.shape[1], image.shape[1]), min(y + height_map.shape[0], image.shape[0])
-    if x1 <= x0 or y1 <= y0:
+    patch, relief = _overlap(image, height_map, x, y)
+    if not patch.size:
         return
-    relief = height_map[y0 - y : y1 - y, x0 - x : x1 - x].astype(np.float32) / 255
     soft = cv2.GaussianBlur(relief, (0, 0), max(0.6, height_map.shape[0] / 70))
     slope = cv2.Sobel(soft, cv2.CV_32F, 1, 0, ksize=3) + cv2.Sobel(soft, cv2.CV_32F, 0, 1, ksize=3)
     factor = 1 - 0.34 * (1 - soft) + 0.16 * soft + 0.38 * slope
-    patch = image[y0:y1, x0:x1]
     patch[:] = np.clip(patch * factor[..., None], 0, 255).astype(np.uint8)
+
+
+def _overlap(image, mask, x, y):
+    """The part of the image below a mask uint8 at (x, y), and the mask there in 0..1; empty where they do not meet."""
+    x0, y0 = max(x, 0), max(y, 0)
+    patch = image[y0 : max(y + mask.shape[0], 0), x0 : max(x + mask.shape[1], 0)]
+    height, width = patch.shape[:2]
+    return patch, mask[y0 - y : y0 - y + height, x0 - x : x0 - x + width].astype(np.float32) / 255
 
 
 def paint(image: np.ndarray, mask: np.ndarray, x: int, y: int, colours) -> None:
     """Paints a motif: its three height bands in three colours (background, middle, raised), in place."""
-    x0, y0 = max(x, 0), max(y, 0)
-    x1, y1 = min(x + mask.shape[1], image.shape[1]), min(y + mask.shape[0], image.shape[0])
-    if x1 <= x0 or y1 <= y0:
-        return
-    level = mask[y0 - y : y1 - y, x0 - x : x1 - x].astype(np.float32) / 255
+    patch, level = _overlap(image, mask, x, y)
     ground, middle, raised = (np.asarray(c, np.float32) for c in colours)
     low, high = np.clip(level * 2, 0, 1)[..., None], np.clip(level * 2 - 1, 0, 1)[..., None]
-    image[y0:y1, x0:x1] = np.clip((ground * (1 - low) + middle * low) * (1 - high) + raised * high, 0, 255)
+    patch[:] = np.clip((ground * (1 - low) + middle * low) * (1 - high) + raised * high, 0, 255)
 
 
 @functools.lru_cache(maxsize=256)

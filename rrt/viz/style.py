@@ -13,6 +13,13 @@ MARKERS = "os^vD<>pPX*hd8"
 LINE_STYLES = ("-", "--", ":", "-.")
 
 
+def add_figure_output(parser, default: str) -> None:
+    """The option --output of commands that draw one figure."""
+    parser.add_argument(
+        "--output", default=default, help="the image to write: .png, .jpg, .svg or .pdf (default %(default)s)"
+    )
+
+
 def check_figure_path(path: str | Path) -> None:
     """InputError for a file name that says no format."""
     if Path(path).suffix.lower() not in FIGURE_SUFFIXES:

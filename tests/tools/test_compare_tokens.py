@@ -3,12 +3,14 @@
 import json
 
 import pytest
+from commands import assert_one_line_error, run_tool
 from reranking import make_measured_world, toy_dataset, typed
 
 from rrt.errors import InputError
 from rrt.evaluation.run import evaluate_run
 from rrt.evaluation.settings import EvaluationSettings
 from rrt.evaluation.token_costs import TokenSettings, compare_tokens, families
+from rrt.files.locks import owned
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,12 @@ def test_both_methods_are_measured_alone_and_in_cascades_by_every_number(world, 
     assert rows[name]["map"]["medium"] == numbers["maxsim"]["M_map"]
     assert json.loads((world / "out/tokens.json").read_text())["rows"] == json.loads(json.dumps(found["rows"]))
     assert (world / "out/tokens.png").stat().st_size > 20_000
+
+
+def test_two_runs_do_not_write_one_folder(tmp_path):
+    with owned(tmp_path, "comparing there"):
+        finished = run_tool("tools/compare_tokens.py", "with", f"temp_dir={tmp_path}")
+    assert_one_line_error(finished, "another process is comparing there")
 
 
 def test_without_a_network_matching_is_measured_alone_and_wrong_settings_are_refused(world):
