@@ -108,10 +108,8 @@ def read_delf_config(path: str | Path) -> DelfConfig:
 
 
 def delf_config_text(settings: ExtractionSettings, model_path: str) -> str:
-    """The DelfConfig file that ``read_delf_config`` gives these settings and this model for. It can say nothing of a
-    PCA, whose files it would have to name, or of normalize_scales (ValueError unless that is as it is without it)."""
-    if settings.local_pca or settings.global_pca or not settings.normalize_scales:
-        raise ValueError("settings that a DelfConfig file does not tell")
+    """The DelfConfig file that ``read_delf_config`` gives these settings and this model for. It says nothing of a
+    PCA, whose files it would have to name, or of normalize_scales."""
     message: Any = _CLASSES["DelfConfig"](
         model_path=model_path,
         image_scales=settings.scales,

@@ -21,15 +21,11 @@ from delg_extract.network.level import Level, level_weights
 from delg_extract.network.model import Delg, normalize_pixels
 from delg_extract.network.tensorflow import tf
 
-PRECISIONS = ("float32", "bfloat16")
-
 
 class DelgNetwork:
-    """A trained network for extraction; ``precision``, one of PRECISIONS, is that of the convolutions."""
+    """A trained network for extraction; ``precision``, float32 or bfloat16, is that of the convolutions."""
 
     def __init__(self, model: Delg, precision: str = "float32"):
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
         self.model, self.precision = model, precision
         self._level = Level(model, tf.nest.map_structure(tf.constant, level_weights(model, precision)))
         spec = (tf.TensorSpec([None, None, None, 3], tf.float32), tf.TensorSpec([2], tf.int32))

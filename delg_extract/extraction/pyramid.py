@@ -42,11 +42,7 @@ def resize_for_extraction(
 
     ``resize_factor`` multiplies both limits (a query crop is its crop's longest side over the original's).
     """
-    height, width = image.shape[:2]
-    if resize_factor < 0:
-        raise ValueError(f"resize_factor {resize_factor} is negative")
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"an image of shape {image.shape} is not [height, width, 3]")
+    height, width, _ = image.shape
     longest, upper, lower = max(height, width), max_size * resize_factor, min_size * resize_factor
     if max_size >= 0 and longest > upper:
         factor = upper / longest

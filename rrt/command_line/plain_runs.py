@@ -88,10 +88,7 @@ def settings_of(command: Command, updates: list[str]) -> Entries:
         chosen = [(name[len(prefix) :], value) for name, value in given if name.startswith(prefix)]
         for described in part.configs():
             own |= described.plain()
-            preset = [part.named[name[len(prefix) :]] for name in named if name[len(prefix) :] in part.named]
             known = own | {name: value for name, value in chosen if "." not in name}
-            for entries in preset:
-                known |= entries
             own |= {name: follows(known) for name, follows in described.derived().items()}
         if part.path:
             config[part.path] = own
@@ -105,8 +102,7 @@ def settings_of(command: Command, updates: list[str]) -> Entries:
             raise InputError(
                 f"unknown named configuration {name!r} (a setting needs name=value); {suggest(name, known)}"
             )
-        for key, value in part.named[last].items():
-            config[owner][key] = value
+        config[owner] |= part.named[last]
     for name, value in given:
         _set(config, name, value, [part.path for part in command.ingredients])
     return config

@@ -145,10 +145,7 @@ def camera_effects(rng: np.random.Generator, image: np.ndarray, strength: float)
 
 def jpeg_bytes(image: np.ndarray, quality: int) -> bytes:
     """The image as a JPEG file's bytes."""
-    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
-    if not done:
-        raise ValueError(f"OpenCV could not encode an image of shape {image.shape}")
-    return data.tobytes()
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1].tobytes()
 
 
 def paste_patch(image: np.ndarray, patch: np.ndarray, x: int, y: int) -> np.ndarray:
