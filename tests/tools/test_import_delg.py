@@ -185,7 +185,7 @@ class TestImport:
             files.append(path.stem)
             return read(path)
 
-        monkeypatch.setattr(tool, "BLOCK", 3)
+        monkeypatch.setattr("rrt.store.importing.BLOCK", 3)
         monkeypatch.setattr(tool, "read_features", stop_at_the_fifth)
         with pytest.raises(KeyboardInterrupt):
             import_delg(published, "x", local_dtype="float32")
