@@ -34,7 +34,7 @@ class Upload(NamedTuple):
         """The Upload of a file whose header gives ``size`` (width, height). Raises Unreadable."""
         jpeg = small_jpeg(file, VIEW_SIDE, turned=True)
         with Image.open(io.BytesIO(jpeg)) as image:
-            turned = (image.width > image.height) != (size[0] > size[1])
+            turned = (image.width - image.height) * (size[0] - size[1]) < 0  # a nearly square one is square when small
         return cls(file.read_bytes(), name, jpeg, (size[1], size[0]) if turned else size)
 
     @contextmanager

@@ -72,6 +72,15 @@ def test_an_upload_that_is_not_kept_is_refused(server):
     refused(server, 403, "from this page alone", "POST", "/details/x?photo=y", Origin="null")
 
 
+def test_the_sides_of_an_upload_that_is_nearly_square_are_not_exchanged(tmp_path):
+    for name, size in (("wide.png", (3000, 2999)), ("high.png", (2999, 3000))):
+        Image.new("L", size).save(tmp_path / name)
+        upload = Upload.of(tmp_path / name, name, size)
+        with Image.open(io.BytesIO(upload.jpeg)) as small:
+            assert small.size == (1200, 1200)
+        assert upload.size == size
+
+
 def test_what_is_kept_is_limited_in_number_and_bytes():
     kept = Kept[bytes](3, 10, len)
     for key in "abcd":
