@@ -26,6 +26,9 @@ MAX_LOCAL = 100  # of an image, as in the measurements of rrt_scripts/; time gro
 _SCORES = {"rrt": "logit", "late": "logit", "geometric": "inliers", "maxsim": "matching"}
 
 
+_OPTIONS = ("method", "fusion", "num_rerank", "max_local", "calibration", "second_look")
+
+
 @dataclass(frozen=True)
 class Ranker:
     """A reranking method and the meaning of its scores.
@@ -97,17 +100,8 @@ class Ranker:
 
 def ranker_of(manifest: Manifest, args, whitening: Whitening | None = None) -> Ranker:
     """The Ranker that the options of tools/search.py ask for. whitening: that of the index. Raises InputError."""
-    return make_ranker(
-        manifest,
-        args.method,
-        args.reranker,
-        args.fusion,
-        args.num_rerank,
-        args.max_local,
-        args.calibration,
-        whitening,
-        args.second_look,
-    )
+    options = {name: getattr(args, name) for name in _OPTIONS}
+    return make_ranker(manifest, checkpoint=args.reranker, whitening=whitening, **options)
 
 
 def make_ranker(
