@@ -44,7 +44,7 @@ def budget_of(scorer: Scorer, counts: np.ndarray) -> Budget:
         )
     kind = "cuda" if cuda else "cpu" if scorer.dtype == torch.float32 else "cpu, half precision"
     batch = scorer.settings.batch_tokens or BATCH_TOKENS[kind]
-    batch = max(1, min(batch, total // (4 * scorer.threads * token))) if scorer.settings.packed else 1
+    batch = max(1, min(batch, total // (4 * scorer.threads * token)))
     step = max(pair, total // (4 * reading))
     rows = (total - scorer.threads * max(batch, pair) * token - step * reading) // row
     return Budget(max(rows, pair), step, batch)

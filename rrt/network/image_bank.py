@@ -25,9 +25,7 @@ class ImageBank:
     and its number of rows.
     """
 
-    def __init__(
-        self, model, store, gallery_local, query_local, binning, capacity: int, dtype, device, overlap: bool = True
-    ):
+    def __init__(self, model, store, gallery_local, query_local, binning, capacity: int, dtype, device):
         self.model = model
         self.store = store
         self.limits = gallery_local, query_local
@@ -37,7 +35,7 @@ class ImageBank:
         self.counts, self.first_query = images_in_roles(store, gallery_local, query_local)
         self.first_rows = np.full(len(self.counts), -1)
         self._used = 0
-        self._reader = ThreadPoolExecutor(1) if overlap else _AtOnce()
+        self._reader = ThreadPoolExecutor(1)
 
     def read(self, images: np.ndarray) -> Future:
         """Start reading images, rising numbers in their roles; ``add`` takes the result."""
@@ -86,15 +84,3 @@ class ImageBank:
     def close(self) -> None:
         """Wait for what is being read, and read no more."""
         self._reader.shutdown()
-
-
-class _AtOnce:
-    """An executor that does its work when it is given."""
-
-    def submit(self, function, *arguments) -> Future:
-        done = Future()
-        done.set_result(function(*arguments))
-        return done
-
-    def shutdown(self):
-        pass

@@ -172,14 +172,12 @@ class Encoder(nn.Module):
         )
         self.norm = nn.LayerNorm(dim) if normalize_before else None
 
-    def forward(self, x: torch.Tensor, packing: Packing, cls_only: bool = True, projected=None) -> torch.Tensor:
-        """x [T, d] packed -> CLS outputs [B, d]. ``cls_only=False`` computes every row of the last layer: same result,
-        slower. projected: the first layer's ``project(x)`` where it is known already."""
+    def forward(self, x: torch.Tensor, packing: Packing, projected=None) -> torch.Tensor:
+        """x [T, d] packed -> CLS outputs [B, d]. projected: the first layer's ``project(x)`` where it is known
+        already."""
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
-            x = layer(x, packing, cls_only and i == last, projected if i == 0 else None)
-        if not cls_only:
-            x = x.index_select(0, packing.first)
+            x = layer(x, packing, i == last, projected if i == 0 else None)
         return x if self.norm is None else self.norm(x)
 
     def all_rows(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""How the scorer computes: precision, memory, and a switch for every saving."""
+"""How the scorer computes: precision and memory."""
 
 import torch
 
@@ -17,8 +17,7 @@ _WORTH_IT = 1.1
 
 @settings()
 class ScoringSettings:
-    """How the scorer computes. What follows ``threads`` are savings that do not change the result, each with its off
-    switch."""
+    """How the scorer computes."""
 
     precision: ScoringPrecision = setting(
         "float32 (exact), bfloat16, float16, int8 (``rrt.network.int8``), or auto: which of the first three multiplies"
@@ -36,14 +35,6 @@ class ScoringSettings:
         "tokens computed at a time; None: found from the device and memory_mb", default=None, ge=1
     )
     threads: int | None = setting("workers on a processor; None: PyTorch's threads", default=None, ge=1)
-    packed: bool = setting("False: one pair at a time", default=True)
-    fused_attention: bool = setting("False: PyTorch's plain kernel, which stores the attention matrix", default=True)
-    cls_only: bool = setting("False: every row of the last layer is computed", default=True)
-    cached: bool = setting("False: images are read and embedded anew for each query", default=True)
-    prepared: bool = setting(
-        "False: the first layer's projection of a query is computed for each of its pairs", default=True
-    )
-    overlap: bool = setting("False: images are read between the products", default=True)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

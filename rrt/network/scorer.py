@@ -9,12 +9,10 @@ small ones stay in a core's cache, and nobody waits for the other after every op
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rrt.network.attention import Packing
 from rrt.network.budget import Budget, budget_of
@@ -29,8 +27,7 @@ class Scorer(PairScorer):
     def _results(self, queries, shortlists):
         threads, sizes = torch.get_num_threads(), [len(shortlist) for shortlist in shortlists]
         try:
-            with nullcontext() if self.settings.fused_attention else sdpa_kernel(SDPBackend.MATH):
-                yield from _Run(self, queries, shortlists, np.cumsum(sizes) - sizes).results()
+            yield from _Run(self, queries, shortlists, np.cumsum(sizes) - sizes).results()
         finally:
             # The worker threads' number of one would be that of every thread made from now on.
             torch.set_num_threads(threads)
@@ -58,14 +55,14 @@ class _Prepared:
     first layer."""
 
     tokens: torch.Tensor
-    projected: torch.Tensor | None
+    projected: torch.Tensor
 
 
 class _Run:
     """One call of ``Scorer.score``: steps, their batches, and the results in any order."""
 
     def __init__(self, scorer: Scorer, queries, shortlists, starts):
-        self.scorer, self.settings, self.network = scorer, scorer.settings, scorer.network
+        self.scorer, self.network = scorer, scorer.network
         limits = scorer.gallery_local, scorer.query_local
         counts, first_query = images_in_roles(scorer.store, *limits)
         queries = queries + first_query
@@ -75,7 +72,7 @@ class _Run:
         self.batch_tokens, self.step_rows = budget.batch, budget.step
         self.capacity = min(budget.rows, int(counts[everything].sum()))
         images = (scorer.store, *limits, scorer.binning)
-        self.bank = ImageBank(scorer.model, *images, self.capacity, scorer.dtype, scorer.device, self.settings.overlap)
+        self.bank = ImageBank(scorer.model, *images, self.capacity, scorer.dtype, scorer.device)
         self.counts = counts
         self.segments = self.network.seg_encoder.weight
         self.waiting: deque = deque()
@@ -119,7 +116,7 @@ class _Run:
             for part in self._parts(query, shortlist):
                 images = np.unique(np.append(shortlist[part], query))
                 new = images[~is_here[images]]
-                forget = used > 0 and (not self.settings.cached or used + self.counts[new].sum() > self.capacity)
+                forget = used > 0 and used + self.counts[new].sum() > self.capacity
                 if forget:
                     is_here[:], used, new = False, 0, images
                 is_here[new] = True
@@ -150,7 +147,7 @@ class _Run:
                 segments[Segment.SEP, None],
             ]
         )
-        return _Prepared(tokens, self.network.encoder.layers[0].project(tokens) if self.settings.prepared else None)
+        return _Prepared(tokens, self.network.encoder.layers[0].project(tokens))
 
     def _compute(self, gathered) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Compute the pairs of these steps in batches, pairs of about equal length together; yields what is done."""
@@ -217,12 +214,10 @@ class _Run:
             joined.index_copy_(0, query_target, query_part.index_select(0, query_source))
             return joined.index_copy_(0, target, candidate_part)
 
-        tokens, projected = join(torch.cat([p.tokens for p in prepared]), candidates), None
-        if prepared[0].projected is not None:
-            own = network.encoder.layers[0].project(candidates)
-            projected = join(torch.cat([p.projected for p in prepared]), own)
-        packing = Packing.of(lengths, device)
-        return network.classifier(network.encoder(tokens, packing, self.settings.cls_only, projected)).squeeze(1)
+        tokens = join(torch.cat([p.tokens for p in prepared]), candidates)
+        own = network.encoder.layers[0].project(candidates)
+        projected = join(torch.cat([p.projected for p in prepared]), own)
+        return network.classifier(network.encoder(tokens, Packing.of(lengths, device), projected)).squeeze(1)
 
 
 def _ranges(starts, sizes, device):

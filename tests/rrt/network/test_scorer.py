@@ -21,7 +21,6 @@ from tools.benchmarks.plain_rrt import PlainRRT, plain_logits
 COUNTS = [9, 0, 4, 4, 1, 12, 7, 0, 3, 20]
 SHORTLISTS = [[1, 2, 3, 4], [], [5, 0, 9, 9], [7], [6, 8, 1, 2, 3, 4, 5]]
 QUERIES = [0, 5, 1, 7, 9]
-SWITCHES = ("packed", "fused_attention", "cls_only", "cached", "prepared", "overlap")
 
 
 @pytest.fixture(scope="module")
@@ -82,28 +81,25 @@ def test_pairs_in_any_order_get_the_logits_of_shortlists(model, store, expected)
 
 @given(
     pairs=st.lists(st.tuples(st.integers(0, 9), st.lists(st.integers(0, 9), max_size=8)), max_size=6),
-    off=st.sets(st.sampled_from(SWITCHES)),
     batch_tokens=st.integers(1, 300),
     threads=st.integers(1, 3),
     rows=st.integers(42, 200),
     step=st.integers(42, 200),
 )
-def test_no_saving_batch_size_budget_or_worker_changes_a_logit(
-    model, store, expected, pairs, off, batch_tokens, threads, rows, step
+def test_no_batch_size_budget_or_worker_changes_a_logit(
+    model, store, expected, pairs, batch_tokens, threads, rows, step
 ):
-    settings = ScoringSettings(threads=threads, batch_tokens=batch_tokens, **dict.fromkeys(off, False))
-    scorer = Scorer(model, store, settings=settings)
+    scorer = Scorer(model, store, settings=ScoringSettings(threads=threads, batch_tokens=batch_tokens))
     scorer.budget = lambda counts: Budget(rows, step, batch_tokens)
     queries, shortlists = zip(*pairs) if pairs else ((), ())
     assert_scores(scorer, expected, queries, shortlists)
 
 
 @pytest.mark.parametrize("settings", [{"normalize_before": True}, {"activation": "gelu"}, {"activation": "glu"}])
-@pytest.mark.parametrize("prepared", [True, False])
-def test_other_networks_score_as_their_own_forward_does(store, settings, prepared):
+def test_other_networks_score_as_their_own_forward_does(store, settings):
     torch.manual_seed(1)
     model = RRT(12, 16, dim_feedforward=24, num_encoder_layers=2, **settings).eval()
-    scorer = Scorer(model, store, settings=ScoringSettings(prepared=prepared))
+    scorer = Scorer(model, store)
     logits = scorer.score(np.array([9]), [np.arange(10)])[0]
     for candidate in range(10):
         inputs = []
@@ -169,15 +165,13 @@ def test_the_scale_binning_is_used(model, store, plain):
         Scorer(model, store, binning="nearest")
 
 
-@pytest.mark.parametrize("overlap", [True, False])
-def test_each_image_is_read_and_embedded_once_while_the_budget_holds(model, store, monkeypatch, overlap):
+def test_each_image_is_read_and_embedded_once_while_the_budget_holds(model, store, monkeypatch):
     read = []
     original = type(store).read_packed
     monkeypatch.setattr(
         type(store), "read_packed", lambda self, indices, *rest: read.extend(indices) or original(self, indices, *rest)
     )
-    scorer = Scorer(model, store, settings=ScoringSettings(overlap=overlap))
-    scorer.score(np.array(QUERIES), [np.array(shortlist, np.int64) for shortlist in SHORTLISTS])
+    Scorer(model, store).score(np.array(QUERIES), [np.array(shortlist, np.int64) for shortlist in SHORTLISTS])
     assert sorted(read) == sorted(set(read)) and len(read) == len(COUNTS)
 
 
@@ -186,7 +180,8 @@ def test_the_first_layers_projection_of_a_query_is_computed_once(model, store, m
     layer = type(model.encoder.layers[0])
     original = layer.project
     monkeypatch.setattr(layer, "project", lambda self, x: rows.append(len(x)) or original(self, x))
-    Scorer(model, store, settings=ScoringSettings(packed=False, threads=1)).score(np.array([9]), [np.array([0, 2, 5])])
+    settings = ScoringSettings(batch_tokens=1, threads=1)
+    Scorer(model, store, settings=settings).score(np.array([9]), [np.array([0, 2, 5])])
     assert rows == [20 + 3, 5, 10, 13]
 
 
@@ -245,7 +240,6 @@ def test_settings_that_cannot_be_are_named(settings):
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision, tolerance", [("float32", 1e-4), ("bfloat16", 0.1), ("float16", 0.02)])
 def test_a_gpu_gives_the_same_logits(model, store, expected, precision, tolerance):
-    for off in (None, *SWITCHES):
-        settings = ScoringSettings(precision=precision, **({off: False} if off else {}))
-        assert_scores(Scorer(model, store, device="cuda", settings=settings), expected, tolerance=tolerance)
+    settings = ScoringSettings(precision=precision)
+    assert_scores(Scorer(model, store, device="cuda", settings=settings), expected, tolerance=tolerance)
     model.to("cpu")
