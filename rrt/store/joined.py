@@ -46,11 +46,6 @@ class JoinedStore:
         """Those of the first."""
         return self.first.attributes
 
-    @property
-    def num_images(self) -> int:
-        """N."""
-        return len(self)
-
     @cached_property
     def names(self) -> list[str]:
         """Names of the images of both."""

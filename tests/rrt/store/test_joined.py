@@ -35,7 +35,7 @@ def test_packed_images_are_those_of_a_single_store(stores, indices, max_local):
 
 def test_everything_else_is_that_of_a_single_store(stores):
     joined, whole = stores
-    assert joined.names == whole.names and len(joined) == joined.num_images == 9
+    assert joined.names == whole.names and len(joined) == 9
     assert (joined.global_dim, joined.local_dim) == (whole.global_dim, whole.local_dim)
     np.testing.assert_array_equal(joined.local_counts(3), whole.local_counts(3))
     for key in (np.array([8, 1, 1]), slice(3, 7), slice(None, None, 2), 6, np.array([], int)):
