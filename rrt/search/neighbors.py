@@ -161,7 +161,8 @@ class _Blocks:
         self.folder = folder
         self.width = settings["neighbours"]
         manifest = self.folder / MANIFEST
-        if manifest.exists():
+        # A note alone, of a run that ended before its first block, binds nobody.
+        if manifest.exists() and any(folder.glob("block-*.npy")):
             remedy = f"delete the folder {self.folder} to start again"
             try:
                 difference = first_difference(parse_json(manifest.read_bytes()), settings)

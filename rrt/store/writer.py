@@ -186,15 +186,15 @@ class PartWriter:
 
     def _claim_folder(self):
         """Compare with the parts that are there, or leave a note of what this run's parts are made with."""
-        # Looked at in this order, because another process that starts now writes its note before its first part.
-        has_parts = len(self.missing_parts()) < self.num_parts
         manifest = self.folder / MANIFEST
         remedy = f"delete the folder {self.folder} or give --overwrite"
-        if not manifest.exists():
-            if has_parts:
-                raise InputError(f"{self.folder}: parts without their {MANIFEST}; {remedy}")
+        # Looked at first, because another process that starts now writes its note before its first part. A note alone,
+        # of a run that was refused or killed before it, binds nobody.
+        if not any(PART_NAME.fullmatch(path.name) for path in self.folder.glob("*.h5")):
             write_json(manifest, self._manifest())
             return
+        if not manifest.exists():
+            raise InputError(f"{self.folder}: parts without their {MANIFEST}; {remedy}")
         try:
             known = parse_json(manifest.read_bytes())
             settings = known.pop("settings")

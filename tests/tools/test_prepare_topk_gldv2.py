@@ -161,3 +161,12 @@ def test_the_command_ends_with_one_line(train_set):
     assert_one_line_error(
         run_tool(TOOL, "with", f"data_dir={train_set}", "feature_name=test", "first_pass=int4"), "int4"
     )
+
+
+def test_neighbours_that_no_block_was_made_of_are_searched_with_other_settings(train_set, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tool.SelfSearch, "search", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        tool.prepare_topk_gldv2(train_set, "test", k=3)
+    assert (train_set / "nn_inds_test.pkl.parts" / "settings.json").exists()
+    path = tool.prepare_topk_gldv2(train_set, "test", k=5)
+    np.testing.assert_array_equal(load_neighbors(path), slow_neighbours(train_set, 5))

@@ -187,8 +187,8 @@ class TestSettings:
         assert 'local_dtype = "float16", this run has "float32"' in self.refused(tmp_path, local_dtype="float32")
 
     def test_tuples_and_lists_are_the_same_settings(self, tmp_path):
-        PartWriter(tmp_path / "delg_x.h5", NAMES, {"scales": (1, 2)})
-        PartWriter(tmp_path / "delg_x.h5", NAMES, {"scales": [1, 2]})
+        write_parts(PartWriter(tmp_path / "delg_x.h5", NAMES, {"scales": (1, 2)}, 4), records_of(), [0])
+        PartWriter(tmp_path / "delg_x.h5", NAMES, {"scales": [1, 2]}, 4)
 
     @pytest.mark.parametrize("value", [{1, 2}, float("nan"), np.float32(1), Path("x")], ids=repr)
     def test_settings_that_json_cannot_keep_are_refused(self, tmp_path, value):
@@ -205,6 +205,7 @@ class TestSettings:
     @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '"x"'])
     def test_a_damaged_note_is_named(self, tmp_path, content):
         writer = PartWriter(tmp_path / "delg_x.h5", NAMES, SETTINGS, 4)
+        write_parts(writer, records_of(), [0])
         (writer.folder / "settings.json").write_text(content)
         with pytest.raises(InputError, match="settings.json: damaged; delete the folder"):
             PartWriter(tmp_path / "delg_x.h5", NAMES, SETTINGS, 4)
