@@ -18,6 +18,8 @@ from rrt.formats.ground_truth import save_pickle
 # 20,000 rows of 2,048 numbers take a fifth of a second where all of GLDv2 would take seconds at every start.
 COMPARED_ROWS = 20_000
 _ROWS_PER_BLOCK = 4096
+_TOOLS = "tools/prepare_topk_revisited.py or tools/prepare_topk_gldv2.py"
+_AGAIN = f"make it again with {_TOOLS}"
 
 
 def origin_path(table_path) -> Path:
@@ -58,11 +60,10 @@ def check_origin(table_path, store, queries, gallery, query_store=None) -> dict 
     if not path.exists():
         return None
     recorded = _read(path)
-    again = "make it again with tools/prepare_topk_revisited.py or tools/prepare_topk_gldv2.py"
     if recorded["table_sha256"] != sha256_of_file(table_path):
         raise InputError(
             f"{table_path}: not the table that {path.name} beside it describes; delete {path} if you put another table"
-            f" there on purpose, else {again}"
+            f" there on purpose, else {_AGAIN}"
         )
     today = describe_origin(store, queries, gallery, query_store)
     for part, images in (("queries", queries), ("gallery", gallery)):
@@ -75,7 +76,7 @@ def check_origin(table_path, store, queries, gallery, query_store=None) -> dict 
             reason = f"from other global descriptors of the {part} than {store.path} holds"
         else:
             continue
-        raise InputError(f"{table_path}: made {reason}; {again}")
+        raise InputError(f"{table_path}: made {reason}; {_AGAIN}")
     return recorded["search"]
 
 
@@ -100,8 +101,7 @@ def _read(path: Path) -> dict:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: does not say where the neighbour table comes from ({type(error).__name__}: {str(error)[:80]});"
-            " make the table again with tools/prepare_topk_revisited.py or tools/prepare_topk_gldv2.py, or delete this"
-            " file to use the table unchecked"
+            f" make the table again with {_TOOLS}, or delete this file to use the table unchecked"
         ) from None
 
 
@@ -112,26 +112,27 @@ def load_neighbors(path, rows=None, columns_below=None):
     Raises InputError when the file is no such table, does not fit, or lists a position twice in a row.
     """
     path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such table of neighbours; make it with {_TOOLS}")
     table = safe_load_pickle(path)
-    remedy = "make it again with tools/prepare_topk_revisited.py or tools/prepare_topk_gldv2.py"
     try:
         table = np.asarray(table)
     except ValueError:
         table = np.empty(0, dtype=object)
     if table.ndim != 2 or table.dtype.kind not in "iu" or table.size == 0:
-        raise InputError(f"{path}: not a neighbour table (an integer array [rows, neighbours]); {remedy}")
+        raise InputError(f"{path}: not a neighbour table (an integer array [rows, neighbours]); {_AGAIN}")
     if rows is not None and len(table) != rows:
-        raise InputError(f"{path}: {len(table)} rows of neighbours for {rows} queries; {remedy}")
+        raise InputError(f"{path}: {len(table)} rows of neighbours for {rows} queries; {_AGAIN}")
     outside = (table < 0) | (table >= (np.iinfo(np.int64).max if columns_below is None else columns_below))
     if outside.any():
         row, column = np.argwhere(outside)[0]
         gallery = "" if columns_below is None else f", the gallery has {columns_below} images"
-        raise InputError(f"{path}: row {row} names gallery position {table[row, column]}{gallery}; {remedy}")
-    _refuse_repeats(path, table, remedy)
+        raise InputError(f"{path}: row {row} names gallery position {table[row, column]}{gallery}; {_AGAIN}")
+    _refuse_repeats(path, table)
     return table.astype(np.int64, copy=False)
 
 
-def _refuse_repeats(path, table, remedy):
+def _refuse_repeats(path, table):
     # In blocks, because a table with distractors has millions of columns.
     step = max(1, 2**22 // table.shape[1])
     for start in range(0, len(table), step):
@@ -139,7 +140,7 @@ def _refuse_repeats(path, table, remedy):
         twice = np.argwhere(rising[:, 1:] == rising[:, :-1])
         if len(twice):
             row, column = twice[0]
-            raise InputError(f"{path}: row {start + row} lists gallery position {rising[row, column]} twice; {remedy}")
+            raise InputError(f"{path}: row {start + row} lists gallery position {rising[row, column]} twice; {_AGAIN}")
 
 
 def save_neighbors(path, table, origin=None, search=None):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from h5py import is_hdf5
 
 from rrt.errors import InputError
 from rrt.files.arrays import is_npz, load_npy, load_npz
@@ -68,6 +69,11 @@ def _load(path: Path, mmap_mode: Literal["r"] | None) -> np.ndarray | dict[str, 
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give a .npy, an .npz or a folder of .npy files") from None
     except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file
+        if is_hdf5(path):
+            raise InputError(
+                f"{path}: an HDF5 file; save its arrays with NumPy, np.savez(FILE, **{{'global': ..., 'names': ...}});"
+                " tools/import_hloc.py takes one of hloc"
+            ) from None
         text = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: cannot be read as .npy or .npz ({text[:120]}); save it again with NumPy") from None
 
@@ -107,6 +113,8 @@ def _check_shapes(path, arrays):
         if key not in wanted:
             raise InputError(f"{path}: array {key} without an array descriptors; add that or leave {key} out")
         if array.ndim != len(wanted[key]) or any(b not in (a, "Dg", "Dl") for a, b in zip(array.shape, wanted[key])):
+            if key == "global":
+                raise InputError(f"{path}: array global is {array.shape}; expected [N, Dg], a row for each image")
             expected = str(wanted[key]).replace("'", "")
             raise InputError(f"{path}: array {key} is {array.shape} where {expected} fits the others")
     offsets = arrays.get("offsets")

@@ -53,6 +53,8 @@ def is_complete(store_path, names, settings, local_dtype=None, max_local=None, c
     store_path = Path(store_path)
     if not store_path.exists():
         return False
+    if store_path.is_dir() and store_path.suffix != ".h5":
+        raise InputError(f"{store_path}: is a folder; give the file to write, as {store_path / 'delg_NAME.h5'}")
     with Store(store_path) as store:
         known, present = store.config, set(store.names)
         layout = {"local_dtype": store.local_dtype, "compression": store.compression}

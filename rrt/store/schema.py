@@ -33,8 +33,8 @@ PART_SCHEMA = "delg-store-part"
 VERSION = 1
 LOCAL_COLUMNS = ("descriptors", "keypoints", "scales", "attention")
 COMPRESSIONS = ("gzip", "lzf")
-EXTRACT = "extract it with delg_extract/extract.py"
-EXTRACT_AGAIN = "make it again with delg_extract/extract.py"
+EXTRACT = "extract it (tools/extract.py, delg_extract/extract.py) or import it (rrt import)"
+EXTRACT_AGAIN = "extract or import it again"
 AGAIN = "make it again with tools/compress_store.py"
 CODES = ("code_mean", "code_axes")
 
@@ -95,7 +95,7 @@ def _why_unreadable(path, error):
         return unopened
     text = " ".join(str(error).split()) or type(error).__name__
     if "signature not found" in text:
-        return f"{path}: not an HDF5 file; give the .h5 file that delg_extract/extract.py wrote"
+        return f"{path}: not an HDF5 file; give the .h5 file that an extraction or import wrote"
     if "truncated" in text:
         return f"{path}: the file is cut short; copy it again or {EXTRACT_AGAIN}"
     return f"{path}: damaged ({text[:120]}); copy it again or {EXTRACT_AGAIN}"

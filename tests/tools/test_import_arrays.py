@@ -1,6 +1,7 @@
 """tools/import_arrays.py: arrays in any of their forms give the same store; one clear line for those that do not
 fit."""
 
+import h5py
 import numpy as np
 import pytest
 from builders import make_records
@@ -10,6 +11,7 @@ from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.store.arrays import import_arrays
 from rrt.store.store import Store
+from rrt.store.writer import write_store
 
 TOOL = "tools/import_arrays.py"
 NAMES = ["a b/1.jpg", "東京/2.jpg", "3.jpg"]
@@ -131,7 +133,7 @@ def test_names_may_be_bytes(tmp_path):
     "changes, what",
     [
         ({"global": None}, "no array named global"),
-        ({"global": np.zeros(3)}, "array global is (3,) where (3, Dg) fits"),
+        ({"global": np.zeros(3)}, "array global is (3,); expected [N, Dg], a row for each image"),
         ({"global": np.array(["a"])}, "array global is of type <U1; expected numbers"),
         ({"names": None}, "the images have no names; give --names, --list or an array names"),
         ({"names": np.arange(3)}, "array names is of type int64; expected text"),
@@ -166,6 +168,8 @@ def test_what_is_wrong_with_an_array_is_named_and_nothing_is_written(tmp_path, c
     "arguments, parts",
     [
         (["absent.npz", "delg_x.h5"], ["absent.npz", "no such file"]),
+        (["plain.h5", "delg_x.h5"], ["plain.h5: an HDF5 file; save its arrays with NumPy, np.savez(FILE, **{'global'"]),
+        (["arrays.npz", "mine"], ["mine: is a folder; give the file to write, as mine/delg_NAME.h5"]),
         (["names.txt", "delg_x.h5"], ["names.txt", "cannot be read as .npy or .npz"]),
         ([".", "delg_x.h5"], ["no array named global"]),
         (["arrays.npz", "delg_x.h5", "--names", "absent.txt"], ["absent.txt", "no such file"]),
@@ -178,7 +182,18 @@ def test_what_is_wrong_with_an_array_is_named_and_nothing_is_written(tmp_path, c
 )
 def test_bad_input_ends_with_one_line(tmp_path, arguments, parts):
     save(tmp_path / "arrays.npz", arrays_of())
+    (tmp_path / "mine").mkdir()
+    write_store(tmp_path / "mine" / "delg_y.h5", RECORDS)
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        file["global"] = arrays_of()["global"]
     (tmp_path / "names.txt").write_text("a\nb\n")
     write_image_list(tmp_path / "list.txt", ["new.jpg"], [0], [(1, 1)])
     assert_one_line_error(run_tool(TOOL, *arguments, cwd=tmp_path), *parts)
     assert not (tmp_path / "delg_x.h5").exists()
+
+
+def test_what_a_refused_import_left_is_not_in_the_way_of_the_right_one(tmp_path):
+    with pytest.raises(InputError, match="has no image size"):
+        imported(tmp_path, arrays_of(image_size=None))
+    with imported(tmp_path, arrays_of(image_size=None), image_size=(50, 40)) as store:
+        assert store.names == NAMES and not (tmp_path / "delg_x.h5.parts").exists()

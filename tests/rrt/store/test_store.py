@@ -226,7 +226,7 @@ def test_a_lacking_image_is_named_with_its_line_and_reason(tmp_path):
     assert str(skipped.value).startswith(
         f"{store.path}: no descriptors for 'b.jpg' (line 2 of test_query.txt), it was skipped: cannot be decoded; "
     )
-    with pytest.raises(InputError, match=r"'c.jpg' \(line 3 of test_query.txt\); extract it with delg_extract/"):
+    with pytest.raises(InputError, match=r"'c.jpg' \(line 3 of test_query.txt\); extract it \(tools/extract.py, "):
         store.index("c.jpg", images)
 
 
@@ -287,7 +287,7 @@ class TestBadFiles:
         return self.refused(path)
 
     def test_a_missing_file(self, tmp_path):
-        assert "no such descriptor store; extract it with" in self.refused(tmp_path / "delg_x.h5")
+        assert "no such descriptor store; extract it (" in self.refused(tmp_path / "delg_x.h5")
 
     def test_a_folder(self, tmp_path):
         assert "is a folder" in self.refused(tmp_path)
