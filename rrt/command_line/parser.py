@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from math import inf
 
+from rrt.command_line.output import flush_output
 from rrt.errors import LARGEST_COUNT, LARGEST_NUMBER, InputError, describe_error, disk_full
 from rrt.extras import describe_missing
 from rrt.progress import set_quiet
@@ -62,6 +63,11 @@ class CommandParser(argparse.ArgumentParser):
         for field in fields(settings):
             of_field = {"type": type(field.default), "default": field.default, "help": meanings[field.name]}
             self.add_argument(f"--{field.name}", **of_field)
+
+    def error(self, message):
+        """One line and status 2: the usage of some commands fills a screen."""
+        command = called_as(sys.argv[0]) + self.prog.removeprefix(os.path.basename(sys.argv[0]))
+        self.exit(2, f"error: {' '.join(message.splitlines())}; {command} --help says what it takes\n")
 
     def format_help(self):
         """argparse's, in the words of the caller."""
@@ -130,7 +136,8 @@ _told = 0.0
 @contextmanager
 def ended_in_a_line() -> Iterator[None]:
     """For a command: an interrupt (SIGINT) ends it with one line and status 130, an order to end (SIGTERM), as
-    schedulers send it, with status 143; what it was writing is removed."""
+    schedulers send it, with status 143; what it was writing is removed. What it printed is handed over
+    (``flush_output``)."""
     takes_over = (
         threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     )
@@ -140,7 +147,10 @@ def ended_in_a_line() -> Iterator[None]:
         signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _tell_unraisable
     try:
-        yield
+        try:
+            yield
+        finally:
+            flush_output()
     except KeyboardInterrupt as error:
         word, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
         print(f"error: {word}", file=sys.stderr)
@@ -156,9 +166,14 @@ def _tell_unraisable(unraisable):
     if isinstance(error, KeyboardInterrupt):
         # The signal came in a finaliser or a callback of Python, which no exception leaves: once more, out of it.
         global _told
-        _told = -inf
         number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-        threading.Timer(0.01, _send_again, (number,)).start()
+        for pause in (0.01, 0.1, 1):
+            _told = -inf
+            try:
+                threading.Timer(pause, _send_again, (number,)).start()
+                break
+            except KeyboardInterrupt:  # on a busy machine it comes before start() has returned
+                continue
     # HDF5 tries again to write what a full disk has not taken, after the error was told.
     elif not disk_full(error):
         sys.__unraisablehook__(unraisable)
@@ -200,6 +215,7 @@ def run_command(main):
         try:
             status = main()
         except (InputError, OSError) as error:
+            flush_output(error)
             print(as_called(f"error: {describe_error(error)}"), file=sys.stderr)
             sys.exit(1)
     sys.exit(status or 0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from docopt import DocoptExit, docopt
 
+from rrt.command_line.output import flush_output
 from rrt.command_line.parser import QUIET_HELP, as_called, called_as
 from rrt.command_line.plain_settings import SUFFIXES, check_settings, keep_sacred_plain, suggest, wrong_kind
 from rrt.command_line.records import DefaultRecord, is_mongo_address, mongo_record
@@ -187,6 +188,7 @@ def run_recorded(experiment, argv):
         except (InputError, OSError, SacredError) as error:
             if options["--debug"] or options["--pdb"]:
                 raise
+            flush_output(error)
             _exit(_unknown_setting(experiment, error) if isinstance(error, ConfigAddedError) else _describe(error))
         for observer in finished.observers:
             if getattr(observer, "dir", None):

@@ -6,6 +6,8 @@ import sys
 from importlib import import_module
 from typing import NoReturn
 
+from rrt.command_line.output import flush_output
+
 # {name of the module in rrt/commands: what it does}
 COMMANDS = {
     "calibrate": "how scores of a reranking method become probabilities that people can read",
@@ -112,6 +114,7 @@ def main(argv: list[str] | None = None) -> None:
     name = arguments[0] if arguments else "--help"
     if name in ("--help", "-h", "help"):
         print(describe_commands(program), file=sys.stdout if arguments else sys.stderr)
+        flush_output()
         sys.exit(0 if arguments else 2)
     called, module, arguments = _called(program, name, arguments[1:])
     sys.argv = [called, *arguments]

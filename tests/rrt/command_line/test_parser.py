@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -89,3 +90,57 @@ def test_an_order_that_comes_in_a_finaliser_is_obeyed(sent, status):
         time.sleep(30)
 
     assert ended(work) == status
+
+
+@pytest.mark.parametrize("sent, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_order_that_comes_again_too_early_is_obeyed(monkeypatch, sent, status):
+    early = []
+
+    class Timer(threading.Timer):
+        def start(self):
+            super().start()
+            if not early:
+                early.append(True)
+                self.join()
+                time.sleep(0.01)  # here the signal comes
+
+    class Finalised:
+        def __del__(self):
+            signal.raise_signal(sent)
+
+    def work():
+        Finalised()
+        time.sleep(30)
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    assert ended(work) == status and early
+
+
+def test_what_nobody_reads_any_longer_ends_a_command_without_a_word():
+    work = "print('x' * 100_000, flush=True)"
+    for printing in (work, "print('x')", "raise SystemExit(print('x'))"):
+        code = f"from rrt.command_line.parser import run_command\nrun_command(lambda: exec({printing!r}))"
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141, printing
+
+
+def test_output_that_a_full_disk_does_not_take_is_one_line():
+    code = "from rrt.command_line.parser import run_command\nrun_command(lambda: print('x'))"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert ended.stderr.startswith("error: ") and "make room" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "script, program", [("tools/search.py", "python tools/search.py build"), ("rrt search", "rrt search build")]
+)
+def test_arguments_that_do_not_fit_are_one_line_that_says_where_help_is(monkeypatch, capsys, script, program):
+    monkeypatch.setattr(sys, "argv", [script, "build"])
+    p = parser.CommandParser("what it does")
+    p.add_subparsers().add_parser("build").add_argument("--index", required=True)
+    with pytest.raises(SystemExit) as ended:
+        p.parse_args()
+    said = f"error: the following arguments are required: --index; {program} --help says what it takes\n"
+    assert (ended.value.code, capsys.readouterr().err) == (2, said)

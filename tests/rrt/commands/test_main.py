@@ -81,7 +81,7 @@ def test_the_list_of_commands_loads_none_of_them():
         assert f"\n  {called.get(command, command):<24}{meaning}\n" in finished.stdout
     loaded = {line.rsplit("|", 1)[1].strip() for line in finished.stderr.splitlines() if "|" in line}
     ours = {name for name in loaded if name.startswith("rrt")}
-    assert ours == {"rrt", "rrt.version", "rrt.commands"}
+    assert ours == {"rrt", "rrt.version", "rrt.commands", "rrt.command_line", "rrt.command_line.output"}
     assert not loaded & {"numpy", "torch", "faiss", "sacred", "h5py", "tqdm", "argparse"}
 
 
