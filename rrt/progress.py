@@ -65,8 +65,10 @@ class _Lines(tqdm):
         if msg is None:
             told: dict[str, Any] = {**self.format_dict, "ncols": None}
             if not told["bar_format"]:
-                rest = "{n_fmt}{unit}" if not self.total else "{percentage:.0f} %, {n_fmt} of {total_fmt}{unit}"
-                told["bar_format"] = "{desc}: " + rest + " [{elapsed}" + ("<{remaining}]" if self.total else "]")
+                # Bytes have kB or MB before them, a line for people the word for several.
+                unit = "B" if told["unit"] == "B" else f" {_several(told['unit'])}"
+                rest = "{n_fmt}" if not self.total else "{percentage:.0f} %, {n_fmt} of {total_fmt}"
+                told["bar_format"] = "{desc}: " + rest + unit + " [{elapsed}" + ("<{remaining}]" if self.total else "]")
             told["bar_format"] = told["bar_format"].replace("|{bar}|", " ")
             self.fp.write(self.format_meter(**told).strip() + "\n")
             self.fp.flush()
@@ -89,6 +91,12 @@ class _Lines(tqdm):
             self.disable = True
             # What closing does beside printing the bar once more.
             self._decr_instances(self)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _several(unit: str) -> str:
+    if unit.endswith("y"):
+        return unit[:-1] + "ies"
+    return unit + ("es" if unit.endswith("ch") else "s")
 
 
 @contextmanager

@@ -195,7 +195,8 @@ def test_a_log_gets_a_line_now_and_then_and_no_bars(terminal, monkeypatch):
             time.sleep(0.06)
     lines = log.getvalue().splitlines()
     assert 2 <= sum(line.startswith("long: ") for line in lines) <= 5 and "\r" not in log.getvalue()
-    assert re.fullmatch(r"long: \d\d %, [2-7] of 8step \[00:00<00:00\]", lines[0]), lines
+    assert re.fullmatch(r"long: \d\d %, [2-7] of 8 steps \[00:00<00:00\]", lines[0]), lines
+    assert [progress._several(unit) for unit in ("image", "query", "batch")] == ["images", "queries", "batches"]
     assert {line.split(":")[0] for line in lines} == {"long", "solving", "a.tar"}
     assert "a.tar: 50 %, 2.00k of 4.00kB [00:00<00:00]" in lines
 
