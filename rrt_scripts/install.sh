@@ -3,6 +3,7 @@
 # Says and does nothing when that was already done for these requirements in this folder.
 # PYTHON=/path/to/python3.11 chooses the interpreter; pip's own settings (PIP_INDEX_URL, ...) hold.
 set -euo pipefail
+case ${1:-} in -h|--help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 stamp=.venv/installed
 

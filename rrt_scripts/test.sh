@@ -2,6 +2,7 @@
 # Installs what is missing, checks form, types and the order of imports, and runs the tests; arguments go to pytest, e.g.
 # bash rrt_scripts/test.sh -m "not slow"
 set -euo pipefail
+case ${1:-} in -h|--help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash rrt_scripts/install_browser.sh &
 # Compiling every file of the packages would be two fifths of their installation, and few are imported.

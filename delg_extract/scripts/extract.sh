@@ -9,6 +9,7 @@
 #   IMAGE_DIR, LIST, QUERY_LIST, GROUND_TRUTH, OUTPUT   as the options of those names; by default the files below DATA
 set -euo pipefail
 fail() { echo "error: $1" >&2; exit 1; }
+case " $* " in *" -h "*|*" --help "*) set -- --help ;; esac  # also behind what extract_*.sh say
 case ${1:-} in
     -h|--help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     oxford) folder=oxford5k gnd=gnd_roxford5k.pkl ;;

@@ -11,6 +11,7 @@
 #   BUILD_FLAGS   more flags of delg_extract/build_image_dataset.py
 set -euo pipefail
 fail() { echo "error: $1" >&2; exit 1; }
+case " $* " in *" -h "*|*" --help "*) set -- --help ;; esac  # also behind what train_*.sh say
 case ${1:-} in
     -h|--help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     delg|delf) kind=$1 ;;

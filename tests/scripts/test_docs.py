@@ -15,6 +15,7 @@ from places import ROOT
 import rrt
 from rrt.commands.__main__ import COMMANDS, DOORS
 from rrt.extras import EXTRAS
+from rrt.rerankers import METHODS
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 # The examples of docs/backbones.md need more around them: tests/rrt/extraction/test_callable.py.
@@ -83,6 +84,36 @@ def test_what_people_type_on_the_first_pages_is_a_command():
                 assert name not in kinds or not kind or kind in kinds[name], (page, name, kind)
             else:
                 assert name in ("is", "and", "package"), (page, name)
+
+
+def test_every_method_has_its_row():
+    table = (ROOT / "docs/rerankers.md").read_text()
+    assert [name for name in METHODS if not re.search(rf"^\| .*`{name}`.* \|", table, re.MULTILINE)] == []
+
+
+# Those of recipes have a test of their own.
+SHELL = sorted(
+    path
+    for folder in ("rrt_scripts", "delg_extract/scripts")
+    for path in (ROOT / folder).glob("*.sh")
+    if path.read_text().startswith("#!") and path.name != "recipes.sh"
+)
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_shell_scripts_print_their_help_and_do_nothing(option, tmp_path):
+    for script in SHELL:
+        said = subprocess.run(
+            ["/bin/bash", str(script), option],
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin"},
+            text=True,
+            capture_output=True,
+        )
+        name = re.sub(r"_(delg|delf|oxford|paris|gldv2)?_?(r50|r101).*", ".sh", script.name)
+        first = script.with_name(name).read_text().splitlines()[1]
+        assert (said.returncode, said.stderr) == (0, ""), script
+        assert said.stdout.startswith(first.removeprefix("# ")) and "set -e" not in said.stdout, script
 
 
 def test_extras_are_those_of_the_package():
