@@ -92,7 +92,7 @@ def score_pairs(
     for stage, most in stages:
         lists = reorder(space, stage, lists, most)
     heads = [each[: depths[-1]] for each in lists]
-    scores = last.scores(space, heads) if last else [each.similarities for each in heads]
+    scores = last.checked_scores(space, heads) if last else [each.similarities for each in heads]
     right = [np.isin(each.candidates, positive[each.query]) for each in heads]
     query = np.repeat(np.arange(len(heads)), [len(each.candidates) for each in heads])
     labels = np.asarray(images.query.labels)

@@ -70,7 +70,7 @@ def measure_method(
 
         def score(candidates, similarities):
             heads = [Shortlist(query, *each) for query, each in enumerate(zip(candidates, similarities))]
-            return last.scores(space, heads)
+            return last.checked_scores(space, heads)
 
         width = len(test.gallery_index) if depth is None else depth
         ranks = _table(lists, test.ranks.shape) if stages else test.ranks

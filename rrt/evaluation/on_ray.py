@@ -42,7 +42,7 @@ def _open(shared) -> Callable[[tuple[int, list[Shortlist]]], list[np.ndarray]]:
     method, *space = shared
     space = SearchSpace(*space)
     method.prepare(space)
-    return lambda part: method.scores(space, part[1])
+    return lambda part: method.checked_scores(space, part[1])
 
 
 def _gave_up(part, reason: str) -> InputError:

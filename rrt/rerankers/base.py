@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from rrt.errors import InputError
 from rrt.search.whitening import Whitening
 from rrt.store.checked import read_globals
 from rrt.store.joined import JoinedStore
@@ -102,6 +103,18 @@ class RerankMethod(ABC):
     def scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
         """For each shortlist float [n], in the order of its candidates. Equal scores keep the order they had."""
 
+    def checked_scores(self, space: SearchSpace, shortlists: list[Shortlist]) -> list[np.ndarray]:
+        """``scores``; InputError, which names the method, unless there is a number for each candidate of each."""
+        found = self.scores(space, shortlists)
+        found = [np.asarray(each) for each in found] if np.iterable(found) else []
+        shapes, wanted = [each.shape for each in found], [each.candidates.shape for each in shortlists]
+        name = type(self).__name__
+        if shapes != wanted:
+            raise InputError(f"reranker {name}: scores of shapes {shapes[:3]} for candidates {wanted[:3]}")
+        if any(np.isnan(each).any() for each in found):
+            raise InputError(f"reranker {name}: a score is not a number")
+        return found
+
     def rerank(self, query: Image, candidates: Iterable[Image]) -> Ranked:
         """The candidates by falling score for a query: images of stores (``store["x.jpg"]``) or ImageRecords.
 
@@ -116,8 +129,8 @@ class RerankMethod(ABC):
         self.prepare(space)
         similarities = space.gallery @ space.queries[0]
         first = np.argsort(-similarities, kind="stable")  # methods read the best first
-        (found,) = self.scores(space, [Shortlist(0, first, similarities[first])])
-        scores = np.empty(len(candidates), np.asarray(found).dtype)
+        (found,) = self.checked_scores(space, [Shortlist(0, first, similarities[first])])
+        scores = np.empty(len(candidates), found.dtype)
         scores[first] = found
         order = np.argsort(-scores, kind="stable")
         return Ranked([candidates[i] for i in order], order, scores[order])

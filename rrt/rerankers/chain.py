@@ -71,8 +71,8 @@ def reorder_scored(
     """As reorder(), each shortlist with the scores of its first candidates, falling."""
     depth = method.depth if depth is None else depth
     lists = []
-    for each, found in zip(shortlists, method.scores(space, [each[:depth] for each in shortlists])):
+    for each, found in zip(shortlists, method.checked_scores(space, [each[:depth] for each in shortlists])):
         order = np.arange(len(each.candidates))
-        order[: len(found)] = best = np.argsort(-np.asarray(found), kind="stable")
-        lists.append((each[order], np.asarray(found)[best]))
+        order[: len(found)] = best = np.argsort(-found, kind="stable")
+        lists.append((each[order], found[best]))
     return lists

@@ -153,7 +153,7 @@ def score_pool(space: SearchSpace, pool: Pool, method: RerankMethod | None, rows
         order = np.argsort(-similarities, kind="stable")
         lists.append(Shortlist(int(query), listed[order], similarities[order]))
         listings.append((candidates, listed, order))
-    scores = [each.similarities for each in lists] if method is None else method.scores(space, lists)
+    scores = [each.similarities for each in lists] if method is None else method.checked_scores(space, lists)
     for row, given, (candidates, listed, order) in zip(found, scores, listings):
         by_image = np.empty(len(order), np.float32)
         by_image[order] = given

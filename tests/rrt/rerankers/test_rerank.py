@@ -8,7 +8,8 @@ from reranking import save_late
 from rrt.errors import InputError
 from rrt.network.checkpoint import strip_checkpoint
 from rrt.rerankers import METHODS, make_chain, make_method
-from rrt.rerankers.base import SearchSpace, Shortlist
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist
+from rrt.rerankers.chain import Chain
 from rrt.rerankers.codebook import train_codebook
 
 NAMES = [name for name in METHODS if name not in ("rrt", "asmk")] + ["superglobal+maxsim"]
@@ -77,3 +78,28 @@ def test_what_was_ranked_prints_its_beginning(store):
 def test_a_store_and_its_images_print_what_they_are(store):
     assert repr(store) == f"<test of 12 images: global 16, 6 local of 8 an image (float16), {store.path}>"
     assert repr(store[3]) == f"<image 'jpg/img_003.jpg' of {store.path}, 640 x 480, 6 local>"
+
+
+@pytest.mark.parametrize(
+    "scores, said",
+    [
+        (lambda each: each.similarities[:1], r"reranker Own: scores of shapes \[\(1,\)\] for candidates \[\(4,\)\]"),
+        (lambda each: each.similarities[:, None], "reranker Own: scores of shapes"),
+        (lambda each: each.similarities * np.nan, "reranker Own: a score is not a number"),
+    ],
+)
+def test_a_method_of_ones_own_must_score_every_candidate(store, scores, said):
+    class Own(RerankMethod):
+        def scores(self, space, shortlists):
+            return [scores(each) for each in shortlists]
+
+    class Nothing(RerankMethod):
+        def scores(self, space, shortlists):
+            return None
+
+    with pytest.raises(InputError, match=said):
+        Own().rerank(store[0], store[1:5])
+    with pytest.raises(InputError, match=said):
+        Chain((Own(), Own()), (None, None)).rerank(store[0], store[1:5])
+    with pytest.raises(InputError, match=r"reranker Nothing: scores of shapes \[\]"):
+        Nothing().rerank(store[0], store[1:5])
