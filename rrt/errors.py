@@ -2,7 +2,7 @@
 
 import errno
 import re
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ class InputError(ValueError):
 
 def check_count(name: str, value) -> int:
     """The value of a setting; InputError unless it is an integer of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_COUNT:
+    number: Any = value  # also one of NumPy
+    if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= number <= LARGEST_COUNT:
         raise InputError(f"setting {name}={value!r}: expected an integer of at least 1")
-    return value
+    return int(number)
 
 
 def check_least(name: str, value, least: int = 1) -> None:

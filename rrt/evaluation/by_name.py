@@ -28,6 +28,9 @@ def evaluate(
     {query: average precision}}}, fractions; queries without right images are left out. Raises InputError for a query
     without a ranking and for names given twice.
     """
+    for what, given in (("rankings", rankings), ("ground truth", ground_truth)):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{what}: a {type(given).__name__}; give a dictionary {{query: names}}")
     graded = {query: _graded(query, truth) for query, truth in ground_truth.items()}
     if not graded:
         raise InputError("ground truth: no queries; give {query: names}")
@@ -68,6 +71,8 @@ def _names(query: str, rankings: Mapping[str, Any]) -> list[str]:
 def _checked(where: str, names: Iterable[str]) -> list[str]:
     if isinstance(names, str):
         raise InputError(f"{where}: '{names}' is one name; give a list of names")
+    if not np.iterable(names):
+        raise InputError(f"{where}: {names!r} is no list of names")
     found = list(names)
     if len(set(found)) < len(found):
         twice = next(name for name in found if found.count(name) > 1)

@@ -28,6 +28,8 @@ class CallableDescriber(LevelDescriber):
     """
 
     def __init__(self, function: Callable, name: str, projection=None, sha256: str = "", **settings):
+        if not callable(function):
+            raise InputError(f"callable {name}: {function!r} is no function of an image")
         self._function, self._name = function, name
         base = DescriberSettings(scales=(1.0,))
         learned = load_projections(projection) if projection else None
@@ -50,19 +52,25 @@ class CallableDescriber(LevelDescriber):
                 f"callable {self._name}: it returned arrays of shapes {shapes} for an image of {pixels.shape[:2]}"
                 " pixels; return a map [h, w, D], and besides a global descriptor [Dg] and attention [h, w] if you like"
             )
+        if not all(np.isfinite(part).all() for part in (cells, *more)):
+            raise InputError(f"callable {self._name}: it returned values that are not finite; mend the function")
         return level_of(gem(cells) if global_ is None else global_, cells, attention)
 
 
 def extract_lists(
     describer: Describer,
-    image_dir: str,
-    lists: list[str],
-    output: str,
-    query_lists: Sequence[str] = (),
+    image_dir: str | Path,
+    lists: str | Path | Sequence[str | Path],
+    output: str | Path,
+    query_lists: str | Path | Sequence[str | Path] = (),
     ground_truth: str | None = None,
 ) -> list[Skipped]:
-    """The images of lists into a store, in this process; what is there already of a run that was killed is kept.
-    Queries are cropped to their boxes in the ground truth -> images left out. Raises InputError."""
-    jobs = collect_jobs(lists, list(query_lists), ground_truth, image_dir)
-    plan = Plan(lambda threads: describer, tuple(jobs), output, describer.identity)
+    """The images of lists (their paths, or one) into a store, in this process; what is there already of a run that was
+    killed is kept. Queries are cropped to their boxes in the ground truth -> images left out. Raises InputError."""
+    jobs = collect_jobs(_paths(lists), _paths(query_lists), ground_truth, image_dir)
+    plan = Plan(lambda threads: describer, tuple(jobs), str(output), describer.identity)
     return extract(plan, describer.sha256, Path(output).stem.removeprefix("delg_"), num_workers=1)
+
+
+def _paths(lists: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    return [lists] if isinstance(lists, str | Path) else list(lists)

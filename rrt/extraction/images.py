@@ -22,6 +22,7 @@ from rrt.formats.image_jobs import read_query
 from rrt.store.records import ImageRecord
 
 ImageLike = str | Path | Image.Image | np.ndarray
+WANTED = "give uint8 [height, width, 3] in RGB, an image of Pillow, or a file"
 
 
 def pixels_of(image: ImageLike) -> np.ndarray:
@@ -35,9 +36,7 @@ def pixels_of(image: ImageLike) -> np.ndarray:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
-        raise InputError(
-            f"an array {pixels.shape} of {pixels.dtype} is no image; give uint8 [height, width, 3] in RGB, or a file"
-        )
+        raise InputError(f"an array {pixels.shape} of {pixels.dtype} is no image; {WANTED}")
     if 0 in pixels.shape:
         raise InputError(f"an array {pixels.shape} holds no pixels; give an image")
     return np.ascontiguousarray(pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2))
@@ -78,6 +77,8 @@ def describe(image, model: str | Describer = "lite0", **settings):
     ``rrt.extraction.describer.open_describer``. Keypoints are in pixels of the upright image. Raises InputError.
     """
     if not isinstance(image, ImageLike):
+        if not np.iterable(image) or isinstance(image, bytes):
+            raise InputError(f"a {type(image).__name__} is no image; {WANTED}")
         return _described_each(list(image), model, settings)
     name = Path(image).name if isinstance(image, str | Path) else "image"
     try:

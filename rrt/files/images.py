@@ -192,7 +192,9 @@ def _open(file: str | Path | io.BytesIO) -> Iterator[Image.Image]:
         remedy = f"set {LIMIT} to a larger number if it is to be read"
         raise TooLarge(f"more than {limit:g} megapixels; {remedy}") from None
     except Exception as error:
-        raise Unreadable(" ".join(str(error).split())[:300] or type(error).__name__) from None
+        # What the system says, without the path that who asks names.
+        said = (getattr(error, "strerror", None) or str(error)).split()
+        raise Unreadable(" ".join(said)[:300] or type(error).__name__) from None
 
 
 def _tell_of(preview: Image.Image, found: raw.Preview) -> None:

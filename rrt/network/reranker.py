@@ -169,7 +169,9 @@ class Reranker:
         (query,), candidates = checked_images([query]), checked_images(candidates)
         if candidates and isinstance(self.model, LATE):
             # The candidates' side knows nothing of the query, wherever that comes from.
-            store, index = as_store(candidates, self.model.settings["num_local_features"])
+            dim = self.model.settings["num_local_features"]
+            check_sizes(as_store([query], dim)[0], self.model.settings, self.checkpoint)
+            store, index = as_store(candidates, dim)
             scorer = self.scorer(store)
             assert isinstance(scorer, LateScorer)
             return scorer.score_image(query, index)

@@ -14,15 +14,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from rrt.errors import InputError
 from rrt.network.attention import Packing
 from rrt.network.budget import Budget, budget_of
 from rrt.network.image_bank import ImageBank, images_in_roles
-from rrt.network.model import Segment
+from rrt.network.model import RRT, Segment
 from rrt.network.scoring import PairScorer
 
 
 class Scorer(PairScorer):
     """Logits of image pairs of one store by an ``RRT``; see ``PairScorer``."""
+
+    def __init__(self, model: RRT, *store_and_settings, **settings):
+        if not isinstance(model, RRT):
+            raise InputError(
+                f"a {type(model).__name__} is no rrt.RRT; take rrt.Reranker(model).scorer(store), which knows all"
+            )
+        super().__init__(model, *store_and_settings, **settings)
 
     def _results(self, queries, shortlists):
         threads, sizes = torch.get_num_threads(), [len(shortlist) for shortlist in shortlists]

@@ -77,6 +77,8 @@ class PairScorer(ABC):
         indices. InputError for an index the store does not have."""
         queries = np.asarray(query_indices, np.int64)
         shortlists = [np.asarray(shortlist, np.int64) for shortlist in shortlists]
+        if len(queries) != len(shortlists):
+            raise InputError(f"{len(shortlists)} shortlists for {len(queries)} queries; give one for each")
         sizes = np.array([len(shortlist) for shortlist in shortlists], np.int64)
         logits = np.empty(sizes.sum(), np.float32)
         shown = bar(what="rerank", unit="pair", total=len(logits), passing=True)

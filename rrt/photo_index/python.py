@@ -7,6 +7,7 @@ index = rrt.PhotoIndex.build("photographs")
 from __future__ import annotations
 
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -86,6 +87,8 @@ class PhotoIndex(opened.PhotoIndex):
             described = self._described(query)  # first: it names what is wrong
             image, query = pixels_of(query), described
         if not isinstance(query, ImageRecord):
+            if not isinstance(query, Integral) or not 0 <= query < len(self):
+                raise InputError(f"{query!r}: neither an image nor the number of one of {len(self):,} entries")
             image = self.file_of(query)
         hits = super().search(query, ranker, k and max(k, LOOKED_AT))
         return look_again(self, hits, ranker, image).first(k)

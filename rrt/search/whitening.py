@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from rrt.errors import InputError, check_path
 from rrt.files.arrays import load_npz
 from rrt.files.atomic import atomic_path, sha256_of_file
-from rrt.store.checked import as_rows
+from rrt.store.checked import as_rows, refuse_not_finite
 from rrt.store.linear import fixed_signs, l2_normalize, principal_components
 
 
@@ -45,6 +45,8 @@ def fit_supervised_whitening(x, dim, labels=None, pairs=None, power=0.5, shrinka
     if labels is not None and len(np.unique(labels)) == len(labels):
         raise InputError("supervised whitening: no two images have the same label; give --pairs, or --method pca")
     x = np.asarray(x, dtype=np.float32)
+    if labels is not None and len(labels) != len(x):
+        raise InputError(f"supervised whitening: {len(labels)} labels for {len(x)} descriptors; give one for each")
     # Outside of the span of the training descriptors S says nothing, and the last step would cut it off.
     basis = fit_pca_whitening(x, None, power=0)
     rank = basis.projection.shape[1]
@@ -104,6 +106,9 @@ class Whitening:
     def apply(self, x):
         """Descriptors [N, D] -> [N, d] float32 of unit length; InputError when they have another dimension."""
         x = np.asarray(x, dtype=np.float32)
+        if x.ndim != 2:
+            where = self.path or "whitening"
+            raise InputError(f"{where}: descriptors of shape {x.shape}; expected [images, dimensions]")
         if x.shape[1] != len(self.mean):
             raise InputError(
                 f"{self.path or 'whitening'}: learned for {len(self.mean)} dimensions, the descriptors have"
@@ -177,7 +182,9 @@ def fit_pca_whitening(x, dim, power=0.5):
     makes every direction equally strong (whitening), 0 only turns and cuts (PCA). InputError when fewer than `dim`
     directions carry variance.
     """
-    x = as_rows(x, "whitening").astype(np.float64)
+    x = as_rows(x, "whitening")
+    refuse_not_finite("whitening", range(len(x)), x)
+    x = x.astype(np.float64)
     if (dim is not None and dim < 1) or not 0 <= power < np.inf:
         raise InputError(f"whitening to {dim} dimensions and power {power}: dim must be at least 1, power not negative")
     mean = x.mean(axis=0)

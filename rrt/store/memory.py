@@ -12,14 +12,18 @@ from rrt.store.store import Store
 class MemoryStore(Store):
     """A store without a file, for ``rrt.Scorer`` and ``rrt.Retriever``; everything that reads a Store reads it.
 
-    global_descriptors [N, Dg]; local_descriptors: for each image a table [n, Dl], the most important first, n may be 0;
-    scales: for each image [n], 1 / image scale as DELG has it, None = 1 for all. Arrays or tensors. names: by default
-    ``image 0``, ``image 1``, ... local_dim: Dl in case that no image has local descriptors. Kept as float32, rows
-    scaled to unit length. Raises InputError for shapes that do not fit together and for values that are not finite.
+    global_descriptors [N, Dg]; local_descriptors: for each image a table [n, Dl], the most important first, n may be 0,
+    None = none of any image; scales: for each image [n], 1 / image scale as DELG has it, None = 1 for all. Arrays or
+    tensors. names: by default ``image 0``, ``image 1``, ... local_dim: Dl in case that no image has local descriptors.
+    Kept as float32, rows scaled to unit length. Raises InputError for shapes that do not fit together and for values
+    that are not finite.
     """
 
-    def __init__(self, global_descriptors, local_descriptors, scales=None, names=None, local_dim=0):
+    def __init__(self, global_descriptors, local_descriptors=None, scales=None, names=None, local_dim=0):
+        if not np.iterable(global_descriptors):
+            raise InputError(f"memory: {global_descriptors!r}: expected global descriptors [N, Dg]")
         count = len(global_descriptors)
+        local_descriptors = [np.empty((0, local_dim))] * count if local_descriptors is None else local_descriptors
         scales = [None] * count if scales is None else scales
         names = [f"image {i}" for i in range(count)] if names is None else list(names)
         columns = {"tables of local descriptors": local_descriptors, "rows of scales": scales, "names": names}

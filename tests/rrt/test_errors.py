@@ -4,10 +4,11 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 from rrt.command_line.parser import run_command
-from rrt.errors import InputError, first_line
+from rrt.errors import InputError, check_count, first_line
 from rrt.files.atomic import atomic_path
 
 
@@ -96,3 +97,14 @@ def test_importing_the_package_loads_nothing_heavy():
 def test_an_error_of_a_library_is_quoted_by_its_first_line(text, expected):
     error = KeyError() if not text else OSError(text)
     assert first_line(error) == expected
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
+def test_a_count_may_be_one_of_numpy(value):
+    assert type(check_count("k", value)) is int
+
+
+@pytest.mark.parametrize("value", [0, 3.0, np.float32(3), True, np.True_, "3", None])
+def test_what_is_no_count_is_refused(value):
+    with pytest.raises(InputError, match="setting k=.*: expected an integer of at least 1"):
+        check_count("k", value)

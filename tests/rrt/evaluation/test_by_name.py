@@ -55,6 +55,9 @@ def test_what_a_retriever_finds_is_measured(tmp_path):
         ({"q": "a"}, {"q": ["a"]}, "'a' is one name; give a list"),
         ({"q": ["a"], "r": ["a"]}, {"q": ["a"], "r": {"easy": ["a"]}}, "keep to one of the two"),
         ({"q": ["a"]}, {}, "no queries"),
+        ([["a"]], {"q": ["a"]}, "rankings: a list; give a dictionary"),
+        ({"q": ["a"]}, [["a"]], "ground truth: a list; give a dictionary"),
+        ({"q": None}, {"q": ["a"]}, "ranking of 'q': None is no list of names"),
     ],
 )
 def test_what_does_not_fit_together_is_one_line(rankings, truth, said):

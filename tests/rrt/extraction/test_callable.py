@@ -62,6 +62,27 @@ def test_results_of_other_shapes_are_refused(function, shapes):
     assert shapes in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "result", [lambda cells: cells * np.nan, lambda cells: (cells, np.full(3, np.inf))], ids=["map", "global"]
+)
+def test_numbers_that_are_not_finite_are_the_functions_fault(result):
+    with pytest.raises(InputError, match="callable f: it returned values that are not finite"):
+        CallableDescriber(lambda image: result(mean_colours(image)), "f")
+
+
+def test_what_is_no_function_is_refused():
+    with pytest.raises(InputError, match="callable f: 3 is no function of an image"):
+        CallableDescriber(3, "f")
+
+
+def test_one_list_need_not_be_a_list_of_lists(tmp_path):
+    draw(tmp_path / "a.png", 0, (96, 64))
+    write_image_list(tmp_path / "list.txt", ["a.png"], [0], [(96, 64)])
+    describer = CallableDescriber(mean_colours, "colours 1", image_size=96)
+    assert extract_lists(describer, tmp_path, str(tmp_path / "list.txt"), tmp_path / "delg_colours.h5") == []
+    assert Store(tmp_path / "delg_colours.h5").names == ["a.png"]
+
+
 def test_three_lines_make_a_store(tmp_path):
     names = [draw(tmp_path / f"{seed}.png", seed, (96, 64)).name for seed in range(3)]
     write_image_list(tmp_path / "list.txt", [*names, "absent.png"], [0] * 4, [(96, 64)] * 4)

@@ -39,9 +39,11 @@ def test_an_image_smaller_than_asked_for_is_not_enlarged(tmp_path):
 def test_what_cannot_be_read_is_told_by_its_reason(tmp_path, make):
     more = (64,) if make is small_jpeg else ()
     (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "folder.jpg").mkdir()
     for path, box, reason in (
         ("none.jpg", None, "no such file"),
         ("text.jpg", None, "not an image"),
+        ("folder.jpg", None, "^Is a directory$"),
         ("a.png", (5, 5, 5, 9), "is empty"),
         ("a.png", (9, 5, 5, 9), "less than"),
     ):

@@ -209,6 +209,24 @@ def test_kinds_are_not_taken_for_each_other(tmp_path):
         load_weights(network(symmetric=False), load_checkpoint(other))
 
 
+@pytest.mark.parametrize("dims, what", [((12, 8), "local descriptors have 8"), ((7, 16), "global descriptors have 7")])
+def test_a_query_of_another_width_than_its_candidates_is_refused(store, tmp_path, dims, what):
+    query = make_store(tmp_path, n=1, global_dim=dims[0], local_dim=dims[1])[0]
+    for asked in (query, query.record()):
+        with pytest.raises(InputError, match=what):
+            rrt.Reranker(network(), device="cpu").rerank(asked, store[:3])
+
+
+def test_the_scorer_of_the_other_network_says_which_to_take(store):
+    with pytest.raises(InputError, match="a LATE is no rrt.RRT; take rrt.Reranker.model.\\.scorer"):
+        rrt.Scorer(network(), store)
+
+
+def test_a_shortlist_belongs_to_each_query(store):
+    with pytest.raises(InputError, match="1 shortlists for 2 queries"):
+        LateScorer(network(), store).score([0, 1], [[2]])
+
+
 def test_wrong_sizes_and_settings_are_one_line(store, tmp_path):
     wide = make_store(tmp_path, n=2, global_dim=12, local_dim=8)
     with pytest.raises(InputError, match="local descriptors have 8 dimensions, model.num_local_features is 16"):

@@ -50,7 +50,15 @@ def test_a_reranking_method_is_taken_by_name(index):
 
 
 @pytest.mark.parametrize(
-    "query, said", [("absent.png", "absent.png: neither a file nor"), (np.zeros((3, 3)), "query: .* is no image")]
+    "query, said",
+    [
+        ("absent.png", "absent.png: neither a file nor"),
+        (np.zeros((3, 3)), "query: .* is no image"),
+        (None, "None: neither an image nor the number of one of"),
+        (99, "99: neither an image nor the number of one of"),
+        (-1, "-1: neither an image nor the number of one of"),
+        (["2.png"], ".'2.png'.: neither an image nor the number of one of"),
+    ],
 )
 def test_what_cannot_be_searched_for_is_one_line(index, query, said):
     with pytest.raises(InputError, match=said):

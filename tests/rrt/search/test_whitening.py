@@ -164,6 +164,23 @@ def test_impossible_requests_say_why(arguments, message):
         fit_supervised_whitening(x, **({"dim": 4, "labels": labels} | arguments))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_descriptors_that_are_not_finite_are_named_by_their_row(value):
+    x, labels = landmarks()
+    x[7, 3] = value
+    for given in (None, labels):
+        with pytest.raises(InputError, match="whitening: the global descriptor of '7' is not finite"):
+            Whitening.fit(x, 4, given)
+
+
+def test_what_does_not_fit_the_descriptors_is_refused():
+    x, labels = landmarks()
+    with pytest.raises(InputError, match="59 labels for 60 descriptors"):
+        Whitening.fit(x, 4, labels[1:])
+    with pytest.raises(InputError, match=r"whitening: descriptors of shape \(8,\); expected \[images, dimensions\]"):
+        Whitening.fit(x, 4).apply(x[0])
+
+
 def test_a_whitening_is_learned_saved_and_loaded_by_its_class(tmp_path):
     x, labels = landmarks()
     learned = Whitening.fit(x, 4)

@@ -73,6 +73,15 @@ def test_images_without_any_local_descriptor_take_the_width_that_is_named():
     assert memory.local_dim == 128 and memory.read_packed([0, 1]).descriptors.shape == (0, 128)
 
 
+def test_global_descriptors_alone_are_enough():
+    rows = unit_rows(np.random.default_rng(0), 3, 8)
+    store = MemoryStore(rows, names=["a", "b", "c"])
+    assert store.local_counts().tolist() == [0, 0, 0] and store.names == ["a", "b", "c"]
+    np.testing.assert_allclose(store.global_descriptors, rows, atol=1e-6)
+    with pytest.raises(InputError, match="memory: None: expected global descriptors"):
+        MemoryStore(None)
+
+
 def test_it_can_be_sent_to_another_process_and_closed(store):
     memory = pickle.loads(pickle.dumps(MemoryStore.of(store)))
     memory.close()
