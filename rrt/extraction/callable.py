@@ -67,10 +67,10 @@ def extract_lists(
 ) -> list[Skipped]:
     """The images of lists (their paths, or one) into a store, in this process; what is there already of a run that was
     killed is kept. Queries are cropped to their boxes in the ground truth -> images left out. Raises InputError."""
-    jobs = collect_jobs(_paths(lists), _paths(query_lists), ground_truth, image_dir)
+    jobs = collect_jobs(_paths(lists), _paths(query_lists), ground_truth, str(image_dir))
     plan = Plan(lambda threads: describer, tuple(jobs), str(output), describer.identity)
     return extract(plan, describer.sha256, Path(output).stem.removeprefix("delg_"), num_workers=1)
 
 
-def _paths(lists: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    return [lists] if isinstance(lists, str | Path) else list(lists)
+def _paths(lists: str | Path | Sequence[str | Path]) -> list[str]:
+    return [str(each) for each in ([lists] if isinstance(lists, str | Path) else lists)]

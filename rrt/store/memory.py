@@ -1,6 +1,7 @@
 """Descriptors in memory that are read like those of a store: of images that lie in no file, or in several."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,8 @@ class MemoryStore(Store):
     that are not finite.
     """
 
-    def __init__(self, global_descriptors, local_descriptors=None, scales=None, names=None, local_dim=0):
-        if not np.iterable(global_descriptors):
+    def __init__(self, global_descriptors: Any, local_descriptors=None, scales=None, names=None, local_dim=0):
+        if not hasattr(global_descriptors, "__len__"):
             raise InputError(f"memory: {global_descriptors!r}: expected global descriptors [N, Dg]")
         count = len(global_descriptors)
         local_descriptors = [np.empty((0, local_dim))] * count if local_descriptors is None else local_descriptors

@@ -179,9 +179,9 @@ def _resumed(resume, last_path: Path) -> Checkpoint | None:
 def open_training(settings: ExperimentSettings, dataset: DatasetSettings) -> TrainSet:
     """The training set, with the neighbours where the batches need them. dataset: with the split resolved. Raises
     InputError."""
-    for name in ("train_data_dir", "desc_name"):
-        if not getattr(dataset, name):
-            raise InputError(f"dataset.{name} is not set; set it, or name a dataset that has it, as dataset.scenes")
+    if not dataset.train_data_dir or not dataset.desc_name:
+        name = "desc_name" if dataset.train_data_dir else "train_data_dir"
+        raise InputError(f"dataset.{name} is not set; set it, or name a dataset that has it, as dataset.scenes")
     # Planted pairs can do without neighbours, but only when told to: other negatives make another training.
     neighbors_wanted = settings.epochs > 0 or (_planted_wanted(settings) and settings.planted.hard_negatives > 0)
     return open_train_set(
