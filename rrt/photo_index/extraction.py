@@ -254,8 +254,8 @@ class LocalDescriber:
         pixels, model = read_query(image, box), self._opened
         try:
             return model.describe(pixels, QUERY)
-        except TooSmall as too_small:
-            raise InputError(str(too_small)) from None
+        except (TooSmall, InputError) as reason:
+            raise InputError(str(reason)) from None
         except Exception as error:  # raised by the model's library for this image
             raise InputError(f"cannot be described: {type(error).__name__}: {first_line(error)}") from None
 

@@ -16,6 +16,7 @@ from photo_folders import FakeDescriber, build, draw, use_fakes
 from photo_server import MAX_UPLOAD, refused, request, serving
 from PIL import Image
 
+from rrt.errors import InputError
 from rrt.extraction.describer import open_describer
 from rrt.photo_index.extraction import LocalDescriber
 from rrt.photo_index.query import PhotoIndex
@@ -251,6 +252,10 @@ def test_what_cannot_be_described_is_told_by_its_own_reason(folder, tmp_path):
     vars(describer)["_opened"] = open_describer("lite0")
     broken = LocalDescriber(folder / "index", {})
     vars(broken)["_opened"] = SimpleNamespace(describe=lambda *_: 1 / 0)
+
+    def takes_none(*_):
+        raise InputError("my.onnx: takes no such image")
+
     avif, nan = image_bytes(format="AVIF"), np.full((40, 40), np.nan, np.float32)
     thin, long, floats = (io.BytesIO() for _ in range(3))
     Image.new("RGB", (1, 1000)).save(thin, "PNG")
@@ -272,6 +277,8 @@ def test_what_cannot_be_described_is_told_by_its_own_reason(folder, tmp_path):
         assert found == 422 and "goes beyond the image of 80 x 60 pixels" in json.loads(told)["error"]
         server.service.describer = broken
         refused(server, 422, "cannot be described: ZeroDivisionError", "POST", "/search", image_bytes())
+        vars(broken)["_opened"].describe = takes_none
+        refused(server, 422, "picture: my.onnx: takes no such image", "POST", "/search", image_bytes())
 
 
 def test_too_large_a_file_is_refused_and_the_answer_arrives(server):
