@@ -13,6 +13,7 @@ LARGEST_NUMBER = 3e38
 
 _FULL = {errno.ENOSPC: "no room is left on the disk", errno.EDQUOT: "the disk quota is used up"}
 _FULL |= {errno.EFBIG: "the file is larger than is allowed here"}
+_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class InputError(ValueError):
@@ -63,6 +64,8 @@ def describe_error(error):
     reason = None
     if isinstance(error, OSError):
         reason = disk_full(error) or error.strerror
+        if error.errno in _NO_RIGHT:
+            reason = f"{error.strerror}; give a path where you may read and write, or get the rights to this one"
         if reason and error.filename is not None:
             return f"{error.filename}: {reason}"
         reason = disk_full(error)

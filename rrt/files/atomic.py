@@ -56,6 +56,8 @@ def atomic_path(path):
             temporary.unlink()
         if full:
             raise full from None
+        if isinstance(error, OSError) and error.filename in (str(temporary), temporary):
+            raise OSError(error.errno, error.strerror, str(path)) from None  # the name that was asked for
         raise
     finally:
         _writing.discard(ours)

@@ -33,7 +33,7 @@ def locked(path: Path, doing: str, subject: Path | None = None) -> Iterator[tupl
         raise InputError(f"{subject or path}: another process is {doing}; wait for it to end") from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
-            raise
+            raise OSError(error.errno, error.strerror, str(subject or path.parent)) from None
     try:
         yield tuple(descriptors)
     finally:

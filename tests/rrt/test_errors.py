@@ -38,6 +38,12 @@ def test_a_failed_write_keeps_the_old_file_and_removes_the_temporary_one(tmp_pat
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_an_error_names_the_file_that_was_asked_for_and_not_the_temporary_one(tmp_path):
+    with pytest.raises(PermissionError) as error, atomic_path(tmp_path / "file.txt") as temporary:
+        raise PermissionError(13, "Permission denied", str(temporary))
+    assert error.value.filename == str(tmp_path / "file.txt")
+
+
 def test_a_block_that_wrote_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         with atomic_path(tmp_path / "file.txt"):
@@ -50,6 +56,11 @@ def test_a_block_that_wrote_nothing_is_an_error(tmp_path):
     [
         (InputError("x.txt:3: bad"), "error: x.txt:3: bad", 1),
         (FileNotFoundError(2, "No such file or directory", "y.h5"), "error: y.h5: No such file or directory", 1),
+        (
+            PermissionError(13, "Permission denied", "z.h5"),
+            "error: z.h5: Permission denied; give a path where you may read and write, or get the rights to this one",
+            1,
+        ),
         (OSError("disk on fire"), "error: disk on fire", 1),
         (KeyboardInterrupt(), "error: interrupted", 130),
     ],

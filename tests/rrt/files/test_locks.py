@@ -88,8 +88,9 @@ def test_a_file_system_without_locks_stops_nothing(tmp_path, monkeypatch):
     with locked(tmp_path / "lock", "working") as descriptors:
         assert descriptors == ()
     (tmp_path / "file").touch()
-    with pytest.raises(OSError), locked(tmp_path / "file/lock", "working"):
+    with pytest.raises(OSError) as error, locked(tmp_path / "file/lock", "working", tmp_path / "store.h5"):
         pass
+    assert error.value.filename == str(tmp_path / "store.h5"), "what the user named, not the lock beside it"
 
 
 def test_an_output_folder_belongs_to_one_run(tmp_path):
