@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from rrt.files.atomic import end_at_once
+from rrt.progress import lock_with_threads
 
 _GROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
@@ -71,6 +72,7 @@ def begin_worker() -> None:
     anything half-written, and so does the end of its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, end_at_once)
+    lock_with_threads()
     end_with_parent()
 
 

@@ -108,3 +108,24 @@ def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
         worker = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
         worker.wait(timeout=20)
+
+
+def test_a_worker_that_is_told_to_end_leaves_nothing_that_python_warns_of(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import multiprocessing, os, signal\n"
+        "from rrt.files.machine import begin_worker\n"
+        "from rrt.progress import bar\n"
+        "def work():\n"
+        "    begin_worker()\n"
+        "    list(bar(range(3)))\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "if __name__ == '__main__':\n"
+        "    process = multiprocessing.get_context('spawn').Process(target=work)\n"
+        "    process.start()\n"
+        "    process.join()\n"
+        "    print(process.exitcode)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, script], env=environment, text=True, capture_output=True)
+    assert (ended.stdout, ended.stderr) == ("143\n", "")
