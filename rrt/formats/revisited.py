@@ -5,8 +5,9 @@ from pathlib import Path
 
 from rrt.errors import InputError
 from rrt.files.names import same_text
-from rrt.formats.ground_truth import GroundTruth, load_ground_truth
+from rrt.formats.ground_truth import GroundTruth, grades_of, load_ground_truth
 from rrt.formats.lists import ImageList, read_image_list
+from rrt.progress import warn
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class RevisitedSet:
 
 
 def load_revisited_set(query_txt, gallery_txt, gnd_path):
-    """Read the three files; InputError when one is missing or damaged, or when they name different images.
+    """Read the three files; InputError when one is missing or damaged, or when they name different images; a warning
+    when no query has a right image, so that every measure is empty.
 
     Ground truth positions mean lines of the lists, so a different order would silently measure nonsense.
     """
@@ -27,6 +29,8 @@ def load_revisited_set(query_txt, gallery_txt, gnd_path):
     truth = load_ground_truth(gnd_path)
     _check_same_images(truth.path, "qimlist", truth.qimlist, query)
     _check_same_images(truth.path, "imlist", truth.imlist, gallery)
+    if not any(len(entry[grade]) for entry in truth.gnd for grade in grades_of(entry) if grade != "junk"):
+        warn(f"{truth.path}: no query has a right image, so that every measure is empty")
     return RevisitedSet(query, gallery, truth)
 
 

@@ -257,7 +257,7 @@ def summary_lines(comparison: Comparison, summary: dict) -> list[str]:
     found = []
     for method, figures in zip(comparison.methods, summary["methods"]):
         maps = ", ".join(f"{p} {100 * value:.2f}" for p, value in figures["map"].items() if value is not None)
-        found.append(f"{method.label}: mAP {maps}")
+        found.append(f"{method.label}: {f'mAP {maps}' if maps else 'no query has a right image'}")
         gains = method.aps[protocol] - comparison.methods[method.before].aps[protocol]
         for what, rows in (("gained", gains_order(gains)[:3]), ("lost", gains_order(-gains)[:3])):
             rows = [row for row in rows if (gains[row] > 0 if what == "gained" else gains[row] < 0)]

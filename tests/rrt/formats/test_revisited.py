@@ -10,10 +10,10 @@ from rrt.formats.revisited import load_revisited_set
 GALLERY = ["jpg/a.jpg", "jpg/b.x.jpg", "jpg/sub/c.jpg"]
 
 
-def write_set(folder, imlist, qimlist=("q",)):
+def write_set(folder, imlist, qimlist=("q",), easy=(0,)):
     write_image_list(folder / "test_query.txt", ["jpg/q.jpg"], [0], [(4, 4)])
     write_image_list(folder / "test_gallery.txt", GALLERY, [0, 1, 2], [(4, 4)] * 3)
-    gnd = [{"bbx": [0, 0, 3, 3], "easy": [0], "hard": [], "junk": []}] * len(qimlist)
+    gnd = [{"bbx": [0, 0, 3, 3], "easy": list(easy), "hard": [], "junk": []}] * len(qimlist)
     save_ground_truth(folder / "gnd.pkl", list(imlist), list(qimlist), gnd)
     return load_revisited_set(folder / "test_query.txt", folder / "test_gallery.txt", folder / "gnd.pkl")
 
@@ -37,6 +37,14 @@ def test_ground_truth_may_name_images_by_path_file_or_stem(tmp_path, imlist):
 def test_ground_truth_of_another_set_is_refused(tmp_path, imlist, qimlist, message):
     with pytest.raises(InputError, match=message):
         write_set(tmp_path, imlist, qimlist)
+
+
+def test_a_set_without_any_right_image_is_told_of(tmp_path, capsys):
+    write_set(tmp_path, GALLERY)
+    assert not capsys.readouterr().err
+    write_set(tmp_path, GALLERY, easy=())
+    said = f"warning: {tmp_path / 'gnd.pkl'}: no query has a right image, so that every measure is empty\n"
+    assert capsys.readouterr().err == said
 
 
 def test_the_published_sets_fit_together(shared_data):

@@ -20,7 +20,7 @@ from rrt.formats.ground_truth import IGNORED_GRADES, PROTOCOLS
 from rrt.report import data as report_data
 from rrt.report import pages as report
 from rrt.report import thumbnails
-from rrt.report.data import combine
+from rrt.report.data import combine, summary_lines
 from rrt.report.pairs import parse_pairs
 
 
@@ -362,3 +362,9 @@ def test_the_command_ends_with_one_line_and_loads_no_torch(tmp_path):
     assert_one_line_error(run_tool("tools/report.py", tmp_path / "nosuch"), "nosuch: no such folder")
     code = "import sys, rrt.commands.report; sys.exit('torch' in sys.modules or 'faiss' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_methods_that_nothing_was_measured_of_say_so():
+    method = SimpleNamespace(label="maxsim", before=0, aps={"medium": np.array([np.nan])})
+    comparison = SimpleNamespace(methods=[method], protocols=["medium"], queries=["q"])
+    assert summary_lines(comparison, {"methods": [{"map": {"medium": None}}]}) == ["maxsim: no query has a right image"]
