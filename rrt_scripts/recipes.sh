@@ -2,9 +2,9 @@
 # Which ways of training the reranker pay: every recipe of recipes/scenes.txt and, with DATA, of recipes/landmarks.txt, over three seeds.
 #   bash rrt_scripts/recipes.sh [DATA]
 # After rrt_scripts/quickstart.sh and, with DATA (its folder of photographs), BACKBONE=r50 rrt_scripts/real_photos.sh, whose stores it uses. Recipes
-# are compared on held-out training landmarks, and those of a teacher (recipes/landmarks_folds.txt, with lite0) by four folds over all of them,
-# when lite0 has described them (rrt_scripts/train_landmarks.sh DATA); so are those of LATE (recipes/late_folds.txt), on the images that
-# rrt_scripts/make_rerankers_lite0.sh joins, after that. TEST="NAME .." measures those recipes on the test set, too, once the choice is made.
+# are compared on held-out training landmarks; by four folds over all of them those of a teacher (recipes/landmarks_folds.txt), when lite0 has
+# described them (rrt_scripts/train_landmarks.sh DATA), and those of LATE and then of a small RRT (late_folds.txt, rrt_folds.txt), on the images
+# that rrt_scripts/make_rerankers_lite0.sh joins, after that. TEST="NAME .." measures those recipes on the test set, too, once the choice is made.
 # SEEDS="0 1 2", JOBS=1 (runs at a time), FOLDS=4. Writes data/*_views, data/scenes_fit, data/scenes_val and logs/recipes_*; hours; goes on where it was.
 set -euo pipefail
 case ${1:-} in
@@ -22,7 +22,7 @@ if [ "$data $logs" != "data logs" ]; then
 fi
 
 views() { # list, folder of its images, data set, options of make_views
-    stage "two views of every image of $1"
+    stage "views of every image of $1"
     "$py" tools/make_views.py --train_txt "$1" --image_dir "$2" --out "data/$3_views" --views 2 "${@:4}"
 }
 compare() {
@@ -48,26 +48,37 @@ if [ -n "${source:-}" ]; then
     compare landmarks
 fi
 compare scenes
-# by_folds LIST NAME RECIPES [OPTIONS]: data/NAME_fold_train_*, data/NAME_fold_val_* and the recipes compared on them.
-by_folds() {
-    local list=$1 name=$2 recipes=$3 fold
-    shift 3
+# folds LIST NAME [OPTIONS]: data/NAME_fold_train_* (and the same, _joined with views), data/NAME_fold_val_*
+folds() {
+    local list=$1 name=$2 fold part
+    shift 2
     stage "${FOLDS:-4} folds of $list"
     [ -e "data/${name}_fold_train_0/train.txt" ] || "$py" tools/train_val_split.py "$list" "data/${name}_fold_train" "data/${name}_fold_val" \
         --folds "${FOLDS:-4}" --name fold --distractors 100 --link_stores "$@"
     for fold in $(seq 0 $((${FOLDS:-4} - 1))); do
-        "$py" tools/prepare_topk_gldv2.py with data_dir="data/${name}_fold_train_$fold" feature_name=lite0
+        for part in "data/${name}_fold_train_$fold" "data/${name}_fold_train_${fold}_joined"; do
+            [ ! -e "$part/train.txt" ] || "$py" tools/prepare_topk_gldv2.py with data_dir="$part" feature_name=lite0
+        done
         "$py" tools/prepare_topk_revisited.py with data_dir="data/${name}_fold_val_$fold" feature_name=lite0 gnd_name=gnd_fold.pkl
     done
+}
+compare_by_folds() {
+    stage "recipes of $1"
     # shellcheck disable=SC2086
-    "$py" tools/compare_recipes.py "rrt_scripts/recipes/$recipes.txt" --out "logs/recipes_$recipes" --seeds ${SEEDS:-0 1 2} \
+    "$py" tools/compare_recipes.py "rrt_scripts/recipes/$1.txt" --out "logs/recipes_$1" --seeds ${SEEDS:-0 1 2} \
         --jobs ${JOBS:-1} --folds "${FOLDS:-4}"
 }
 # The six landmarks that are held out for choices are in neither list.
 if [ -n "${source:-}" ] && [ -e data/landmarks_train_views/delg_lite0.h5 ]; then
-    by_folds data/landmarks_train/train.txt landmarks landmarks_folds --queries 8 --view_list data/landmarks_train_views/train.txt
+    folds data/landmarks_train/train.txt landmarks --queries 8 --view_list data/landmarks_train_views/train.txt
+    compare_by_folds landmarks_folds
 fi
 if [ -e data/lite0_rerankers/delg_lite0.h5 ]; then
-    by_folds data/lite0_rerankers/train.txt rerankers late_folds --queries 4
+    views data/lite0_rerankers/train.txt data/lite0_rerankers lite0_rerankers --views 1 --size 320
+    "$py" tools/extract.py --model lite0 --image_dir data/lite0_rerankers_views --list data/lite0_rerankers_views/train.txt \
+        --output data/lite0_rerankers_views/delg_lite0.h5
+    folds data/lite0_rerankers/train.txt rerankers --queries 4 --view_list data/lite0_rerankers_views/train.txt --join_views
+    compare_by_folds late_folds
+    compare_by_folds rrt_folds  # with the LATE of late_folds as a teacher
 fi
 stage "done; tables in logs/recipes_*/recipes.json, pictures in logs/recipes_*/recipes.png"
