@@ -6,17 +6,25 @@ the best cosine of descriptor c among those of image j,
     gain(c) = mean over images j of the same landmark of m_j(c) - mean over other images of m_j(c)
 
 which is the contribution of c to the margin of ColBERT's late interaction (Khattab and Zaharia, SIGIR 2020). The
-attention is the ridge regression of the gain on the direction of the cell and the logarithm of its length.
+attention is the ridge regression of the gain on the direction of the cell and the logarithm of its length. Of
+descriptors that are projected already (lite0's), what a trained LATE weighs them takes the place of the gain, and the
+attention that they have that of the length (tools/learn_attention.py).
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from rrt.errors import InputError
+from rrt.files.arrays import load_npz
+from rrt.files.atomic import atomic_path
+
 # The gain is scaled to about this spread before the softplus, so that attention is spread over its whole range.
 SPREAD = 2.0
+_REMEDY = "make it with tools/learn_attention.py"
 
 
 class Attention(NamedTuple):
@@ -28,8 +36,34 @@ class Attention(NamedTuple):
 
     def __call__(self, cells: np.ndarray) -> np.ndarray:
         """Cells [n, D] -> attention [n], above 0."""
+        return np.logaddexp(0, self.logit(cells))
+
+    def logit(self, cells: np.ndarray) -> np.ndarray:
+        """The same before the softplus, [n]."""
         direction, log_length = _parts(cells)
-        return np.logaddexp(0, direction @ self.weight + self.of_length * log_length + self.bias)
+        return direction @ self.weight + self.of_length * log_length + self.bias
+
+    def save(self, path: str | Path) -> Path:
+        """Write an .npz, whole or not at all."""
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, allow_pickle=False, **{name: np.float32(value) for name, value in self._asdict().items()})
+        return Path(path)
+
+
+def load_attention(path: str | Path, dim: int) -> Attention:
+    """Read what Attention.save wrote, for descriptors of ``dim`` dimensions. Raises InputError for a missing, damaged
+    or different file."""
+    try:
+        arrays = load_npz(path)
+        found = Attention(arrays["weight"], float(arrays["of_length"]), float(arrays["bias"]))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {_REMEDY}") from None
+    except Exception as error:  # zipfile, numpy and struct raise many kinds for a damaged file
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise InputError(f"{path}: not a file of an attention ({reason}); {_REMEDY}") from None
+    if found.weight.shape != (dim,) or not np.isfinite([*found.weight, found.of_length, found.bias]).all():
+        raise InputError(f"{path}: not an attention for finite descriptors of {dim} dimensions; {_REMEDY}")
+    return found
 
 
 def gains(

@@ -16,13 +16,18 @@ def encode_file(
 ) -> tuple[Path, int, float, float]:
     """Encode the store at a path by the checkpoint of a LATE -> (``out``, images, vectors and bytes an image). Raises
     InputError."""
-    reranker = Reranker.from_checkpoint(checkpoint, choose_device("cpu" if cpu else None), precision=precision)
     with Store(store) as opened:
-        scorer = reranker.scorer(opened)
-        if not isinstance(scorer, LateScorer):
-            raise InputError(
-                f"{checkpoint}: holds a network of model.RRT, which encodes no image alone; give a model.LATE"
-            )
-        path = encode_store(scorer, out, overwrite)
+        path = encode_store(open_late_scorer(checkpoint, opened, precision, "cpu" if cpu else None), out, overwrite)
     written = Store(path)
     return path, len(written), float(written.local_counts().mean()), path.stat().st_size / len(written)
+
+
+def open_late_scorer(
+    checkpoint, store: Store, precision: ScoringPrecision = "float32", device: str | None = None
+) -> LateScorer:
+    """The scorer for a store of a checkpoint, which must be of a LATE; device: None = a GPU if there is one. Raises
+    InputError."""
+    scorer = Reranker.from_checkpoint(checkpoint, choose_device(device), precision=precision).scorer(store)
+    if not isinstance(scorer, LateScorer):
+        raise InputError(f"{checkpoint}: holds a network of model.RRT, which encodes no image alone; give a model.LATE")
+    return scorer

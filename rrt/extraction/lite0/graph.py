@@ -97,12 +97,25 @@ def add_network(graph: Graph, weights: Mapping[str, np.ndarray]) -> tuple[str, s
     return stride16, expanded, graph.relu6(graph.convolution(x, weights, "head"))
 
 
-def add_pooled(graph: Graph, head: str) -> str:
+def add_pooled(graph: Graph, head: str, importance: str | None = None) -> str:
     """GeM (Radenovic, Tolias and Chum, PAMI 2018, section 3.2) of the head without its outermost cells, which mostly
-    see padding -> unit length [B, 1280]."""
+    see padding -> unit length [B, 1280].
+
+    importance: of the cells of stride 16 without their outermost, [B, h, w]. A cell of the head, which lies on every
+    second of them, counts in the mean by the exponential of the mean of the nine around it.
+    """
     powers = graph.add("Pow", graph.add("Max", graph.without_border(head), graph.constant(1e-6)), graph.constant(GEM))
-    pooled = graph.add("Pow", graph.add("ReduceMean", powers, axes=[2, 3], keepdims=0), graph.constant(1 / GEM))
-    return graph.unit(pooled, 1)
+    if importance is None:
+        mean = graph.add("ReduceMean", powers, axes=[2, 3], keepdims=0)
+    else:
+        one_channel = graph.add("Unsqueeze", importance, graph.constant([1], np.int64))
+        around = graph.add("AveragePool", one_channel, kernel_shape=[3, 3], strides=[2, 2])
+        most = graph.add("ReduceMax", around, axes=[2, 3], keepdims=1)
+        share = graph.add("Exp", graph.add("Sub", around, most))
+        whole = graph.add("ReduceSum", share, graph.constant([2, 3], np.int64), keepdims=1)
+        weighed = graph.add("Mul", powers, graph.add("Div", share, whole))
+        mean = graph.add("ReduceSum", weighed, graph.constant([2, 3], np.int64), keepdims=0)
+    return graph.unit(graph.add("Pow", mean, graph.constant(1 / GEM)), 1)
 
 
 def add_cells(graph: Graph, expanded: str) -> str:
@@ -112,17 +125,28 @@ def add_cells(graph: Graph, expanded: str) -> str:
 
 def add_heads(graph: Graph, head: str, expanded: str, learned: Learned) -> dict[str, str]:
     """What is on top of the maps: `global` [B, Dg], whose mean over scales counts; `local` [B, h, w, Dl], unit length;
-    `attention` [B, h, w], the length of the cell before that."""
+    `attention` [B, h, w], the length of the cell before that, or what was learned, which then weighs the cells in the
+    global descriptor, too."""
 
     def projected(x, projection, name):
         centred = graph.add("Sub", x, graph.weight(f"{name}.mean", projection.mean))
         return graph.add("MatMul", centred, graph.weight(f"{name}.axes", projection.axes))
 
     cells = add_cells(graph, expanded)
+    local = graph.unit(projected(graph.unit(cells, 3), learned.local, "local"), 3)
+    attention, importance = graph.add("ReduceL2", cells, axes=[3], keepdims=0), None
+    if learned.attention:
+        weight, of_length, bias = learned.attention
+        direction = graph.add("MatMul", local, graph.weight("attention.weight", weight[:, None]))
+        direction = graph.add("Squeeze", direction, graph.constant([3], np.int64))
+        log_length = graph.add("Log", graph.add("Max", attention, graph.constant(1e-6)))
+        of_length = graph.add("Mul", log_length, graph.weight("attention.of_length", np.float32(of_length)))
+        importance = graph.add("Add", graph.add("Add", direction, of_length), graph.weight("attention.bias", bias))
+        attention = graph.add("Softplus", importance)
     return {
-        "global": projected(add_pooled(graph, head), learned.global_, "global"),
-        "local": graph.unit(projected(graph.unit(cells, 3), learned.local, "local"), 3),
-        "attention": graph.add("ReduceL2", cells, axes=[3], keepdims=0),
+        "global": projected(add_pooled(graph, head, importance), learned.global_, "global"),
+        "local": local,
+        "attention": attention,
     }
 
 

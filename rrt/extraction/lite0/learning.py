@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rrt.errors import InputError
+from rrt.extraction.attention import Attention
 from rrt.store.linear import principal_components
 
 
@@ -18,10 +19,12 @@ class Projection(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """All that is learned: the projections of global and of local descriptors."""
+    """All that is learned: the projections of global and of local descriptors, and perhaps an attention over local
+    descriptors and the lengths of their cells."""
 
     global_: Projection
     local: Projection
+    attention: Attention | None = None
 
 
 def fit_projection(rows: np.ndarray, dim: int, power: float) -> Projection:

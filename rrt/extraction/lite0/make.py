@@ -8,11 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 from PIL import Image
 
 from rrt.errors import InputError
+from rrt.extraction.attention import load_attention
 from rrt.extraction.lite0.graph import PIXELS, Graph, add_cells, add_heads, add_network, add_pooled, finished_model
-from rrt.extraction.lite0.learning import Learned, fit_projection
+from rrt.extraction.lite0.learning import Learned, Projection, fit_projection
 from rrt.extraction.lite0.network import fold_batch_norms, read_published
 from rrt.extraction.onnx_file import open_onnx
 from rrt.extraction.settings import DescriberSettings
@@ -66,7 +69,27 @@ def make_lite0(weights: str | Path, images: list[Path], output: str | Path, num_
         found = run_jobs(_features, [(features, image) for image in images], num_workers, "describing")
     global_ = fit_projection(np.stack([one[0] for one in found]), GLOBAL_DIM, GLOBAL_POWER)
     local = fit_projection(np.concatenate([one[1] for one in found]), LOCAL_DIM, LOCAL_POWER)
-    model = lite0_model(folded, Learned(global_, local), {Path(weights).name: sha256_of_file(weights)})
+    return _write(folded, Learned(global_, local), output, weights)
+
+
+def add_attention(weights: str | Path, model: str | Path, attention: str | Path, output: str | Path) -> int:
+    """Write another model with the projections of one that make_lite0 wrote and a learned attention
+    (tools/learn_attention.py); returns its bytes. Raises InputError naming the file that is wrong."""
+    open_onnx(model, threads=1)  # refuses what is no model
+    loaded = onnx.load(str(model), load_external_data=False)
+    arrays = {array.name: numpy_helper.to_array(array) for array in loaded.graph.initializer}
+    if not {"global.mean", "global.axes", "local.mean", "local.axes"} <= arrays.keys():
+        raise InputError(f"{model}: not a model that tools/make_lite0.py wrote; give one of those")
+    global_, local = (
+        Projection(*(arrays[f"{name}.{part}"].astype(np.float32) for part in Projection._fields))
+        for name in ("global", "local")
+    )
+    learned = Learned(global_, local, load_attention(attention, local.axes.shape[1]))
+    return _write(fold_batch_norms(read_published(weights), weights), learned, output, weights, attention)
+
+
+def _write(folded, learned, output, *sources) -> int:
+    model = lite0_model(folded, learned, {Path(source).name: sha256_of_file(source) for source in sources})
     write_bytes(Path(output), model.SerializeToString())
     return Path(output).stat().st_size
 

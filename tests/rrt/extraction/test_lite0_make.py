@@ -11,8 +11,10 @@ from lite0_weights import LITE0_WEIGHTS
 from PIL import Image
 
 from rrt.errors import InputError
+from rrt.extraction.attention import Attention
 from rrt.extraction.describer import OnnxDescriber
 from rrt.extraction.lite0 import make
+from rrt.extraction.lite0.graph import Graph, add_network, finished_model
 from rrt.extraction.lite0.learning import Learned, Projection, fit_projection
 from rrt.extraction.lite0.network import fold_batch_norms, read_published
 from rrt.files.shipped import shipped
@@ -49,6 +51,70 @@ def test_the_file_computes_what_the_torch_network_and_numpy_do():
     expected = l2_normalize((l2_normalize(cells) - learned.local.mean) @ learned.local.axes)
     np.testing.assert_allclose(local[0], expected, atol=1e-4)
     np.testing.assert_allclose(attention[0], np.linalg.norm(cells, axis=2), atol=1e-4)
+
+
+def test_a_learned_attention_orders_the_cells_and_weighs_them_in_the_global_descriptor(tmp_path):
+    generator = np.random.default_rng(3)
+    projections = [
+        Projection(
+            (generator.normal(size=size) / size).astype(np.float16),
+            generator.normal(size=(size, dim)).astype(np.float16),
+        )
+        for size, dim in ((1280, 16), (672, 8))
+    ]
+    attention = Attention(generator.normal(size=8).astype(np.float16), 0.5, -1.5)
+    attention.save(tmp_path / "attention.npz")
+    folded = fold_batch_norms(read_published(LITE0_WEIGHTS))
+    plain = make.lite0_model(folded, Learned(*projections), {})
+    (tmp_path / "plain.onnx").write_bytes(plain.SerializeToString())
+    made = tmp_path / "made.onnx"
+    size = make.add_attention(LITE0_WEIGHTS, tmp_path / "plain.onnx", tmp_path / "attention.npz", made)
+    sources = json.loads(onnxruntime.InferenceSession(made).get_modelmeta().custom_metadata_map["sources"])
+    assert size == made.stat().st_size and list(sources) == [LITE0_WEIGHTS.name, "attention.npz"]
+
+    pixels = generator.integers(0, 256, (97, 129, 3), np.uint8)
+    outputs = ["global", "local", "attention"]
+    before, after = (
+        onnxruntime.InferenceSession(tmp_path / name).run(outputs, {"pixels": pixels[None]})
+        for name in ("plain.onnx", "made.onnx")
+    )
+    np.testing.assert_array_equal(after[1], before[1])
+    cells = (after[1][0] * before[2][0, ..., None]).reshape(-1, 8)
+    np.testing.assert_allclose(after[2][0].ravel(), attention(cells), rtol=1e-3)
+
+    folded = {name: array.astype(np.float16).astype(np.float32) for name, array in folded.items()}
+    graph = Graph()
+    head = add_network(graph, folded)[2]
+    model = finished_model(graph, {"head": (graph.without_border(head), ["batch", None, None, None])}, {})
+    ((maps,),) = onnxruntime.InferenceSession(model.SerializeToString()).run(["head"], {"pixels": pixels[None]})
+    logit = np.log(np.expm1(after[2][0]))
+    total, weights = 0, 0
+    for y in range(maps.shape[1]):
+        for x in range(maps.shape[2]):
+            weight = np.exp(logit[2 * y : 2 * y + 3, 2 * x : 2 * x + 3].mean())
+            total, weights = total + weight * np.maximum(maps[:, y, x], 1e-6) ** 3, weights + weight
+    expected = l2_normalize(np.cbrt(total / weights)) - projections[0].mean.astype(np.float32)
+    np.testing.assert_allclose(after[0][0], expected @ projections[0].axes.astype(np.float32), atol=2e-3)
+
+
+def test_what_is_no_attention_or_no_such_model_is_named(tmp_path):
+    Attention(np.ones(8, np.float32), 0.5, 0.0).save(tmp_path / "eight.npz")
+    Attention(np.full(128, np.nan, np.float32), 0.5, 0.0).save(tmp_path / "nan.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "eight.npz").read_bytes()[:100])
+    np.savez(tmp_path / "other.npz", weight=np.ones(128, np.float32))
+    (tmp_path / "cut.onnx").write_bytes(b"no model")
+    lite0 = shipped("lite0.onnx")
+    for model, attention, words in (
+        (lite0, "eight.npz", "eight.npz: not an attention for finite descriptors of 128 dimensions"),
+        (lite0, "nan.npz", "nan.npz: not an attention for finite"),
+        (lite0, "cut.npz", "cut.npz: not a file of an attention"),
+        (lite0, "other.npz", "other.npz: not a file of an attention .it has no 'of_length'"),
+        (lite0, "none.npz", "none.npz: no such file; make it with tools/learn_attention.py"),
+        (tmp_path / "cut.onnx", "eight.npz", "cut.onnx"),
+    ):
+        with pytest.raises(InputError, match=words):
+            make.add_attention(LITE0_WEIGHTS, model, tmp_path / attention, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
 
 
 def test_a_model_is_made_of_photographs_and_describes(tmp_path, monkeypatch):
