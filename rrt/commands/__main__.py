@@ -29,7 +29,7 @@ COMMANDS = {
     "import_arrays": "turn NumPy arrays of descriptors into a descriptor store",
     "import_delg": "turn a folder of DELG feature files into a descriptor store",
     "import_hloc": "turn the feature files of hloc into a descriptor store",
-    "learn_attention": "learn from a LATE which local descriptors are worth keeping",
+    "learn_attention": "learn from a LATE which parts of an image are worth looking at",
     "learn_projection": "learn what makes the descriptors of a frozen backbone short and good",
     "learn_whitening": "learn a whitening of global descriptors from a store",
     "make_flat": "make photographs of flat things, covers and posters, to measure on",

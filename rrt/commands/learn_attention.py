@@ -1,10 +1,10 @@
-"""Learn from a LATE which local descriptors are worth keeping, as a function of one descriptor alone.
+"""Learn from a LATE which parts of an image are worth looking at, as a function of one local descriptor alone.
 
     python tools/learn_attention.py data/x/delg_lite0.h5 logs/late/best.pt data/x/attention.npz --list data/x/train.txt
 
 LATE weighs the descriptors of an image knowing all of them; the ridge regression of the logarithm of its weights on a
 descriptor and the logarithm of its attention comes close, and needs no other. tools/make_lite0.py --attention puts it
-into a model, where it chooses the local descriptors and weighs the cells in the global one (docs/models.md 4).
+into a model, where it weighs the cells in the global descriptor (docs/models.md 4).
 """
 
 from rrt.command_line.parser import CommandParser

@@ -4,8 +4,8 @@
         --output rrt_gld_ckpts/lite0.onnx
 
 A pair of --image_dir and --list for each collection; all their images are learned from, no labels are used.
-rrt_scripts/make_lite0.sh is the whole way. With an attention of tools/learn_attention.py, which then chooses the
-local descriptors and weighs the cells in the global one, from the model that it was learned on:
+rrt_scripts/make_lite0.sh is the whole way. With an attention of tools/learn_attention.py, which weighs the cells of an
+image in its global descriptor, from the model that it was learned on, whose projections stay:
 
     python tools/make_lite0.py --model rrt_gld_ckpts/lite0.onnx --attention attention.npz --output data/lite0_late.onnx
 """

@@ -11,7 +11,6 @@ from rrt.extraction.attention import fit_attention
 from rrt.formats.lists import read_image_list
 from rrt.network.encoding import open_late_scorer
 from rrt.progress import bar
-from rrt.store.checked import read_descriptors
 from rrt.store.linear import l2_normalize
 from rrt.store.store import Store
 
@@ -39,11 +38,13 @@ def learn_attention(
         scorer = open_late_scorer(checkpoint, opened)
         cells, wanted = [], []
         for row, (_, weights) in zip(rows, bar(scorer.encoded(rows), "encode", "image", total=len(rows), leave=False)):
-            read = read_descriptors(opened, np.array([row]), len(weights), ("attention",))
-            cells.append(l2_normalize(read.descriptors) * read.attention[:, None])
+            local = opened.read(int(row), len(weights))
+            cells.append(l2_normalize(local.descriptors) * local.attention[:, None])
             logarithms = np.log(np.maximum(weights.float().cpu().numpy(), np.finfo(np.float32).tiny))
             wanted.append(logarithms - logarithms.mean())
     joined, target = np.concatenate(cells), np.concatenate(wanted)
+    if not np.isfinite(joined).all():
+        raise InputError(f"{store}: holds an attention that is not finite; look at it with tools/check_store.py")
     if target.std() < 1e-5:  # by rounding alone
         raise InputError(f"{checkpoint}: weighs all descriptors of an image alike; train it, or give another")
     attention = fit_attention(joined, target, ridge)

@@ -124,9 +124,9 @@ def add_cells(graph: Graph, expanded: str) -> str:
 
 
 def add_heads(graph: Graph, head: str, expanded: str, learned: Learned) -> dict[str, str]:
-    """What is on top of the maps: `global` [B, Dg], whose mean over scales counts; `local` [B, h, w, Dl], unit length;
-    `attention` [B, h, w], the length of the cell before that, or what was learned, which then weighs the cells in the
-    global descriptor, too."""
+    """What is on top of the maps: `global` [B, Dg], whose mean over scales counts, its cells weighed by the attention
+    where one was learned; `local` [B, h, w, Dl], unit length; `attention` [B, h, w], the length of the cell before
+    that."""
 
     def projected(x, projection, name):
         centred = graph.add("Sub", x, graph.weight(f"{name}.mean", projection.mean))
@@ -134,20 +134,22 @@ def add_heads(graph: Graph, head: str, expanded: str, learned: Learned) -> dict[
 
     cells = add_cells(graph, expanded)
     local = graph.unit(projected(graph.unit(cells, 3), learned.local, "local"), 3)
-    attention, importance = graph.add("ReduceL2", cells, axes=[3], keepdims=0), None
-    if learned.attention:
-        weight, of_length, bias = learned.attention
-        direction = graph.add("MatMul", local, graph.weight("attention.weight", weight[:, None]))
-        direction = graph.add("Squeeze", direction, graph.constant([3], np.int64))
-        log_length = graph.add("Log", graph.add("Max", attention, graph.constant(1e-6)))
-        of_length = graph.add("Mul", log_length, graph.weight("attention.of_length", np.float32(of_length)))
-        importance = graph.add("Add", graph.add("Add", direction, of_length), graph.weight("attention.bias", bias))
-        attention = graph.add("Softplus", importance)
+    length = graph.add("ReduceL2", cells, axes=[3], keepdims=0)
+    importance = None if learned.attention is None else _logit(graph, local, length, learned.attention)
     return {
         "global": projected(add_pooled(graph, head, importance), learned.global_, "global"),
         "local": local,
-        "attention": attention,
+        "attention": length,
     }
+
+
+def _logit(graph, local, length, attention):
+    """`Attention.logit` of local descriptors [B, h, w, Dl] and the lengths [B, h, w] of their cells, without the bias,
+    which is the same for all."""
+    direction = graph.add("MatMul", local, graph.weight("attention.weight", attention.weight[:, None]))
+    direction = graph.add("Squeeze", direction, graph.constant([3], np.int64))
+    log_length = graph.add("Log", graph.add("Max", length, graph.constant(1e-6)))
+    return graph.add("Add", direction, graph.add("Mul", log_length, graph.constant(attention.of_length)))
 
 
 def finished_model(graph: Graph, outputs: Mapping[str, tuple[str, list]], metadata: Mapping[str, str]):
