@@ -24,7 +24,7 @@ def test_what_can_be_fetched_is_fetched_and_the_rest_is_one_error(capsys, parall
     assert sorted(capsys.readouterr().out.splitlines()) == [
         "bad: missing (bad: no)",
         "fetched",
-        "worse: missing (worse.tar: denied)",
+        "worse: missing (worse.tar: denied; give a path where you may read and write, or get the rights to this one)",
     ]
     fetch_each(["good"], fetch, "things", parallel)
 
