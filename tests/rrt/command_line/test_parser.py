@@ -79,8 +79,9 @@ def test_an_order_that_a_library_swallowed_is_obeyed_when_it_comes_again(monkeyp
     assert ended(work) == 143
 
 
-@pytest.mark.parametrize("sent, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_an_order_that_comes_in_a_finaliser_is_obeyed(sent, status):
+def ordered_in_a_finaliser(sent):
+    """Work that the signal reaches where no exception leaves."""
+
     class Finalised:
         def __del__(self):
             signal.raise_signal(sent)
@@ -89,7 +90,12 @@ def test_an_order_that_comes_in_a_finaliser_is_obeyed(sent, status):
         Finalised()
         time.sleep(30)
 
-    assert ended(work) == status
+    return work
+
+
+@pytest.mark.parametrize("sent, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_order_that_comes_in_a_finaliser_is_obeyed(sent, status):
+    assert ended(ordered_in_a_finaliser(sent)) == status
 
 
 @pytest.mark.parametrize("sent, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -104,16 +110,8 @@ def test_an_order_that_comes_again_too_early_is_obeyed(monkeypatch, sent, status
                 self.join()
                 time.sleep(0.01)  # here the signal comes
 
-    class Finalised:
-        def __del__(self):
-            signal.raise_signal(sent)
-
-    def work():
-        Finalised()
-        time.sleep(30)
-
     monkeypatch.setattr(threading, "Timer", Timer)
-    assert ended(work) == status and early
+    assert ended(ordered_in_a_finaliser(sent)) == status and early
 
 
 def test_what_nobody_reads_any_longer_ends_a_command_without_a_word():
