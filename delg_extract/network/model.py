@@ -90,7 +90,8 @@ class Delg(tf.Module):
     ``block3_strides=True`` (the published setting) keeps every second cell of conv4, so that local features lie on a
     grid of 32 pixels; ``False`` gives 16. The global descriptor is the same either way (docs/delg.md 1.1).
 
-    ``values``: arrays by variable name that variables start with, instead of noise from ``seed``.
+    ``values``: arrays by variable name that variables start with, instead of noise from ``seed``. ``seed=None``: zeros,
+    for one who fills all of them; noise takes longer than all else.
 
     ``compute_dtype="bfloat16"`` computes the trunk in it; variables, batch statistics and both heads stay in float32.
     It is a way to compute and no property of the weights, and so not among ``settings``.
@@ -104,7 +105,7 @@ class Delg(tf.Module):
         gem_power: float = 3.0,
         block3_strides: bool = True,
         use_global: bool = True,
-        seed: int = 0,
+        seed: int | None = 0,
         values: dict | None = None,
         compute_dtype: str = "float32",
     ):
@@ -122,9 +123,11 @@ class Delg(tf.Module):
         self.use_global = use_global
         self.compute_dtype = compute_dtype
         self.variables_by_name: dict[str, tf.Variable] = {}
-        self._rng = tf.random.Generator.from_seed(seed)
+        self._rng = tf.random.Generator.from_seed(seed or 0)
         self._values = values or {}
+        self._blank = seed is None
         self._build()
+        self._blank = False  # what is added is not among what is filled
 
     @property
     def settings(self) -> dict:
@@ -157,7 +160,16 @@ class Delg(tf.Module):
 
     # ---- variables ---------------------------------------------------------------------------------------------------
 
-    def _variable(self, name: str, value: tf.Tensor, trainable: bool = True) -> None:
+    def _variable(self, name: str, shape: tuple[int, ...], start: float = 0.0, trainable: bool = True) -> None:
+        self._add(name, np.full(shape, start, np.float32), trainable)
+
+    def _noise(self, name: str, shape: tuple[int, ...], fan_in: int, fan_out: int) -> None:
+        """A variable that starts Glorot uniform, the Keras default."""
+        limit = (6.0 / (fan_in + fan_out)) ** 0.5
+        spared = self._blank or name in self._values
+        self._add(name, np.zeros(shape, np.float32) if spared else self._rng.uniform(shape, -limit, limit))
+
+    def _add(self, name: str, value: tf.Tensor | np.ndarray, trainable: bool = True) -> None:
         # Batch statistics differ between replicas and are averaged when read; nothing else is ever out of step.
         sync = (
             {}
@@ -168,17 +180,15 @@ class Delg(tf.Module):
         self.variables_by_name[name] = tf.Variable(value, trainable=trainable, name=name.replace("/", "_"), **sync)
 
     def _add_conv(self, name: str, size: int, channels_in: int, channels_out: int) -> None:
-        fan_in, fan_out = size * size * channels_in, size * size * channels_out
-        limit = (6.0 / (fan_in + fan_out)) ** 0.5  # Glorot uniform, the Keras default
-        kernel = self._rng.uniform((size, size, channels_in, channels_out), -limit, limit)
-        self._variable(f"{name}/kernel", kernel)
-        self._variable(f"{name}/bias", tf.zeros(channels_out))
+        shape = size, size, channels_in, channels_out
+        self._noise(f"{name}/kernel", shape, size * size * channels_in, size * size * channels_out)
+        self._variable(f"{name}/bias", (channels_out,))
 
     def _add_batch_norm(self, name: str, channels: int) -> None:
-        self._variable(f"{name}/gamma", tf.ones(channels))
-        self._variable(f"{name}/beta", tf.zeros(channels))
-        self._variable(f"{name}/moving_mean", tf.zeros(channels), trainable=False)
-        self._variable(f"{name}/moving_variance", tf.ones(channels), trainable=False)
+        self._variable(f"{name}/gamma", (channels,), 1.0)
+        self._variable(f"{name}/beta", (channels,))
+        self._variable(f"{name}/moving_mean", (channels,), trainable=False)
+        self._variable(f"{name}/moving_variance", (channels,), 1.0, trainable=False)
 
     def stage_blocks(self, stage: int) -> list[str]:
         """Names of the blocks of a stage: 4 -> 4a, 4b, ..."""
@@ -214,13 +224,12 @@ class Delg(tf.Module):
 
     def add_matrix(self, name: str, features_in: int, features_out: int) -> None:
         """A Glorot-uniform matrix [features_in, features_out]."""
-        limit = (6.0 / (features_in + features_out)) ** 0.5
-        self._variable(name, self._rng.uniform((features_in, features_out), -limit, limit))
+        self._noise(name, (features_in, features_out), features_in, features_out)
 
     def add_dense(self, name: str, features_in: int, features_out: int) -> None:
         """A dense layer: ``name/kernel`` [features_in, features_out] and ``name/bias``."""
         self.add_matrix(f"{name}/kernel", features_in, features_out)
-        self._variable(f"{name}/bias", tf.zeros(features_out))
+        self._variable(f"{name}/bias", (features_out,))
 
     # ---- layers ------------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ def load_weights(path: str | Path, **override) -> Delg:
     """
     settings = {**read_settings(path), **override}
     try:
-        model = Delg(**_network_settings(settings))
+        model = Delg(**_network_settings(settings), seed=None)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its settings describe no network ({error!r}); copy or download it again") from None
     restore_weights(path, model)

@@ -68,7 +68,7 @@ def load_checkpoint_weights(prefix: str | Path, **override) -> Delg:
     prefix = Path(prefix)
     flags = _flags(prefix)
     try:
-        model = Delg(**{**network_settings(flags), **override})
+        model = Delg(**{**network_settings(flags), **override}, seed=None)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{_settings_path(prefix)}: does not describe a network ({error!r}); give the log folder of "

@@ -38,7 +38,7 @@ def rule_value(name, shape, kind, attn_out_bias):
 
 def rule_model(**settings):
     """A ResNet-50 DELG (or DELF with ``use_global=False``) with 11 classes, filled by the rule."""
-    model = Delg("resnet50", **settings)
+    model = Delg("resnet50", seed=None, **settings)
     add_classifiers(model, 11)
     bias = json.loads((GOLDEN / "seed1/weights_check.json").read_text())["attn_conv2/bias"]
     kinds = {v["name"]: v["kind"] for v in json.loads((GOLDEN / "weights_index.json").read_text())["variables"]}
