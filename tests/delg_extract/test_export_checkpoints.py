@@ -3,6 +3,7 @@
 import json
 
 import delg_exports as exports
+import numpy as np
 import pytest
 from commands import error_of, files_below
 from delg_exports import random_images, run_export, strongest
@@ -12,7 +13,8 @@ from delg_extract.extraction.delg import DelgNetwork
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import save_weights
-from delg_extract.training.losses import add_classifiers
+from delg_extract.training.checkpoints import load_trained
+from delg_extract.training.losses import CLASSIFIERS, add_classifiers
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -52,27 +54,19 @@ def write_log(folder, steps=(1,), flags=FLAGS, without=(), **network):
 
 def test_a_log_folder_gives_its_latest_checkpoint_and_its_weight_file_once_there_is_one(tmp_path, monkeypatch):
     log, model = write_log(tmp_path / "log", steps=(1, 9, 10))
-    scores = {}
-    for number in (9, 10, 20):
-        model.variables_by_name["attn_conv2/bias"].assign([number / 4])
-        settings = ExtractionSettings(scales=(1.0,), use_global=False)
-        scores[number] = DelgNetwork(model).local_and_global(random_images(64, 64), settings)[0].scores[0]
     for path, number in (("", 10), ("checkpoints", 10), ("checkpoints/ckpt-9", 9)):
-        run_export(
-            monkeypatch,
-            "--kind",
-            "local",
-            "--ckpt_path",
-            log / path,
-            "--export_path",
-            tmp_path / f"m{path.replace('/', '')}",
-        )
-        assert strongest(tmp_path / f"m{path.replace('/', '')}") == pytest.approx(scores[number], rel=1e-5)
+        found = load_trained(log / path)[0].variables_by_name
+        assert set(found) == {name for name in model.variables_by_name if not name.startswith(CLASSIFIERS)}
+        assert float(found["attn_conv2/bias"]) == number / 4
+        assert np.array_equal(found["res4b_branch2a/kernel"], model.variables_by_name["res4b_branch2a/kernel"])
+    run_export(monkeypatch, "--kind", "local", "--ckpt_path", log, "--export_path", tmp_path / "m")
+    settings = ExtractionSettings(scales=(1.0,), use_global=False)  # the network has the bias of the last step
+    expected = DelgNetwork(model).local_and_global(random_images(64, 64), settings)[0].scores[0]
+    assert strongest(tmp_path / "m") == pytest.approx(expected, rel=1e-5)
     bare = exports.tiny_model()
     bare.variables_by_name["attn_conv2/bias"].assign([5.0])
     save_weights(log / "weights.h5", bare)
-    run_export(monkeypatch, "--kind", "local", "--ckpt_path", log, "--export_path", tmp_path / "last")
-    assert strongest(tmp_path / "last") == pytest.approx(scores[20], rel=1e-5)
+    assert float(load_trained(log)[0].variables_by_name["attn_conv2/bias"]) == 5
 
 
 @pytest.mark.parametrize(

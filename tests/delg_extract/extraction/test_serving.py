@@ -8,6 +8,7 @@ import pytest
 from delg_exports import random_images, signature
 from delg_golden import GOLDEN, assert_equals_golden, rule_model, saved_model_case
 
+from delg_extract.export import KAGGLE_SCALES
 from delg_extract.extraction import serving
 from delg_extract.extraction.extractor import LocalAndGlobal
 from delg_extract.extraction.serving import Form, save_serving
@@ -22,15 +23,22 @@ def tiny():
         yield
 
 
-def test_scales_too_small_for_the_network_are_left_out_and_no_scale_at_all_is_no_crash(tmp_path):
-    model, picture = exports.tiny_model(), random_images(12, 40)[0]
+@pytest.fixture(scope="module")
+def both(tiny, tmp_path_factory):
+    """(A network, its export of all that it gives.)"""
+    model, folder = exports.tiny_model(), tmp_path_factory.mktemp("exported") / "both"
+    save_serving(folder, model, Form())
+    return model, folder
+
+
+def test_scales_too_small_for_the_network_are_left_out_and_no_scale_at_all_is_no_crash(both):
+    (model, folder), picture = both, random_images(12, 40)[0]
     given = {
         "input_image": tf.constant(picture),
         "input_max_feature_num": tf.constant(100),
         "input_abs_thres": tf.constant(0.0),
     }
-    save_serving(tmp_path / "both", model, Form())
-    call = signature(tmp_path / "both")
+    call = signature(folder)
     for scales, ind, rows, kept in (
         ([0.25, 0.5, 1.0], [0, 2], 1, {1.0, 2.0}),
         ([0.1, 0.2], [0, 1], 0, set()),
@@ -44,11 +52,10 @@ def test_scales_too_small_for_the_network_are_left_out_and_no_scale_at_all_is_no
         )
         assert found["global_descriptors"].shape == (rows, 48)
         assert set(found["scales"].numpy().tolist()) == kept and found["features"].shape == (len(found["scores"]), 24)
-    save_serving(tmp_path / "pooled", model, Form(local=False, pooling="sum"))
+    given |= {"input_scales": tf.constant([1.0]), "input_global_scales_ind": tf.constant([1])}
+    level, pooled = serving.Level(model, serving.level_weights(model)), Form(local=False, pooling="sum")
     with pytest.raises(tf.errors.InvalidArgumentError, match="input_global_scales_ind names none of the scales"):
-        signature(tmp_path / "pooled")(
-            input_image=given["input_image"], input_scales=tf.constant([1.0]), input_global_scales_ind=tf.constant([1])
-        )
+        tf.function(lambda: serving.describe(level, pooled, given))()
 
 
 def test_conv5_runs_at_the_wanted_scales_alone():
@@ -75,18 +82,19 @@ def test_conv5_runs_at_the_wanted_scales_alone():
             assert len(found["global_descriptors"]) == len(seen) == 1
 
 
-def test_the_weights_of_heads_that_a_kind_does_not_use_are_not_in_its_folder(tmp_path):
-    model = exports.tiny_model()
-    for name, form in (("both", Form()), ("local", Form(global_=False)), ("global", Form(local=False))):
-        save_serving(tmp_path / name, model, form)
+def test_the_weights_of_heads_that_a_kind_does_not_use_are_not_in_its_folder(both, tmp_path):
+    model, folder = both
+    folders = {"both": folder, "local": tmp_path / "local", "global": tmp_path / "global"}
+    save_serving(folders["local"], model, Form(global_=False))
+    save_serving(folders["global"], model, Form(local=False))
     size = {
         name: sum(
             shape.num_elements()
             for shape in map(
-                tf.TensorShape, dict(tf.train.list_variables(str(tmp_path / name / "variables/variables"))).values()
+                tf.TensorShape, dict(tf.train.list_variables(str(folder / "variables/variables"))).values()
             )
         )
-        for name in ("both", "local", "global")
+        for name, folder in folders.items()
     }
     conv5 = sum(int(tf.size(v)) for n, v in model.variables_by_name.items() if n.startswith(("res5", "embedding")))
     local = sum(
@@ -96,11 +104,20 @@ def test_the_weights_of_heads_that_a_kind_does_not_use_are_not_in_its_folder(tmp
 
 
 @pytest.mark.slow
-def test_an_exported_resnet50_equals_the_export_of_the_reference(tmp_path):
+def test_an_exported_resnet50_equals_the_exports_of_the_reference(tmp_path):
     model, images = rule_model(), np.load(GOLDEN / "seed1/images.npz")
     save_serving(tmp_path / "m", model, Form())
     level = serving.Level(model, serving.level_weights(model))
     suppressing = tf.function(lambda **given: serving.describe(level, Form(iou=0.7), given))  # which would be saved
+    kaggle = tf.function(
+        lambda image: serving.describe(
+            level, Form(local=False, scales=KAGGLE_SCALES, pooling="sum", normalize=True), {"input_image": image}
+        )
+    )
+    for image in "ab":
+        found = kaggle(tf.constant(images[image]))["global_descriptor"]
+        golden = np.load(GOLDEN / "seed1/kaggle_global.npz")[f"{image}/kaggle_sum_normalized"]
+        assert np.abs(found - golden).max() < 1e-5
     exported = ("a_all", "a_reordered", "b_top50", "a_none")
     for call, form, cases in ((signature(tmp_path / "m"), Form(), exported), (suppressing, Form(iou=0.7), ["b_nms07"])):
         for case in cases:
