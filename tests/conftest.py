@@ -10,15 +10,11 @@ from contextlib import suppress
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import builders
-import numpy as np
 import pytest
 from commands import keep_warm_pythons, stop_warm_pythons
 from hypothesis import settings
-from PIL import Image
 from places import SHARED
 from sharing import Sharing, are_shared, collects
-
-from rrt.formats.lists import write_image_list
 
 # The same examples on every machine and every run; no deadline, because two busy cores would miss it now and then.
 settings.register_profile("steady", derandomize=True, deadline=None)
@@ -118,18 +114,39 @@ def make_records():
 @pytest.fixture
 def pictures(tmp_path):
     """Eight small images of two classes and their list."""
-    rng = np.random.default_rng(0)
-    names = [f"p{i}.jpg" for i in range(8)]
-    for name in names:
-        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / name)
-    write_image_list(tmp_path / "train.txt", names, np.arange(8) // 4, np.full((8, 2), (50, 40)))
-    return tmp_path
+    return builders.write_pictures(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium (browser.open_browser)."""
+def levels_once():
+    """What a model of ONNX says of an image at one scale is computed once for all tests of a module, which look at the
+    same few images -> what is known, a dictionary."""
+    from rrt.extraction.describer import OnnxDescriber
+
+    plain, known = OnnxDescriber.level, {}
+
+    def level(describer, pixels):
+        key = describer.sha256, describer._layer, pixels.shape, pixels.tobytes()
+        if key not in known:
+            known[key] = plain(describer, pixels)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OnnxDescriber, "level", level)
+        yield known
+
+
+@pytest.fixture(scope="session")
+def chromium():
     from browser import open_browser
 
-    with open_browser() as opened:
+    with open_browser() as opened:  # which takes seconds
         yield opened
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    """A headless Chromium (browser.open_browser) that knows nothing of the pages of other modules."""
+    from browser import forget
+
+    return forget(chromium)

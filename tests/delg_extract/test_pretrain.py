@@ -9,6 +9,8 @@ from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import load_weights
 from delg_extract.pretrain import Pretrainer, main, parser, pretrain, random_warps, sample_cells, warp_points
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 
 def test_a_warped_image_shows_at_each_point_what_stands_where_the_point_maps_to():
     yy, xx = np.mgrid[:96, :96].astype(np.float32)
@@ -44,7 +46,8 @@ def test_features_are_sampled_bilinearly_and_clamped_at_the_border():
 
 
 def test_partners_are_found_better_after_some_steps():
-    args = parser().parse_args(["--train_list", "x", "--image_dir", "x", "--image_size", "96", "--max_iters", "30"])
+    words = "--train_list x --image_dir x --image_size 96 --max_iters 30 --initial_lr 0.1"
+    args = parser().parse_args(words.split())
     trainer = Pretrainer(Delg("small"), args)
     crops = tf.constant(
         np.random.default_rng(0).uniform(-1, 1, (4, 9, 9, 3)).repeat(16, 1).repeat(16, 2).astype(np.float32)
@@ -53,7 +56,7 @@ def test_partners_are_found_better_after_some_steps():
     assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 1
 
 
-@pytest.mark.usefixtures("tiny")
+@pytest.mark.usefixtures("untraced")
 def test_pretraining_writes_weights_and_a_curve_and_does_not_start_again(pictures, monkeypatch, capsys):
     arguments = [
         str(word)

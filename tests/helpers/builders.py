@@ -4,8 +4,10 @@ import shutil
 
 import h5py
 import numpy as np
+from PIL import Image
 from places import GOLDEN
 
+from rrt.formats.lists import write_image_list
 from rrt.store.records import ImageRecord
 from rrt.store.store import Store
 from rrt.store.writer import write_store
@@ -38,6 +40,16 @@ def make_records(names, seed=0, num_local=5, **sizes):
     generator = np.random.default_rng(seed)
     counts = np.broadcast_to(num_local, len(names)).tolist()
     return [make_record(name, generator, count, **sizes) for name, count in zip(names, counts)]
+
+
+def write_pictures(folder):
+    """Eight small images of two classes and their list train.txt in a folder, which it returns."""
+    rng = np.random.default_rng(0)
+    names = [f"p{i}.jpg" for i in range(8)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / name)
+    write_image_list(folder / "train.txt", names, np.arange(8) // 4, np.full((8, 2), (50, 40)))
+    return folder
 
 
 def make_store(

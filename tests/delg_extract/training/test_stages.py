@@ -12,7 +12,7 @@ from delg_extract.training.flags import DEBUG, parse
 from delg_extract.training.losses import add_classifiers
 from delg_extract.training.step import FROZEN, LOCAL_HEAD, Trainer
 
-pytestmark = pytest.mark.usefixtures("tiny")
+pytestmark = pytest.mark.usefixtures("tiny", "untraced")
 DATA = ("--train_list", "x", "--image_dir", "x")
 STEM = ("conv1/kernel", "bn_conv1/moving_mean")
 
