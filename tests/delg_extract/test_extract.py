@@ -18,6 +18,8 @@ from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import write_image_list
 from rrt.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("opened_once")
+
 NUM_IMAGES = 10
 
 

@@ -16,6 +16,8 @@ from rrt.formats.lists import write_image_list
 from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("opened_once")
+
 NUMBERS = {"easy": [0], "hard": [], "junk": []}
 
 

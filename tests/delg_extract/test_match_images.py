@@ -29,6 +29,8 @@ from rrt.store.writer import write_store
 from rrt.viz.style import DPI
 from rrt.viz.two_images import ABOVE, BELOW, BETWEEN, HIGHEST, LEFT, RIGHT, WIDEST
 
+pytestmark = pytest.mark.usefixtures("opened_once")
+
 HEAD = 0.4  # inches of a title of one line
 
 CORNERS = np.array([[0, 0], [320, 0], [0, 240], [320, 240]])

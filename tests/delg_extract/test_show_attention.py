@@ -17,6 +17,8 @@ from delg_extract.network.weights import save_weights
 from delg_extract.show_attention import EVERY_CELL, AttentionMap, attention_maps, kept, main
 from rrt.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("opened_once")
+
 SCALES = (0.35355338, 0.7, 1.0)
 
 

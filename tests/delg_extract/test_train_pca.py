@@ -9,17 +9,20 @@ import pytest
 from builders import make_store
 from commands import error_of, files_below, kill_tool_when, run_tool
 from PIL import Image
+from tiny_delg import TINY
 
 from delg_extract import extract, match_images, train_pca
 from delg_extract.data.moments import Moments
 from delg_extract.extraction.delf_config import read_delf_config
 from delg_extract.extraction.pca import read_pca_folder, write_pca_folder
-from delg_extract.network.model import Delg
+from delg_extract.network.model import BACKBONES, Delg
 from delg_extract.network.weights import save_weights
 from rrt.formats.delf import read_datum
 from rrt.formats.lists import write_image_list
 from rrt.store.linear import l2_normalize
 from rrt.store.store import Store
+
+pytestmark = pytest.mark.usefixtures("opened_once")
 
 FILES = ["mean.datum", "pca_proj_mat.datum", "pca_variances.datum", "settings.json"]
 
@@ -304,15 +307,16 @@ def test_a_killed_run_keeps_what_it_extracted_and_ends_with_the_components_of_al
             np.kron(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))
         ).save(tmp_path / name)
     write_image_list(tmp_path / "train.txt", names, np.zeros(24, int), np.full((24, 2), (160, 120)))
+    monkeypatch.setitem(BACKBONES, "small", TINY)
     weights = save_weights(tmp_path / "small.h5", Delg("small", seed=1))
     run(extract.main, monkeypatch, *extraction(tmp_path, weights, "plain.h5"))
     arguments = ["delg_extract/train_pca.py", *learning(tmp_path, weights)]
     parts = tmp_path / "pca/descriptors.h5.parts"
-    kill_tool_when((parts / "part-00000.h5").exists, *arguments)
+    kill_tool_when((parts / "part-00000.h5").exists, *arguments, tiny_delg=True)
     assert not (tmp_path / "pca/mean.datum").exists()
     for name in names[:16]:  # they are in the part that is there
         (tmp_path / name).unlink()
-    done = run_tool(*arguments)
+    done = run_tool(*arguments, tiny_delg=True)
     assert done.returncode == 0 and "left out" not in done.stdout, done.stdout + done.stderr
     assert files_below(tmp_path / "pca") == FILES
     assert_decomposed(tmp_path / "pca", rows_of(tmp_path / "plain.h5"), 5, atol=1e-4)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from delg_exports import plain_level
+from delg_exports import plain_level, tiny_backbone, tiny_model
 from delg_golden import GOLDEN, assert_equals_golden, by_box_and_scale, rule_model, saved_model_case
 
 from delg_extract.extraction.delg import DelgNetwork
@@ -12,7 +12,7 @@ from delg_extract.extraction.extractor import Extractor
 from delg_extract.extraction.parts import to_record
 from delg_extract.extraction.pyramid import level_size, receptive_boxes, resize_for_extraction
 from delg_extract.extraction.settings import ExtractionSettings
-from delg_extract.network.model import Delg, normalize_pixels
+from delg_extract.network.model import normalize_pixels
 from delg_extract.network.tensorflow import tf
 from rrt.formats.delf import read_datum, read_features
 from rrt.formats.image_jobs import Job, ReadImage
@@ -188,13 +188,10 @@ def test_conv5_at_the_other_scales_changes_nothing(network):
 
 @pytest.mark.parametrize("settings", [{}, {"block3_strides": False}, {"local_dim": None}, {"use_global": False}])
 def test_the_thinned_network_gives_what_the_trained_one_gives(settings):
-    """Odd and even sides at every stage; random batch norm statistics, so that folding shows."""
-    small = Delg("small", seed=1, **settings)
-    rng = np.random.default_rng(0)
-    for name, variable in small.variables_by_name.items():
-        if name.rsplit("/")[-1] in ("gamma", "beta", "moving_mean", "moving_variance", "bias"):
-            variable.assign(variable + rng.uniform(0, 0.3, variable.shape))
-    network, scales = DelgNetwork(small), (0.7, 1.0)
+    """Odd and even sides at every stage."""
+    with tiny_backbone():
+        small = tiny_model(**settings)
+    rng, network, scales = np.random.default_rng(0), DelgNetwork(small), (0.7, 1.0)
     everything = ExtractionSettings(scales=scales, global_scales=(0, 1), max_features=10**6)
     for side in ((97, 130), (128, 96), (45, 61)):
         image = rng.integers(0, 256, (*side, 3), dtype=np.uint8)
@@ -223,7 +220,8 @@ def test_images_of_one_size_give_the_same_alone_and_together(network):
 
 
 def test_images_of_every_size_share_one_graph():
-    network = DelgNetwork(Delg("small"))
+    with tiny_backbone():
+        network = DelgNetwork(tiny_model())
     for side in (40, 64, 97):
         network.local_and_global(np.zeros((1, side, 2 * side, 3), np.uint8), ExtractionSettings())
     assert network._local.experimental_get_tracing_count() == network._both.experimental_get_tracing_count() == 1
@@ -243,7 +241,8 @@ def test_half_the_digits_keep_the_descriptors(network, model):
 
 
 def test_a_tiny_image_is_described_at_the_scales_it_has_pixels_for():
-    extractor = Extractor(DelgNetwork(Delg("small")))
+    with tiny_backbone():
+        extractor = Extractor(DelgNetwork(tiny_model()))
     quarter = Extractor(extractor.network, ExtractionSettings(scales=(0.25,), global_scales=()))
     for size in ((10, 10), (12, 40), (19, 11)):
         out = extractor(np.full((*size, 3), 90, np.uint8))
