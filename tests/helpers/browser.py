@@ -3,13 +3,16 @@
 import json
 import os
 import shutil
+import time
 from contextlib import contextmanager
 
 import pytest
 
+SIZE = 1400, 1000
+
 
 @contextmanager
-def open_browser(width=1400, height=1000):
+def open_browser():
     """-> selenium.webdriver.Chrome; the test is skipped where there is no Chromium."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
@@ -20,7 +23,7 @@ def open_browser(width=1400, height=1000):
     options.binary_location = chromium
     arguments = [
         "--headless=new",
-        f"--window-size={width},{height}",
+        f"--window-size={SIZE[0]},{SIZE[1]}",
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--disable-background-networking",
@@ -36,6 +39,31 @@ def open_browser(width=1400, height=1000):
         yield browser
     finally:
         browser.quit()
+
+
+def forget(browser):
+    """The browser as it was when it was opened: size, colours, what pages have stored, what it has told."""
+    browser.get("about:blank")
+    for command, how in (
+        ("Emulation.clearDeviceMetricsOverride", {}),
+        ("Emulation.setEmulatedMedia", {"features": []}),
+        ("Network.clearBrowserCookies", {}),
+        ("Storage.clearDataForOrigin", {"origin": "file://", "storageTypes": "all"}),  # each server has its own port
+    ):
+        browser.execute_cdp_cmd(command, how)
+    browser.set_window_size(*SIZE)
+    console_errors(browser), requested_addresses(browser)
+    return browser
+
+
+def wait(condition, seconds=20):
+    """Until a condition holds; what it returned. It is asked less and less often: an answer costs ten milliseconds."""
+    ends, pause = time.monotonic() + seconds, 0.02
+    while not (found := condition()):
+        assert time.monotonic() < ends, "it did not happen"
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.2)
+    return found
 
 
 def console_errors(browser):

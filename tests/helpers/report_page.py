@@ -1,13 +1,12 @@
 """A report in the browser, in the words of the tests, and what holds of every report."""
 
 import sys
-import time
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
-from browser import console_errors, requested_addresses
+from browser import console_errors, requested_addresses, wait
 from evaluations import make_evaluation, make_pictures
 from PIL import Image
 
@@ -29,10 +28,7 @@ class Page:
         return self
 
     def wait(self, script, seconds=20):
-        end = time.monotonic() + seconds
-        while not self.run(script):
-            assert time.monotonic() < end, f"never true: {script}"
-            time.sleep(0.02)
+        wait(lambda: self.run(script), seconds)
 
     def run(self, script, *arguments):
         return self.browser.execute_script(script, *arguments)
@@ -60,10 +56,16 @@ class Page:
 
     def wait_for(self, found, expected, seconds=20):
         """Until ``found()`` gives what is expected: pages are drawn a moment after a key."""
-        end = time.monotonic() + seconds
-        while (last := found()) != expected:
-            assert time.monotonic() < end, f"{last!r}, expected {expected!r}"
-            time.sleep(0.02)
+        last = []
+
+        def as_expected():
+            last[:] = [found()]
+            return last == [expected]
+
+        try:
+            wait(as_expected, seconds)
+        except AssertionError:
+            raise AssertionError(f"{last}, expected {expected!r}") from None
 
     def rows(self):
         return self.all("#query-rows th")

@@ -1,7 +1,6 @@
 """The search page in a browser: what is on it, and what a user does."""
 
-import time
-
+from browser import wait
 from selenium.webdriver import ActionChains
 
 
@@ -20,15 +19,6 @@ def visit(browser, server, fragment="#/"):
 
 def find(browser, selector):
     return browser.find_element("css selector", selector)
-
-
-def wait(condition, seconds=20):
-    """Until a condition holds; what it returned."""
-    ends = time.time() + seconds
-    while not (found := condition()):
-        assert time.time() < ends, "it did not happen"
-        time.sleep(0.03)
-    return found
 
 
 def texts(browser, selector):
