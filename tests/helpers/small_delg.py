@@ -8,11 +8,13 @@ import pytest
 from commands import warm_python
 
 
-def write_small_delg(path):
-    """A weight file of the backbone `small`, untrained; returns its path. Skips the test where TensorFlow is not."""
+def write_small_delg(path, tiny=False):
+    """A weight file of the backbone `small`, untrained; returns its path. Skips the test where TensorFlow is not. tiny:
+    see tiny_delg.py."""
     if not find_spec("tensorflow"):
         pytest.skip("TensorFlow is not installed")
-    subprocess.run([warm_python("tensorflow"), __file__, str(path)], check=True, capture_output=True)
+    python = warm_python("tensorflow", tiny_delg=tiny)
+    subprocess.run([python, __file__, str(path)], check=True, capture_output=True)
     return path
 
 

@@ -15,6 +15,8 @@ from rrt.formats.image_jobs import read_query
 from rrt.rerankers import make_method
 from rrt.rerankers.shipped import SETTINGS, probability_of_pair
 
+pytestmark = pytest.mark.usefixtures("levels_once")
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
@@ -36,9 +38,11 @@ def test_a_file_an_image_of_pillow_and_an_array_are_described_the_same(photos):
     assert repr(records[0]) == f"<'0.png', 240 x 320, global 512, {len(expected.descriptors)} local of 128>"
 
 
-def test_a_list_is_described_as_one_after_the_other(photos, monkeypatch):
+def test_a_list_is_described_as_one_after_the_other(photos, levels_once, monkeypatch):
     monkeypatch.setattr("rrt.extraction.images.usable_cores", lambda: 3)
+    levels_once.clear()
     together = rrt.describe(iter(photos * 2))
+    levels_once.clear()
     for record, path in zip(together, photos * 2, strict=True):
         alone = rrt.describe(path)
         assert record.name == alone.name

@@ -36,7 +36,7 @@ def photographs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.name)
-def test_examples_print_what_they_show(page, photographs, monkeypatch):
+def test_examples_print_what_they_show(page, photographs, levels_once, monkeypatch):
     monkeypatch.chdir(photographs)
     result = doctest.testfile(str(page), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert result.attempted and not result.failed

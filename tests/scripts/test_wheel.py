@@ -64,9 +64,26 @@ def wheel(tmp_path_factory):
     return path
 
 
+# Commands in one process, which loads PyTorch once: what each printed, said of errors, and ended with.
+SEVERAL = """
+import contextlib, io, json, sys
+from rrt.commands.__main__ import main
+ended = []
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()) as said:
+        status = 0
+        try:
+            main(["rrt", *arguments])
+        except SystemExit as end:
+            status = end.code or 0
+    ended.append((printed.getvalue(), said.getvalue(), status))
+print(json.dumps(ended))
+"""
+
+
 @pytest.fixture(scope="module")
-def rrt(wheel, tmp_path_factory):
-    """Runs `rrt arguments` of the installed wheel in a folder -> subprocess.CompletedProcess."""
+def python(wheel, tmp_path_factory):
+    """The Python of an environment with the wheel and its dependencies."""
     home = tmp_path_factory.mktemp("environment")
     venv.create(home / "venv", with_pip=False, symlinks=True)
     packages = home / "packages"
@@ -76,14 +93,29 @@ def rrt(wheel, tmp_path_factory):
     (site / "core.pth").write_text(f"{packages}\n")
     python = home / "venv" / "bin" / "python"
     pip("--python", python, "install", "-q", "--no-deps", "--no-index", wheel)
+    return python
 
-    def run(*arguments, cwd=home, status=0):
+
+@pytest.fixture(scope="module")
+def rrt(python):
+    """Runs `rrt arguments` of the installed wheel in a folder -> subprocess.CompletedProcess."""
+
+    def run(*arguments, cwd="/", status=0):
         command = [str(python.with_name("rrt")), *map(str, arguments)]
         done = subprocess.run(command, cwd=cwd, env=ELSEWHERE, text=True, capture_output=True, timeout=300)
         assert done.returncode == status, (arguments, done.stdout, done.stderr)
         return done
 
     return run
+
+
+def in_one_process(python, commands, cwd):
+    """Runs `rrt arguments` of the installed wheel, one after the other -> [(output, errors, status)]."""
+    given = json.dumps([[str(word) for word in command] for command in commands])
+    command = [str(python), "-c", SEVERAL, given]
+    done = subprocess.run(command, cwd=cwd, env=ELSEWHERE, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return json.loads(done.stdout)
 
 
 def test_two_packages_stand_at_top_level_and_the_models_inside(wheel):
@@ -94,7 +126,7 @@ def test_two_packages_stand_at_top_level_and_the_models_inside(wheel):
         assert f"rrt/photo_index/page/vendor/{file}" in names
 
 
-def test_every_door_says_what_it_takes(rrt):
+def test_every_door_says_what_it_takes(rrt, python):
     listed = rrt("--help").stdout
     for door in (
         "search",
@@ -108,8 +140,9 @@ def test_every_door_says_what_it_takes(rrt):
         "doctor",
     ):
         assert f"\n  {door} " in listed
-    for door in ("topk", "import", "train", "evaluate", "search"):
-        assert rrt(door, "--help").stdout.lower().startswith("usage:")
+    doors = [(door, "--help") for door in ("topk", "import", "train", "evaluate", "search")]
+    for door, (printed, said, status) in zip(doors, in_one_process(python, doors, "/"), strict=True):
+        assert printed.lower().startswith("usage:") and not status, (door, printed, said)
 
 
 def test_photographs_are_searched_and_matched(rrt, tmp_path):
@@ -124,7 +157,7 @@ def test_photographs_are_searched_and_matched(rrt, tmp_path):
     assert "inliers" in matched and (tmp_path / "match.png").is_file()
 
 
-def test_descriptors_are_extracted_searched_reranked_and_measured_and_a_reranker_is_trained(rrt, tmp_path):
+def test_descriptors_are_extracted_searched_reranked_and_measured_and_a_reranker_is_trained(python, tmp_path):
     data = tmp_path / "data"
     lists = {"test_query.txt": ["q"], "test_gallery.txt": ["a", "b", "c"], "train.txt": ["t0", "t1", "t2", "t3"]}
     for list_name, images in lists.items():
@@ -138,21 +171,25 @@ def test_descriptors_are_extracted_searched_reranked_and_measured_and_a_reranker
     }
     (data / "gnd.json").write_text(json.dumps(truth))
     given = [word for name in lists for word in ("--list", data / name)]
-    rrt("extract", "--model", "lite0", "--image_dir", data, *given, "--output", data / "delg_lite0.h5", cwd=tmp_path)
-    rrt("topk", "revisited", "with", "data_dir=data", "feature_name=lite0", "gnd_name=gnd.json", cwd=tmp_path)
     test = ["dataset.desc_name=lite0", "dataset.test_data_dir=data", "dataset.test_gnd_file=gnd.json"]
-    measured = rrt("evaluate", "with", "temp_dir=out", *test, "reranker=maxsim", cwd=tmp_path).stdout
-    assert "maxsim" in measured and (tmp_path / "out/results.json").is_file()
-    refused = rrt("evaluate", "-F", "logs", "with", *test, cwd=tmp_path, status=1).stderr
-    assert "pip install 'rrt[experiments]'" in refused
     size = ["model.num_global_features=512", "model.dim_feedforward=16", "model.num_encoder_layers=1"]
     plan = ["epochs=0", "planted_steps=1", "dataset.batch_size=6", "dataset.train_data_dir=train", "cpu=True"]
     (tmp_path / "train").mkdir()
     for name in ("train.txt", "delg_lite0.h5"):
         (tmp_path / "train" / name).symlink_to(data / name)
-    rrt("topk", "gldv2", "with", "data_dir=train", "feature_name=lite0", cwd=tmp_path)
-    rrt("train", "with", "temp_dir=trained", "model.RRT", *size, *plan, "dataset.desc_name=lite0", cwd=tmp_path)
+    commands = (
+        ("extract", "--model", "lite0", "--image_dir", data, *given, "--output", data / "delg_lite0.h5"),
+        ("topk", "revisited", "with", "data_dir=data", "feature_name=lite0", "gnd_name=gnd.json"),
+        ("topk", "gldv2", "with", "data_dir=train", "feature_name=lite0"),
+        ("train", "with", "temp_dir=trained", "model.RRT", *size, *plan, "dataset.desc_name=lite0"),
+        ("evaluate", "with", "temp_dir=out", *test, "reranker=maxsim"),
+        ("evaluate", "-F", "logs", "with", *test),
+    )
+    *done, (_, refused, status) = in_one_process(python, commands, tmp_path)
+    assert not any(status for *_, status in done), done
+    assert "maxsim" in done[-1][0] and (tmp_path / "out/results.json").is_file()
     assert (tmp_path / "trained/best.pt").is_file()
+    assert status == 1 and "pip install 'rrt[experiments]'" in refused
 
 
 def test_the_doctor_says_what_is_missing_and_how_to_get_it(rrt):

@@ -15,6 +15,8 @@ from rrt.files.shipped import shipped
 from rrt.network.reranker import Reranker
 from rrt.rerankers.shipped import shipped_calibration
 
+pytestmark = pytest.mark.usefixtures("levels_once")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

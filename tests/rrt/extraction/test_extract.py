@@ -30,14 +30,13 @@ def photos(tmp_path):
 def extraction(photos, output, *more):
     return (
         *("tools/extract.py", "--model", "lite0", "--image_dir", photos, "--list", photos / "list.txt"),
-        *("--output", photos / output, "--block", 1, "--image_size", 128, *more),
+        *("--output", photos / output, "--block", 1, "--image_size", 128),
+        *("--num_workers", 1, *more),  # more would be started anew
     )
 
 
 def test_the_store_holds_what_the_describer_gives(photos):
-    assert (
-        run_tool(*extraction(photos, "delg_lite0.h5", "--num_workers", 1, "--local_dtype", "float32")).returncode == 0
-    )
+    assert run_tool(*extraction(photos, "delg_lite0.h5", "--local_dtype", "float32")).returncode == 0
     store, describer = Store(photos / "delg_lite0.h5"), open_describer("lite0", image_size=128)
     assert store.names == [f"p{i}.png" for i in range(NUM)] and store.attributes["desc_name"] == "lite0"
     for index in (0, 8):
@@ -50,7 +49,7 @@ def test_the_store_holds_what_the_describer_gives(photos):
 
 def test_a_killed_extraction_goes_on_and_gives_the_same_store_as_several_workers(photos):
     parts = photos / "killed.h5.parts"
-    command = extraction(photos, "killed.h5", "--num_workers", 1)
+    command = extraction(photos, "killed.h5")
     whole = "part-" + "[0-9]" * 5 + ".h5"
     kill_tool_when(lambda: any(parts.glob(whole)), *command)
     assert 1 <= len(list(parts.glob(whole))) < NUM and not (photos / "killed.h5").exists()

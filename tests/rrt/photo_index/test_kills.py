@@ -55,6 +55,8 @@ SCENARIOS = {
     "whiten": (first, None, whitened),
     "whitened anew": (whitened, merge, first),
 }
+# Their operations are among those of "first, whitened" and of "change".
+PARTS_OF_OTHERS = ("first", "add")
 
 
 def state(folder):
@@ -77,8 +79,8 @@ def test_a_build_killed_at_any_file_operation_is_resumed(tmp_path, name):
         assert forked(lambda: before(tmp_path))[0] == 0
     if event:
         event(tmp_path / "photos")
-    index = tmp_path / "there" / "index"
-    assert kill_everywhere(tmp_path / "there", lambda: killed(tmp_path), lambda: state(index), every(8))
+    index, step = tmp_path / "there" / "index", every(24 if name in PARTS_OF_OTHERS else 8)
+    assert kill_everywhere(tmp_path / "there", lambda: killed(tmp_path), lambda: state(index), step)
 
 
 def test_a_build_after_a_kill_while_the_whitening_is_written(tmp_path):
