@@ -15,7 +15,7 @@ called ``attn_bn1`` because the reference uses ``bn_conv1`` twice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -169,7 +169,7 @@ class Delg(tf.Module):
         spared = self._blank or name in self._values
         self._add(name, np.zeros(shape, np.float32) if spared else self._rng.uniform(shape, -limit, limit))
 
-    def _add(self, name: str, value: tf.Tensor | np.ndarray, trainable: bool = True) -> None:
+    def _add(self, name: str, value: Any, trainable: bool = True) -> None:
         # Batch statistics differ between replicas and are averaged when read; nothing else is ever out of step.
         sync = (
             {}
