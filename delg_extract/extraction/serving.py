@@ -180,7 +180,5 @@ def save_serving(folder: str | Path, model: Delg, form: Form) -> None:
     serve = tf.function(
         lambda *tensors: describe(level, form, dict(zip(form.inputs, tensors))), input_signature=specs, autograph=False
     )
-    # Nobody trains what is exported: gradients would take a tenth of the time.
-    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     with without_warnings():
-        tf.saved_model.save(module, str(folder), {SIGNATURE: serve}, options)
+        tf.saved_model.save(module, str(folder), signatures={SIGNATURE: serve})

@@ -109,7 +109,7 @@ def test_pictures_go_in_and_a_measured_result_comes_out(scenes, python):
 @pytest.mark.slow
 def test_the_way_of_delg_leads_from_images_to_a_reranked_table_too(tmp_path):
     weights = write_small_delg(tmp_path / "small.h5", tiny=True)
-    python = warm_python("tensorflow", "torch", tiny_delg=True, forked=True)
+    python = warm_python("tensorflow", "torch", tiny_delg=True)  # one part of few images needs no other process
     training = TRAINING.replace("num_global_features=512", "num_global_features=48")
     done = quickstart(tmp_path, python, SCENES=SCENES, WEIGHTS=str(weights), TRAINING=training)
     assert done.returncode == 0, done.stdout + done.stderr

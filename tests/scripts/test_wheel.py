@@ -115,7 +115,7 @@ def in_one_process(python, commands, cwd):
     command = [str(python), "-c", SEVERAL, given]
     done = subprocess.run(command, cwd=cwd, env=ELSEWHERE, text=True, capture_output=True, timeout=300)
     assert done.returncode == 0, (done.stdout, done.stderr)
-    return json.loads(done.stdout)
+    return [tuple(each) for each in json.loads(done.stdout)]
 
 
 def test_two_packages_stand_at_top_level_and_the_models_inside(wheel):
@@ -145,16 +145,19 @@ def test_every_door_says_what_it_takes(rrt, python):
         assert printed.lower().startswith("usage:") and not status, (door, printed, said)
 
 
-def test_photographs_are_searched_and_matched(rrt, tmp_path):
+def test_photographs_are_searched_and_matched(rrt, python, tmp_path):
     for seed in range(6):
         draw(tmp_path / "photos" / f"{seed}.jpg", seed, (160, 120))
     rrt("search", "build", "photos", "--index", "index", cwd=tmp_path)
-    found = rrt("search", "query", "index", "photos/3.jpg", "--json", "-", "--html", "found.html", cwd=tmp_path)
-    assert len(json.loads(found.stdout)["results"]) == 5 and (tmp_path / "found.html").is_file()
-    served = rrt("search", "serve", "index", cwd=tmp_path, status=1)
-    assert served.stderr == "error: the package uvicorn is not installed; pip install 'rrt[web]'\n"
-    matched = rrt("match", "photos/0.jpg", "photos/0.jpg", cwd=tmp_path).stdout
-    assert "inliers" in matched and (tmp_path / "match.png").is_file()
+    commands = (
+        ("search", "query", "index", "photos/3.jpg", "--json", "-", "--html", "found.html"),
+        ("search", "serve", "index"),
+        ("match", "photos/0.jpg", "photos/0.jpg"),
+    )
+    found, served, matched = in_one_process(python, commands, tmp_path)
+    assert len(json.loads(found[0])["results"]) == 5 and (tmp_path / "found.html").is_file() and not found[2]
+    assert served[1:] == ("error: the package uvicorn is not installed; pip install 'rrt[web]'\n", 1)
+    assert "inliers" in matched[0] and (tmp_path / "match.png").is_file() and not matched[2]
 
 
 def test_descriptors_are_extracted_searched_reranked_and_measured_and_a_reranker_is_trained(python, tmp_path):

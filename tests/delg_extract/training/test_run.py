@@ -37,8 +37,7 @@ def test_training_steps_equal_the_reference(mode):
     images = (np.load(GOLDEN / "seed1/train_images.npz")["images"].astype(np.float32) - 128) / 128
     trainer = Trainer(rule_model(use_global=mode == "delg"), arguments())
     labels = tf.constant(golden["labels"])
-    # Of so large a network a graph is made once: it takes as long as three steps without one.
-    train_step = Trainer.train_step if mode == "delg" else Trainer.train_step.python_function
+    train_step = Trainer.train_step.python_function  # to make a graph of so large a network takes longer
     for step, (loss_tolerance, norm_tolerance) in enumerate(((1e-5, 5e-4), (3e-4, 5e-3))):
         expected = golden["steps"][step]
         total, global_, attention, reconstruction, norm, *_ = (float(x) for x in train_step(trainer, images, labels))
