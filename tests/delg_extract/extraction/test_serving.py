@@ -55,7 +55,7 @@ def test_scales_too_small_for_the_network_are_left_out_and_no_scale_at_all_is_no
     given |= {"input_scales": tf.constant([1.0]), "input_global_scales_ind": tf.constant([1])}
     level, pooled = serving.Level(model, serving.level_weights(model)), Form(local=False, pooling="sum")
     with pytest.raises(tf.errors.InvalidArgumentError, match="input_global_scales_ind names none of the scales"):
-        serving.describe(level, pooled, given)
+        tf.function(lambda: serving.describe(level, pooled, given))()
 
 
 def test_conv5_runs_at_the_wanted_scales_alone():
