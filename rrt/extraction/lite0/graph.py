@@ -10,12 +10,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from rrt.extraction.lite0.learning import Learned
+from rrt.extraction.attention import Attention
+from rrt.extraction.lite0.learning import Learned, Projection
 from rrt.extraction.lite0.network import LAST_OF_STRIDE_16, MEAN, STD, blocks
 
 OPSET = 17
 PIXELS = "pixels"  # the name of the input
 GEM = 3.0
+GLOBAL_PARTS = ("global", "global.cells")  # names of the projections of add_pooled_maps
 
 
 class Graph:
@@ -97,25 +99,31 @@ def add_network(graph: Graph, weights: Mapping[str, np.ndarray]) -> tuple[str, s
     return stride16, expanded, graph.relu6(graph.convolution(x, weights, "head"))
 
 
-def add_pooled(graph: Graph, head: str, importance: str | None = None) -> str:
-    """GeM (Radenovic, Tolias and Chum, PAMI 2018, section 3.2) of the head without its outermost cells, which mostly
-    see padding -> unit length [B, 1280].
-
-    importance: of the cells of stride 16 without their outermost, [B, h, w]. A cell of the head, which lies on every
-    second of them, counts in the mean by the exponential of the mean of the nine around it.
-    """
-    powers = graph.add("Pow", graph.add("Max", graph.without_border(head), graph.constant(1e-6)), graph.constant(GEM))
+def add_pooled(graph: Graph, x: str, importance: str | None = None) -> str:
+    """GeM (Radenovic, Tolias and Chum, PAMI 2018, section 3.2) of a map [B, C, h, w] without its outermost cells, which
+    mostly see padding -> unit length [B, C]. importance: of these cells [B, 1, h - 2, w - 2]; they count in the mean by
+    its exponential."""
+    powers = graph.add("Pow", graph.add("Max", graph.without_border(x), graph.constant(1e-6)), graph.constant(GEM))
     if importance is None:
         mean = graph.add("ReduceMean", powers, axes=[2, 3], keepdims=0)
     else:
-        one_channel = graph.add("Unsqueeze", importance, graph.constant([1], np.int64))
-        around = graph.add("AveragePool", one_channel, kernel_shape=[3, 3], strides=[2, 2])
-        most = graph.add("ReduceMax", around, axes=[2, 3], keepdims=1)
-        share = graph.add("Exp", graph.add("Sub", around, most))
-        whole = graph.add("ReduceSum", share, graph.constant([2, 3], np.int64), keepdims=1)
-        weighed = graph.add("Mul", powers, graph.add("Div", share, whole))
-        mean = graph.add("ReduceSum", weighed, graph.constant([2, 3], np.int64), keepdims=0)
+        most = graph.add("ReduceMax", importance, axes=[2, 3], keepdims=1)
+        share = graph.add("Exp", graph.add("Sub", importance, most))
+        both = graph.constant([2, 3], np.int64)
+        weighed = graph.add("Mul", powers, graph.add("Div", share, graph.add("ReduceSum", share, both, keepdims=1)))
+        mean = graph.add("ReduceSum", weighed, both, keepdims=0)
     return graph.unit(graph.add("Pow", mean, graph.constant(1 / GEM)), 1)
+
+
+def add_pooled_maps(graph: Graph, head: str, expanded: str, importance: str | None = None) -> list[str]:
+    """What the global descriptor is made of: the pooled head [B, 1280]; with an importance of the cells of stride 16
+    without their outermost, [B, h, w], both maps pooled by it, [B, 1280] and [B, 672]. A cell of the head, which lies
+    on every second of them, has the mean of the nine around it."""
+    if importance is None:
+        return [add_pooled(graph, head)]
+    one_channel = graph.add("Unsqueeze", importance, graph.constant([1], np.int64))
+    around = graph.add("AveragePool", one_channel, kernel_shape=[3, 3], strides=[2, 2])
+    return [add_pooled(graph, head, around), add_pooled(graph, expanded, one_channel)]
 
 
 def add_cells(graph: Graph, expanded: str) -> str:
@@ -123,33 +131,36 @@ def add_cells(graph: Graph, expanded: str) -> str:
     return graph.add("Transpose", graph.without_border(expanded), perm=[0, 2, 3, 1])
 
 
-def add_heads(graph: Graph, head: str, expanded: str, learned: Learned) -> dict[str, str]:
-    """What is on top of the maps: `global` [B, Dg], whose mean over scales counts, its cells weighed by the attention
-    where one was learned; `local` [B, h, w, Dl], unit length; `attention` [B, h, w], the length of the cell before
-    that."""
-
-    def projected(x, projection, name):
-        centred = graph.add("Sub", x, graph.weight(f"{name}.mean", projection.mean))
-        return graph.add("MatMul", centred, graph.weight(f"{name}.axes", projection.axes))
-
+def add_local(graph: Graph, expanded: str, projection: Projection) -> tuple[str, str]:
+    """Local descriptors [B, h, w, Dl] of unit length, and the lengths [B, h, w] of the cells before that."""
     cells = add_cells(graph, expanded)
-    local = graph.unit(projected(graph.unit(cells, 3), learned.local, "local"), 3)
-    length = graph.add("ReduceL2", cells, axes=[3], keepdims=0)
-    importance = None if learned.attention is None else _logit(graph, local, length, learned.attention)
-    return {
-        "global": projected(add_pooled(graph, head, importance), learned.global_, "global"),
-        "local": local,
-        "attention": length,
-    }
+    local = graph.unit(_projected(graph, graph.unit(cells, 3), projection, "local"), 3)
+    return local, graph.add("ReduceL2", cells, axes=[3], keepdims=0)
 
 
-def _logit(graph, local, length, attention):
+def add_importance(graph: Graph, local: str, length: str, attention: Attention) -> str:
     """`Attention.logit` of local descriptors [B, h, w, Dl] and the lengths [B, h, w] of their cells, without the bias,
     which is the same for all."""
     direction = graph.add("MatMul", local, graph.weight("attention.weight", attention.weight[:, None]))
     direction = graph.add("Squeeze", direction, graph.constant([3], np.int64))
     log_length = graph.add("Log", graph.add("Max", length, graph.constant(1e-6)))
     return graph.add("Add", direction, graph.add("Mul", log_length, graph.constant(attention.of_length)))
+
+
+def add_heads(graph: Graph, head: str, expanded: str, learned: Learned) -> dict[str, str]:
+    """What is on top of the maps: `global` [B, Dg], whose mean over scales counts; `local` [B, h, w, Dl], unit length;
+    `attention` [B, h, w], the length of the cell before that."""
+    local, length = add_local(graph, expanded, learned.local)
+    importance = None if learned.attention is None else add_importance(graph, local, length, learned.attention)
+    pooled = add_pooled_maps(graph, head, expanded, importance)
+    parts = [_projected(graph, *part) for part in zip(pooled, learned.global_, GLOBAL_PARTS)]
+    joined = parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
+    return {"global": joined, "local": local, "attention": length}
+
+
+def _projected(graph, x, projection, name):
+    centred = graph.add("Sub", x, graph.weight(f"{name}.mean", projection.mean))
+    return graph.add("MatMul", centred, graph.weight(f"{name}.axes", projection.axes))
 
 
 def finished_model(graph: Graph, outputs: Mapping[str, tuple[str, list]], metadata: Mapping[str, str]):

@@ -20,9 +20,9 @@ class Projection(NamedTuple):
 
 class Learned(NamedTuple):
     """All that is learned: the projections of global and of local descriptors, and perhaps an attention over local
-    descriptors and the lengths of their cells."""
+    descriptors and the lengths of their cells; with it the global descriptor has a second part, of these cells."""
 
-    global_: Projection
+    global_: tuple[Projection, ...]
     local: Projection
     attention: Attention | None = None
 
@@ -40,3 +40,10 @@ def fit_projection(rows: np.ndarray, dim: int, power: float) -> Projection:
     if dim > varying:
         raise InputError(f"a projection to {dim} dimensions: the training descriptors vary in {varying}; give more")
     return Projection(mean, (vectors[:, :dim] / values[:dim] ** power).astype(np.float32))
+
+
+def fit_part(rows: np.ndarray, dim: int, power: float) -> Projection:
+    """The same, scaled so that projected rows have a mean square length of 1: parts that are joined count alike."""
+    projection = fit_projection(rows, dim, power)
+    projected = (rows - projection.mean) @ projection.axes
+    return projection._replace(axes=projection.axes / np.sqrt(np.mean(np.sum(projected**2, axis=1))))

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -15,10 +16,17 @@ from rrt.extraction.attention import Attention
 from rrt.extraction.describer import OnnxDescriber
 from rrt.extraction.lite0 import make
 from rrt.extraction.lite0.graph import Graph, add_network, finished_model
-from rrt.extraction.lite0.learning import Learned, Projection, fit_projection
+from rrt.extraction.lite0.learning import Learned, Projection, fit_part, fit_projection
 from rrt.extraction.lite0.network import fold_batch_norms, read_published
 from rrt.files.shipped import shipped
 from rrt.store.linear import l2_normalize
+
+
+def drawn_images(folder, generator, count):
+    images = [folder / f"{i}.png" for i in range(count)]
+    for path in images:
+        Image.fromarray(generator.integers(0, 256, (40, 60, 3), np.uint8)).save(path)
+    return images
 
 
 def test_a_projection_whitens_what_it_was_learned_on():
@@ -32,12 +40,11 @@ def test_a_projection_whitens_what_it_was_learned_on():
 
 def test_the_file_computes_what_the_torch_network_and_numpy_do():
     generator = np.random.default_rng(1)
-    learned = Learned(
-        *(
-            Projection(generator.normal(size=size) / size, generator.normal(size=(size, dim)).astype(np.float32))
-            for size, dim in ((1280, 16), (672, 8))
-        )
+    global_, local = (
+        Projection(generator.normal(size=size) / size, generator.normal(size=(size, dim)).astype(np.float32))
+        for size, dim in ((1280, 16), (672, 8))
     )
+    learned = Learned((global_,), local)
     model = make.lite0_model(fold_batch_norms(read_published(LITE0_WEIGHTS)), learned, {}, half=False)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     pixels = generator.integers(0, 256, (97, 129, 3), np.uint8)
@@ -46,55 +53,66 @@ def test_the_file_computes_what_the_torch_network_and_numpy_do():
         maps = load_lite0(LITE0_WEIGHTS)(torch.from_numpy(pixels).permute(2, 0, 1)[None].float())
     head, cells = maps.head[0, :, 1:-1, 1:-1].numpy(), maps.expanded[0, :, 1:-1, 1:-1].permute(1, 2, 0).numpy()
     pooled = np.cbrt(np.mean(np.maximum(head, 1e-6) ** 3, (1, 2)))
-    expected = (l2_normalize(pooled) - learned.global_.mean) @ learned.global_.axes
+    expected = (l2_normalize(pooled) - learned.global_[0].mean) @ learned.global_[0].axes
     np.testing.assert_allclose(global_[0], expected, atol=1e-4)
     expected = l2_normalize((l2_normalize(cells) - learned.local.mean) @ learned.local.axes)
     np.testing.assert_allclose(local[0], expected, atol=1e-4)
     np.testing.assert_allclose(attention[0], np.linalg.norm(cells, axis=2), atol=1e-4)
 
 
-def test_a_learned_attention_weighs_the_cells_in_the_global_descriptor_alone(tmp_path):
+def test_a_learned_attention_weighs_the_cells_of_both_maps_in_the_global_descriptor_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(make, "GLOBAL_DIM", 6)
+    monkeypatch.setattr(make, "LOCAL_DIM", 8)
     generator = np.random.default_rng(3)
-    projections = [
-        Projection(
-            (generator.normal(size=size) / size).astype(np.float16),
-            generator.normal(size=(size, dim)).astype(np.float16),
-        )
-        for size, dim in ((1280, 16), (672, 8))
-    ]
+    images = drawn_images(tmp_path, generator, 6)
     attention = Attention(generator.normal(size=8).astype(np.float16), 0.5, -1.5)
     attention.save(tmp_path / "attention.npz")
-    folded = fold_batch_norms(read_published(LITE0_WEIGHTS))
-    plain = make.lite0_model(folded, Learned(*projections), {})
-    (tmp_path / "plain.onnx").write_bytes(plain.SerializeToString())
-    made = tmp_path / "made.onnx"
-    size = make.add_attention(LITE0_WEIGHTS, tmp_path / "plain.onnx", tmp_path / "attention.npz", made)
+    plain, made = tmp_path / "plain.onnx", tmp_path / "made.onnx"
+    make.make_lite0(LITE0_WEIGHTS, images, plain)
+    size = make.add_attention(LITE0_WEIGHTS, images, plain, tmp_path / "attention.npz", made)
     sources = json.loads(onnxruntime.InferenceSession(made).get_modelmeta().custom_metadata_map["sources"])
     assert size == made.stat().st_size and list(sources) == [LITE0_WEIGHTS.name, "attention.npz"]
 
     pixels = generator.integers(0, 256, (97, 129, 3), np.uint8)
     outputs = ["global", "local", "attention"]
     before, after = (
-        onnxruntime.InferenceSession(tmp_path / name).run(outputs, {"pixels": pixels[None]})
-        for name in ("plain.onnx", "made.onnx")
+        onnxruntime.InferenceSession(path).run(outputs, {"pixels": pixels[None]}) for path in (plain, made)
     )
     for name in (1, 2):
         np.testing.assert_array_equal(after[name], before[name])
-    cells = after[1][0] * after[2][0, ..., None]
-    logit = attention.logit(cells.reshape(-1, 8)).reshape(cells.shape[:2])
+    lengths = after[2][0]
+    logit = attention.logit((after[1][0] * lengths[..., None]).reshape(-1, 8)).reshape(lengths.shape)
 
-    folded = {name: array.astype(np.float16).astype(np.float32) for name, array in folded.items()}
+    folded = fold_batch_norms(read_published(LITE0_WEIGHTS))
+    halved = {name: array.astype(np.float16).astype(np.float32) for name, array in folded.items()}
     graph = Graph()
-    head = add_network(graph, folded)[2]
-    model = finished_model(graph, {"head": (graph.without_border(head), ["batch", None, None, None])}, {})
-    ((maps,),) = onnxruntime.InferenceSession(model.SerializeToString()).run(["head"], {"pixels": pixels[None]})
-    total, weights = 0, 0
-    for y in range(maps.shape[1]):
-        for x in range(maps.shape[2]):
-            weight = np.exp(logit[2 * y : 2 * y + 3, 2 * x : 2 * x + 3].mean())
-            total, weights = total + weight * np.maximum(maps[:, y, x], 1e-6) ** 3, weights + weight
-    expected = l2_normalize(np.cbrt(total / weights)) - projections[0].mean.astype(np.float32)
-    np.testing.assert_allclose(after[0][0], expected @ projections[0].axes.astype(np.float32), atol=2e-3)
+    maps = dict(zip(["expanded", "head"], add_network(graph, halved)[1:]))
+    shapes = {name: (graph.without_border(x), ["batch", None, None, None]) for name, x in maps.items()}
+    session = onnxruntime.InferenceSession(finished_model(graph, shapes, {}).SerializeToString())
+    expanded, head = (found[0] for found in session.run(["expanded", "head"], {"pixels": pixels[None]}))
+    around = [
+        [logit[2 * y : 2 * y + 3, 2 * x : 2 * x + 3].mean() for x in range(head.shape[2])] for y in range(head.shape[1])
+    ]
+    arrays = {array.name: onnx.numpy_helper.to_array(array) for array in onnx.load(made).graph.initializer}
+    expected = []
+    for map_, importance, part in ((head, np.array(around), "global"), (expanded, logit, "global.cells")):
+        total, weights = 0, 0
+        for y, x in np.ndindex(importance.shape):
+            weight = np.exp(importance[y, x])
+            total, weights = total + weight * np.maximum(map_[:, y, x], 1e-6) ** 3, weights + weight
+        centred = l2_normalize(np.cbrt(total / weights)) - arrays[f"{part}.mean"].astype(np.float32)
+        expected.append(centred @ arrays[f"{part}.axes"].astype(np.float32))
+    assert [len(part) for part in expected] == [3, 3]
+    np.testing.assert_allclose(after[0][0], np.concatenate(expected), atol=2e-3 * np.abs(expected).max())
+
+
+def test_parts_of_the_global_descriptor_count_alike():
+    rows = np.random.default_rng(4).normal(size=(300, 6)) * [9, 5, 3, 2, 1, 1] + 2
+    projection = fit_part(rows, 4, 0.25)
+    lengths = np.linalg.norm((rows - projection.mean) @ projection.axes, axis=1)
+    np.testing.assert_allclose(np.mean(lengths**2), 1, atol=1e-4)
+    ratio = projection.axes / fit_projection(rows, 4, 0.25).axes
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
 
 
 def test_what_is_no_attention_or_no_such_model_is_named(tmp_path):
@@ -113,7 +131,7 @@ def test_what_is_no_attention_or_no_such_model_is_named(tmp_path):
         (tmp_path / "cut.onnx", "eight.npz", "cut.onnx"),
     ):
         with pytest.raises(InputError, match=words):
-            make.add_attention(LITE0_WEIGHTS, model, tmp_path / attention, tmp_path / "out.onnx")
+            make.add_attention(LITE0_WEIGHTS, [], model, tmp_path / attention, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -121,9 +139,7 @@ def test_a_model_is_made_of_photographs_and_describes(tmp_path, monkeypatch):
     monkeypatch.setattr(make, "GLOBAL_DIM", 4)
     monkeypatch.setattr(make, "LOCAL_DIM", 8)
     generator = np.random.default_rng(2)
-    images = [tmp_path / f"{i}.png" for i in range(6)]
-    for path in images:
-        Image.fromarray(generator.integers(0, 256, (40, 60, 3), np.uint8)).save(path)
+    images = drawn_images(tmp_path, generator, 6)
     size = make.make_lite0(LITE0_WEIGHTS, images, tmp_path / "made.onnx")
     describer = OnnxDescriber(tmp_path / "made.onnx", threads=1)
     assert size == (tmp_path / "made.onnx").stat().st_size and (describer.global_dim, describer.local_dim) == (4, 8)
@@ -137,5 +153,8 @@ def test_the_shipped_file_is_small_and_says_what_it_is_made_of():
     assert shipped("lite0.onnx").stat().st_size <= 10_000_000
     session = onnxruntime.InferenceSession(str(shipped("lite0.onnx")), providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
-    assert metadata["licence"] == "Apache-2.0" and list(json.loads(metadata["sources"])) == [LITE0_WEIGHTS.name]
+    assert metadata["licence"] == "Apache-2.0" and list(json.loads(metadata["sources"])) == [
+        LITE0_WEIGHTS.name,
+        "attention.npz",
+    ]
     assert json.loads(metadata["rrt"]) == make.SETTINGS.model_dump(mode="json")
