@@ -56,16 +56,16 @@ make() {
     "$py" experiment.py with temp_dir="$log" resume=auto "${common[@]}" "$model" seed="$seed" $(settings "$name") "$@"
     "$py" tools/strip_checkpoint.py --half --overwrite "$log/best.pt" "$file"
 }
-fuse() {  # NAME MODEL FILE: chooses the fusion
+fuse() {  # NAME MODEL FILE LOCAL: chooses the fusion for that many descriptors of an image
     stage "the fusion of $1"
-    "$py" tools/tune_fusion.py with temp_dir="$logs/$1_lite0/fusion" "${common[@]}" "$2" resume="$output/$3"
+    "$py" tools/tune_fusion.py with temp_dir="$logs/$1_lite0/fusion" "${common[@]}" "$2" resume="$output/$3" dataset.max_sequence_len="$4" baselines=True
     cp "$logs/$1_lite0/fusion/fusion.json" "$output/${1}_lite0.fusion.json"
 }
 if [ "${STAGES:-rrt}" = late ]; then
     make late model.LATE late_lite0.safetensors
 else
     make rrt model.RRT rrt_lite0.pt distil.teacher="checkpoint:$output/late_lite0.safetensors"
-    fuse rrt model.RRT rrt_lite0.pt
-    fuse late model.LATE late_lite0.safetensors
+    fuse rrt model.RRT rrt_lite0.pt 100
+    fuse late model.LATE late_lite0.safetensors 200
 fi
 stage "done; checkpoints in $output"
