@@ -1,5 +1,5 @@
-"""What runs on a Ray cluster gives what one process gives, although a worker is killed, where workers write files
-and where they answer; one cluster for all. Run by test_ray.py."""
+"""What runs on a Ray cluster gives what one process gives, although a worker is killed each time; one cluster for
+all. Run by test_ray.py."""
 
 import importlib.util
 import json
@@ -58,15 +58,10 @@ def two_workers(tmp_path_factory):
 
 @pytest.fixture
 def address(two_workers):
-    return two_workers[0]
-
-
-@pytest.fixture
-def one_killed(two_workers):
-    """A worker is killed at its first task."""
-    deadly = two_workers[1]
+    """Of the cluster, one of whose workers is killed at its first task."""
+    address, deadly = two_workers
     deadly.touch()
-    yield
+    yield address
     assert not deadly.exists()
 
 
@@ -78,18 +73,14 @@ def jobs(tmp_path):
     return tuple(Job(f"p{i}.png", tmp_path / f"p{i}.png") for i in range(5))
 
 
-def test_an_extraction(address, one_killed, jobs, tmp_path):
-    assert_extracted_alike(address, jobs, tmp_path, "lite0", block=2)
+@pytest.mark.parametrize("model", ["lite0", "transformers"])
+def test_an_extraction(address, jobs, tmp_path, model):
+    block = 2
+    if model == "transformers":
+        from tiny_backbones import save_backbone
 
-
-def test_an_extraction_with_pytorch(address, jobs, tmp_path):
-    from tiny_backbones import save_backbone
-
-    # One worker that loads the library is enough.
-    assert_extracted_alike(address, jobs, tmp_path, f"transformers:{save_backbone(tmp_path, 'dinov2')}", block=5)
-
-
-def assert_extracted_alike(address, jobs, tmp_path, model, block):
+        model = f"transformers:{save_backbone(tmp_path, 'dinov2')}"
+        block = 5  # one worker that loads the library is enough
     one = Plan(partial(open_describer, model, image_size=128), jobs, str(tmp_path / "one.h5"), {"a": 1}, block)
     alone = PartExtractor(one, threads=1)
     for part in alone.writer.missing_parts():
@@ -99,7 +90,7 @@ def assert_extracted_alike(address, jobs, tmp_path, model, block):
     assert (tmp_path / "ray.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
 
 
-def test_neighbours(address, one_killed, tmp_path):
+def test_neighbours(address, tmp_path):
     path = make_world(tmp_path, landmarks=8)[0]
     learn_whitening(path, tmp_path / "whitening.npz", dim=12)
     for whitening in (None, tmp_path / "whitening.npz"):
