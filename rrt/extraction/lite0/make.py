@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from rrt.errors import InputError
-from rrt.extraction.attention import load_attention
+from rrt.extraction.attention import Attention, load_attention
 from rrt.extraction.lite0.graph import (
     PIXELS,
     Graph,
@@ -60,16 +60,17 @@ def lite0_model(weights: dict[str, np.ndarray], learned: Learned, sources: dict[
     return finished_model(graph, {name: (heads[name], shape) for name, shape in shapes.items()}, metadata)
 
 
-def feature_model(weights: dict[str, np.ndarray], taught: Learned | None = None):
-    """The same before global projections are learned: `global_0` and, with an attention taught, `global_1`, and before
-    anything is learned `cells`, as the projections take them."""
+def feature_model(weights: dict[str, np.ndarray], taught: tuple[Projection, Attention] | None = None):
+    """The same before global projections are learned: `global_0` and, with a projection of local descriptors and an
+    attention to them, `global_1`; before anything is learned `cells`. As the projections take them."""
     graph = Graph()
     _, expanded, head = add_network(graph, weights)
     outputs, importance = {}, None
     if taught is None:
         outputs["cells"] = add_cells(graph, expanded), ["batch", "rows", "columns", None]
     else:
-        importance = add_importance(graph, *add_local(graph, expanded, taught.local), taught.attention)
+        local, attention = taught
+        importance = add_importance(graph, *add_local(graph, expanded, local), attention)
     for number, pooled in enumerate(add_pooled_maps(graph, head, expanded, importance)):
         outputs[f"global_{number}"] = pooled, ["batch", None]
     return finished_model(graph, outputs, {})
@@ -101,11 +102,11 @@ def add_attention(
     if not {"local.mean", "local.axes"} <= arrays.keys():
         raise InputError(f"{model}: not a model that tools/make_lite0.py wrote; give one of those")
     local = Projection(*(arrays[f"local.{part}"].astype(np.float32) for part in Projection._fields))
-    learned = Learned((), local, load_attention(attention, local.axes.shape[1]))
+    taught = local, load_attention(attention, local.axes.shape[1])
     folded = fold_batch_norms(read_published(weights), weights)
-    parts, _ = _described(feature_model(folded, learned), images, num_workers)
+    parts, _ = _described(feature_model(folded, taught), images, num_workers)
     global_ = tuple(fit_part(rows, GLOBAL_DIM // len(parts), GLOBAL_POWER) for rows in parts)
-    return _write(folded, learned._replace(global_=global_), output, weights, attention)
+    return _write(folded, Learned(global_, *taught), output, weights, attention)
 
 
 def _write(folded, learned, output, *sources) -> int:
