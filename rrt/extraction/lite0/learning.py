@@ -36,7 +36,7 @@ def fit_projection(rows: np.ndarray, dim: int, power: float) -> Projection:
     mean = rows.mean(axis=0)
     centred = rows - mean
     values, vectors = principal_components((centred.T @ centred).astype(np.float64) / len(centred))
-    varying = int(np.sum(values > 1e-9 * values[0]))
+    varying = min(int(np.sum(values > 1e-9 * values[0])), len(rows) - 1)
     if dim > varying:
         raise InputError(f"a projection to {dim} dimensions: the training descriptors vary in {varying}; give more")
     return Projection(mean, (vectors[:, :dim] / values[:dim] ** power).astype(np.float32))

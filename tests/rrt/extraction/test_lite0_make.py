@@ -36,6 +36,8 @@ def test_a_projection_whitens_what_it_was_learned_on():
     np.testing.assert_allclose(projected.T @ projected / 500, np.eye(4), atol=1e-4)
     with pytest.raises(InputError, match="a projection to 6 dimensions: the training descriptors vary in 5"):
         fit_projection(rows, 6, 0.5)
+    with pytest.raises(InputError, match="vary in 2; give more"):
+        fit_projection(np.random.default_rng(1).normal(size=(3, 40)), 4, 0.5)
 
 
 def test_the_file_computes_what_the_torch_network_and_numpy_do():
@@ -64,7 +66,7 @@ def test_a_learned_attention_weighs_the_cells_of_both_maps_in_the_global_descrip
     monkeypatch.setattr(make, "GLOBAL_DIM", 6)
     monkeypatch.setattr(make, "LOCAL_DIM", 8)
     generator = np.random.default_rng(3)
-    images = drawn_images(tmp_path, generator, 6)
+    images = drawn_images(tmp_path, generator, 7)
     attention = Attention(generator.normal(size=8).astype(np.float16), 0.5, -1.5)
     attention.save(tmp_path / "attention.npz")
     plain, made = tmp_path / "plain.onnx", tmp_path / "made.onnx"
