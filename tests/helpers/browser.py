@@ -12,7 +12,7 @@ SIZE = 1400, 1000
 
 
 @contextmanager
-def open_browser():
+def open_browser(width=SIZE[0], height=SIZE[1]):
     """-> selenium.webdriver.Chrome; the test is skipped where there is no Chromium."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
@@ -23,7 +23,7 @@ def open_browser():
     options.binary_location = chromium
     arguments = [
         "--headless=new",
-        f"--window-size={SIZE[0]},{SIZE[1]}",
+        f"--window-size={width},{height}",
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--disable-background-networking",
