@@ -23,6 +23,8 @@ def main(work: Path, test: Path, out: Path) -> None:
     """Write search_page.webp and its relatives, and report.webp, into ``out``."""
     from browser import open_browser
 
+    out.mkdir(parents=True, exist_ok=True)
+
     query, street = (test / "test_query.txt").read_text().splitlines()[-1].split(",")[:2]
     album(test, work / "album", int(street))
     subprocess.run((*SEARCH, "build", work / "album", "--index", work / "index", "--quiet"), cwd=ROOT, check=True)
