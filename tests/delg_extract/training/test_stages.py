@@ -15,6 +15,7 @@ from delg_extract.training.step import FROZEN, LOCAL_HEAD, Trainer
 pytestmark = pytest.mark.usefixtures("tiny", "untraced")
 DATA = ("--train_list", "x", "--image_dir", "x")
 STEM = ("conv1/kernel", "bn_conv1/moving_mean")
+CONV4 = ("res4a_branch2a/kernel", "bn4a_branch2a/moving_mean")
 
 
 def after_two_steps(*flags, **settings):
@@ -67,15 +68,15 @@ def test_gamma_scales_the_crops_of_the_keypoint_stage_differently_each_step_and_
 @pytest.mark.parametrize(
     "freeze, frozen, trained",
     [
-        ("none", (), (*STEM, "res5a_branch2a/kernel", "embedding_layer/kernel", "attn_conv1/kernel")),
+        ("none", (), (*STEM, *CONV4, "res5a_branch2a/kernel", "embedding_layer/kernel", "attn_conv1/kernel")),
         (
             "conv4",
-            STEM,
+            (*STEM, *CONV4),
             ("res5a_branch2a/kernel", "bn5a_branch2a/moving_mean", "embedding_layer/kernel", "attn_conv1/kernel"),
         ),
         (
             "trunk",
-            (*STEM, "res5a_branch2a/kernel", "bn5a_branch2a/moving_mean", "embedding_layer/kernel"),
+            (*STEM, *CONV4, "res5a_branch2a/kernel", "bn5a_branch2a/moving_mean", "embedding_layer/kernel"),
             ("cosine_weights", "attn_conv1/kernel"),
         ),
     ],
