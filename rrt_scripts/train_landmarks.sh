@@ -49,13 +49,16 @@ else
             --scales 0.25 0.35355338 0.5 0.70710677 1.0 1.4142135 "$@"
     }
 fi
-taught=()
+# The shipped LATE knows which of lite0's descriptors to believe; for others there is plain matching.
+teacher=0.6*maxsim+0.4*global
+[ "$backbone" != lite0 ] || teacher=checkpoint:rrt_gld_ckpts/late_lite0.safetensors
+taught=(distil.teacher="$teacher")
 if [ "$backbone" = lite0 ] || [ -n "${WEIGHTS:-}" ]; then
     if [ -n "${VIEWS=--views 2 --size 480}" ]; then
         stage "views of every training photograph"
         # shellcheck disable=SC2086
         "$py" tools/make_views.py --train_txt "$train/train.txt" --image_dir "$source" --out "$views" $VIEWS
-        taught=(distil.view_lists="$views/train.txt")
+        taught+=(distil.view_lists="$views/train.txt")
     fi
     stage "extracting descriptors"
     extract --image_dir "$source" --list "$val/test_query.txt" --list "$val/test_gallery.txt" --list "$train/train.txt" --output "$train/delg_$backbone.h5"
@@ -83,7 +86,7 @@ common=(dataset.landmarks model.RRT dataset.desc_name="$backbone" dataset.max_se
 stage "training the reranking transformer"
 # shellcheck disable=SC2046,SC2086
 "$py" experiment.py -F "$log" with temp_dir="$log" "${common[@]}" resume=auto \
-    ${taught[@]+"${taught[@]}"} ${TRAINING:-$(sed 's/#.*//' rrt_scripts/recipes/real_photos.txt)} "$@"
+    "${taught[@]}" ${TRAINING:-$(sed 's/#.*//' rrt_scripts/recipes/real_photos.txt)} "$@"
 stage "choosing the fusion with global similarity on the validation landmarks"
 "$py" tools/tune_fusion.py with temp_dir="$log" "${common[@]}" resume="$log/best.pt" "${whitened[@]}"
 stage "measuring the test landmarks: plain matching, RRT alone, and fused"

@@ -30,18 +30,18 @@ stage "listing the photographs"
 "$py" tools/prepare_data.py photographs "$source" "$photographs/all.txt" --allow_missing
 stage "describing them"
 describe "$images" "$photographs"
-taught=()
+taught=(distil.teacher=checkpoint:rrt_gld_ckpts/late_lite0.safetensors)
 if [ -n "${VIEWS=--views 2 --size 480}" ]; then
     stage "views of every photograph"
     # shellcheck disable=SC2086
     "$py" tools/make_views.py --train_txt "$photographs/train.txt" --image_dir "$images" --out "$views" --allow_missing $VIEWS
     cp "$views/train.txt" "$views/all.txt"
     describe "$views" "$views"
-    taught=(distil.view_lists="$views/train.txt")
+    taught+=(distil.view_lists="$views/train.txt")
 fi
 stage "learning from a teacher"
 # shellcheck disable=SC2046,SC2086
 "$py" experiment.py -F "$log" with temp_dir="$log" dataset.landmarks model.RRT dataset.name="$name" dataset.desc_name=lite0 \
     dataset.train_data_dir="$photographs" dataset.val_data_dir=None dataset.max_sequence_len=100 model.num_global_features=512 \
-    resume=auto ${taught[@]+"${taught[@]}"} ${TRAINING:-$(sed 's/#.*//' rrt_scripts/recipes/photographs.txt)} "$@"
+    resume=auto "${taught[@]}" ${TRAINING:-$(sed 's/#.*//' rrt_scripts/recipes/photographs.txt)} "$@"
 stage "done; the transformer is $log/best.pt"
