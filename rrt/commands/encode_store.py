@@ -11,6 +11,7 @@ OUT is a descriptor store itself, so that tools/check_store.py and tools/compres
 from typing import get_args
 
 from rrt.command_line.parser import CommandParser
+from rrt.errors import check_least
 from rrt.network.settings import ScoringPrecision
 
 
@@ -26,9 +27,13 @@ def main():
         default="float32",
         help="of the network (default %(default)s)",
     )
+    parser.add_argument(
+        "--keep", type=int, metavar="N", help="vectors of an image at most, those that weigh most (default: all)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="delete what stands at OUT, and its parts, first")
     parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
     arguments = vars(parser.parse_args())
+    check_least("--keep", arguments["keep"])
     from rrt.network.encoding import encode_file  # loads PyTorch, which help does without
 
     print("wrote {}: {} images, {:.1f} vectors and {:,.0f} bytes an image".format(*encode_file(**arguments)))

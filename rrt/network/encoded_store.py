@@ -38,6 +38,11 @@ class EncodedGallery:
 
     store: Store
 
+    @property
+    def keep(self) -> int | None:
+        """Vectors of an image at most; None: as many as it has descriptors."""
+        return self.store.config["encoded"].get("keep")
+
     def rows(self, store) -> np.ndarray:
         """int64 [N]: where each image of a store is in here, -1 for those of other stores. InputError for a store file
         that this was not made of."""
@@ -74,16 +79,19 @@ def open_encoded(path, network: Any, max_local: int | None, binning: str) -> Enc
     return EncodedGallery(store)
 
 
-def encode_store(scorer: LateScorer, out, overwrite: bool = False) -> Path:
+def encode_store(scorer: LateScorer, out, overwrite: bool = False, keep: int | None = None) -> Path:
     """Encode all images of the scorer's store, in parts, so that a run that was stopped goes on -> ``out``.
 
-    A finished file of the same is left as it is. Raises InputError.
+    keep: vectors of an image at most, those that weigh most; None: all. A finished file of the same is left as it is.
+    Raises InputError.
     """
     out, store = Path(out), scorer.store
     if out.resolve() == Path(store.path).resolve():
         raise InputError(f"{out}: is the store to encode; give another name")
     made = _settings(scorer.model, scorer.gallery_local, scorer.binning) | {"of": _identity(store)}
     made["precision"] = scorer.precision
+    if keep is not None:
+        made["keep"] = keep
     settings = {**store.config, "encoded": made}
     if overwrite:
         remove_store(out)
@@ -93,19 +101,21 @@ def encode_store(scorer: LateScorer, out, overwrite: bool = False) -> Path:
     with writer.progress("encode") as (missing, shown):
         for part in missing:
             images = np.arange(part * _BLOCK, min((part + 1) * _BLOCK, len(store)))
-            writer.write_part(part, _records(scorer, images))
+            writer.write_part(part, _records(scorer, images, keep))
             shown.update(len(images))
     return writer.merge(scorer.store.attributes["model_sha256"], scorer.store.attributes["desc_name"])
 
 
-def _records(scorer, images) -> list[ImageRecord]:
+def _records(scorer, images, keep) -> list[ImageRecord]:
     records = []
     for image, (vectors, weights) in zip(images.tolist(), scorer.encoded(images)):
         record = scorer.store[image].record()
         weights = weights.cpu().numpy()
-        order = np.argsort(-weights, kind="stable")
-        keypoints, scales = (values[: len(order)][order] for values in (record.keypoints, record.scales))
+        order = np.argsort(-weights, kind="stable")[:keep]
+        keypoints, scales = (values[: len(weights)][order] for values in (record.keypoints, record.scales))
         rows = vectors.float().cpu().numpy()[order]
+        if len(order) < len(weights):
+            weights = weights / weights[order].sum()
         records.append(ImageRecord(record.name, record.size, record.global_, rows, keypoints, scales, weights[order]))
     return records
 

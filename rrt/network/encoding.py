@@ -12,12 +12,13 @@ from rrt.store.store import Store
 
 
 def encode_file(
-    store, checkpoint, out, precision: ScoringPrecision = "float32", overwrite=False, cpu=False
+    store, checkpoint, out, precision: ScoringPrecision = "float32", overwrite=False, cpu=False, keep: int | None = None
 ) -> tuple[Path, int, float, float]:
     """Encode the store at a path by the checkpoint of a LATE -> (``out``, images, vectors and bytes an image). Raises
     InputError."""
     with Store(store) as opened:
-        path = encode_store(open_late_scorer(checkpoint, opened, precision, "cpu" if cpu else None), out, overwrite)
+        scorer = open_late_scorer(checkpoint, opened, precision, "cpu" if cpu else None)
+        path = encode_store(scorer, out, overwrite, keep)
     written = Store(path)
     return path, len(written), float(written.local_counts().mean()), path.stat().st_size / len(written)
 

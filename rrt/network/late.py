@@ -58,6 +58,21 @@ class Encoded:
         weights = F.pad(self.weights, (0, 1)).index_select(0, rows)
         return vectors.view(*there.shape, -1), weights.view(there.shape) * there
 
+    def strongest(self, keep: int | None) -> "Encoded":
+        """The images with no more than so many vectors (None: all), those that weigh most, whose weights sum to 1."""
+        if keep is None or not len(self.weights) or np.diff(self.offsets).max() <= keep:
+            return self
+        kept = [
+            start + torch.argsort(-self.weights[start:end], stable=True)[:keep]
+            for start, end in zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist())
+        ]
+        counts, rows = np.array([len(each) for each in kept]), torch.cat(kept)
+        owner = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(rows.device)
+        weights = self.weights.index_select(0, rows)
+        sums = weights.new_zeros(len(counts)).index_add_(0, owner, weights)
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return Encoded(self.vectors.index_select(0, rows), weights / sums[owner], self.globals_, offsets)
+
 
 def matched(query, query_weights, candidate, candidate_weights, symmetric: bool) -> torch.Tensor:
     """m of pairs, float32 [n]. query [n, k, d] or [k, d] for all, candidate [n, l, d]; weights likewise."""

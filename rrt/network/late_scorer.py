@@ -32,7 +32,7 @@ _Image = tuple[torch.Tensor, torch.Tensor]
 class LateScorer(PairScorer):
     """Logits of image pairs of one store by a ``LATE``, whose weights must not change meanwhile; see ``PairScorer``.
 
-    gallery: images that were encoded before.
+    gallery: images that were encoded before; of all images as many vectors are matched as it keeps.
     """
 
     def __init__(self, *arguments, gallery: EncodedGallery | None = None, **options):
@@ -40,6 +40,7 @@ class LateScorer(PairScorer):
         row = self.model.settings["num_local_features"] * self.dtype.itemsize + 4
         self._capacity_rows = self.memory_mb * 2**20 // row
         self.gallery = gallery
+        self._keep = gallery.keep if gallery else None
         self._forget()
 
     def over(self, store) -> "LateScorer":
@@ -154,7 +155,7 @@ class LateScorer(PairScorer):
     @torch.inference_mode()
     def _encoded_batch(self, images) -> Encoded:
         if self._in_gallery is None or (self._in_gallery[images] < 0).any():
-            return self._by_network(images)
+            return self._by_network(images).strongest(self._keep)
         assert self.gallery is not None
         packed = self.gallery.store.read_packed(self._in_gallery[images], None, ("descriptors", "attention"))
         vectors = torch.from_numpy(as_float32(packed.descriptors)).to(self.device, self.dtype)

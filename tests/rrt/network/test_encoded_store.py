@@ -13,6 +13,7 @@ from rrt.network import late_scorer
 from rrt.network.checkpoint import save_checkpoint
 from rrt.network.encoded_store import encode_store, open_encoded
 from rrt.network.encoding import encode_file
+from rrt.network.late import matched
 from rrt.network.late_scorer import LateScorer
 from rrt.network.networks import make_network
 from rrt.store.check import check_store
@@ -80,6 +81,36 @@ def test_its_codes_of_bits_stand_for_it(store, checkpoint, encoded, tmp_path):
     small, _, _ = compress(encoded, tmp_path / "bits.h5", "bits", bits=16)
     exact, coded = (open_reranker(checkpoint, path).logits(store[5], store[:]) for path in (encoded, small))
     assert 0 < np.abs(exact - coded).max() < 0.5 * np.ptp(exact)
+
+
+def test_of_every_image_those_vectors_are_kept_that_weigh_most(store, checkpoint, folder, tmp_path):
+    few = encode_file(store.path, checkpoint, tmp_path / "few.h5", cpu=True, keep=3)[0]
+    reranker = open_reranker(checkpoint, few)
+    scorer, network = reranker.scorer(store), open_reranker(checkpoint).model
+    encoded = []
+    for vectors, weights in open_reranker(checkpoint).scorer(store).encoded(np.arange(len(COUNTS))):
+        best = torch.argsort(-weights, stable=True)[:3]
+        encoded.append((vectors[best], weights[best] / weights[best].sum()))
+    with Store(few) as found:
+        for image, (vectors, weights) in enumerate(encoded):
+            np.testing.assert_allclose(found.read(image).attention, weights, atol=1e-6)
+            np.testing.assert_allclose(found.read(image).descriptors, vectors, atol=1e-3)
+
+    def logit(query, candidate):
+        (own, own_weights), (other, other_weights) = encoded[query], encoded[candidate]
+        cosine = torch.from_numpy(store.global_descriptors[[query, candidate]]).float()
+        found = matched(own, own_weights, other[None], other_weights[None], symmetric=True)
+        with torch.inference_mode():
+            return network.combine(found, (cosine[0] @ cosine[1])[None]).item()
+
+    filled = [image for image, count in enumerate(COUNTS) if count]
+    expected = [logit(5, image) for image in filled]
+    np.testing.assert_allclose(scorer.score(np.array([5]), [np.array(filled)])[0], expected, atol=2e-3)
+    # A query that was not encoded before is cut down likewise.
+    renamed = replace(store[5].record(), name="other.jpg")
+    np.testing.assert_allclose(scorer.score_image(renamed, np.array(filled)), expected, atol=2e-3)
+    with pytest.raises(InputError, match="made with encoded.keep"):
+        encode_store(open_reranker(checkpoint).scorer(store), few)
 
 
 def test_queries_from_elsewhere_meet_the_encoded_gallery(store, checkpoint, encoded, tmp_path):
