@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from builders import write_pictures
 from commands import ROOT, files_below, warm_python
 
 from delg_extract.network.weights import load_weights
@@ -40,10 +41,45 @@ def finish(process):
     return output
 
 
+def train_flags(folder, logdir):
+    return (
+        "--backbone",
+        "small",
+        "--train_list",
+        folder / "train.txt",
+        "--image_dir",
+        folder,
+        "--logdir",
+        folder / logdir,
+        "--image_size",
+        "97",
+        "--batch_size",
+        "6",
+        "--max_iters",
+        "2",
+        "--report_interval",
+        "1",
+        "--validation_fraction",
+        "0.3",
+        "--num_classes",
+        "5",
+        "--delg_global_features",
+    )
+
+
+@pytest.fixture(scope="module")
+def two_replicas(tmp_path_factory, start):
+    """The folder of images in which a process has trained on two replicas, and taken the steps of two_replicas.py."""
+    folder = tmp_path_factory.mktemp("pictures")
+    write_pictures(folder)
+    flags = *train_flags(folder, "mirrored"), "--summary_interval", "0"  # the workers write some
+    finish(start("tests/helpers/two_replicas.py", folder / "found.npz", *flags, DELG_CPU_REPLICAS="2"))
+    return folder
+
+
 @pytest.mark.slow
-def test_gradients_of_two_replicas_are_those_of_one_on_the_joined_batch(tmp_path, start):
-    finish(start("tests/helpers/two_replicas.py", tmp_path / "found.npz", DELG_CPU_REPLICAS="2"))
-    found = np.load(tmp_path / "found.npz")
+def test_gradients_of_two_replicas_are_those_of_one_on_the_joined_batch(two_replicas):
+    found = np.load(two_replicas / "found.npz")
     assert found["two/step"][0] == pytest.approx(found["one/step"][0], rel=1e-5)
     # Losses, norm of the gradient, accuracies. The reconstruction loss does not grow with the replicas.
     np.testing.assert_allclose(found["two/step"], found["one/step"], rtol=1e-4)
@@ -59,35 +95,9 @@ def test_gradients_of_two_replicas_are_those_of_one_on_the_joined_batch(tmp_path
         np.testing.assert_allclose(found[key.replace("one", "two", 1)], found[key], atol=1e-3, err_msg=key)
 
 
-def train_flags(folder, logdir):
-    return (
-        "--backbone",
-        "small",
-        "--train_list",
-        folder / "train.txt",
-        "--image_dir",
-        folder,
-        "--logdir",
-        folder / logdir,
-        "--image_size",
-        "65",
-        "--batch_size",
-        "4",
-        "--max_iters",
-        "2",
-        "--save_interval",
-        "1",
-        "--report_interval",
-        "1",
-        "--validation_fraction",
-        "0.3",
-        "--delg_global_features",
-    )
-
-
 @pytest.mark.slow
-def test_two_workers_train_what_two_replicas_of_one_worker_train(pictures, start):
-    finish(start("delg_extract/train.py", *train_flags(pictures, "mirrored"), DELG_CPU_REPLICAS="2"))
+def test_two_workers_train_what_two_replicas_of_one_worker_train(two_replicas, start):
+    pictures = two_replicas
     with socket.socket() as one, socket.socket() as two:
         for each in (one, two):
             each.bind(("127.0.0.1", 0))
