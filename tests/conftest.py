@@ -62,7 +62,8 @@ def pytest_collection_finish(session):
 
 
 def pytest_configure(config):
-    if not hasattr(config, "workerinput"):  # of pytest-xdist, whose workers share what is loaded
+    # Workers of pytest-xdist, and a pytest that a test starts, share what is loaded.
+    if not hasattr(config, "workerinput") and "RRT_WARM_PYTHONS" not in os.environ:
         keep_warm_pythons()
 
 

@@ -18,24 +18,6 @@ def work_or_die(*task):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def open_delg(plan):
-    """Make the weights and, in one process, the store of a plan of delg_extract."""
-    os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
-    from delg_extract.extraction.parts import PartExtractor
-    from delg_extract.network.model import Delg
-    from delg_extract.network.weights import save_weights
-
-    if not Path(plan.model).exists():
-        save_weights(plan.model, Delg("small", seed=3), score_threshold=0.0)
-
-    def work(_):
-        extractor = PartExtractor(plan, threads=1)
-        extractor.run(extractor.writer.missing_parts())
-        return extractor.writer.merge()
-
-    return work
-
-
 def open_failing(kind):
     def work(part):
         raise InputError(f"{part} is bad") if kind == "bad" else OSError(5, "Input/output error", part)

@@ -1,7 +1,6 @@
-"""What runs on a Ray cluster gives what one process gives, although a worker is killed each time; one cluster for
+"""What runs on a Ray cluster gives what one process gives, although a worker is killed (but once); one cluster for
 all. Run by test_ray.py."""
 
-import importlib.util
 import json
 import os
 import sys
@@ -12,9 +11,11 @@ import numpy as np
 import pytest
 import ray_tasks
 import torch
+from commands import run_tool
 from PIL import Image
 from places import ROOT
 from reranking import make_measured_world, make_world, toy_dataset, typed
+from small_delg import write_small_delg
 
 from delg_extract.extraction import parts as delg_parts
 from delg_extract.extraction import run as delg_run
@@ -28,6 +29,7 @@ from rrt.extraction.describer import open_describer
 from rrt.extraction.extract import PartExtractor, Plan, extract
 from rrt.files import cluster
 from rrt.formats.image_jobs import Job
+from rrt.formats.lists import write_image_list
 from rrt.search.learning import learn_whitening
 from rrt.search.neighbors import prepare_topk_gldv2
 from rrt.search.table import load_neighbors
@@ -49,7 +51,8 @@ def two_workers(tmp_path_factory):
         from ray.cluster_utils import Cluster
 
         # Not by ray.init(), whose cluster ends with the connection.
-        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        spared = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **spared})
         ray.init(address=started.address, log_to_driver=False, logging_level="ERROR")
         yield started.address, deadly
         ray.shutdown()
@@ -73,14 +76,7 @@ def jobs(tmp_path):
     return tuple(Job(f"p{i}.png", tmp_path / f"p{i}.png") for i in range(5))
 
 
-@pytest.mark.parametrize("model", ["lite0", "transformers"])
-def test_an_extraction(address, jobs, tmp_path, model):
-    block = 2
-    if model == "transformers":
-        from tiny_backbones import save_backbone
-
-        model = f"transformers:{save_backbone(tmp_path, 'dinov2')}"
-        block = 5  # one worker that loads the library is enough
+def check_extraction(address, jobs, tmp_path, model, block):
     one = Plan(partial(open_describer, model, image_size=128), jobs, str(tmp_path / "one.h5"), {"a": 1}, block)
     alone = PartExtractor(one, threads=1)
     for part in alone.writer.missing_parts():
@@ -88,6 +84,17 @@ def test_an_extraction(address, jobs, tmp_path, model):
     alone.writer.merge("abc", "x")
     assert extract(replace(one, output=str(tmp_path / "ray.h5")), "abc", "x", ray_address=address, gpu=False) == []
     assert (tmp_path / "ray.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+
+
+def test_an_extraction(address, jobs, tmp_path):
+    check_extraction(address, jobs, tmp_path, "lite0", block=2)
+
+
+def test_an_extraction_by_a_library(two_workers, jobs, tmp_path):
+    from tiny_backbones import save_backbone  # loads the library
+
+    model = f"transformers:{save_backbone(tmp_path, 'dinov2')}"
+    check_extraction(two_workers[0], jobs, tmp_path, model, block=5)  # one worker that loads the library is enough
 
 
 def test_neighbours(address, tmp_path):
@@ -133,20 +140,22 @@ def test_what_a_task_raises_ends_the_run(two_workers, kind, message):
         cluster.run_on_ray(ray_tasks.open_failing, kind, ["3"], two_workers[0], print, gave_up)
 
 
-def test_an_extraction_with_delg(address, jobs, tmp_path):
-    if not importlib.util.find_spec("tensorflow"):  # which may not be loaded beside PyTorch
-        pytest.skip("TensorFlow is not installed")
+def test_an_extraction_with_delg(address, jobs, tmp_path, monkeypatch):
+    weights = write_small_delg(tmp_path / "small.h5")  # TensorFlow may not be loaded beside PyTorch
+    write_image_list(tmp_path / "list.txt", [job.name for job in jobs], [0] * 5, [(128, 96)] * 5)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")  # as a worker has, for the same sums
+    one = ("--model", weights, "--image_dir", tmp_path, "--list", tmp_path / "list.txt", "--num_workers", 1)
+    done = run_tool("delg_extract/extract.py", *one, "--output", tmp_path / "one.h5", "--score_threshold", 0)
+    assert done.returncode == 0, done.stderr
     # Workers of their own, which have not loaded PyTorch.
     ray.shutdown()
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    one = delg_parts.Plan(
-        str(tmp_path / "small.h5"), ExtractionSettings(), jobs, str(tmp_path / "one.h5"), {"a": 1}, block=5
-    )
-    cluster.run_on_ray(ray_tasks.open_delg, one, [0], address, print, lambda part, reason: InputError(reason))
-    output = tmp_path / "ray.h5"
     loaded = "tensorflow" in sys.modules  # by another test of this process
-    delg_run.extract(replace(one, output=str(output)), ray_address=address, keep_parts=True)
+    settings, output = ExtractionSettings(score_threshold=0.0), tmp_path / "ray.h5"
+    plan = delg_parts.Plan(str(weights), settings, jobs, str(output), {"a": 1}, block=5)
+    delg_run.extract(plan, ray_address=address, keep_parts=True)
     assert ("tensorflow" in sys.modules) == loaded
     for ours, theirs in zip(Store(output), Store(tmp_path / "one.h5"), strict=True):
+        assert len(theirs.record().descriptors)
         for a, b in zip(vars(ours.record()).values(), vars(theirs.record()).values(), strict=True):
             np.testing.assert_array_equal(a, b)
