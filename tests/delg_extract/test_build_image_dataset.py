@@ -274,23 +274,28 @@ def test_a_file_without_a_label_is_listed(own_set, monkeypatch, capsys):
 def test_a_killed_run_keeps_its_shards_and_ends_with_all_records(tmp_path, monkeypatch):
     whole = (IMAGES / "8/a/0/8a03d49c96c5d988.jpg").read_bytes()
     (tmp_path / "images").mkdir()
-    for i in range(1500):
+    for i in range(40):
         (tmp_path / f"images/{i:04d}.jpg").write_bytes(whole)
-    (tmp_path / "x.csv").write_text("id,landmark_id\n" + "".join(f"{i:04d},{i % 9}\n" for i in range(1500)))
+    (tmp_path / "x.csv").write_text("id,landmark_id\n" + "".join(f"{i:04d},{i % 9}\n" for i in range(40)))
     out, rest = tmp_path / "out", ("--train_csv_path", tmp_path / "x.csv", "--num_workers", 1)
     arguments = flags(out, *rest, images=tmp_path / "images", num_shards=10)
+    run(monkeypatch, *flags(tmp_path / "undisturbed", *rest, images=tmp_path / "images", num_shards=10))
 
     def one_is_done_and_the_next_begun():
         names = [path.name for path in out.glob("train-*")]
         return len(names) > 1 and any(name.endswith(".tmp") for name in names)
 
+    pipe = tmp_path / "images/0022.jpg"
+    pipe.unlink()
+    os.mkfifo(pipe)  # whoever reads it waits
     kill_tool_when(one_is_done_and_the_next_begun, "delg_extract/build_image_dataset.py", *arguments)
     kept = {path: path.stat().st_mtime_ns for path in out.glob("train-?????-of-?????")}
     assert 0 < len(kept) < 10
+    pipe.unlink()
+    pipe.write_bytes(whole)
     run(monkeypatch, *arguments)
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     assert files_below(out) == ["build", "build/train.json", *(f"train-{i:05d}-of-00010" for i in range(10))]
-    run(monkeypatch, *flags(tmp_path / "undisturbed", *rest, images=tmp_path / "images", num_shards=10))
     assert {path.name: path.read_bytes() for path in out.glob("train-*")} == {
         path.name: path.read_bytes() for path in (tmp_path / "undisturbed").glob("train-*")
     }

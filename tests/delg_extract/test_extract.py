@@ -1,5 +1,7 @@
 """The extraction command: stores, crops, images that cannot be read, kill -9 and going on."""
 
+import os
+import pickle
 import sys
 
 import h5py
@@ -18,13 +20,13 @@ from rrt.formats.ground_truth import save_ground_truth
 from rrt.formats.lists import write_image_list
 from rrt.store.store import Store
 
-pytestmark = pytest.mark.usefixtures("opened_once")
+pytestmark = pytest.mark.usefixtures("tiny", "opened_once")
 
 NUM_IMAGES = 10
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(tiny, tmp_path_factory):
     return save_weights(
         tmp_path_factory.mktemp("weights") / "small.h5", Delg("small", seed=3), dtype="float16", score_threshold=0.0
     )
@@ -90,9 +92,17 @@ def contents(path):
 def test_killed_extraction_goes_on_to_an_equal_store(folder, weights, capsys):
     assert run(folder, weights, folder / "delg_whole.h5") == 0
     parts = folder / "delg_killed.h5.parts"
+    picture = folder / "jpg/image 7.jpg"
+    whole = picture.read_bytes()
+    picture.unlink()
+    os.mkfifo(picture)  # whoever reads it waits
     kill_tool_when(
-        lambda: list(parts.glob("part-0000[1-9].h5")), *command(folder, weights, folder / "delg_killed.h5")[1:]
+        lambda: list(parts.glob("part-0000[1-9].h5")),
+        *command(folder, weights, folder / "delg_killed.h5")[1:],
+        tiny_delg=True,
     )
+    picture.unlink()
+    picture.write_bytes(whole)
     assert not (folder / "delg_killed.h5").exists()
     kept = {p: p.stat().st_mtime_ns for p in parts.glob("part-*.h5") if ".tmp" not in p.name}
     assert kept
@@ -114,7 +124,7 @@ def test_a_store_holds_every_image_and_queries_are_cropped(folder, weights):
     assert run(folder, weights, folder / "delg_x.h5") == 0
     with Store(folder / "delg_x.h5") as store:
         assert store.num_images == NUM_IMAGES
-        assert (store.global_dim, store.local_dim) == (512, 128)
+        assert (store.global_dim, store.local_dim) == (48, 128)
         query = store.index("jpg/image 0.jpg")
         assert store.image_size[query].tolist() == [140, 89]  # the box 10.4, 20.6, 150, 110 rounded to 10, 21, 150, 110
         assert store.image_size[store.index("jpg/image 1.jpg")].tolist() == [160, 120]
@@ -230,9 +240,15 @@ def test_delf_files_hold_what_the_store_holds(folder, weights, monkeypatch):
 
 def test_a_calibrated_threshold_leaves_the_number_asked_for_and_is_remembered(folder, weights, monkeypatch, capsys):
     arguments = [*command(folder, weights, folder / "delg_x.h5")[1:], "--calibrate_threshold", "30"]
-    with monkeypatch.context() as patched:  # what fails below crosses from another process, this need not
-        patched.setattr("delg_extract.extract.in_another_process", lambda task, *given: task(*given))
-        assert run(folder, weights, folder / "delg_x.h5", "--calibrate_threshold", "30") == 0
+    crossed = []
+
+    def as_if_in_another_process(*task):
+        crossed.append(task[0])
+        task, *given = pickle.loads(pickle.dumps(task))  # TensorFlow has been loaded in this one
+        return task(*given)
+
+    monkeypatch.setattr("delg_extract.extract.in_another_process", as_if_in_another_process)
+    assert run_here(monkeypatch, arguments) == 0
     with Store(folder / "delg_x.h5") as store:
         counts = [len(store.read(i).attention) for i in range(store.num_images)]
         assert 30 <= np.mean(counts) <= 31 and len(set(counts)) > 1
@@ -246,6 +262,7 @@ def test_a_calibrated_threshold_leaves_the_number_asked_for_and_is_remembered(fo
         run_here(monkeypatch, [*arguments[:-1], "40"])
     with pytest.raises(InputError, match="cannot be kept"):
         run_here(monkeypatch, [*arguments[:-1], "100000", "--overwrite"])
+    assert len(crossed) == 2  # none where it is remembered
 
 
 def test_a_preset_sets_everything_but_the_threshold_of_other_weights(folder, weights, monkeypatch, capsys):

@@ -1,13 +1,14 @@
 """PCA of local descriptors: learned from images or a store, the numbers of a singular value decomposition, applied at
 extraction."""
 
+import os
 import sys
 
 import delg_exports as exports
 import numpy as np
 import pytest
 from builders import make_store
-from commands import error_of, files_below, kill_tool_when, run_tool
+from commands import error_of, files_below, kill_tool_when
 from PIL import Image
 from tiny_delg import TINY
 
@@ -300,7 +301,7 @@ def test_a_projection_that_does_not_fit_is_refused_before_anything_is_extracted(
 
 
 @pytest.mark.slow
-def test_a_killed_run_keeps_what_it_extracted_and_ends_with_the_components_of_all_images(tmp_path, monkeypatch):
+def test_a_killed_run_keeps_what_it_extracted_and_ends_with_the_components_of_all_images(tmp_path, monkeypatch, capsys):
     rng, names = np.random.default_rng(0), [f"{i}.png" for i in range(24)]
     for name in names:
         Image.fromarray(
@@ -310,13 +311,17 @@ def test_a_killed_run_keeps_what_it_extracted_and_ends_with_the_components_of_al
     monkeypatch.setitem(BACKBONES, "small", TINY)
     weights = save_weights(tmp_path / "small.h5", Delg("small", seed=1))
     run(extract.main, monkeypatch, *extraction(tmp_path, weights, "plain.h5"))
-    arguments = ["delg_extract/train_pca.py", *learning(tmp_path, weights)]
-    parts = tmp_path / "pca/descriptors.h5.parts"
-    kill_tool_when((parts / "part-00000.h5").exists, *arguments, tiny_delg=True)
+    part, pipe = tmp_path / "pca/descriptors.h5.parts/part-00000.h5", tmp_path / names[20]
+    last = pipe.read_bytes()
+    pipe.unlink()
+    os.mkfifo(pipe)  # whoever reads it waits
+    kill_tool_when(part.exists, "delg_extract/train_pca.py", *learning(tmp_path, weights), tiny_delg=True)
     assert not (tmp_path / "pca/mean.datum").exists()
-    for name in names[:16]:  # they are in the part that is there
+    for name in (*names[:16], names[20]):  # sixteen are in the part that is there
         (tmp_path / name).unlink()
-    done = run_tool(*arguments, tiny_delg=True)
-    assert done.returncode == 0 and "left out" not in done.stdout, done.stdout + done.stderr
+    pipe.write_bytes(last)
+    capsys.readouterr()
+    run(train_pca.main, monkeypatch, *learning(tmp_path, weights))
+    assert "left out" not in capsys.readouterr().out
     assert files_below(tmp_path / "pca") == FILES
     assert_decomposed(tmp_path / "pca", rows_of(tmp_path / "plain.h5"), 5, atol=1e-4)

@@ -1,10 +1,18 @@
 """What a path holds that describes images: where a SavedModel lies, its hash, and damaged ones."""
 
+import os
 import shutil
 
 import pytest
+from failing_workers import describe_or_fail
 
-from delg_extract.extraction.open import is_saved_model, open_network, saved_model_folder, saved_model_sha256
+from delg_extract.extraction.open import (
+    in_another_process,
+    is_saved_model,
+    open_network,
+    saved_model_folder,
+    saved_model_sha256,
+)
 from delg_extract.extraction.saved_models import open_saved_model
 from rrt.errors import InputError
 
@@ -70,3 +78,10 @@ def test_damaged_models_are_refused_in_one_line(style, toys, tmp_path):
         ) as caught:
             open_saved_model(broken)
         assert str(broken) in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_what_fails_in_another_process_is_one_line_here():
+    assert in_another_process(describe_or_fail, "", "good", None)[0] != os.getpid()
+    for path, words in (("bad", "is bad"), ("deadly", "a process that runs the network died")):
+        with pytest.raises(InputError, match=words):
+            in_another_process(describe_or_fail, "", path, None)

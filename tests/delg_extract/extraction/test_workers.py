@@ -1,6 +1,8 @@
 """Extraction with many workers: the same store, whoever dies on the way.
 
-Workers are started anew where their parent dies and where no TensorFlow is needed; else they are forks (forked.py).
+Workers are started anew where their parent dies and where no TensorFlow is needed; else they are forks (forked.py). The
+model is plain arithmetic. One of the images is a pipe: whoever reads it waits until a test lets it, so that a run
+cannot end before something was killed, and then finds that it is no image.
 """
 
 import os
@@ -8,13 +10,14 @@ import select
 import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builders import datasets_of
 from commands import started_tool
+from delg_exports import INPUTS, LOCAL_OUTPUTS, save_toy
 from failing_workers import die, fail_the_first_time, lose_the_disk
 from PIL import Image
 from warm_python import status_of
@@ -23,18 +26,16 @@ from delg_extract import extract
 from delg_extract.extraction.parts import Plan
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.extraction.workers import ATTEMPTS, LocalWorkers, default_workers
-from delg_extract.network.model import Delg
-from delg_extract.network.weights import save_weights
 from rrt.errors import InputError
 from rrt.formats.image_jobs import Job
 from rrt.formats.lists import write_image_list
 
-NUM_IMAGES = 12
+NUM_IMAGES, PIPE = 12, "5.jpg"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Images, their list and a small network."""
+    """Images, their list and a model."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     names = [f"{i}.jpg" for i in range(NUM_IMAGES)]
@@ -42,16 +43,30 @@ def folder(tmp_path_factory):
         Image.fromarray(
             np.kron(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))
         ).save(folder / name)
+    (folder / PIPE).unlink()
+    os.mkfifo(folder / PIPE)
     write_image_list(folder / "list.txt", names, np.zeros(NUM_IMAGES, int), np.full((NUM_IMAGES, 2), (160, 120)))
-    save_weights(folder / "small.h5", Delg("small", seed=3), score_threshold=0.0)
+    save_toy("tf2", folder / "toy", INPUTS, *LOCAL_OUTPUTS, "global_descriptors")
     return folder
+
+
+@contextmanager
+def readable(pipe):
+    """Whoever reads the pipe need not wait."""
+    end = os.open(pipe, os.O_RDWR)
+    os.write(end, b"something else")
+    yield
+    os.close(end)
 
 
 def arguments(folder, output, *extra):
     return [
         "delg_extract/extract.py",
         "--model",
-        folder / "small.h5",
+        folder / "toy",
+        "--max_features",
+        "50",
+        "--allow_missing",
         "--image_dir",
         folder,
         "--list",
@@ -68,13 +83,14 @@ def run_here(folder, output, *extra):
     """The command in this process, where TensorFlow has been loaded."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "argv", [str(word) for word in arguments(folder, output, *extra)])
-        assert extract.main() == 0
+        with readable(folder / PIPE):
+            assert extract.main() == 0
 
 
 def assert_same_descriptors(path, expected):
     """Equal but for the rounding of another number of threads: float16 descriptors, and keypoints in the same order."""
     found, expected = datasets_of(path), datasets_of(expected)
-    assert found.keys() == expected.keys()
+    assert found.keys() == expected.keys() and len(found["names"]) == NUM_IMAGES - 1
     for name in found:
         if found[name].dtype.kind == "f":
             assert np.allclose(found[name].astype(float), expected[name].astype(float), rtol=1e-3, atol=2e-3), name
@@ -113,7 +129,8 @@ def test_a_killed_worker_costs_its_part_alone(folder, whole, tmp_path):
     with started_tool(*arguments(folder, output, "--num_workers", "2"), cwd=tmp_path, forked=True) as ended:
         wait_for_a_part(tmp_path / "delg_x.h5.parts", ended)
         os.kill(processes_in(tmp_path)[1][0], signal.SIGKILL)
-        assert status_of(ended) == 0
+        with readable(folder / PIPE):
+            assert status_of(ended) == 0
     assert_same_descriptors(output, whole)
 
 
