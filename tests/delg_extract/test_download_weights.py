@@ -5,8 +5,10 @@ import json
 import re
 
 import pytest
-from commands import ROOT, assert_one_line_error, files_below, run_tool
+from commands import ROOT, assert_one_line_error, files_below, run_main, run_tool
 from loopback import serving, tar_bytes
+
+from delg_extract.download_weights import main
 
 DELG = ["r101delg_gld_20200814", "r101delg_gldv2clean_20200914", "r50delg_gld_20200814", "r50delg_gldv2clean_20200914"]
 R50 = "r50delg_gldv2clean_20200914"
@@ -28,14 +30,7 @@ def mirror(monkeypatch):
 @pytest.fixture
 def fetch(mirror, tmp_path):
     def fetch(*arguments):
-        return run_tool(
-            "delg_extract/download_weights.py",
-            *arguments,
-            "--output_dir",
-            tmp_path,
-            "--base_url",
-            f"{mirror.base_url}/delf/",
-        )
+        return run_main(main, *arguments, "--output_dir", tmp_path, "--base_url", f"{mirror.base_url}/delf/")
 
     return fetch
 

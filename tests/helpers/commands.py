@@ -10,7 +10,7 @@ import subprocess
 import sys
 import termios
 import time
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,6 +73,16 @@ def output_of(main, *arguments):
         patched.setattr(sys, "argv", ["command", *map(str, arguments)])
         assert not main()
     return printed.getvalue()
+
+
+def run_main(main, *arguments):
+    """What a command's `main` does in this process, as run_tool() gives it."""
+    printed, told = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(printed), redirect_stderr(told):
+        patched.setattr(sys, "argv", ["command", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run_command(main)
+    return subprocess.CompletedProcess(arguments, ended.value.code, printed.getvalue(), told.getvalue())
 
 
 def error_of(main, arguments, monkeypatch, capsys):
