@@ -22,6 +22,7 @@ from delg_extract.extraction.saved_models import open_saved_model
 from delg_extract.extraction.settings import ExtractionSettings
 from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import save_weights
+from delg_extract.training import checkpoints
 from rrt.store.store import Store
 
 SCALES = (0.5, 0.7, 1.0, 1.4)
@@ -43,8 +44,17 @@ SIGNATURES = {
 
 @pytest.fixture(autouse=True, scope="module")
 def tiny():
-    with exports.tiny_backbone():
+    """Also, a file that several exports are made of is read once."""
+    with exports.tiny_backbone(), pytest.MonkeyPatch.context() as patch:
+        plain = checkpoints.load_trained
+        known = cache(lambda path, override: plain(path, **dict(override)))
+        patch.setattr(checkpoints, "load_trained", lambda path, **override: known(path, tuple(override.items())))
         yield
+
+
+@cache
+def plain_level_once(model, scale, *size):
+    return plain_level(model, random_images(*size)[0], scale)
 
 
 def expected(model, image, scales, wanted, threshold, max_features):
@@ -52,7 +62,7 @@ def expected(model, image, scales, wanted, threshold, max_features):
     rows."""
     rows, found = [], []
     for i, scale in enumerate(scales):
-        attention, descriptors, embedding = plain_level(model, image, scale)
+        attention, descriptors, embedding = plain_level_once(model, scale, *image.shape[:2])
         if i in wanted:
             rows.append(embedding)
         for y, x in np.argwhere(attention >= threshold):
@@ -88,11 +98,16 @@ def exported(tmp_path_factory):
     """form -> (network, folder of its export), each made once."""
 
     @cache
+    def network_of(settings, dense):
+        folder, model = tmp_path_factory.mktemp("network"), exports.tiny_model(**dict(settings))
+        weights = save_weights(folder / "weights.h5", model, score_threshold=THRESHOLD)
+        model.block3_strides &= not dense
+        return model, weights
+
+    @cache
     def exported(form):
         folder, (network, flags) = tmp_path_factory.mktemp("exported"), EXPORTS[form]
-        model = exports.tiny_model(**network)
-        weights = save_weights(folder / "weights.h5", model, score_threshold=THRESHOLD)
-        model.block3_strides &= "--no-block3_strides" not in flags
+        model, weights = network_of(tuple(network.items()), "--no-block3_strides" in flags)
         source = ("--ckpt_path", weights, "--export_path", folder / "new/saved")
         with pytest.MonkeyPatch.context() as patch:
             run_export(patch, *source, "--kind", KINDS.get(form, form), *flags)

@@ -93,7 +93,7 @@ def golden_pca(tmp_path, whitened):
 
 
 def activations(model, images):
-    """The activations of a trunk in inference, by the names of docs/delg.md 1.1."""
+    """The activations of a trunk in inference, by the names of docs/delg.md 1.1, and conv4 whole."""
     found = {"block0": tf.nn.relu(model._conv_norm(images, "bn_conv1", False, 2, "SAME"))}
     plain = model._stage
 
@@ -106,4 +106,4 @@ def activations(model, images):
     with mock.patch.object(model, "_stage", stage):
         conv4 = model.conv4(images)
         model.conv5(conv4)
-    return found | {"block3": model.block3(conv4)}
+    return found | {"block3": model.block3(conv4), "conv4": conv4}
