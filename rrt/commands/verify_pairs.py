@@ -18,7 +18,6 @@ import argparse
 from rrt.command_line.parser import CommandParser
 from rrt.datasets.sets import add_query_store, open_stores
 from rrt.errors import InputError, check_least
-from rrt.evaluation.verified_pairs import count_matches, draw_pairs, report
 from rrt.files.atomic import atomic_path
 from rrt.files.machine import usable_cores
 from rrt.formats.revisited import load_revisited_set
@@ -68,6 +67,9 @@ def main() -> int:
     """Print how well the counts tell, and write those of each pair to --output."""
     args = parser().parse_args()
     check_arguments(args)
+    # SciPy takes seconds to load: --help and wrong options answer before.
+    from rrt.evaluation.verified_pairs import count_matches, draw_pairs, report
+
     data = load_revisited_set(args.query_list, args.gallery_list, args.ground_truth)
     drawn = draw_pairs(data, args.pairs, args.seed)
     gallery, queries = open_stores(args.store, args.query_store)

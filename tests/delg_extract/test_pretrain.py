@@ -7,7 +7,8 @@ from commands import error_of
 from delg_extract.network.model import Delg
 from delg_extract.network.tensorflow import tf
 from delg_extract.network.weights import load_weights
-from delg_extract.pretrain import Pretrainer, main, parser, pretrain, random_warps, sample_cells, warp_points
+from delg_extract.pretrain import main, parser
+from delg_extract.training.pretraining import Pretrainer, pretrain, random_warps, sample_cells, warp_points
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
