@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
-from browser import console_errors, requested_addresses, wait
+from browser import console_errors, load, requested_addresses, wait
 from evaluations import make_evaluation, make_pictures
 from PIL import Image
 
@@ -22,8 +22,7 @@ class Page:
         self.browser, self.out = browser, out
 
     def open(self, address=""):
-        self.browser.get("about:blank")
-        self.browser.get((self.out / "index.html").as_uri() + address)
+        load(self.browser, (self.out / "index.html").as_uri(), address)
         self.wait("return document.querySelector('#main').childElementCount > 2")
         return self
 

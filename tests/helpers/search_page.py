@@ -1,6 +1,6 @@
 """The search page in a browser: what is on it, and what a user does."""
 
-from browser import wait
+from browser import load, wait
 from selenium.webdriver import ActionChains
 
 
@@ -12,9 +12,13 @@ def sized(browser, width, height, phone=False):
 
 def visit(browser, server, fragment="#/"):
     """The page at an address, loaded anew, when what it knows of the index and photographs or results are there."""
-    browser.get("about:blank")
-    browser.get(server.address + fragment)
+    load(browser, server.address, fragment)
     wait(lambda: cards(browser) and "photograph" in " ".join(texts(browser, ".top p")))
+
+
+def go(browser, fragment):
+    """Another fragment of the page that is there."""
+    browser.get(browser.current_url.partition("#")[0] + fragment)
 
 
 def find(browser, selector):
