@@ -64,20 +64,24 @@ def wheel(tmp_path_factory):
     return path
 
 
-# Commands in one process, which loads PyTorch once: what each printed, said of errors, and ended with.
-SEVERAL = """
-import contextlib, io, json, sys
+# Runs commands in one process, which loads PyTorch once, as long as lines of JSON come: a folder, and its commands. A
+# line of what each printed, said of errors, and ended with.
+SERVER = """
+import contextlib, io, json, os, sys
 from rrt.commands.__main__ import main
-ended = []
-for arguments in json.loads(sys.argv[1]):
-    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()) as said:
-        status = 0
-        try:
-            main(["rrt", *arguments])
-        except SystemExit as end:
-            status = end.code or 0
-    ended.append((printed.getvalue(), said.getvalue(), status))
-print(json.dumps(ended))
+for line in sys.stdin:
+    folder, commands = json.loads(line)
+    os.chdir(folder)
+    ended = []
+    for arguments in commands:
+        with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()) as said:
+            status = 0
+            try:
+                main(["rrt", *arguments])
+            except SystemExit as end:
+                status = end.code or 0
+        ended.append((printed.getvalue(), said.getvalue(), status))
+    print(json.dumps(ended), flush=True)
 """
 
 
@@ -92,30 +96,24 @@ def python(wheel, tmp_path_factory):
     (site,) = (home / "venv").glob("lib/python*/site-packages")
     (site / "core.pth").write_text(f"{packages}\n")
     python = home / "venv" / "bin" / "python"
-    pip("--python", python, "install", "-q", "--no-deps", "--no-index", wheel)
+    pip("--python", python, "install", "-q", "--no-deps", "--no-index", "--no-compile", wheel)  # few are imported
     return python
 
 
 @pytest.fixture(scope="module")
-def rrt(python):
-    """Runs `rrt arguments` of the installed wheel in a folder -> subprocess.CompletedProcess."""
+def in_one_process(python):
+    """Runs `rrt arguments` of the installed wheel, one after the other in a folder -> [(output, errors, status)]."""
+    command = [str(python), "-c", SERVER]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd="/", env=ELSEWHERE, **pipes) as server:
 
-    def run(*arguments, cwd="/", status=0):
-        command = [str(python.with_name("rrt")), *map(str, arguments)]
-        done = subprocess.run(command, cwd=cwd, env=ELSEWHERE, text=True, capture_output=True, timeout=300)
-        assert done.returncode == status, (arguments, done.stdout, done.stderr)
-        return done
+        def run(*commands, cwd="/"):
+            given = [[str(word) for word in command] for command in commands]
+            print(json.dumps([str(cwd), given]), file=server.stdin, flush=True)
+            return [tuple(each) for each in json.loads(server.stdout.readline())]
 
-    return run
-
-
-def in_one_process(python, commands, cwd):
-    """Runs `rrt arguments` of the installed wheel, one after the other -> [(output, errors, status)]."""
-    given = json.dumps([[str(word) for word in command] for command in commands])
-    command = [str(python), "-c", SEVERAL, given]
-    done = subprocess.run(command, cwd=cwd, env=ELSEWHERE, text=True, capture_output=True, timeout=300)
-    assert done.returncode == 0, (done.stdout, done.stderr)
-    return [tuple(each) for each in json.loads(done.stdout)]
+        yield run
+        server.kill()  # which takes no leave of PyTorch
 
 
 def test_two_packages_stand_at_top_level_and_the_models_inside(wheel):
@@ -126,8 +124,8 @@ def test_two_packages_stand_at_top_level_and_the_models_inside(wheel):
         assert f"rrt/photo_index/page/vendor/{file}" in names
 
 
-def test_every_door_says_what_it_takes(rrt, python):
-    listed = rrt("--help").stdout
+def test_every_door_says_what_it_takes(python, in_one_process):
+    listed = subprocess.run([python.with_name("rrt"), "--help"], cwd="/", env=ELSEWHERE, text=True, capture_output=True)
     for door in (
         "search",
         "match",
@@ -139,28 +137,29 @@ def test_every_door_says_what_it_takes(rrt, python):
         "report",
         "doctor",
     ):
-        assert f"\n  {door} " in listed
+        assert f"\n  {door} " in listed.stdout, listed
     doors = [(door, "--help") for door in ("topk", "import", "train", "evaluate", "search")]
-    for door, (printed, said, status) in zip(doors, in_one_process(python, doors, "/"), strict=True):
+    for door, (printed, said, status) in zip(doors, in_one_process(*doors), strict=True):
         assert printed.lower().startswith("usage:") and not status, (door, printed, said)
 
 
-def test_photographs_are_searched_and_matched(rrt, python, tmp_path):
+def test_photographs_are_searched_and_matched(in_one_process, tmp_path):
     for seed in range(6):
         draw(tmp_path / "photos" / f"{seed}.jpg", seed, (160, 120))
-    rrt("search", "build", "photos", "--index", "index", cwd=tmp_path)
     commands = (
+        ("search", "build", "photos", "--index", "index"),
         ("search", "query", "index", "photos/3.jpg", "--json", "-", "--html", "found.html"),
         ("search", "serve", "index"),
         ("match", "photos/0.jpg", "photos/0.jpg"),
     )
-    found, served, matched = in_one_process(python, commands, tmp_path)
+    built, found, served, matched = in_one_process(*commands, cwd=tmp_path)
+    assert "6 photographs" in built[0] and not built[2], built
     assert len(json.loads(found[0])["results"]) == 5 and (tmp_path / "found.html").is_file() and not found[2]
     assert served[1:] == ("error: the package uvicorn is not installed; pip install 'rrt[web]'\n", 1)
     assert "inliers" in matched[0] and (tmp_path / "match.png").is_file() and not matched[2]
 
 
-def test_descriptors_are_extracted_searched_reranked_and_measured_and_a_reranker_is_trained(python, tmp_path):
+def test_descriptors_are_extracted_searched_reranked_and_measured_and_a_reranker_is_trained(in_one_process, tmp_path):
     data = tmp_path / "data"
     lists = {"test_query.txt": ["q"], "test_gallery.txt": ["a", "b", "c"], "train.txt": ["t0", "t1", "t2", "t3"]}
     for list_name, images in lists.items():
@@ -188,16 +187,17 @@ def test_descriptors_are_extracted_searched_reranked_and_measured_and_a_reranker
         ("evaluate", "with", "temp_dir=out", *test, "reranker=maxsim"),
         ("evaluate", "-F", "logs", "with", *test),
     )
-    *done, (_, refused, status) = in_one_process(python, commands, tmp_path)
+    *done, (_, refused, status) = in_one_process(*commands, cwd=tmp_path)
     assert not any(status for *_, status in done), done
     assert "maxsim" in done[-1][0] and (tmp_path / "out/results.json").is_file()
     assert (tmp_path / "trained/best.pt").is_file()
     assert status == 1 and "pip install 'rrt[experiments]'" in refused
 
 
-def test_the_doctor_says_what_is_missing_and_how_to_get_it(rrt):
-    found = json.loads(rrt("doctor", "--json").stdout)
+def test_the_doctor_says_what_is_missing_and_how_to_get_it(in_one_process):
+    (told, *_), (shown, *_) = in_one_process(("doctor", "--json"), ("doctor",))
+    found = json.loads(told)
     assert found["models"]["lite0.onnx"] > 7_000_000 and found["packages"]["sacred"] is None
     assert found["doors"]["rerank, evaluate"] is None
     assert found["doors"]["page for the browser"].endswith("not installed: pip install 'rrt[web]'")
-    assert "ready" in rrt("doctor").stdout
+    assert "ready" in shown
