@@ -13,7 +13,7 @@ from rrt.extraction.describer import open_describer
 from rrt.extraction.levels import TooSmall
 from rrt.extraction.settings import DescriberSettings
 
-PHOTOGRAPHS = 40
+PHOTOGRAPHS = 16
 
 
 @pytest.fixture(scope="module")

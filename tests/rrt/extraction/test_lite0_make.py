@@ -1,6 +1,7 @@
 """The making of the shipped model: what it learns, and that the file computes what the torch network and NumPy do."""
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
@@ -29,6 +30,31 @@ def drawn_images(folder, generator, count):
     return images
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(Seven small images, the model that was made of them, its bytes)"""
+    folder = tmp_path_factory.mktemp("made")
+    images = drawn_images(folder, np.random.default_rng(2), 7)
+    with small():
+        return images, folder / "made.onnx", make.make_lite0(LITE0_WEIGHTS, images, folder / "made.onnx")
+
+
+@contextmanager
+def small():
+    """Models made in this block have few dimensions, and look at images of 96 pixels."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("GLOBAL_DIM", 6), ("LOCAL_DIM", 8)):
+            patch.setattr(make, name, value)
+        patch.setattr(make, "SETTINGS", make.SETTINGS.model_copy(update={"image_size": 96}))
+        yield
+
+
+def opened(model):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # several would keep each other waiting
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 def test_a_projection_whitens_what_it_was_learned_on():
     generator = np.random.default_rng(0)
     rows = generator.normal(size=(500, 6)) * [5, 4, 3, 2, 1, 0] + 7
@@ -48,7 +74,7 @@ def test_the_file_computes_what_the_torch_network_and_numpy_do():
     )
     learned = Learned((global_,), local)
     model = make.lite0_model(fold_batch_norms(read_published(LITE0_WEIGHTS)), learned, {}, half=False)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = opened(model.SerializeToString())
     pixels = generator.integers(0, 256, (97, 129, 3), np.uint8)
     global_, local, attention = session.run(["global", "local", "attention"], {"pixels": pixels[None]})
     with torch.inference_mode():
@@ -62,24 +88,21 @@ def test_the_file_computes_what_the_torch_network_and_numpy_do():
     np.testing.assert_allclose(attention[0], np.linalg.norm(cells, axis=2), atol=1e-4)
 
 
-def test_a_learned_attention_weighs_the_cells_of_both_maps_in_the_global_descriptor_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(make, "GLOBAL_DIM", 6)
-    monkeypatch.setattr(make, "LOCAL_DIM", 8)
+def test_a_learned_attention_weighs_the_cells_of_both_maps_in_the_global_descriptor_alone(made, tmp_path):
+    images, plain, _ = made
     generator = np.random.default_rng(3)
-    images = drawn_images(tmp_path, generator, 7)
     attention = Attention(generator.normal(size=8).astype(np.float16), 0.5, -1.5)
     attention.save(tmp_path / "attention.npz")
-    plain, made = tmp_path / "plain.onnx", tmp_path / "made.onnx"
-    make.make_lite0(LITE0_WEIGHTS, images, plain)
-    size = make.add_attention(LITE0_WEIGHTS, images, plain, tmp_path / "attention.npz", made)
-    sources = json.loads(onnxruntime.InferenceSession(made).get_modelmeta().custom_metadata_map["sources"])
-    assert size == made.stat().st_size and list(sources) == [LITE0_WEIGHTS.name, "attention.npz"]
+    joined = tmp_path / "joined.onnx"
+    with small():
+        size = make.add_attention(LITE0_WEIGHTS, images, plain, tmp_path / "attention.npz", joined)
+    sessions = [opened(path) for path in (plain, joined)]
+    sources = json.loads(sessions[1].get_modelmeta().custom_metadata_map["sources"])
+    assert size == joined.stat().st_size and list(sources) == [LITE0_WEIGHTS.name, "attention.npz"]
 
     pixels = generator.integers(0, 256, (97, 129, 3), np.uint8)
     outputs = ["global", "local", "attention"]
-    before, after = (
-        onnxruntime.InferenceSession(path).run(outputs, {"pixels": pixels[None]}) for path in (plain, made)
-    )
+    before, after = (session.run(outputs, {"pixels": pixels[None]}) for session in sessions)
     for name in (1, 2):
         np.testing.assert_array_equal(after[name], before[name])
     lengths = after[2][0]
@@ -90,12 +113,12 @@ def test_a_learned_attention_weighs_the_cells_of_both_maps_in_the_global_descrip
     graph = Graph()
     maps = dict(zip(["expanded", "head"], add_network(graph, halved)[1:]))
     shapes = {name: (graph.without_border(x), ["batch", None, None, None]) for name, x in maps.items()}
-    session = onnxruntime.InferenceSession(finished_model(graph, shapes, {}).SerializeToString())
+    session = opened(finished_model(graph, shapes, {}).SerializeToString())
     expanded, head = (found[0] for found in session.run(["expanded", "head"], {"pixels": pixels[None]}))
     around = [
         [logit[2 * y : 2 * y + 3, 2 * x : 2 * x + 3].mean() for x in range(head.shape[2])] for y in range(head.shape[1])
     ]
-    arrays = {array.name: onnx.numpy_helper.to_array(array) for array in onnx.load(made).graph.initializer}
+    arrays = {array.name: onnx.numpy_helper.to_array(array) for array in onnx.load(joined).graph.initializer}
     expected = []
     for map_, importance, part in ((head, np.array(around), "global"), (expanded, logit, "global.cells")):
         total, weights = 0, 0
@@ -137,17 +160,14 @@ def test_what_is_no_attention_or_no_such_model_is_named(tmp_path):
     assert not (tmp_path / "out.onnx").exists()
 
 
-def test_a_model_is_made_of_photographs_and_describes(tmp_path, monkeypatch):
-    monkeypatch.setattr(make, "GLOBAL_DIM", 4)
-    monkeypatch.setattr(make, "LOCAL_DIM", 8)
-    generator = np.random.default_rng(2)
-    images = drawn_images(tmp_path, generator, 6)
-    size = make.make_lite0(LITE0_WEIGHTS, images, tmp_path / "made.onnx")
-    describer = OnnxDescriber(tmp_path / "made.onnx", threads=1)
-    assert size == (tmp_path / "made.onnx").stat().st_size and (describer.global_dim, describer.local_dim) == (4, 8)
-    images[3].write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"3.png: not an image that can be read; leave it out of the list"):
-        make.make_lite0(LITE0_WEIGHTS, images, tmp_path / "other.onnx")
+def test_a_model_is_made_of_photographs_and_describes(made, tmp_path):
+    images, path, size = made
+    describer = OnnxDescriber(path, threads=1)
+    assert size == path.stat().st_size and (describer.global_dim, describer.local_dim) == (6, 8)
+    assert len(describer.describe(np.asarray(Image.open(images[0]))).attention)
+    (tmp_path / "3.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"3.png: not an image that can be read; leave it out of the list"), small():
+        make.make_lite0(LITE0_WEIGHTS, [images[0], tmp_path / "3.png"], tmp_path / "other.onnx")
     assert not (tmp_path / "other.onnx").exists()
 
 

@@ -18,7 +18,7 @@ from rrt.photo_index.query import PhotoIndex
 from rrt.photo_index.segments import describe
 from rrt.store.schema import parts_path
 
-NUM = 36  # two parts
+NUM = 40  # two parts
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,7 @@ def folder(tmp_path_factory):
         folder / "photos",
         "--index",
         folder / "index",
-        "--num_workers",
-        "1",
-        "--quiet",
+        *("--scales", "1", "--num_workers", "1", "--quiet"),
     )
     parts = parts_path(folder / "index" / "segments" / "segment-00001.h5")
     kill_tool_when(lambda: (parts / "part-00000.h5").exists(), *command)
