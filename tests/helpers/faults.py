@@ -23,7 +23,7 @@ OPERATIONS = ("replace", "rename", "unlink", "remove", "mkdir", "rmdir", "fsync"
 # How long tools/fault_campaign.py kills in each test.
 _SECONDS = "RRT_KILL_SECONDS"
 # The tests that kill_everywhere runs in, which share the time.
-_RUNS = 13
+_RUNS = 11
 
 
 def every(operations):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from builders import make_records, unit_rows
 from commands import error_of, files_below, usage_error_of
+from faults import fork_workers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -130,8 +131,8 @@ def test_options_of_the_matching_and_the_choice_of_features_hold(run):
     assert max(counts("inliers", residual=0.5)) < 40
 
 
-@pytest.mark.slow
-def test_worker_processes_count_the_same(run):
+def test_worker_processes_count_the_same(run, monkeypatch):
+    fork_workers(monkeypatch)
     assert run("random.h5", num_workers=2) == run("random.h5")
 
 

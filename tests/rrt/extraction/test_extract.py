@@ -54,7 +54,8 @@ def test_a_killed_extraction_goes_on_and_gives_the_same_store_as_several_workers
     kill_tool_when(lambda: any(parts.glob(whole)), *command)
     assert 1 <= len(list(parts.glob(whole))) < NUM and not (photos / "killed.h5").exists()
     assert run_tool(*command).returncode == 0
-    assert run_tool(*extraction(photos, "whole.h5", "--num_workers", 2, "--keep_parts")).returncode == 0
+    several = run_tool(*extraction(photos, "whole.h5", "--num_workers", 2, "--keep_parts"), forked=True)
+    assert several.returncode == 0, several.stderr
     assert (photos / "whole.h5" / "part-00008.h5").exists()
     one, other = (Store(photos / name) for name in ("killed.h5", "whole.h5"))
     assert one.names == other.names and not parts.exists()

@@ -27,10 +27,6 @@ def whitened(folder):
     build(folder / "there" / "index", folder / "photos", whiten=4)
 
 
-def add(photos):
-    draw(photos / "new.jpg", 11)
-
-
 def change(photos):
     draw(photos / "p1.jpg", 12)
 
@@ -45,18 +41,15 @@ def merge(photos):
     draw(photos / "other.jpg", 13)
 
 
-# {name: (what was built before, what happens to the photographs, the build that is killed)}
+# {name: (what was built before, what happens to the photographs, the build that is killed)}. The operations of a first
+# build without whitening are among those with it, those of a new photograph among those of a changed one.
 SCENARIOS = {
-    "first": (None, None, first),
     "first, whitened": (None, None, whitened),
-    "add": (first, add, first),
     "change": (first, change, first),
     "remove": (first, remove, first),
     "whiten": (first, None, whitened),
     "whitened anew": (whitened, merge, first),
 }
-# Their operations are among those of "first, whitened" and of "change".
-PARTS_OF_OTHERS = ("first", "add")
 
 
 def state(folder):
@@ -79,8 +72,8 @@ def test_a_build_killed_at_any_file_operation_is_resumed(tmp_path, name):
         assert forked(lambda: before(tmp_path))[0] == 0
     if event:
         event(tmp_path / "photos")
-    index, step = tmp_path / "there" / "index", every(24 if name in PARTS_OF_OTHERS else 8)
-    assert kill_everywhere(tmp_path / "there", lambda: killed(tmp_path), lambda: state(index), step)
+    index = tmp_path / "there" / "index"
+    assert kill_everywhere(tmp_path / "there", lambda: killed(tmp_path), lambda: state(index), every(8))
 
 
 def test_a_build_after_a_kill_while_the_whitening_is_written(tmp_path):

@@ -1,15 +1,15 @@
 """An index follows its folder: added, changed, renamed, removed and unreadable photographs; builds that are killed."""
 
 import os
-import subprocess
-import sys
+import select
 import time
 
 import numpy as np
 import pytest
-from commands import ROOT, assert_one_line_error, files_below, run_tool
+from commands import assert_one_line_error, files_below, run_tool, started_tool
 from photo_folders import build, draw, use_fakes
 from places import HELPERS
+from warm_python import kill
 
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
@@ -17,11 +17,11 @@ from rrt.files.images import NO_HEIF
 from rrt.files.locks import owned
 from rrt.files.names import shown
 from rrt.formats.lists import write_image_list
-from rrt.photo_index import extraction
+from rrt.photo_index import extraction, segments
 from rrt.photo_index.manifest import read_manifest, write_manifest
 from rrt.photo_index.query import PhotoIndex
 from rrt.photo_index.ranking import Ranker
-from rrt.photo_index.segments import MOST_SEGMENTS, describe
+from rrt.photo_index.segments import describe
 
 
 @pytest.fixture
@@ -189,14 +189,15 @@ def test_an_index_inside_the_folder_is_not_searched_for_photographs(photos, desc
     assert len(names(photos / "index")) == 5
 
 
-def test_many_segments_and_many_removed_photographs_are_merged(photos, tmp_path, described):
-    for i in range(MOST_SEGMENTS + 2):
+def test_many_segments_and_many_removed_photographs_are_merged(photos, tmp_path, described, monkeypatch):
+    monkeypatch.setattr(segments, "MOST_SEGMENTS", 3)
+    for i in range(5):
         draw(photos / f"more{i}.jpg", 50 + i)
         done = build(tmp_path / "i", photos)
         if done.merged:
             break
         before = globals_of(tmp_path / "i")
-    assert done.merged and len(done.manifest.segments) == 1
+    assert done.merged and (i, len(done.manifest.segments)) == (3, 1)
     after = globals_of(tmp_path / "i")
     assert {content: after[content] for content in before} == before and len(after) == len(before) + 1
     assert files_below(tmp_path / "i" / "segments") == list(done.manifest.segments)
@@ -329,6 +330,10 @@ def test_a_manifest_comes_back_as_it_was_written(photos, tmp_path, described):
     assert read_manifest(tmp_path / "copy") == manifest
 
 
+def ended(process, seconds):
+    return select.select([process], [], [], seconds)[0]
+
+
 def test_a_build_killed_at_any_moment_is_gone_on_with(tmp_path, monkeypatch):
     photos = tmp_path / "photos"
     for i in range(12):
@@ -336,7 +341,6 @@ def test_a_build_killed_at_any_moment_is_gone_on_with(tmp_path, monkeypatch):
     (photos / "text.jpg").write_text("no image")
     use_fakes(monkeypatch)
     build(tmp_path / "whole", photos, whiten=4)
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/helpers'}", "OMP_NUM_THREADS": "1"}
     index = tmp_path / "killed"
     moments = [
         lambda: index.exists(),
@@ -347,16 +351,11 @@ def test_a_build_killed_at_any_moment_is_gone_on_with(tmp_path, monkeypatch):
     ]
     seen = set()
     for moment in moments:
-        process = subprocess.Popen(
-            [sys.executable, str(HELPERS / "killed_build.py"), str(index), str(photos), "0.05"],
-            env=environment,
-            stderr=subprocess.DEVNULL,
-        )
-        ends = time.time() + 60
-        while not moment() and process.poll() is None and time.time() < ends:
-            time.sleep(0.002)
-        process.kill()
-        process.wait()
+        with started_tool(HELPERS / "killed_build.py", index, photos, 0.05) as process:
+            ends = time.time() + 60
+            while not moment() and not ended(process, 0.002) and time.time() < ends:
+                pass
+            kill(process)
         parts = {
             path.name: path.stat().st_mtime_ns
             for path in index.glob("segments/*.parts/part-*.h5")

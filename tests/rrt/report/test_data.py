@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from commands import ROOT, assert_one_line_error, error_of, files_below, kill_tool_when, run_tool
 from evaluations import HOSTILE, SIZE, make_evaluation, make_pictures
+from faults import fork_workers
 from PIL import Image
 
 from rrt.commands import report as tool
@@ -208,6 +209,7 @@ def test_processes_make_the_thumbnails_that_one_makes(tmp_path, monkeypatch):
     make_pictures(tmp_path / "in", names)
     jobs = [thumbnails.Job(tmp_path / "in" / name) for name in names]
     one = thumbnails.make_thumbnails(tmp_path / "one", jobs)
+    fork_workers(monkeypatch)
     monkeypatch.setattr(thumbnails, "_FEW", 0)
     two = thumbnails.make_thumbnails(tmp_path / "two", jobs, num_workers=2)
     assert one == two and files_below(tmp_path / "one") == files_below(tmp_path / "two")
@@ -237,7 +239,7 @@ def test_missing_and_broken_pictures_stop_nothing(evaluated, monkeypatch, capsys
 @pytest.mark.slow
 def test_a_kill_costs_the_thumbnail_being_made_alone(tmp_path):
     names = make_evaluation(tmp_path / "rrt", queries=4, gallery=24)
-    make_pictures(tmp_path / "rrt/data", [*names[0], *names[1]], (1500, 1200))
+    make_pictures(tmp_path / "rrt/data", [*names[0], *names[1]], (800, 600))
     out = tmp_path / "out"
     arguments = ("tools/report.py", tmp_path / "rrt", "--out", out, "--num_workers", 1)
     kill_tool_when(lambda: len(list(out.glob("thumbs/*[0-9].jpg"))) > 3, *arguments)

@@ -2,12 +2,10 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 import tracemalloc
 from dataclasses import replace
@@ -18,7 +16,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from places import HELPERS, ROOT
 
 from rrt.errors import InputError
 from rrt.files.atomic import temporary_name
@@ -82,41 +79,37 @@ def test_blocks_divide_the_list_in_order(tmp_path):
 
 
 MANY_NAMES = [f"jpg/{i}.jpg" for i in range(120)]
-WORKER = """
-    import sys
-    sys.path[:0] = {folders!r}
-    import builders
-    from rrt.store.writer import PartWriter
-    writer = PartWriter({path!r}, {names!r}, {settings!r}, 2)
-    records = {{record.name: record for record in builders.make_records(writer.names, num_local=40, local_dim=64)}}
-    print("started", flush=True)
-    for part in writer.missing_parts():
-        writer.write_part(part, [records[name] for name in writer.block_names(part)])
-    writer.merge("abc", "x")
-"""
 
 
 def test_a_run_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
-    def start(path):
-        here = HELPERS
-        code = WORKER.format(folders=[str(here), str(ROOT)], path=str(path), names=MANY_NAMES, settings=SETTINGS)
-        worker = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
-        assert worker.stdout.readline() == "started\n"
-        return worker, time.monotonic()
+    records = {record.name: record for record in builders.make_records(MANY_NAMES, num_local=40, local_dim=64)}
+
+    def run(path):
+        writer = PartWriter(path, MANY_NAMES, SETTINGS, 2)
+        for part in writer.missing_parts():
+            writer.write_part(part, [records[name] for name in writer.block_names(part)])
+        writer.merge("abc", "x")
+
+    def forked(path, seconds=None):
+        """The run in a process of its own, killed after so many seconds -> its exit status."""
+        worker = multiprocessing.get_context("fork").Process(target=run, args=(path,))
+        worker.start()
+        worker.join(seconds)
+        worker.kill()
+        worker.join()
+        return worker.exitcode
 
     expected, path = tmp_path / "one" / "delg_x.h5", tmp_path / "two" / "delg_x.h5"
-    worker, began = start(expected)
-    assert worker.wait() == 0
+    began = time.monotonic()
+    assert forked(expected) == 0
     duration = time.monotonic() - began
     moments, killed_amid_parts = random.Random(5), 0
-    for attempt in range(5):
-        worker, _ = start(path)
-        try:
-            assert worker.wait(timeout=None if attempt == 4 else moments.uniform(0.1, 0.5) * duration) == 0
-        except subprocess.TimeoutExpired:
-            os.kill(worker.pid, signal.SIGKILL)
-            worker.wait()
-            killed_amid_parts += not path.exists() and len(list(path.parent.glob("delg_x.h5.parts/part-*.h5"))) > 0
+    for _ in range(4):
+        status = forked(path, moments.uniform(0.1, 0.5) * duration)
+        assert status in (0, -signal.SIGKILL)
+        some = len(list(path.parent.glob("delg_x.h5.parts/part-*.h5"))) > 0
+        killed_amid_parts += status != 0 and not path.exists() and some
+    assert forked(path) == 0
     assert killed_amid_parts
     assert is_complete(path, MANY_NAMES, SETTINGS)
     assert path.read_bytes() == expected.read_bytes()
