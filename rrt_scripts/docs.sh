@@ -11,5 +11,5 @@ esac
 bash rrt_scripts/install.sh
 export NO_MKDOCS_2_WARNING=1
 if [ "${1:-}" = serve ]; then exec .venv/bin/python -m mkdocs serve; fi
-.venv/bin/python -m mkdocs build --strict --quiet "$@"
+.venv/bin/python -m mkdocs build --strict "$@"  # --quiet would count no warning
 echo "the site is in build/site: open build/site/index.html"

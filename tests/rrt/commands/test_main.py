@@ -132,8 +132,8 @@ def seconds_of(work):
 
 def test_help_comes_at_once_and_loads_no_library_of_the_work():
     loading = seconds_of(lambda: subprocess.run([sys.executable, "-c", "import numpy"]))  # 0.1 to 0.2 by the machine
-    assert min(seconds_of(lambda: run("--help")) for _ in range(2)) < 0.3
-    assert min(seconds_of(lambda: run("evaluate", "--help")) for _ in range(2)) < max(1, 10 * loading)
+    assert any(seconds_of(lambda: run("--help")) < 0.3 for _ in range(2))
+    assert any(seconds_of(lambda: run("evaluate", "--help")) < max(1, 10 * loading) for _ in range(2))
 
 
 def test_no_door_loads_a_library_of_the_work_for_its_help():
