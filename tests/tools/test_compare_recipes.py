@@ -208,5 +208,5 @@ def test_a_file_that_is_no_table_of_recipes_is_named(tmp_path, text, named):
 
 
 def test_a_failed_run_is_one_line_with_its_own_error(tmp_path):
-    with pytest.raises(InputError, match=r"x.log: experiment.py ended with status 1: unknown setting 'nonsense'"):
-        run("experiment.py", "-u", "with", "nonsense=1", log=tmp_path / "x.log")
+    with pytest.raises(InputError, match=r"x.log: tools/check_store.py ended with status 1: absent.h5: no such "):
+        run("tools/check_store.py", "absent.h5", log=tmp_path / "x.log")
