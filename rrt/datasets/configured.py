@@ -88,9 +88,7 @@ def open_watched(dataset: DatasetSettings, watch) -> dict[str, TestSet]:
         name = path.stem.removeprefix("gnd_")
         if name in found or name in ("val", "test"):
             raise InputError(f"watch_test: {path} would be logged as '{name}' like another set; rename one file")
-        found[name] = open_test_set(
-            path.parent, dataset.desc_name, path.name, dataset.test_txt, dataset.max_sequence_len
-        )
+        found[name] = open_test_set(path.parent, dataset.desc_name, path.name, dataset.test_txt, dataset.max_local)
     return found
 
 
@@ -130,7 +128,7 @@ def open_test(dataset: DatasetSettings, part: str = "test", selects: bool = Fals
         if not value:
             raise InputError(f"dataset.{name} is not set; set it, or name a dataset that has it, as dataset.scenes")
     folder, truth, desc_name = named.values()
-    test = open_test_set(folder, desc_name, truth, dataset.test_txt, dataset.max_sequence_len)
+    test = open_test_set(folder, desc_name, truth, dataset.test_txt, dataset.max_local)
     if selects and protocols_of(test.gnd) != PROTOCOLS:
         raise InputError(
             f"{test.images.truth.path}: graded good and ok, but the choice is made by the Medium mAP; choose on a set"

@@ -1,6 +1,6 @@
 """Which folders, files and batches a command works on: the ``dataset`` of the command lines."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,11 @@ from rrt.datasets.sets import TEST_LISTS
 
 # The value of ``val_data_dir`` that stands for the folders of tools/train_val_split.py.
 AUTO = "auto"
+# Local descriptors of an image that the published program reads.
+PUBLISHED_LOCAL = 500
+_Local = Annotated[
+    Annotated[int, Field(ge=0)] | Literal["auto"] | None, Expected("an integer of at least 0, 'auto' or None")
+]
 _TestLists = Annotated[
     list[str], Field(min_length=2, max_length=2), Expected(f"the lists of queries and gallery, {list(TEST_LISTS)}")
 ]
@@ -41,8 +46,10 @@ class DatasetSettings:
         "ground truth in val_data_dir; for auto by default gnd_<folder>.pkl", default=None
     )
     batch_size: int = setting("images of a training batch; a triplet is three", default=36, ge=1)
-    max_sequence_len: int | None = setting(
-        "local descriptors used of an image, the first in stored order", default=500, ge=0
+    max_sequence_len: _Local = setting(
+        "local descriptors used of an image, the first in stored order; auto: as many as the checkpoint was trained"
+        f" with, {PUBLISHED_LOCAL} where none says it; None: all",
+        default="auto",
     )
     sampler: str = setting("random | triplet", default="random")
     num_workers: int = setting(
@@ -53,3 +60,8 @@ class DatasetSettings:
     pin_memory: bool = setting("batches for a GPU lie in memory from which it copies while it computes", default=True)
     recalls: _CutOffs = setting("cut-offs k of mP@k and mR@k", default=[1, 5, 10])
     num_candidates: int = setting("neighbours of an anchor that triplets are drawn from", default=100, ge=1)
+
+    @property
+    def max_local(self) -> int | None:
+        """``max_sequence_len`` where no checkpoint says it."""
+        return PUBLISHED_LOCAL if isinstance(self.max_sequence_len, str) else self.max_sequence_len

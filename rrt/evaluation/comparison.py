@@ -100,7 +100,7 @@ def compare(settings: CompareSettings) -> list[dict[str, Any]]:
 def names_compared(settings: CompareSettings) -> list[str]:
     """The methods asked for, or all that have what they need."""
     if settings.methods == "baselines":
-        return baselines(settings.dataset.max_sequence_len, settings.open_fusion() if settings.resume else None)
+        return baselines(settings.max_local(), settings.open_fusion() if settings.resume else None)
     if settings.methods is not None:
         return settings.methods
     asmk = (settings.rerankers or {}).get("asmk", {})

@@ -112,7 +112,7 @@ def tune_checkpoint(settings: TuneSettings) -> tuple[TunedFusion, Path]:
 def _measure_baselines(validation, settings: TuneSettings, whitening) -> dict[str, float]:
     """{"maxsim", "maxsim_blended", "geometric": Medium mAP} with the transformer's candidates and descriptors."""
     number = min(settings.num_rerank, len(validation.gallery_index))
-    names = baselines(settings.dataset.max_sequence_len, num=number)
+    names = baselines(settings.max_local(), num=number)
     methods = [configure(name, {}, None, cpu=settings.cpu) for name in names]
     shown = bar(list(zip(("maxsim", "maxsim_blended", "geometric"), methods, strict=True)), "baselines", "method")
     return {

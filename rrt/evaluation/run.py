@@ -70,8 +70,7 @@ def evaluate_run(settings: EvaluationSettings) -> EvaluationReport:
         start = time.perf_counter()
         listed = configured.listed_among_distractors() if configured else 0
         listed = max(listed, (settings.num_rerank or 100) if settings.baselines else 0)
-        max_local = settings.dataset.max_sequence_len
-        test = add_distractors(test, settings.distractors, listed, whitening, max_local)
+        test = add_distractors(test, settings.distractors, listed, whitening, settings.max_local())
         protocol["distractors"] = f"{settings.distractors} ({len(test.gallery_index) - protocol['gallery']} images)"
         numbers["distractor_seconds"] = round(time.perf_counter() - start, 3)
     folder = Path(settings.temp_dir)
@@ -109,7 +108,7 @@ def _measured_baselines(settings: EvaluationSettings, test, transformer, whiteni
     num = configured.depths[-1] if configured else settings.num_rerank
     fusion = transformer.fusion if transformer else None
     found = []
-    names = baselines(settings.dataset.max_sequence_len, fusion, num)
+    names = baselines(settings.max_local(), fusion, num)
     # The last is the transformer as it was asked for.
     for name in names[:-1] if configured and configured.names == ("rrt",) else names:
         each = configure(name, settings.rerankers or {}, settings.resume, cpu=settings.cpu)

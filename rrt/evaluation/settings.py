@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rrt.command_line.settings import Expected, FilePath, setting, settings
-from rrt.datasets.settings import DatasetSettings
+from rrt.datasets.settings import AUTO, DatasetSettings
 from rrt.network.settings import ModelSettings, ScoringPrecision
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class ScoredSettings:
         return Reranker.from_checkpoint(
             self.resume,
             choose_device("cpu" if self.cpu else None),
-            max_local,
+            None if isinstance(max_local, str) else max_local,
             self.scale_binning,
             self.model.architecture,
             self.precision,
@@ -63,6 +63,13 @@ class ScoredSettings:
             all_local=max_local is None,
             encoded=self.encoded,
         )
+
+    def max_local(self) -> int | None:
+        """Local descriptors used of an image: as ``dataset`` says, else as the checkpoint was trained with. Raises
+        InputError."""
+        if self.resume and self.dataset.max_sequence_len == AUTO:
+            return self.open_reranker().max_local
+        return self.dataset.max_local
 
     def open_whitening(self) -> "Whitening | None":
         """Raises InputError."""

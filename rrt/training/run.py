@@ -114,7 +114,7 @@ def _open_list(path: Path, settings: ExperimentSettings, dataset: DatasetSetting
 
 def _make_trainer(settings: ExperimentSettings, data: _Data, lessons: list[Lesson], processes, log) -> Trainer:
     dataset = data.dataset
-    max_local = dataset.max_sequence_len
+    max_local = dataset.max_local
     torch.backends.cudnn.benchmark = settings.cudnn_flag == "benchmark"
     torch.manual_seed(settings.seed)
     network = make_network(settings.model.architecture, settings.model.initialisation)
@@ -194,7 +194,7 @@ def _planted_wanted(settings: ExperimentSettings) -> bool:
 
 
 def _max_local(settings: ExperimentSettings) -> int:
-    return check_count("max_train_local", settings.max_train_local or settings.dataset.max_sequence_len)
+    return check_count("max_train_local", settings.max_train_local or settings.dataset.max_local)
 
 
 def make_source(
@@ -222,7 +222,7 @@ def make_source(
             train.labels,
             train.neighbors,
             settings.scale_binning,
-            dataset.max_sequence_len,
+            dataset.max_local,
             positions,
         )
     return BatchSource(

@@ -199,6 +199,22 @@ def test_queries_without_positives_and_other_lists_are_measured(root, tmp_path):
         assert report.numbers["RRT"]["M_map"] > 0
 
 
+def test_as_many_descriptors_are_read_as_the_checkpoint_was_trained_with_unless_a_number_is_given(root, tmp_path):
+    network = RRT(**NETWORK)
+    recorded = {"model": network.settings, "max_sequence_len": 3}
+    settings = {"resume": save_checkpoint(tmp_path / "few.pt", network, settings=recorded), "baselines": True}
+
+    def found(**dataset):
+        numbers = evaluate(root, tmp_path / "out", dataset, **settings).numbers
+        return numbers["protocol"]["max_local"], [name for name in numbers if "local=" in name], numbers["RRT"]
+
+    few, baselines, measured = found()
+    assert few == 3 and baselines and all("local=3" in name for name in baselines)
+    assert found(max_sequence_len=3) == (few, baselines, measured)
+    assert found(max_sequence_len=9)[0] == 9 and found(max_sequence_len=None)[0] is None
+    assert evaluate(root, tmp_path / "out").numbers["protocol"]["max_local"] == 500  # a published file says nothing
+
+
 @pytest.mark.parametrize(
     "dataset, settings, named",
     [
@@ -210,7 +226,7 @@ def test_queries_without_positives_and_other_lists_are_measured(root, tmp_path):
         ({}, {"resume": 5}, "resume=5: expected the path of a file"),
         ({}, {"reranker": "aqe"}, "reranker=aqe: resume is the checkpoint of rrt, which is not among them"),
         ({"max_sequence_len": 2.5}, {}, "max_sequence_len=2.5"),
-        ({"max_sequence_len": -1}, {}, "max_sequence_len=-1"),
+        ({"max_sequence_len": -1}, {}, "max_sequence_len=-1: expected an integer of at least 0, 'auto' or None"),
         ({"recalls": [0]}, {}, r"dataset.recalls=\[0\]"),
         ({"recalls": 5}, {}, "dataset.recalls=5"),
         ({"test_txt": ["a.txt"]}, {}, "dataset.test_txt"),
