@@ -216,6 +216,7 @@ def protocol_of_reranking(transformer: Transformer, store) -> dict[str, Any]:
         "lambda": fusion.weight,
         "temperature": fusion.temperature,
         "encoded": str(reranker.gallery.store.path) if reranker.gallery else None,
+        "encoded_keep": reranker.gallery.keep if reranker.gallery else None,
         "checkpoint": str(reranker.checkpoint),
         "checkpoint_sha256": sha256_of_file(reranker.checkpoint),
         "selection_rule": SELECTION_RULES.get(selection["select_on"], selection["select_on"]) if selection else unknown,

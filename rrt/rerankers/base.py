@@ -162,8 +162,11 @@ def check_local_space(space: SearchSpace, name: str) -> None:
 def local_bytes(space: SearchSpace, max_local: int | None, columns: int) -> float:
     """Bytes of the local descriptors of a gallery image on average, the first max_local of it (None: all), as they are
     stored, with ``columns`` more bytes of each (scale: 4, keypoint: 8)."""
-    store = space.store
-    counts = store.local_counts(max_local)[space.gallery_index]
+    return bytes_of_locals(space.store, space.store.local_counts(max_local)[space.gallery_index], columns)
+
+
+def bytes_of_locals(store, counts: np.ndarray, columns: int) -> float:
+    """The same of images of a store that have ``counts`` [n] local descriptors."""
     if store.local_dtype == "bits":
         codes = (store if isinstance(store, Store) else store.first).codes
         assert codes is not None  # as local_dtype says

@@ -14,7 +14,7 @@ from pydantic import Field
 from rrt.command_line.settings import settings
 from rrt.network.reranker import Reranker
 from rrt.network.scoring import PairScorer
-from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, check_local_space, local_bytes
+from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, bytes_of_locals, check_local_space, local_bytes
 from rrt.rerankers.fusion import Fusion
 from rrt.store.local_counts import check_locals
 
@@ -82,5 +82,8 @@ class Transformer(RerankMethod):
         return self.reranker.scored_as(self.fusion.weight, self.fusion.temperature, *local)
 
     def bytes_per_image(self, space):
-        """The global descriptor, and the local descriptors and scales of an image on average."""
+        """The global descriptor, and the local descriptors and scales of an image on average, or what it was encoded
+        as."""
+        if gallery := self.reranker.gallery:
+            return super().bytes_per_image(space) + bytes_of_locals(gallery.store, gallery.store.local_counts(), 4)
         return super().bytes_per_image(space) + local_bytes(space, self.scorer(space).gallery_local, columns=4)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from commands import assert_one_line_error, run_tool
@@ -12,6 +13,10 @@ from rrt.evaluation.run import evaluate_run
 from rrt.evaluation.settings import EvaluationSettings
 from rrt.network import late_scorer
 from rrt.network.checkpoint import save_checkpoint
+from rrt.network.encoding import encode_file
+from rrt.rerankers.base import SearchSpace
+from rrt.rerankers.transformer import Transformer
+from rrt.store.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +46,18 @@ def test_what_the_command_wrote_is_measured_like_the_store_it_was_made_of(root, 
     assert found.numbers["RRT"]["M_map"] == pytest.approx(plain.numbers["RRT"]["M_map"], abs=0.5)
     recorded = json.loads((tmp_path / "encoded/results.json").read_text())["protocol"]
     assert recorded["encoded"] == str(tmp_path / "out.h5") and recorded["network"] == "LATE"
+    assert recorded["encoded_keep"] is None
+
+
+def test_vectors_that_are_left_out_are_neither_stored_nor_matched(root, tmp_path):
+    out, store = tmp_path / "few.h5", Store(root / "test/delg_toy.h5")
+    assert encode_file(store.path, root / "late.pt", out, cpu=True, keep=3)[2] == 3
+    evaluate(root, tmp_path, encoded=out)
+    assert json.loads((tmp_path / "results.json").read_text())["protocol"]["encoded_keep"] == 3
+    method = Transformer(Reranker.from_checkpoint(root / "late.pt", device="cpu", encoded=out))
+    space = SearchSpace(store, np.arange(4), np.arange(len(store)), None)
+    # A vector is float16 and has a weight.
+    assert method.bytes_per_image(space) == 4 * store.global_dim + 3 * (2 * store.local_dim + 4)
 
 
 def test_a_checkpoint_of_the_other_network_is_one_line(root, tmp_path):
