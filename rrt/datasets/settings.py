@@ -12,7 +12,7 @@ AUTO = "auto"
 # Local descriptors of an image that the published program reads.
 PUBLISHED_LOCAL = 500
 _Local = Annotated[
-    Annotated[int, Field(ge=0)] | Literal["auto"] | None, Expected("an integer of at least 0, 'auto' or None")
+    Annotated[int, Field(ge=0)] | Literal["all"] | None, Expected("an integer of at least 0, 'all' or None")
 ]
 _TestLists = Annotated[
     list[str], Field(min_length=2, max_length=2), Expected(f"the lists of queries and gallery, {list(TEST_LISTS)}")
@@ -47,9 +47,9 @@ class DatasetSettings:
     )
     batch_size: int = setting("images of a training batch; a triplet is three", default=36, ge=1)
     max_sequence_len: _Local = setting(
-        "local descriptors used of an image, the first in stored order; auto: as many as the checkpoint was trained"
-        f" with, {PUBLISHED_LOCAL} where none says it; None: all",
-        default="auto",
+        "local descriptors used of an image, the first in stored order; None: as many as the checkpoint was trained"
+        f" with, {PUBLISHED_LOCAL} where none says it; all: all",
+        default=None,
     )
     sampler: str = setting("random | triplet", default="random")
     num_workers: int = setting(
@@ -63,5 +63,7 @@ class DatasetSettings:
 
     @property
     def max_local(self) -> int | None:
-        """``max_sequence_len`` where no checkpoint says it."""
-        return PUBLISHED_LOCAL if isinstance(self.max_sequence_len, str) else self.max_sequence_len
+        """``max_sequence_len`` where no checkpoint says it; None: all."""
+        if isinstance(self.max_sequence_len, str):
+            return None
+        return PUBLISHED_LOCAL if self.max_sequence_len is None else self.max_sequence_len

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rrt.command_line.settings import Expected, FilePath, setting, settings
-from rrt.datasets.settings import AUTO, DatasetSettings
+from rrt.datasets.settings import DatasetSettings
 from rrt.network.settings import ModelSettings, ScoringPrecision
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ class ScoredSettings:
             self.precision,
             self.compile,
             self.memory_mb,
-            all_local=max_local is None,
+            all_local=max_local == "all",
             encoded=self.encoded,
         )
 
     def max_local(self) -> int | None:
         """Local descriptors used of an image: as ``dataset`` says, else as the checkpoint was trained with. Raises
         InputError."""
-        if self.resume and self.dataset.max_sequence_len == AUTO:
+        if self.resume and self.dataset.max_sequence_len is None:
             return self.open_reranker().max_local
         return self.dataset.max_local
 

@@ -211,7 +211,7 @@ def test_as_many_descriptors_are_read_as_the_checkpoint_was_trained_with_unless_
     few, baselines, measured = found()
     assert few == 3 and baselines and all("local=3" in name for name in baselines)
     assert found(max_sequence_len=3) == (few, baselines, measured)
-    assert found(max_sequence_len=9)[0] == 9 and found(max_sequence_len=None)[0] is None
+    assert found(max_sequence_len=9)[0] == 9 and found(max_sequence_len="all")[0] is None
     assert evaluate(root, tmp_path / "out").numbers["protocol"]["max_local"] == 500  # a published file says nothing
 
 
@@ -226,7 +226,7 @@ def test_as_many_descriptors_are_read_as_the_checkpoint_was_trained_with_unless_
         ({}, {"resume": 5}, "resume=5: expected the path of a file"),
         ({}, {"reranker": "aqe"}, "reranker=aqe: resume is the checkpoint of rrt, which is not among them"),
         ({"max_sequence_len": 2.5}, {}, "max_sequence_len=2.5"),
-        ({"max_sequence_len": -1}, {}, "max_sequence_len=-1: expected an integer of at least 0, 'auto' or None"),
+        ({"max_sequence_len": -1}, {}, "max_sequence_len=-1: expected an integer of at least 0, 'all' or None"),
         ({"recalls": [0]}, {}, r"dataset.recalls=\[0\]"),
         ({"recalls": 5}, {}, "dataset.recalls=5"),
         ({"test_txt": ["a.txt"]}, {}, "dataset.test_txt"),
