@@ -127,7 +127,7 @@ def _said(annotation: Any, metadata: Iterable[Any] = ()) -> tuple[str, tuple]:
         kinds += expected or [
             _NAMES.get(get_origin(kind) or kind, str(kind)) + (_limits(beside) if kind in (int, float) else "")
         ]
-    return " or ".join(kinds), choices
+    return " or ".join(dict.fromkeys(kinds)), choices
 
 
 def _limits(metadata: Iterable[Any]) -> str:

@@ -226,7 +226,7 @@ def test_as_many_descriptors_are_read_as_the_checkpoint_was_trained_with_unless_
         ({}, {"resume": 5}, "resume=5: expected the path of a file"),
         ({}, {"reranker": "aqe"}, "reranker=aqe: resume is the checkpoint of rrt, which is not among them"),
         ({"max_sequence_len": 2.5}, {}, "max_sequence_len=2.5"),
-        ({"max_sequence_len": -1}, {}, "max_sequence_len=-1: expected an integer of at least 0, 'all' or None"),
+        ({"max_sequence_len": -1}, {}, "max_sequence_len=-1: expected an integer of at least 0, 'all' or None$"),
         ({"recalls": [0]}, {}, r"dataset.recalls=\[0\]"),
         ({"recalls": 5}, {}, "dataset.recalls=5"),
         ({"test_txt": ["a.txt"]}, {}, "dataset.test_txt"),
