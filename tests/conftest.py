@@ -19,9 +19,8 @@ from hypothesis import settings
 from places import SHARED
 from sharing import Sharing, are_shared, collects
 
-# The same examples on every machine and every run, so that many more would find nothing more; no deadline, because two
-# busy cores would miss it now and then.
-settings.register_profile("steady", derandomize=True, deadline=None, max_examples=40)
+# The same examples on every machine and every run; no deadline, because two busy cores would miss it now and then.
+settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")
 
 
