@@ -69,7 +69,8 @@ def compare(settings: CompareSettings) -> list[dict[str, Any]]:
     temp_dir. Raises InputError before the long work.
     """
     whitening = settings.open_whitening()
-    configured = settings.configured(names_compared(settings))
+    wanted = names_compared(settings)
+    configured = settings.configured(wanted)
     transformer = settings.open_transformer(configured)
     test = open_test(settings.dataset)
     of_rrt = protocol_of_reranking(transformer, test.store) if transformer else {}
@@ -90,7 +91,7 @@ def compare(settings: CompareSettings) -> list[dict[str, Any]]:
         rows.append(_row(each.label, measured.num_rerank, measured.results) | cost)
         details |= of_rrt if "rrt" in each.names else {}
         ranked.append(RankedMethod(each.label, measured.results, measured.rankings, details))
-    names = ["global", *(names_compared(settings))]
+    names = ["global", *wanted]
     for row, gains in zip(rows, paired_gains([method.results for method in ranked], names.index(settings.against))):
         row |= gains
     save_rankings(settings.temp_dir, test, ranked, protocol_of_search(test, settings.dataset, settings.whitening))

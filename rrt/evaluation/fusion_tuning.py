@@ -97,7 +97,7 @@ def tune_checkpoint(settings: TuneSettings) -> tuple[TunedFusion, Path]:
     scored = score_shortlists(validation, reranker.scorer(validation.store), settings.num_rerank, whitening)
     tuned = tune_fusion(validation, scored, settings.lambdas, settings.temperatures)
     if settings.baselines:
-        tuned = replace(tuned, baselines=_measure_baselines(validation, settings, whitening))
+        tuned = replace(tuned, baselines=_measure_baselines(validation, settings, whitening, reranker.max_local))
     source = {
         "validation": str(validation.folder),
         "checkpoint_sha256": sha256_of_file(settings.resume),
@@ -109,10 +109,10 @@ def tune_checkpoint(settings: TuneSettings) -> tuple[TunedFusion, Path]:
     return tuned, path
 
 
-def _measure_baselines(validation, settings: TuneSettings, whitening) -> dict[str, float]:
+def _measure_baselines(validation, settings: TuneSettings, whitening, max_local) -> dict[str, float]:
     """{"maxsim", "maxsim_blended", "geometric": Medium mAP} with the transformer's candidates and descriptors."""
     number = min(settings.num_rerank, len(validation.gallery_index))
-    names = baselines(settings.max_local(), num=number)
+    names = baselines(max_local, num=number)
     methods = [configure(name, {}, None, cpu=settings.cpu) for name in names]
     shown = bar(list(zip(("maxsim", "maxsim_blended", "geometric"), methods, strict=True)), "baselines", "method")
     return {

@@ -59,6 +59,7 @@ def evaluate_run(settings: EvaluationSettings) -> EvaluationReport:
     fusion, whitening = settings.open_fusion(), settings.open_whitening()
     configured = _configured(settings)
     transformer = Transformer(settings.open_reranker(), fusion) if settings.resume else None
+    max_local = transformer.reranker.max_local if transformer else settings.dataset.max_local
     test = open_test(settings.dataset)
     if configured and configured.depths[-1] is not None:
         check_num_rerank(test, configured.depths[-1])
@@ -70,7 +71,7 @@ def evaluate_run(settings: EvaluationSettings) -> EvaluationReport:
         start = time.perf_counter()
         listed = configured.listed_among_distractors() if configured else 0
         listed = max(listed, (settings.num_rerank or 100) if settings.baselines else 0)
-        test = add_distractors(test, settings.distractors, listed, whitening, settings.max_local())
+        test = add_distractors(test, settings.distractors, listed, whitening, max_local)
         protocol["distractors"] = f"{settings.distractors} ({len(test.gallery_index) - protocol['gallery']} images)"
         numbers["distractor_seconds"] = round(time.perf_counter() - start, 3)
     folder = Path(settings.temp_dir)
@@ -94,7 +95,7 @@ def evaluate_run(settings: EvaluationSettings) -> EvaluationReport:
         details = method_details(configured, measured) | of_rrt
         methods.append(RankedMethod(configured.label, measured.results, measured.rankings, details))
     if settings.baselines:
-        beside = _measured_baselines(settings, test, transformer, whitening, configured)
+        beside = _measured_baselines(settings, test, transformer, whitening, configured, max_local)
         numbers |= {method.label: summary(method.results, searched) for method in beside}
         methods += beside
         numbers["gain_over"] = _gains_over(methods)
@@ -103,12 +104,14 @@ def evaluate_run(settings: EvaluationSettings) -> EvaluationReport:
     return _write_report(folder, test, methods, label, numbers, protocol_of_table, settings.trec)
 
 
-def _measured_baselines(settings: EvaluationSettings, test, transformer, whitening, configured) -> list[RankedMethod]:
+def _measured_baselines(
+    settings: EvaluationSettings, test, transformer, whitening, configured, max_local
+) -> list[RankedMethod]:
     """What the reranker is to be compared with, on as many candidates and local descriptors."""
     num = configured.depths[-1] if configured else settings.num_rerank
     fusion = transformer.fusion if transformer else None
     found = []
-    names = baselines(settings.max_local(), fusion, num)
+    names = baselines(max_local, fusion, num)
     # The last is the transformer as it was asked for.
     for name in names[:-1] if configured and configured.names == ("rrt",) else names:
         each = configure(name, settings.rerankers or {}, settings.resume, cpu=settings.cpu)
