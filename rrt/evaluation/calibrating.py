@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import isotonic_regression, minimize
-from scipy.special import expit
 
-from rrt.calibration import Calibration, descriptors_of
+from rrt.calibration import Calibration, descriptors_of, sigmoid
 from rrt.errors import InputError
 from rrt.formats.ground_truth import POSITIVE_GRADES, chosen_protocol, ignored_positions, protocols_of
 from rrt.formats.revisited import RevisitedSet
@@ -126,7 +125,7 @@ def _platt(scores, right) -> Calibration | None:
 
     def loss(weights):
         z = weights[0] * x + weights[1]
-        residual = expit(z) - targets
+        residual = sigmoid(z) - targets
         return np.mean(np.logaddexp(0, z) - targets * z), np.array([np.mean(residual * x), np.mean(residual)])
 
     slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x

@@ -11,9 +11,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
-from rrt.calibration import Calibration, calibration_of, fitting
+from rrt.calibration import Calibration, calibration_of, fitting, sigmoid
 from rrt.devices import choose_device
 from rrt.errors import InputError
 from rrt.network.checkpoint import check_sizes, load_checkpoint
@@ -150,7 +149,7 @@ class Reranker:
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """That two images show the same object, of the logits of pairs: calibrated where it can be."""
-        return (self.calibration or expit)(logits)
+        return (self.calibration or sigmoid)(logits)
 
     def score(self, a: Image, b: Image) -> float:
         """The logit that query a and candidate b show the same object (not symmetric: the network tells them apart)."""

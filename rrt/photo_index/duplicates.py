@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from rrt.files.images import Unreadable, decode
 from rrt.matching.copies import METHOD, UNFRAMED, Look, compare
@@ -89,6 +87,10 @@ def candidates(index: PhotoIndex) -> np.ndarray:
         parts.append(np.stack([row + start, found[row, place]], 1))
     pairs = np.unique(np.sort(np.concatenate(parts), axis=1), axis=0)
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+    # Late, as this takes a fifth of a second to load and a query imports this module.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import reverse_cuthill_mckee
+
     graph = coo_array((np.ones(len(pairs), np.int8), pairs.T), (count, count)).tocsr()
     place = np.argsort(reverse_cuthill_mckee(graph + graph.T, symmetric_mode=True))
     return pairs[np.lexsort(np.sort(place[pairs], axis=1).T[::-1])]

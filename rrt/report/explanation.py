@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit
 
-from rrt.calibration import fitting
+from rrt.calibration import fitting, sigmoid
 from rrt.errors import InputError, check_least
 from rrt.files.images import Box
 from rrt.files.names import ImageNames
@@ -193,7 +192,7 @@ def _explain(store, query, candidate, image_dir, reranker, geometric, box, groun
     scored = reranker.scored_as(query_local=max_local, gallery_local=max_local)
     calibration = fitting(reranker.calibrations, [scored])
     # The network is trained on as many right pairs as wrong ones, and sure of all of them.
-    name, probability = ("probability", calibration) if calibration else ("sigmoid", expit)
+    name, probability = ("probability", calibration) if calibration else ("sigmoid", sigmoid)
     numbers = {"logit": shown.logit, name: float(probability(shown.logit))} | numbers
     if panel.agrees is not None:
         numbers |= {"links": len(panel.links), "links the transform explains": int(panel.agrees.sum())}

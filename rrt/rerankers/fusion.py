@@ -5,8 +5,8 @@ from numbers import Real
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit
 
+from rrt.calibration import sigmoid
 from rrt.errors import LARGEST_NUMBER, InputError
 from rrt.files.atomic import parse_json
 
@@ -36,7 +36,7 @@ class Fusion:
         if self.weight == 0:
             # Not through the sigmoid: it saturates, and saturated logits would tie.
             return logits
-        probability = expit(self.temperature * logits.astype(np.float64))
+        probability = sigmoid(self.temperature * logits.astype(np.float64))
         return self.weight * similarities + (1 - self.weight) * probability
 
 

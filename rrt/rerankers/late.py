@@ -5,25 +5,41 @@ network is small, and a pair costs a matrix product.
 """
 
 import json
-from functools import cached_property, lru_cache
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from scipy.special import softmax
 
 from rrt.command_line.settings import settings
 from rrt.errors import InputError, first_line
+from rrt.files.machine import usable_cores
 from rrt.files.shipped import shipped
 from rrt.network.pairs import LOGIT_GAIN, POSITION_PERIODS, ImageBatch, read_images
 from rrt.rerankers.base import RerankMethod, SearchSpace, Shortlist, check_local_space, local_bytes
+from rrt.store.joined import JoinedStore
 from rrt.store.linear import l2_normalize
 from rrt.store.local_counts import check_locals
 
 SHIPPED = "late_lite0.safetensors"
-_KEPT = 1024  # encoded images, of 100 kB each: queries that follow one another share candidates
+_KEPT = 1024  # encoded images of a store, of 100 kB each: queries that follow one another share candidates
+_BLOCK = 256  # images read at a time
+
+
+class Encoded(NamedTuple):
+    """An image: vectors float32 [n, d] of unit length, weights [n], which sum to 1, and its global descriptor [Dg] of
+    unit length."""
+
+    vectors: np.ndarray
+    weights: np.ndarray
+    global_: np.ndarray
 
 
 class LateEncoder:
@@ -79,7 +95,8 @@ class LateEncoder:
         out = self._norm("encoder.norm", x)[1:]
         vectors = l2_normalize(unit + self._linear("change", out)) if self.settings["vectors"] else unit
         logits, most = self._linear("weigh", out)[:, 0], self.settings["weight_range"]
-        return vectors, softmax(most * np.tanh(logits / most) if most else 0 * logits)
+        powers = np.exp(most * np.tanh(logits / most) if most else 0 * logits)  # of at most e^most
+        return vectors, powers / powers.sum()
 
     def logits(self, matched: np.ndarray, cosines: np.ndarray) -> np.ndarray:
         """Of the matching [n] and the cosines of the global descriptors [n]."""
@@ -100,8 +117,39 @@ class LateEncoder:
         heads, dim = self.settings["nhead"], x.shape[1]
         projected = x @ self.state[f"{name}in_proj_weight"].T + self.state[f"{name}in_proj_bias"]
         query, key, value = projected.reshape(len(x), 3, heads, -1).transpose(1, 2, 0, 3)
-        weights = softmax(query @ key.transpose(0, 2, 1) / np.float32((dim // heads) ** 0.5), axis=2)
-        return self._linear(f"{name}out_proj", (weights @ value).transpose(1, 0, 2).reshape(len(x), dim))
+        weights = (query * np.float32((dim // heads) ** -0.5)) @ key.transpose(0, 2, 1)
+        weights -= weights.max(2, keepdims=True)
+        np.exp(weights, out=weights)  # their softmax, divided by the sum where there are fewer numbers
+        found = weights @ value / weights.sum(2, keepdims=True)
+        return self._linear(f"{name}out_proj", found.transpose(1, 0, 2).reshape(len(x), dim))
+
+
+class _Kept:
+    """What was encoded of each store, for as long as somebody holds the store."""
+
+    def __init__(self):
+        self._stores: WeakKeyDictionary[Any, dict[int, Encoded]] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def __reduce__(self):
+        return _Kept, ()  # another process encodes for itself
+
+    def of(self, store, rows: np.ndarray, encode: Callable[[Any, np.ndarray], list[Encoded]]) -> dict[int, Encoded]:
+        """{row: its image} of these rows of a store; ``encode`` makes those that are not kept."""
+        if isinstance(store, JoinedStore):
+            split, size = rows < len(store.first), len(store.first)
+            second = self.of(store.second, rows[~split] - size, encode) if not split.all() else {}
+            return self.of(store.first, rows[split], encode) | {row + size: image for row, image in second.items()}
+        with self._lock:
+            kept = self._stores.setdefault(store, {})
+            found = {row: kept.pop(row) for row in rows.tolist() if row in kept}
+        missing = np.unique([row for row in rows.tolist() if row not in found]).astype(np.int64)
+        found |= zip(missing.tolist(), encode(store, missing) if len(missing) else [])
+        with self._lock:
+            kept |= found  # the last that were needed at the end
+            for row in list(kept)[: max(0, len(kept) - _KEPT)]:
+                del kept[row]
+        return found
 
 
 @settings("late.")
@@ -129,27 +177,41 @@ class Late(RerankMethod):
         """Logits."""
         check_locals(space.store, space.gallery_index, "the reranker 'late'")
         self.encoder.check_sizes(space.store)
-
-        @lru_cache(_KEPT)
-        def encoded(row: int):
-            batch = self.encoder.read(space.store, np.array([row]), self.local)
-            return *self.encoder.encode(batch, 0), l2_normalize(batch.global_)[0]
-
         both = self.encoder.settings["symmetric"]
         found = []
         for each in shortlists:
-            query, query_weights, query_global = encoded(int(space.query_index[each.query]))
-            matched = np.zeros(len(each.candidates), np.float32)
-            cosines = np.zeros(len(each.candidates), np.float32)
-            for i, row in enumerate(space.gallery_index[each.candidates].tolist()):
-                vectors, weights, global_ = encoded(row)
-                cosines[i] = global_ @ query_global
-                if len(query) and len(vectors):
-                    table = vectors @ query.T
-                    own = table.max(0) @ query_weights
-                    matched[i] = (own + table.max(1) @ weights) / 2 if both else own
+            query_row, rows = int(space.query_index[each.query]), space.gallery_index[each.candidates]
+            query, query_weights, query_global = self._encoded(space.store, np.array([query_row]))[query_row]
+            matched = np.zeros(len(rows), np.float32)
+            cosines = np.zeros(len(rows), np.float32)
+            for start in range(0, len(rows), _BLOCK):
+                block = rows[start : start + _BLOCK]
+                encoded = self._encoded(space.store, block)
+                for i, row in enumerate(block.tolist(), start):
+                    vectors, weights, global_ = encoded[row]
+                    cosines[i] = global_ @ query_global
+                    if len(query) and len(vectors):
+                        table = vectors @ query.T
+                        own = table.max(0) @ query_weights
+                        matched[i] = (own + table.max(1) @ weights) / 2 if both else own
             found.append(self.encoder.logits(matched, cosines).astype(np.float32))
         return found
+
+    @cached_property
+    def _kept(self) -> _Kept:
+        return _Kept()
+
+    def _encoded(self, store, rows: np.ndarray) -> dict[int, Encoded]:
+        return self._kept.of(store, rows, self._encode)
+
+    def _encode(self, store, rows: np.ndarray) -> list[Encoded]:
+        batch = self.encoder.read(store, rows, self.local)
+        globals_ = l2_normalize(batch.global_)
+        # Where NumPy multiplies by several threads itself, these would wait for each other.
+        alone = (os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")) == "1"
+        with ThreadPoolExecutor(usable_cores() if alone else 1) as pool:
+            made = pool.map(lambda i: self.encoder.encode(batch, i), range(len(rows)))
+            return [Encoded(*image, global_) for image, global_ in zip(made, globals_)]
 
     def bytes_per_image(self, space):
         """The global descriptor, and the local ones with scale and keypoint."""

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from reranking import NETWORK
+from scipy.special import expit
 
 import rrt
-from rrt.calibration import Calibration, calibration_of, fitting, read_calibration, write_calibration
+from rrt.calibration import Calibration, calibration_of, fitting, read_calibration, sigmoid, write_calibration
 from rrt.errors import InputError
 from rrt.network.checkpoint import attach_calibration, load_checkpoint, save_checkpoint, strip_checkpoint
 from rrt.network.model import RRT
@@ -24,6 +25,12 @@ STEPS = Calibration("isotonic", scores=[0.0, 1.0, 3.0], probabilities=[0.1, 0.5,
 def test_platt_is_a_sigmoid_and_isotonic_is_straight_between_its_knots():
     np.testing.assert_allclose(PLATT([0.5, 1.5, np.nan]), [0.5, 1 / (1 + np.exp(-2)), np.nan])
     np.testing.assert_allclose(STEPS([-5, 0.5, 2, 99]), [0.1, 0.3, 0.7, 0.9])
+
+
+def test_the_sigmoid_is_that_of_scipy():
+    x = np.array([-np.inf, -1e4, -700, -3.5, -1e-9, 0, 0.3, 40, 1e4, np.inf, np.nan])
+    np.testing.assert_allclose(sigmoid(x), expit(x), rtol=1e-12)
+    np.testing.assert_allclose(sigmoid(x.astype(np.float32)), expit(x.astype(np.float32)), rtol=1e-5)
 
 
 def test_a_file_gives_the_same_calibration_back(tmp_path):

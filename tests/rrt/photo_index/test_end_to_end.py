@@ -80,10 +80,10 @@ def test_the_page_finds_a_cropped_copy(folder, tmp_path):
         assert cropped["results"][0]["name"] == "p07.png" and cropped["same_file"] is None
 
 
-def test_a_query_from_the_shell_needs_neither_tensorflow_nor_pytorch(folder, tmp_path):
+def test_a_query_from_the_shell_waits_for_no_large_library(folder, tmp_path):
     code = (
         "import sys; from rrt.commands.search import main; sys.argv = ['search.py', 'query', *sys.argv[1:]]; main(); "
-        "print([name for name in ('tensorflow', 'torch') if name in sys.modules])"
+        "print([name for name in ('tensorflow', 'torch', 'scipy', 'pandas', 'faiss') if name in sys.modules])"
     )
     new = draw(tmp_path / "new.png", 7, (500, 375))
     done = subprocess.run(
