@@ -2,6 +2,7 @@
 have."""
 
 import argparse
+import io
 import os
 import re
 import shlex
@@ -136,8 +137,10 @@ _told = 0.0
 @contextmanager
 def ended_in_a_line() -> Iterator[None]:
     """For a command: an interrupt (SIGINT) ends it with one line and status 130, an order to end (SIGTERM), as
-    schedulers send it, with status 143; what it was writing is removed. What it printed is handed over
-    (``flush_output``)."""
+    schedulers send it, with status 143; what it was writing is removed. What it prints is handed over a line at a time,
+    also into a log, which is how far a long training is seen to be (``flush_output``)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     takes_over = (
         threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     )

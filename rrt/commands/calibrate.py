@@ -38,7 +38,7 @@ from rrt.evaluation.calibrating import (
 )
 from rrt.evaluation.grouping import Answers, answers_of, every_right_image, group_figures, grouped, told
 from rrt.evaluation.grouping import joined as joined_answers
-from rrt.files.atomic import write_json
+from rrt.files.atomic import all_or_none, write_json
 from rrt.formats.revisited import load_revisited_set
 from rrt.rerankers.base import RerankMethod
 from rrt.rerankers.build import configure
@@ -156,8 +156,9 @@ def _measured(args, known: Calibration, measured: ScoredPairs | Answers) -> None
     probabilities = known(pairs.scores)
     figures = {"pairs": len(pairs.right), "right": int(pairs.right.sum())} | figures_of(probabilities, pairs.right)
     groups = group_figures(known, measured) if isinstance(measured, Answers) else {}
-    write_json(args.output / "measured.json", figures | ({"groups": groups} if groups else {}))
-    draw_reliability(args.output / "reliability.png", {known.kind: probabilities}, pairs.right)
+    with all_or_none():
+        write_json(args.output / "measured.json", figures | ({"groups": groups} if groups else {}))
+        draw_reliability(args.output / "reliability.png", {known.kind: probabilities}, pairs.right)
     _tell(figures)
     if groups:
         print(told(groups, "groups"))
@@ -171,8 +172,9 @@ def _fitted(args, scored: Calibration, parts: list[ScoredPairs]) -> None:
     calibration = replace(calibration, **belongs, about=calibration.about | scored.about)
     if len(parts) > 1:
         calibration.about["ece_of_a_search_by_the_others"] = across(parts, calibration.kind)
-    write_calibration(args.output / "calibration.json", calibration)
-    draw_reliability(args.output / "reliability.png", {f"{calibration.kind}, held out": probabilities}, pairs.right)
+    with all_or_none():
+        write_calibration(args.output / "calibration.json", calibration)
+        draw_reliability(args.output / "reliability.png", {f"{calibration.kind}, held out": probabilities}, pairs.right)
     _tell(calibration.about | calibration.about["held_out"])
     if len(parts) > 1:
         errors = ", ".join(f"{error:.3f}" for error in calibration.about["ece_of_a_search_by_the_others"])

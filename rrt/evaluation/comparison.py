@@ -18,6 +18,7 @@ from rrt.formats.ground_truth import chosen_protocol
 from rrt.progress import bar
 from rrt.rerankers.base import SearchSpace
 from rrt.rerankers.build import METHODS, ConfiguredMethod, configure
+from rrt.rerankers.late import Late
 from rrt.rerankers.transformer import Transformer
 from rrt.viz.style import MARKERS, save_figure
 
@@ -69,10 +70,12 @@ def compare(settings: CompareSettings) -> list[dict[str, Any]]:
     temp_dir. Raises InputError before the long work.
     """
     whitening = settings.open_whitening()
-    wanted = names_compared(settings)
+    if settings.methods is not None:
+        settings.configured(names_compared(settings))  # wrong names are found before the data are opened
+    test = open_test(settings.dataset)
+    wanted = names_compared(settings, test.store)
     configured = settings.configured(wanted)
     transformer = settings.open_transformer(configured)
-    test = open_test(settings.dataset)
     of_rrt = protocol_of_reranking(transformer, test.store) if transformer else {}
     space = SearchSpace(test.store, test.query_index, test.gallery_index, whitening)
     before = evaluate_global(test)
@@ -98,16 +101,26 @@ def compare(settings: CompareSettings) -> list[dict[str, Any]]:
     return rows
 
 
-def names_compared(settings: CompareSettings) -> list[str]:
-    """The methods asked for, or all that have what they need."""
+def names_compared(settings: CompareSettings, store=None) -> list[str]:
+    """The methods asked for, or all that have what they need to score the images of a store."""
     if settings.methods == "baselines":
         return baselines(settings.max_local(), settings.open_fusion() if settings.resume else None)
     if settings.methods is not None:
         return settings.methods
-    asmk = (settings.rerankers or {}).get("asmk", {})
+    asmk, late = ((settings.rerankers or {}).get(name, {}) for name in ("asmk", "late"))
     lacking = {"rrt": not settings.resume, "asmk": not asmk.get("codebook")}
+    # A network that was named is a mistake where it does not fit; the shipped one is of lite0's descriptors alone.
+    lacking["late"] = not late.get("model") and store is not None and not _fits(Late(), store)
     names = [name for name in METHODS if not lacking.get(name)]
     return [*names, *_CHAINS, *(_RRT_CHAINS if settings.resume else ())]
+
+
+def _fits(method: Late, store) -> bool:
+    try:
+        method.encoder.check_sizes(store)
+    except InputError:
+        return False
+    return True
 
 
 def _row(label, candidates, results):

@@ -23,7 +23,7 @@ from rrt.evaluation.reranking import evaluate_global, summary
 from rrt.evaluation.settings import EvaluationSettings
 from rrt.evaluation.significance import baselines, paired_gains
 from rrt.evaluation.trec import write_qrels, write_run
-from rrt.files.atomic import sha256_of_file, write_csv, write_json
+from rrt.files.atomic import all_or_none, sha256_of_file, write_csv, write_json
 from rrt.formats.ground_truth import IGNORED_GRADES, ignored_positions, protocols_of
 from rrt.progress import bar
 from rrt.rerankers.build import ConfiguredMethod, configure
@@ -162,13 +162,14 @@ def _write_report(
     folder, test, methods: list[RankedMethod], label: str | None, numbers, protocol, with_trec: bool
 ) -> EvaluationReport:
     results = {method.label: method.results for method in methods}
-    write_json(folder / "results.json", numbers)
-    paths = [
-        folder / "results.json",
-        _write_queries(folder / "queries.csv", test, results),
-        save_rankings(folder, test, methods, protocol),
-    ]
-    trec = _write_trec(folder / "trec", test, methods) if with_trec else []
+    with all_or_none():  # a report of an earlier method's rankings beside these figures would say so of neither
+        write_json(folder / "results.json", numbers)
+        paths = [
+            folder / "results.json",
+            _write_queries(folder / "queries.csv", test, results),
+            save_rankings(folder, test, methods, protocol),
+        ]
+        trec = _write_trec(folder / "trec", test, methods) if with_trec else []
     return EvaluationReport(results, label, numbers, paths, trec)
 
 

@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from rrt.errors import InputError, disk_full
@@ -31,6 +32,29 @@ _HOST = f"{zlib.crc32(socket.gethostname().encode()) & 0xFFFF:04x}"
 _ABANDONED = 86_400
 
 
+# Of the group whose files are being written: (temporary path, path) of each that is whole.
+_group: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_group", default=None)
+
+
+@contextmanager
+def all_or_none():
+    """The files that atomic_path() writes in the block appear together at its end, or none of them where it fails: for
+    results that belong together. They cannot be read before."""
+    group: list[tuple[Path, Path]] = []
+    outer = _group.set(group)
+    try:
+        yield
+        for temporary, path in group:
+            os.replace(temporary, path)
+    finally:
+        _group.reset(outer)
+        for temporary, _ in group:
+            temporary.unlink(missing_ok=True)
+            _writing.discard((os.getpid(), temporary))
+    for folder in {path.parent for _, path in group}:
+        flush_to_disk(folder)
+
+
 @contextmanager
 def atomic_path(path):
     """Yield a temporary path beside `path`; when the block succeeds the file is flushed to disk and renamed to `path`.
@@ -44,11 +68,14 @@ def atomic_path(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
     temporary = temporary_name(path)
-    ours = os.getpid(), temporary
+    ours, group = (os.getpid(), temporary), _group.get()
     _writing.add(ours)
     try:
         yield temporary
         flush_to_disk(temporary)
+        if group is not None:
+            group.append((temporary, path))
+            return
         os.replace(temporary, path)
     except BaseException as error:
         full = no_room(path, error)
@@ -60,7 +87,8 @@ def atomic_path(path):
             raise OSError(error.errno, error.strerror, str(path)) from None  # the name that was asked for
         raise
     finally:
-        _writing.discard(ours)
+        if not group or group[-1] != (temporary, path):
+            _writing.discard(ours)
     flush_to_disk(path.parent)
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from reranking import NETWORK, make_test_world, toy_dataset, typed
 
 from rrt.commands import compare as tool
+from rrt.datasets.configured import open_test
 from rrt.errors import InputError
 from rrt.evaluation.comparison import CompareSettings, as_csv, as_latex, as_markdown, compare, names_compared
 from rrt.evaluation.metrics import ProtocolResult
@@ -130,6 +132,11 @@ def test_without_methods_all_that_have_what_they_need_are_compared(world):
     assert "rrt" in names and "superglobal+rrt" in names and "asmk" not in names
     names = names_compared(settings(world, resume=None))
     assert "geometric" in names and not any("rrt" in name for name in names)
+    # The shipped network is of descriptors of other sizes.
+    store = open_test(settings(world).dataset).store
+    assert set(names) - set(names_compared(settings(world, resume=None), store)) == {"late"}
+    named = replace(settings(world), rerankers={"late": {"model": "mine.safetensors"}})
+    assert "late" in names_compared(named, store)
     for wrong in ([], "aqe", [3]):
         with pytest.raises(InputError, match="expected a list of names"):
             compare(settings(world, methods=wrong))

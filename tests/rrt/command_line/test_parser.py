@@ -123,6 +123,13 @@ def test_what_nobody_reads_any_longer_ends_a_command_without_a_word():
         assert process.stderr.read() == b"" and process.wait() == 141, printing
 
 
+def test_a_line_is_in_the_log_as_soon_as_it_is_printed(tmp_path):
+    code = "import os\nfrom rrt.command_line.parser import run_command\nrun_command(lambda: (print('x'), os._exit(0)))"
+    with open(tmp_path / "log", "w") as log:
+        subprocess.run([sys.executable, "-c", code], stdout=log, check=True)
+    assert (tmp_path / "log").read_text() == "x\n"
+
+
 def test_output_that_a_full_disk_does_not_take_is_one_line():
     code = "from rrt.command_line.parser import run_command\nrun_command(lambda: print('x'))"
     with open("/dev/full", "w") as full:

@@ -245,6 +245,15 @@ def test_a_folder_that_cannot_be_written_is_found_before_scoring(root, tmp_path,
         evaluate(root, tmp_path / "file" / "out")
 
 
+def test_what_an_evaluation_leaves_is_of_one_method(root, tmp_path, monkeypatch):
+    evaluate(root, tmp_path, reranker="aqe", resume=None)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("rrt.evaluation.run.save_rankings", lambda *_: (tmp_path / "none/there").read_bytes())
+    with pytest.raises(FileNotFoundError):
+        evaluate(root, tmp_path, reranker="superglobal", resume=None)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before and len(before) == 3
+
+
 def test_print_config_explains_every_setting():
     for told in (described(EvaluationSettings), described(DatasetSettings), *UNUSED.values()):
         assert all(meaning for _, meaning in told.values())

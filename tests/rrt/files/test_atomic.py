@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from rrt.errors import InputError, describe_error
 from rrt.files import atomic
-from rrt.files.atomic import atomic_path, no_room, take_room, temporary_name, write_json
+from rrt.files.atomic import all_or_none, atomic_path, no_room, take_room, temporary_name, write_json
 from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
 from rrt.store.writer import PartWriter, write_store
@@ -74,6 +74,25 @@ def test_what_killed_runs_were_writing_is_removed_by_the_next_run(tmp_path):
     assert names_in(tmp_path) == ["0", "x.json"]
     in_a_process_of_its_own(lambda: write_json(tmp_path / "0" / "x.json", 1))
     assert names_in(tmp_path / "0") == ["x.json"]
+
+
+def test_files_that_belong_together_appear_together_or_not_at_all(tmp_path):
+    write_json(tmp_path / "a.json", 1)
+    with pytest.raises(ZeroDivisionError), all_or_none():
+        write_json(tmp_path / "a.json", 2)
+        write_json(tmp_path / "new/b.json", 2)
+        raise ZeroDivisionError
+    assert (tmp_path / "a.json").read_text() == "1\n" and sorted(os.listdir(tmp_path)) == ["a.json", "new"]
+    assert not os.listdir(tmp_path / "new") and not atomic._writing
+    with all_or_none():
+        write_json(tmp_path / "a.json", 2)
+        with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "c.json"):
+            raise ZeroDivisionError
+        write_json(tmp_path / "b.json", 2)
+        assert (tmp_path / "a.json").read_text() == "1\n" and not (tmp_path / "b.json").exists()
+    write_json(tmp_path / "d.json", 2)
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "b.json", "d.json", "new"] and not atomic._writing
+    assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text() == "2\n"
 
 
 def test_what_a_live_process_is_writing_stays(tmp_path):
