@@ -26,6 +26,7 @@ from rrt.viz.style import MARKERS, save_figure
 _CHAINS = ("database_augmentation+diffusion", "geometric+diffusion+database_augmentation")
 _CHAINS += ("superglobal+k_reciprocal", "database_augmentation+k_reciprocal")
 _RRT_CHAINS = ("superglobal+rrt", "aqe+rrt", "diffusion+rrt", "k_reciprocal+rrt", "rrt+diffusion+database_augmentation")
+_OF_LOCALS = {"rrt", "maxsim", "late", "geometric", "asmk"}
 _TITLES = ("ms a query", "prepare s", "bytes an image")
 
 
@@ -112,7 +113,10 @@ def names_compared(settings: CompareSettings, store=None) -> list[str]:
     # A network that was named is a mistake where it does not fit; the shipped one is of lite0's descriptors alone.
     lacking["late"] = not late.get("model") and store is not None and not _fits(Late(), store)
     names = [name for name in METHODS if not lacking.get(name)]
-    return [*names, *_CHAINS, *(_RRT_CHAINS if settings.resume else ())]
+    names += [*_CHAINS, *(_RRT_CHAINS if settings.resume else ())]
+    if store is None or store.local_counts().any():
+        return names
+    return [name for name in names if not _OF_LOCALS.intersection(name.split("+"))]
 
 
 def _fits(method: Late, store) -> bool:

@@ -22,6 +22,7 @@ from rrt.evaluation.significance import holm, paired_gains, randomisation_p
 from rrt.network.checkpoint import save_checkpoint
 from rrt.network.model import RRT
 from rrt.rerankers.build import all_default_settings
+from rrt.store.memory import MemoryStore
 
 NAMES = ["aqe", "superglobal", "geometric", "superglobal+rrt", "rrt"]
 
@@ -137,6 +138,11 @@ def test_without_methods_all_that_have_what_they_need_are_compared(world):
     assert set(names) - set(names_compared(settings(world, resume=None), store)) == {"late"}
     named = replace(settings(world), rerankers={"late": {"model": "mine.safetensors"}})
     assert "late" in names_compared(named, store)
+    without = MemoryStore(np.eye(4), local_dim=8)
+    assert set(names_compared(settings(world), without)) == {
+        *("aqe", "alpha_qe", "database_augmentation", "diffusion", "k_reciprocal", "superglobal"),
+        *("database_augmentation+diffusion", "superglobal+k_reciprocal", "database_augmentation+k_reciprocal"),
+    }
     for wrong in ([], "aqe", [3]):
         with pytest.raises(InputError, match="expected a list of names"):
             compare(settings(world, methods=wrong))
