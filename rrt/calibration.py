@@ -156,7 +156,7 @@ def calibration_of(values: Any, where: str | Path) -> Calibration:
 
 def read_calibration(path: str | Path) -> Calibration:
     """The Calibration in a file. Raises InputError for a file that contains none."""
-    values = read_json(Path(path))
+    values = read_json(Path(path), _REMEDY)
     if values is None:
         raise InputError(f"{path}: no such file; {_REMEDY}")
     return calibration_of(values, path)

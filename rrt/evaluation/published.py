@@ -38,12 +38,15 @@ def fetch_checkpoint(descriptors: str, path: str | Path, base_url: str = BASE_UR
     return path
 
 
+_REMEDY = "give results.json of evaluate_revisited.py"
+
+
 def results_table(files: list[str], output: str | Path | None = None) -> str:
     """Medium and Hard mAP with intervals of each results.json in a table of Markdown, written to a file, too. Raises
     InputError."""
     lines = ["| results | method | Medium | Hard | ms a query | MB |", "| --- | --- | ---: | ---: | ---: | ---: |"]
     for file in map(Path, files):
-        numbers = read_json(file)
+        numbers = read_json(file, _REMEDY)
         if not isinstance(numbers, dict) or not isinstance(numbers.get("protocol"), dict):
             raise InputError(f"{file}: no results of evaluate_revisited.py; measure it first")
         gallery = numbers["protocol"].get("distractors") or "no distractors"
@@ -70,7 +73,7 @@ def comparison(descriptors: str, test_set: str, results: str | Path) -> str:
     search and RRT. Raises InputError."""
     check_choice("descriptors", descriptors, EXPECTED)
     check_choice("test set", test_set, EXPECTED[descriptors])
-    numbers = read_json(Path(results))
+    numbers = read_json(Path(results), _REMEDY)
     lines = [f"{'':<20}{'Medium':>20}{'Hard':>20}", f"{'':<20}{'expected  measured':>20}{'expected  measured':>20}"]
     for label, method, expected in zip(("global", "reranked"), ("global", "RRT"), EXPECTED[descriptors][test_set]):
         try:

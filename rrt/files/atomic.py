@@ -218,14 +218,15 @@ def parse_json(data: str | bytes):
         raise ValueError("nested too deeply") from None
 
 
-def read_json(path: Path):
-    """The JSON value in a file, or None when the file is not there. Raises InputError when it is damaged."""
+def read_json(path: Path, remedy: str = "delete it and run again"):
+    """The JSON value in a file, or None when the file is not there. Raises InputError when it is damaged. remedy: what
+    to do then; a file that a user named is not to be deleted."""
     try:
         return parse_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); delete it and run again") from None
+        raise InputError(f"{path}: not valid JSON ({error}); {remedy}") from None
 
 
 def guard_settings(path: Path, settings: dict) -> None:

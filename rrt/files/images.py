@@ -68,7 +68,8 @@ def parse_box(text: str, name: str = "the box") -> Box:
         raise InputError(f"{name} {text[:40]}: expected x1,y1,x2,y2, four whole numbers of pixels") from None
     if not (0 <= x1 < x2 <= 10**6 and 0 <= y1 < y2 <= 10**6):
         raise InputError(
-            f"the box {x1},{y1},{x2},{y2} is empty or has its corners the wrong way round; expected x1 < x2 and y1 < y2"
+            f"the box {x1},{y1},{x2},{y2} is empty, begins below 0 or has its corners the wrong way round; expected"
+            " 0 <= x1 < x2 and 0 <= y1 < y2"
         )
     return x1, y1, x2, y2
 

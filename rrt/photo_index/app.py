@@ -254,7 +254,7 @@ def _checked_search(request: Request) -> tuple[int, Box | None]:
     if not re.fullmatch(r"\d{1,12}", length, re.ASCII) or "transfer-encoding" in request.headers:
         raise Refusal(411, "the size of the image is missing (Content-Length)")
     if request.headers.get("origin") != f"http://{request.headers['host']}":
-        raise Refusal(403, "searches are taken from this page alone")
+        raise Refusal(403, "searches are taken from this page alone; a program sends the address of the page as Origin")
     box = request.query_params.get("box", "")
     try:
         return int(length), parse_box(box) if box else None

@@ -95,9 +95,9 @@ def read_manifest(folder: str | Path) -> Manifest:
             f"{folder}: no index there; make one with tools/search.py build PHOTOS --index {folder}"
         ) from None
     except ValueError as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-        raise _damaged(path, f"no schema {SCHEMA!r}")
+        raise damaged(path, f"no schema {SCHEMA!r}")
     version = content.pop("version", None)
     if version != VERSION:
         raise InputError(
@@ -115,7 +115,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         if missing or not isinstance(manifest.failed, dict) or not isinstance(manifest.unread, dict):
             raise TypeError(f"no {' and '.join(sorted(missing)) or 'reasons'}")
     except (TypeError, KeyError, AttributeError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     return manifest
 
 
@@ -129,5 +129,6 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
     write_bytes(folder / MANIFEST, content.encode("ascii"))
 
 
-def _damaged(path, reason) -> InputError:
+def damaged(path, reason) -> InputError:
+    """What to raise for a file of an index."""
     return InputError(f"{path}: damaged ({reason}); delete the folder of the index and build it again")

@@ -14,7 +14,7 @@ from rrt.calibration import GROUPS
 from rrt.errors import InputError
 from rrt.files.atomic import write_bytes
 from rrt.files.images import Unreadable, small_jpeg
-from rrt.photo_index.manifest import read_manifest
+from rrt.photo_index.manifest import MANIFEST, read_manifest
 from rrt.photo_index.ranking import Ranker
 from rrt.photo_index.scan import inside
 from rrt.photo_index.segments import alive_rows, open_segments
@@ -193,11 +193,13 @@ class PhotoIndex:
         """A small upright JPEG of an entry, kept in the index; None when its file is gone or cannot be read."""
         path = self.folder / "thumbnails" / f"{self.entries[number].content}.jpg"
         try:
-            return path.read_bytes()
+            kept = path.read_bytes()
+            if kept.startswith(b"\xff\xd8") and kept.endswith(b"\xff\xd9"):  # whole
+                return kept
         except OSError:
             pass
         made = self.jpeg(number, THUMBNAIL_SIDE)
-        if made:
+        if made and (self.folder / MANIFEST).exists():  # or a folder that was deleted would come back with these alone
             try:
                 write_bytes(path, made)
             except OSError:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rrt.errors import InputError
 from rrt.files.atomic import parse_json
 from rrt.photo_index.extraction import BLOCK
-from rrt.photo_index.manifest import PENDING, Manifest, read_manifest, segment_path
+from rrt.photo_index.manifest import PENDING, Manifest, damaged, read_manifest, segment_path
 from rrt.progress import warn
 from rrt.store.file import Sizes, write_finished
 from rrt.store.joined import JoinedStore
@@ -30,12 +31,21 @@ _STALE = 300.0  # seconds without progress after which a build counts as stopped
 def open_segments(folder: Path, names: Iterable[str]) -> Store | JoinedStore | None:
     """All stores of an index as one, None when there are none. All their data are memory-mapped now, so that the files
     may be removed while they are read."""
-    stores = [Store(segment_path(folder, name)) for name in names]
-    for store in stores:
+    stores = [open_segment(folder, name) for name in names]
+    return reduce(JoinedStore, stores) if stores else None
+
+
+def open_segment(folder: Path, name: str) -> Store:
+    """One of them. Raises InputError."""
+    path = segment_path(folder, name)
+    try:
+        store = Store(path)
         _ = store.global_descriptors
         for column in LOCAL_COLUMNS:
             store.local_rows(column, 0, 0)
-    return reduce(JoinedStore, stores) if stores else None
+    except InputError as error:  # its remedies are those for a store of one's own
+        raise damaged(path, str(error).removeprefix(f"{path}: ").rpartition("; ")[0] or str(error)) from None
+    return store
 
 
 def alive_rows(store, manifest: Manifest) -> np.ndarray:

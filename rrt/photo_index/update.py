@@ -28,7 +28,14 @@ from rrt.photo_index import extraction
 from rrt.photo_index.dates import update_dates
 from rrt.photo_index.manifest import MANIFEST, PENDING, SKIPPED, Manifest, read_manifest, segment_path, write_manifest
 from rrt.photo_index.scan import Found, hash_new, photographs_folder, scan, scan_list
-from rrt.photo_index.segments import alive_rows, open_segments, wants_merging, warn_of_matchless, write_rows
+from rrt.photo_index.segments import (
+    alive_rows,
+    open_segment,
+    open_segments,
+    wants_merging,
+    warn_of_matchless,
+    write_rows,
+)
 from rrt.photo_index.summary import Summary, summarize
 from rrt.search.whitening import Whitening, fit_pca_whitening, load_whitening
 from rrt.store.skipped import read_skipped
@@ -67,6 +74,8 @@ def update(folder: str | Path, photos: str, settings: BuildSettings = BuildSetti
     """Makes the index ``folder`` of the photographs in ``photos``, or updates it. Raises InputError naming what is
     wrong."""
     folder, root = Path(folder), photographs_folder(photos)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: a file; give the folder of an index, or a new one")
     if folder.is_dir() and not (folder / MANIFEST).exists():
         others = [
             path.name for path in folder.iterdir() if path.name not in ("lock", SKIPPED) and ".tmp." not in path.name
@@ -141,7 +150,7 @@ def _look(folder: Path, root: Path, manifest: Manifest, settings) -> tuple[Manif
 
 
 def _described_names(folder, manifest) -> set[str]:
-    return {name for segment in manifest.segments for name in Store(segment_path(folder, segment)).names}
+    return {name for segment in manifest.segments for name in open_segment(folder, segment).names}
 
 
 def _without_descriptors(folder: Path, manifest: Manifest) -> dict[str, str]:
@@ -232,7 +241,7 @@ def _merged(folder: Path, manifest: Manifest) -> tuple[Manifest, bool]:
     names: tuple[str, ...] = ()
     if store and len(alive):
         names = (f"segment-{number:05d}.h5",)
-        config = Store(segment_path(folder, manifest.segments[0])).config
+        config = open_segment(folder, manifest.segments[0]).config
         write_rows(store, alive, segment_path(folder, names[0]), config, manifest.extraction["model_sha256"])
     manifest = replace(manifest, segments=names, number=number)
     write_manifest(folder, manifest)

@@ -277,7 +277,7 @@ def _check_types(part, known, found):
 
 def _of_extraction(path, header, identity, files):
     """The header of parts that an extraction wrote, all of them. Raises InputError for a folder that lacks some."""
-    manifest: Any = read_json(path / MANIFEST)
+    manifest: Any = read_json(path / MANIFEST, "copy the folder again or extract or import it again")
     manifest = {} if manifest is None else manifest
     numbers = [int(match[1]) if (match := PART_NAME.fullmatch(file)) else -1 for file in files]
     total = manifest.get("parts", len(files))

@@ -1,10 +1,13 @@
 """Queries of an index: the same results as plain arithmetic, the query's forms, methods, reports, measures."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -336,10 +339,37 @@ def test_importing_the_index_loads_neither_tensorflow_nor_the_network():
     assert done.stdout.split() == ["[]", "False"]
 
 
+def test_a_damaged_segment_is_said_to_be_of_an_index(folder, tmp_path):
+    for number, damage in enumerate((Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:5000]))):
+        copy = shutil.copytree(folder / "index", tmp_path / f"{number}")
+        (segment,) = copy.glob("segments/*.h5")
+        damage(segment)
+        with pytest.raises(InputError, match=rf"^{segment}: damaged \(.*\); delete the folder of the index and build"):
+            PhotoIndex(copy)
+        with pytest.MonkeyPatch.context() as patched, pytest.raises(InputError, match="delete the folder of the index"):
+            use_fakes(patched)
+            build(copy, folder / "photos")
+
+
+def test_a_thumbnail_is_made_again_where_it_is_damaged_and_brings_no_deleted_index_back(folder, tmp_path):
+    index = PhotoIndex(shutil.copytree(folder / "index", tmp_path / "index"))
+    whole = index.thumbnail(0)
+    (kept,) = (tmp_path / "index/thumbnails").glob(f"{index.entries[0].content}.jpg")
+    kept.write_bytes(b"garbage")
+    assert index.thumbnail(0) == whole == kept.read_bytes()
+    shutil.rmtree(tmp_path / "index")
+    assert index.thumbnail(0) == whole and not (tmp_path / "index").exists()
+
+
 def test_wrong_queries_are_one_line(folder):
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "mine.json").write_bytes(b"\xff")
     for arguments, part in (
         (("query", folder / "index", "nowhere.jpg"), "neither a file nor a photograph"),
         (("query", folder / "nowhere", "x.jpg"), "no index there"),
+        (("query", folder / "index", folder / "photos"), "photos: a folder or no regular file"),
+        (("query", folder / "index", folder / "pipe.jpg"), "pipe.jpg: a folder or no regular file"),
+        (("query", folder / "index", "s1v0.png", "--calibration", folder / "mine.json"), "; make it with"),
         (("query", folder / "index", folder / "new.png"), "described by the model of SHA-256 000000000000..."),
         (("query", folder / "index", "s1v0.png", "--crop", "1,2,3"), "--crop 1,2,3"),
         (("serve", folder / "index", "--port", "99999"), "--port 99999"),

@@ -378,6 +378,7 @@ def test_wrong_input_is_one_line(tmp_path):
         (("build", tmp_path / "nowhere", "--index", tmp_path / "i"), "no such folder"),
         (("build", tmp_path / "empty", "--index", tmp_path / "i"), "no images in this folder"),
         (("build", tmp_path / "photos", "--index", tmp_path / "other"), "letter.txt"),
+        (("build", tmp_path / "photos", "--index", tmp_path / "photos/p.jpg"), "p.jpg: a file; give the folder"),
         (("build", tmp_path / "photos", "--index", tmp_path / "j", "--model", tmp_path / "no.h5"), "no.h5"),
         (("info", tmp_path / "nowhere"), "no index there"),
     ]
