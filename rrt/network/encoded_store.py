@@ -17,6 +17,7 @@ import numpy as np
 
 from rrt.errors import InputError
 from rrt.network.late import LATE
+from rrt.store.checked import not_finite
 from rrt.store.finished import is_complete, remove_store
 from rrt.store.joined import JoinedStore
 from rrt.store.memory import MemoryStore
@@ -110,6 +111,9 @@ def _records(scorer, images, keep) -> list[ImageRecord]:
     records = []
     for image, (vectors, weights) in zip(images.tolist(), scorer.encoded(images)):
         record = scorer.store[image].record()
+        for column in ("keypoints", "scales"):
+            if not np.isfinite(getattr(record, column)).all():
+                raise not_finite(scorer.store, image, column)
         weights = weights.cpu().numpy()
         order = np.argsort(-weights, kind="stable")[:keep]
         keypoints, scales = (values[: len(weights)][order] for values in (record.keypoints, record.scales))

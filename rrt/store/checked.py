@@ -31,19 +31,25 @@ def read_globals(store, indices: np.ndarray) -> np.ndarray:
 
 def read_descriptors(store, indices: np.ndarray, max_local: int | None, more: tuple[str, ...] = ()):
     """``store.read_packed`` of the local descriptors, in the type it keeps, of their scales and of the columns
-    ``more``; others are None. InputError for NaN or infinity in the descriptors."""
+    ``more``; others are None. InputError for NaN or infinity in the descriptors, and in the keypoints if read."""
     packed = store.read_packed(indices, max_local, ("descriptors", "scales", *more))
     if not all_finite(packed.descriptors):
-        row = int(np.argmin(np.isfinite(packed.descriptors).all(axis=1)))
-        raise not_finite(store, indices[np.searchsorted(packed.offsets, row, side="right") - 1], "local descriptors")
+        raise not_finite(store, _owner(packed, indices, packed.descriptors), "local descriptors")
+    if packed.keypoints is not None and not np.isfinite(packed.keypoints).all():
+        raise not_finite(store, _owner(packed, indices, packed.keypoints), "keypoints")
     return packed
 
 
+def _owner(packed, indices, rows):
+    """The image, one of the indices that were read, of the first of the rows [m, D] that is not finite."""
+    row = int(np.argmin(np.isfinite(rows).all(axis=1)))
+    return indices[np.searchsorted(packed.offsets, row, side="right") - 1]
+
+
 def not_finite(store, index: int, what: str) -> InputError:
-    """The error of an image of the store whose descriptors (``what`` of them) are not finite."""
-    return InputError(
-        f"{store.path}: {what} of '{store.names[int(index)]}' hold NaN or infinity; extract the image again"
-    )
+    """The error of an image of the store whose numbers (``what`` of them) are not finite."""
+    path, name = store.path_of(int(index)), store.names[int(index)]
+    return InputError(f"{path}: {what} of '{name}' hold NaN or infinity; extract the image again")
 
 
 def as_rows(x, what: str) -> np.ndarray:

@@ -41,6 +41,11 @@ class JoinedStore:
     def __len__(self):
         return len(self.first) + len(self.second)
 
+    def path_of(self, index: int):
+        """The path of the store that holds an image."""
+        in_first = index < len(self.first)
+        return self.first.path_of(index) if in_first else self.second.path_of(index - len(self.first))
+
     @property
     def attributes(self) -> dict[str, str]:
         """Those of the first."""

@@ -214,6 +214,10 @@ class Store:
             self.to_float32(columns.pop("descriptors")), **{name: np.array(rows) for name, rows in columns.items()}
         )
 
+    def path_of(self, index: int):
+        """The path of the store that holds an image: its own."""
+        return self.path
+
     def read_packed(self, indices, max_local=None, columns=LOCAL_COLUMNS):
         """Local descriptors of the images `indices` (any order, repeats allowed), at most max_local of each.
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -178,3 +179,14 @@ def test_what_does_not_belong_together_is_one_line(store, checkpoint, encoded, f
         encode_file(store.path, checkpoint, store.path, cpu=True)
     with pytest.raises(InputError, match="made with encoded.max_local"):
         encode_store(LateScorer(open_reranker(checkpoint).model, store, 5), encoded)
+
+
+@pytest.mark.parametrize("column", ["keypoints", "scales"])
+def test_columns_that_are_copied_are_refused_naming_the_store_that_holds_them(checkpoint, tmp_path, column):
+    with make_store(tmp_path, n=2, global_dim=12, local_dim=16) as spoilt:
+        path = spoilt.path
+    with h5py.File(path, "r+") as file:
+        file[f"local/{column}"][6] = np.nan
+    with pytest.raises(InputError) as error:
+        encode_file(path, checkpoint, tmp_path / "x.h5", cpu=True)
+    assert str(error.value).startswith(f"{path}: {column} of 'jpg/img_001.jpg' hold NaN or infinity; ")
