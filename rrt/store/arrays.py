@@ -9,7 +9,7 @@ from h5py import is_hdf5
 from rrt.errors import InputError
 from rrt.files.arrays import is_npz, load_npy, load_npz
 from rrt.formats.lists import read_image_list
-from rrt.store.importing import image_sizes, import_records, refuse_zero_global, size_of
+from rrt.store.importing import image_sizes, import_records, refuse_not_finite, refuse_zero_global, size_of
 from rrt.store.records import ImageRecord
 from rrt.store.schema import refuse_repeated_names
 
@@ -160,9 +160,14 @@ def _lines(path):
 
 def _texts(path, names):
     try:
-        return (names if names.dtype.kind == "U" else np.char.decode(names, "utf-8")).tolist()
+        texts = (names if names.dtype.kind == "U" else np.char.decode(names, "utf-8")).tolist()
     except UnicodeDecodeError:
         raise InputError(f"{path}: array names is not UTF-8; save it as text") from None
+    for row, name in enumerate(texts):
+        # No line of an image list could name it.
+        if not name or "\n" in name:
+            raise InputError(f"{path}: array names holds {name!r} in row {row}; give the image a name of one line")
+    return texts
 
 
 def _record(path, arrays, name, row, size):
@@ -180,4 +185,5 @@ def _record(path, arrays, name, row, size):
     local = {key: np.asarray(arrays[key][start:end]) if key in arrays else default for key, default in defaults.items()}
     global_ = np.asarray(arrays["global"][row])
     refuse_zero_global(where, global_)
+    refuse_not_finite(where, global_=global_, **local)
     return ImageRecord(name, size_of(where, stored_size, size), global_, **local)

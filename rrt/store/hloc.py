@@ -10,7 +10,7 @@ from rrt.errors import InputError
 from rrt.files.hdf5 import damage_named, find_item, fits_file, open_hdf5
 from rrt.formats.lists import read_image_list
 from rrt.progress import bar
-from rrt.store.importing import image_sizes, import_records, refuse_zero_global, size_of
+from rrt.store.importing import image_sizes, import_records, refuse_not_finite, refuse_zero_global, size_of
 from rrt.store.records import ImageRecord
 
 # Axes of the datasets of an image.
@@ -86,6 +86,8 @@ def read_image(local_file, global_file, name, size=None, has_local=True):
     keypoints, descriptors, scores = local
     global_ = _read(global_file, name, "global_descriptor")
     refuse_zero_global(f"{global_file.filename}: '{name}'", global_)
+    refuse_not_finite(f"{global_file.filename}: '{name}'", global_=global_)
+    refuse_not_finite(where, keypoints=keypoints, descriptors=descriptors, attention=scores)
     with _readable(local_file.filename):
         has_size = find_item(local_file, f"{name}/image_size") is not None
     size = size_of(where, _read(local_file, name, "image_size") if has_size else None, size)

@@ -7,6 +7,7 @@ import numpy as np
 from rrt.errors import InputError
 from rrt.files.atomic import sha256_of_file
 from rrt.formats.lists import read_image_list, write_image_list
+from rrt.store.file import remove_parts
 from rrt.store.finished import COMPRESSION_HELP, is_complete, remove_store, writing
 from rrt.store.records import Skipped
 from rrt.store.schema import COMPRESSIONS
@@ -104,14 +105,19 @@ def write_store(
         was_there = is_complete(output, names, settings, **layout)
         if not was_there:
             writer = PartWriter(output, names, settings, BLOCK, **layout)
-            with writer.progress("import") as (missing, shown):
-                for part in missing:
-                    records = []
-                    for name in writer.block_names(part):
-                        records.append(read(name))
-                        shown.update()
-                    writer.write_part(part, records)
-            writer.merge(desc_name=desc_name)
+            try:
+                with writer.progress("import") as (missing, shown):
+                    for part in missing:
+                        records = []
+                        for name in writer.block_names(part):
+                            records.append(read(name))
+                            shown.update()
+                        writer.write_part(part, records)
+                writer.merge(desc_name=desc_name)
+            except InputError:
+                if len(writer.missing_parts()) == writer.num_parts:
+                    remove_parts(output)
+                raise
     skipped = read_skipped(output)
     if skipped and not allow_missing:
         raise InputError(
@@ -127,6 +133,22 @@ def refuse_zero_global(where, global_):
         raise InputError(
             f"{where} has a global descriptor of zeros; describe the image again or take it out of the list"
         )
+
+
+def refuse_not_finite(where, **columns):
+    """InputError for numbers of an image, {column of a record: array}, that a store cannot keep: not finite, in
+    float32 where they are kept as they are; scales of 0 and below."""
+    for name, values in columns.items():
+        with np.errstate(over="ignore"):
+            # Descriptors are scaled before they are rounded.
+            kept = values if name in ("global_", "descriptors") else values.astype(np.float32)
+        what = "values that are not finite" if not np.isfinite(kept).all() else ""
+        if not what and name == "scales" and not (kept > 0).all():
+            what = "that are not above 0"
+        if what:
+            raise InputError(
+                f"{where} has {name.rstrip('_')} {what}; describe the image again or take it out of the list"
+            )
 
 
 def size_of(where, stored, known):

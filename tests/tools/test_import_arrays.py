@@ -10,6 +10,7 @@ from commands import assert_one_line_error, run_tool
 from rrt.errors import InputError
 from rrt.formats.lists import read_image_list, write_image_list
 from rrt.store.arrays import import_arrays
+from rrt.store.skipped import read_skipped
 from rrt.store.store import Store
 from rrt.store.writer import write_store
 
@@ -153,6 +154,10 @@ def test_names_may_be_bytes(tmp_path):
         ({"descriptors": np.zeros(6)}, "array descriptors is (6,) where (6, Dl) fits"),
         ({"descriptors": np.full((6, 6), np.nan)}, "'a b/1.jpg' has descriptors values that are not finite"),
         ({"scales": np.array([1, 1, 1, 1, 1, np.inf])}, "'3.jpg' has scales values that are not finite"),
+        ({"scales": np.array([1, 1, 1, 1, 0, 1])}, "'3.jpg' has scales that are not above 0"),
+        ({"keypoints": np.full((6, 2), 1e39)}, "arrays.npz: 'a b/1.jpg' has keypoints values that are not finite"),
+        ({"names": np.array(["a", "b\nc", "d"])}, "arrays.npz: array names holds 'b\\nc' in row 1; give the image"),
+        ({"names": np.array(["a", "", "d"])}, "arrays.npz: array names holds '' in row 1"),
         ({"attention": np.zeros((6, 1))}, "array attention is (6, 1) where (6,) fits"),
         ({"names": np.array([None, 1, 2], dtype=object)}, "array names is of Python objects"),
     ],
@@ -197,3 +202,18 @@ def test_what_a_refused_import_left_is_not_in_the_way_of_the_right_one(tmp_path)
         imported(tmp_path, arrays_of(image_size=None))
     with imported(tmp_path, arrays_of(image_size=None), image_size=(50, 40)) as store:
         assert store.names == NAMES and not (tmp_path / "delg_x.h5.parts").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0])
+def test_an_image_without_usable_numbers_is_named_by_its_file_or_left_out(tmp_path, value):
+    spoilt = arrays_of()["global"]
+    spoilt[1] = value
+    with pytest.raises(InputError) as error:
+        imported(tmp_path, arrays_of(**{"global": spoilt}))
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path / 'arrays.npz'}: '{NAMES[1]}' has ")
+    assert message.endswith("take it out of the list, or leave such images out with --allow_missing")
+    assert not (tmp_path / "delg_x.h5.parts").exists()
+    with imported(tmp_path, arrays_of(**{"global": spoilt}), allow_missing=True) as store:
+        assert store.names == NAMES[::2]
+    assert [image.name for image in read_skipped(tmp_path / "delg_x.h5")] == NAMES[1:2]

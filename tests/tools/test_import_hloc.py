@@ -169,6 +169,7 @@ def replaced(key, change):
         (replaced("scores", lambda x: ["a"]), "has scores of type object"),
         (replaced("scores", lambda x: x * np.nan), "'db/1.jpg' has attention values that are not finite"),
         (replaced("descriptors", lambda x: x + np.inf), "'db/1.jpg' has descriptors values that are not finite"),
+        (replaced("global_descriptor", lambda x: x * np.nan), "'db/1.jpg' has global values that are not finite"),
         (replaced("image_size", lambda x: x * 0), "the image size [0, 0]"),
         (replaced("image_size", lambda x: np.array([1, np.nan])), "the image size [1.0, nan]"),
         (replaced("image_size", lambda x: np.ones(3)), "the image size [1.0, 1.0, 1.0]"),
