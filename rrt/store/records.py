@@ -90,6 +90,9 @@ def shaped_record(path, record):
         record = record.record()
     where = f"{path}: '{record.name}'"
     columns = {name: np.asarray(getattr(record, name)) for name in ("global_", *LOCAL_COLUMNS)}
+    for name, values in columns.items():
+        if values.dtype.kind == "c":
+            raise InputError(f"{where} has {name.rstrip('_')} of type {values.dtype}; give real numbers")
     count = len(columns["attention"])
     if columns["descriptors"].size == 0 and count == 0:
         width = columns["descriptors"].shape[1] if columns["descriptors"].ndim == 2 else 0
@@ -112,6 +115,15 @@ def shaped_record(path, record):
     if width < 1 or height < 1:
         raise InputError(f"{where} has the size {width} x {height}")
     return ImageRecord(record.name, (width, height), **columns)
+
+
+def refuse_useless(path, record):
+    """InputError naming the image for numbers of a shaped record that nothing can be compared by, or made of."""
+    where = f"{path}: '{record.name}'"
+    if record.global_.size and not record.global_.any():
+        raise InputError(f"{where} has a global descriptor of zeros; describe the image again or leave it out")
+    if (record.scales <= 0).any():
+        raise InputError(f"{where} has scales that are not above 0; give 1 / image scale, 1 where there is one scale")
 
 
 def check_equal_sizes(path, records):

@@ -22,6 +22,7 @@ from rrt.store.records import (
     check_equal_sizes,
     limited,
     packed_columns,
+    refuse_useless,
     shaped_record,
 )
 from rrt.store.schema import (
@@ -275,6 +276,8 @@ def write_store(
     _check_request(path, [record.name for record in records], local_dtype, max_local, compression)
     settings = canonical_settings(path, with_limit(settings or {}, max_local))
     kept = [shaped_record(path, record) for record in records if not isinstance(record, Skipped)]
+    for record in kept:
+        refuse_useless(path, record)
     skipped = [record for record in records if isinstance(record, Skipped)]
     num_local = sum(int(limited(len(record.attention), max_local)) for record in kept)
     sizes = Sizes([record.name for record in kept], num_local, *check_equal_sizes(path, kept))
