@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rrt.errors import InputError
 from rrt.extras import pip_line
+from rrt.files.hub import ask_hub
 from rrt.files.shipped import shipped
 from rrt.network import reranker as network
 from rrt.network.checkpoint import KEPT
@@ -81,19 +82,10 @@ def _found(name: str) -> Path:
 
 def _fetched(name: str) -> Path:
     repository, _, revision = name.partition("@")
+    lacking = f"has no {WEIGHTS}; it was not saved by Reranker.save_pretrained"
     try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
-    except ModuleNotFoundError:
+        return Path(
+            ask_hub(name, lambda hub: hub.hf_hub_download(repository, WEIGHTS, revision=revision or None), lacking)
+        )
+    except ImportError:
         raise InputError(f"{name}: to fetch it needs huggingface_hub; {pip_line('backbones')}") from None
-    try:
-        return Path(hf_hub_download(repository, WEIGHTS, revision=revision or None))
-    except GatedRepoError:
-        remedy = f"accept its licence at https://huggingface.co/{repository} and log in with `hf auth login`"
-    except RepositoryNotFoundError:
-        remedy = "neither a file, a folder nor a model of the Hugging Face hub; look at the name"
-    except EntryNotFoundError:
-        remedy = f"has no {WEIGHTS}; it was not saved by Reranker.save_pretrained"
-    except Exception as error:  # the hub's client raises those of several libraries for a net that is not there
-        remedy = f"the Hugging Face hub cannot be asked ({type(error).__name__}); fetch it elsewhere, give its folder"
-    raise InputError(f"{name}: {remedy}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from rrt.errors import InputError, first_line
 from rrt.files.atomic import parse_json, sha256_of_file
+from rrt.files.hub import ask_hub
 
 # What is fetched of the hub; weights in other formats are not even downloaded.
 PATTERNS = ["config.json", "preprocessor_config.json", "processor_config.json", "model*.safetensors", "*.index.json"]
@@ -61,25 +62,12 @@ def _fetched(name: str) -> tuple[Path, str]:
     repository, _, revision = name.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository) or repository.startswith("."):
         raise InputError(f"{name}: no such folder; give that of a model, or OWNER/NAME of the Hugging Face hub")
+    options = {"revision": revision or None, "allow_patterns": PATTERNS}
     try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+        folder = Path(ask_hub(name, lambda hub: hub.snapshot_download(repository, **options)))
     except ImportError:
         raise _not_installed(name) from None
-    try:
-        folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=PATTERNS))
-    except GatedRepoError:
-        remedy = f"accept its licence at https://huggingface.co/{repository} and log in with `hf auth login`"
-    except (RepositoryNotFoundError, RevisionNotFoundError):
-        remedy = "neither a folder nor a model of the Hugging Face hub; look at the name and the revision"
-    except Exception as error:  # the hub's client raises those of several libraries for a net that is not there
-        remedy = (
-            f"no such folder, and the Hugging Face hub cannot be asked ({type(error).__name__}); fetch the model on"
-            " another machine and give its folder"
-        )
-    else:
-        return folder, f"{repository}@{folder.name}"
-    raise InputError(f"{name}: {remedy}")
+    return folder, f"{repository}@{folder.name}"
 
 
 def _normalization(folder: Path) -> tuple[np.float32, np.ndarray, np.ndarray]:

@@ -183,3 +183,20 @@ def test_what_a_hub_does_not_have_is_one_line(hub):
         rrt.Reranker.from_pretrained("owner/other")
     with pytest.raises(InputError, match="nobody/name: neither a file, a folder nor a model"):
         rrt.Reranker.from_pretrained("nobody/name")
+
+
+def test_a_hub_that_is_away_is_said_to_be_away(monkeypatch, tmp_path, capfd):
+    import socket
+
+    import huggingface_hub.constants
+
+    with socket.socket() as server:  # bound, but nobody listens
+        server.bind(("127.0.0.1", 0))
+        template = f"http://127.0.0.1:{server.getsockname()[1]}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the client's attempts
+        said = "owner/name: no such folder, and the Hugging Face hub cannot be asked .*; fetch the model on another"
+        with pytest.raises(InputError, match=said):
+            rrt.Reranker.from_pretrained("owner/name")
+    assert capfd.readouterr().err == ""

@@ -150,7 +150,7 @@ def _hub_error(kind):
     "kind, part",
     [
         ("GatedRepoError", "accept its licence at https://huggingface.co/a/b and log in"),
-        ("RepositoryNotFoundError", "neither a folder nor a model of the Hugging Face hub"),
+        ("RepositoryNotFoundError", "neither a file, a folder nor a model of the Hugging Face hub"),
         ("LocalEntryNotFoundError", "the Hugging Face hub cannot be asked (LocalEntryNotFoundError)"),
     ],
 )
