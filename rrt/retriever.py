@@ -11,6 +11,7 @@ import numpy as np
 from rrt.errors import InputError, check_count
 from rrt.network.reranker import Image, Reranker
 from rrt.progress import bar
+from rrt.rerankers.base import RerankMethod
 from rrt.rerankers.fusion import Fusion
 from rrt.search.exact import search
 from rrt.search.whitening import Whitening, load_whitening
@@ -28,7 +29,7 @@ class Retrieved:
     """What was found for one query, the best first.
 
     names; indices int64 [k] in the store; similarities float32 [k]: cosines of the (whitened) global
-    descriptors; logits float32 [k] of the reranker: NaN for images that were not reranked.
+    descriptors; logits float32 [k] of the reranker, or scores of the method: NaN for images that were not reranked.
     """
 
     names: list[str]
@@ -40,24 +41,36 @@ class Retrieved:
 class Retriever:
     """Finds the images of a store most similar to a query: exact search by global descriptors, then reranking.
 
-    store: ``rrt.Store`` or the path of one. reranker: None = search alone. whitening:
+    store: ``rrt.Store`` or the path of one. reranker: ``rrt.Reranker`` or a method of ``rrt.rerankers.make_method``,
+    which learns what it learns of a gallery from the images it reranks; None = search alone. whitening:
     ``rrt.search.whitening.Whitening`` or the path of an .npz of tools/learn_whitening.py. fusion: ``rrt.Fusion`` of
-    similarity and reranker, None = the reranker alone. gallery: names or indices of the images to search among, None =
-    all (the store of a test set holds its queries, too: ``gallery=read_image_list(path).names``). Raises InputError
-    when the parts do not fit together.
+    similarity and ``rrt.Reranker``, None = the reranker alone. gallery: names or indices of the images to search among,
+    None = all (the store of a test set holds its queries, too: ``gallery=read_image_list(path).names``). Raises
+    InputError when the parts do not fit together.
     """
 
     def __init__(
-        self, store, reranker: Reranker | None = None, whitening=None, fusion: Fusion | None = None, gallery=None
+        self,
+        store,
+        reranker: Reranker | RerankMethod | None = None,
+        whitening=None,
+        fusion: Fusion | None = None,
+        gallery=None,
     ):
+        if not isinstance(reranker, Reranker | RerankMethod | None):
+            raise InputError(
+                f"reranker {reranker!r}: expected an rrt.Reranker, a method of make_method, or None for search alone"
+            )
         self.store = store if isinstance(store, Store) else Store(store)
         self.reranker = reranker
         self.fusion = fusion or Fusion()
         if fusion and not reranker:
             raise InputError("fusion blends similarities with the logits of a reranker; give one")
+        if fusion and isinstance(reranker, RerankMethod):
+            raise InputError("fusion blends logits of an rrt.Reranker; leave it out with other methods")
         if not self.store.global_dim:
             raise InputError(f"{self.store.path}: holds no global descriptors; import or extract them too")
-        if reranker:
+        if isinstance(reranker, Reranker):
             reranker.scorer(self.store)  # refuses another size of descriptors
             check_locals(self.store, None, "the reranker")
         known = whitening is None or isinstance(whitening, Whitening)
@@ -142,11 +155,19 @@ class Retriever:
             rows.append(row)
         return np.stack(rows)
 
-    def _logits(self, reranker: Reranker, images: list[Image], shortlists) -> list[np.ndarray]:
+    def _logits(self, reranker: Reranker | RerankMethod, images: list[Image], shortlists) -> list[np.ndarray]:
+        if isinstance(reranker, RerankMethod):
+            return [self._scores(reranker, image, row) for image, row in zip(images, shortlists)]
         own = self._own(images)
         if (own >= 0).all():
             return reranker.scorer(self.store).score(own, shortlists)
         return [reranker.logits(image, self.store[row]) for image, row in zip(images, shortlists)]
+
+    def _scores(self, method: RerankMethod, image: Image, row) -> np.ndarray:
+        ranked = method.rerank(image, self.store[row])
+        scores = np.empty(len(row), ranked.scores.dtype)
+        scores[ranked.order] = ranked.scores
+        return scores
 
     def _whitened(self, rows):
         return self.whitening.apply(rows) if self.whitening else rows

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrt import RRT, Fusion, InputError, MemoryStore, Reranker, Retriever
+from rrt.rerankers import make_chain, make_method
 from rrt.search.whitening import fit_pca_whitening
 
 SIZES = {"global_dim": 12, "local_dim": 16}
@@ -105,6 +106,17 @@ def test_several_queries_at_once_give_the_results_of_each(store, reranker):
             np.testing.assert_allclose(found.logits, alone.logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["geometric", "maxsim", "aqe+maxsim", "aqe"])
+def test_any_method_reranks(store, name):
+    method, record = make_chain(name), make_records(["new.jpg"], seed=9, num_local=5, **SIZES)[0]
+    for query in (5, record):
+        found, first = Retriever(store, method).retrieve(query, k=10, num_rerank=6), Retriever(store).search(query, 10)
+        ranked = method.rerank(store[5] if query == 5 else record, store[first.indices[:6]])
+        assert found.names == [image.name for image in ranked.images] + first.names[6:]
+        np.testing.assert_allclose(found.logits[:6], ranked.scores, rtol=1e-6)
+        assert np.isnan(found.logits[6:]).all() and sorted(found.similarities) == sorted(first.similarities)
+
+
 def test_fusion_of_weight_one_is_the_order_of_search(store, reranker):
     blended = Retriever(store, reranker, fusion=Fusion(1.0)).retrieve(2, k=20, num_rerank=20)
     assert blended.names == Retriever(store).search(2, k=20).names and not np.isnan(blended.logits).any()
@@ -162,6 +174,10 @@ def test_parts_that_do_not_fit_together_are_refused_at_once(store, reranker, tmp
             Retriever(store, gallery=gallery)
     with pytest.raises(InputError, match="give one"):
         Retriever(store, fusion=Fusion(0.5))
+    with pytest.raises(InputError, match="leave it out with other methods"):
+        Retriever(store, make_method("maxsim"), fusion=Fusion(0.5))
+    with pytest.raises(InputError, match="reranker 'geometric': expected an rrt.Reranker, a method of"):
+        Retriever(store, "geometric")
 
 
 def test_a_damaged_store_is_refused_before_anything_is_searched(tmp_path):
