@@ -67,10 +67,9 @@ def open_encoded(path, network: Any, max_local: int | None, binning: str) -> Enc
     if not isinstance(network, LATE):
         raise InputError(f"{path}: an encoded gallery is for checkpoints of model.LATE; leave it out with this one")
     store = Store(path)
-    made = store.config.get("encoded")
-    if not isinstance(made, dict) or "of" not in made:
+    if not _is_encoded(store):
         raise InputError(f"{path}: holds no encoded images; make it with tools/encode_store.py")
-    wanted = _settings(network, max_local, binning)
+    made, wanted = store.config["encoded"], _settings(network, max_local, binning)
     difference = first_difference({name: made.get(name) for name in wanted}, wanted)
     if difference:
         name, old, new = difference
@@ -89,6 +88,8 @@ def encode_store(scorer: LateScorer, out, overwrite: bool = False, keep: int | N
     out, store = Path(out), scorer.store
     if out.resolve() == Path(store.path).resolve():
         raise InputError(f"{out}: is the store to encode; give another name")
+    if _is_encoded(store):
+        raise InputError(f"{store.path}: is encoded already; encode the store that it was made of")
     made = _settings(scorer.model, scorer.gallery_local, scorer.binning) | {"of": _identity(store)}
     made["precision"] = scorer.precision
     if keep is not None:
@@ -122,6 +123,11 @@ def _records(scorer, images, keep) -> list[ImageRecord]:
             weights = weights / weights[order].sum()
         records.append(ImageRecord(record.name, record.size, record.global_, rows, keypoints, scales, weights[order]))
     return records
+
+
+def _is_encoded(store: Store) -> bool:
+    made = store.config.get("encoded")
+    return isinstance(made, dict) and "of" in made
 
 
 def _settings(network: LATE, max_local, binning) -> dict[str, Any]:

@@ -175,6 +175,9 @@ def test_what_does_not_belong_together_is_one_line(store, checkpoint, encoded, f
         open_reranker(published, encoded)
     with pytest.raises(InputError, match="rrt.pt: holds a network of model.RRT, which encodes no image alone"):
         encode_file(store.path, published, tmp_path / "x.h5", cpu=True)
+    with pytest.raises(InputError, match="encoded.h5: is encoded already; encode the store that it was made of"):
+        encode_file(encoded, checkpoint, tmp_path / "x.h5", cpu=True)
+    assert not (tmp_path / "x.h5").exists()
     with pytest.raises(InputError, match="is the store to encode; give another name"):
         encode_file(store.path, checkpoint, store.path, cpu=True)
     with pytest.raises(InputError, match="made with encoded.max_local"):
