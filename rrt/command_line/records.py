@@ -5,16 +5,19 @@ files instead.
 """
 
 import builtins
+import contextlib
 import copy
+import hashlib
 import logging
 import mimetypes
 import re
+import shutil
 import threading
 import warnings
 from datetime import timedelta
 from pathlib import Path
 
-from rrt.errors import InputError
+from rrt.errors import InputError, disk_full, first_line
 
 with warnings.catch_warnings():  # as in rrt.command_line.sacred_runs
     warnings.simplefilter("ignore")
@@ -61,7 +64,8 @@ for _method in ("heartbeat_event", "completed_event", "interrupted_event", "fail
 
 class DefaultRecord(_Record):
     """Records a run in its temp_dir as ``-F`` does, so that results and settings lie together; a command without a
-    temp_dir is not recorded. Nor is a run that wrong input ends at once: a slip of the pen leaves no files."""
+    temp_dir is not recorded. Nor is a run that wrong input ends at once: a slip of the pen leaves no files. Files that
+    cannot be written, on a full disk, cost one warning and what is not recorded yet."""
 
     def __init__(self):
         super().__init__()
@@ -76,10 +80,25 @@ class DefaultRecord(_Record):
             if self._started and not self._waits(method, event):
                 started, self._started = self._started, None
                 self._observer = FileStorageObserver(record_folder(started["ex_info"], started["config"]))
-                self._observer.started_event(**started)
+                self._write("started_event", started)
                 for earlier in self._heartbeat:
-                    self._observer.heartbeat_event(**earlier)
+                    self._write("heartbeat_event", earlier)
+            self._write(method, event)
+
+    def _write(self, method, event):
+        try:
             super()._tell(method, event)
+        except OSError as error:
+            failed, self._observer = self._observer, RunObserver()
+            assert isinstance(failed, FileStorageObserver)
+            where, loss = failed.dir or failed.basedir, "the record of the run ends here"
+            if method == "started_event":
+                loss = "the run is not recorded"
+                if failed.dir:
+                    shutil.rmtree(failed.dir, ignore_errors=True)
+                _remove_parts(Path(failed.basedir) / "_sources")
+            reason = disk_full(error) or first_line(error)
+            logging.getLogger("rrt.sacred").warning(f"{where}: {reason}; {loss}")
 
     def _waits(self, method, event):
         """Whether the run has done nothing yet that is worth a record; keeps the last heartbeat until it has."""
@@ -91,6 +110,16 @@ class DefaultRecord(_Record):
             kind = event["fail_trace"][-1].partition(":")[0]
             return kind == _INPUT_ERROR or issubclass(getattr(builtins, kind, Exception), OSError)
         return method == "log_metrics" and not event["metrics_by_name"]
+
+
+def _remove_parts(sources: Path):
+    """Remove copies of sources that are not what the checksum in their names says: Sacred would take them for whole."""
+    for path in sources.glob("*_*"):
+        with contextlib.suppress(OSError):
+            if hashlib.md5(path.read_bytes()).hexdigest() != path.stem.rpartition("_")[2]:
+                path.unlink()
+    with contextlib.suppress(OSError):  # that it holds copies of other runs
+        sources.rmdir()
 
 
 class MongoRecord(_Record):

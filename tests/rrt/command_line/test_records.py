@@ -1,5 +1,6 @@
 """rrt/command_line/records.py: a run is recorded by its results, or in a MongoDB, whose absence it survives."""
 
+import errno
 import json
 import socket
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from commands import files_below
 from pymongo.errors import ServerSelectionTimeoutError
+from sacred.observers import FileStorageObserver
 
 from rrt.command_line import records as run_records
 from rrt.command_line.records import MongoRecord, StrictMongoObserver
@@ -93,6 +95,37 @@ def test_other_failures_are_recorded(run, tmp_path, fail):
     with pytest.raises(SystemExit):
         run("with", f"fail={fail}")
     assert json.loads((tmp_path / "out/1/run.json").read_text())["status"] == "FAILED"
+
+
+@pytest.mark.parametrize("full, starts", [("run.json", False), ("config.json", False), ("metrics.json", True)])
+def test_on_a_full_disk_the_run_goes_on_with_one_warning(run, tmp_path, monkeypatch, full, starts):
+    save = FileStorageObserver.save_json
+
+    def save_json(self, content, name):
+        if name == full:
+            raise OSError(errno.ENOSPC, "No space left on device", f"{self.dir}/{name}")
+        save(self, content, name)
+
+    monkeypatch.setattr(FileStorageObserver, "save_json", save_json)
+    out, err = run()
+    loss = "the record of the run ends here" if starts else "the run is not recorded"
+    full = "no room is left on the disk; make room or write elsewhere, and run again"
+    assert (out, err) == (["all is well"], [f"WARNING: out/1: {full}; {loss}"])
+    assert (tmp_path / "out/1").exists() == starts
+
+
+def test_a_part_of_a_copied_source_is_not_left_for_later_runs(run, tmp_path, monkeypatch):
+    def copyfile(source, target):
+        with open(target, "w") as file:
+            file.write("a part")
+        raise OSError(errno.ENOSPC, "No space left on device", target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sacred.observers.file_storage.copyfile", copyfile)
+        _, err = run()
+    assert len(err) == 1 and err[0].startswith("WARNING: out/1: no room")
+    assert not (tmp_path / "out/_sources").exists()
+    assert run()[0][-1] == "run recorded in out/1"
 
 
 def test_from_python_nothing_is_recorded(run, tmp_path):
