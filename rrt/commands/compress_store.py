@@ -5,9 +5,9 @@
     python tools/compress_store.py data/oxford5k/delg_r50_gldv2.h5 data/oxford5k/delg_r50_bits.h5 --local_dtype bits
         --train data/gldv2/delg_r50_gldv2.h5 --train_list data/gldv2/train.txt
 
-Every reranker reads the new store like any other. --local_dtype bits keeps 128 bits of each local descriptor, by ITQ
-(Gong and Lazebnik, CVPR 2011) learned on the descriptors of --train, or without it by a random rotation. Prints the
-bytes of an image before and after.
+Every reranker reads the new store like any other. --local_dtype bits keeps 128 bits of each local descriptor, or --bits
+(no more than it has dimensions), by ITQ (Gong and Lazebnik, CVPR 2011) learned on the descriptors of --train, or
+without it by a random rotation. Prints the bytes of an image before and after.
 """
 
 from rrt.command_line.parser import CommandParser

@@ -55,7 +55,7 @@ class BinaryCodes:
 
 def random_codes(dim: int, bits: int, seed: int = 0) -> BinaryCodes:
     """Codes that need no training: mean 0 and perpendicular axes of random directions, of length 1 / sqrt(bits)."""
-    _check_bits(dim, bits, seed)
+    check_bits(dim, bits, seed)
     return BinaryCodes(np.zeros(dim, np.float32), (_rotation(dim, seed)[:bits] / np.sqrt(bits)).astype(np.float32))
 
 
@@ -63,7 +63,7 @@ def learn_codes(rows: np.ndarray, bits: int, kind: str = "itq", seed: int = 0, i
     """Codes learned from descriptors [n, D], the same for the same seed: "itq" by ``iterations`` turns, "random" leaves
     the principal directions turned at random. Memory: two tables of [n, bits] and one of [n, D] in float32. Raises
     InputError when the descriptors vary in fewer than ``bits`` directions."""
-    _check_bits(rows.shape[1], bits, seed)
+    check_bits(rows.shape[1], bits, seed)
     if kind not in KINDS or iterations < 0:
         raise InputError(
             f"binary codes '{kind}' of {iterations} iterations: choose {' or '.join(KINDS)}, and 0 iterations or more"
@@ -90,7 +90,8 @@ def learn_codes(rows: np.ndarray, bits: int, kind: str = "itq", seed: int = 0, i
     return BinaryCodes(mean.astype(np.float32), (length * (directions @ rotation).T).astype(np.float32))
 
 
-def _check_bits(dim: int, bits: int, seed: int = 0) -> None:
+def check_bits(dim: int, bits: int, seed: int = 0) -> None:
+    """InputError unless descriptors of ``dim`` dimensions can have codes of so many bits."""
     if seed < 0:
         raise InputError(f"binary codes with seed {seed}: it may not be negative")
     if bits < 8 or bits % 8 or bits > dim:

@@ -8,7 +8,7 @@ import numpy as np
 from rrt.errors import InputError, check_least
 from rrt.formats.lists import read_image_list
 from rrt.progress import bar
-from rrt.store.binary_codes import BinaryCodes, learn_codes, random_codes
+from rrt.store.binary_codes import BinaryCodes, check_bits, learn_codes, random_codes
 from rrt.store.checked import sample_descriptors
 from rrt.store.file import Sizes, write_finished
 from rrt.store.ranges import concatenated_ranges
@@ -138,6 +138,14 @@ def make_codes(local_dim, train=None, train_list=None, kind="itq", bits=128, sam
     return learn_codes(rows, bits, kind, seed, iterations), note
 
 
+def _check_bits_option(store, bits=128, seed=0, **_):
+    check_least("--seed", seed, 0)
+    try:
+        check_bits(store.local_dim, bits)
+    except InputError as error:
+        raise InputError(f"{store.path}: --bits {bits}: {error}") from None
+
+
 def make_store(source, out, local_dtype=None, max_local=None, global_dtype=None, overwrite=False, **coding):
     """rrt.store.compress.compress_store of the store at ``source`` -> (path, bytes of an image before, after). coding:
     what make_codes takes, for local_dtype "bits"."""
@@ -152,6 +160,7 @@ def make_store(source, out, local_dtype=None, max_local=None, global_dtype=None,
     with Store(source) as store:
         codes, note = (None, None)
         if local_dtype == "bits" and not store.codes:
+            _check_bits_option(store, **coding)
             codes, note = make_codes(store.local_dim, **coding)
         compress_store(store, out, local_dtype, max_local, global_dtype, codes, note)
         return out, store.size_on_disk / len(store), out.stat().st_size / len(store)
