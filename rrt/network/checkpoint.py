@@ -2,6 +2,7 @@
 state."""
 
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -53,6 +54,8 @@ def save_checkpoint(path, model, optimizer=None, settings=None, progress=None, t
 def load_checkpoint(path) -> Checkpoint:
     """Read a checkpoint, published or ours, or a network alone as .safetensors; nothing in it can run code. Raises
     InputError for any other file."""
+    if not isinstance(path, str | PathLike):
+        raise InputError(f"checkpoint {path!r}: expected the path of a file")
     path = Path(path)
     if not path.is_file():
         raise InputError(

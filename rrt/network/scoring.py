@@ -1,6 +1,7 @@
 """What scores shortlists has in common, whatever the network: the logit of every (query, candidate) pair."""
 
 import copy
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -74,9 +75,9 @@ class PairScorer(ABC):
 
     def score(self, query_indices: np.ndarray, shortlists: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Logits float32 [len(shortlists[i])] for query i against each image of its shortlist; all are store
-        indices. InputError for an index the store does not have."""
-        queries = np.asarray(query_indices, np.int64)
-        shortlists = [np.asarray(shortlist, np.int64) for shortlist in shortlists]
+        indices. InputError for an index the store does not have, and for what is no index."""
+        queries = _indices(query_indices, "queries")
+        shortlists = [_indices(shortlist, "shortlist") for shortlist in shortlists]
         if len(queries) != len(shortlists):
             raise InputError(f"{len(shortlists)} shortlists for {len(queries)} queries; give one for each")
         sizes = np.array([len(shortlist) for shortlist in shortlists], np.int64)
@@ -92,7 +93,7 @@ class PairScorer(ABC):
 
     def score_pairs(self, pairs: np.ndarray) -> np.ndarray:
         """Logits float32 [P] of pairs int64 [P, 2] (query, candidate), store indices."""
-        pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
+        pairs = _indices(pairs, "pairs", 2)
         # Sorted by query, because what a query's pairs share is computed once for a shortlist.
         order = np.argsort(pairs[:, 0], kind="stable")
         queries, starts = np.unique(pairs[order, 0], return_index=True)
@@ -122,3 +123,20 @@ class PairScorer(ABC):
             yield
         finally:
             self.model.train(training)
+
+
+def _indices(values, name: str, columns: int | None = None) -> np.ndarray:
+    """int64 [n], or [n, columns]. InputError for anything but whole numbers of that shape."""
+    try:
+        found = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        found = np.empty(0, object)
+    if not found.size and found.dtype != object:
+        found = np.empty((0, columns) if columns else 0, np.int64)
+    if found.dtype.kind not in "iu" or found.shape[1:] != ((columns,) if columns else ()) or not found.ndim:
+        expected = f"{columns} indices each" if columns else "indices"
+        raise InputError(
+            f"{name} {reprlib.repr(values)}: expected {expected}, whole numbers; names become indices by"
+            " store.indices(names)"
+        )
+    return found.astype(np.int64)

@@ -118,6 +118,12 @@ def test_other_files_are_refused_in_one_line(tmp_path, write, named, capsys):
     assert "this ran" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("path", [None, 3, b"a.pt"])
+def test_what_is_no_path_is_one_line(path):
+    with pytest.raises(InputError, match="expected the path of a file"):
+        load_checkpoint(path)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_a_truncated_checkpoint_is_refused(tmp_path, model, share):
     path = save_checkpoint(tmp_path / "a.pt", model)

@@ -231,6 +231,21 @@ def test_an_image_the_store_does_not_have_is_an_error(model, store, query, candi
         Scorer(model, store).score(np.array([query]), [np.array([candidate])])
 
 
+@pytest.mark.parametrize("wrong", [["img_000"], [0.5], [True], [[1]], [[1], [2, 3]], [None], 3, "12"])
+def test_what_is_no_index_is_one_line(model, store, wrong):
+    scorer = Scorer(model, store)
+    for queries, shortlists in ((wrong, [[1]]), ([0], [wrong])):
+        with pytest.raises(InputError, match="expected indices, whole numbers"):
+            scorer.score(queries, shortlists)
+
+
+@pytest.mark.parametrize("wrong", [[(0, 1, 2)], [0, 1], [("img_000", "img_001")], [(0, 0.5)], [(0, 1), (2,)]])
+def test_what_is_no_pair_is_one_line(model, store, wrong):
+    with pytest.raises(InputError, match="pairs .*: expected 2 indices each, whole numbers"):
+        Scorer(model, store).score_pairs(wrong)
+    assert Scorer(model, store).score_pairs([]).shape == (0,)
+
+
 @pytest.mark.parametrize("settings", [{"precision": "int4"}, {"memory_mb": 0}, {"batch_tokens": 1.5}, {"threads": -1}])
 def test_settings_that_cannot_be_are_named(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
