@@ -73,14 +73,15 @@ class TrainSettings:
     )
 
     def __post_init__(self):
-        if self.lr <= 0 or self.weight_decay < 0 or self.max_norm < 0:
-            raise InputError("lr must be positive, weight_decay and max_norm not negative")
-        if self.seed < 0:
-            raise InputError(f"seed={self.seed}: must not be negative")
+        if self.lr <= 0:
+            raise InputError(f"lr={self.lr:g}: must be above 0")
+        for name in ("weight_decay", "max_norm", "seed", "planted_steps"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}={getattr(self, name)}: must not be negative")
         if self.nesterov and self.optim == "sgd" and self.momentum <= 0:
             raise InputError("nesterov=True needs a momentum above 0")
-        if self.planted_steps < 0 or not 0 <= self.planted_fraction <= 1:
-            raise InputError("planted_steps must not be negative and planted_fraction must lie in 0..1")
+        if not 0 <= self.planted_fraction <= 1:
+            raise InputError(f"planted_fraction={self.planted_fraction}: must lie in 0..1")
         if self.epochs < 0 or self.epochs + self.planted_steps + self.distil.steps == 0:
             raise InputError("nothing to train: epochs, planted_steps and distil.steps are all 0")
         if self.steps_per_epoch is not None and self.steps_per_epoch < 1:
