@@ -17,9 +17,10 @@ def ask_hub(name: str, fetch: Callable[[Any], str], lacking: str = "") -> str:
     """
     import huggingface_hub
     from huggingface_hub import errors
+    from huggingface_hub.utils import logging
 
     try:
-        with _without_retries_told(huggingface_hub):
+        with _without_retries_told(logging):
             return fetch(huggingface_hub)
     except errors.GatedRepoError:
         page = f"https://huggingface.co/{name.partition('@')[0]}"
@@ -43,9 +44,8 @@ def _away(error: Exception) -> str:
 
 
 @contextmanager
-def _without_retries_told(huggingface_hub: Any):
+def _without_retries_told(logging: Any):
     """Without the client's two lines a retry, of which a net that is away makes many."""
-    logging = huggingface_hub.utils.logging
     level = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:

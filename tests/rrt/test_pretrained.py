@@ -196,7 +196,9 @@ def test_a_hub_that_is_away_is_said_to_be_away(monkeypatch, tmp_path, capfd):
         monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the client's attempts
-        said = "owner/name: no such folder, and the Hugging Face hub cannot be asked .*; fetch the model on another"
+        said = (
+            "owner/name: no such folder, and the Hugging Face hub cannot be asked \\(LocalEntryNotFoundError\\); fetch"
+        )
         with pytest.raises(InputError, match=said):
             rrt.Reranker.from_pretrained("owner/name")
     assert capfd.readouterr().err == ""
