@@ -17,7 +17,7 @@ from rrt.files.atomic import write_bytes, write_json
 from rrt.formats.ground_truth import chosen_protocol
 from rrt.progress import bar
 from rrt.rerankers.base import SearchSpace
-from rrt.rerankers.build import METHODS, ConfiguredMethod, configure
+from rrt.rerankers.build import METHODS, ConfiguredMethod, configure, method_class
 from rrt.rerankers.late import Late
 from rrt.rerankers.transformer import Transformer
 from rrt.viz.style import MARKERS, save_figure
@@ -26,7 +26,6 @@ from rrt.viz.style import MARKERS, save_figure
 _CHAINS = ("database_augmentation+diffusion", "geometric+diffusion+database_augmentation")
 _CHAINS += ("superglobal+k_reciprocal", "database_augmentation+k_reciprocal")
 _RRT_CHAINS = ("superglobal+rrt", "aqe+rrt", "diffusion+rrt", "k_reciprocal+rrt", "rrt+diffusion+database_augmentation")
-_OF_LOCALS = {"rrt", "maxsim", "late", "geometric", "asmk"}
 _TITLES = ("ms a query", "prepare s", "bytes an image")
 
 
@@ -71,8 +70,6 @@ def compare(settings: CompareSettings) -> list[dict[str, Any]]:
     temp_dir. Raises InputError before the long work.
     """
     whitening = settings.open_whitening()
-    if settings.methods is not None:
-        settings.configured(names_compared(settings))  # wrong names are found before the data are opened
     test = open_test(settings.dataset)
     wanted = names_compared(settings, test.store)
     configured = settings.configured(wanted)
@@ -102,7 +99,7 @@ def compare(settings: CompareSettings) -> list[dict[str, Any]]:
     return rows
 
 
-def names_compared(settings: CompareSettings, store=None) -> list[str]:
+def names_compared(settings: CompareSettings, store) -> list[str]:
     """The methods asked for, or all that have what they need to score the images of a store."""
     if settings.methods == "baselines":
         return baselines(settings.max_local(), settings.open_fusion() if settings.resume else None)
@@ -111,12 +108,12 @@ def names_compared(settings: CompareSettings, store=None) -> list[str]:
     asmk, late = ((settings.rerankers or {}).get(name, {}) for name in ("asmk", "late"))
     lacking = {"rrt": not settings.resume, "asmk": not asmk.get("codebook")}
     # A network that was named is a mistake where it does not fit; the shipped one is of lite0's descriptors alone.
-    lacking["late"] = not late.get("model") and store is not None and not _fits(Late(), store)
+    lacking["late"] = not late.get("model") and not _fits(Late(), store)
     names = [name for name in METHODS if not lacking.get(name)]
     names += [*_CHAINS, *(_RRT_CHAINS if settings.resume else ())]
-    if store is None or store.local_counts().any():
+    if store.local_counts().any():
         return names
-    return [name for name in names if not _OF_LOCALS.intersection(name.split("+"))]
+    return [name for name in names if not any(method_class(each).of_locals for each in name.split("+"))]
 
 
 def _fits(method: Late, store) -> bool:

@@ -120,6 +120,7 @@ class Asmk(RerankMethod):
     2 D + 12, or D / 8 + 12, bytes for each of its words) and 4 bytes for each of 64 queries at a time.
     """
 
+    of_locals: ClassVar[bool] = True
     pairwise: ClassVar[bool] = True
 
     codebook: FilePath | None = None

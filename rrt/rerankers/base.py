@@ -85,11 +85,13 @@ class RerankMethod(ABC):
     """A method; its settings are the fields of its dataclass.
 
     depth: candidates it reorders unless told otherwise, None = the whole ranking. pairwise: the score of a candidate
-    depends on query and candidate alone, not on the other candidates nor their order.
+    depends on query and candidate alone, not on the other candidates nor their order. of_locals: it compares local
+    descriptors, without which it has nothing to say.
     """
 
     depth: ClassVar[int | None] = None
     pairwise: ClassVar[bool] = False
+    of_locals: ClassVar[bool] = False
 
     def prepare(self, space: SearchSpace) -> None:  # noqa: B027  (not every method has something to prepare)
         """Make what is made once for a gallery (a graph, a codebook's assignments); scores work without it being

@@ -85,6 +85,7 @@ class Geometric(RerankMethod):
     device: str | None = None
     threads: _Count | None = None
 
+    of_locals: ClassVar[bool] = True
     depth: ClassVar[int | None] = 100
     pairwise: ClassVar[bool] = True
 

@@ -157,6 +157,7 @@ class Late(RerankMethod):
     """model: a file of tools/strip_checkpoint.py, None = the shipped one, of lite0 descriptors; local: descriptors of
     an image, the strongest, None = all."""
 
+    of_locals: ClassVar[bool] = True
     depth: ClassVar[int | None] = 100
     pairwise: ClassVar[bool] = True
 

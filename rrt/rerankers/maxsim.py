@@ -42,6 +42,7 @@ class MaxSim(RerankMethod):
     gallery_local: Count | None = None
     device: str | None = None
 
+    of_locals: ClassVar[bool] = True
     depth: ClassVar[int | None] = 100
     pairwise: ClassVar[bool] = True
 

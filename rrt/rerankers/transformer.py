@@ -38,6 +38,7 @@ class Transformer(RerankMethod):
     similarities; query_local, gallery_local: local descriptors used of a query and of a candidate, those of highest
     attention, None = as the reranker does."""
 
+    of_locals: ClassVar[bool] = True
     depth: ClassVar[int | None] = 100
     pairwise: ClassVar[bool] = True
 

@@ -117,7 +117,7 @@ def evaluation(value):
 
 
 def test_the_baselines_see_the_same_descriptors_and_candidates(world):
-    methods = names_compared(settings(world, methods="baselines", weight=0.5))
+    methods = names_compared(settings(world, methods="baselines", weight=0.5), None)
     assert methods[0] == "maxsim[local=20]" and methods[-2:] == ["rrt[local=20,weight=0]", "rrt[local=20]"]
     found = compare(settings(world, methods="baselines", weight=0.5))
     plain = {row["method"]: row for row in compare(settings(world, methods=["rrt"], weight=0.5))}
@@ -125,13 +125,14 @@ def test_the_baselines_see_the_same_descriptors_and_candidates(world):
     assert [row["method"] for row in found] == ["global", *methods]
     assert of["rrt[local=20]"]["map"] == plain["RRT"]["map"]
     assert {row["candidates"] for row in found[1:]} == {min(100, found[1]["candidates"])}
-    assert "rrt" not in " ".join(names_compared(settings(world, methods="baselines", resume=None)))
+    assert "rrt" not in " ".join(names_compared(settings(world, methods="baselines", resume=None), None))
 
 
 def test_without_methods_all_that_have_what_they_need_are_compared(world):
-    names = names_compared(settings(world))
+    lite0 = MemoryStore(np.eye(2, 512), [np.eye(3, 128)] * 2)
+    names = names_compared(settings(world), lite0)
     assert "rrt" in names and "superglobal+rrt" in names and "asmk" not in names
-    names = names_compared(settings(world, resume=None))
+    names = names_compared(settings(world, resume=None), lite0)
     assert "geometric" in names and not any("rrt" in name for name in names)
     # The shipped network is of descriptors of other sizes.
     store = open_test(settings(world).dataset).store
