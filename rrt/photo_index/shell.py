@@ -35,10 +35,10 @@ def answer_query(folder: str | Path, image: str, box: Box | None, k: int, rankin
     manifest = read_manifest(folder)
     with closing(open_describer(Path(folder), manifest.extraction)) as describer:
         if box or not _is_photograph(manifest, image):
-            if not Path(image).exists() and not manifest.path_called(image):
-                raise InputError(f"{image}: neither a file nor a photograph of the index {folder}")
             if not Path(image).is_file() and not manifest.path_called(image):
-                raise InputError(f"{shown(image)}: a folder or no regular file; give an image")
+                other = "a folder or no regular file; give an image"
+                nothing = f"neither a file nor a photograph of the index {folder}"
+                raise InputError(f"{shown(image)}: {other if Path(image).exists() else nothing}")
             describer.start()  # a DELG model loads while the next lines run
         from rrt.photo_index.query import PhotoIndex
         from rrt.photo_index.ranking import ranker_of
